@@ -1,0 +1,245 @@
+//! The C contract between a hotmerge host and its plugins.
+//!
+//! A plugin is a shared object that exports one data symbol,
+//! [`ENTRY_SYMBOL`], of type [`PluginTable`]. Its first 16 bytes
+//! ([`TableHeader`]) hold no pointers, so a host reads and judges them in the
+//! file, before the dynamic loader has run anything.
+//!
+//! Rules that hold for everything here:
+//!
+//! * Only C types cross the border, and nothing unwinds across it.
+//! * Nobody frees what the other side allocated. Requests are borrowed for the
+//!   length of a call; replies are written through a [`Sink`] that the host owns.
+//! * Tables are versioned and sized. A newer minor version only appends fields, so
+//!   a host runs plugins of its own major version whose minor is not newer than
+//!   its own; it refuses all others.
+//!
+//! Absent on purpose: dependencies, features, `std`, and any knowledge of names,
+//! versions or hashes (those live in `plugin.meta`).
+
+#![no_std]
+
+use core::ffi::c_void;
+
+/// The first eight bytes of every plugin's table.
+pub const MAGIC: [u8; 8] = *b"hotmerge";
+
+/// The binary layout. Hosts and plugins of different majors never meet.
+pub const ABI_MAJOR: u16 = 1;
+
+/// What was appended to the tables since the major began: the interface version.
+pub const ABI_MINOR: u16 = 0;
+
+/// The name of the exported [`PluginTable`].
+pub const ENTRY_SYMBOL: &str = "hotmerge_plugin";
+
+/// How a plugin function ended. A plain integer, because a C enum would make any
+/// other value undefined behaviour.
+pub type Status = i32;
+
+/// The call did what it was asked to do.
+pub const STATUS_OK: Status = 0;
+/// The plugin refuses: the reply holds its reason as UTF-8.
+pub const STATUS_FAILED: Status = 1;
+/// The plugin has no method of that name.
+pub const STATUS_NO_METHOD: Status = 2;
+/// The request's bytes are not what the method expects; the reply says why.
+pub const STATUS_BAD_REQUEST: Status = 3;
+/// The deadline of the call passed.
+pub const STATUS_DEADLINE: Status = 4;
+/// The plugin panicked; the panic was caught inside the plugin and the reply holds
+/// its message and place.
+pub const STATUS_PANIC: Status = 5;
+/// The plugin does not support this (it has no state to save, for example).
+pub const STATUS_UNSUPPORTED: Status = 6;
+/// The host could not take the bytes: its limit for a reply is reached.
+pub const STATUS_REPLY_TOO_LARGE: Status = 7;
+
+/// Log levels, most important first.
+pub mod level {
+    /// Something failed and somebody should look.
+    pub const ERROR: u32 = 1;
+    /// Something is odd, and work goes on.
+    pub const WARN: u32 = 2;
+    /// What an operator wants to see.
+    pub const INFO: u32 = 3;
+    /// What a developer wants to see.
+    pub const DEBUG: u32 = 4;
+    /// Everything else.
+    pub const TRACE: u32 = 5;
+}
+
+/// Borrowed bytes. Valid for the duration of the call they are passed to.
+///
+/// `ptr` may be null only if `len` is 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes {
+    /// First byte.
+    pub ptr: *const u8,
+    /// Length in bytes.
+    pub len: usize,
+}
+
+impl Bytes {
+    /// No bytes.
+    pub const EMPTY: Self = Self {
+        ptr: core::ptr::null(),
+        len: 0,
+    };
+
+    /// Borrows `bytes`; the caller keeps them alive for the call.
+    pub const fn new(bytes: &[u8]) -> Self {
+        Self {
+            ptr: bytes.as_ptr(),
+            len: bytes.len(),
+        }
+    }
+
+    /// The bytes as a slice; empty for a null pointer.
+    ///
+    /// # Safety
+    /// `ptr` must be null, or valid for reads of `len` bytes that nobody writes during `'a`.
+    pub const unsafe fn as_slice<'a>(self) -> &'a [u8] {
+        if self.ptr.is_null() {
+            return &[];
+        }
+        // SAFETY: the caller vouches for pointer and length.
+        unsafe { core::slice::from_raw_parts(self.ptr, self.len) }
+    }
+}
+
+/// What a call knows of where it comes from. 56 bytes, filled by the host.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallContext {
+    /// Size of this struct in bytes as the host knows it.
+    pub size: u32,
+    /// W3C trace flags in the lowest byte; other bits are 0.
+    pub trace_flags: u32,
+    /// Point on `CLOCK_MONOTONIC`, in nanoseconds, by which the reply is wanted; 0 for none.
+    pub deadline_ns: u64,
+    /// W3C trace id, big-endian bytes; all zero if there is none.
+    pub trace_id: [u8; 16],
+    /// W3C span id of this call, big-endian bytes; all zero if there is none.
+    pub span_id: [u8; 8],
+    /// Reserved for later minors, 0.
+    pub reserved: [u64; 2],
+}
+
+/// Where a plugin writes bytes: memory that the host owns.
+///
+/// Calls of `write` append. Both functions may be called only during the call the
+/// sink was passed to, and only from its thread.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Sink {
+    /// Size of this struct in bytes as the host knows it.
+    pub size: usize,
+    /// The host's own, passed back unchanged.
+    pub context: *mut c_void,
+    /// Appends bytes. [`STATUS_OK`], or [`STATUS_REPLY_TOO_LARGE`] with nothing appended.
+    pub write: unsafe extern "C" fn(context: *mut c_void, bytes: Bytes) -> Status,
+    /// Drops what was written so far, so that an error text can replace half a reply.
+    pub clear: unsafe extern "C" fn(context: *mut c_void),
+    /// Sets the media type of the reply (`text/plain`, …); UTF-8, at most 255 bytes.
+    pub content_type: unsafe extern "C" fn(context: *mut c_void, media_type: Bytes) -> Status,
+}
+
+/// What the host offers to a plugin. Valid from `create` until `destroy` returns,
+/// from every thread.
+#[repr(C)]
+#[derive(Debug)]
+pub struct HostTable {
+    /// ABI of the host; a plugin may use only fields within `size`.
+    pub abi_major: u16,
+    /// Minor version of the host's ABI.
+    pub abi_minor: u16,
+    /// Size of this struct in bytes as the host knows it.
+    pub size: u32,
+    /// The host's own, passed back unchanged.
+    pub context: *mut c_void,
+    /// Writes one log record. `level` is one of [`level`]; `call` is null outside a call.
+    /// Never blocks on a slow log: a record that finds no room is counted instead.
+    pub log: unsafe extern "C" fn(
+        context: *mut c_void,
+        level: u32,
+        target: Bytes,
+        message: Bytes,
+        call: *const CallContext,
+    ),
+}
+
+// SAFETY: the table is immutable, and `log` may be called from every thread by contract.
+unsafe impl Sync for HostTable {}
+// SAFETY: nothing in the table belongs to a thread.
+unsafe impl Send for HostTable {}
+
+/// The part of the table that is read from the file before it is loaded: 16 bytes
+/// without a pointer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableHeader {
+    /// [`MAGIC`].
+    pub magic: [u8; 8],
+    /// [`ABI_MAJOR`] the plugin was built with, in the machine's byte order.
+    pub abi_major: u16,
+    /// [`ABI_MINOR`] the plugin was built with.
+    pub abi_minor: u16,
+    /// Size of the plugin's [`PluginTable`] in bytes.
+    pub size: u32,
+}
+
+impl TableHeader {
+    /// The header of a table built with this version of the contract.
+    pub const CURRENT: Self = Self {
+        magic: MAGIC,
+        abi_major: ABI_MAJOR,
+        abi_minor: ABI_MINOR,
+        size: size_of::<PluginTable>() as u32,
+    };
+}
+
+/// What a plugin exports under [`ENTRY_SYMBOL`].
+///
+/// The host calls `create` once, then any of `self_check`, `restore`, `call` and `save`
+/// (from any thread, several at once), then `teardown` after the last call has returned,
+/// then `destroy`. After `destroy` no thread of the plugin may run.
+#[repr(C)]
+#[derive(Debug)]
+pub struct PluginTable {
+    /// Magic and version.
+    pub header: TableHeader,
+    /// Makes an instance. `config` is a JSON object (UTF-8), `{}` by default. On any
+    /// status but [`STATUS_OK`] the sink holds the reason and `instance` is unchanged.
+    pub create: unsafe extern "C" fn(
+        host: *const HostTable,
+        config: Bytes,
+        instance: *mut *mut c_void,
+        error: *const Sink,
+    ) -> Status,
+    /// Answers whether the instance is fit to take calls; the sink holds the reason if not.
+    pub self_check: unsafe extern "C" fn(instance: *mut c_void, error: *const Sink) -> Status,
+    /// Answers one call. On any status but [`STATUS_OK`] the sink holds the reason as UTF-8.
+    pub call: unsafe extern "C" fn(
+        instance: *mut c_void,
+        call: *const CallContext,
+        method: Bytes,
+        request: Bytes,
+        reply: *const Sink,
+    ) -> Status,
+    /// Writes the state for the next version, or [`STATUS_UNSUPPORTED`].
+    pub save: unsafe extern "C" fn(instance: *mut c_void, state: *const Sink) -> Status,
+    /// Takes over what version `from` saved, or [`STATUS_UNSUPPORTED`].
+    pub restore: unsafe extern "C" fn(
+        instance: *mut c_void,
+        from: Bytes,
+        state: Bytes,
+        error: *const Sink,
+    ) -> Status,
+    /// Ends the instance's work within `limit_ns` nanoseconds: threads joined, files closed.
+    pub teardown:
+        unsafe extern "C" fn(instance: *mut c_void, limit_ns: u64, error: *const Sink) -> Status,
+    /// Frees the instance. Nothing may be called with it afterwards.
+    pub destroy: unsafe extern "C" fn(instance: *mut c_void),
+}

@@ -1,0 +1,77 @@
+//! Why a plugin function did not do what it was asked.
+
+use hotmerge_abi as abi;
+
+/// Why a plugin function did not do what it was asked.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// It failed, with a reason for people.
+    Failed(String),
+    /// There is no method of the name.
+    NoMethod,
+    /// The request is not what the method expects, with a reason for people.
+    BadRequest(String),
+    /// The deadline of the call has passed.
+    Deadline,
+    /// The plugin does not do this.
+    Unsupported,
+    /// The host's limit for a reply is reached.
+    ReplyTooLarge,
+}
+
+impl Error {
+    /// A request that the method cannot use, and why.
+    pub fn bad_request(reason: impl std::fmt::Display) -> Self {
+        Self::BadRequest(reason.to_string())
+    }
+
+    pub(crate) fn status(&self) -> abi::Status {
+        match self {
+            Self::Failed(_) => abi::STATUS_FAILED,
+            Self::NoMethod => abi::STATUS_NO_METHOD,
+            Self::BadRequest(_) => abi::STATUS_BAD_REQUEST,
+            Self::Deadline => abi::STATUS_DEADLINE,
+            Self::Unsupported => abi::STATUS_UNSUPPORTED,
+            Self::ReplyTooLarge => abi::STATUS_REPLY_TOO_LARGE,
+        }
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Failed(reason) | Self::BadRequest(reason) => f.write_str(reason),
+            Self::NoMethod => f.write_str("no such method"),
+            Self::Deadline => f.write_str("the deadline has passed"),
+            Self::Unsupported => f.write_str("not supported"),
+            Self::ReplyTooLarge => f.write_str("the reply is larger than the host accepts"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<String> for Error {
+    fn from(reason: String) -> Self {
+        Self::Failed(reason)
+    }
+}
+
+impl From<&str> for Error {
+    fn from(reason: &str) -> Self {
+        Self::Failed(reason.to_owned())
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<std::fmt::Error> for Error {
+    fn from(_: std::fmt::Error) -> Self {
+        Self::ReplyTooLarge
+    }
+}

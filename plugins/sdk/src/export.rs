@@ -1,0 +1,143 @@
+//! The functions behind the exported table: C on the outside, [`Plugin`] on the inside.
+
+use std::{ffi::c_void, str, time::Duration};
+
+use hotmerge_abi::{
+    self as abi, Bytes, CallContext, HostTable, PluginTable, Sink, Status, TableHeader,
+};
+
+use crate::{Call, Error, Host, Plugin, Reply, panic};
+
+/// The table of a plugin type, for [`export_plugin!`](crate::export_plugin).
+pub const fn table<P: Plugin>() -> PluginTable {
+    PluginTable {
+        header: TableHeader::CURRENT,
+        create: create::<P>,
+        self_check: self_check::<P>,
+        call: call::<P>,
+        save: save::<P>,
+        restore: restore::<P>,
+        teardown: teardown::<P>,
+        destroy: destroy::<P>,
+    }
+}
+
+/// Runs one function of the plugin: an error or a panic becomes a status and its reason
+/// replaces whatever was written to `reply`.
+fn run(reply: &Sink, body: impl FnOnce(&mut Reply<'_>) -> Result<(), Error>) -> Status {
+    let status = panic::guard(
+        || {
+            let mut reply = Reply::new(reply);
+            match body(&mut reply) {
+                Ok(()) => abi::STATUS_OK,
+                Err(error) => {
+                    reply.replace(&error.to_string());
+                    error.status()
+                }
+            }
+        },
+        |message| Reply::new(reply).replace(message),
+    );
+    status
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, Error> {
+    str::from_utf8(bytes).map_err(Error::bad_request)
+}
+
+unsafe extern "C" fn create<P: Plugin>(
+    host: *const HostTable,
+    config: Bytes,
+    instance: *mut *mut c_void,
+    error: *const Sink,
+) -> Status {
+    // SAFETY: the host keeps its table valid until `destroy` has returned, config and sink
+    // for this call.
+    let (host, config, error) = unsafe { (Host::new(host), config.as_slice(), &*error) };
+    panic::install(host);
+    let status = run(error, |_| {
+        let plugin = Box::new(P::start(host, config)?);
+        // SAFETY: the host passes a place for one pointer.
+        unsafe { *instance = Box::into_raw(plugin).cast() };
+        Ok(())
+    });
+    if status != abi::STATUS_OK {
+        panic::uninstall();
+    }
+    status
+}
+
+unsafe extern "C" fn self_check<P: Plugin>(instance: *mut c_void, error: *const Sink) -> Status {
+    // SAFETY: `instance` comes from `create` and is not destroyed yet; the sink is valid for
+    // this call.
+    let (plugin, error) = unsafe { (&*instance.cast::<P>(), &*error) };
+    run(error, |_| plugin.self_check())
+}
+
+unsafe extern "C" fn call<P: Plugin>(
+    instance: *mut c_void,
+    context: *const CallContext,
+    method: Bytes,
+    request: Bytes,
+    reply: *const Sink,
+) -> Status {
+    // SAFETY: as in `self_check`; context, method and request are valid for this call.
+    let (plugin, context, method, request, reply) = unsafe {
+        (
+            &*instance.cast::<P>(),
+            &*context,
+            method.as_slice(),
+            request.as_slice(),
+            &*reply,
+        )
+    };
+    run(reply, |reply| {
+        plugin.call(&Call::new(context, utf8(method)?, request), reply)
+    })
+}
+
+unsafe extern "C" fn save<P: Plugin>(instance: *mut c_void, state: *const Sink) -> Status {
+    // SAFETY: as in `self_check`.
+    let (plugin, state) = unsafe { (&*instance.cast::<P>(), &*state) };
+    run(state, |state| plugin.save(state))
+}
+
+unsafe extern "C" fn restore<P: Plugin>(
+    instance: *mut c_void,
+    from: Bytes,
+    state: Bytes,
+    error: *const Sink,
+) -> Status {
+    // SAFETY: as in `self_check`; version and state are valid for this call.
+    let (plugin, from, state, error) = unsafe {
+        (
+            &*instance.cast::<P>(),
+            from.as_slice(),
+            state.as_slice(),
+            &*error,
+        )
+    };
+    run(error, |_| plugin.restore(utf8(from)?, state))
+}
+
+unsafe extern "C" fn teardown<P: Plugin>(
+    instance: *mut c_void,
+    limit_ns: u64,
+    error: *const Sink,
+) -> Status {
+    // SAFETY: as in `self_check`.
+    let (plugin, error) = unsafe { (&*instance.cast::<P>(), &*error) };
+    run(error, |_| plugin.teardown(Duration::from_nanos(limit_ns)))
+}
+
+unsafe extern "C" fn destroy<P: Plugin>(instance: *mut c_void) {
+    panic::guard(
+        || {
+            // SAFETY: `create` made it by `Box::into_raw`, and the host destroys it once.
+            drop(unsafe { Box::from_raw(instance.cast::<P>()) });
+            abi::STATUS_OK
+        },
+        |_| {},
+    );
+    panic::uninstall();
+}

@@ -1,0 +1,100 @@
+//! What the host offers to a plugin.
+
+use std::fmt;
+
+use hotmerge_abi::{self as abi, Bytes, HostTable};
+
+use crate::Call;
+
+/// How important a log record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Something failed and somebody should look.
+    Error,
+    /// Something is odd, and work goes on.
+    Warn,
+    /// What an operator wants to see.
+    Info,
+    /// What a developer wants to see.
+    Debug,
+    /// Everything else.
+    Trace,
+}
+
+impl Level {
+    fn code(self) -> u32 {
+        match self {
+            Self::Error => abi::level::ERROR,
+            Self::Warn => abi::level::WARN,
+            Self::Info => abi::level::INFO,
+            Self::Debug => abi::level::DEBUG,
+            Self::Trace => abi::level::TRACE,
+        }
+    }
+}
+
+/// The host, for as long as the plugin lives.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    table: &'static HostTable,
+}
+
+impl Host {
+    /// Takes the host's table as `create` got it.
+    ///
+    /// # Safety
+    /// `table` must stay valid until the plugin's `destroy` has returned, and the value must
+    /// not be used after that.
+    pub(crate) unsafe fn new(table: *const HostTable) -> Self {
+        Self {
+            // SAFETY: passed on to the caller.
+            table: unsafe { &*table },
+        }
+    }
+
+    /// Writes one record to the host's log. Does not wait for slow logs.
+    pub fn log(&self, level: Level, message: impl fmt::Display) {
+        self.record(level, message, std::ptr::null());
+    }
+
+    /// Writes one record that belongs to a call, so that the log shows its trace.
+    pub fn log_in(&self, call: &Call<'_>, level: Level, message: impl fmt::Display) {
+        self.record(level, message, call.context());
+    }
+
+    fn record(&self, level: Level, message: impl fmt::Display, call: *const abi::CallContext) {
+        let message = message.to_string();
+        // SAFETY: the host keeps table and context valid for the plugin's life and takes
+        // records from every thread; `call` is null or borrowed from a running call.
+        unsafe {
+            (self.table.log)(
+                self.table.context,
+                level.code(),
+                Bytes::EMPTY,
+                Bytes::new(message.as_bytes()),
+                call,
+            );
+        }
+    }
+}
+
+/// Now on `CLOCK_MONOTONIC`, in nanoseconds: the clock of `CallContext::deadline_ns`.
+pub(crate) fn monotonic_ns() -> u64 {
+    #[repr(C)]
+    struct Timespec {
+        seconds: i64,
+        nanoseconds: core::ffi::c_long,
+    }
+    unsafe extern "C" {
+        fn clock_gettime(clock: core::ffi::c_int, time: *mut Timespec) -> core::ffi::c_int;
+    }
+    const CLOCK_MONOTONIC: core::ffi::c_int = 1;
+    let mut time = Timespec {
+        seconds: 0,
+        nanoseconds: 0,
+    };
+    // SAFETY: the struct is the C library's `struct timespec` on 64-bit Linux, and lives
+    // for the call. The clock always exists there.
+    unsafe { clock_gettime(CLOCK_MONOTONIC, &raw mut time) };
+    (time.seconds as u64).wrapping_mul(1_000_000_000) + time.nanoseconds as u64
+}

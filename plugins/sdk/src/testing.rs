@@ -1,0 +1,197 @@
+//! Runs a plugin in a unit test the way a host does: through its exported table.
+//!
+//! ```
+//! # use hotmerge_sdk::{Call, Error, Host, Plugin, Reply, testing::Instance};
+//! # struct Echo;
+//! # impl Plugin for Echo {
+//! #     fn start(_: Host, _: &[u8]) -> Result<Self, Error> { Ok(Self) }
+//! #     fn call(&self, call: &Call<'_>, reply: &mut Reply<'_>) -> Result<(), Error> {
+//! #         reply.bytes(call.request())
+//! #     }
+//! # }
+//! let plugin = Instance::<Echo>::start("{}").unwrap();
+//! assert_eq!(plugin.call("any", b"hi").unwrap().bytes, b"hi");
+//! ```
+
+use std::{ffi::c_void, marker::PhantomData, ptr};
+
+use hotmerge_abi::{self as abi, Bytes, CallContext, HostTable, PluginTable, Sink, Status};
+
+use crate::{Plugin, table};
+
+/// A reply, or the reason of a refusal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// What the plugin wrote.
+    pub bytes: Vec<u8>,
+    /// The media type it set; empty if it set none.
+    pub content_type: String,
+}
+
+/// A refusal: the status and its reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// One of the contract's `STATUS_…`.
+    pub status: Status,
+    /// What the plugin said.
+    pub reason: String,
+}
+
+/// A started plugin; ended when dropped.
+#[derive(Debug)]
+pub struct Instance<P: Plugin> {
+    table: PluginTable,
+    instance: *mut c_void,
+    plugin: PhantomData<P>,
+}
+
+impl<P: Plugin> Instance<P> {
+    /// Starts the plugin with a JSON object as its configuration.
+    ///
+    /// # Errors
+    /// What `start` refused.
+    pub fn start(config: &str) -> Result<Self, Refused> {
+        let table = table::<P>();
+        let mut instance = ptr::null_mut();
+        gather(|sink| {
+            // SAFETY: the host table is a static, the rest lives for the call.
+            unsafe {
+                (table.create)(
+                    &HOST,
+                    Bytes::new(config.as_bytes()),
+                    &raw mut instance,
+                    sink,
+                )
+            }
+        })?;
+        Ok(Self {
+            table,
+            instance,
+            plugin: PhantomData,
+        })
+    }
+
+    /// Calls a method.
+    ///
+    /// # Errors
+    /// What the plugin answered instead of a reply.
+    pub fn call(&self, method: &str, request: &[u8]) -> Result<Answer, Refused> {
+        let context = CallContext {
+            size: size_of::<CallContext>() as u32,
+            ..CallContext::default()
+        };
+        gather(|sink| {
+            // SAFETY: the instance is alive, the rest lives for the call.
+            unsafe {
+                (self.table.call)(
+                    self.instance,
+                    &raw const context,
+                    Bytes::new(method.as_bytes()),
+                    Bytes::new(request),
+                    sink,
+                )
+            }
+        })
+    }
+
+    /// Asks for the state.
+    ///
+    /// # Errors
+    /// What the plugin answered instead of its state.
+    pub fn save(&self) -> Result<Vec<u8>, Refused> {
+        // SAFETY: the instance is alive.
+        gather(|sink| unsafe { (self.table.save)(self.instance, sink) }).map(|answer| answer.bytes)
+    }
+
+    /// Hands over the state that version `from` saved.
+    ///
+    /// # Errors
+    /// What the plugin refused.
+    pub fn restore(&self, from: &str, state: &[u8]) -> Result<(), Refused> {
+        gather(|sink| {
+            // SAFETY: the instance is alive, the rest lives for the call.
+            unsafe {
+                (self.table.restore)(
+                    self.instance,
+                    Bytes::new(from.as_bytes()),
+                    Bytes::new(state),
+                    sink,
+                )
+            }
+        })
+        .map(drop)
+    }
+}
+
+impl<P: Plugin> Drop for Instance<P> {
+    fn drop(&mut self) {
+        // SAFETY: the instance is alive, has no call under way, and is not used again.
+        unsafe {
+            let _ = gather(|sink| (self.table.teardown)(self.instance, 3_000_000_000, sink));
+            (self.table.destroy)(self.instance);
+        }
+    }
+}
+
+static HOST: HostTable = HostTable {
+    abi_major: abi::ABI_MAJOR,
+    abi_minor: abi::ABI_MINOR,
+    size: size_of::<HostTable>() as u32,
+    context: ptr::null_mut(),
+    log,
+};
+
+unsafe extern "C" fn log(
+    _: *mut c_void,
+    level: u32,
+    _: Bytes,
+    message: Bytes,
+    _: *const CallContext,
+) {
+    // SAFETY: the plugin's message is valid for this call.
+    let message = String::from_utf8_lossy(unsafe { message.as_slice() });
+    eprintln!("log level {level}: {message}");
+}
+
+fn gather(body: impl FnOnce(&Sink) -> Status) -> Result<Answer, Refused> {
+    let mut answer = Answer::default();
+    let sink = Sink {
+        size: size_of::<Sink>(),
+        context: (&raw mut answer).cast(),
+        write,
+        clear,
+        content_type,
+    };
+    match body(&sink) {
+        abi::STATUS_OK => Ok(answer),
+        status => Err(Refused {
+            status,
+            reason: String::from_utf8_lossy(&answer.bytes).into_owned(),
+        }),
+    }
+}
+
+unsafe extern "C" fn write(context: *mut c_void, bytes: Bytes) -> Status {
+    // SAFETY: `context` is the answer on the stack of `gather`, which nobody else touches
+    // during the call; the bytes are valid for it.
+    unsafe {
+        (*context.cast::<Answer>())
+            .bytes
+            .extend_from_slice(bytes.as_slice())
+    };
+    abi::STATUS_OK
+}
+
+unsafe extern "C" fn clear(context: *mut c_void) {
+    // SAFETY: as in `write`.
+    unsafe { (*context.cast::<Answer>()).bytes.clear() };
+}
+
+unsafe extern "C" fn content_type(context: *mut c_void, media_type: Bytes) -> Status {
+    // SAFETY: as in `write`.
+    unsafe {
+        (*context.cast::<Answer>()).content_type =
+            String::from_utf8_lossy(media_type.as_slice()).into_owned();
+    }
+    abi::STATUS_OK
+}
