@@ -25,7 +25,7 @@ pub const fn table<P: Plugin>() -> PluginTable {
 /// Runs one function of the plugin: an error or a panic becomes a status and its reason
 /// replaces whatever was written to `reply`.
 fn run(reply: &Sink, body: impl FnOnce(&mut Reply<'_>) -> Result<(), Error>) -> Status {
-    let status = panic::guard(
+    panic::guard(
         || {
             let mut reply = Reply::new(reply);
             match body(&mut reply) {
@@ -37,8 +37,7 @@ fn run(reply: &Sink, body: impl FnOnce(&mut Reply<'_>) -> Result<(), Error>) -> 
             }
         },
         |message| Reply::new(reply).replace(message),
-    );
-    status
+    )
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, Error> {
