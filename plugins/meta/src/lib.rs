@@ -1,1 +1,31 @@
-//! (being written)
+//! What a build driver and a host must agree on, written once for both.
+//!
+//! * the identity of a plugin: a hash over what the dynamic loader maps ([`Image`]);
+//! * `plugin.meta`, its names and its place ([`Meta`], [`name`], [`publish()`], [`read`]);
+//! * where a host is found and how it is told ([`runtime`], [`control`]).
+//!
+//! Everything here judges bytes that somebody else wrote: nothing panics on any input,
+//! and every refusal is one sentence that says what, where and what to do.
+//!
+//! Absent on purpose: unsafe code, loading, policy (which plugin may run is the host's
+//! business), threads, logging.
+
+#![forbid(unsafe_code)]
+
+pub mod control;
+pub mod digest;
+pub mod frame;
+pub mod image;
+pub mod name;
+pub mod package;
+pub mod publish;
+pub mod read;
+pub mod runtime;
+
+pub use digest::Digest;
+pub use image::{Image, ImageError, Machine, check_abi};
+pub use name::{FileName, NameError, PackageName, PluginName};
+pub use package::{Abi, META_FILE, Meta, MetaError, PluginMeta, Requires, Wants};
+pub use publish::{PublishError, Published, publish};
+pub use read::{FileStamp, ReadError, read_regular, stamp};
+pub use runtime::{PidFile, RuntimeDir};

@@ -1,0 +1,240 @@
+//! A small blocking client: one request, one answer.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use jsonrpsee_types::{ErrorObjectOwned, Id, Request, Response, ResponsePayload};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::value::to_raw_value;
+
+use crate::{
+    RuntimeDir,
+    frame::{FrameTooLong, Frames, MAX_FRAME_BYTES, frame},
+};
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// Nobody listens there.
+    #[error("no host is running in `{}`; start one with `hotmerge serve`", .dir.display())]
+    NotRunning {
+        /// The runtime directory.
+        dir: PathBuf,
+    },
+    /// The host is not for this user.
+    #[error(
+        "not permitted to talk to the host in `{}`; run as its user or join its group",
+        .dir.display()
+    )]
+    Denied {
+        /// The runtime directory.
+        dir: PathBuf,
+    },
+    /// Unix sockets have short names.
+    #[error(
+        "`{}` is too long for a Unix socket (107 bytes); choose a shorter runtime directory",
+        .socket.display()
+    )]
+    PathTooLong {
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// Anything else.
+    #[error("failed to connect to `{}`: {source}", .socket.display())]
+    Io {
+        /// The socket.
+        socket: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Why there is no answer, or not the one that was hoped for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The host answered that it does not; the code is one of [`code`](super::code).
+    #[error("{}", .0.message())]
+    Refused(ErrorObjectOwned),
+    /// No answer in time.
+    #[error("the host did not answer within {} ms", .0.as_millis())]
+    TimedOut(Duration),
+    /// The host closed the connection, or ended.
+    #[error("the host closed the connection before it answered; see its log")]
+    Closed,
+    /// The request or the answer is too long.
+    #[error(transparent)]
+    TooLong(#[from] FrameTooLong),
+    /// Not what the protocol says.
+    #[error(
+        "the host's answer to `{method}` makes no sense: {reason}; are client and host of one version?"
+    )]
+    Nonsense {
+        /// The method that was asked.
+        method: String,
+        /// What was wrong.
+        reason: String,
+    },
+    /// The parameters cannot be written as JSON.
+    #[error("failed to write the parameters of `{method}`: {source}")]
+    Params {
+        /// The method that was asked.
+        method: String,
+        /// What was wrong.
+        source: serde_json::Error,
+    },
+    /// Anything else.
+    #[error("failed to talk to the host: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A connection to a running host.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    frames: Frames,
+    last_id: u64,
+}
+
+impl Client {
+    /// Connects to the host of `dir`.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub fn connect(dir: &RuntimeDir) -> Result<Self, ConnectError> {
+        let socket = dir.control_socket();
+        let stream =
+            UnixStream::connect(&socket).map_err(|error| refused(dir.path(), socket, error))?;
+        Ok(Self::from_stream(stream))
+    }
+
+    /// Speaks on a stream that is connected already.
+    pub fn from_stream(stream: UnixStream) -> Self {
+        Self {
+            stream,
+            frames: Frames::new(),
+            last_id: 0,
+        }
+    }
+
+    /// Sends one request and waits for its answer.
+    ///
+    /// # Errors
+    /// See [`ClientError`]. After [`ClientError::TimedOut`] the connection is still good: a
+    /// late answer is skipped.
+    pub fn request<R: DeserializeOwned>(
+        &mut self,
+        method: &str,
+        params: &impl Serialize,
+        timeout: Duration,
+    ) -> Result<R, ClientError> {
+        let deadline = Instant::now() + timeout;
+        self.last_id += 1;
+        self.send(method, params, timeout)?;
+        let nonsense = |reason: serde_json::Error| ClientError::Nonsense {
+            method: method.to_owned(),
+            reason: reason.to_string(),
+        };
+        loop {
+            let frame = self.receive(deadline, timeout)?;
+            let response: Response<'_, Box<serde_json::value::RawValue>> =
+                serde_json::from_slice(&frame).map_err(nonsense)?;
+            match (response.id, response.payload) {
+                // A host that cannot read a request cannot know its id.
+                (Id::Null, ResponsePayload::Error(error)) => {
+                    return Err(ClientError::Refused(error.into_owned()));
+                }
+                (Id::Number(id), _) if id < self.last_id => {}
+                (Id::Number(id), payload) if id == self.last_id => {
+                    return match payload {
+                        ResponsePayload::Success(result) => {
+                            serde_json::from_str(result.get()).map_err(nonsense)
+                        }
+                        ResponsePayload::Error(error) => {
+                            Err(ClientError::Refused(error.into_owned()))
+                        }
+                    };
+                }
+                (id, _) => {
+                    return Err(ClientError::Nonsense {
+                        method: method.to_owned(),
+                        reason: format!("it has the id {id}"),
+                    });
+                }
+            }
+        }
+    }
+
+    fn send(
+        &mut self,
+        method: &str,
+        params: &impl Serialize,
+        timeout: Duration,
+    ) -> Result<(), ClientError> {
+        let failed = |source| ClientError::Params {
+            method: method.to_owned(),
+            source,
+        };
+        let params = to_raw_value(params).map_err(failed)?;
+        let request = Request::borrowed(method, Some(&params), Id::Number(self.last_id));
+        let json = serde_json::to_vec(&request).map_err(failed)?;
+        if json.len() > MAX_FRAME_BYTES {
+            return Err(FrameTooLong.into());
+        }
+        self.stream.set_write_timeout(Some(timeout))?;
+        self.stream
+            .write_all(&frame(json))
+            .map_err(|error| lost(error, timeout))
+    }
+
+    fn receive(&mut self, deadline: Instant, timeout: Duration) -> Result<Vec<u8>, ClientError> {
+        let mut bytes = [0; 64 * 1024];
+        loop {
+            if let Some(frame) = self.frames.next_frame()? {
+                return Ok(frame);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ClientError::TimedOut(timeout));
+            }
+            self.stream.set_read_timeout(Some(left))?;
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return Err(ClientError::Closed),
+                Ok(len) => self.frames.push(&bytes[..len]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(lost(error, timeout)),
+            }
+        }
+    }
+}
+
+fn refused(dir: &Path, socket: PathBuf, error: io::Error) -> ConnectError {
+    use io::ErrorKind as Kind;
+    let dir = dir.to_owned();
+    match error.kind() {
+        Kind::NotFound | Kind::NotADirectory | Kind::ConnectionRefused => {
+            ConnectError::NotRunning { dir }
+        }
+        Kind::PermissionDenied => ConnectError::Denied { dir },
+        // Rust's own check of the length.
+        Kind::InvalidInput => ConnectError::PathTooLong { socket },
+        _ => ConnectError::Io {
+            socket,
+            source: error,
+        },
+    }
+}
+
+fn lost(error: io::Error, timeout: Duration) -> ClientError {
+    use io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::WouldBlock | Kind::TimedOut => ClientError::TimedOut(timeout),
+        Kind::BrokenPipe | Kind::ConnectionReset => ClientError::Closed,
+        _ => ClientError::Io(error),
+    }
+}

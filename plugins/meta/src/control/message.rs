@@ -1,0 +1,239 @@
+//! Parameters and results, as both sides see them.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use semver::Version;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::{Digest, PluginName};
+
+/// What the host did with a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It is new and active.
+    Loaded,
+    /// A new version replaced the one that ran.
+    Reloaded,
+    /// The same hash runs already.
+    Unchanged,
+    /// It was not taken; what ran before still runs.
+    Refused,
+    /// Its package is gone, and so is it.
+    Removed,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Loaded => "loaded",
+            Self::Reloaded => "reloaded",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
+            Self::Removed => "removed",
+        })
+    }
+}
+
+/// What to look for, and what to tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReloadParams {
+    /// Tell of these even if nothing happened to them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plugins: Option<Vec<PluginName>>,
+    /// Tell of everything since this position in the host's history (see
+    /// [`method::POSITION`](super::method::POSITION)): a watcher may have been faster than
+    /// the request. From the request on if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// Try the named plugins again even if what they are was refused before.
+    pub retry: bool,
+}
+
+/// What a rescan did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// What something happened to, and what was asked for, by name.
+    pub plugins: Vec<PluginReport>,
+    /// What in the plugin directory cannot be used.
+    pub problems: Vec<Problem>,
+    /// How many plugins the host knows; those that are not listed are unchanged.
+    pub installed: u64,
+    /// Where the host looks for plugins.
+    pub plugin_dir: PathBuf,
+    /// From the request to the last switch, in milliseconds.
+    pub took_ms: f64,
+}
+
+/// What a rescan did with one plugin.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PluginReport {
+    /// Its name.
+    pub plugin: PluginName,
+    /// What was done.
+    pub action: Action,
+    /// What ran before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_hash: Option<Digest>,
+    /// What was offered; of a removed plugin, nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<Digest>,
+    /// The version that was offered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+    /// The generation that runs now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// Why it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Time spent on this plugin in milliseconds.
+    pub took_ms: f64,
+}
+
+/// Something in the plugin directory that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The name it has there, whatever it is; empty for the plugin directory itself.
+    pub package: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// A call of a plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallParams {
+    /// Which plugin.
+    pub plugin: PluginName,
+    /// Which method; the plugin knows its own.
+    pub method: String,
+    /// The request.
+    #[serde(default)]
+    pub input_base64: Base64,
+    /// How long the caller waits, in milliseconds from the host's receipt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// The trace that the call belongs to, as a W3C `traceparent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceParent>,
+}
+
+/// A plugin's reply.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallReply {
+    /// The reply.
+    pub output_base64: Base64,
+    /// Its media type.
+    pub content_type: String,
+    /// The generation that answered.
+    pub generation: u64,
+    /// The hash of the plugin that answered.
+    pub hash: Digest,
+}
+
+/// Bytes that are base64 (RFC 4648, with padding) in JSON.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Base64(pub Vec<u8>);
+
+impl fmt::Debug for Base64 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Base64({} bytes)", self.0.len())
+    }
+}
+
+impl From<Vec<u8>> for Base64 {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl Serialize for Base64 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Base64 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        STANDARD.decode(text).map(Self).map_err(de::Error::custom)
+    }
+}
+
+/// Trace id, span id and flags of a caller, in W3C's text form of version 00:
+/// `00-<32 hex>-<16 hex>-<2 hex>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceParent {
+    /// Trace id, big-endian; never all zero.
+    pub trace_id: [u8; 16],
+    /// Span id of the caller, big-endian; never all zero.
+    pub span_id: [u8; 8],
+    /// Trace flags.
+    pub flags: u8,
+}
+
+/// A text that is not a `traceparent`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a trace must be a W3C traceparent: `00-<32 hex digits>-<16 hex digits>-<2 hex digits>`")]
+pub struct TraceParentError;
+
+fn hex<const N: usize>(text: &str) -> Result<[u8; N], TraceParentError> {
+    let lower = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if text.len() != 2 * N || !text.bytes().all(lower) {
+        return Err(TraceParentError);
+    }
+    let mut bytes = [0; N];
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16)
+            .map_err(|_| TraceParentError)?;
+    }
+    Ok(bytes)
+}
+
+impl FromStr for TraceParent {
+    type Err = TraceParentError;
+
+    fn from_str(text: &str) -> Result<Self, TraceParentError> {
+        let parts: Vec<_> = text.split('-').collect();
+        let ["00", trace, span, flags] = parts[..] else {
+            return Err(TraceParentError);
+        };
+        let (trace_id, span_id, [flags]) = (hex(trace)?, hex(span)?, hex(flags)?);
+        if trace_id == [0; 16] || span_id == [0; 8] {
+            return Err(TraceParentError);
+        }
+        Ok(Self {
+            trace_id,
+            span_id,
+            flags,
+        })
+    }
+}
+
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "00-{:032x}-{:016x}-{:02x}",
+            u128::from_be_bytes(self.trace_id),
+            u64::from_be_bytes(self.span_id),
+            self.flags,
+        )
+    }
+}
+
+impl Serialize for TraceParent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TraceParent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}

@@ -1,0 +1,114 @@
+//! The normalised image of a plugin file: what the dynamic loader maps, and nothing else.
+//!
+//! Package managers rewrite a plugin after it was built: they strip it, split its debug
+//! information off, change its build-id. None of that changes what runs. The image keeps
+//! the ELF header, the program headers and the file contents of the loadable segments;
+//! every other byte is zero, and the file ends where the last kept byte ends. So are the
+//! header's fields about sections, and the build-id's bytes.
+//!
+//! Invariant: the identity of a plugin is the SHA-256 of its image, and a host loads the
+//! image, not the file. What is not under the hash does therefore not exist in memory.
+//!
+//! Absent on purpose: any look at section headers, and any judgement of what the code
+//! imports or does.
+
+mod elf;
+mod entry;
+mod error;
+mod machine;
+
+pub use error::{AbiError, ImageError};
+pub use machine::Machine;
+
+use hotmerge_abi::{self as abi, TableHeader};
+
+use crate::Digest;
+
+/// A plugin's normalised image with its hash.
+#[derive(Clone)]
+pub struct Image {
+    bytes: Vec<u8>,
+    digest: Digest,
+    machine: Machine,
+}
+
+impl Image {
+    /// Turns the contents of a plugin file into its image, in place, and hashes it.
+    ///
+    /// # Errors
+    /// A sentence for each way in which bytes are not a shared object that a loader takes.
+    pub fn normalise(mut file: Vec<u8>) -> Result<Self, ImageError> {
+        let layout = elf::Layout::of(&file)?;
+        layout.apply(&mut file);
+        Ok(Self {
+            digest: Digest::of(&file),
+            machine: layout.machine,
+            bytes: file,
+        })
+    }
+
+    /// The identity of the plugin: the SHA-256 of [`Image::bytes`].
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// What a host loads.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What a host loads.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Size of the image in bytes; not the size of the file it was made from.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Never true: an image has at least an ELF header.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// What the code was built for.
+    pub fn machine(&self) -> Machine {
+        self.machine
+    }
+
+    /// The header of the plugin's table, found the way the dynamic loader finds symbols and
+    /// read from the file's contents in the file's byte order.
+    ///
+    /// # Errors
+    /// [`ImageError::NoEntry`] if nothing is exported under the contract's name, others if
+    /// what is exported is not a plugin's table.
+    pub fn header(&self) -> Result<TableHeader, ImageError> {
+        entry::header(&self.bytes)
+    }
+}
+
+impl std::fmt::Debug for Image {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Image")
+            .field("len", &self.bytes.len())
+            .field("digest", &self.digest)
+            .field("machine", &self.machine)
+            .finish()
+    }
+}
+
+/// Whether a host built with this version of the contract may load a plugin with this header.
+///
+/// # Errors
+/// Another major, or a newer minor; says both versions and what to do.
+pub fn check_abi(header: &TableHeader) -> Result<(), AbiError> {
+    let (major, minor) = (header.abi_major, header.abi_minor);
+    if major != abi::ABI_MAJOR {
+        return Err(AbiError::Major { major, minor });
+    }
+    if minor > abi::ABI_MINOR {
+        return Err(AbiError::Minor { major, minor });
+    }
+    Ok(())
+}

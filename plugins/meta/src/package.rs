@@ -1,0 +1,351 @@
+//! `plugin.meta`: what a package directory promises about its plugins.
+//!
+//! The build driver writes it last and by rename, the host reads it first. Unknown fields
+//! and formats are refused: a field that a host does not know may be a condition that it
+//! would break.
+//!
+//! Absent on purpose: paths (a plugin's file lies beside its meta) and anything that
+//! changes without the plugin changing, such as times.
+
+use std::{collections::BTreeSet, fmt, os::fd::AsFd, path::Path, str::FromStr};
+
+use hotmerge_abi::{ABI_MAJOR, ABI_MINOR, TableHeader};
+use rustix::fs::{CWD, Mode, OFlags};
+use semver::{Version, VersionReq};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Digest, FileName, PluginName,
+    read::{ReadError, read_regular},
+};
+
+/// The name of the file in a package directory.
+pub const META_FILE: &str = "plugin.meta";
+
+/// The format that this version writes and the newest it reads.
+pub const FORMAT: u32 = 1;
+
+/// Real files have some hundred bytes a plugin; parsing is quadratic for some hostile ones.
+pub const MAX_META_BYTES: u64 = 64 * 1024;
+
+const HEADING: &str = "# Written by hotmerge's build driver; do not edit.\n";
+
+/// The contents of a `plugin.meta`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Meta {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// At least one plugin; names and files are unique.
+    pub plugin: Vec<PluginMeta>,
+}
+
+/// What a package promises about one plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PluginMeta {
+    /// The name that calls use.
+    pub name: PluginName,
+    /// Version of the plugin; says nothing about whether its code changed.
+    pub version: Version,
+    /// The shared object, in the same directory.
+    pub file: FileName,
+    /// [`Image::digest`](crate::Image::digest) of the file.
+    pub hash: Digest,
+    /// Size of the normalised image in bytes; the file itself may be larger.
+    pub size: u64,
+    /// The contract that it was built with.
+    pub abi: Abi,
+    /// Target triple that it was built for.
+    pub target: String,
+    /// Plugins that must be active before this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requires: Vec<Requires>,
+    /// What it may do beyond computing.
+    #[serde(default, skip_serializing_if = "Wants::is_nothing")]
+    pub wants: Wants,
+}
+
+/// Another plugin that must be active first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Requires {
+    /// Its name.
+    pub name: PluginName,
+    /// The versions that will do.
+    pub version: VersionReq,
+}
+
+/// What a plugin asks to be allowed. Nothing, by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Wants {
+    /// Absolute paths that it may read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fs: Vec<String>,
+    /// Whether it may use the network.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub net: bool,
+}
+
+impl Wants {
+    /// Whether it asks for nothing.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A version of the C contract, written `major.minor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Abi {
+    /// The binary layout.
+    pub major: u16,
+    /// The interface version.
+    pub minor: u16,
+}
+
+impl Abi {
+    /// What this version of hotmerge was built with.
+    pub const CURRENT: Self = Self {
+        major: ABI_MAJOR,
+        minor: ABI_MINOR,
+    };
+}
+
+impl From<&TableHeader> for Abi {
+    fn from(header: &TableHeader) -> Self {
+        Self {
+            major: header.abi_major,
+            minor: header.abi_minor,
+        }
+    }
+}
+
+/// A text that is not an ABI version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an ABI must be `major.minor`, such as `{}`", Abi::CURRENT)]
+pub struct AbiSyntaxError;
+
+impl FromStr for Abi {
+    type Err = AbiSyntaxError;
+
+    fn from_str(text: &str) -> Result<Self, AbiSyntaxError> {
+        let number = |digits: &str| match digits.as_bytes() {
+            // One spelling a version: no sign, no leading zero.
+            [b'0'] => Some(0),
+            [b'1'..=b'9', ..] => digits.parse().ok(),
+            _ => None,
+        };
+        let (major, minor) = text.split_once('.').ok_or(AbiSyntaxError)?;
+        match (number(major), number(minor)) {
+            (Some(major), Some(minor)) => Ok(Self { major, minor }),
+            _ => Err(AbiSyntaxError),
+        }
+    }
+}
+
+impl TryFrom<String> for Abi {
+    type Error = AbiSyntaxError;
+
+    fn try_from(text: String) -> Result<Self, AbiSyntaxError> {
+        text.parse()
+    }
+}
+
+impl From<Abi> for String {
+    fn from(abi: Abi) -> Self {
+        abi.to_string()
+    }
+}
+
+impl fmt::Display for Abi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// Why a `plugin.meta` was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MetaError {
+    /// It could not be read as a regular file of moderate size.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Larger than [`MAX_META_BYTES`].
+    #[error("`{META_FILE}` has {size} bytes; at most {MAX_META_BYTES} are accepted")]
+    TooLarge {
+        /// Size in bytes.
+        size: u64,
+    },
+    /// Not UTF-8.
+    #[error("`{META_FILE}` is not UTF-8 from byte {offset} on")]
+    NotUtf8 {
+        /// Where the first wrong byte is.
+        offset: usize,
+    },
+    /// Nothing but blanks and comments.
+    #[error("`{META_FILE}` is empty")]
+    Empty,
+    /// Written by a newer hotmerge, or not by hotmerge at all.
+    #[error(
+        "`{META_FILE}` has format {found}, which this hotmerge does not understand ({FORMAT}); {advice}"
+    )]
+    Format {
+        /// The format it has.
+        found: i64,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// Not TOML, or not these tables.
+    #[error("`{META_FILE}` line {line}: {reason}")]
+    Syntax {
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// It names no plugin.
+    #[error("`{META_FILE}` names no plugin")]
+    NoPlugin,
+    /// Two plugins of one name.
+    #[error("`{META_FILE}` names the plugin `{0}` twice")]
+    SameName(PluginName),
+    /// Two plugins in one file.
+    #[error("`{META_FILE}` gives the file `{0}` to two plugins")]
+    SameFile(FileName),
+}
+
+impl Meta {
+    /// A meta of the current format.
+    ///
+    /// # Errors
+    /// No plugin, or two of one name or file.
+    pub fn new(plugin: Vec<PluginMeta>) -> Result<Self, MetaError> {
+        let mut meta = Self {
+            format: FORMAT,
+            plugin,
+        };
+        meta.check()?;
+        meta.sort();
+        Ok(meta)
+    }
+
+    /// Parses and checks the text of a `plugin.meta`.
+    ///
+    /// # Errors
+    /// See [`MetaError`].
+    pub fn parse(text: &str) -> Result<Self, MetaError> {
+        let size = text.len() as u64;
+        if size > MAX_META_BYTES {
+            return Err(MetaError::TooLarge { size });
+        }
+        check_format(text)?;
+        let mut meta: Self = toml::from_str(text).map_err(|error| syntax(text, &error))?;
+        meta.check()?;
+        meta.sort();
+        Ok(meta)
+    }
+
+    /// Parses and checks the bytes of a `plugin.meta`.
+    ///
+    /// # Errors
+    /// See [`MetaError`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, MetaError> {
+        let text = str::from_utf8(bytes).map_err(|error| MetaError::NotUtf8 {
+            offset: error.valid_up_to(),
+        })?;
+        Self::parse(text)
+    }
+
+    /// Reads the `plugin.meta` of the package directory `dir`.
+    ///
+    /// # Errors
+    /// See [`MetaError`].
+    pub fn read(dir: impl AsFd) -> Result<Self, MetaError> {
+        let (bytes, _) = read_regular(dir, META_FILE, MAX_META_BYTES)?;
+        Self::from_bytes(&bytes)
+    }
+
+    /// Reads the `plugin.meta` of the package directory at `dir`.
+    ///
+    /// # Errors
+    /// See [`MetaError`].
+    pub fn read_path(dir: &Path) -> Result<Self, MetaError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::openat(CWD, dir, flags, Mode::empty())
+            .map_err(|error| ReadError::from_open(dir, error))?;
+        Self::read(dir)
+    }
+
+    /// The text of the file: plugins by name, always the same for the same contents.
+    pub fn to_toml(&self) -> String {
+        let mut sorted = self.clone();
+        sorted.sort();
+        let body = toml::to_string(&sorted)
+            .expect("strings, fixed keys and sizes below 2^63 all exist in TOML");
+        format!("{HEADING}{body}")
+    }
+
+    /// The plugin of a name.
+    pub fn get(&self, name: &str) -> Option<&PluginMeta> {
+        self.plugin.iter().find(|plugin| plugin.name == *name)
+    }
+
+    fn sort(&mut self) {
+        self.plugin.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+
+    fn check(&self) -> Result<(), MetaError> {
+        if self.plugin.is_empty() {
+            return Err(MetaError::NoPlugin);
+        }
+        let (mut names, mut files) = (BTreeSet::new(), BTreeSet::new());
+        for plugin in &self.plugin {
+            if !names.insert(&plugin.name) {
+                return Err(MetaError::SameName(plugin.name.clone()));
+            }
+            if !files.insert(&plugin.file) {
+                return Err(MetaError::SameFile(plugin.file.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Looks at the format alone, so that a newer format is named as such and not as a list of
+/// unknown fields.
+fn check_format(text: &str) -> Result<(), MetaError> {
+    #[derive(Deserialize)]
+    struct Probe {
+        format: i64,
+    }
+    let blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    if text.lines().all(blank) {
+        return Err(MetaError::Empty);
+    }
+    let Probe { format } = toml::from_str(text).map_err(|error| syntax(text, &error))?;
+    let advice = match format {
+        1 => return Ok(()),
+        2.. => "it is newer: upgrade the host",
+        _ => "build the plugin again",
+    };
+    Err(MetaError::Format {
+        found: format,
+        advice,
+    })
+}
+
+fn syntax(text: &str, error: &toml::de::Error) -> MetaError {
+    let start = error.span().map_or(0, |span| span.start.min(text.len()));
+    let line = text.as_bytes()[..start]
+        .iter()
+        .filter(|byte| **byte == b'\n')
+        .count()
+        + 1;
+    MetaError::Syntax {
+        line,
+        // Some of toml's messages have a second line with what would be right.
+        reason: error.message().replace('\n', "; "),
+    }
+}

@@ -1,0 +1,249 @@
+//! Reading a file that somebody else may be changing, or may have put there to harm.
+//!
+//! A file counts only if it is a regular one, lies in the directory itself (no symlink on
+//! the way), is not larger than asked for, and did not change while it was read.
+//!
+//! Absent on purpose: whose file it is. That is policy, and the host's.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Component, Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rustix::{
+    buffer::spare_capacity,
+    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat},
+    io::Errno,
+};
+
+/// How often a file that changes under the reader is read again before it is given up.
+const ATTEMPTS: u32 = 3;
+
+/// What tells one state of a file from another without reading it.
+///
+/// Equal stamps do not prove equal contents: inodes are used again, and the clock behind the
+/// times has a grain (see [`FileStamp::is_fresh`]). A hash decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileStamp {
+    /// Device.
+    pub dev: u64,
+    /// Inode.
+    pub ino: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Time of the last write in nanoseconds since 1970; users can set it.
+    pub mtime_ns: i64,
+    /// Time of the last change of any kind in nanoseconds since 1970.
+    pub ctime_ns: i64,
+}
+
+impl FileStamp {
+    // The fields of `stat` have other widths on other machines.
+    #[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
+    fn of(stat: &Stat) -> Self {
+        let ns = |seconds: i64, ns: i64| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
+        Self {
+            dev: stat.st_dev as u64,
+            ino: stat.st_ino as u64,
+            size: stat.st_size as u64,
+            mtime_ns: ns(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            ctime_ns: ns(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+        }
+    }
+
+    /// Whether the last change is so recent (or in the future) that another one could leave
+    /// the very same stamp. The kernel's clock for files moves in steps of up to 10 ms; the
+    /// limit here is ten of them.
+    pub fn is_fresh(&self, now: SystemTime) -> bool {
+        let changed = u64::try_from(self.ctime_ns).unwrap_or_default();
+        let age = now.duration_since(UNIX_EPOCH + Duration::from_nanos(changed));
+        age.map_or(true, |age| age < Duration::from_millis(100))
+    }
+}
+
+/// Why a file was not read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// A name with a `/`, or `.` or `..`.
+    #[error("`{}` is not a plain file name", .0.display())]
+    NotPlain(PathBuf),
+    /// There is nothing of the name.
+    #[error("`{}` does not exist", .0.display())]
+    Missing(PathBuf),
+    /// The process may not read it.
+    #[error("`{}` may not be read by this user; check its owner and mode", .0.display())]
+    Denied(PathBuf),
+    /// Something else than a regular file.
+    #[error("`{}` is {kind}, not a regular file", .name.display())]
+    NotRegular {
+        /// Its name.
+        name: PathBuf,
+        /// What it is, with its article.
+        kind: &'static str,
+    },
+    /// Larger than the caller takes.
+    #[error("`{}` has {size} bytes; at most {limit} are accepted", .name.display())]
+    TooLarge {
+        /// Its name.
+        name: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+        /// The caller's limit in bytes.
+        limit: u64,
+    },
+    /// It changed during each of several attempts.
+    #[error("`{}` keeps changing while it is read", .0.display())]
+    Changing(PathBuf),
+    /// Anything else.
+    #[error("`{}` cannot be read: {source}", .name.display())]
+    Io {
+        /// Its name.
+        name: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl ReadError {
+    pub(crate) fn from_open(name: &Path, error: Errno) -> Self {
+        let name = name.to_owned();
+        match error {
+            Errno::NOENT => Self::Missing(name),
+            Errno::ACCESS | Errno::PERM => Self::Denied(name),
+            Errno::LOOP => Self::NotRegular {
+                name,
+                kind: "a symlink",
+            },
+            Errno::NXIO => Self::NotRegular {
+                name,
+                kind: "a socket or a device",
+            },
+            Errno::NOTDIR => Self::Io {
+                name,
+                source: io::Error::other("not a directory"),
+            },
+            error => Self::Io {
+                name,
+                source: error.into(),
+            },
+        }
+    }
+}
+
+/// Reads the regular file `name` of the directory `dir`, at most `limit_bytes` of it.
+///
+/// The stamp is that of the bytes: it was the same before and after the read.
+///
+/// # Errors
+/// See [`ReadError`].
+pub fn read_regular(
+    dir: impl AsFd,
+    name: impl AsRef<Path>,
+    limit_bytes: u64,
+) -> Result<(Vec<u8>, FileStamp), ReadError> {
+    let (dir, name) = (dir.as_fd(), name.as_ref());
+    check_plain(name)?;
+    for _ in 0..ATTEMPTS {
+        if let Some(read) = read_once(dir, name, limit_bytes)? {
+            return Ok(read);
+        }
+    }
+    Err(ReadError::Changing(name.to_owned()))
+}
+
+/// The stamp of `name` in `dir`, without following a symlink; `None` if there is nothing.
+///
+/// # Errors
+/// What the system says.
+pub fn stamp(dir: impl AsFd, name: impl AsRef<Path>) -> io::Result<Option<FileStamp>> {
+    match rustix::fs::statat(dir, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(FileStamp::of(&stat))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn check_plain(name: &Path) -> Result<(), ReadError> {
+    let mut components = name.components();
+    match (components.next(), components.next()) {
+        (Some(Component::Normal(only)), None) if only == name.as_os_str() => Ok(()),
+        _ => Err(ReadError::NotPlain(name.to_owned())),
+    }
+}
+
+/// `None` if the file changed meanwhile.
+fn read_once(
+    dir: BorrowedFd<'_>,
+    name: &Path,
+    limit: u64,
+) -> Result<Option<(Vec<u8>, FileStamp)>, ReadError> {
+    let io = |error: Errno| ReadError::from_open(name, error);
+    // Opening alone can do something to a device, so look before.
+    let seen = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(io)?;
+    check_kind(name, &seen)?;
+    let file = open(dir, name).map_err(io)?;
+    let stat = rustix::fs::fstat(&file).map_err(io)?;
+    check_kind(name, &stat)?;
+    let before = FileStamp::of(&stat);
+    if before.size > limit {
+        return Err(ReadError::TooLarge {
+            name: name.to_owned(),
+            size: before.size,
+            limit,
+        });
+    }
+    let Some(bytes) = read_exactly(&file, before.size).map_err(io)? else {
+        return Ok(None);
+    };
+    let after = FileStamp::of(&rustix::fs::fstat(&file).map_err(io)?);
+    Ok((before == after).then_some((bytes, before)))
+}
+
+fn check_kind(name: &Path, stat: &Stat) -> Result<(), ReadError> {
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => return Ok(()),
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a symlink",
+        FileType::Fifo => "a FIFO",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device",
+        _ => "something unknown",
+    };
+    Err(ReadError::NotRegular {
+        name: name.to_owned(),
+        kind,
+    })
+}
+
+fn open(dir: BorrowedFd<'_>, name: &Path) -> Result<OwnedFd, Errno> {
+    // A FIFO would otherwise wait for its writer.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    match rustix::fs::openat2(dir, name, flags, Mode::empty(), resolve) {
+        // Older kernels and some sandboxes have no openat2. The name is one component, so
+        // NOFOLLOW alone says the same.
+        Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN) => {
+            rustix::fs::openat(dir, name, flags, Mode::empty())
+        }
+        other => other,
+    }
+}
+
+/// `None` if there are fewer bytes; more are noticed by the size afterwards.
+fn read_exactly(file: &OwnedFd, size: u64) -> Result<Option<Vec<u8>>, Errno> {
+    let size = usize::try_from(size).map_err(|_| Errno::FBIG)?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(size).map_err(|_| Errno::NOMEM)?;
+    while bytes.len() < size {
+        match rustix::io::read(file, spare_capacity(&mut bytes)) {
+            Ok(0) => return Ok(None),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    // The allocator may have given more room than asked for.
+    Ok((bytes.len() == size).then_some(bytes))
+}

@@ -1,0 +1,377 @@
+//! Where a running host is found, and how it is told to look again.
+//!
+//! The host holds an exclusive `flock` on its pid file for as long as it lives, so "is one
+//! running" has an answer that no crash can leave wrong. The pid in the file is only a
+//! hint: before a signal is sent, the process is pinned by a pidfd, compared with the start
+//! time that the host wrote beside its pid, and the lock is looked at again. A stale file or
+//! a pid that now belongs to somebody else can therefore not lead to a signal.
+//!
+//! Absent on purpose: handlers and what a signal means (that is the host's).
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::{DirBuilderExt as _, FileExt as _},
+    },
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use rustix::{
+    fs::{CWD, FlockOperation, Mode, OFlags},
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal},
+};
+
+/// The directory in which a host keeps its pid file and its control socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeDir(PathBuf);
+
+impl RuntimeDir {
+    /// A directory of the operator's choice.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// Where a host is when nobody says otherwise: `/run/hotmerge` for root, otherwise
+    /// `$XDG_RUNTIME_DIR/hotmerge`, otherwise `/tmp/hotmerge-UID`.
+    pub fn default_path() -> Self {
+        let uid = rustix::process::geteuid();
+        Self::default_for(
+            uid.as_raw(),
+            std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from),
+        )
+    }
+
+    fn default_for(uid: u32, xdg: Option<PathBuf>) -> Self {
+        match xdg {
+            _ if uid == 0 => Self::new("/run/hotmerge"),
+            // The XDG specification says to ignore a relative path.
+            Some(dir) if dir.is_absolute() => Self(dir.join("hotmerge")),
+            _ => Self(format!("/tmp/hotmerge-{uid}").into()),
+        }
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The socket that [`control`](crate::control) is spoken on.
+    pub fn control_socket(&self) -> PathBuf {
+        self.0.join("control.sock")
+    }
+
+    /// The file that a host locks.
+    pub fn pid_file(&self) -> PathBuf {
+        self.0.join("hotmerge.pid")
+    }
+
+    /// Makes the directory, mode 0750, if it is not there.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn create(&self) -> io::Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o750).create(&self.0)
+    }
+}
+
+/// Why a pid file could not be had, or a host not be told.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RuntimeError {
+    /// Another host holds the lock.
+    #[error(
+        "a host is already running in `{}`{}; stop it or choose another runtime directory",
+        .dir.display(),
+        .pid.map(|pid| format!(" (process {})", pid.as_raw_nonzero())).unwrap_or_default()
+    )]
+    Held {
+        /// The runtime directory.
+        dir: PathBuf,
+        /// The holder, if it has already said.
+        pid: Option<Pid>,
+    },
+    /// The process may not open the file or signal the host.
+    #[error("not permitted to {step} `{}`; run as the user of the host", .path.display())]
+    Denied {
+        /// What was being done.
+        step: &'static str,
+        /// With which file.
+        path: PathBuf,
+    },
+    /// The process that the pid file names is not the one that wrote it.
+    #[error(
+        "`{}` names process {}, which is not the host that holds it; nothing was signalled",
+        .path.display(),
+        .pid.as_raw_nonzero()
+    )]
+    Stranger {
+        /// The pid file.
+        path: PathBuf,
+        /// What it names.
+        pid: Pid,
+    },
+    /// Anything else.
+    #[error("failed to {step} `{}`: {source}", .path.display())]
+    Io {
+        /// What was being done.
+        step: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+fn error(step: &'static str, path: &Path, error: Errno) -> RuntimeError {
+    let path = path.to_owned();
+    match error {
+        Errno::ACCESS | Errno::PERM => RuntimeError::Denied { step, path },
+        error => RuntimeError::Io {
+            step,
+            path,
+            source: error.into(),
+        },
+    }
+}
+
+/// The lock of a running host. Dropped, it empties the file and lets go; the file stays,
+/// because unlinking a locked file would let two hosts lock two files of one name.
+#[derive(Debug)]
+pub struct PidFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl PidFile {
+    /// Takes the lock. The file is left empty: it says who runs only after
+    /// [`PidFile::write_pid`], because a signal before the handler is installed kills.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Held`] if a host runs here already.
+    pub fn acquire(dir: &RuntimeDir) -> Result<Self, RuntimeError> {
+        let path = dir.pid_file();
+        // Somebody who asks whether a host runs holds a shared lock for some microseconds.
+        for attempt in 0.. {
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let fd = rustix::fs::openat(CWD, &path, flags, Mode::from_raw_mode(0o644))
+                .map_err(|errno| error("open", &path, errno))?;
+            match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) if is_at(&fd, &path) => {
+                    let file = File::from(fd);
+                    file.set_len(0).map_err(|source| RuntimeError::Io {
+                        step: "empty",
+                        path: path.clone(),
+                        source,
+                    })?;
+                    return Ok(Self { file, path });
+                }
+                Ok(()) | Err(Errno::WOULDBLOCK) if attempt < 10 => {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                Ok(()) | Err(Errno::WOULDBLOCK) => {
+                    return Err(RuntimeError::Held {
+                        dir: dir.path().to_owned(),
+                        pid: Holder::read(&fd).map(|holder| holder.pid),
+                    });
+                }
+                Err(errno) => return Err(error("lock", &path, errno)),
+            }
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    /// Says who runs. Call it when the handlers of all signals are installed.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write_pid(&self) -> Result<(), RuntimeError> {
+        let write = || {
+            let pid = rustix::process::getpid();
+            let start = start_time(pid)?;
+            let text = format!("{}\nstart={start}\n", pid.as_raw_nonzero());
+            self.file.write_all_at(text.as_bytes(), 0)
+        };
+        write().map_err(|source| RuntimeError::Io {
+            step: "write",
+            path: self.path.clone(),
+            source,
+        })
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        // The lock goes with the descriptor, after this. A file that keeps its text is as
+        // harmless as one of a host that crashed.
+        let _ = self.file.set_len(0);
+    }
+}
+
+/// Whether the open file is still the one of that name.
+fn is_at(fd: &OwnedFd, path: &Path) -> bool {
+    match (rustix::fs::fstat(fd), rustix::fs::stat(path)) {
+        (Ok(ours), Ok(theirs)) => (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino),
+        _ => false,
+    }
+}
+
+/// What a host wrote into its pid file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Holder {
+    pid: Pid,
+    /// In clock ticks since boot; with the pid it names one process for ever.
+    start: u64,
+}
+
+impl Holder {
+    fn read(fd: impl AsFd) -> Option<Self> {
+        // Two short lines; anything longer was not written by a host.
+        let mut bytes = [0; 64];
+        let len = rustix::io::pread(fd, &mut bytes, 0).ok()?;
+        Self::parse(str::from_utf8(&bytes[..len]).ok()?)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (pid, start) = text.strip_suffix('\n')?.split_once('\n')?;
+        Some(Self {
+            pid: Pid::from_raw(pid.parse().ok().filter(|pid| *pid > 0)?)?,
+            start: start.strip_prefix("start=")?.parse().ok()?,
+        })
+    }
+}
+
+/// When a process started, in clock ticks since boot: field 22 of `/proc/PID/stat`.
+fn start_time(pid: Pid) -> io::Result<u64> {
+    let mut text = Vec::new();
+    File::open(format!("/proc/{}/stat", pid.as_raw_nonzero()))?.read_to_end(&mut text)?;
+    let text = String::from_utf8_lossy(&text);
+    // The name in field 2 may hold blanks and parentheses; the last one ends it.
+    text.rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19))
+        .and_then(|field| field.parse().ok())
+        .ok_or_else(|| io::Error::other("`/proc` does not say when the process started"))
+}
+
+/// A host that runs, pinned: the descriptor can not come to mean another process.
+#[derive(Debug)]
+pub struct RunningHost {
+    /// Its process id.
+    pub pid: Pid,
+    pidfd: OwnedFd,
+}
+
+impl AsFd for RunningHost {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+/// What is known about the host of a runtime directory.
+#[derive(Debug)]
+pub enum HostState {
+    /// Nobody holds the lock.
+    NotRunning,
+    /// Somebody holds the lock and has not said who it is: its handlers are not installed yet.
+    Starting,
+    /// This one.
+    Running(RunningHost),
+}
+
+/// What became of a hint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signalled {
+    /// The host got it.
+    Sent(Pid),
+    /// Nobody runs.
+    NotRunning,
+    /// A host is starting: it will look at the directory by itself.
+    Starting,
+}
+
+/// Who runs in `dir`.
+///
+/// # Errors
+/// [`RuntimeError::Denied`] if this user may not know, [`RuntimeError::Stranger`] if the pid
+/// file and the process table contradict each other.
+pub fn host_state(dir: &RuntimeDir) -> Result<HostState, RuntimeError> {
+    let path = dir.pid_file();
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let fd = match rustix::fs::openat(CWD, &path, flags, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(HostState::NotRunning),
+        Err(errno) => return Err(error("open", &path, errno)),
+    };
+    if !is_held(&fd, &path)? {
+        return Ok(HostState::NotRunning);
+    }
+    let Some(holder) = Holder::read(&fd) else {
+        return Ok(HostState::Starting);
+    };
+    let pid = holder.pid;
+    let stranger = || RuntimeError::Stranger {
+        path: path.clone(),
+        pid,
+    };
+    let pidfd = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        // It ended since, or lives in another pid namespace.
+        Err(Errno::SRCH) if !is_held(&fd, &path)? => return Ok(HostState::NotRunning),
+        Err(Errno::SRCH) => return Err(stranger()),
+        Err(errno) => return Err(error("look up the process of", &path, errno)),
+    };
+    let is_the_holder = start_time(pid).is_ok_and(|start| start == holder.start);
+    if !is_held(&fd, &path)? {
+        return Ok(HostState::NotRunning);
+    }
+    if !is_the_holder {
+        return Err(stranger());
+    }
+    Ok(HostState::Running(RunningHost { pid, pidfd }))
+}
+
+/// The pid of the host of `dir`, pinned; `None` if nobody runs or one is only starting.
+///
+/// # Errors
+/// As [`host_state`].
+pub fn host_pid(dir: &RuntimeDir) -> Result<Option<RunningHost>, RuntimeError> {
+    Ok(match host_state(dir)? {
+        HostState::Running(host) => Some(host),
+        HostState::NotRunning | HostState::Starting => None,
+    })
+}
+
+/// Sends SIGHUP, the hint to look again, to the host of `dir`.
+///
+/// # Errors
+/// As [`host_state`]; and if the host belongs to somebody else.
+pub fn send_hup(dir: &RuntimeDir) -> Result<Signalled, RuntimeError> {
+    let host = match host_state(dir)? {
+        HostState::NotRunning => return Ok(Signalled::NotRunning),
+        HostState::Starting => return Ok(Signalled::Starting),
+        HostState::Running(host) => host,
+    };
+    match rustix::process::pidfd_send_signal(&host, Signal::HUP) {
+        Ok(()) => Ok(Signalled::Sent(host.pid)),
+        Err(Errno::SRCH) => Ok(Signalled::NotRunning),
+        Err(errno) => Err(error("signal the host of", &dir.pid_file(), errno)),
+    }
+}
+
+/// Whether a host holds the lock. A shared lock, so that two who ask do not see each other.
+fn is_held(fd: &OwnedFd, path: &Path) -> Result<bool, RuntimeError> {
+    match rustix::fs::flock(fd, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => {
+            rustix::fs::flock(fd, FlockOperation::Unlock)
+                .map_err(|errno| error("unlock", path, errno))?;
+            Ok(false)
+        }
+        Err(Errno::WOULDBLOCK) => Ok(true),
+        Err(errno) => Err(error("lock", path, errno)),
+    }
+}
