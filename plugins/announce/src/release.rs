@@ -1,0 +1,301 @@
+//! What `render` is asked with: a release as JSON, judged field by field.
+
+use std::fmt;
+
+use hotmerge_sdk::Error;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    check::{Report, version},
+    inline,
+};
+
+/// A release whose texts are ready to be put into Markdown.
+#[derive(Debug, Default)]
+pub struct Release {
+    /// The product's name, inline Markdown.
+    pub name: String,
+    /// Strict `x.y.z`.
+    pub version: String,
+    /// `YYYY-MM-DD`, a day that exists.
+    pub date: String,
+    /// Strict `x.y.z`: the oldest version that this release works with.
+    pub minimum_version: String,
+    /// One paragraph, or empty.
+    pub summary: String,
+    /// Inline Markdown each.
+    pub features: Vec<String>,
+    /// Inline Markdown each.
+    pub fixes: Vec<String>,
+    /// Inline Markdown each; empty says that none are known.
+    pub known_issues: Vec<String>,
+    /// Inline Markdown each.
+    pub upgrade_notes: Vec<String>,
+    /// A fenced code block, or empty.
+    pub upgrade_commands: String,
+}
+
+/// The request as it is written. Values are judged one by one, so that an answer names
+/// every field that is wrong.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Request {
+    name: Value,
+    version: Value,
+    date: Value,
+    minimum_version: Value,
+    summary: Value,
+    features: Value,
+    fixes: Value,
+    known_issues: Value,
+    upgrade_notes: Value,
+    upgrade_commands: Value,
+}
+
+impl Release {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// A bad request that names each field with a problem, a line each.
+    pub fn from_json(request: &[u8]) -> Result<Self, Error> {
+        let request: Request = serde_json::from_slice(request)
+            .map_err(|error| Error::bad_request(format!("the request is refused: {error}")))?;
+        let mut problems = Problems::default();
+        let it = &mut problems;
+        // An empty list of issues says "none known", which nobody may say by leaving it out.
+        let release = Self {
+            name: it.required("name", &request.name, name),
+            version: it.required("version", &request.version, strict),
+            date: it.required("date", &request.date, date),
+            minimum_version: it.required("minimum_version", &request.minimum_version, strict),
+            summary: it.optional("summary", &request.summary, text),
+            features: it.required_list("features", &request.features),
+            fixes: it.optional_list("fixes", &request.fixes),
+            known_issues: it.required_list("known_issues", &request.known_issues),
+            upgrade_notes: it.optional_list("upgrade_notes", &request.upgrade_notes),
+            upgrade_commands: it.optional(
+                "upgrade_commands",
+                &request.upgrade_commands,
+                inline::fenced,
+            ),
+        };
+        if problems.0.is_empty() {
+            Ok(release)
+        } else {
+            Err(Error::bad_request(problems))
+        }
+    }
+
+    /// The names and values that a template sees.
+    pub fn to_value(&self) -> upon::Value {
+        upon::Value::from([
+            ("name", upon::Value::from(self.name.as_str())),
+            ("version", self.version.as_str().into()),
+            ("date", self.date.as_str().into()),
+            ("minimum_version", self.minimum_version.as_str().into()),
+            ("summary", self.summary.as_str().into()),
+            ("features", self.features.clone().into()),
+            ("fixes", self.fixes.clone().into()),
+            ("known_issues", self.known_issues.clone().into()),
+            ("upgrade_notes", self.upgrade_notes.clone().into()),
+            ("upgrade_commands", self.upgrade_commands.as_str().into()),
+        ])
+    }
+}
+
+/// What is wrong with a request, a sentence per field.
+#[derive(Debug, Default)]
+struct Problems(Vec<String>);
+
+impl Problems {
+    fn required(
+        &mut self,
+        field: &str,
+        value: &Value,
+        judge: impl FnOnce(&str) -> Result<String, String>,
+    ) -> String {
+        if value.is_null() {
+            return self.add(field, "is missing");
+        }
+        self.optional(field, value, judge)
+    }
+
+    fn optional(
+        &mut self,
+        field: &str,
+        value: &Value,
+        judge: impl FnOnce(&str) -> Result<String, String>,
+    ) -> String {
+        match typed::<Option<String>>(value, "a string") {
+            Ok(None) => String::new(),
+            Ok(Some(text)) => judge(&text).unwrap_or_else(|reason| self.add(field, reason)),
+            Err(reason) => self.add(field, reason),
+        }
+    }
+
+    fn required_list(&mut self, field: &str, value: &Value) -> Vec<String> {
+        if value.is_null() {
+            return self.add(field, "is missing (an empty list is `[]`)");
+        }
+        self.optional_list(field, value)
+    }
+
+    fn optional_list(&mut self, field: &str, value: &Value) -> Vec<String> {
+        match typed::<Option<Vec<Value>>>(value, "a list of strings") {
+            Ok(items) => items
+                .unwrap_or_default()
+                .iter()
+                .enumerate()
+                .map(|(index, item)| self.required(&format!("{field}[{index}]"), item, text))
+                .collect(),
+            Err(reason) => self.add(field, reason),
+        }
+    }
+
+    fn add<T: Default>(&mut self, field: &str, reason: impl fmt::Display) -> T {
+        self.0.push(format!("`{field}` {reason}"));
+        T::default()
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+fn typed<T: DeserializeOwned>(value: &Value, expected: &str) -> Result<T, String> {
+    serde_json::from_value(value.clone()).map_err(|_| format!("must be {expected}"))
+}
+
+fn strict(text: &str) -> Result<String, String> {
+    if version::is_strict(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(version::expected(text))
+    }
+}
+
+fn date(text: &str) -> Result<String, String> {
+    // The parser takes other ways of writing a date too; only this one reads back the same.
+    match text.parse::<jiff::civil::Date>() {
+        Ok(date) if date.to_string() == text => Ok(text.to_owned()),
+        _ => Err(format!(
+            "must be a day of the calendar as `YYYY-MM-DD`, found {text:?}"
+        )),
+    }
+}
+
+fn name(text: &str) -> Result<String, String> {
+    let name = inline::paragraph(text)?;
+    fit(&format!("# {name} 0.0.0\n"))?;
+    Ok(name)
+}
+
+fn text(text: &str) -> Result<String, String> {
+    let text = inline::paragraph(text)?;
+    fit(&format!("# 0.0.0\n\n- {text}\n"))?;
+    Ok(text)
+}
+
+/// Judges a value in the place where it will stand, so that the field is named and not a
+/// line of something that the caller has never seen.
+fn fit(document: &str) -> Result<(), String> {
+    match Report::of(document.as_bytes()).violations.first() {
+        Some(violation) => Err(format!(
+            "breaks the rule `{}`: {}",
+            violation.rule, violation.message
+        )),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hotmerge_sdk::Error;
+    use serde_json::{Value, json};
+
+    use super::Release;
+
+    fn sample() -> Value {
+        serde_json::from_str(include_str!("../samples/release.json")).unwrap()
+    }
+
+    fn refused(request: &Value) -> String {
+        match Release::from_json(request.to_string().as_bytes()) {
+            Err(Error::BadRequest(reason)) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        let reason = refused(&json!({
+            "name": 7, "version": "v1.2.3", "date": "2026-02-30", "features": ["fine", "", 3],
+            "known_issues": "none", "upgrade_notes": [null], "summary": "a\n\nb",
+        }));
+        let lines: Vec<_> = reason.lines().collect();
+        let expected = [
+            "`name` must be a string",
+            "`version` ",
+            "`date` must be a day",
+            "`minimum_version` is missing",
+            "`summary` has several paragraphs",
+            "`features[1]` is empty",
+            "`features[2]` must be a string",
+            "`known_issues` must be a list of strings",
+            "`upgrade_notes[0]` is missing",
+        ];
+        assert_eq!(lines.len(), expected.len(), "{reason}");
+        for (line, start) in lines.iter().zip(expected) {
+            assert!(line.starts_with(start), "{line} / {start}");
+        }
+    }
+
+    #[test]
+    fn single_values_are_judged() {
+        for (field, value, part) in [
+            ("version", "1.2", "x.y.z"),
+            ("version", "1.2.3-rc.1", "x.y.z"),
+            ("version", " 1.2.3", "x.y.z"),
+            ("minimum_version", "01.2.3", "x.y.z"),
+            ("date", "20261122", "YYYY-MM-DD"),
+            ("date", "2026-11-22T10:00", "YYYY-MM-DD"),
+            ("date", "2026-11-31", "YYYY-MM-DD"),
+            ("date", "+002026-11-22", "YYYY-MM-DD"),
+            ("name", "tool v2", "breaks the rule `version`"),
+            ("summary", "Version: 2", "breaks the rule `version`"),
+            ("upgrade_commands", "", "is empty"),
+        ] {
+            let mut request = sample();
+            request[field] = json!(value);
+            let reason = refused(&request);
+            assert!(reason.starts_with(&format!("`{field}` ")), "{reason}");
+            assert!(reason.contains(part), "{field} {value}: {reason}");
+        }
+        for date in ["2024-02-29", "2000-02-29"] {
+            let mut request = sample();
+            request["date"] = json!(date);
+            Release::from_json(request.to_string().as_bytes()).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_request_must_be_an_object_of_known_fields() {
+        let mut request = sample();
+        request["tittle"] = json!("x");
+        assert!(refused(&request).contains("unknown field `tittle`"));
+        for (request, part) in [
+            ("", "EOF"),
+            ("[]extra", "refused"),
+            ("7", "invalid type"),
+            ("{\"date\": 1, \"date\": 2}", "duplicate field `date`"),
+        ] {
+            let Err(Error::BadRequest(reason)) = Release::from_json(request.as_bytes()) else {
+                panic!("{request}")
+            };
+            assert!(reason.contains(part), "{request}: {reason}");
+        }
+    }
+}
