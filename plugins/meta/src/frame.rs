@@ -3,20 +3,25 @@
 //! Absent on purpose: reading and writing; both sides bring their own kind of socket.
 
 /// The largest frame in bytes without its newline, in both directions. Holds a reply of
-/// 12 MiB as base64.
+/// almost 12 MiB as base64.
 pub const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
+
+/// A buffer that grew larger than this for one frame is given back after it.
+const KEEP_BYTES: usize = 256 * 1024;
 
 /// A line that is longer than [`MAX_FRAME_BYTES`]. The connection cannot go on: nobody knows
 /// where the next frame begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a frame is longer than {MAX_FRAME_BYTES} bytes")]
+#[error("a frame is longer than {MAX_FRAME_BYTES} bytes; send less at once")]
 pub struct FrameTooLong;
 
-/// Cuts a stream of bytes into frames.
+/// Cuts a stream of bytes into frames. Each byte is looked at once.
 #[derive(Debug, Default)]
 pub struct Frames {
     bytes: Vec<u8>,
-    /// Up to here there is no newline.
+    /// Up to here the bytes belong to frames that were handed out.
+    start: usize,
+    /// From `start` to here there is no newline.
     searched: usize,
 }
 
@@ -28,42 +33,44 @@ impl Frames {
 
     /// Takes what was received.
     pub fn push(&mut self, bytes: &[u8]) {
+        self.bytes.drain(..self.start);
+        self.searched -= self.start;
+        self.start = 0;
+        if self.bytes.is_empty() && self.bytes.capacity() > KEEP_BYTES {
+            self.bytes = Vec::new();
+        }
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next whole frame without its newline (and without a carriage return before it);
-    /// blank lines are skipped. `None` if more bytes are needed.
+    /// The next whole frame, without its newline and without blanks around it; blank lines are
+    /// skipped. `None` if more bytes are needed.
     ///
     /// # Errors
     /// [`FrameTooLong`]; from then on every call says so.
     pub fn next_frame(&mut self) -> Result<Option<Vec<u8>>, FrameTooLong> {
         loop {
-            let rest = &self.bytes[self.searched..];
-            let Some(at) = rest.iter().position(|byte| *byte == b'\n') else {
-                self.searched = self.bytes.len();
-                return if self.bytes.len() > MAX_FRAME_BYTES {
-                    Err(FrameTooLong)
-                } else {
-                    Ok(None)
-                };
-            };
-            let end = self.searched + at;
-            if end > MAX_FRAME_BYTES {
+            let unseen = &self.bytes[self.searched..];
+            let newline = unseen.iter().position(|byte| *byte == b'\n');
+            let end = self.searched + newline.unwrap_or(unseen.len());
+            if end - self.start > MAX_FRAME_BYTES {
                 return Err(FrameTooLong);
             }
-            let rest = self.bytes.split_off(end + 1);
-            let mut frame = std::mem::replace(&mut self.bytes, rest);
-            self.searched = 0;
-            frame.truncate(frame.trim_ascii_end().len());
+            self.searched = end;
+            if newline.is_none() {
+                return Ok(None);
+            }
+            let frame = self.bytes[self.start..end].trim_ascii();
+            self.start = end + 1;
+            self.searched = self.start;
             if !frame.is_empty() {
-                return Ok(Some(frame));
+                return Ok(Some(frame.to_vec()));
             }
         }
     }
 
     /// Bytes received that are not part of a frame yet.
     pub fn pending(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() - self.start
     }
 }
 
@@ -71,4 +78,64 @@ impl Frames {
 pub fn frame(mut json: Vec<u8>) -> Vec<u8> {
     json.push(b'\n');
     json
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn all(frames: &mut Frames) -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| frames.next_frame().unwrap()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_not_matter_how_the_bytes_arrive(
+            stream in proptest::collection::vec(prop_oneof![3 => any::<u8>(), 1 => Just(b'\n')], 0..200),
+            cuts in proptest::collection::vec(1_usize..20, 1..20),
+        ) {
+            let lines = stream.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+            let mut expected: Vec<_> = lines.map(<[u8]>::to_vec).collect();
+            expected.pop();
+            expected.retain(|line| !line.is_empty());
+
+            let mut frames = Frames::new();
+            let (mut got, mut rest) = (Vec::new(), &stream[..]);
+            for cut in cuts.iter().cycle() {
+                let (now, later) = rest.split_at(rest.len().min(*cut));
+                frames.push(now);
+                got.extend(all(&mut frames));
+                rest = later;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(got, expected);
+            let tail = stream.rsplit(|byte| *byte == b'\n').next().unwrap();
+            prop_assert_eq!(frames.pending(), tail.len());
+        }
+    }
+
+    #[test]
+    fn a_frame_has_a_largest_size() {
+        let mut frames = Frames::new();
+        frames.push(&vec![b'1'; MAX_FRAME_BYTES]);
+        assert_eq!(frames.next_frame(), Ok(None));
+        frames.push(b"\n");
+        assert_eq!(frames.next_frame().unwrap().unwrap().len(), MAX_FRAME_BYTES);
+        frames.push(b"2\n");
+        assert_eq!(frames.next_frame(), Ok(Some(b"2".to_vec())));
+        assert!(
+            frames.bytes.capacity() <= KEEP_BYTES,
+            "the large buffer is kept"
+        );
+
+        frames.push(&vec![b'1'; MAX_FRAME_BYTES]);
+        frames.push(b"1");
+        assert_eq!(frames.next_frame(), Err(FrameTooLong));
+        frames.push(b"\n");
+        assert_eq!(frames.next_frame(), Err(FrameTooLong));
+    }
 }

@@ -17,12 +17,17 @@ mod entry;
 mod error;
 mod machine;
 
-pub use error::{AbiError, ImageError};
+pub use error::{AbiError, ImageError, ReadImageError};
 pub use machine::Machine;
+
+use std::{os::fd::AsFd, path::Path};
 
 use hotmerge_abi::{self as abi, TableHeader};
 
-use crate::Digest;
+use crate::{Digest, FileStamp, read};
+
+/// The ELF header and the program headers of real plugins lie in the first page.
+const HEAD_BYTES: usize = 4096;
 
 /// A plugin's normalised image with its hash.
 #[derive(Clone)]
@@ -45,6 +50,26 @@ impl Image {
             machine: layout.machine,
             bytes: file,
         })
+    }
+
+    /// Reads the image of the plugin file `name` of the directory `dir`, and no more of the
+    /// file than the image is made of: debug information is neither read nor counted.
+    ///
+    /// The stamp is the file's. `limit_bytes` is for the image.
+    ///
+    /// # Errors
+    /// What [`read_regular`](crate::read_regular) and [`Image::normalise`] refuse.
+    pub fn read(
+        dir: impl AsFd,
+        name: impl AsRef<Path>,
+        limit_bytes: u64,
+    ) -> Result<(Self, FileStamp), ReadImageError> {
+        let extent = |head: &[u8], len| -> Result<u64, ReadImageError> {
+            Ok(elf::extent(head, len)?.unwrap_or(len))
+        };
+        let (bytes, stamp) =
+            read::read_part(dir.as_fd(), name.as_ref(), limit_bytes, HEAD_BYTES, extent)?;
+        Ok((Self::normalise(bytes)?, stamp))
     }
 
     /// The identity of the plugin: the SHA-256 of [`Image::bytes`].

@@ -144,14 +144,32 @@ pub fn read_regular(
     name: impl AsRef<Path>,
     limit_bytes: u64,
 ) -> Result<(Vec<u8>, FileStamp), ReadError> {
-    let (dir, name) = (dir.as_fd(), name.as_ref());
+    let whole = |_: &[u8], size| Ok(size);
+    read_part(dir.as_fd(), name.as_ref(), limit_bytes, 0, whole)
+}
+
+/// Reads the first bytes of a file: `extent` says how many are wanted when it has seen the
+/// first `head` bytes and the size of the file.
+pub(crate) fn read_part<E: From<ReadError>>(
+    dir: BorrowedFd<'_>,
+    name: &Path,
+    limit: u64,
+    head: usize,
+    extent: impl Fn(&[u8], u64) -> Result<u64, E>,
+) -> Result<(Vec<u8>, FileStamp), E> {
     check_plain(name)?;
     for _ in 0..ATTEMPTS {
-        if let Some(read) = read_once(dir, name, limit_bytes)? {
-            return Ok(read);
+        let (file, before) = open_regular(dir, name)?;
+        let bytes = read_once(&file, name, before.size, limit, head, &extent);
+        let after = rustix::fs::fstat(&file).map_err(|error| ReadError::from_open(name, error))?;
+        // What was read while it changed is neither right nor wrong.
+        if before == FileStamp::of(&after)
+            && let Some(bytes) = bytes?
+        {
+            return Ok((bytes, before));
         }
     }
-    Err(ReadError::Changing(name.to_owned()))
+    Err(ReadError::Changing(name.to_owned()).into())
 }
 
 /// The stamp of `name` in `dir`, without following a symlink; `None` if there is nothing.
@@ -174,32 +192,42 @@ fn check_plain(name: &Path) -> Result<(), ReadError> {
     }
 }
 
-/// `None` if the file changed meanwhile.
-fn read_once(
-    dir: BorrowedFd<'_>,
-    name: &Path,
-    limit: u64,
-) -> Result<Option<(Vec<u8>, FileStamp)>, ReadError> {
-    let io = |error: Errno| ReadError::from_open(name, error);
+fn open_regular(dir: BorrowedFd<'_>, name: &Path) -> Result<(OwnedFd, FileStamp), ReadError> {
+    let failed = |error: Errno| ReadError::from_open(name, error);
     // Opening alone can do something to a device, so look before.
-    let seen = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(io)?;
+    let seen = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
     check_kind(name, &seen)?;
-    let file = open(dir, name).map_err(io)?;
-    let stat = rustix::fs::fstat(&file).map_err(io)?;
+    let file = open(dir, name).map_err(failed)?;
+    let stat = rustix::fs::fstat(&file).map_err(failed)?;
     check_kind(name, &stat)?;
-    let before = FileStamp::of(&stat);
-    if before.size > limit {
+    Ok((file, FileStamp::of(&stat)))
+}
+
+/// `None` if the file ends before its size.
+fn read_once<E: From<ReadError>>(
+    file: &OwnedFd,
+    name: &Path,
+    size: u64,
+    limit: u64,
+    head: usize,
+    extent: impl Fn(&[u8], u64) -> Result<u64, E>,
+) -> Result<Option<Vec<u8>>, E> {
+    let failed = |error: Errno| ReadError::from_open(name, error);
+    let mut bytes = Vec::new();
+    if !fill(file, &mut bytes, size.min(head as u64)).map_err(failed)? {
+        return Ok(None);
+    }
+    let wanted = extent(&bytes, size)?;
+    if wanted > limit {
         return Err(ReadError::TooLarge {
             name: name.to_owned(),
-            size: before.size,
+            size: wanted,
             limit,
-        });
+        }
+        .into());
     }
-    let Some(bytes) = read_exactly(&file, before.size).map_err(io)? else {
-        return Ok(None);
-    };
-    let after = FileStamp::of(&rustix::fs::fstat(&file).map_err(io)?);
-    Ok((before == after).then_some((bytes, before)))
+    let whole = fill(file, &mut bytes, wanted).map_err(failed)?;
+    Ok(whole.then_some(bytes))
 }
 
 fn check_kind(name: &Path, stat: &Stat) -> Result<(), ReadError> {
@@ -232,18 +260,19 @@ fn open(dir: BorrowedFd<'_>, name: &Path) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// `None` if there are fewer bytes; more are noticed by the size afterwards.
-fn read_exactly(file: &OwnedFd, size: u64) -> Result<Option<Vec<u8>>, Errno> {
-    let size = usize::try_from(size).map_err(|_| Errno::FBIG)?;
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(size).map_err(|_| Errno::NOMEM)?;
-    while bytes.len() < size {
-        match rustix::io::read(file, spare_capacity(&mut bytes)) {
-            Ok(0) => return Ok(None),
+/// Reads on until there are `len` bytes in all; false if the file has fewer.
+fn fill(file: &OwnedFd, bytes: &mut Vec<u8>, len: u64) -> Result<bool, Errno> {
+    let len = usize::try_from(len).map_err(|_| Errno::FBIG)?;
+    let more = len.saturating_sub(bytes.len());
+    bytes.try_reserve_exact(more).map_err(|_| Errno::NOMEM)?;
+    while bytes.len() < len {
+        match rustix::io::read(file, spare_capacity(bytes)) {
+            Ok(0) => return Ok(false),
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error),
         }
     }
-    // The allocator may have given more room than asked for.
-    Ok((bytes.len() == size).then_some(bytes))
+    // The allocator may have given, and the read filled, more room than asked for.
+    bytes.truncate(len);
+    Ok(true)
 }

@@ -1,4 +1,7 @@
 //! Which bytes of a shared object its loader sees.
+//!
+//! Invariant: the headers of an image say the same as those of the file it was made from, so
+//! that the image of an image is that image. Blanked bytes never lie in a header.
 
 use std::{mem, ops::Range};
 
@@ -15,7 +18,7 @@ use super::{ImageError, Machine};
 const MAX_PROGRAM_HEADERS: usize = 128;
 
 /// Real note segments are below 200 bytes. What is in a larger one is simply hashed.
-const MAX_NOTE_BYTES: u64 = 4096;
+const MAX_NOTE_BYTES: usize = 4096;
 
 /// A build-id is 8 to 32 bytes. What is larger is simply hashed.
 const MAX_BUILD_ID_BYTES: usize = 64;
@@ -26,6 +29,7 @@ pub(super) struct Layout {
     pub(super) machine: Machine,
     /// In file order; may touch and overlap.
     keep: Vec<Range<usize>>,
+    /// Within what is kept.
     blank: Vec<Range<usize>>,
 }
 
@@ -39,12 +43,13 @@ impl Layout {
     }
 
     fn read<Elf: FileHeader<Endian = Endianness>>(file: &[u8]) -> Result<Self, ImageError> {
-        let elf = Object::<Elf>::parse(file)?;
-        let mut keep = vec![0..mem::size_of::<Elf>(), elf.segments_range.clone()];
-        keep.extend(elf.loads()?);
-        keep.sort_by_key(|range| (range.start, range.end));
+        let elf = Object::<Elf>::parse(file, file.len() as u64)?;
+        let loads = elf.loads()?;
         let mut blank = section_fields::<Elf>().to_vec();
-        blank.extend(elf.build_id());
+        blank.extend(elf.build_id(&loads));
+        let mut keep = loads;
+        keep.extend(elf.header_ranges());
+        keep.sort_by_key(|range| (range.start, range.end));
         Ok(Self {
             machine: elf.machine(),
             keep,
@@ -68,6 +73,26 @@ impl Layout {
     }
 }
 
+/// How many bytes from the start of a file its image is made of, judged from the first bytes
+/// of the file and its length. `None` if the program headers are not among these bytes.
+pub(super) fn extent(head: &[u8], file_len: u64) -> Result<Option<u64>, ImageError> {
+    fn read<Elf: FileHeader<Endian = Endianness>>(
+        head: &[u8],
+        file_len: u64,
+    ) -> Result<Option<u64>, ImageError> {
+        let elf = match Object::<Elf>::parse(head, file_len) {
+            Err(ImageError::Truncated { end, .. }) if end <= file_len => return Ok(None),
+            other => other?,
+        };
+        let ends = elf.loads()?.into_iter().chain(elf.header_ranges());
+        Ok(ends.map(|range| range.end as u64).max())
+    }
+    match class(head)? {
+        elf::ELFCLASS32 => read::<FileHeader32<Endianness>>(head, file_len),
+        _ => read::<FileHeader64<Endianness>>(head, file_len),
+    }
+}
+
 /// The class byte, once it is clear that this is ELF at all.
 pub(super) fn class(file: &[u8]) -> Result<elf::FileClass, ImageError> {
     if file.is_empty() {
@@ -78,16 +103,19 @@ pub(super) fn class(file: &[u8]) -> Result<elf::FileClass, ImageError> {
         return Err(ImageError::NotElf);
     }
     let ident = |at: usize| file.get(at).copied();
-    let (Some(class), Some(data), Some(version)) = (ident(4), ident(5), ident(6)) else {
-        return Err(truncated("the ELF header", 52, file.len()));
+    let (Some(class), Some(order), Some(version)) = (ident(4), ident(5), ident(6)) else {
+        return Err(truncated("the ELF header", 52, file.len() as u64));
     };
     let unknown = |what, value| Err(ImageError::UnknownIdent { what, value });
     let class = elf::FileClass(class);
     if class != elf::ELFCLASS32 && class != elf::ELFCLASS64 {
         return unknown("class", class.0);
     }
-    if !matches!(elf::DataEncoding(data), elf::ELFDATA2LSB | elf::ELFDATA2MSB) {
-        return unknown("byte order", data);
+    if !matches!(
+        elf::DataEncoding(order),
+        elf::ELFDATA2LSB | elf::ELFDATA2MSB
+    ) {
+        return unknown("byte order", order);
     }
     if version != elf::EV_CURRENT.0 {
         return unknown("version", version);
@@ -105,11 +133,11 @@ fn section_fields<Elf: FileHeader>() -> [Range<usize>; 2] {
     }
 }
 
-fn truncated(what: impl Into<String>, end: u64, len: usize) -> ImageError {
+fn truncated(what: impl Into<String>, end: u64, len: u64) -> ImageError {
     ImageError::Truncated {
         what: what.into(),
         end,
-        len: len as u64,
+        len,
     }
 }
 
@@ -117,9 +145,34 @@ pub(super) fn malformed<T>(what: impl Into<String>) -> Result<T, ImageError> {
     Err(ImageError::Malformed(what.into()))
 }
 
-/// A shared object whose header and program headers are in the file.
+/// The range of a part that must lie within `len` bytes.
+fn part(
+    what: impl FnOnce() -> String,
+    offset: u64,
+    size: u64,
+    len: u64,
+) -> Result<Range<usize>, ImageError> {
+    let end = offset.saturating_add(size);
+    match (usize::try_from(offset), usize::try_from(end)) {
+        (Ok(start), Ok(stop)) if end <= len => Ok(start..stop),
+        _ => Err(truncated(what(), end, len)),
+    }
+}
+
+fn contains(outer: &Range<usize>, inner: &Range<usize>) -> bool {
+    outer.start <= inner.start && inner.end <= outer.end
+}
+
+fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
+    a.start < b.end && b.start < a.end
+}
+
+/// A shared object whose header and program headers are at hand.
 pub(super) struct Object<'data, Elf: FileHeader> {
-    pub(super) file: &'data [u8],
+    /// The file, or its first part.
+    bytes: &'data [u8],
+    /// Length of the whole file.
+    len: u64,
     pub(super) endian: Elf::Endian,
     header: &'data Elf,
     segments: &'data [Elf::ProgramHeader],
@@ -127,10 +180,10 @@ pub(super) struct Object<'data, Elf: FileHeader> {
 }
 
 impl<'data, Elf: FileHeader<Endian = Endianness>> Object<'data, Elf> {
-    pub(super) fn parse(file: &'data [u8]) -> Result<Self, ImageError> {
+    pub(super) fn parse(bytes: &'data [u8], len: u64) -> Result<Self, ImageError> {
         let size = mem::size_of::<Elf>();
         let header =
-            Elf::parse(file).map_err(|_| truncated("the ELF header", size as u64, file.len()))?;
+            Elf::parse(bytes).map_err(|_| truncated("the ELF header", size as u64, len))?;
         let endian = if header.is_big_endian() {
             Endianness::Big
         } else {
@@ -144,9 +197,10 @@ impl<'data, Elf: FileHeader<Endian = Endianness>> Object<'data, Elf> {
                     .map_or_else(|| kind.0.to_string(), str::to_owned),
             });
         }
-        let (segments, segments_range) = Self::segments(file, header, endian)?;
+        let (segments, segments_range) = Self::segments(bytes, len, header, endian)?;
         Ok(Self {
-            file,
+            bytes,
+            len,
             endian,
             header,
             segments,
@@ -155,45 +209,55 @@ impl<'data, Elf: FileHeader<Endian = Endianness>> Object<'data, Elf> {
     }
 
     fn segments(
-        file: &'data [u8],
+        bytes: &'data [u8],
+        len: u64,
         header: &Elf,
         endian: Endianness,
     ) -> Result<(&'data [Elf::ProgramHeader], Range<usize>), ImageError> {
         let count = usize::from(header.e_phnum(endian));
-        let size = mem::size_of::<Elf::ProgramHeader>();
         if count == 0 {
             return Err(ImageError::NoLoad);
         }
         if count > MAX_PROGRAM_HEADERS {
             return malformed(format!(
-                "{count} program headers, of which {MAX_PROGRAM_HEADERS} are accepted"
+                "it has {count} program headers; at most {MAX_PROGRAM_HEADERS} are accepted"
             ));
         }
-        let entry = usize::from(header.e_phentsize(endian));
-        if entry != size {
+        let size = mem::size_of::<Elf::ProgramHeader>();
+        let given = usize::from(header.e_phentsize(endian));
+        if given != size {
             return malformed(format!(
-                "program headers of {entry} bytes instead of {size}"
+                "its program headers have {given} bytes instead of {size}"
             ));
         }
         let offset: u64 = header.e_phoff(endian).into();
-        let range = file_range(
-            "the table of program headers",
-            offset,
-            (count * size) as u64,
-            file,
-        )?;
-        let segments = object::slice_from_bytes(&file[range.clone()], count)
-            .map_err(|()| ImageError::Malformed("misplaced program headers".to_owned()))?
-            .0;
-        Ok((segments, range))
+        if offset < mem::size_of::<Elf>() as u64 {
+            return malformed("its program headers overlap the ELF header");
+        }
+        let what = || "the table of program headers".to_owned();
+        let range = part(what, offset, (count * size) as u64, len)?;
+        let table = bytes.get(range.clone()).and_then(|table| {
+            let (segments, _) = object::slice_from_bytes(table, count).ok()?;
+            Some(segments)
+        });
+        match table {
+            Some(segments) => Ok((segments, range)),
+            // It is in the file, but further on than what was read of it.
+            None => Err(truncated(what(), range.end as u64, bytes.len() as u64)),
+        }
     }
 
-    fn machine(&self) -> Machine {
+    pub(super) fn machine(&self) -> Machine {
         Machine {
             bits: if Elf::is_type_64_sized() { 64 } else { 32 },
             big_endian: self.header.is_big_endian(),
             code: self.header.e_machine(self.endian).0,
         }
+    }
+
+    /// The ELF header and the program headers.
+    fn header_ranges(&self) -> [Range<usize>; 2] {
+        [0..mem::size_of::<Elf>(), self.segments_range.clone()]
     }
 
     fn of_type(&self, kind: elf::ProgramType) -> impl Iterator<Item = &'data Elf::ProgramHeader> {
@@ -203,17 +267,17 @@ impl<'data, Elf: FileHeader<Endian = Endianness>> Object<'data, Elf> {
             .filter(move |segment| segment.p_type(endian) == kind)
     }
 
-    /// File contents of the loadable segments.
+    /// File contents of the loadable segments, whose addresses must make sense.
     fn loads(&self) -> Result<Vec<Range<usize>>, ImageError> {
         let mut ranges = Vec::new();
+        let mut end_in_memory = 0;
         for (index, segment) in self.of_type(elf::PT_LOAD).enumerate() {
+            let what = || format!("loadable segment {index}");
             let (offset, size) = segment.file_range(self.endian);
-            ranges.push(file_range(
-                &format!("loadable segment {index}"),
-                offset,
-                size,
-                self.file,
-            )?);
+            ranges.push(part(what, offset, size, self.len)?);
+            end_in_memory = self
+                .check_addresses(segment, end_in_memory)
+                .or_else(|wrong| malformed(format!("{} {wrong}", what())))?;
         }
         if ranges.is_empty() {
             return Err(ImageError::NoLoad);
@@ -221,16 +285,41 @@ impl<'data, Elf: FileHeader<Endian = Endianness>> Object<'data, Elf> {
         Ok(ranges)
     }
 
+    /// What every loader takes for granted or refuses. Returns where the segment ends.
+    fn check_addresses(
+        &self,
+        segment: &Elf::ProgramHeader,
+        previous_end: u64,
+    ) -> Result<u64, &'static str> {
+        let (offset, size) = segment.file_range(self.endian);
+        let start: u64 = segment.p_vaddr(self.endian).into();
+        let size_in_memory: u64 = segment.p_memsz(self.endian).into();
+        let align: u64 = segment.p_align(self.endian).into();
+        if size > size_in_memory {
+            return Err("is larger in the file than in memory");
+        }
+        if start < previous_end {
+            return Err("overlaps the one before it in memory");
+        }
+        if align > 1 && !align.is_power_of_two() {
+            return Err("has an alignment that is not a power of two");
+        }
+        if align > 1 && start.wrapping_sub(offset) & (align - 1) != 0 {
+            return Err("lies differently in the file and in memory");
+        }
+        start
+            .checked_add(size_in_memory)
+            .ok_or("ends beyond the address space")
+    }
+
     /// The file contents of the loaded segment around `address`, from there on.
     pub(super) fn at(&self, address: u64) -> Option<&'data [u8]> {
         self.of_type(elf::PT_LOAD).find_map(|segment| {
             let (offset, size) = segment.file_range(self.endian);
-            let range = file_range("", offset, size, self.file).ok()?;
+            let range = part(String::new, offset, size, self.bytes.len() as u64).ok()?;
             let skip = address.checked_sub(segment.p_vaddr(self.endian).into())?;
-            let skip = usize::try_from(skip).ok()?;
-            self.file[range]
-                .get(skip..)
-                .filter(|bytes| !bytes.is_empty())
+            let rest = self.bytes[range].get(usize::try_from(skip).ok()?..)?;
+            (!rest.is_empty()).then_some(rest)
         })
     }
 
@@ -245,49 +334,58 @@ impl<'data, Elf: FileHeader<Endian = Endianness>> Object<'data, Elf> {
             .at(segment.p_vaddr(self.endian).into())
             .and_then(|bytes| bytes.get(..size));
         let Some(bytes) = bytes else {
-            return malformed("the dynamic segment is not loaded");
+            return malformed("its dynamic segment is not among what is loaded");
         };
-        let count = bytes.len() / mem::size_of::<Elf::Dyn>();
-        match object::slice_from_bytes(bytes, count) {
+        match object::slice_from_bytes(bytes, bytes.len() / mem::size_of::<Elf::Dyn>()) {
             Ok((entries, _)) => Ok(entries),
-            Err(()) => malformed("the dynamic segment is misplaced"),
+            Err(()) => malformed("its dynamic segment cannot be read"),
         }
     }
 
     /// The bytes of the build-id, without the header of their note.
-    fn build_id(&self) -> Option<Range<usize>> {
-        self.of_type(elf::PT_NOTE)
-            .find_map(|segment| self.build_id_in(segment))
+    ///
+    /// Only notes that are loaded count, since nothing else is kept. One that lies in a header
+    /// or in two note segments is left alone: to blank it would change what the headers or
+    /// the notes say.
+    fn build_id(&self, loads: &[Range<usize>]) -> Option<Range<usize>> {
+        let notes: Vec<_> = self
+            .of_type(elf::PT_NOTE)
+            .filter_map(|segment| {
+                let (offset, size) = segment.file_range(self.endian);
+                let range = part(String::new, offset, size, self.bytes.len() as u64).ok()?;
+                let loaded = loads.iter().any(|load| contains(load, &range));
+                (loaded && range.len() <= MAX_NOTE_BYTES).then_some((segment, range))
+            })
+            .collect();
+        let id = notes
+            .iter()
+            .find_map(|(segment, range)| self.build_id_in(segment, range.clone()))?;
+        let in_header = self.header_ranges().iter().any(|range| overlap(range, &id));
+        let in_notes = notes
+            .iter()
+            .filter(|(_, range)| overlap(range, &id))
+            .count();
+        (!in_header && in_notes == 1).then_some(id)
     }
 
-    fn build_id_in(&self, segment: &Elf::ProgramHeader) -> Option<Range<usize>> {
-        let (offset, size) = segment.file_range(self.endian);
-        if size > MAX_NOTE_BYTES {
-            return None;
-        }
-        let notes = file_range("notes", offset, size, self.file).ok()?;
-        let data = &self.file[notes.clone()];
-        let mut iter =
-            NoteIterator::<Elf>::new(self.endian, segment.p_align(self.endian), data).ok()?;
-        while let Ok(Some(note)) = iter.next() {
-            let desc = note.desc();
+    fn build_id_in(
+        &self,
+        segment: &Elf::ProgramHeader,
+        range: Range<usize>,
+    ) -> Option<Range<usize>> {
+        let data = &self.bytes[range];
+        let align = segment.p_align(self.endian);
+        let mut notes = NoteIterator::<Elf>::new(self.endian, align, data).ok()?;
+        while let Ok(Some(note)) = notes.next() {
+            let id = note.desc();
             if note.name() == elf::ELF_NOTE_GNU
                 && note.n_type(self.endian) == elf::NT_GNU_BUILD_ID
-                && (1..=MAX_BUILD_ID_BYTES).contains(&desc.len())
+                && (1..=MAX_BUILD_ID_BYTES).contains(&id.len())
             {
-                let start = desc.as_ptr().addr() - self.file.as_ptr().addr();
-                return Some(start..start + desc.len());
+                let start = id.as_ptr().addr() - self.bytes.as_ptr().addr();
+                return Some(start..start + id.len());
             }
         }
         None
     }
-}
-
-fn file_range(what: &str, offset: u64, size: u64, file: &[u8]) -> Result<Range<usize>, ImageError> {
-    let end = offset.saturating_add(size);
-    if end > file.len() as u64 {
-        return Err(truncated(what, end, file.len()));
-    }
-    // Both are at most the length of a slice.
-    Ok(offset as usize..end as usize)
 }

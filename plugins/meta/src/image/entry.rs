@@ -26,7 +26,7 @@ pub(super) fn header(image: &[u8]) -> Result<TableHeader, ImageError> {
 }
 
 fn read<Elf: FileHeader<Endian = Endianness>>(image: &[u8]) -> Result<TableHeader, ImageError> {
-    let object = Object::<Elf>::parse(image)?;
+    let object = Object::<Elf>::parse(image, image.len() as u64)?;
     let address = Dynamic::of(&object)?.entry()?;
     let bytes = object
         .at(address)

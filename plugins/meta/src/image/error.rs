@@ -2,6 +2,8 @@
 
 use hotmerge_abi::{ABI_MAJOR, ABI_MINOR, ENTRY_SYMBOL};
 
+use crate::ReadError;
+
 /// Why a file is not a plugin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -51,6 +53,18 @@ pub enum ImageError {
     /// Something is exported under the name, but it is not a table.
     #[error("not a hotmerge plugin: `{ENTRY_SYMBOL}` {0}")]
     NotATable(&'static str),
+}
+
+/// Why there is no image of a file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadImageError {
+    /// The file could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It could, but is not a plugin.
+    #[error(transparent)]
+    Image(#[from] ImageError),
 }
 
 /// Why a host may not load a plugin of this ABI.
