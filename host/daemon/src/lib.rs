@@ -1,1 +1,37 @@
-//! (being written)
+//! The hotmerge host: runs plugins and takes new versions of them while it runs.
+//!
+//! Embed it with [`Host::start`]; the program `hotmerge` is this library with signals, a
+//! control socket and a command line around it.
+//!
+//! How a change travels: a hint (signal, request, watcher, clock) leads to a rescan
+//! ([`scan`]); what changed becomes an attempt, which is verified, started and switched to
+//! by the pure state machine's leave ([`lifecycle`]); the version it replaces is drained and
+//! ended. Hints carry no information: losing one costs time, never correctness.
+//!
+//! Absent on purpose: unsafe code (loading is `hotmerge-loader`'s, the switch under running
+//! calls is `hotmerge-swap`'s), an async runtime, and the build driver.
+
+#![forbid(unsafe_code)]
+
+mod attempt;
+mod clock;
+pub mod config;
+pub mod control;
+mod ending;
+mod history;
+mod host;
+mod instance;
+mod jobs;
+pub mod lifecycle;
+pub mod log;
+mod plugin;
+pub mod scan;
+pub mod status;
+mod supervisor;
+mod watch;
+
+pub use config::{Config, ConfigError};
+pub use host::{Host, StartError};
+pub use hotmerge_abi::CallContext;
+pub use hotmerge_loader::Reply;
+pub use plugin::{Answered, CallError, Plugin, context};

@@ -1,1 +1,24 @@
-//! (being written)
+//! The only place that loads a plugin into a process: verified bytes in, a callable
+//! instance out.
+//!
+//! Invariants:
+//!
+//! * What is loaded is what was hashed: [`Verified`] can only be made from bytes whose
+//!   digest is the expected one, and they are sealed before the loader maps them.
+//! * A descriptor number is never used again while an object that was loaded through it
+//!   may be mapped: the dynamic loader compares names, and would hand out the old code.
+//! * Nothing unwinds across the border, in either direction.
+//!
+//! Absent on purpose: directories, watching, timing, and the question when to load or to
+//! end anything. That is the daemon's.
+
+mod instance;
+mod library;
+mod reply;
+mod verified;
+
+pub use hotmerge_abi::CallContext;
+pub use instance::{CallError, HostServices, Instance, LogRecord, Remains};
+pub use library::Unloaded;
+pub use reply::Reply;
+pub use verified::{Expected, LoadError, Verified};

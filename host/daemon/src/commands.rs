@@ -1,0 +1,108 @@
+//! The command line: one module a command.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use hotmerge_meta::{
+    RuntimeDir,
+    control::{Client, ClientError, ConnectError, code},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::exit::{self, Failure};
+
+mod call;
+mod completions;
+mod hash;
+mod man;
+mod reload;
+mod serve;
+mod status;
+mod stop;
+mod verify;
+
+/// Run plugins and take new versions of them while the program runs.
+#[derive(Debug, Parser)]
+#[command(name = "hotmerge", version, after_help = exit::HELP, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Status(status::Status),
+    Reload(reload::Reload),
+    Call(call::Call),
+    Stop(stop::Stop),
+    Hash(hash::Hash),
+    Verify(verify::Verify),
+    Completions(completions::Completions),
+    Man(man::Man),
+}
+
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.command {
+        Command::Serve(command) => command.run(),
+        Command::Status(command) => command.run(),
+        Command::Reload(command) => command.run(),
+        Command::Call(command) => command.run(),
+        Command::Stop(command) => command.run(),
+        Command::Hash(command) => command.run(),
+        Command::Verify(command) => command.run(),
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
+    }
+}
+
+/// Which host is meant.
+#[derive(Args, Debug)]
+struct HostArguments {
+    /// Where the host's control socket and pid file are [default: /run/hotmerge for root,
+    /// otherwise hotmerge in $XDG_RUNTIME_DIR, otherwise /tmp/hotmerge-UID]
+    #[arg(long, value_name = "DIR", env = "HOTMERGE_RUNTIME_DIR")]
+    runtime_dir: Option<PathBuf>,
+}
+
+impl HostArguments {
+    fn dir(&self) -> RuntimeDir {
+        self.runtime_dir
+            .as_ref()
+            .map_or_else(RuntimeDir::default_path, RuntimeDir::new)
+    }
+
+    /// Asks the host and waits up to `timeout` for its answer.
+    fn ask<R: DeserializeOwned>(
+        &self,
+        method: &str,
+        params: &impl Serialize,
+        timeout: Duration,
+    ) -> Result<R, Failure> {
+        let mut client = Client::connect(&self.dir()).map_err(|error| {
+            let code = match error {
+                ConnectError::NotRunning { .. } => exit::NO_HOST,
+                ConnectError::Denied { .. } => exit::DENIED,
+                _ => exit::FAILURE,
+            };
+            Failure::new(code, error)
+        })?;
+        client.request(method, params, timeout).map_err(|error| {
+            let code = match &error {
+                ClientError::Refused(refused) => match refused.code() {
+                    code::DENIED => exit::DENIED,
+                    code::NO_PLUGIN..=code::REPLY_TOO_LARGE => exit::CALL_FAILED,
+                    _ => exit::FAILURE,
+                },
+                _ => exit::FAILURE,
+            };
+            Failure::new(code, error)
+        })
+    }
+}
+
+/// Prints one JSON object on a line of its own.
+fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    println!("{}", serde_json::to_string(value)?);
+    Ok(())
+}

@@ -1,0 +1,22 @@
+//! `hotmerge completions`: shell completions.
+
+use clap::{Args, CommandFactory as _};
+use clap_complete::Shell;
+
+use super::Arguments;
+use crate::exit::Failure;
+
+/// Print completions for a shell.
+#[derive(Args, Debug)]
+pub(super) struct Completions {
+    /// Which shell
+    shell: Shell,
+}
+
+impl Completions {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let mut command = Arguments::command();
+        clap_complete::generate(self.shell, &mut command, "hotmerge", &mut std::io::stdout());
+        Ok(())
+    }
+}

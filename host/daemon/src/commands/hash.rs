@@ -1,0 +1,46 @@
+//! `hotmerge hash`: the identity of plugin files.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use hotmerge_meta::Image;
+use serde_json::json;
+
+use super::print_json;
+use crate::exit::{self, Failure};
+
+/// Print the hash over what the dynamic loader maps of a file: stripping or split debug
+/// information does not change it, one changed instruction does.
+#[derive(Args, Debug)]
+pub(super) struct Hash {
+    /// Shared objects
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+impl Hash {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        for path in &self.files {
+            let bytes =
+                fs::read(path).with_context(|| format!("failed to read `{}`", path.display()))?;
+            let image = Image::normalise(bytes).map_err(|error| {
+                Failure::text(exit::REFUSED, format!("`{}`: {error}", path.display()))
+            })?;
+            if self.json {
+                print_json(&json!({
+                    "file": path,
+                    "hash": image.digest(),
+                    "size": image.len(),
+                    "machine": image.machine().to_string(),
+                }))?;
+            } else {
+                println!("{}  {}", image.digest(), path.display());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,25 @@
+//! `hotmerge man`: manual pages.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args, CommandFactory as _};
+
+use super::Arguments;
+use crate::exit::Failure;
+
+/// Write the manual pages into a directory.
+#[derive(Args, Debug)]
+pub(super) struct Man {
+    /// An existing directory
+    dir: PathBuf,
+}
+
+impl Man {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        clap_mangen::generate_to(Arguments::command(), &self.dir).with_context(|| {
+            format!("failed to write manual pages into `{}`", self.dir.display())
+        })?;
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+//! `hotmerge reload`: look at the plugin directory now, and say what came of it.
+
+use std::time::Duration;
+
+use clap::Args;
+use hotmerge_meta::{
+    PluginName,
+    control::{Action, PluginReport, ReloadParams, ReloadReport, method},
+};
+
+use super::{HostArguments, print_json};
+use crate::{
+    exit::{self, Failure},
+    table::{self, Meaning, coloured},
+};
+
+/// Look at the plugin directory now, wait until what follows is done, and show it.
+///
+/// Naming plugins tries them again even if what they are was refused before.
+#[derive(Args, Debug)]
+pub(super) struct Reload {
+    /// Plugins to try again
+    #[arg(value_name = "PLUGIN")]
+    plugins: Vec<PluginName>,
+    #[command(flatten)]
+    host: HostArguments,
+    /// How long to wait for the host, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Reload {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let params = ReloadParams {
+            retry: !self.plugins.is_empty(),
+            plugins: (!self.plugins.is_empty()).then(|| self.plugins.clone()),
+            since: None,
+        };
+        let timeout = Duration::from_secs(self.timeout);
+        let report: ReloadReport = self.host.ask(method::RELOAD, &params, timeout)?;
+        if self.json {
+            print_json(&report)?;
+        } else {
+            print(&report);
+        }
+        verdict(&report, &self.plugins)
+    }
+}
+
+fn verdict(report: &ReloadReport, asked: &[PluginName]) -> Result<(), Failure> {
+    let refused = report
+        .plugins
+        .iter()
+        .filter(|plugin| plugin.action == Action::Refused)
+        .count();
+    if refused > 0 {
+        return Err(Failure::text(
+            exit::REFUSED,
+            format!("{refused} plugins were refused; what ran before still runs"),
+        ));
+    }
+    let unknown = asked
+        .iter()
+        .find(|name| !report.plugins.iter().any(|plugin| plugin.plugin == **name));
+    if let Some(name) = unknown {
+        return Err(Failure::text(
+            exit::FAILURE,
+            format!(
+                "there is no plugin `{name}` in `{}`",
+                report.plugin_dir.display()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn print(report: &ReloadReport) {
+    let told = report.plugins.len() as u64;
+    if told > 0 {
+        let mut table = table::new(&["PLUGIN", "VERSION", "OLD", "NEW", "RESULT", "TOOK"]);
+        for plugin in &report.plugins {
+            table.add_row(row(plugin));
+        }
+        table::print(&table);
+    }
+    let others = report.installed.saturating_sub(told);
+    if others > 0 {
+        anstream::println!("{others} plugins unchanged, in {:.1} ms", report.took_ms);
+    } else if told == 0 {
+        anstream::println!("no plugins in {}", report.plugin_dir.display());
+    }
+    for problem in &report.problems {
+        anstream::println!("problem: {}: {}", problem.package, problem.reason);
+    }
+}
+
+fn row(plugin: &PluginReport) -> Vec<comfy_table::Cell> {
+    let hash = |hash: Option<hotmerge_meta::Digest>| {
+        hash.map_or_else(|| "-".to_owned(), |hash| hash.short())
+    };
+    let result = match &plugin.reason {
+        Some(reason) => format!("{}: {reason}", plugin.action),
+        None => plugin.action.to_string(),
+    };
+    let meaning = match plugin.action {
+        Action::Loaded | Action::Reloaded => Meaning::Good,
+        Action::Unchanged => Meaning::Plain,
+        Action::Removed => Meaning::Passing,
+        Action::Refused => Meaning::Bad,
+    };
+    let version = plugin.version.as_ref();
+    vec![
+        coloured(&plugin.plugin, Meaning::Plain),
+        coloured(
+            version.map_or_else(|| "-".to_owned(), ToString::to_string),
+            Meaning::Plain,
+        ),
+        coloured(hash(plugin.old_hash), Meaning::Plain),
+        coloured(hash(plugin.hash), Meaning::Plain),
+        coloured(result, meaning),
+        coloured(format!("{:.1} ms", plugin.took_ms), Meaning::Plain),
+    ]
+}

@@ -1,0 +1,170 @@
+//! `hotmerge serve`: the host itself.
+
+use std::{path::PathBuf, sync::Arc, thread};
+
+use anyhow::Context as _;
+use clap::Args;
+use hotmerge_daemon::{
+    Config, Host,
+    control::{AskToStop, Server},
+    log,
+};
+use hotmerge_meta::{
+    RuntimeDir,
+    runtime::{PidFile, RuntimeError},
+};
+use rustix::process::{Signal, getpid, kill_process};
+use sd_notify::NotifyState;
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+};
+
+use crate::exit::{self, Failure};
+
+/// Run the host: load the plugins of a directory and follow its changes.
+///
+/// SIGHUP makes it look at the directory again, SIGTERM and SIGINT end it after the last
+/// call. Only one host runs on a runtime directory.
+#[derive(Args, Debug)]
+pub(super) struct Serve {
+    /// Where the plugins are: one directory a package
+    #[arg(long, value_name = "DIR")]
+    plugin_dir: Option<PathBuf>,
+    /// Where the control socket and the pid file go [default: /run/hotmerge for root,
+    /// otherwise hotmerge in $XDG_RUNTIME_DIR, otherwise /tmp/hotmerge-UID]
+    #[arg(long, value_name = "DIR", env = "HOTMERGE_RUNTIME_DIR")]
+    runtime_dir: Option<PathBuf>,
+    /// Configuration (TOML); options on the command line come before it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Only say whether configuration and plugin directory can be used
+    #[arg(long)]
+    check: bool,
+    /// What to log: a level, or levels by target (`info`, `warn,plugin=debug`)
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "info",
+        env = "HOTMERGE_LOG"
+    )]
+    log: String,
+    /// How log lines look
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: log::Format,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let config = self.configuration()?;
+        let plugin_dir = Host::check(&config).map_err(|error| Failure::new(exit::CONFIG, error))?;
+        if self.check {
+            println!(
+                "configuration and plugin directory `{}` can be used",
+                plugin_dir.display()
+            );
+            return Ok(());
+        }
+        let dir = config
+            .runtime_dir
+            .as_ref()
+            .map_or_else(RuntimeDir::default_path, RuntimeDir::new);
+        let _log = log::start(self.log_format, &self.log)
+            .map_err(|error| Failure::new(exit::CONFIG, error))?;
+        let pid_file = lock(&dir)?;
+        // From here on no signal kills; only then may others learn the pid.
+        let mut signals =
+            Signals::new([SIGHUP, SIGTERM, SIGINT]).context("failed to take signals")?;
+        let host = Host::start(config).map_err(|error| Failure::new(exit::CONFIG, error))?;
+        let host = Arc::new(host);
+        let server = Server::open(&dir, Arc::clone(&host), Box::new(StopBySignal))?;
+        pid_file.write_pid()?;
+        announce_ready(&host)?;
+        for signal in &mut signals {
+            match signal {
+                SIGHUP => reload(&host),
+                _ => break,
+            }
+        }
+        tracing::info!("stopping");
+        tell_manager(&[NotifyState::Stopping]);
+        server.close();
+        let left = host.stop();
+        if left > 0 {
+            tracing::warn!("{left} old versions had not ended when their time was over");
+        }
+        Ok(())
+    }
+
+    fn configuration(&self) -> Result<Config, Failure> {
+        let mut config = match &self.config {
+            Some(path) => Config::read(path).map_err(|error| Failure::new(exit::CONFIG, error))?,
+            None => Config::default(),
+        };
+        if self.plugin_dir.is_some() {
+            config.plugin_dir.clone_from(&self.plugin_dir);
+        }
+        if self.runtime_dir.is_some() {
+            config.runtime_dir.clone_from(&self.runtime_dir);
+        }
+        Ok(config)
+    }
+}
+
+fn lock(dir: &RuntimeDir) -> Result<PidFile, Failure> {
+    dir.create()
+        .with_context(|| format!("failed to make `{}`", dir.path().display()))?;
+    PidFile::acquire(dir).map_err(|error| {
+        let code = match error {
+            RuntimeError::Held { .. } => exit::OTHER_HOST,
+            RuntimeError::Denied { .. } => exit::DENIED,
+            _ => exit::FAILURE,
+        };
+        Failure::new(code, error)
+    })
+}
+
+/// Says that the host is ready once the first pass over the plugins is done; meanwhile
+/// signals are taken already.
+fn announce_ready(host: &Arc<Host>) -> Result<(), Failure> {
+    let host = Arc::clone(host);
+    thread::Builder::new()
+        .name("ready".into())
+        .spawn(move || {
+            host.settle();
+            let status = host.status();
+            let active = status.plugins.iter().filter(|plugin| plugin.generation > 0);
+            tracing::info!(plugins = active.count(), "ready");
+            tell_manager(&[NotifyState::Ready]);
+        })
+        .context("failed to start a thread")?;
+    Ok(())
+}
+
+/// Tells the service manager around the rescan, so that its `reload` waits for it.
+fn reload(host: &Host) {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell_manager(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!("failed to read the clock: {error}"),
+    }
+    host.rescan();
+    tell_manager(&[NotifyState::Ready]);
+}
+
+fn tell_manager(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!("failed to tell the service manager: {error}");
+    }
+}
+
+/// A request to stop goes the way of every other one.
+#[derive(Debug)]
+struct StopBySignal;
+
+impl AskToStop for StopBySignal {
+    fn stop(&self) {
+        if let Err(error) = kill_process(getpid(), Signal::TERM) {
+            tracing::error!("failed to stop on request: {error}");
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! `hotmerge stop`: end the host.
+
+use std::time::Duration;
+
+use clap::Args;
+use hotmerge_meta::control::method;
+
+use super::HostArguments;
+use crate::exit::Failure;
+
+/// Ask the host to end after its last call. Does not wait for the end.
+#[derive(Args, Debug)]
+pub(super) struct Stop {
+    #[command(flatten)]
+    host: HostArguments,
+}
+
+impl Stop {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        self.host.ask(method::STOP, &(), Duration::from_secs(10))
+    }
+}

@@ -1,0 +1,145 @@
+//! What the operator decides: where plugins are, how long things may take, and what each
+//! plugin is told.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use hotmerge_meta::PluginName;
+use serde::Deserialize;
+
+/// Largest configuration file, in bytes.
+const LIMIT_BYTES: u64 = 1 << 20;
+
+/// The host's configuration. Every field has a default; the file may name any of them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Config {
+    /// The directory with one directory a package.
+    pub plugin_dir: Option<PathBuf>,
+    /// Where the control socket and the pid file are.
+    pub runtime_dir: Option<PathBuf>,
+    /// How long a half-written package may take before it is called a problem, in milliseconds.
+    pub settle_ms: u64,
+    /// How long a candidate may take to load, start and check itself, in milliseconds.
+    pub start_ms: u64,
+    /// How long calls may go on running on an old version before it is called overdue, in
+    /// milliseconds.
+    pub drain_ms: u64,
+    /// How long a plugin may take to tear itself down, in milliseconds.
+    pub teardown_ms: u64,
+    /// How often the directory is looked at without any hint, in seconds; 0 for never.
+    pub rescan_s: u64,
+    /// Whether the plugin directory is watched. Without it only signals and requests count.
+    pub watch: bool,
+    /// Settings of single plugins.
+    pub plugin: BTreeMap<PluginName, PluginConfig>,
+}
+
+/// What the operator decides for one plugin.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct PluginConfig {
+    /// Handed to the plugin as a JSON object when it starts.
+    pub config: toml::Table,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            plugin_dir: None,
+            runtime_dir: None,
+            settle_ms: 2_000,
+            start_ms: 30_000,
+            drain_ms: 30_000,
+            teardown_ms: 3_000,
+            rescan_s: 300,
+            watch: true,
+            plugin: BTreeMap::new(),
+        }
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("configuration `{path}` cannot be read: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is far too large to be one.
+    #[error("configuration `{0}` is larger than 1 MiB")]
+    TooLarge(PathBuf),
+    /// The file is not a configuration.
+    #[error("configuration `{path}` is not valid: {reason}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        reason: String,
+    },
+    /// Something in it makes no sense.
+    #[error("configuration: {0}")]
+    Value(String),
+}
+
+impl Config {
+    /// Reads a TOML file.
+    ///
+    /// # Errors
+    /// One sentence that names the file and the place in it.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let read = |source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        if std::fs::metadata(path).map_err(read)?.len() > LIMIT_BYTES {
+            return Err(ConfigError::TooLarge(path.to_owned()));
+        }
+        let text = std::fs::read_to_string(path).map_err(read)?;
+        toml::from_str(&text).map_err(|error| ConfigError::Parse {
+            path: path.to_owned(),
+            reason: error.to_string().trim_end().to_owned(),
+        })
+    }
+
+    /// The plugin's configuration as the contract wants it.
+    ///
+    /// # Errors
+    /// If a value has no counterpart in JSON.
+    pub(crate) fn plugin_json(&self, plugin: &PluginName) -> Result<String, String> {
+        let table = self.plugin.get(plugin).map(|plugin| &plugin.config);
+        table.map_or(Ok("{}".to_owned()), |table| {
+            serde_json::to_string(table)
+                .map_err(|error| format!("its configuration cannot be written as JSON: {error}"))
+        })
+    }
+
+    pub(crate) fn settle(&self) -> Duration {
+        Duration::from_millis(self.settle_ms)
+    }
+
+    pub(crate) fn start(&self) -> Duration {
+        Duration::from_millis(self.start_ms)
+    }
+
+    pub(crate) fn drain(&self) -> Duration {
+        Duration::from_millis(self.drain_ms)
+    }
+
+    pub(crate) fn teardown(&self) -> Duration {
+        Duration::from_millis(self.teardown_ms)
+    }
+
+    pub(crate) fn rescan(&self) -> Option<Duration> {
+        (self.rescan_s != 0).then(|| Duration::from_secs(self.rescan_s))
+    }
+}

@@ -1,0 +1,193 @@
+//! The door: answers JSON-RPC 2.0 requests on the control socket.
+//!
+//! One thread a connection, no more than [`CONNECTIONS`] of them, each request answered
+//! before the next is read. Only root and the host's own user are let in.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixListener, UnixStream},
+    },
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use hotmerge_meta::RuntimeDir;
+use rustix::net::{Shutdown, shutdown, sockopt::socket_peercred};
+
+use crate::Host;
+
+mod answer;
+mod connection;
+
+/// How many connections are open at once.
+const CONNECTIONS: usize = 64;
+
+/// A connection on which nothing is asked for this long is closed.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The open door of a host. Closed when dropped.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    accepting: Option<JoinHandle<()>>,
+    path: PathBuf,
+}
+
+#[derive(Debug)]
+struct Shared {
+    listener: UnixListener,
+    host: Arc<Host>,
+    open: Mutex<HashMap<u64, UnixStream>>,
+    closing: AtomicBool,
+    ask_to_stop: Box<dyn AskToStop>,
+}
+
+/// Told when somebody asks the host to stop.
+pub trait AskToStop: Send + Sync + std::fmt::Debug {
+    /// Must return at once.
+    fn stop(&self);
+}
+
+impl Server {
+    /// Opens the control socket. The caller holds the lock of the runtime directory, so what
+    /// is there already is left over from a host that ended.
+    ///
+    /// # Errors
+    /// What the system says, with the path.
+    pub fn open(
+        dir: &RuntimeDir,
+        host: Arc<Host>,
+        ask_to_stop: Box<dyn AskToStop>,
+    ) -> anyhow::Result<Self> {
+        use anyhow::Context as _;
+        let path = dir.control_socket();
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error)
+                    .with_context(|| format!("failed to remove the old `{}`", path.display()));
+            }
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)
+            .with_context(|| format!("failed to open the control socket `{}`", path.display()))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+            .with_context(|| format!("failed to protect `{}`", path.display()))?;
+        let shared = Arc::new(Shared {
+            listener,
+            host,
+            open: Mutex::default(),
+            closing: AtomicBool::new(false),
+            ask_to_stop,
+        });
+        let accepting = {
+            let shared = Arc::clone(&shared);
+            thread::Builder::new()
+                .name("control".into())
+                .spawn(move || shared.accept())
+                .context("failed to start the control thread")?
+        };
+        Ok(Self {
+            shared,
+            accepting: Some(accepting),
+            path,
+        })
+    }
+
+    /// Stops taking requests; those under way get no answer any more.
+    pub fn close(mut self) {
+        self.shut();
+    }
+
+    fn shut(&mut self) {
+        let Some(accepting) = self.accepting.take() else {
+            return;
+        };
+        self.shared.closing.store(true, Ordering::Release);
+        // Wakes the thread that waits in `accept`.
+        if let Err(error) = shutdown(&self.shared.listener, Shutdown::Both) {
+            tracing::warn!("failed to close the control socket: {error}");
+        }
+        for stream in self.shared.open().values() {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+        if accepting.join().is_err() {
+            tracing::error!("the control thread panicked");
+        }
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!("failed to remove `{}`: {error}", self.path.display());
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shut();
+    }
+}
+
+impl Shared {
+    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<u64, UnixStream>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn accept(self: &Arc<Self>) {
+        let mut next_id = 0;
+        loop {
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(_) if self.closing.load(Ordering::Acquire) => return,
+                Err(error) => {
+                    tracing::warn!("failed to accept a connection: {error}");
+                    // Out of descriptors, most likely; trying again at once would burn.
+                    thread::park_timeout(Duration::from_millis(100));
+                    continue;
+                }
+            };
+            next_id += 1;
+            if let Err(error) = self.serve(next_id, stream) {
+                tracing::warn!("failed to serve a connection: {error}");
+            }
+        }
+    }
+
+    fn serve(self: &Arc<Self>, id: u64, stream: UnixStream) -> io::Result<()> {
+        stream.set_read_timeout(Some(IDLE))?;
+        stream.set_write_timeout(Some(IDLE))?;
+        let peer = socket_peercred(&stream)?;
+        if !(peer.uid.is_root() || peer.uid == rustix::process::geteuid()) {
+            tracing::warn!(
+                uid = peer.uid.as_raw(),
+                "a connection was refused: not this user"
+            );
+            return connection::refuse(stream, connection::Why::Denied);
+        }
+        let mut open = self.open();
+        if open.len() >= CONNECTIONS {
+            drop(open);
+            return connection::refuse(stream, connection::Why::Busy);
+        }
+        open.insert(id, stream.try_clone()?);
+        drop(open);
+        let this = Arc::clone(self);
+        let spawned = thread::Builder::new()
+            .name("connection".into())
+            .spawn(move || {
+                if let Err(error) = connection::run(&this, stream) {
+                    tracing::debug!("a connection ended: {error}");
+                }
+                this.open().remove(&id);
+            });
+        if spawned.is_err() {
+            self.open().remove(&id);
+        }
+        spawned.map(drop)
+    }
+}

@@ -1,0 +1,89 @@
+//! What each method of the control protocol does.
+
+use std::time::Duration;
+
+use hotmerge_loader::{CallError as PluginError, Reply};
+use hotmerge_meta::control::{
+    CallParams, CallReply, ErrorObjectOwned, MAX_FRAME_BYTES, ReloadParams, code, method,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::Shared;
+use crate::{CallError, context};
+
+type Answer = Result<Box<RawValue>, ErrorObjectOwned>;
+
+/// A reply travels as base64 inside one frame.
+const REPLY_LIMIT: usize = MAX_FRAME_BYTES / 4 * 3 - 4096;
+
+pub(super) fn answer(shared: &Shared, name: &str, params: Option<&RawValue>) -> Answer {
+    match name {
+        method::STATUS => result(&shared.host.status()),
+        method::POSITION => result(&shared.host.position()),
+        method::RELOAD => {
+            let params: Option<ReloadParams> = parse(params)?;
+            result(&shared.host.reload(&params.unwrap_or_default()))
+        }
+        method::CALL => call(shared, &parse(params)?),
+        method::STOP => {
+            shared.ask_to_stop.stop();
+            result(&())
+        }
+        _ => Err(error(
+            code::NO_METHOD,
+            format!("this host has no method `{name}`"),
+        )),
+    }
+}
+
+fn call(shared: &Shared, params: &CallParams) -> Answer {
+    let mut context = context(params.deadline_ms.map(Duration::from_millis));
+    if let Some(trace) = params.trace {
+        context.trace_id = trace.trace_id;
+        context.trace_flags = trace.flags.into();
+    }
+    let plugin = shared
+        .host
+        .plugin(params.plugin.as_str())
+        .ok_or_else(|| refused(&CallError::NotLoaded(params.plugin.to_string())))?;
+    let mut reply = Reply::with_limit(REPLY_LIMIT);
+    let answered = plugin
+        .call(&context, &params.method, &params.input_base64.0, &mut reply)
+        .map_err(|error| refused(&error))?;
+    result(&CallReply {
+        content_type: reply.content_type().to_owned(),
+        output_base64: reply.into_bytes().into(),
+        generation: answered.generation,
+        hash: answered.hash,
+    })
+}
+
+fn refused(failed: &CallError) -> ErrorObjectOwned {
+    let code = match failed {
+        CallError::NotLoaded(_) => code::NO_PLUGIN,
+        CallError::TooDeep => code::INTERNAL,
+        CallError::Plugin(failed) => match failed {
+            PluginError::NoMethod(_) => code::NO_PLUGIN_METHOD,
+            PluginError::BadRequest(_) => code::BAD_REQUEST,
+            PluginError::Deadline => code::DEADLINE,
+            PluginError::Panicked(_) => code::PANICKED,
+            PluginError::ReplyTooLarge => code::REPLY_TOO_LARGE,
+            _ => code::PLUGIN_FAILED,
+        },
+    };
+    error(code, failed.to_string())
+}
+
+fn parse<T: DeserializeOwned>(params: Option<&RawValue>) -> Result<T, ErrorObjectOwned> {
+    serde_json::from_str(params.map_or("null", RawValue::get))
+        .map_err(|failed| error(code::INVALID_PARAMS, format!("bad parameters: {failed}")))
+}
+
+fn result(value: &impl Serialize) -> Answer {
+    to_raw_value(value).map_err(|failed| error(code::INTERNAL, failed.to_string()))
+}
+
+fn error(code: i32, message: impl Into<String>) -> ErrorObjectOwned {
+    ErrorObjectOwned::owned(code, message, None::<()>)
+}

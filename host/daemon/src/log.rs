@@ -1,0 +1,52 @@
+//! The program's log: to standard error, for people or as JSON lines, and never waited for.
+
+use std::{
+    io::{self, IsTerminal},
+    sync::OnceLock,
+};
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
+
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// How log records look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// One line a record, for people.
+    Text,
+    /// One JSON object a line, for programs.
+    Json,
+}
+
+/// Starts logging to standard error. Records that find no room are dropped and counted. The
+/// guard writes out what is left when it is dropped.
+///
+/// # Errors
+/// If `filter` is no filter (`info`, `plugin=debug,warn`, …), or logging is on already.
+pub fn start(format: Format, filter: &str) -> anyhow::Result<WorkerGuard> {
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .thread_name("log")
+        .finish(io::stderr());
+    let _ = DROPPED.set(writer.error_counter());
+    let filter = EnvFilter::builder().parse(filter)?;
+    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(writer);
+    match format {
+        Format::Text => builder.try_init(),
+        Format::Json => builder.json().flatten_event(true).try_init(),
+    }
+    .map_err(|error| anyhow::anyhow!("failed to start logging: {error}"))?;
+    Ok(guard)
+}
+
+/// How many records found no room.
+pub(crate) fn dropped() -> u64 {
+    DROPPED
+        .get()
+        .map_or(0, |counter| counter.dropped_lines() as u64)
+}

@@ -1,0 +1,176 @@
+//! What `hotmerge status` shows. Field names are stable: programs read them.
+
+use std::{path::PathBuf, sync::atomic::Ordering};
+
+use hotmerge_meta::{Digest, control::Problem};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    lifecycle::{Ending, Slot, State as PluginState},
+    plugin::Plugin,
+    supervisor::{State, Supervisor},
+};
+
+/// The target triple of this host.
+pub const TARGET: &str = env!("HOTMERGE_TARGET");
+
+/// A host and its plugins at one moment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The host itself.
+    pub host: HostStatus,
+    /// Every plugin it knows, by name.
+    pub plugins: Vec<PluginStatus>,
+    /// What in the plugin directory cannot be used, and why.
+    pub problems: Vec<Problem>,
+}
+
+/// The host itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HostStatus {
+    /// Version of the program.
+    pub version: String,
+    /// Process id.
+    pub pid: u32,
+    /// The contract it offers to plugins.
+    pub abi: String,
+    /// Target triple of what it runs.
+    pub target: String,
+    /// Where it looks for plugins.
+    pub plugin_dir: PathBuf,
+    /// When it started, RFC 3339.
+    pub started: String,
+    /// `inotify`, or why nothing is watched.
+    pub watch: String,
+    /// How often it has looked at the plugin directory.
+    pub rescans: u64,
+    /// Position in the history; a later one means that something happened.
+    pub position: u64,
+    /// Old versions whose memory could not be given back.
+    pub retained: u64,
+    /// Old versions whose teardown has not returned in time, and still has not.
+    pub stuck: u64,
+    /// How often calls on an old version took longer than the drain time.
+    pub overdue: u64,
+    /// Log records that found no room.
+    pub log_dropped: u64,
+}
+
+/// One plugin.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PluginStatus {
+    /// Its name.
+    pub name: String,
+    /// Version of what runs, or of what was refused if nothing does.
+    pub version: Option<String>,
+    /// Digest of what runs.
+    pub hash: Option<Digest>,
+    /// Where it is in its life.
+    pub state: PluginState,
+    /// Counts the versions that went live, from 1; 0 if none runs.
+    pub generation: u64,
+    /// How it is kept apart from the host: `host` is not at all.
+    pub isolation: Option<String>,
+    /// The package it is in.
+    pub package: Option<String>,
+    /// Where its table lies in the host's memory, in hexadecimal.
+    pub address: Option<String>,
+    /// Calls that were answered with an error.
+    pub calls_failed: u64,
+    /// Calls that panicked.
+    pub calls_panicked: u64,
+    /// Old versions of it whose memory could not be given back.
+    pub retained: u64,
+    /// Old versions that have not ended yet.
+    pub ending: Vec<EndingStatus>,
+    /// The last version that was refused since one went live.
+    pub refused: Option<RefusedStatus>,
+}
+
+/// An old version that has not ended yet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EndingStatus {
+    /// Digest of the version.
+    pub hash: Option<Digest>,
+    /// `draining`, `overdue`, `teardown` or `stuck`.
+    pub state: String,
+}
+
+/// A version that was refused.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RefusedStatus {
+    /// Digest of the version.
+    pub hash: Digest,
+    /// Why.
+    pub reason: String,
+}
+
+impl Supervisor {
+    /// The plugins and problems at this moment.
+    pub(crate) fn plugin_status(&self) -> (Vec<PluginStatus>, Vec<Problem>) {
+        let state = self.state();
+        let plugins = state
+            .slots
+            .iter()
+            .map(|(name, slot)| {
+                let plugin = self.plugin(name.as_str());
+                describe(&state, name.as_str(), slot, plugin.as_deref())
+            })
+            .collect();
+        (plugins, state.problems.clone())
+    }
+}
+
+fn describe(state: &State, name: &str, slot: &Slot, plugin: Option<&Plugin>) -> PluginStatus {
+    let live = slot.live();
+    let ticket = live.map(|live| live.ticket).or(slot.candidate());
+    let attempt = ticket.and_then(|ticket| state.attempts.get(&ticket));
+    let count = |counter: fn(&Plugin) -> u64| plugin.map_or(0, counter);
+    let running = plugin.and_then(|plugin| {
+        plugin
+            .live
+            .with(|version| {
+                version.map(|version| {
+                    let address = format!("{:#x}", version.instance.address());
+                    (version.instance.isolation().to_owned(), address)
+                })
+            })
+            .ok()
+            .flatten()
+    });
+    let (isolation, address) = running.unzip();
+    PluginStatus {
+        name: name.to_owned(),
+        version: attempt.map(|attempt| attempt.meta.version.to_string()),
+        hash: live.map(|live| live.hash),
+        state: slot.state(),
+        generation: live.map_or(0, |live| live.generation),
+        isolation,
+        package: attempt.map(|attempt| attempt.package.to_string()),
+        address,
+        calls_failed: count(|plugin| plugin.failed.load(Ordering::Relaxed)),
+        calls_panicked: count(|plugin| plugin.panicked.load(Ordering::Relaxed)),
+        retained: count(|plugin| plugin.retained.load(Ordering::Relaxed)),
+        ending: slot
+            .endings()
+            .iter()
+            .map(|(ticket, ending)| EndingStatus {
+                hash: state.attempts.get(ticket).map(|attempt| attempt.meta.hash),
+                state: word(*ending).to_owned(),
+            })
+            .collect(),
+        refused: slot.refused().map(|refused| RefusedStatus {
+            hash: refused.hash,
+            reason: refused.reason.clone(),
+        }),
+    }
+}
+
+fn word(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Draining => "draining",
+        Ending::Overdue => "overdue",
+        Ending::TearingDown => "teardown",
+        Ending::Stuck => "stuck",
+    }
+}

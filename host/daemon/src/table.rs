@@ -1,0 +1,52 @@
+//! Tables for people: aligned columns, colours on a terminal only.
+
+use std::io::IsTerminal;
+
+use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
+
+/// An empty table with a heading.
+pub(crate) fn new(heading: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(
+            heading
+                .iter()
+                .map(|text| Cell::new(text).add_attribute(Attribute::Bold)),
+        );
+    if !std::io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some() {
+        table.force_no_tty();
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table
+}
+
+/// Writes a table without the blanks that its last column leaves.
+pub(crate) fn print(table: &Table) {
+    for line in table.lines() {
+        anstream::println!("{}", line.trim_end());
+    }
+}
+
+/// A cell in a colour of what it means.
+pub(crate) fn coloured(text: impl ToString, meaning: Meaning) -> Cell {
+    let cell = Cell::new(text.to_string());
+    match meaning {
+        Meaning::Good => cell.fg(Color::Green),
+        Meaning::Passing => cell.fg(Color::Yellow),
+        Meaning::Bad => cell.fg(Color::Red),
+        Meaning::Plain => cell,
+    }
+}
+
+/// What a cell tells.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Meaning {
+    Good,
+    Passing,
+    Bad,
+    Plain,
+}

@@ -1,0 +1,322 @@
+//! A started plugin in this process.
+
+use std::{
+    ffi::c_void,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    ptr,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use hotmerge_abi::{self as abi, Bytes, CallContext, HostTable, Sink, Status};
+
+use crate::{LoadError, Reply, Unloaded, Verified, library::Library};
+
+/// One log record of a plugin, borrowed for the length of the call.
+#[derive(Clone, Copy, Debug)]
+pub struct LogRecord<'a> {
+    /// One of the contract's levels; anything else is to be taken as the least important.
+    pub level: u32,
+    /// The plugin's own target; often empty.
+    pub target: &'a str,
+    /// What it says.
+    pub message: &'a str,
+    /// The call it belongs to, if it belongs to one.
+    pub call: Option<&'a CallContext>,
+}
+
+/// What a host gives to an instance. Called from every thread; must not block.
+pub trait HostServices: Send + Sync {
+    /// Takes one log record.
+    fn log(&self, record: LogRecord<'_>);
+}
+
+/// Why a call brought no reply.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The plugin refused, with its reason.
+    #[error("{0}")]
+    Failed(String),
+    /// The plugin has no such method.
+    #[error("the plugin has no method `{0}`")]
+    NoMethod(String),
+    /// The request is not what the method expects.
+    #[error("bad request: {0}")]
+    BadRequest(String),
+    /// The deadline passed.
+    #[error("the deadline of the call has passed")]
+    Deadline,
+    /// The plugin panicked; the panic was contained.
+    #[error("the plugin {0}")]
+    Panicked(String),
+    /// The plugin does not do this.
+    #[error("the plugin does not support this")]
+    Unsupported,
+    /// The reply is larger than the caller accepts.
+    #[error("the reply is larger than the limit")]
+    ReplyTooLarge,
+    /// The plugin answered with a status that the contract does not have.
+    #[error("the plugin answered with the unknown status {0}")]
+    UnknownStatus(i32),
+}
+
+/// What the host's table points to. Freed only when no code of the plugin can run any more.
+struct Context {
+    services: Arc<dyn HostServices>,
+    table: HostTable,
+}
+
+/// A started plugin. Calls may run on several threads at once.
+pub struct Instance {
+    library: Library,
+    plugin: *mut c_void,
+    context: Arc<Context>,
+}
+
+// SAFETY: the contract lets every thread call an instance, several at once.
+unsafe impl Send for Instance {}
+// SAFETY: as above.
+unsafe impl Sync for Instance {}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance")
+            .field("library", &self.library)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Instance {
+    /// Loads verified bytes and starts the plugin with `config`, a JSON object.
+    ///
+    /// Runs the plugin's code on this thread, which ought to end before the instance does:
+    /// a thread-local that the plugin leaves on a living thread keeps it mapped.
+    ///
+    /// # Errors
+    /// What the loader or the plugin refused. Nothing of it is left behind then.
+    pub fn start(
+        verified: Verified,
+        config: &str,
+        services: Arc<dyn HostServices>,
+    ) -> Result<Self, LoadError> {
+        let library = Library::load(verified)?;
+        let context = Arc::new_cyclic(|this: &Weak<Context>| Context {
+            services,
+            table: HostTable {
+                abi_major: abi::ABI_MAJOR,
+                abi_minor: abi::ABI_MINOR,
+                size: size_of::<HostTable>() as u32,
+                context: this.as_ptr().cast_mut().cast(),
+                log,
+            },
+        });
+        let mut plugin = ptr::null_mut();
+        let mut reply = Reply::default();
+        let create = library.table().create;
+        let started = conclude(&mut reply, "create", |sink| {
+            // SAFETY: the table was checked; context and place outlive the call, and the
+            // context lives until after `destroy`.
+            unsafe {
+                create(
+                    &raw const context.table,
+                    Bytes::new(config.as_bytes()),
+                    &raw mut plugin,
+                    sink,
+                )
+            }
+        });
+        match started {
+            Ok(()) => Ok(Self {
+                library,
+                plugin,
+                context,
+            }),
+            Err(error) => {
+                if library.unload() == Unloaded::Retained {
+                    std::mem::forget(context);
+                }
+                Err(LoadError::Refused(error.to_string()))
+            }
+        }
+    }
+
+    /// Where the plugin's table lies in this process: the same for as long as the instance
+    /// lives.
+    pub fn address(&self) -> usize {
+        self.library.address()
+    }
+
+    /// Calls a method. The reply's memory is the caller's.
+    ///
+    /// # Errors
+    /// What the plugin answered instead of a reply; `reply` is empty then.
+    #[inline]
+    pub fn call(
+        &self,
+        context: &CallContext,
+        method: &str,
+        request: &[u8],
+        reply: &mut Reply,
+    ) -> Result<(), CallError> {
+        conclude(reply, method, |sink| {
+            // SAFETY: the instance was created and not destroyed, and the rest is borrowed
+            // for the call.
+            unsafe {
+                (self.library.table().call)(
+                    self.plugin,
+                    context,
+                    Bytes::new(method.as_bytes()),
+                    Bytes::new(request),
+                    sink,
+                )
+            }
+        })
+    }
+
+    /// Asks the instance whether it is fit to take calls.
+    ///
+    /// # Errors
+    /// Its reason if it is not.
+    pub fn self_check(&self) -> Result<(), CallError> {
+        conclude(&mut Reply::default(), "self_check", |sink| {
+            // SAFETY: as in `call`.
+            unsafe { (self.library.table().self_check)(self.plugin, sink) }
+        })
+    }
+
+    /// Asks for the state that the next version takes over.
+    ///
+    /// # Errors
+    /// [`CallError::Unsupported`] if the plugin has none.
+    pub fn save(&self, state: &mut Reply) -> Result<(), CallError> {
+        conclude(state, "save", |sink| {
+            // SAFETY: as in `call`.
+            unsafe { (self.library.table().save)(self.plugin, sink) }
+        })
+    }
+
+    /// Hands over the state that version `from` saved.
+    ///
+    /// # Errors
+    /// The plugin's reason; it must not take calls then.
+    pub fn restore(&self, from: &str, state: &[u8]) -> Result<(), CallError> {
+        conclude(&mut Reply::default(), "restore", |sink| {
+            // SAFETY: as in `call`.
+            unsafe {
+                (self.library.table().restore)(
+                    self.plugin,
+                    Bytes::new(from.as_bytes()),
+                    Bytes::new(state),
+                    sink,
+                )
+            }
+        })
+    }
+
+    /// Lets the plugin end its work within `limit`. A plugin that does not keep to the limit
+    /// blocks the calling thread: run it on one that can be spared.
+    ///
+    /// # Errors
+    /// What the plugin said; it can be ended all the same.
+    pub fn teardown(&self, limit: Duration) -> Result<(), CallError> {
+        let limit_ns = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        conclude(&mut Reply::default(), "teardown", |sink| {
+            // SAFETY: as in `call`.
+            unsafe { (self.library.table().teardown)(self.plugin, limit_ns, sink) }
+        })
+    }
+
+    /// Frees the plugin's instance and gives back its library, which is still mapped. The
+    /// caller makes sure by ownership that no call is under way.
+    pub fn destroy(self) -> Remains {
+        // SAFETY: created once, destroyed once: `self` is consumed.
+        unsafe { (self.library.table().destroy)(self.plugin) };
+        Remains {
+            library: self.library,
+            context: self.context,
+        }
+    }
+}
+
+/// A plugin that was ended and is still mapped.
+pub struct Remains {
+    library: Library,
+    context: Arc<Context>,
+}
+
+impl fmt::Debug for Remains {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.library.fmt(f)
+    }
+}
+
+impl Remains {
+    /// Unmaps the plugin. Best done after the threads that ran its code have ended.
+    pub fn unload(self) -> Unloaded {
+        let unloaded = self.library.unload();
+        if unloaded == Unloaded::Retained {
+            // A destructor that still runs on some thread may want to log.
+            std::mem::forget(self.context);
+        }
+        unloaded
+    }
+}
+
+#[inline]
+fn conclude(
+    reply: &mut Reply,
+    method: &str,
+    body: impl FnOnce(&Sink) -> Status,
+) -> Result<(), CallError> {
+    reply.reset();
+    let sink = reply.sink();
+    match body(&sink) {
+        abi::STATUS_OK => Ok(()),
+        status => Err(refusal(status, reply, method)),
+    }
+}
+
+#[cold]
+fn refusal(status: Status, reply: &mut Reply, method: &str) -> CallError {
+    let reason = reply.take_reason();
+    match status {
+        abi::STATUS_FAILED => CallError::Failed(reason),
+        abi::STATUS_NO_METHOD => CallError::NoMethod(method.to_owned()),
+        abi::STATUS_BAD_REQUEST => CallError::BadRequest(reason),
+        abi::STATUS_DEADLINE => CallError::Deadline,
+        abi::STATUS_PANIC => CallError::Panicked(reason),
+        abi::STATUS_UNSUPPORTED => CallError::Unsupported,
+        abi::STATUS_REPLY_TOO_LARGE => CallError::ReplyTooLarge,
+        other => CallError::UnknownStatus(other),
+    }
+}
+
+unsafe extern "C" fn log(
+    context: *mut c_void,
+    level: u32,
+    target: Bytes,
+    message: Bytes,
+    call: *const CallContext,
+) {
+    // A panic of the host's own must not unwind into the plugin; the record is lost then.
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: the context lives until no code of the plugin can run any more; texts and
+        // call are lent for this call.
+        let (context, target, message, call) = unsafe {
+            (
+                &*context.cast::<Context>(),
+                target.as_slice(),
+                message.as_slice(),
+                call.as_ref(),
+            )
+        };
+        context.services.log(LogRecord {
+            level,
+            target: &String::from_utf8_lossy(target),
+            message: &String::from_utf8_lossy(message),
+            call,
+        });
+    }));
+}

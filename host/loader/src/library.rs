@@ -1,0 +1,139 @@
+//! A loaded shared object, and whether it really went away.
+
+use std::{
+    ffi::c_int,
+    os::fd::AsRawFd,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use hotmerge_abi::{ENTRY_SYMBOL, PluginTable};
+use libloading::os::unix::{Library as Object, RTLD_LAZY, RTLD_LOCAL, RTLD_NOW};
+
+use crate::{LoadError, Verified};
+
+/// `RTLD_NOLOAD` of glibc and musl: answers only whether the object is loaded.
+const RTLD_NOLOAD: c_int = 0x4;
+
+/// What became of the memory of a library that was let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unloaded {
+    /// Nothing of it is mapped any more.
+    Clean,
+    /// It stays mapped: a thread still owns a thread-local with a destructor in it, or it
+    /// asked never to be unloaded.
+    Retained,
+}
+
+/// A loaded plugin. Its descriptor stays open as long as its code may be mapped.
+#[derive(Debug)]
+pub(crate) struct Library {
+    object: Option<Object>,
+    path: String,
+    verified: Option<Verified>,
+    table: *const PluginTable,
+}
+
+// SAFETY: the table is immutable data of a loaded object, and the object's handle may be
+// used from every thread.
+unsafe impl Send for Library {}
+// SAFETY: as above.
+unsafe impl Sync for Library {}
+
+/// Between the question whether a name is taken and the loading under that name nobody else
+/// may load.
+fn loading() -> MutexGuard<'static, ()> {
+    static LOADING: Mutex<()> = Mutex::new(());
+    LOADING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Library {
+    pub(crate) fn load(verified: Verified) -> Result<Self, LoadError> {
+        let path = format!("/proc/self/fd/{}", verified.memory.as_raw_fd());
+        let guard = loading();
+        if is_loaded(&path) {
+            // Not this object's: keep the number out of use for ever.
+            std::mem::forget(verified);
+            return Err(LoadError::Occupied(path));
+        }
+        // SAFETY: the object's constructors run here. They are those of a plugin that the
+        // operator chose to run in this process; its bytes are the verified ones.
+        let object = unsafe { Object::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }
+            .map_err(|error| LoadError::Dynamic(describe(&error, &path)))?;
+        drop(guard);
+        // SAFETY: the entry symbol is data of type `PluginTable` by contract, and the header
+        // read from the file below vouches for the version of that contract.
+        let symbol = unsafe { object.get::<*const PluginTable>(ENTRY_SYMBOL.as_bytes()) }
+            .map_err(|error| LoadError::Dynamic(describe(&error, &path)))?;
+        let table = symbol.into_raw().cast::<PluginTable>().cast_const();
+        let library = Self {
+            object: Some(object),
+            path,
+            verified: Some(verified),
+            table,
+        };
+        // SAFETY: the symbol was found in the file with a header that passed the check.
+        let header = unsafe { (*table).header };
+        let expected = library.verified.as_ref().map(|verified| verified.header);
+        if Some(header) != expected {
+            return Err(LoadError::Table);
+        }
+        Ok(library)
+    }
+
+    pub(crate) fn table(&self) -> &PluginTable {
+        // SAFETY: the table is static data of the object, which is loaded while `self` lives.
+        unsafe { &*self.table }
+    }
+
+    /// Where the plugin's table lies in this process.
+    pub(crate) fn address(&self) -> usize {
+        self.table.addr()
+    }
+
+    pub(crate) fn unload(mut self) -> Unloaded {
+        self.close()
+    }
+
+    fn close(&mut self) -> Unloaded {
+        let Some(object) = self.object.take() else {
+            return Unloaded::Clean;
+        };
+        let guard = loading();
+        // A failure leaves the object mapped, which the next question shows.
+        let _ = object.close();
+        let retained = is_loaded(&self.path);
+        drop(guard);
+        if retained {
+            std::mem::forget(self.verified.take());
+            Unloaded::Retained
+        } else {
+            Unloaded::Clean
+        }
+    }
+}
+
+impl Drop for Library {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn is_loaded(path: &str) -> bool {
+    // SAFETY: with this flag nothing is loaded and no constructor runs.
+    match unsafe { Object::open(Some(path), RTLD_NOLOAD | RTLD_LAZY) } {
+        Ok(object) => {
+            // Gives back the reference that the question took.
+            let _ = object.close();
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+fn describe(error: &libloading::Error, path: &str) -> String {
+    let mut text = error.to_string();
+    if let Some(source) = std::error::Error::source(error) {
+        text = source.to_string();
+    }
+    text.replace(path, "plugin")
+}

@@ -1,0 +1,122 @@
+//! The memory a reply is written to. It belongs to the caller and is used again.
+
+use std::{
+    ffi::c_void,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use hotmerge_abi::{self as abi, Bytes, Sink, Status};
+
+/// Longest media type a plugin may set, in bytes.
+const MEDIA_TYPE_LIMIT: usize = 255;
+
+/// A reply's bytes and media type. Keep one for many calls: its memory is used again.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    bytes: Vec<u8>,
+    content_type: String,
+    limit: usize,
+}
+
+impl Default for Reply {
+    fn default() -> Self {
+        Self::with_limit(Self::DEFAULT_LIMIT)
+    }
+}
+
+impl Reply {
+    /// Limit of a reply unless one is given: 64 MiB.
+    pub const DEFAULT_LIMIT: usize = 64 << 20;
+
+    /// An empty reply that takes up to `limit` bytes.
+    pub fn with_limit(limit: usize) -> Self {
+        Self {
+            bytes: Vec::new(),
+            content_type: String::new(),
+            limit,
+        }
+    }
+
+    /// What the plugin wrote.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The media type the plugin set.
+    pub fn content_type(&self) -> &str {
+        if self.content_type.is_empty() {
+            "application/octet-stream"
+        } else {
+            &self.content_type
+        }
+    }
+
+    /// What the plugin wrote, as a buffer of its own.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.bytes.clear();
+        self.content_type.clear();
+    }
+
+    pub(crate) fn take_reason(&mut self) -> String {
+        let reason = String::from_utf8_lossy(&self.bytes).into_owned();
+        self.reset();
+        reason
+    }
+
+    /// A sink over this reply, valid while the borrow is.
+    pub(crate) fn sink(&mut self) -> Sink {
+        Sink {
+            size: size_of::<Sink>(),
+            context: std::ptr::from_mut(self).cast(),
+            write,
+            clear,
+            content_type,
+        }
+    }
+}
+
+/// A panic here (no memory, say) must not unwind into the plugin.
+fn contained(context: *mut c_void, body: impl FnOnce(&mut Reply) -> Status) -> Status {
+    catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: `context` is the reply of the call under way, mutably borrowed for it and
+        // touched by nobody else; the contract keeps the sink on the call's thread.
+        body(unsafe { &mut *context.cast::<Reply>() })
+    }))
+    .unwrap_or(abi::STATUS_REPLY_TOO_LARGE)
+}
+
+unsafe extern "C" fn write(context: *mut c_void, bytes: Bytes) -> Status {
+    // SAFETY: the plugin lends the bytes for this call.
+    let bytes = unsafe { bytes.as_slice() };
+    contained(context, |reply| {
+        let room = reply.limit - reply.bytes.len();
+        if bytes.len() > room || reply.bytes.try_reserve(bytes.len()).is_err() {
+            return abi::STATUS_REPLY_TOO_LARGE;
+        }
+        reply.bytes.extend_from_slice(bytes);
+        abi::STATUS_OK
+    })
+}
+
+unsafe extern "C" fn clear(context: *mut c_void) {
+    contained(context, |reply| {
+        reply.bytes.clear();
+        abi::STATUS_OK
+    });
+}
+
+unsafe extern "C" fn content_type(context: *mut c_void, media_type: Bytes) -> Status {
+    // SAFETY: the plugin lends the bytes for this call.
+    let media_type = unsafe { media_type.as_slice() };
+    contained(context, |reply| match std::str::from_utf8(media_type) {
+        Ok(text) if text.len() <= MEDIA_TYPE_LIMIT && !text.contains(char::is_control) => {
+            text.clone_into(&mut reply.content_type);
+            abi::STATUS_OK
+        }
+        _ => abi::STATUS_FAILED,
+    })
+}

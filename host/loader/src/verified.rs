@@ -1,0 +1,146 @@
+//! Bytes that are known to be what `plugin.meta` says, sealed against every change.
+
+use std::os::fd::OwnedFd;
+
+use hotmerge_abi::TableHeader;
+use hotmerge_meta::{Digest, Image, ImageError, Machine, check_abi};
+use rustix::{
+    fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
+    io::Errno,
+};
+
+/// What `plugin.meta` says of a plugin file.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// Name of the plugin, for messages and memory maps.
+    pub name: &'a str,
+    /// Digest of the normalised image.
+    pub hash: Digest,
+}
+
+/// Why bytes were not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The bytes are not those of `plugin.meta`. May pass: a file is replaced before its meta.
+    #[error(
+        "the file's hash {found} differs from plugin.meta's {expected}; build and stage it again"
+    )]
+    HashDiffers {
+        /// Digest in `plugin.meta`.
+        expected: Digest,
+        /// Digest of the file.
+        found: Digest,
+    },
+    /// The bytes are no plugin.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The plugin was built for another contract.
+    #[error("{0}")]
+    Abi(String),
+    /// The plugin was built for another kind of machine.
+    #[error("the file is for {found}, this host is for {host}; build it for this machine")]
+    Machine {
+        /// What the file is for.
+        found: String,
+        /// What this process runs on.
+        host: &'static str,
+    },
+    /// No sealed memory for the image.
+    #[error("failed to put {bytes} bytes into sealed memory: {source}")]
+    Seal {
+        /// Size of the image.
+        bytes: usize,
+        /// What the kernel said.
+        source: Errno,
+    },
+    /// The dynamic loader refused.
+    #[error("the dynamic loader refused it: {0}")]
+    Dynamic(String),
+    /// The dynamic loader handed out an object that is already loaded.
+    #[error("the dynamic loader already has an object named `{0}`")]
+    Occupied(String),
+    /// The loaded table is not the one that was read from the file.
+    #[error("the loaded table differs from the one in the file")]
+    Table,
+    /// The plugin itself refused to start.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A plugin image whose digest was found to be the expected one, in sealed memory.
+#[derive(Debug)]
+pub struct Verified {
+    pub(crate) memory: OwnedFd,
+    pub(crate) header: TableHeader,
+    hash: Digest,
+    bytes: usize,
+}
+
+impl Verified {
+    /// Verifies the bytes of a plugin file and seals what will be loaded.
+    ///
+    /// # Errors
+    /// [`LoadError::HashDiffers`] if the file and its meta do not belong together (yet); all
+    /// others are final for these bytes.
+    pub fn new(file: Vec<u8>, expected: Expected<'_>) -> Result<Self, LoadError> {
+        let image = Image::normalise(file)?;
+        let found = image.digest();
+        if found != expected.hash {
+            return Err(LoadError::HashDiffers {
+                expected: expected.hash,
+                found,
+            });
+        }
+        if Machine::native().is_some_and(|native| native != image.machine()) {
+            return Err(LoadError::Machine {
+                found: image.machine().to_string(),
+                host: std::env::consts::ARCH,
+            });
+        }
+        let header = image.header()?;
+        check_abi(&header).map_err(|error| LoadError::Abi(error.to_string()))?;
+        let bytes = image.len();
+        let memory = seal(expected.name, image.bytes())
+            .map_err(|source| LoadError::Seal { bytes, source })?;
+        Ok(Self {
+            memory,
+            header,
+            hash: found,
+            bytes,
+        })
+    }
+
+    /// The digest that was verified.
+    pub fn hash(&self) -> Digest {
+        self.hash
+    }
+
+    /// Size of the image in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+fn seal(name: &str, bytes: &[u8]) -> Result<OwnedFd, Errno> {
+    let label = format!("hotmerge-{name}");
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    // EXEC keeps working where the system makes memory files not executable by default;
+    // kernels before 6.3 do not know the flag.
+    let memory = match memfd_create(&label, flags | MemfdFlags::EXEC) {
+        Err(Errno::INVAL) => memfd_create(&label, flags)?,
+        other => other?,
+    };
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match rustix::io::write(&memory, rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    fcntl_add_seals(
+        &memory,
+        SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL,
+    )?;
+    Ok(memory)
+}
