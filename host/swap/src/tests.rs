@@ -1,0 +1,382 @@
+//! The promises with real threads. Orders that no run is likely to hit are in
+//! `model.rs`.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::registry::registry;
+use crate::{Cell, Draining, LEVELS, TooDeep, leaked};
+
+/// Set in the environment of a test process, it makes `membarrier` unavailable.
+pub(crate) const REFUSE_MEMBARRIER: &str = "HOTMERGE_SWAP_TEST_REFUSE_MEMBARRIER";
+
+const ALIVE: u64 = 0x5afe_5afe_5afe_5afe;
+const DEAD: u64 = 0xdead_dead_dead_dead;
+
+/// A version that shows when it is used after its end, and counts its ends.
+#[derive(Debug)]
+struct Canary {
+    state: AtomicU64,
+    number: usize,
+    ends: Arc<AtomicUsize>,
+}
+
+impl Canary {
+    fn boxed(number: usize, ends: &Arc<AtomicUsize>) -> Box<Self> {
+        Box::new(Self {
+            state: AtomicU64::new(ALIVE),
+            number,
+            ends: Arc::clone(ends),
+        })
+    }
+
+    fn check(&self) -> usize {
+        assert_eq!(self.state.load(Ordering::Relaxed), ALIVE);
+        self.number
+    }
+}
+
+impl Drop for Canary {
+    fn drop(&mut self) {
+        assert_eq!(self.state.swap(DEAD, Ordering::Relaxed), ALIVE);
+        self.ends.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A call that has begun, on a thread of its own, and lasts until it is let go.
+struct LongCall {
+    release: mpsc::Sender<()>,
+    thread: thread::JoinHandle<usize>,
+}
+
+impl LongCall {
+    fn begin(cell: &Arc<Cell<Canary>>) -> Self {
+        let (release, released) = mpsc::channel();
+        let (begun, has_begun) = mpsc::channel();
+        let cell = Arc::clone(cell);
+        let thread = thread::spawn(move || {
+            let call = |live: Option<&Canary>| {
+                let live = live.expect("the cell is full");
+                begun.send(()).expect("the test waits");
+                released.recv().expect("the test lets go");
+                live.check()
+            };
+            cell.with(call).expect("not nested")
+        });
+        has_begun.recv().expect("the call begins");
+        Self { release, thread }
+    }
+
+    fn end(self) -> usize {
+        self.release.send(()).expect("the call runs");
+        self.thread.join().expect("the version was alive")
+    }
+}
+
+fn ends() -> Arc<AtomicUsize> {
+    Arc::default()
+}
+
+fn full(number: usize, ends: &Arc<AtomicUsize>) -> Arc<Cell<Canary>> {
+    Arc::new(Cell::from(Canary::boxed(number, ends)))
+}
+
+fn drained(draining: Draining<Canary>) -> usize {
+    draining.wait(None).expect("no deadline").check()
+}
+
+#[test]
+fn an_empty_cell_says_so_and_a_full_one_names_its_version() {
+    let ends = ends();
+    let cell = Cell::new();
+    assert_eq!(cell.with(|live: Option<&Canary>| live.is_none()), Ok(true));
+    assert!(cell.swap(None).is_none());
+    assert!(cell.swap(Some(Canary::boxed(1, &ends))).is_none());
+    assert_eq!(cell.with(|live| live.map(Canary::check)), Ok(Some(1)));
+    let old = cell.swap(None).expect("it was full");
+    assert_eq!(cell.with(|live| live.is_none()), Ok(true));
+    assert_eq!((old.in_flight(), old.number), (0, 1));
+    assert_eq!(drained(old), 1);
+}
+
+#[test]
+fn dropping_a_full_cell_or_an_unused_old_version_ends_them() {
+    let ends = ends();
+    let cell = full(1, &ends);
+    drop(cell.swap(Some(Canary::boxed(2, &ends))));
+    assert_eq!(ends.load(Ordering::Relaxed), 1);
+    drop(cell);
+    assert_eq!(ends.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn no_call_meets_an_ended_version_or_an_empty_cell_in_20_000_switches() {
+    const SWITCHES: usize = 20_000;
+    let ends = ends();
+    let cell = full(0, &ends);
+    let stop = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..2)
+        .map(|_| {
+            let (cell, stop) = (Arc::clone(&cell), Arc::clone(&stop));
+            thread::spawn(move || call_until(&cell, &stop))
+        })
+        .collect();
+    for number in 1..=SWITCHES {
+        let old = cell.swap(Some(Canary::boxed(number, &ends)));
+        assert_eq!(drained(old.expect("never empty")), number - 1);
+        assert_eq!(ends.load(Ordering::Relaxed), number);
+    }
+    stop.store(true, Ordering::Relaxed);
+    for reader in readers {
+        assert!(reader.join().expect("every version was alive") > 0);
+    }
+}
+
+/// Calls, and calls within calls; the versions seen never go back. How many calls.
+fn call_until(cell: &Cell<Canary>, stop: &AtomicBool) -> usize {
+    let (mut calls, mut latest) = (0, 0);
+    while !stop.load(Ordering::Relaxed) {
+        let outer = |live: Option<&Canary>| {
+            let live = live.expect("never empty");
+            let first = live.check();
+            let inner = cell.with(|live| live.expect("never empty").check());
+            assert!(live.check() == first && inner.expect("two levels") >= first);
+            first
+        };
+        let seen = cell.with(outer).expect("one level");
+        assert!(seen >= latest);
+        (calls, latest) = (calls + 1, seen);
+    }
+    calls
+}
+
+#[test]
+fn without_membarrier_the_same_holds() {
+    let this = std::env::current_exe().expect("a test is a program");
+    let test = "no_call_meets_an_ended_version_or_an_empty_cell_in_20_000_switches";
+    let output = Command::new(this)
+        .args(["--exact", &format!("tests::{test}")])
+        .env(REFUSE_MEMBARRIER, "1")
+        .output()
+        .expect("it starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
+}
+
+#[test]
+fn swaps_from_many_threads_return_each_version_once() {
+    const EACH: usize = 1_000;
+    let ends = ends();
+    let cell = full(0, &ends);
+    let writers: Vec<_> = (0..3)
+        .map(|writer| {
+            let (cell, ends) = (Arc::clone(&cell), Arc::clone(&ends));
+            thread::spawn(move || {
+                for number in 0..EACH {
+                    let new = Canary::boxed(writer * EACH + number, &ends);
+                    drained(cell.swap(Some(new)).expect("never empty"));
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.join().expect("no version came twice");
+    }
+    assert_eq!(ends.load(Ordering::Relaxed), 3 * EACH);
+}
+
+#[test]
+fn the_end_of_the_last_call_wakes_the_waiter() {
+    let ends = ends();
+    let cell = full(1, &ends);
+    let (first, second) = (LongCall::begin(&cell), LongCall::begin(&cell));
+    let old = cell.swap(Some(Canary::boxed(2, &ends))).expect("full");
+    assert_eq!(old.in_flight(), 2);
+    assert_eq!(cell.with(|live| live.map(Canary::check)), Ok(Some(2)));
+
+    let waiter = thread::spawn(move || drained(old));
+    assert_eq!(first.end(), 1);
+    assert_eq!(ends.load(Ordering::Relaxed), 0, "one call still runs");
+    assert_eq!(second.end(), 1);
+    assert_eq!(waiter.join().expect("it was woken"), 1);
+    assert_eq!(ends.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn two_old_versions_of_one_cell_drain_apart() {
+    let ends = ends();
+    let cell = full(1, &ends);
+    let on_first = LongCall::begin(&cell);
+    let first = cell.swap(Some(Canary::boxed(2, &ends))).expect("full");
+    let on_second = LongCall::begin(&cell);
+    let second = cell.swap(Some(Canary::boxed(3, &ends))).expect("full");
+    let waiters = [first, second].map(|old| thread::spawn(move || drained(old)));
+    assert_eq!((on_second.end(), on_first.end()), (2, 1));
+    assert_eq!(waiters.map(|waiter| waiter.join().expect("woken")), [1, 2]);
+}
+
+#[test]
+fn a_passed_deadline_returns_the_version_untouched() {
+    let ends = ends();
+    let cell = full(7, &ends);
+    let call = LongCall::begin(&cell);
+    let old = cell.swap(None).expect("full");
+    let old = old.wait(Some(Instant::now())).expect_err("in use");
+    let soon = Instant::now() + Duration::from_millis(5);
+    let old = old.wait(Some(soon)).expect_err("in use");
+    assert!(Instant::now() >= soon);
+    assert_eq!((old.in_flight(), old.check()), (1, 7));
+    assert_eq!(call.end(), 7);
+    assert_eq!(old.in_flight(), 0);
+    let passed = old
+        .wait(Some(soon))
+        .expect("an unused version needs no time");
+    assert_eq!(passed.check(), 7);
+}
+
+#[test]
+fn a_version_dropped_in_use_is_leaked_and_counted() {
+    let ends = ends();
+    let cell = full(1, &ends);
+    let call = LongCall::begin(&cell);
+    let before = leaked();
+    drop(cell.swap(None));
+    assert_eq!(leaked(), before + 1);
+    assert_eq!(call.end(), 1, "it lives on under its call");
+    assert_eq!(ends.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_call_that_unwinds_is_over() {
+    let ends = ends();
+    let cell = full(1, &ends);
+    let inner = || cell.with(|_| cell.with(|_| panic!("on purpose")));
+    assert!(catch_unwind(AssertUnwindSafe(inner)).is_err());
+    let old = cell.swap(None).expect("full");
+    assert_eq!(old.in_flight(), 0);
+    assert_eq!(nest(&cell, LEVELS), Ok(()), "all levels are free again");
+    drained(old);
+}
+
+/// Calls within calls, `levels` deep.
+fn nest(cell: &Cell<Canary>, levels: usize) -> Result<(), TooDeep> {
+    if levels == 0 {
+        return Ok(());
+    }
+    cell.with(|_| nest(cell, levels - 1))?
+}
+
+#[test]
+fn calls_nest_up_to_the_limit_and_are_refused_beyond() {
+    let ends = ends();
+    let cell = full(1, &ends);
+    assert_eq!(nest(&cell, LEVELS), Ok(()));
+    assert_eq!(nest(&cell, LEVELS + 1), Err(TooDeep));
+    assert_eq!(nest(&cell, LEVELS), Ok(()), "a refusal takes nothing");
+    assert!(TooDeep.to_string().contains("16 deep"));
+}
+
+#[test]
+fn a_switch_inside_a_call_leaves_its_version_alive() {
+    let ends = ends();
+    let (outer, other) = (full(1, &ends), full(10, &ends));
+    let call = |live: Option<&Canary>| {
+        let old = outer.swap(Some(Canary::boxed(2, &ends))).expect("full");
+        assert_eq!(old.in_flight(), 1);
+        let seen = other.with(|other| {
+            let new = outer.with(|live| live.map(Canary::check));
+            (other.map(Canary::check), new)
+        });
+        assert_eq!(seen, Ok((Some(10), Ok(Some(2)))));
+        assert_eq!(live.map(Canary::check), Some(1));
+        old
+    };
+    let old = outer.with(call).expect("not nested");
+    assert_eq!(drained(old), 1);
+}
+
+#[test]
+fn records_of_ended_threads_are_used_again() {
+    let ends = ends();
+    let cell = full(1, &ends);
+    for _ in 0..500 {
+        let cell = Arc::clone(&cell);
+        let thread = thread::spawn(move || cell.with(|live| live.map(Canary::check)));
+        assert_eq!(thread.join().expect("alive"), Ok(Some(1)));
+    }
+    // Tests beside this one have threads of their own, but not hundreds.
+    assert!(registry().len() < 100, "{} records", registry().len());
+}
+
+/// Calls, also nested, when its thread is torn down.
+struct CallsAtTheEnd(Arc<Cell<Canary>>, mpsc::Sender<usize>);
+
+impl Drop for CallsAtTheEnd {
+    fn drop(&mut self) {
+        for _ in 0..2 {
+            let seen = self.0.with(|_| self.0.with(|live| live.map(Canary::check)));
+            let _ = self
+                .1
+                .send(seen.ok().and_then(Result::ok).flatten().unwrap_or(0));
+            assert_eq!(nest(&self.0, LEVELS + 1), Err(TooDeep));
+        }
+    }
+}
+
+#[test]
+fn calls_from_thread_local_destructors_are_safe() {
+    thread_local! {
+        // One is torn down before this crate's own variable, the other after it.
+        static BEFORE: RefCell<Option<CallsAtTheEnd>> = const { RefCell::new(None) };
+        static AFTER: RefCell<Option<CallsAtTheEnd>> = const { RefCell::new(None) };
+    }
+    let ends = ends();
+    let cell = full(1, &ends);
+    let (seen, all_seen) = mpsc::channel();
+    let on_thread = Arc::clone(&cell);
+    let thread = thread::spawn(move || {
+        let calls = || Some(CallsAtTheEnd(Arc::clone(&on_thread), seen.clone()));
+        BEFORE.set(calls());
+        on_thread.with(|_| ()).expect("not nested");
+        AFTER.set(calls());
+    });
+    thread.join().expect("its end is clean");
+    assert_eq!(all_seen.iter().collect::<Vec<_>>(), [1; 4]);
+    assert_eq!(drained(cell.swap(None).expect("full")), 1);
+}
+
+#[test]
+fn versions_come_and_go_while_threads_do() {
+    let ends = ends();
+    let cell = full(0, &ends);
+    let start = Arc::new(Barrier::new(2));
+    let others = {
+        let (cell, start) = (Arc::clone(&cell), Arc::clone(&start));
+        move || {
+            start.wait();
+            for _ in 0..300 {
+                let cell = Arc::clone(&cell);
+                let call = move || cell.with(|live| live.map(Canary::check));
+                thread::spawn(call)
+                    .join()
+                    .expect("alive")
+                    .expect("not nested");
+            }
+        }
+    };
+    let others = thread::spawn(others);
+    start.wait();
+    for number in 1..=3_000 {
+        let old = cell.swap(Some(Canary::boxed(number, &ends)));
+        drained(old.expect("never empty"));
+    }
+    others.join().expect("every version was alive");
+}
