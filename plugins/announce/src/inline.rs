@@ -78,12 +78,22 @@ fn escape(mut line: String) -> Option<String> {
         if html.is_empty() && is_paragraph(&line) {
             return Some(line);
         }
-        // From the back, so that the offsets of the others stay right.
-        for offset in html.into_iter().rev() {
-            line.insert(offset, '\\');
-        }
+        line = with_backslashes(&line, &html);
     }
     None
+}
+
+/// `line` with a backslash at each of `offsets`, which ascend.
+fn with_backslashes(line: &str, offsets: &[usize]) -> String {
+    let mut escaped = String::with_capacity(line.len() + offsets.len());
+    let mut done = 0;
+    for &offset in offsets {
+        escaped.push_str(&line[done..offset]);
+        escaped.push('\\');
+        done = offset;
+    }
+    escaped.push_str(&line[done..]);
+    escaped
 }
 
 /// Whether `line` is one paragraph, both alone and right under a line of text (where `===`

@@ -183,6 +183,20 @@ fn a_template_that_is_no_good_refuses_the_start() {
 }
 
 #[test]
+fn a_template_that_fails_one_release_says_where() {
+    // Three features are more than the releases have that it was tried out with.
+    let template = "# {{ name }}\n\n{% if features?.2 %}#### Many{% endif %}\n";
+    let plugin = start(&json!({ "template": template })).unwrap();
+    let refused = plugin.call("render", SAMPLE.as_bytes()).unwrap_err();
+    assert_eq!(refused.status, abi::STATUS_FAILED);
+    assert!(
+        refused.reason.contains("\n3: heading-depth: "),
+        "{}",
+        refused.reason
+    );
+}
+
+#[test]
 fn a_template_file_that_cannot_be_used_refuses_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let bad = folder.path().join("bad.md");
@@ -329,6 +343,25 @@ proptest! {
                 for line in refused.reason.lines() {
                     prop_assert!(line.starts_with('`'), "{}", line);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn any_template_starts_or_is_refused_in_words(pieces in proptest::collection::vec(
+        proptest::sample::select(vec![
+            "{{", "}}", "{{-", "-}}", "{%", "%}", "{%-", "-%}", "{#", "#}", "if", "else", "endif",
+            "for", "in", "endfor", "x", "name", "features", " ", "\n", "# ", "Ü", ".", "?.", "|", ":",
+            "\"", "[", "]", "{", "}", "1", "-", "not", "with", "as", "endwith", "include", "loop.first",
+        ]), 0..24,
+    )) {
+        match start(&json!({ "template": pieces.concat() })) {
+            Ok(plugin) => {
+                prop_assert!(plugin.call("render", SAMPLE.as_bytes()).is_ok());
+            }
+            Err(refused) => {
+                prop_assert_eq!(refused.status, abi::STATUS_FAILED);
+                prop_assert!(refused.reason.starts_with("the template is refused: template:"));
             }
         }
     }

@@ -140,6 +140,20 @@ fn documents_have_the_violations_that_they_have() {
 }
 
 #[test]
+fn an_open_fence_is_told_what_closes_it() {
+    for (document, mark) in [
+        ("# T\n\n~~~~ sh\n~~~\n", "~~~~"),
+        ("# T\n\n> ```~x\n", "```"),
+    ] {
+        let report = Report::of(document.as_bytes());
+        assert_eq!(
+            report.violations[0].message,
+            format!("nothing closes this fence: add a line {mark}")
+        );
+    }
+}
+
+#[test]
 fn lines_are_the_same_with_crlf() {
     for (name, document, expected) in CASES {
         // A lone carriage return becomes part of a line end's neighbour there.

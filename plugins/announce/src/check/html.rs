@@ -3,6 +3,10 @@
 //! The Markdown parser hands raw HTML over as it stands. Only the names of opening tags
 //! matter here, so this looks for those and skips comments; it is no HTML parser.
 
+/// How far the text of a heading is looked for, in bytes, so that a document of nothing but
+/// tags is still read in one pass.
+const LONGEST_HEADING: usize = 1024;
+
 /// What a tag opens.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Opened<'a> {
@@ -10,7 +14,7 @@ pub enum Opened<'a> {
     Heading {
         /// 1 to 6.
         level: u8,
-        /// Empty if the heading ends outside of this piece of HTML.
+        /// Empty if the heading ends outside of this piece of HTML, or is very long.
         text: &'a str,
     },
     /// `<pre>`.
@@ -39,17 +43,22 @@ pub fn opened(html: &str) -> Vec<(usize, Opened<'_>)> {
     found
 }
 
+/// The tag whose name `rest` starts with. Looks at a few bytes only, whatever follows.
 fn tag(rest: &str) -> Option<Opened<'_>> {
-    let end = rest.find(|c: char| c.is_ascii_whitespace() || matches!(c, '>' | '/'))?;
-    let (name, rest) = rest.split_at(end);
-    if name.eq_ignore_ascii_case("pre") {
-        return Some(Opened::Preformatted);
+    let ends = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'>' | b'/');
+    match rest.as_bytes() {
+        [b'p' | b'P', b'r' | b'R', b'e' | b'E', end, ..] if ends(end) => Some(Opened::Preformatted),
+        [b'h' | b'H', digit @ b'1'..=b'6', end, ..] if ends(end) => Some(Opened::Heading {
+            level: digit - b'0',
+            text: content(&rest[2..rest.floor_char_boundary(LONGEST_HEADING)]),
+        }),
+        _ => None,
     }
-    let level = match name.as_bytes() {
-        [b'h' | b'H', digit @ b'1'..=b'6'] => digit - b'0',
-        _ => return None,
-    };
-    let content = rest.split_once('>').map_or("", |(_, content)| content);
-    let text = content.split_once("</").map_or("", |(text, _)| text);
-    Some(Opened::Heading { level, text })
+}
+
+/// The text between a tag's end and the next closing tag.
+fn content(rest: &str) -> &str {
+    rest.split_once('>')
+        .and_then(|(_, content)| content.split_once("</"))
+        .map_or("", |(text, _)| text)
 }

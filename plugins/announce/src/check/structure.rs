@@ -41,7 +41,7 @@ struct Walk<'a> {
     /// Whether a heading has been seen: the first one is the title.
     titled: bool,
     heading: Option<Heading>,
-    fence: Option<Fence>,
+    fence: Option<Fence<'a>>,
     line: Line,
     /// Whether the last heading announces a version.
     labelled: bool,
@@ -55,11 +55,12 @@ struct Heading {
 }
 
 /// The fenced block that is being read.
-struct Fence {
+struct Fence<'a> {
     start: usize,
     /// Where the text of the block ends, as far as it has been read.
     text_end: usize,
-    mark: &'static str,
+    /// The run of marks that opens it; one at least as long closes it.
+    mark: &'a str,
 }
 
 /// The text of the line that is being read, without Markdown's marks.
@@ -69,7 +70,7 @@ struct Line {
     text: String,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     fn event(&mut self, event: Event<'_>, range: Range<usize>) {
         match event {
             Event::Start(tag) => self.start(&tag, range),
@@ -186,23 +187,22 @@ impl Walk<'_> {
         self.labelled = version::is_label(text);
     }
 
-    fn open(&self, range: Range<usize>) -> Fence {
+    fn open(&self, range: Range<usize>) -> Fence<'a> {
         let block = &self.text[range.clone()];
         let first_line = block.find('\n').map_or(block.len(), |end| end + 1);
+        let opening = block.trim_start();
+        let kind = if opening.starts_with('~') { '~' } else { '`' };
+        let length = opening.len() - opening.trim_start_matches(kind).len();
         Fence {
             start: range.start,
             text_end: range.start + first_line,
-            mark: if block.trim_start().starts_with('~') {
-                "~~~"
-            } else {
-                "```"
-            },
+            mark: &opening[..length],
         }
     }
 
     /// The parser closes an open fence where its container ends, and does not tell. What
     /// comes after the block's text does: a fence again, or nothing.
-    fn judge_fence(&mut self, fence: &Fence, end: usize) {
+    fn judge_fence(&mut self, fence: &Fence<'_>, end: usize) {
         if !self.text[fence.text_end..end].contains(fence.mark) {
             let message = format!("nothing closes this fence: add a line {}", fence.mark);
             self.add(fence.start, Rule::UnclosedFence, message);
