@@ -48,12 +48,12 @@
 //! the cell, use `v` only if it is `v`. The writer does: (w1) cell ← other; heavy;
 //! (w2) read the slots. If light comes first, w2 sees the slot taken. If heavy
 //! comes first, c2 sees w1 and does not use `v`. So every call that uses `v` had
-//! its slot taken before w2, and keeps it until it ends. A thread that gets its record
-only after w2 looked at the list does so under the same lock, and its c2 sees w1.
-The slot is cleared with
-//! `Release` and read with `Acquire`: what the call did to `v` has happened before
-//! anything that is done to `v` afterwards. Every other store to a slot is
-//! `Release` as well, so that reading a *later* value of the slot says the same.
+//! its slot taken before w2, and keeps it until it ends. (A thread whose record w2
+//! does not find on the list puts it there later, under the list's lock, so its
+//! c2 sees w1.) The slot is cleared with `Release` and read with `Acquire`: what the
+//! call did to `v` has happened before anything that is done to `v` afterwards.
+//! Every other store to a slot is `Release` as well, so that reading a *later* value
+//! of the slot says the same.
 //!
 //! *An address used again is harmless.* If `v` was freed and the same address is
 //! live again when c2 reads it, then c2's `Acquire` read sees that new version,
