@@ -7,7 +7,13 @@
 //! Absent on purpose: paths (a plugin's file lies beside its meta) and anything that
 //! changes without the plugin changing, such as times.
 
-use std::{collections::BTreeSet, fmt, os::fd::AsFd, path::Path, str::FromStr};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    os::fd::AsFd,
+    path::{Component, Path},
+    str::FromStr,
+};
 
 use hotmerge_abi::{ABI_MAJOR, ABI_MINOR, TableHeader};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -15,7 +21,7 @@ use semver::{Version, VersionReq};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Digest, FileName, PluginName,
+    Digest, FileName, Image, ImageError, PluginName,
     read::{ReadError, read_regular},
 };
 
@@ -64,6 +70,92 @@ pub struct PluginMeta {
     /// What it may do beyond computing.
     #[serde(default, skip_serializing_if = "Wants::is_nothing")]
     pub wants: Wants,
+}
+
+/// Why an image is not the one that a `plugin.meta` promises.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PromiseError {
+    /// Other code. May pass: a file is replaced before its meta.
+    #[error("its hash is {found}, but `{META_FILE}` says {promised}; build and stage it again")]
+    Hash {
+        /// Of the image.
+        found: Digest,
+        /// In the meta.
+        promised: Digest,
+    },
+    /// The hash is right, so the meta contradicts itself.
+    #[error("its image has {found} bytes, but `{META_FILE}` says {promised}; build it again")]
+    Size {
+        /// Of the image, in bytes.
+        found: u64,
+        /// In the meta.
+        promised: u64,
+    },
+    /// The hash is right, so the meta contradicts itself.
+    #[error("it was built for ABI {found}, but `{META_FILE}` says {promised}; build it again")]
+    Abi {
+        /// Of the image.
+        found: Abi,
+        /// In the meta.
+        promised: Abi,
+    },
+    /// Not a plugin at all.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+}
+
+impl PluginMeta {
+    /// Whether `image` is what this entry promises. The driver asks before it publishes, the
+    /// host before it loads.
+    ///
+    /// # Errors
+    /// The first promise that is not kept.
+    pub fn check(&self, image: &Image) -> Result<(), PromiseError> {
+        let (found, promised) = (image.digest(), self.hash);
+        if found != promised {
+            return Err(PromiseError::Hash { found, promised });
+        }
+        let (found, promised) = (image.len() as u64, self.size);
+        if found != promised {
+            return Err(PromiseError::Size { found, promised });
+        }
+        let (found, promised) = (Abi::from(&image.header()?), self.abi);
+        if found != promised {
+            return Err(PromiseError::Abi { found, promised });
+        }
+        Ok(())
+    }
+
+    fn check_values(&self) -> Result<(), MetaError> {
+        let wrong = |field, value: &str, rule| {
+            Err(MetaError::Value {
+                plugin: self.name.clone(),
+                field,
+                value: value.to_owned(),
+                rule,
+            })
+        };
+        let triple = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if self.target.is_empty() || self.target.len() > 64 || !self.target.bytes().all(triple) {
+            return wrong("target", &self.target, "must be a target triple");
+        }
+        if i64::try_from(self.size).is_err() {
+            return wrong("size", &self.size.to_string(), "must be a size in bytes");
+        }
+        for path in &self.wants.fs {
+            let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
+            let safe =
+                Path::new(path).components().all(plain) && !path.chars().any(char::is_control);
+            if !path.starts_with('/') || !safe {
+                return wrong("wants.fs", path, "must be an absolute path without `..`");
+            }
+        }
+        if self.requires.iter().any(|other| other.name == self.name) {
+            return wrong("requires", self.name.as_str(), "must name another plugin");
+        }
+        Ok(())
+    }
 }
 
 /// Another plugin that must be active first.
@@ -205,6 +297,18 @@ pub enum MetaError {
         /// What is wrong there.
         reason: String,
     },
+    /// A value that means nothing.
+    #[error("`{META_FILE}` gives plugin `{plugin}` the {field} {value:?}, which {rule}")]
+    Value {
+        /// Whose.
+        plugin: PluginName,
+        /// Which field.
+        field: &'static str,
+        /// The value.
+        value: String,
+        /// What it should be.
+        rule: &'static str,
+    },
     /// It names no plugin.
     #[error("`{META_FILE}` names no plugin")]
     NoPlugin,
@@ -302,6 +406,7 @@ impl Meta {
         }
         let (mut names, mut files) = (BTreeSet::new(), BTreeSet::new());
         for plugin in &self.plugin {
+            plugin.check_values()?;
             if !names.insert(&plugin.name) {
                 return Err(MetaError::SameName(plugin.name.clone()));
             }

@@ -23,7 +23,7 @@ use std::{
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 
-use crate::{Digest, FileName, Image, ImageError, Meta, PackageName, package::META_FILE};
+use crate::{FileName, Image, Meta, PackageName, PromiseError, package::META_FILE};
 
 /// Hosts skip names that start with a dot. The number is that of the file within the run: one
 /// publisher at a time holds the directory's lock, so these names are its own.
@@ -58,27 +58,13 @@ pub enum PublishError {
     /// The meta names a file that was not given, or the other way round.
     #[error("`{0}` is either in `{META_FILE}` or among the files, but must be in both")]
     Unpaired(FileName),
-    /// A source is not a plugin.
-    #[error("`{}`: {source}", .path.display())]
-    Image {
+    /// A source is not what the meta promises.
+    #[error("`{}` cannot be published: {source}", .path.display())]
+    Promise {
         /// The source.
         path: PathBuf,
         /// What is wrong with it.
-        source: ImageError,
-    },
-    /// A source is not the file that the meta was made for.
-    #[error(
-        "`{}` has {found}, but `{META_FILE}` says {expected}; \
-         it changed after the build: build again",
-        .path.display()
-    )]
-    Mismatch {
-        /// The source.
-        path: PathBuf,
-        /// Its hash now.
-        found: Digest,
-        /// The hash that the meta gives.
-        expected: Digest,
+        source: PromiseError,
     },
     /// The system refused a step.
     #[error("failed to {step} `{}`: {source}", .path.display())]
@@ -172,7 +158,7 @@ impl Dir {
                 pending.push(self.write(pending.len(), name.as_str(), &bytes)?);
                 published.written.push(name.clone());
             }
-            check_hash(meta, name, source, bytes)?;
+            check_promise(meta, name, source, bytes)?;
         }
         let text = meta.to_toml();
         if !self.holds(META_FILE, text.as_bytes())? {
@@ -273,27 +259,24 @@ impl Dir {
     }
 }
 
-/// The same check that the host makes before it loads, made before it can see the file.
-fn check_hash(
+/// The check that the host makes before it loads, made before the host can see the file.
+fn check_promise(
     meta: &Meta,
     name: &FileName,
     source: &Path,
     bytes: Vec<u8>,
 ) -> Result<(), PublishError> {
-    let image = Image::normalise(bytes).map_err(|error| PublishError::Image {
+    let promised = meta.plugin.iter().find(|plugin| plugin.file == *name);
+    let kept = match promised {
+        Some(plugin) => Image::normalise(bytes)
+            .map_err(PromiseError::from)
+            .and_then(|image| plugin.check(&image)),
+        None => return Err(PublishError::Unpaired(name.clone())),
+    };
+    kept.map_err(|error| PublishError::Promise {
         path: source.to_owned(),
         source: error,
-    })?;
-    for plugin in meta.plugin.iter().filter(|plugin| plugin.file == *name) {
-        if plugin.hash != image.digest() {
-            return Err(PublishError::Mismatch {
-                path: source.to_owned(),
-                found: image.digest(),
-                expected: plugin.hash,
-            });
-        }
-    }
-    Ok(())
+    })
 }
 
 fn io_error(step: &'static str, path: &Path, source: io::Error) -> PublishError {

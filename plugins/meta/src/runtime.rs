@@ -4,7 +4,9 @@
 //! running" has an answer that no crash can leave wrong. The pid in the file is only a
 //! hint: before a signal is sent, the process is pinned by a pidfd, compared with the start
 //! time that the host wrote beside its pid, and the lock is looked at again. A stale file or
-//! a pid that now belongs to somebody else can therefore not lead to a signal.
+//! a pid that now belongs to somebody else can therefore not lead to a signal. (The lock
+//! alone would not do: between a new host's lock and its first write the file still shows
+//! what a crashed one left.)
 //!
 //! Absent on purpose: handlers and what a signal means (that is the host's).
 
@@ -13,7 +15,7 @@ use std::{
     io::{self, Read as _},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::{DirBuilderExt as _, FileExt as _},
+        unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _},
     },
     path::{Path, PathBuf},
     thread,
@@ -70,13 +72,37 @@ impl RuntimeDir {
         self.0.join("hotmerge.pid")
     }
 
-    /// Makes the directory, mode 0750, if it is not there.
+    /// Makes the directory if it is not there, for its owner alone, and checks that nobody else
+    /// can put files into it. A service manager that makes it may let a group in.
     ///
     /// # Errors
-    /// What the system says.
-    pub fn create(&self) -> io::Result<()> {
+    /// [`RuntimeError::Unsafe`] if somebody else could stand in for the host.
+    pub fn create(&self) -> Result<(), RuntimeError> {
+        let failed = |step| {
+            let path = self.0.clone();
+            move |source| RuntimeError::Io { step, path, source }
+        };
         let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o750).create(&self.0)
+        builder
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.0)
+            .map_err(failed("create"))?;
+        // Not through a symlink: in /tmp anybody could have put one there.
+        let dir = fs::symlink_metadata(&self.0).map_err(failed("look at"))?;
+        let reason = if !dir.is_dir() {
+            "it is not a directory".to_owned()
+        } else if dir.uid() != 0 && dir.uid() != rustix::process::geteuid().as_raw() {
+            format!("it belongs to user {}", dir.uid())
+        } else if dir.mode() & 0o022 != 0 {
+            "others may write in it".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(RuntimeError::Unsafe {
+            dir: self.0.clone(),
+            reason,
+        })
     }
 }
 
@@ -95,6 +121,17 @@ pub enum RuntimeError {
         dir: PathBuf,
         /// The holder, if it has already said.
         pid: Option<Pid>,
+    },
+    /// Somebody else could put a socket or a pid file there.
+    #[error(
+        "`{}` is not safe as a runtime directory: {reason}; choose another or remove it",
+        .dir.display()
+    )]
+    Unsafe {
+        /// The runtime directory.
+        dir: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The process may not open the file or signal the host.
     #[error("not permitted to {step} `{}`; run as the user of the host", .path.display())]
@@ -140,6 +177,12 @@ fn error(step: &'static str, path: &Path, error: Errno) -> RuntimeError {
     }
 }
 
+/// Whoever asks if a host runs holds a shared lock for some microseconds, so that a busy lock
+/// is believed only when it stays busy.
+const ATTEMPTS: u32 = 10;
+
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(5);
+
 /// The lock of a running host. Dropped, it empties the file and lets go; the file stays,
 /// because unlinking a locked file would let two hosts lock two files of one name.
 #[derive(Debug)]
@@ -156,34 +199,40 @@ impl PidFile {
     /// [`RuntimeError::Held`] if a host runs here already.
     pub fn acquire(dir: &RuntimeDir) -> Result<Self, RuntimeError> {
         let path = dir.pid_file();
-        // Somebody who asks whether a host runs holds a shared lock for some microseconds.
-        for attempt in 0.. {
-            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            let fd = rustix::fs::openat(CWD, &path, flags, Mode::from_raw_mode(0o644))
-                .map_err(|errno| error("open", &path, errno))?;
-            match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) if is_at(&fd, &path) => {
-                    let file = File::from(fd);
-                    file.set_len(0).map_err(|source| RuntimeError::Io {
-                        step: "empty",
-                        path: path.clone(),
-                        source,
-                    })?;
-                    return Ok(Self { file, path });
-                }
-                Ok(()) | Err(Errno::WOULDBLOCK) if attempt < 10 => {
-                    thread::sleep(Duration::from_millis(5));
-                }
-                Ok(()) | Err(Errno::WOULDBLOCK) => {
-                    return Err(RuntimeError::Held {
-                        dir: dir.path().to_owned(),
-                        pid: Holder::read(&fd).map(|holder| holder.pid),
-                    });
-                }
-                Err(errno) => return Err(error("lock", &path, errno)),
+        for _ in 0..ATTEMPTS {
+            if let Some(lock) = Self::try_acquire(&path)? {
+                return Ok(lock);
             }
+            thread::sleep(ATTEMPT_PAUSE);
         }
-        unreachable!("the last attempt returns")
+        let pid = File::open(&path)
+            .ok()
+            .and_then(|file| Holder::read(&file))
+            .map(|holder| holder.pid);
+        Err(RuntimeError::Held {
+            dir: dir.path().to_owned(),
+            pid,
+        })
+    }
+
+    fn try_acquire(path: &Path) -> Result<Option<Self>, RuntimeError> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o644))
+            .map_err(|errno| error("open", path, errno))?;
+        match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(errno) => return Err(error("lock", path, errno)),
+        }
+        // Somebody may have removed the file between the two calls.
+        if !is_at(&fd, path) {
+            return Ok(None);
+        }
+        rustix::fs::ftruncate(&fd, 0).map_err(|errno| error("empty", path, errno))?;
+        Ok(Some(Self {
+            file: File::from(fd),
+            path: path.to_owned(),
+        }))
     }
 
     /// Says who runs. Call it when the handlers of all signals are installed.
@@ -258,6 +307,21 @@ fn start_time(pid: Pid) -> io::Result<u64> {
         .ok_or_else(|| io::Error::other("`/proc` does not say when the process started"))
 }
 
+/// Whether the owner of a pid file may name this process in it: root any, others their own.
+/// Otherwise a host's user could make root signal whatever process it likes.
+fn may_name(file: &OwnedFd, pid: Pid) -> io::Result<bool> {
+    let owner = rustix::fs::fstat(file)?.st_uid;
+    if owner == 0 {
+        return Ok(true);
+    }
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero()))?;
+    let real_uid = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:"))
+        .and_then(|uids| uids.split_ascii_whitespace().next());
+    Ok(real_uid == Some(&owner.to_string()))
+}
+
 /// A host that runs, pinned: the descriptor can not come to mean another process.
 #[derive(Debug)]
 pub struct RunningHost {
@@ -325,7 +389,8 @@ pub fn host_state(dir: &RuntimeDir) -> Result<HostState, RuntimeError> {
         Err(Errno::SRCH) => return Err(stranger()),
         Err(errno) => return Err(error("look up the process of", &path, errno)),
     };
-    let is_the_holder = start_time(pid).is_ok_and(|start| start == holder.start);
+    let is_the_holder = start_time(pid).is_ok_and(|start| start == holder.start)
+        && may_name(&fd, pid).is_ok_and(|may| may);
     if !is_held(&fd, &path)? {
         return Ok(HostState::NotRunning);
     }

@@ -122,7 +122,7 @@ impl Client {
         }
     }
 
-    /// Sends one request and waits for its answer.
+    /// Sends one request and waits for its answer. `&()` stands for no parameters.
     ///
     /// # Errors
     /// See [`ClientError`]. After [`ClientError::TimedOut`] the connection is still good: a
@@ -181,7 +181,9 @@ impl Client {
             source,
         };
         let params = to_raw_value(params).map_err(failed)?;
-        let request = Request::borrowed(method, Some(&params), Id::Number(self.last_id));
+        // JSON-RPC knows objects, arrays and nothing, but not `null`.
+        let some = (params.get() != "null").then_some(&*params);
+        let request = Request::borrowed(method, some, Id::Number(self.last_id));
         let json = serde_json::to_vec(&request).map_err(failed)?;
         if json.len() > MAX_FRAME_BYTES {
             return Err(FrameTooLong.into());
