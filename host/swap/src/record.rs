@@ -31,6 +31,16 @@ impl Slot {
         }
     }
 
+    /// Ends the slot's use, and wakes whoever waits for that.
+    #[inline(always)]
+    fn clear(&self, kind: Kind) {
+        self.version.store(ptr::null_mut(), Ordering::Release);
+        kind.light();
+        if self.is_watched() {
+            registry().notify(self);
+        }
+    }
+
     /// Whether the slot names `version`. If not, whatever a call did with it
     /// through this slot has happened before.
     pub(crate) fn holds(&self, version: *mut ()) -> bool {
@@ -48,6 +58,7 @@ impl Slot {
     }
 
     /// Whether the owner was asked to notify.
+    #[inline(always)]
     pub(crate) fn is_watched(&self) -> bool {
         self.watched.load(Ordering::Relaxed)
     }
@@ -122,25 +133,8 @@ impl Claim<'_> {
             if ptr::eq(seen, again) {
                 return again;
             }
-            self.step_aside();
+            step_aside(self.slot, self.record.kind);
             seen = again;
-        }
-    }
-
-    /// Frees the slot after a switch came between. The version it named was not
-    /// used, but somebody may already sleep until the slot changes.
-    #[cold]
-    #[inline(never)]
-    fn step_aside(&self) {
-        self.clear();
-    }
-
-    #[inline(always)]
-    fn clear(&self) {
-        self.slot.version.store(ptr::null_mut(), Ordering::Release);
-        self.record.kind.light();
-        if self.slot.is_watched() {
-            registry().notify(self.slot);
         }
     }
 }
@@ -149,6 +143,15 @@ impl Drop for Claim<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         self.record.depth.store(self.level, Ordering::Relaxed);
-        self.clear();
+        self.slot.clear(self.record.kind);
     }
+}
+
+/// Frees the slot after a switch came between. The version it named was not used,
+/// but somebody may already sleep until the slot changes. Takes no claim, which
+/// would keep that in memory instead of registers.
+#[cold]
+#[inline(never)]
+fn step_aside(slot: &Slot, kind: Kind) {
+    slot.clear(kind);
 }
