@@ -1,1 +1,26 @@
-//! (being written)
+//! The build driver: `cargo xtask` in this repository, `cargo hotmerge` elsewhere.
+//!
+//! One file a command; each owns its arguments and its `run`. The binaries only say by
+//! which name they were called.
+//!
+//! Absent on purpose: anything of the host. Driver and host meet in `hotmerge-meta` alone,
+//! so that either can be replaced without the other.
+
+#![forbid(unsafe_code)]
+
+pub mod build_plugins;
+mod cargo;
+mod cli;
+pub mod exit;
+mod rustc;
+
+use std::process::ExitCode;
+
+/// Runs the command line of this process. `name` is what the user typed to get here.
+pub fn main(name: &'static str) -> ExitCode {
+    // Cargo runs this very program in place of the compiler; see the module.
+    if let Some(failed) = rustc::take_over() {
+        return failed;
+    }
+    exit::report(cli::run(name))
+}

@@ -1,0 +1,177 @@
+//! Saying what was done: a table for people, a line a plugin for programs.
+
+use std::{
+    io::{self, IsTerminal as _, Write},
+    time::Duration,
+};
+
+use anyhow::Result;
+use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
+use hotmerge_meta::{
+    Digest, PluginName,
+    control::{Action, PluginReport},
+};
+use semver::Version;
+use serde::{Serialize, Serializer};
+
+use super::{
+    compile::Built,
+    discover::Plugin,
+    stage::{Change, Staged},
+};
+
+/// What was done with a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// What the host says.
+    Host(Action),
+    /// No host has said anything: what happened in the staging directory.
+    Staging(Change),
+}
+
+impl Done {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Host(Action::Loaded) => "loaded",
+            Self::Host(Action::Reloaded) => "reloaded",
+            Self::Host(Action::Refused) => "refused",
+            Self::Host(Action::Unchanged) | Self::Staging(Change::Unchanged) => "unchanged",
+            Self::Host(Action::Removed) | Self::Staging(Change::Removed) => "removed",
+            Self::Staging(Change::Written) => "staged",
+        }
+    }
+
+    fn cell(self, reason: Option<&str>) -> Cell {
+        let word = self.word();
+        let cell =
+            Cell::new(reason.map_or_else(|| word.to_owned(), |reason| format!("{word}: {reason}")));
+        match word {
+            "unchanged" => cell.add_attribute(Attribute::Dim),
+            "refused" => cell.fg(Color::Red).add_attribute(Attribute::Bold),
+            "removed" => cell.fg(Color::Yellow),
+            _ => cell.fg(Color::Green),
+        }
+    }
+}
+
+impl Serialize for Done {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
+    }
+}
+
+/// One plugin's line. As JSON it is a contract: fields are added, never changed.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Line {
+    plugin: PluginName,
+    version: Version,
+    /// Null where there was nothing.
+    old_hash: Option<Digest>,
+    /// Null where there is nothing any more.
+    hash: Option<Digest>,
+    action: Done,
+    /// Why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// The generation that runs now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generation: Option<u64>,
+    /// What cargo took; zero if there was nothing to build.
+    build_ms: f64,
+    /// What the host took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host_ms: Option<f64>,
+}
+
+impl Line {
+    /// Puts together what staging and the host, if it has said anything, did with a plugin.
+    pub(crate) fn new(
+        staged: Staged,
+        built: &[(Plugin, Built)],
+        host: Option<&PluginReport>,
+    ) -> Self {
+        let took = built
+            .iter()
+            .find(|(plugin, _)| plugin.name == staged.plugin);
+        let took = took.map_or(Duration::ZERO, |(_, built)| built.took);
+        let mut line = Self {
+            plugin: staged.plugin,
+            version: staged.version,
+            old_hash: staged.old_hash,
+            hash: staged.hash,
+            action: Done::Staging(staged.change),
+            reason: None,
+            generation: None,
+            build_ms: took.as_secs_f64() * 1e3,
+            host_ms: None,
+        };
+        if let Some(host) = host {
+            line.action = Done::Host(host.action);
+            line.old_hash = host.old_hash;
+            line.reason.clone_from(&host.reason);
+            line.generation = host.generation;
+            line.host_ms = Some(host.took_ms);
+        }
+        line
+    }
+
+    pub(crate) fn is_refused(&self) -> bool {
+        self.action == Done::Host(Action::Refused)
+    }
+
+    fn hashes(&self) -> String {
+        let short = |hash: Option<Digest>| hash.map_or_else(|| "-".to_owned(), |hash| hash.short());
+        if self.old_hash == self.hash {
+            return short(self.hash);
+        }
+        format!("{} → {}", short(self.old_hash), short(self.hash))
+    }
+}
+
+/// One JSON object a line.
+pub(crate) fn json(lines: &[Line]) -> Result<()> {
+    let mut out = io::stdout().lock();
+    for line in lines {
+        serde_json::to_writer(&mut out, line)?;
+        out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+/// A table; plain where it is not for a terminal.
+pub(crate) fn table(lines: &[Line]) -> Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    match anstream::AutoStream::choice(&io::stdout()) {
+        anstream::ColorChoice::Never => table.force_no_tty(),
+        _ => table.enforce_styling(),
+    };
+    if io::stdout().is_terminal() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
+    table.set_header(["plugin", "version", "hash", "what was done", "took"]);
+    for line in lines {
+        table.add_row([
+            Cell::new(&line.plugin),
+            Cell::new(&line.version),
+            Cell::new(line.hashes()),
+            line.action.cell(line.reason.as_deref()),
+            Cell::new(human_ms(line.build_ms + line.host_ms.unwrap_or(0.0))),
+        ]);
+    }
+    writeln!(io::stdout().lock(), "{}", table.trim_fmt())?;
+    Ok(())
+}
+
+/// Milliseconds with as many digits as people read.
+pub(crate) fn human_ms(ms: f64) -> String {
+    match ms {
+        0.0 => "-".to_owned(),
+        ..10.0 => format!("{ms:.1} ms"),
+        ..1000.0 => format!("{ms:.0} ms"),
+        _ => format!("{:.1} s", ms / 1e3),
+    }
+}

@@ -1,0 +1,240 @@
+//! From files that cargo built to packages in the staging directory.
+//!
+//! Invariant: nothing is staged before everything has been read and found to be a plugin; and
+//! what already is as it should be is not touched.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use hotmerge_meta::{
+    Digest, FileName, Image, Meta, PackageName, PluginMeta, PluginName, package::Abi, publish,
+};
+use semver::Version;
+
+use super::{compile::Built, discover::Plugin, record::Record};
+
+/// What staging did with a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It is new, or its file or its entry in `plugin.meta` was written.
+    Written,
+    /// Everything was there already.
+    Unchanged,
+    /// The workspace has it no longer.
+    Removed,
+}
+
+/// A plugin in the staging directory, or one that was in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Staged {
+    pub plugin: PluginName,
+    pub version: Version,
+    /// What was staged before.
+    pub old_hash: Option<Digest>,
+    /// What is staged now.
+    pub hash: Option<Digest>,
+    pub change: Change,
+}
+
+impl Staged {
+    fn removed(old: &PluginMeta) -> Self {
+        Self {
+            plugin: old.name.clone(),
+            version: old.version.clone(),
+            old_hash: Some(old.hash),
+            hash: None,
+            change: Change::Removed,
+        }
+    }
+}
+
+/// What is to be staged, and where.
+pub(crate) struct Stage<'a> {
+    pub staging: &'a Path,
+    pub workspace: &'a Path,
+    /// All plugins of the workspace; those that were not built stay as they are.
+    pub plugins: &'a [Plugin],
+    /// Whether all were built, so that what is not there any more can be removed.
+    pub is_full: bool,
+    /// What plugins are built for when cargo is not asked for any target.
+    pub host: &'a str,
+}
+
+impl Stage<'_> {
+    /// Stages what was built.
+    pub(crate) fn run(&self, built: &[(Plugin, Built)]) -> Result<Vec<Staged>> {
+        let mut packages = BTreeMap::<PackageName, Package>::new();
+        for (plugin, built) in built {
+            let (meta, file) = self.describe(plugin, built)?;
+            let package = packages.entry(plugin.package.clone()).or_default();
+            package.plugins.push(meta);
+            package.files.push(file);
+        }
+        for (name, package) in &mut packages {
+            package.old = Meta::read_path(&self.staging.join(name))
+                .map_or_else(|_| Vec::new(), |meta| meta.plugin);
+            self.keep_others(name, package);
+            // All are checked before the first is published.
+            package.meta = Some(Meta::new(package.plugins.clone())?);
+        }
+        let mut record = Record::load(self.staging, self.workspace)?;
+        let mut staged = Vec::new();
+        for (name, package) in &packages {
+            staged.extend(package.publish(self.staging, name)?);
+            record.packages.insert(name.clone());
+        }
+        if self.is_full {
+            staged.extend(remove_gone(self.staging, &mut record, &packages)?);
+        }
+        record.save(self.staging)?;
+        staged.sort_by(|a, b| a.plugin.cmp(&b.plugin));
+        Ok(staged)
+    }
+
+    fn describe(
+        &self,
+        plugin: &Plugin,
+        built: &Built,
+    ) -> Result<(PluginMeta, (FileName, PathBuf))> {
+        let doing = || format!("failed to stage `{}`", plugin.name);
+        let name = built
+            .file
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        let file = FileName::new(name).with_context(doing)?;
+        let bytes = fs::read(&built.file)
+            .with_context(|| format!("failed to read `{}`", built.file.display()))
+            .with_context(doing)?;
+        let image = Image::normalise(bytes).with_context(doing)?;
+        let header = image.header().with_context(doing)?;
+        let meta = PluginMeta {
+            name: plugin.name.clone(),
+            version: plugin.version.clone(),
+            file: file.clone(),
+            hash: image.digest(),
+            size: image.len() as u64,
+            abi: Abi::from(&header),
+            target: built.target.clone().unwrap_or_else(|| self.host.to_owned()),
+            requires: plugin.requires.clone(),
+            wants: plugin.wants.clone(),
+        };
+        Ok((meta, (file, built.file.clone())))
+    }
+
+    /// Several plugins may share a package: those that were not asked for stay in it.
+    fn keep_others(&self, name: &PackageName, package: &mut Package) {
+        let is_kept = |old: &PluginMeta| {
+            let is_here = self
+                .plugins
+                .iter()
+                .any(|plugin| plugin.package == *name && plugin.name == old.name);
+            is_here && !package.plugins.iter().any(|new| new.name == old.name)
+        };
+        let kept: Vec<_> = package
+            .old
+            .iter()
+            .filter(|old| is_kept(old))
+            .cloned()
+            .collect();
+        for old in kept {
+            let file = self.staging.join(name).join(&old.file);
+            package.files.push((old.file.clone(), file));
+            package.kept.push(old.name.clone());
+            package.plugins.push(old);
+        }
+    }
+}
+
+/// A package that is about to be published.
+#[derive(Debug, Default)]
+struct Package {
+    old: Vec<PluginMeta>,
+    plugins: Vec<PluginMeta>,
+    files: Vec<(FileName, PathBuf)>,
+    /// Plugins that were not built this time.
+    kept: Vec<PluginName>,
+    meta: Option<Meta>,
+}
+
+impl Package {
+    fn publish(&self, staging: &Path, name: &PackageName) -> Result<Vec<Staged>> {
+        let meta = self.meta.as_ref().context("the package was checked")?;
+        let files: Vec<_> = self
+            .files
+            .iter()
+            .map(|(name, path)| (name.clone(), path.as_path()))
+            .collect();
+        let published = publish(staging, name, meta, &files)
+            .with_context(|| format!("failed to stage the package `{name}`"))?;
+        let built = meta
+            .plugin
+            .iter()
+            .filter(|new| !self.kept.contains(&new.name));
+        let built = built.map(|new| {
+            let old = self.old.iter().find(|old| old.name == new.name);
+            let is_written = old != Some(new) || published.written.contains(&new.file);
+            Staged {
+                plugin: new.name.clone(),
+                version: new.version.clone(),
+                old_hash: old.map(|old| old.hash),
+                hash: Some(new.hash),
+                change: if is_written {
+                    Change::Written
+                } else {
+                    Change::Unchanged
+                },
+            }
+        });
+        let is_gone = |old: &&PluginMeta| meta.get(old.name.as_str()).is_none();
+        let gone = self.old.iter().filter(is_gone).map(Staged::removed);
+        Ok(built.chain(gone).collect())
+    }
+}
+
+/// Removes the packages that this workspace staged once and has no more.
+fn remove_gone(
+    staging: &Path,
+    record: &mut Record,
+    packages: &BTreeMap<PackageName, Package>,
+) -> Result<Vec<Staged>> {
+    let mut removed = Vec::new();
+    for name in record.packages.clone() {
+        if packages.contains_key(&name) {
+            continue;
+        }
+        let directory = staging.join(&name);
+        if let Ok(meta) = Meta::read_path(&directory) {
+            remove(&directory, &meta)
+                .with_context(|| format!("failed to remove the package `{name}`"))?;
+            removed.extend(meta.plugin.iter().map(Staged::removed));
+        }
+        record.packages.remove(&name);
+    }
+    Ok(removed)
+}
+
+/// Removes what was published, `plugin.meta` first: without it the directory is no package.
+/// What somebody else put there stays.
+fn remove(directory: &Path, meta: &Meta) -> Result<()> {
+    let delete = |path: PathBuf| match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("failed to delete `{}`", path.display()))
+        }
+        _ => Ok(()),
+    };
+    delete(directory.join(hotmerge_meta::META_FILE))?;
+    for plugin in &meta.plugin {
+        delete(directory.join(&plugin.file))?;
+    }
+    match fs::remove_dir(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::DirectoryNotEmpty => {
+            Err(error).with_context(|| format!("failed to delete `{}`", directory.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,233 @@
+//! Which cargo runs, where, and with what environment.
+//!
+//! Invariant: every child runs in the root of the workspace that it works on, so that this
+//! workspace's `.cargo/config.toml` and `rust-toolchain.toml` count, and sees nothing of the
+//! `cargo run` that the driver itself may have come from.
+//!
+//! Absent on purpose: any setting of flags. See [`rustc`](crate::rustc) for why.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+use cargo_metadata::{Metadata, MetadataCommand};
+use hotmerge_meta::Digest;
+use xshell::{Cmd, Shell, cmd};
+
+/// How cargo may find dependencies.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Resolution {
+    /// Fail if Cargo.lock would have to change
+    #[arg(long)]
+    locked: bool,
+    /// Do without the network
+    #[arg(long)]
+    offline: bool,
+    /// Both `--locked` and `--offline`
+    #[arg(long)]
+    frozen: bool,
+}
+
+impl Resolution {
+    /// As cargo spells it.
+    pub(crate) fn options(self) -> impl Iterator<Item = &'static str> {
+        [
+            (self.locked, "--locked"),
+            (self.offline, "--offline"),
+            (self.frozen, "--frozen"),
+        ]
+        .into_iter()
+        .filter_map(|(given, option)| given.then_some(option))
+    }
+}
+
+/// Cargo, ready to work on one workspace.
+#[derive(Debug)]
+pub(crate) struct Cargo {
+    program: OsString,
+    root: PathBuf,
+    /// Whether the workspace asks for a toolchain of its own.
+    own_toolchain: bool,
+}
+
+/// A workspace as cargo describes it.
+#[derive(Debug)]
+pub(crate) struct Description {
+    pub metadata: Metadata,
+    /// The hash of all that cargo said: equal hashes, equal resolution of dependencies.
+    pub digest: Digest,
+}
+
+/// The compiler that cargo will use.
+#[derive(Debug)]
+pub(crate) struct Compiler {
+    /// The triple that it runs on, and builds for by default.
+    pub host: String,
+    /// All that it says about itself.
+    pub identity: String,
+}
+
+impl Cargo {
+    /// Finds the workspace of `manifest`, or that of the working directory.
+    pub(crate) fn locate(manifest: Option<&Path>) -> Result<Self> {
+        let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let here = env::current_dir().context("failed to find the working directory")?;
+        let root = workspace_root(&program, manifest)?;
+        let own_toolchain = !here.starts_with(&root) && asks_for_toolchain(&root);
+        Ok(Self {
+            // Rustup's cargo in the search path looks at the workspace; the one that runs the
+            // driver has been chosen already.
+            program: if own_toolchain {
+                "cargo".into()
+            } else {
+                program
+            },
+            root,
+            own_toolchain,
+        })
+    }
+
+    /// The root of the workspace.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Cargo with nothing on its command line yet.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.current_dir(&self.root);
+        for name in self.foreign_variables() {
+            command.env_remove(name);
+        }
+        command.envs(absolute_paths());
+        command
+    }
+
+    /// Asks for the packages of the workspace and all that they depend on.
+    pub(crate) fn describe(&self, resolution: Resolution) -> Result<Description> {
+        let output = self
+            .command()
+            .args(["metadata", "--format-version", "1"])
+            .args(resolution.options())
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .with_context(|| format!("failed to run `{}`", self.program.display()))?;
+        if !output.status.success() {
+            bail!("`cargo metadata` failed in `{}`", self.root.display());
+        }
+        let text =
+            str::from_utf8(&output.stdout).context("`cargo metadata` did not write UTF-8")?;
+        Ok(Description {
+            metadata: MetadataCommand::parse(text).context("`cargo metadata` makes no sense")?,
+            digest: Digest::of(&output.stdout),
+        })
+    }
+
+    /// Asks the compiler what it is.
+    pub(crate) fn compiler(&self, settings: &Settings) -> Result<Compiler> {
+        let shell = Shell::new()?;
+        shell.change_dir(&self.root);
+        let rustc = &settings.rustc;
+        let mut question = cmd!(shell, "{rustc} -vV").quiet();
+        for name in self.foreign_variables() {
+            question = question.env_remove(name);
+        }
+        let identity = question
+            .read()
+            .context("failed to ask the compiler what it is")?;
+        let host = identity
+            .lines()
+            .find_map(|line| line.strip_prefix("host: "));
+        Ok(Compiler {
+            host: host
+                .context("the compiler does not say what it runs on")?
+                .to_owned(),
+            identity,
+        })
+    }
+
+    fn foreign_variables(&self) -> Vec<OsString> {
+        let toolchain = self.own_toolchain.then(|| "RUSTUP_TOOLCHAIN".into());
+        of_cargo_run().chain(toolchain).collect()
+    }
+}
+
+/// What the driver must know of cargo's configuration.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    rustc: PathBuf,
+    /// The wrapper around the compiler that the user has set; empty for none.
+    pub wrapper: OsString,
+}
+
+impl Settings {
+    /// Reads the configuration that holds for the workspace at `root`.
+    pub(crate) fn read(root: &Path) -> Result<Self> {
+        let config = cargo_config2::Config::load_with_cwd(root).with_context(|| {
+            format!(
+                "failed to read cargo's configuration for `{}`",
+                root.display()
+            )
+        })?;
+        Ok(Self {
+            rustc: config.build.rustc.unwrap_or_else(|| "rustc".into()),
+            wrapper: config.build.rustc_wrapper.unwrap_or_default().into(),
+        })
+    }
+}
+
+fn workspace_root(cargo: &OsStr, manifest: Option<&Path>) -> Result<PathBuf> {
+    let shell = Shell::new()?;
+    let manifest = manifest.map(|path| [OsStr::new("--manifest-path"), path.as_os_str()]);
+    let manifest = manifest.iter().flatten();
+    let question: Cmd<'_> = cmd!(
+        shell,
+        "{cargo} locate-project --workspace --message-format plain {manifest...}"
+    );
+    let root_manifest = question
+        .quiet()
+        .read()
+        .context("failed to find the workspace")?;
+    let root = Path::new(&root_manifest).parent();
+    Ok(root.context("the workspace has no directory")?.to_owned())
+}
+
+/// Whether rustup would choose a toolchain by a file in `root` or above.
+fn asks_for_toolchain(root: &Path) -> bool {
+    root.ancestors().any(|dir| {
+        ["rust-toolchain.toml", "rust-toolchain"]
+            .iter()
+            .any(|name| dir.join(name).is_file())
+    })
+}
+
+/// What `cargo run` tells the program that it runs, about that program. A child would take it
+/// for its own.
+fn of_cargo_run() -> impl Iterator<Item = OsString> {
+    env::vars_os().map(|(name, _)| name).filter(|name| {
+        name.to_str().is_some_and(|name| {
+            name.starts_with("CARGO_PKG_")
+                || name.starts_with("CARGO_MANIFEST_")
+                || name.starts_with("CARGO_BIN_")
+                || matches!(
+                    name,
+                    "CARGO_CRATE_NAME" | "CARGO_PRIMARY_PACKAGE" | "OUT_DIR"
+                )
+        })
+    })
+}
+
+/// The user's relative paths start from where the user is, not from the workspace's root.
+fn absolute_paths() -> impl Iterator<Item = (&'static str, PathBuf)> {
+    ["CARGO_HOME", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"]
+        .into_iter()
+        .filter_map(|name| {
+            let path = env::var_os(name).filter(|path| !path.is_empty())?;
+            Some((name, std::path::absolute(path).ok()?))
+        })
+}

@@ -1,0 +1,51 @@
+//! The command line: which command, and nothing of what it does.
+
+use std::{env, ffi::OsString};
+
+use anyhow::Result;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::{build_plugins, exit};
+
+/// Build hotmerge plugins, stage them and tell the running host.
+#[derive(Debug, Parser)]
+#[command(version, after_help = exit::HELP, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    BuildPlugins(build_plugins::Args),
+}
+
+pub(crate) fn run(name: &'static str) -> Result<u8> {
+    let matches = Cli::command().bin_name(name).get_matches_from(arguments());
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match cli.command {
+        Command::BuildPlugins(args) => build_plugins::run(&args),
+    }
+}
+
+/// Cargo calls `cargo-hotmerge hotmerge …`; a person may call `cargo-hotmerge …`.
+fn arguments() -> Vec<OsString> {
+    let mut arguments: Vec<_> = env::args_os().collect();
+    if arguments
+        .get(1)
+        .is_some_and(|argument| argument == "hotmerge")
+    {
+        arguments.remove(1);
+    }
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,70 @@
+//! What the driver's exit codes mean. Scripts rely on them.
+
+use std::{io, process::ExitCode};
+
+/// Everything that was asked for was done.
+pub const OK: u8 = 0;
+/// Something failed that has no code of its own; the message says what.
+pub const FAILURE: u8 = 1;
+/// The command line makes no sense.
+pub const USAGE: u8 = 2;
+/// Cargo failed: a plugin does not build. Nothing was staged.
+pub const BUILD: u8 = 3;
+/// `--notify require`, and no host took the request.
+pub const NO_HOST: u8 = 4;
+/// The host refused at least one of the plugins.
+pub const REFUSED: u8 = 5;
+
+/// The same, for people who read `--help`.
+pub(crate) const HELP: &str = "Exit codes:
+  0  done
+  1  failed; the message says why
+  2  the command line makes no sense
+  3  a plugin does not build; nothing was staged
+  4  `--notify require`, and no host answered
+  5  the host refused a plugin";
+
+/// A failure that has an exit code of its own.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// One of the constants of this module.
+    pub code: u8,
+    /// What failed.
+    pub message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+/// Turns how a command ended into the process's exit code, and says why it failed.
+pub(crate) fn report(result: anyhow::Result<u8>) -> ExitCode {
+    let error = match result {
+        Ok(code) => return code.into(),
+        Err(error) => error,
+    };
+    if is_broken_pipe(&error) {
+        // Whoever read our output has seen enough.
+        return OK.into();
+    }
+    anstream::eprintln!("{ERROR}error:{ERROR:#} {error:#}");
+    error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Failure>())
+        .map_or(FAILURE, |failure| failure.code)
+        .into()
+}
+
+const ERROR: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

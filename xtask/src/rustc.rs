@@ -1,0 +1,249 @@
+//! The driver in the compiler's place: what makes builds byte-identical.
+//!
+//! A plugin's bytes depend on more than its sources. Panic messages carry the paths of the
+//! sources of dependencies and of generated code; and cargo names every crate (`-C metadata`,
+//! which decides symbol names, type ids and the order of code) after the place of path
+//! dependencies, the level of debug information and whether a target was asked for. So the
+//! driver sets itself as cargo's `RUSTC_WRAPPER`, and for each crate
+//!
+//! * gives paths in messages a form without place: `serde-1.0.0/src/lib.rs`;
+//! * names the crate after what it is: package, version, features;
+//!
+//! then becomes the compiler, or the wrapper that the user has set.
+//!
+//! Why a wrapper: cargo takes flags from one of four sources, the first that exists, so a
+//! driver that sets any of them can silently drop the user's. A wrapper adds to what
+//! cargo made of all of them, without having to know. The price: cargo does not see that the
+//! driver has a hand in it, so builds without it need a target directory of their own.
+//!
+//! Not covered: `env!("CARGO_MANIFEST_DIR")` and its like, which are the crate's own text;
+//! paths that C compilers put into objects; `debug = "full"`, for which rustc makes other code.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    os::unix::process::CommandExt as _,
+    process::{Command, ExitCode},
+};
+
+/// Set: this process is to be the compiler. The value is the user's own wrapper, or empty.
+const NEXT: &str = "HOTMERGE_NEXT_RUSTC_WRAPPER";
+
+/// `name-version` of packages that occur twice in the build, from different sources; joined
+/// by blanks. What they are does not tell them apart, so cargo's names stay.
+const TWINS: &str = "HOTMERGE_TWIN_PACKAGES";
+
+/// What the driver tells itself across cargo.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wrapper {
+    /// The user's own `RUSTC_WRAPPER`, however it was set.
+    pub next: OsString,
+    /// See [`TWINS`].
+    pub twins: Vec<String>,
+}
+
+impl Wrapper {
+    /// Makes `cargo` run this program in place of the compiler.
+    pub(crate) fn apply(&self, cargo: &mut Command) -> std::io::Result<()> {
+        cargo
+            .env("RUSTC_WRAPPER", env::current_exe()?)
+            .env(NEXT, &self.next)
+            .env(TWINS, self.twins.join(" "));
+        Ok(())
+    }
+}
+
+/// If cargo called this process as the compiler, becomes it and does not return, or says
+/// why that failed. Otherwise `None`.
+pub(crate) fn take_over() -> Option<ExitCode> {
+    let next = env::var_os(NEXT)?;
+    let given: Vec<OsString> = env::args_os().skip(1).collect();
+    let arguments = match Crate::from_env() {
+        Some(unit) => unit.rewrite(given),
+        None => given,
+    };
+    let wrapper = (!next.is_empty()).then_some(next);
+    let mut command = wrapper.into_iter().chain(arguments);
+    let program = command.next()?;
+    let error = Command::new(&program)
+        .args(command)
+        .env_remove(NEXT)
+        .env_remove(TWINS)
+        .exec();
+    eprintln!("error: failed to run `{}`: {error}", program.display());
+    Some(ExitCode::FAILURE)
+}
+
+/// What cargo tells a compiler about the crate in its environment.
+struct Crate {
+    name: String,
+    version: String,
+    manifest_dir: OsString,
+    out_dir: Option<OsString>,
+    is_twin: bool,
+}
+
+impl Crate {
+    /// `None` when cargo only asks the compiler about itself.
+    fn from_env() -> Option<Self> {
+        let name = env::var("CARGO_PKG_NAME").ok()?;
+        let version = env::var("CARGO_PKG_VERSION").ok()?;
+        let twins = env::var(TWINS).unwrap_or_default();
+        Some(Self {
+            is_twin: twins
+                .split(' ')
+                .any(|twin| twin == format!("{name}-{version}")),
+            manifest_dir: env::var_os("CARGO_MANIFEST_DIR")?,
+            out_dir: env::var_os("OUT_DIR"),
+            name,
+            version,
+        })
+    }
+
+    fn rewrite(&self, mut arguments: Vec<OsString>) -> Vec<OsString> {
+        // A plugin that is nothing but a plugin: no other crate links it, so its version need
+        // not tell it from others, and a new version number alone changes no byte.
+        let is_leaf = values(&arguments, "--crate-type").eq(["cdylib"]);
+        let place = match is_leaf {
+            true => self.name.clone(),
+            false => format!("{}-{}", self.name, self.version),
+        };
+        if !self.is_twin {
+            rename(&mut arguments, &place);
+        }
+        if !already_remaps(&arguments) {
+            // Debug information and compiler messages keep the paths that tools can open.
+            arguments.push("--remap-path-scope=macro".into());
+        }
+        // The last match wins, and build directories may lie within the sources.
+        arguments.push(remap(&self.manifest_dir, &place));
+        if let Some(out_dir) = &self.out_dir {
+            arguments.push(remap(out_dir, &format!("{place}/out")));
+        }
+        arguments
+    }
+}
+
+/// Replaces cargo's name for the crate with one that says what the crate is.
+fn rename(arguments: &mut [OsString], place: &str) {
+    // Other configuration comes from flags and build scripts: it is no part of a name.
+    let features = values(arguments, "--cfg").filter(|value| value.starts_with("feature="));
+    let name: Vec<_> = values(arguments, "--crate-name")
+        .chain(values(arguments, "--crate-type"))
+        .chain(features)
+        .collect();
+    // The compiler splits the value at blanks.
+    let name = format!("{place}/{}", name.join("/")).replace(char::is_whitespace, "_");
+    let cargos = arguments.windows(2).position(|pair| {
+        pair[0] == "-C"
+            && pair[1]
+                .to_str()
+                .is_some_and(|value| value.starts_with("metadata="))
+    });
+    // Those that follow cargo's are the user's.
+    if let Some(index) = cargos {
+        arguments[index + 1] = format!("metadata={name}").into();
+    }
+}
+
+/// The values of `option VALUE` among the arguments, in their order.
+fn values<'a>(arguments: &'a [OsString], option: &'static str) -> impl Iterator<Item = &'a str> {
+    arguments
+        .windows(2)
+        .filter(move |pair| pair[0] == option)
+        .filter_map(|pair| pair[1].to_str())
+}
+
+/// A user who remaps paths has chosen the scope too: to narrow it would undo a part.
+fn already_remaps(arguments: &[OsString]) -> bool {
+    arguments
+        .iter()
+        .filter_map(|argument| argument.to_str())
+        .any(|argument| argument.starts_with("--remap-path-"))
+}
+
+fn remap(from: &OsStr, to: &str) -> OsString {
+    let mut argument = OsString::from("--remap-path-prefix=");
+    argument.push(from);
+    argument.push("=");
+    argument.push(to);
+    argument
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn serde() -> Crate {
+        Crate {
+            name: "serde".into(),
+            version: "1.0.0".into(),
+            manifest_dir: "/home/me/serde".into(),
+            out_dir: None,
+            is_twin: false,
+        }
+    }
+
+    fn rewrite(unit: &Crate, arguments: &str) -> String {
+        let given = arguments.split(' ').map(OsString::from).collect();
+        let all = unit
+            .rewrite(given)
+            .into_iter()
+            .map(|argument| argument.into_string().unwrap());
+        all.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_crate_is_named_after_what_it_is() {
+        assert_eq!(
+            rewrite(
+                &serde(),
+                "rustc --crate-name serde src/lib.rs --crate-type lib --cfg feature=\"std\" -C metadata=0123 -C opt-level=3",
+            ),
+            "rustc --crate-name serde src/lib.rs --crate-type lib --cfg feature=\"std\" \
+             -C metadata=serde-1.0.0/serde/lib/feature=\"std\" -C opt-level=3 \
+             --remap-path-scope=macro --remap-path-prefix=/home/me/serde=serde-1.0.0",
+        );
+    }
+
+    #[test]
+    fn the_version_of_a_plugin_is_not_in_its_code() {
+        let plugin = Crate {
+            out_dir: Some("/t/out".into()),
+            ..serde()
+        };
+        assert_eq!(
+            rewrite(
+                &plugin,
+                "rustc --crate-name serde --crate-type cdylib -C metadata=0123"
+            ),
+            "rustc --crate-name serde --crate-type cdylib -C metadata=serde/serde/cdylib \
+             --remap-path-scope=macro --remap-path-prefix=/home/me/serde=serde \
+             --remap-path-prefix=/t/out=serde/out",
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_told_apart_keeps_the_name_that_cargo_gave() {
+        let twin = Crate {
+            is_twin: true,
+            ..serde()
+        };
+        assert!(
+            rewrite(&twin, "rustc --crate-type lib -C metadata=0123").contains(" metadata=0123")
+        );
+    }
+
+    #[test]
+    fn flags_of_the_user_stay_and_do_not_name_the_crate() {
+        let all = rewrite(
+            &serde(),
+            "rustc --crate-name serde -C metadata=0 --cfg loom=\"x\" -C metadata=mine --remap-path-prefix=/a=/b",
+        );
+        assert_eq!(
+            all,
+            "rustc --crate-name serde -C metadata=serde-1.0.0/serde --cfg loom=\"x\" -C metadata=mine \
+             --remap-path-prefix=/a=/b --remap-path-prefix=/home/me/serde=serde-1.0.0",
+        );
+    }
+}
