@@ -1,0 +1,49 @@
+//! The cell that a plugin lives in.
+//!
+//! The host's half ([`spawn`], [`Policy`]) starts the worker program in namespaces of its own
+//! and compiles what it may do; the worker's half ([`enter`]) shuts the door behind itself
+//! before the plugin's first instruction runs.
+//!
+//! The order counts, and is kept in one place each: namespaces and id maps before the
+//! program starts; then session, private root, limits, user, capabilities, Landlock, the first
+//! filter; then the plugin is loaded; then the second filter.
+//!
+//! Invariants:
+//!
+//! * Whatever the kernel refuses is told: a part is in place or in the list of what is
+//!   missing, and the operator's policy decides whether that is enough.
+//! * The policy is data (`policy/*.toml`) with a reason beside each entry.
+//!
+//! Absent on purpose: what is called, and what follows from a crash.
+
+mod enter;
+mod filter;
+mod limits;
+mod plan;
+mod policy;
+mod root;
+mod spawn;
+
+pub use enter::{enter, lock, probe};
+pub use plan::{Grant, GrantError, Limits, Plan, Program};
+pub use policy::{Policy, PolicyError};
+pub use spawn::{Ids, Namespaces, SpawnError, Spawned, spawn};
+
+/// Where the plugin lies in its private root.
+pub const PLUGIN_PATH: &str = "/plugin.so";
+
+/// Descriptors that the worker finds when it starts.
+pub mod descriptor {
+    /// The [`Plan`](crate::Plan), as JSON in a memory file.
+    pub const PLAN: i32 = 3;
+    /// The shared memory for calls.
+    pub const WIRE: i32 = 4;
+    /// The plugin's sealed image.
+    pub const IMAGE: i32 = 5;
+    /// Log records, one a message.
+    pub const LOG: i32 = 6;
+    /// Crash reports, one a message.
+    pub const CRASH: i32 = 7;
+    /// How many there are.
+    pub const COUNT: usize = 8;
+}

@@ -1,0 +1,53 @@
+//! Resource limits of a worker.
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use crate::{Grant, Plan, descriptor};
+
+/// Address space beyond the limit on private memory: code, stacks that are reserved and not
+/// used, and arenas of the allocator.
+const SLACK_BYTES: u64 = 4 << 30;
+
+/// Sets all limits; returns what could not be set.
+pub(crate) fn set(plan: &Plan) -> Vec<String> {
+    let limits = &plan.limits;
+    let may_write = plan
+        .grants
+        .iter()
+        .any(|grant| matches!(grant, Grant::Files { write: true, .. }));
+    let wanted = [
+        (Resource::Data, "memory", Some(limits.memory_bytes)),
+        (
+            Resource::As,
+            "address space",
+            Some(limits.memory_bytes + plan.shared_bytes + SLACK_BYTES),
+        ),
+        (Resource::Nproc, "threads", Some(limits.threads)),
+        (
+            Resource::Nofile,
+            "files",
+            Some(limits.files + descriptor::COUNT as u64),
+        ),
+        (Resource::Core, "core", Some(0)),
+        (Resource::Memlock, "locked memory", Some(0)),
+        (Resource::Msgqueue, "message queues", Some(0)),
+        (Resource::Fsize, "file size", (!may_write).then_some(0)),
+        (
+            Resource::Cpu,
+            "processor time",
+            (limits.cpu_s > 0).then_some(limits.cpu_s),
+        ),
+    ];
+    let mut missing = Vec::new();
+    for (resource, name, limit) in wanted {
+        let Some(limit) = limit else { continue };
+        let both = Rlimit {
+            current: Some(limit),
+            maximum: Some(limit),
+        };
+        if let Err(error) = setrlimit(resource, both) {
+            missing.push(format!("the limit on {name}: {error}"));
+        }
+    }
+    missing
+}

@@ -1,0 +1,237 @@
+//! The system call policy: read from data, compiled to filters.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use seccompiler::{BpfProgram, TargetArch, compile_from_json};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{Grant, Program, filter};
+
+const DATA: &str = include_str!("../policy/syscalls.toml");
+
+/// Stands in a compiled filter for the worker's own process id.
+pub(crate) const SELF: u32 = 0x5e1f_5e1f;
+
+/// Why the policy cannot be used: its data are wrong, or this machine is not known.
+#[derive(Debug, thiserror::Error)]
+#[error("the system call policy cannot be compiled: {0}")]
+pub struct PolicyError(String);
+
+/// The policy as data.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Data {
+    newest: u32,
+    run: Group,
+    load: Group,
+    #[serde(rename = "fs-read")]
+    fs_read: Group,
+    #[serde(rename = "fs-write")]
+    fs_write: Group,
+    net: Group,
+    never: Group,
+}
+
+type Group = BTreeMap<String, Entries>;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum Entries {
+    Reason(String),
+    One(Entry),
+    Several(Vec<Entry>),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    reason: String,
+    arch: Option<String>,
+    #[serde(default)]
+    when: Vec<(u8, u32, Operand)>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum Operand {
+    Number(u32),
+    Word(String),
+}
+
+impl Operand {
+    fn value(&self) -> Result<u32, PolicyError> {
+        match self {
+            Self::Number(number) => Ok(*number),
+            Self::Word(word) if word == "self" => Ok(SELF),
+            Self::Word(word) => Err(PolicyError(format!(
+                "`{word}` is neither a number nor `self`"
+            ))),
+        }
+    }
+}
+
+impl Entries {
+    fn list(&self) -> Vec<Entry> {
+        match self {
+            Self::Reason(reason) => vec![Entry {
+                reason: reason.clone(),
+                arch: None,
+                when: Vec::new(),
+            }],
+            Self::One(entry) => vec![entry.clone()],
+            Self::Several(entries) => entries.clone(),
+        }
+    }
+}
+
+/// What plugins may ask of the kernel.
+#[derive(Debug)]
+pub struct Policy {
+    data: Data,
+}
+
+impl Policy {
+    /// The policy that comes with the host.
+    ///
+    /// # Errors
+    /// If its data are wrong.
+    pub fn builtin() -> Result<Self, PolicyError> {
+        Self::parse(DATA)
+    }
+
+    /// A policy of the operator's own, in the format of the built-in one.
+    ///
+    /// # Errors
+    /// Where it is wrong.
+    pub fn parse(text: &str) -> Result<Self, PolicyError> {
+        let data: Data = toml::from_str(text).map_err(|error| PolicyError(error.to_string()))?;
+        let policy = Self { data };
+        policy.compile(&[])?;
+        Ok(policy)
+    }
+
+    /// The filters before loading, and the one after it.
+    ///
+    /// # Errors
+    /// If a name is unknown, or the machine is.
+    pub fn compile(&self, grants: &[Grant]) -> Result<(Vec<Program>, Program), PolicyError> {
+        let mut groups = vec![&self.data.run];
+        for grant in grants {
+            match grant {
+                Grant::Network => groups.push(&self.data.net),
+                Grant::Files { write, .. } => {
+                    groups.push(&self.data.fs_read);
+                    if *write {
+                        groups.push(&self.data.fs_write);
+                    }
+                }
+            }
+        }
+        let second = program(&groups, json!({ "errno": libc::EPERM }), json!("allow"))?;
+        groups.push(&self.data.load);
+        let first = program(&groups, json!({ "errno": libc::EPERM }), json!("allow"))?;
+        let never = program(&[&self.data.never], json!("allow"), json!("kill_process"))?;
+        // Of equal verdicts the kernel takes the one of the filter that came last, so that a
+        // call that is too new fails with ENOSYS although the first filter says EPERM.
+        let newest = filter::newest(self.data.newest).ok_or_else(unknown_machine)?;
+        Ok((vec![first, never, newest], second))
+    }
+}
+
+fn unknown_machine() -> PolicyError {
+    PolicyError(format!("there is no table for {}", std::env::consts::ARCH))
+}
+
+fn program(groups: &[&Group], otherwise: Value, matched: Value) -> Result<Program, PolicyError> {
+    let arch = std::env::consts::ARCH;
+    let mut rules = BTreeMap::<&str, BTreeSet<Vec<(u8, u32, u32)>>>::new();
+    for (name, entries) in groups.iter().copied().flatten() {
+        for entry in entries.list() {
+            if entry.reason.trim().is_empty() {
+                return Err(PolicyError(format!("`{name}` has no reason")));
+            }
+            if entry.arch.as_deref().is_some_and(|only| only != arch) {
+                continue;
+            }
+            let when = entry
+                .when
+                .iter()
+                .map(|(index, mask, operand)| Ok((*index, *mask, operand.value()?)))
+                .collect::<Result<_, PolicyError>>()?;
+            rules.entry(name).or_default().insert(when);
+        }
+    }
+    let mut list = Vec::new();
+    for (name, cases) in rules {
+        if cases.contains(&Vec::new()) {
+            list.push(json!({ "syscall": name }));
+            continue;
+        }
+        for case in cases {
+            let conditions: Vec<_> = case
+                .into_iter()
+                .map(|(index, mask, value)| {
+                    json!({ "index": index, "type": "dword", "op": { "masked_eq": mask }, "val": value })
+                })
+                .collect();
+            list.push(json!({ "syscall": name, "args": conditions }));
+        }
+    }
+    let text = json!({
+        "filter": { "mismatch_action": otherwise, "match_action": matched, "filter": list }
+    })
+    .to_string();
+    let arch = TargetArch::try_from(arch).map_err(|_| unknown_machine())?;
+    let compiled = compile_from_json(text.as_bytes(), arch)
+        .map_err(|error| PolicyError(error.to_string()))?
+        .remove("filter");
+    compiled
+        .map(|program: BpfProgram| filter::pack(&program))
+        .ok_or_else(|| PolicyError("the compiler returned nothing".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_builtin_policy_compiles_for_every_grant() {
+        let policy = Policy::builtin().unwrap();
+        let files = Grant::Files {
+            path: "/srv".into(),
+            write: true,
+        };
+        let (first, second) = policy.compile(&[]).unwrap();
+        assert_eq!(first.len(), 3);
+        let (_, more) = policy.compile(&[files, Grant::Network]).unwrap();
+        assert!(more.0.len() > second.0.len());
+    }
+
+    #[test]
+    fn an_unknown_call_and_a_missing_reason_are_refused() {
+        let with = |line: &str| DATA.replace("[run]\n", &format!("[run]\n{line}\n"));
+        let unknown = Policy::parse(&with("frobnicate = \"why not\"")).unwrap_err();
+        assert!(unknown.to_string().contains("frobnicate"), "{unknown}");
+        let reasonless = Policy::parse(&with("getuid = \"\"")).unwrap_err();
+        assert!(reasonless.to_string().contains("getuid"), "{reasonless}");
+    }
+
+    #[test]
+    fn grants_are_read_as_they_are_written() {
+        for text in ["net", "fs:/srv/data:ro", "fs:/srv/a:b:rw"] {
+            assert_eq!(text.parse::<Grant>().unwrap().to_string(), text);
+        }
+        for text in [
+            "",
+            "fs",
+            "fs:relative:ro",
+            "fs:/a/../b:ro",
+            "fs:/a",
+            "fs:/a:x",
+            "fs:/:ro",
+        ] {
+            assert!(text.parse::<Grant>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What a host and the worker of a plugin say to each other: calls through shared memory.
+//!
+//! The host makes one memory file a worker, sealed against shrinking and growing. It holds
+//! a number of slots, each for one call in flight, and areas for payloads. [`Caller`] is
+//! the host's side, [`Server`] the worker's.
+//!
+//! Invariants:
+//!
+//! * Nothing the host decides depends on shared memory alone. Which slots and areas are
+//!   free, what was asked and how large a reply may be, it keeps in memory of its own; what
+//!   it reads from the worker is copied first and checked then, and every index it uses is
+//!   its own.
+//! * A payload crosses with one copy: the request is written where the plugin reads it, and
+//!   the reply is copied once from where the plugin wrote it.
+//! * Nobody spins without a reason: both sides measure how soon the other answers, spin for
+//!   about so long, and sleep otherwise. At rest nothing runs.
+//! * A call ends: by its reply, its deadline, its cancellation or the worker's end.
+//!
+//! Absent on purpose: processes, descriptors beyond the memory file, logs, and what an
+//! operation means.
+
+mod caller;
+mod geometry;
+mod memory;
+mod pool;
+mod server;
+mod slot;
+mod spin;
+
+pub use caller::{Caller, Cancel, Failure, Reply, Request};
+pub use geometry::{Geometry, GeometryError};
+pub use server::{Server, Taken, Writer};
+
+/// Longest media type in a reply, in bytes.
+pub const MEDIA_TYPE_LIMIT: usize = 255;
+
+/// Longest name of a method, in bytes.
+pub const METHOD_LIMIT: usize = 1024;
+
+/// Now on `CLOCK_MONOTONIC`, in nanoseconds: the clock of deadlines.
+pub fn now_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    (now.tv_sec.unsigned_abs()) * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! The mapping of the shared memory, and the only reads and writes of payload bytes.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    ptr::{self, NonNull},
+};
+
+use rustix::{
+    fs::{
+        FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
+    },
+    io::Errno,
+    mm::{MapFlags, ProtFlags, mmap, munmap},
+};
+
+use crate::{
+    geometry::{Geometry, Room},
+    slot::{Head, Slot},
+};
+
+/// A mapped shared memory. Unmapped when dropped.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    start: NonNull<u8>,
+    pub(crate) geometry: Geometry,
+    file: Option<OwnedFd>,
+}
+
+// SAFETY: the mapping is plain memory, and every access to shared parts of it is atomic or a
+// copy of bytes by the slot's one owner.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// Makes the file, sealed so that its size stays what it is, and maps it.
+    pub(crate) fn create(geometry: Geometry) -> io::Result<(Self, OwnedFd)> {
+        let geometry = geometry.check().map_err(io::Error::other)?;
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = match rustix::fs::memfd_create("hotmerge-wire", flags | MemfdFlags::NOEXEC_SEAL)
+        {
+            // Before Linux 6.3 nobody knew the flag.
+            Err(Errno::INVAL) => rustix::fs::memfd_create("hotmerge-wire", flags)?,
+            other => other?,
+        };
+        rustix::fs::ftruncate(&file, geometry.bytes() as u64)?;
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        let copy = file.try_clone()?;
+        let mut memory = Self::map(&file, geometry)?;
+        memory.file = Some(file);
+        Ok((memory, copy))
+    }
+
+    /// Maps a file that the other side made.
+    pub(crate) fn open(file: impl AsFd, geometry: Geometry) -> io::Result<Self> {
+        let geometry = geometry.check().map_err(io::Error::other)?;
+        let size = fstat(&file)?.st_size;
+        let seals = fcntl_get_seals(&file)?;
+        if size != geometry.bytes() as i64 || !seals.contains(SealFlags::SHRINK | SealFlags::GROW) {
+            return Err(io::Error::other(
+                "the shared memory is not the one that was agreed on",
+            ));
+        }
+        Self::map(file, geometry)
+    }
+
+    fn map(file: impl AsFd, geometry: Geometry) -> io::Result<Self> {
+        let len = geometry.bytes();
+        // SAFETY: a new mapping at a place of the kernel's choice; the file has `len` bytes and
+        // is sealed against shrinking, so no access faults.
+        let start = unsafe {
+            mmap(
+                ptr::null_mut(),
+                len,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                file,
+                0,
+            )?
+        };
+        let start = NonNull::new(start.cast()).ok_or(Errno::NOMEM)?;
+        Ok(Self {
+            start,
+            geometry,
+            file: None,
+        })
+    }
+
+    pub(crate) fn head(&self) -> &Head {
+        // SAFETY: the mapping is page-aligned, larger than a head, lives as long as `self`, was
+        // zero at first, and every pattern of bytes is a head of atomics.
+        unsafe { self.start.cast::<Head>().as_ref() }
+    }
+
+    pub(crate) fn slot(&self, slot: u32) -> &Slot {
+        assert!(slot < self.geometry.slots);
+        // SAFETY: as in `head`; the offset is within the mapping because the index is.
+        unsafe {
+            self.at(self.geometry.slot_offset(slot))
+                .cast::<Slot>()
+                .as_ref()
+        }
+    }
+
+    fn at(&self, offset: usize) -> NonNull<u8> {
+        debug_assert!(offset <= self.geometry.bytes());
+        // SAFETY: offsets come from the geometry, which is checked against the mapping's size.
+        unsafe { self.start.add(offset) }
+    }
+
+    /// Writes to a payload's room. The caller owns the slot that has it.
+    pub(crate) fn write(&self, offset: usize, bytes: &[u8]) {
+        assert!(offset + bytes.len() <= self.geometry.bytes());
+        // SAFETY: within the mapping, and memory of one's own never overlaps it.
+        unsafe {
+            ptr::copy_nonoverlapping(bytes.as_ptr(), self.at(offset).as_ptr(), bytes.len());
+        }
+    }
+
+    /// Appends what lies in a payload's room to `to`.
+    pub(crate) fn read(&self, offset: usize, len: usize, to: &mut Vec<u8>) {
+        assert!(offset + len <= self.geometry.bytes());
+        to.reserve(len);
+        let end = to.len();
+        // SAFETY: within the mapping; the room was just reserved and is initialised by the copy.
+        // Another process may write meanwhile: the bytes are then any bytes, which a `Vec<u8>`
+        // may hold, and are judged only after the copy.
+        unsafe {
+            ptr::copy_nonoverlapping(self.at(offset).as_ptr(), to.as_mut_ptr().add(end), len);
+            to.set_len(end + len);
+        }
+    }
+
+    /// Bytes in place.
+    ///
+    /// # Safety
+    /// Nobody may write to them while the slice is in use.
+    pub(crate) unsafe fn borrow(&self, offset: usize, len: usize) -> &[u8] {
+        assert!(offset + len <= self.geometry.bytes());
+        // SAFETY: within the mapping, initialised, and the caller vouches for the rest.
+        unsafe { std::slice::from_raw_parts(self.at(offset).as_ptr(), len) }
+    }
+
+    /// Gives an area's pages back to the system.
+    pub(crate) fn clear(&self, room: Room) {
+        let Some(file) = &self.file else { return };
+        // A failure costs memory until the worker ends, nothing else.
+        let _ = fallocate(
+            file,
+            FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+            room.request as u64,
+            2 * room.bytes as u64,
+        );
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: mapped once with this size, and no reference into it outlives `self`.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.geometry.bytes()) };
+    }
+}

@@ -1,0 +1,288 @@
+use std::{sync::atomic::Ordering, thread};
+
+use hotmerge_abi::{CallContext, STATUS_OK, STATUS_REPLY_TOO_LARGE};
+use proptest::prelude::*;
+
+use crate::{
+    Caller, Cancel, Failure, Geometry, Reply, Request, Server,
+    memory::Memory,
+    now_ns,
+    slot::{Head, Slot, state},
+};
+
+const SMALL: Geometry = Geometry {
+    slots: 3,
+    small_bytes: 4096,
+    areas: 1,
+    area_bytes: 1 << 20,
+};
+const ECHO: u32 = 7;
+const STOP: u32 = 8;
+
+fn request<'a>(context: &'a CallContext, bytes: &'a [u8]) -> Request<'a> {
+    Request {
+        op: ECHO,
+        context,
+        method: "echo",
+        bytes,
+        reply_limit: 1 << 30,
+        give_up_ns: 0,
+        cancel: None,
+    }
+}
+
+fn serve(server: &Server) {
+    loop {
+        let taken = server.next();
+        let mut writer = taken.writer();
+        let stop = taken.op() == STOP;
+        let (method, bytes) = taken.request();
+        writer.media_type(method);
+        let mut status = STATUS_OK;
+        for part in bytes.chunks(1000) {
+            status = status.max(writer.write(part));
+        }
+        taken.finish(status, &writer);
+        if stop {
+            return;
+        }
+    }
+}
+
+/// Runs `body` against a server of `threads` threads that echoes.
+fn with_echo(threads: usize, body: impl FnOnce(&Caller)) {
+    let (caller, file) = Caller::create(SMALL).unwrap();
+    let server = Server::open(file, SMALL).unwrap();
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| serve(&server));
+        }
+        body(&caller);
+        for _ in 0..threads {
+            let context = CallContext::default();
+            let stop = Request {
+                op: STOP,
+                ..request(&context, b"")
+            };
+            caller.call(&stop, &mut Reply::default()).unwrap();
+        }
+    });
+}
+
+#[test]
+fn what_is_asked_comes_back_with_its_media_type() {
+    with_echo(1, |caller| {
+        let mut reply = Reply::default();
+        let context = CallContext::default();
+        let status = caller.call(&request(&context, b"hello"), &mut reply);
+        assert_eq!(status, Ok(STATUS_OK));
+        assert_eq!(reply.bytes, b"hello");
+        assert_eq!(reply.media_type, b"echo");
+    });
+}
+
+#[test]
+fn the_context_arrives_unchanged() {
+    let context = CallContext {
+        size: 56,
+        trace_flags: 1,
+        deadline_ns: 5,
+        trace_id: *b"0123456789abcdef",
+        span_id: *b"01234567",
+        reserved: [8, 9],
+    };
+    let (caller, _) = Caller::create(SMALL).unwrap();
+    let (memory, _) = Memory::create(SMALL).unwrap();
+    memory.slot(0).put_context(&context);
+    assert_eq!(memory.slot(0).context(), context);
+    assert!(!caller.is_gone());
+}
+
+#[test]
+fn replies_of_all_sizes_arrive_from_several_threads() {
+    with_echo(2, |caller| {
+        thread::scope(|scope| {
+            for seed in 0..5_u8 {
+                scope.spawn(move || {
+                    for size in [0, 1, 4095, 4096, 4097, 300_000, 1_000_000] {
+                        let bytes = vec![seed; size];
+                        let mut reply = Reply::default();
+                        let context = CallContext::default();
+                        let status = caller.call(&request(&context, &bytes), &mut reply);
+                        assert_eq!(status, Ok(STATUS_OK), "{size}");
+                        assert!(reply.bytes == bytes, "{size}");
+                    }
+                });
+            }
+        });
+    });
+}
+
+#[test]
+fn limits_hold_both_ways() {
+    with_echo(1, |caller| {
+        let context = CallContext::default();
+        let bytes = vec![1; 2 << 20];
+        let failure = caller.call(&request(&context, &bytes), &mut Reply::default());
+        assert!(matches!(failure, Err(Failure::TooLarge { .. })));
+        let limited = Request {
+            reply_limit: 10,
+            ..request(&context, b"eleven bytes")
+        };
+        let mut reply = Reply::default();
+        assert_eq!(
+            caller.call(&limited, &mut reply),
+            Ok(STATUS_REPLY_TOO_LARGE)
+        );
+        assert_eq!(reply.bytes, b"");
+    });
+}
+
+#[test]
+fn a_call_that_nobody_takes_ends_at_its_deadline_and_frees_its_slot() {
+    let (caller, _file) = Caller::create(SMALL).unwrap();
+    for _ in 0..10 {
+        let context = CallContext {
+            deadline_ns: now_ns() + 1_000_000,
+            ..CallContext::default()
+        };
+        let failure = caller.call(&request(&context, b""), &mut Reply::default());
+        assert_eq!(failure, Err(Failure::Deadline));
+    }
+    assert_eq!(caller.abandoned_since(), None);
+}
+
+#[test]
+fn a_call_that_hangs_keeps_its_slot_until_it_returns() {
+    let (caller, file) = Caller::create(SMALL).unwrap();
+    let server = Server::open(file, SMALL).unwrap();
+    let cancel = Cancel::default();
+    let context = CallContext::default();
+    thread::scope(|scope| {
+        let failed = scope.spawn(|| {
+            let request = Request {
+                cancel: Some(&cancel),
+                ..request(&context, b"")
+            };
+            caller.call(&request, &mut Reply::default())
+        });
+        let taken = server.next();
+        cancel.cancel(&caller);
+        assert_eq!(failed.join().unwrap(), Err(Failure::Cancelled));
+        assert!(taken.is_cancelled());
+        assert!(caller.abandoned_since().is_some());
+        let writer = taken.writer();
+        taken.finish(STATUS_OK, &writer);
+        assert_eq!(caller.abandoned_since(), None);
+    });
+}
+
+#[test]
+fn a_cancelled_call_returns() {
+    let (caller, _file) = Caller::create(SMALL).unwrap();
+    let cancel = Cancel::default();
+    let context = CallContext::default();
+    thread::scope(|scope| {
+        let call = scope.spawn(|| {
+            let request = Request {
+                cancel: Some(&cancel),
+                ..request(&context, b"")
+            };
+            caller.call(&request, &mut Reply::default())
+        });
+        cancel.cancel(&caller);
+        assert_eq!(call.join().unwrap(), Err(Failure::Cancelled));
+    });
+}
+
+#[test]
+fn when_the_worker_is_gone_every_call_ends() {
+    let (caller, file) = Caller::create(SMALL).unwrap();
+    let server = Server::open(file, SMALL).unwrap();
+    let context = CallContext::default();
+    thread::scope(|scope| {
+        let calls: Vec<_> = (0..6)
+            .map(|_| scope.spawn(|| caller.call(&request(&context, b""), &mut Reply::default())))
+            .collect();
+        let _taken = server.next();
+        caller.hang_up();
+        for call in calls {
+            let failure = call.join().unwrap();
+            assert!(matches!(failure, Err(Failure::Gone { .. })), "{failure:?}");
+        }
+    });
+    let late = caller.call(&request(&context, b""), &mut Reply::default());
+    assert_eq!(late, Err(Failure::Gone { begun: false }));
+}
+
+#[test]
+fn the_file_can_neither_shrink_nor_grow() {
+    let (_caller, file) = Caller::create(SMALL).unwrap();
+    assert!(rustix::fs::ftruncate(&file, 0).is_err());
+    assert!(rustix::fs::ftruncate(&file, 1 << 40).is_err());
+    let other = Geometry { slots: 4, ..SMALL };
+    assert!(Server::open(&file, other).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// A worker that writes anything anywhere: the host answers each call, with bounds kept.
+    #[test]
+    fn hostile_contents_never_hurt_the_host(
+        noise in proptest::collection::vec((any::<u16>(), any::<u64>()), 1..60),
+        status in any::<i32>(),
+        final_state in 0..6_u32,
+        len in prop_oneof![Just(u64::MAX), 0..10_000_u64, any::<u64>()],
+    ) {
+        let (caller, file) = Caller::create(SMALL).unwrap();
+        let hostile = Memory::open(&file, SMALL).unwrap();
+        let head_and_slots = size_of::<Head>() + 3 * size_of::<Slot>();
+        let context = CallContext { deadline_ns: now_ns() + 3_000_000, ..CallContext::default() };
+        thread::scope(|scope| {
+            let call = scope.spawn(|| {
+                let mut reply = Reply::default();
+                let asked = Request { reply_limit: 5000, ..request(&context, b"ask") };
+                let outcome = caller.call(&asked, &mut reply);
+                (outcome, reply)
+            });
+            for (offset, word) in &noise {
+                let offset = usize::from(*offset) % (head_and_slots - 8);
+                hostile.write(offset, &word.to_ne_bytes());
+            }
+            for number in 0..3 {
+                let slot = hostile.slot(number);
+                slot.status.store(status, Ordering::SeqCst);
+                slot.reply_len.store(len, Ordering::SeqCst);
+                slot.state.store(final_state, Ordering::SeqCst);
+            }
+            let (outcome, reply) = call.join().unwrap();
+            assert!(reply.bytes.len() <= 5000);
+            assert!(reply.media_type.len() <= 255);
+            if outcome.is_err() {
+                assert!(reply.bytes.is_empty());
+            }
+        });
+        // Whatever it wrote, the host's own books are in order.
+        caller.hang_up();
+        let _ = caller.abandoned_since();
+        for number in 0..64 {
+            let _ = caller.describe(number);
+        }
+        let late = caller.call(&request(&context, b""), &mut Reply::default());
+        let is_gone = matches!(late, Err(Failure::Gone { .. } | Failure::Deadline));
+        prop_assert!(is_gone);
+    }
+}
+
+#[test]
+fn states_are_what_both_sides_agree_on() {
+    let all = [
+        state::FREE,
+        state::POSTED,
+        state::DONE,
+        state::WANTS_AREA,
+        state::GONE,
+    ];
+    assert_eq!(all, [0, 1, 2, 3, 4]);
+}
