@@ -74,7 +74,7 @@ pub(crate) struct Compiler {
 impl Cargo {
     /// Finds the workspace of `manifest`, or that of the working directory.
     pub(crate) fn locate(manifest: Option<&Path>) -> Result<Self> {
-        let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let program = program();
         let here = env::current_dir().context("failed to find the working directory")?;
         let root = workspace_root(&program, manifest)?;
         let own_toolchain = !here.starts_with(&root) && asks_for_toolchain(&root);
@@ -179,6 +179,24 @@ impl Settings {
             wrapper: config.build.rustc_wrapper.unwrap_or_default().into(),
         })
     }
+}
+
+/// The cargo that runs the driver, or the one in the search path.
+pub(crate) fn program() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// The root of the workspace or package that `directory` lies in; `None` outside of any.
+pub(crate) fn root_around(directory: &Path) -> Option<PathBuf> {
+    let shell = Shell::new().ok()?;
+    shell.change_dir(directory);
+    let cargo = program();
+    let question = cmd!(
+        shell,
+        "{cargo} locate-project --workspace --message-format plain"
+    );
+    let manifest = question.quiet().ignore_stderr().read().ok()?;
+    Some(Path::new(&manifest).parent()?.to_owned())
 }
 
 fn workspace_root(cargo: &OsStr, manifest: Option<&Path>) -> Result<PathBuf> {
