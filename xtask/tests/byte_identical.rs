@@ -43,7 +43,7 @@ fn main() {
 fn probe_at(place: &str) -> Scratch {
     let scratch = Scratch::at(place);
     scratch.plugin("probe", DEPENDENCIES, METHOD);
-    scratch.write("plugins/probe/build.rs", BUILD_SCRIPT);
+    scratch.write("plugins/crates/probe/build.rs", BUILD_SCRIPT);
     scratch
 }
 
@@ -103,7 +103,7 @@ fn vendored_sources_an_explicit_target_and_a_new_version_number_do_not_matter() 
         String::from_utf8_lossy(&vendor.stderr)
     );
     vendored.write("plugins/.cargo/config.toml", vendor.stdout);
-    vendored.edit("plugins/probe/Cargo.toml", "\"1.0.0\"", "\"1.0.1\"");
+    vendored.edit("plugins/crates/probe/Cargo.toml", "\"1.0.0\"", "\"1.0.1\"");
     vendored.cargo().arg("clean").status().unwrap();
 
     let built = lines(vendored.build_plugins().args(["--target", &target]));
@@ -168,12 +168,12 @@ fn neighbours_do_not_matter_and_agreeing_ones_are_built_together() {
 
     // Within a group, too, only what changed changes.
     scratch.edit(
-        "plugins/probe/src/lib.rs",
+        "plugins/crates/probe/src/lib.rs",
         "What stands here does not matter",
         "It does not matter what stands here",
     );
     scratch.edit(
-        "plugins/quiet/src/lib.rs",
+        "plugins/crates/quiet/src/lib.rs",
         "Version::new(1, 0, 0)",
         "Version::new(2, 0, 0)",
     );

@@ -99,7 +99,7 @@ fn ask_cargo(name: &PluginName) -> Result<()> {
     )
     .quiet()
     .run()
-    .with_context(|| format!("`{name}` cannot be the name of a crate"))
+    .map_err(|_| anyhow!("`{name}` cannot be the name of a crate"))
 }
 
 fn directory(args: &Args) -> Result<PathBuf> {

@@ -43,7 +43,7 @@ impl Scratch {
             place: place.into(),
         };
         scratch.copy_sdk();
-        scratch.write("plugins/Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"*\"]\nexclude = [\"target\", \"vendor\"]\n");
+        scratch.write("plugins/Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"crates/*\"]\n");
         fs::copy(
             repository().join("Cargo.lock"),
             scratch.path("plugins/Cargo.lock"),
@@ -71,16 +71,16 @@ impl Scratch {
     /// A plugin with the given further lines of its manifest, and source of its method.
     pub fn plugin(&self, name: &str, manifest: &str, method: &str) {
         self.write(
-            &format!("plugins/{name}/Cargo.toml"),
+            &format!("plugins/crates/{name}/Cargo.toml"),
             format!(
                 "[package]\nname = \"{name}\"\nversion = \"1.0.0\"\nedition = \"2024\"\n\
                  [package.metadata.hotmerge]\n\
                  [lib]\ncrate-type = [\"cdylib\"]\n\
-                 [dependencies]\nhotmerge-sdk = {{ path = \"../../hotmerge/plugins/sdk\" }}\n{manifest}"
+                 [dependencies]\nhotmerge-sdk = {{ path = \"../../../hotmerge/plugins/sdk\" }}\n{manifest}"
             ),
         );
         self.write(
-            &format!("plugins/{name}/src/lib.rs"),
+            &format!("plugins/crates/{name}/src/lib.rs"),
             PLUGIN.replace("METHOD", method),
         );
     }
