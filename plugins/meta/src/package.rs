@@ -450,7 +450,20 @@ fn syntax(text: &str, error: &toml::de::Error) -> MetaError {
         + 1;
     MetaError::Syntax {
         line,
-        // Some of toml's messages have a second line with what would be right.
-        reason: error.message().replace('\n', "; "),
+        reason: one_line(error.message()),
     }
+}
+
+/// Some of toml's messages have a second line with what would be right, and some quote the
+/// file, which must not reach a terminal as it is.
+fn one_line(message: &str) -> String {
+    let mut line = String::with_capacity(message.len());
+    for char in message.chars() {
+        match char {
+            '\n' => line.push_str("; "),
+            char if char.is_control() => line.extend(char.escape_default()),
+            char => line.push(char),
+        }
+    }
+    line
 }

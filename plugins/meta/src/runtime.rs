@@ -440,3 +440,31 @@ fn is_held(fd: &OwnedFd, path: &Path) -> Result<bool, RuntimeError> {
         Err(errno) => Err(error("lock", path, errno)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_depends_on_who_asks() {
+        let xdg = |path: &str| Some(PathBuf::from(path));
+        let default = |uid, xdg| RuntimeDir::default_for(uid, xdg).path().to_owned();
+        assert_eq!(default(0, xdg("/run/user/0")), Path::new("/run/hotmerge"));
+        assert_eq!(
+            default(1000, xdg("/run/user/1000")),
+            Path::new("/run/user/1000/hotmerge")
+        );
+        assert_eq!(
+            default(1000, xdg("relative")),
+            Path::new("/tmp/hotmerge-1000")
+        );
+        assert_eq!(default(1000, None), Path::new("/tmp/hotmerge-1000"));
+    }
+
+    #[test]
+    fn a_process_keeps_its_start_time() {
+        let own = rustix::process::getpid();
+        assert_eq!(start_time(own).unwrap(), start_time(own).unwrap());
+        assert_ne!(start_time(own).unwrap(), start_time(Pid::INIT).unwrap());
+    }
+}
