@@ -43,7 +43,10 @@ impl Scratch {
             place: place.into(),
         };
         scratch.copy_sdk();
-        scratch.write("plugins/Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"crates/*\"]\n");
+        scratch.write(
+            "plugins/Cargo.toml",
+            "[workspace]\nresolver = \"3\"\nmembers = [\"crates/*\"]\n",
+        );
         fs::copy(
             repository().join("Cargo.lock"),
             scratch.path("plugins/Cargo.lock"),
