@@ -29,7 +29,12 @@ impl Artifacts {
 
     /// Puts the files into a directory of a lab; they are never written to, so a link will do.
     pub(crate) fn copy_to(&self, dir: &Path) -> Result<()> {
-        said(Command::new("cp").arg("-alf").arg(self.0.join(".")).arg(dir))?;
+        said(
+            Command::new("cp")
+                .arg("-alf")
+                .arg(self.0.join("."))
+                .arg(dir),
+        )?;
         Ok(())
     }
 }
@@ -87,6 +92,10 @@ fn what_makes_the_host() -> Result<String> {
     let list = "tar --sort=name --mtime=@0 --owner=0 --group=0 --create \
         Cargo.toml Cargo.lock host plugins/abi plugins/meta xtask scripts/services scripts/portage-lab \
         ebuilds/app-admin/hotmerge/*.ebuild ebuilds/acct-user ebuilds/acct-group tests/gentoo/repo | sha256sum";
-    let sum = said(Command::new("bash").args(["-ec", list]).current_dir(project()))?;
+    let sum = said(
+        Command::new("bash")
+            .args(["-ec", list])
+            .current_dir(project()),
+    )?;
     Ok(sum.chars().take(16).collect())
 }

@@ -34,17 +34,29 @@ fn a_binary_package_has_the_same_hash_and_tells_the_host_where_it_is_merged() ->
     let first = target.plugin("alpha")?;
     let calls = Calls::start(&target, &["alpha"])?;
     let log = target.emerge(&["--usepkgonly", "=app-misc/alpha-2.0.0"])?;
-    ensure!(log.contains("Telling the hotmerge host"), "the host was not told:\n{log}");
-    ensure!(!log.contains("Compiling"), "this was no binary package:\n{log}");
+    ensure!(
+        log.contains("Telling the hotmerge host"),
+        "the host was not told:\n{log}"
+    );
+    ensure!(
+        !log.contains("Compiling"),
+        "this was no binary package:\n{log}"
+    );
 
     let merged = target.plugin("alpha")?;
-    ensure!(merged.hash == built.hash && merged.hash != first.hash, "{built:?} {merged:?}");
+    ensure!(
+        merged.hash == built.hash && merged.hash != first.hash,
+        "{built:?} {merged:?}"
+    );
     ensure!(merged.generation == 2 && greeting(&target, "alpha")? == "Good day");
     calls.none_failed()?;
 
     // Its pkg_postrm is the one that was saved on the build machine.
     target.unmerge("app-misc/alpha")?;
     ensure!(target.plugin("alpha").is_err(), "alpha still runs");
-    ensure!(builder.rescans()? == rescans, "the build machine's host was told");
+    ensure!(
+        builder.rescans()? == rescans,
+        "the build machine's host was told"
+    );
     Ok(())
 }

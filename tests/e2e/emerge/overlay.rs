@@ -16,27 +16,41 @@ fn pkgcheck_finds_nothing() -> Result<()> {
     // The copy has no Manifests of its own making yet: they are the committed ones.
     let config = lab.path("portage");
     let config = config.to_str().context("a path is UTF-8")?;
-    let scan = ["pkgcheck", "--config", config, "scan", "--repo", "hotmerge", "--exit", "error"];
+    let scan = [
+        "pkgcheck", "--config", config, "scan", "--repo", "hotmerge", "--exit", "error",
+    ];
     let (code, said) = ended(&mut lab.command(&scan))?;
     ensure!(code == Some(0) && said.trim().is_empty(), "{said}");
 
     // And it would find something.
     let ebuild = lab.path("repos/hotmerge/app-admin/hotmerge/hotmerge-9999.ebuild");
-    fs::write(&ebuild, fs::read_to_string(&ebuild)?.replace("SLOT=", "SLOTH="))?;
+    fs::write(
+        &ebuild,
+        fs::read_to_string(&ebuild)?.replace("SLOT=", "SLOTH="),
+    )?;
     let (code, said) = ended(&mut lab.command(&scan))?;
-    ensure!(code != Some(0) && said.contains("hotmerge"), "a spoilt ebuild passes: {said}");
+    ensure!(
+        code != Some(0) && said.contains("hotmerge"),
+        "a spoilt ebuild passes: {said}"
+    );
     Ok(())
 }
 
 #[test]
 fn the_eclass_passes_its_tests() -> Result<()> {
-    said(&mut Command::new(project().join("ebuilds/eclass/tests/hotmerge-plugin.sh")))?;
+    said(&mut Command::new(
+        project().join("ebuilds/eclass/tests/hotmerge-plugin.sh"),
+    ))?;
     Ok(())
 }
 
 #[test]
 fn live_ebuilds_differ_from_versioned_ones_in_nothing_but_their_version() -> Result<()> {
-    for package in ["hotmerge-0.1.0", "hotmerge-announce-0.1.0", "hotmerge-example-1.0.0"] {
+    for package in [
+        "hotmerge-0.1.0",
+        "hotmerge-announce-0.1.0",
+        "hotmerge-example-1.0.0",
+    ] {
         let (name, _) = package.rsplit_once('-').context("a name and a version")?;
         let dir = project().join("ebuilds/app-admin").join(name);
         let versioned = fs::read_to_string(dir.join(format!("{package}.ebuild")))?;
@@ -50,7 +64,10 @@ fn live_ebuilds_differ_from_versioned_ones_in_nothing_but_their_version() -> Res
 fn the_sub_slot_is_the_major_version_of_the_contract() -> Result<()> {
     let ebuild = project().join("ebuilds/app-admin/hotmerge/hotmerge-0.1.0.ebuild");
     let slot = format!("SLOT=\"0/{}\"", hotmerge_meta::Abi::CURRENT.major);
-    ensure!(fs::read_to_string(ebuild)?.contains(&slot), "the ebuild has no {slot}");
+    ensure!(
+        fs::read_to_string(ebuild)?.contains(&slot),
+        "the ebuild has no {slot}"
+    );
     Ok(())
 }
 
@@ -64,7 +81,10 @@ fn the_overlays_own_plugins_run_in_the_overlays_host() -> Result<()> {
     packages::copy_example(&example)?;
     packages::lock(&example)?;
     packages::pack(&example, &lab.path("distfiles"))?;
-    for package in ["hotmerge-example/hotmerge-example-1.0.0", "hotmerge-announce/hotmerge-announce-0.1.0"] {
+    for package in [
+        "hotmerge-example/hotmerge-example-1.0.0",
+        "hotmerge-announce/hotmerge-announce-0.1.0",
+    ] {
         lab.manifest(&format!("hotmerge/app-admin/{package}.ebuild"))?;
     }
     lab.emerge_with(&["FEATURES=test"], &["app-admin/hotmerge-example"])?;
@@ -94,8 +114,14 @@ fn a_cross_build_uses_the_build_machines_driver() -> Result<()> {
     lab.shell("mkdir -p /target")?;
     let log = lab.emerge_with(&cross, &["--nodeps", "app-misc/alpha"])?;
     let target = format!("{machine}-unknown-linux-gnu");
-    ensure!(log.contains(&format!("--target {target}")), "cargo was not told of a target:\n{log}");
-    ensure!(log.contains("/usr/bin/cargo-hotmerge hotmerge build-plugins"), "{log}");
+    ensure!(
+        log.contains(&format!("--target {target}")),
+        "cargo was not told of a target:\n{log}"
+    );
+    ensure!(
+        log.contains("/usr/bin/cargo-hotmerge hotmerge build-plugins"),
+        "{log}"
+    );
     lab.shell("hotmerge verify /target/usr/lib64/hotmerge/plugins")?;
     Ok(())
 }

@@ -23,7 +23,11 @@ pub(crate) struct Greeter {
 
 impl Greeter {
     /// A version that starts.
-    pub(crate) const fn new(name: &'static str, version: &'static str, greeting: &'static str) -> Self {
+    pub(crate) const fn new(
+        name: &'static str,
+        version: &'static str,
+        greeting: &'static str,
+    ) -> Self {
         Self {
             name,
             version,
@@ -53,7 +57,10 @@ impl Greeter {
         let package = lab.path("repos/made/app-misc").join(name);
         fs::create_dir_all(&package)?;
         for revision in ["", "-r1"] {
-            fs::write(package.join(format!("{name}-{version}{revision}.ebuild")), EBUILD)?;
+            fs::write(
+                package.join(format!("{name}-{version}{revision}.ebuild")),
+                EBUILD,
+            )?;
         }
         lab.manifest(&format!("made/app-misc/{name}/{name}-{version}.ebuild"))
     }
@@ -63,12 +70,19 @@ impl Greeter {
         edit(&tree.join("Cargo.toml"), |text| {
             text.replace("\"hotmerge-example\"", &format!("\"{}\"", self.name))
                 .replace("name = \"example\"", &format!("name = \"{}\"", self.name))
-                .replace("version = \"1.0.0\"", &format!("version = \"{}\"", self.version))
+                .replace(
+                    "version = \"1.0.0\"",
+                    &format!("version = \"{}\"", self.version),
+                )
         })?;
         edit(&tree.join("src/lib.rs"), |text| {
             let text = text.replace("= \"Hello\"", &format!("= \"{}\"", self.greeting));
             match self.refuses {
-                Some(reason) => text.replacen("Ok(Self)", &format!("Err(Error::Failed({reason:?}.into()))"), 1),
+                Some(reason) => text.replacen(
+                    "Ok(Self)",
+                    &format!("Err(Error::Failed({reason:?}.into()))"),
+                    1,
+                ),
                 None => text,
             }
         })
@@ -114,7 +128,13 @@ pub(crate) fn lock(tree: &Path) -> Result<()> {
     for name in ["hotmerge-abi-0.1.0", "hotmerge-sdk-0.1.0"] {
         let file = crates.path().join(format!("{name}.crate"));
         fs::create_dir_all(&vendor)?;
-        said(Command::new("tar").arg("-xf").arg(&file).arg("-C").arg(&vendor))?;
+        said(
+            Command::new("tar")
+                .arg("-xf")
+                .arg(&file)
+                .arg("-C")
+                .arg(&vendor),
+        )?;
         let sum = said(Command::new("sha256sum").arg(&file))?;
         fs::write(
             vendor.join(name).join(".cargo-checksum.json"),
@@ -122,16 +142,23 @@ pub(crate) fn lock(tree: &Path) -> Result<()> {
         )?;
     }
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["generate-lockfile", "--offline", "--quiet"]).current_dir(tree);
+    cargo
+        .args(["generate-lockfile", "--offline", "--quiet"])
+        .current_dir(tree);
     cargo.args(["--config", "source.crates-io.replace-with='made'"]);
-    cargo.arg("--config").arg(format!("source.made.directory='{}'", vendor.display()));
+    cargo
+        .arg("--config")
+        .arg(format!("source.made.directory='{}'", vendor.display()));
     said(&mut cargo)?;
     Ok(())
 }
 
 /// Packs a source tree as a tarball of its name.
 pub(crate) fn pack(tree: &Path, into: &Path) -> Result<()> {
-    let name = tree.file_name().and_then(|name| name.to_str()).context("a tree has a name")?;
+    let name = tree
+        .file_name()
+        .and_then(|name| name.to_str())
+        .context("a tree has a name")?;
     let parent = tree.parent().context("a tree lies somewhere")?;
     let mut tar = Command::new("tar");
     tar.arg("-cJf").arg(into.join(format!("{name}.tar.xz")));

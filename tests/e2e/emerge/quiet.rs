@@ -22,7 +22,10 @@ const ALPHA_2: Greeter = Greeter::new("alpha", "2.0.0", "Good day");
 fn is_quiet(log: &str, why: &str) -> Result<()> {
     let line = format!("No hotmerge host was told of alpha: {why}.");
     ensure!(log.contains(&line), "emerge does not say `{line}`:\n{log}");
-    ensure!(!log.contains("Telling the hotmerge host"), "a host was told:\n{log}");
+    ensure!(
+        !log.contains("Telling the hotmerge host"),
+        "a host was told:\n{log}"
+    );
     Ok(())
 }
 
@@ -40,7 +43,10 @@ fn only_the_host_of_the_system_that_is_merged_into_is_told() -> Result<()> {
     without_a_running_host(&lab)?;
     another_host_hears_nothing(&lab)?;
     lab.start_host()?;
-    ensure!(greeting(&lab, "alpha")? == "Hello", "a host that starts finds what was merged");
+    ensure!(
+        greeting(&lab, "alpha")? == "Hello",
+        "a host that starts finds what was merged"
+    );
 
     let rescans = lab.rescans()?;
     for_another_root(&lab)?;
@@ -69,7 +75,10 @@ fn another_host_hears_nothing(lab: &Lab) -> Result<()> {
     let log = lab.emerge(&["=app-misc/alpha-1.0.0"])?;
     is_quiet(&log, "the hotmerge service is not started")?;
     let after = other.status()?;
-    ensure!(after["host"]["rescans"] == before["host"]["rescans"], "it was told");
+    ensure!(
+        after["host"]["rescans"] == before["host"]["rescans"],
+        "it was told"
+    );
     other.stop()
 }
 
@@ -123,7 +132,9 @@ impl Other {
             "--runtime-dir=/other/run",
         ]);
         let process = serve.stderr(Stdio::null()).stdout(Stdio::null()).spawn()?;
-        lab.shell("until hotmerge status --runtime-dir=/other/run > /dev/null 2>&1; do sleep 0.1; done")?;
+        lab.shell(
+            "until hotmerge status --runtime-dir=/other/run > /dev/null 2>&1; do sleep 0.1; done",
+        )?;
         let dir = RuntimeDir::new(lab.inside("/other/run")?);
         Ok(Self { process, dir })
     }
@@ -134,7 +145,10 @@ impl Other {
 
     fn stop(mut self) -> Result<()> {
         let _: Value = Client::connect(&self.dir)?.request(method::STOP, &(), PATIENCE)?;
-        ensure!(self.process.wait()?.success(), "the other host did not end well");
+        ensure!(
+            self.process.wait()?.success(),
+            "the other host did not end well"
+        );
         Ok(())
     }
 }

@@ -17,13 +17,31 @@ fn systemd_accepts_the_unit() -> Result<()> {
     said(Command::new(&render).arg(dir.path()).arg("bindir=/usr/bin"))?;
     let unit = dir.path().join("hotmerge.service");
     // The check wants to see the program, which is installed by emerge and not here.
-    fs::write(&unit, fs::read_to_string(&unit)?.replace("/usr/bin/hotmerge", "/bin/true"))?;
-    let verify = |unit| ended(Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(unit));
+    fs::write(
+        &unit,
+        fs::read_to_string(&unit)?.replace("/usr/bin/hotmerge", "/bin/true"),
+    )?;
+    let verify = |unit| {
+        ended(
+            Command::new("systemd-analyze")
+                .args(["verify", "--man=no"])
+                .arg(unit),
+        )
+    };
     let (code, said) = verify(&unit)?;
-    ensure!(code == Some(0) && said.trim().is_empty(), "systemd complains: {said}");
+    ensure!(
+        code == Some(0) && said.trim().is_empty(),
+        "systemd complains: {said}"
+    );
 
-    fs::write(&unit, fs::read_to_string(&unit)?.replace("Type=notify", "Type=telepathy"))?;
-    ensure!(!verify(&unit)?.1.trim().is_empty(), "systemd takes anything");
+    fs::write(
+        &unit,
+        fs::read_to_string(&unit)?.replace("Type=notify", "Type=telepathy"),
+    )?;
+    ensure!(
+        !verify(&unit)?.1.trim().is_empty(),
+        "systemd takes anything"
+    );
     Ok(())
 }
 
@@ -40,7 +58,10 @@ fn openrc_starts_checks_reloads_restarts_and_stops_the_host() -> Result<()> {
     a_bad_configuration_does_not_start(&lab)?;
 
     lab.start_host()?;
-    ensure!(greeting(&lab, "alpha")? == "Hello", "started means that it answers");
+    ensure!(
+        greeting(&lab, "alpha")? == "Hello",
+        "started means that it answers"
+    );
     runs_as_its_own_user(&lab)?;
 
     let calls = Calls::start(&lab, &["alpha"])?;
@@ -61,7 +82,9 @@ fn openrc_starts_checks_reloads_restarts_and_stops_the_host() -> Result<()> {
 }
 
 fn pid(lab: &Lab) -> Result<u64> {
-    lab.status()?["host"]["pid"].as_u64().context("a process id")
+    lab.status()?["host"]["pid"]
+        .as_u64()
+        .context("a process id")
 }
 
 /// The first line of the host's own pid file is the process that answers.
@@ -86,7 +109,10 @@ fn a_bad_configuration_neither_reloads_nor_restarts(lab: &Lab) -> Result<()> {
     let before = pid(lab)?;
     for action in ["checkconfig", "reload", "restart"] {
         let (code, said) = with_a_bad_configuration(lab, action)?;
-        ensure!(code != Some(0), "`{action}` took a bad configuration: {said}");
+        ensure!(
+            code != Some(0),
+            "`{action}` took a bad configuration: {said}"
+        );
         ensure!(pid(lab)? == before, "`{action}` ended the host");
     }
     Ok(())
