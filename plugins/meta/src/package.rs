@@ -31,7 +31,8 @@ pub const META_FILE: &str = "plugin.meta";
 /// The format that this version writes and the newest it reads.
 pub const FORMAT: u32 = 1;
 
-/// Real files have some hundred bytes a plugin; parsing is quadratic for some hostile ones.
+/// Real files have some hundred bytes a plugin. The most hostile file of this size that was
+/// found takes 10 ms to refuse; without a limit there would be no end to that.
 pub const MAX_META_BYTES: u64 = 64 * 1024;
 
 const HEADING: &str = "# Written by hotmerge's build driver; do not edit.\n";
@@ -400,7 +401,7 @@ impl Meta {
         self.plugin.sort_by(|a, b| a.name.cmp(&b.name));
     }
 
-    fn check(&self) -> Result<(), MetaError> {
+    pub(crate) fn check(&self) -> Result<(), MetaError> {
         if self.plugin.is_empty() {
             return Err(MetaError::NoPlugin);
         }

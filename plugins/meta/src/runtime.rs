@@ -179,12 +179,15 @@ fn error(step: &'static str, path: &Path, error: Errno) -> RuntimeError {
 
 /// Whoever asks if a host runs holds a shared lock for some microseconds, so that a busy lock
 /// is believed only when it stays busy.
-const ATTEMPTS: u32 = 10;
+const ATTEMPTS: u32 = 40;
 
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(5);
 
 /// The lock of a running host. Dropped, it empties the file and lets go; the file stays,
 /// because unlinking a locked file would let two hosts lock two files of one name.
+///
+/// The lock belongs to the open file, which a child shares until it calls `exec`: a child
+/// that never does keeps the lock when its parent dies.
 #[derive(Debug)]
 pub struct PidFile {
     file: File,

@@ -302,6 +302,20 @@ fn a_meta_that_contradicts_its_plugin_is_not_published() {
 }
 
 #[test]
+fn a_meta_that_a_host_would_refuse_is_not_published() {
+    let bench = Bench::new();
+    let one = plugin(b"one");
+    let mut described = meta(&[("one", "libone.so", &one)]);
+    described.plugin[0].target = "none of your business".to_owned();
+    let error = bench.publish_as(&described, &[("one", &one)]).unwrap_err();
+    assert!(
+        error.to_string().ends_with("which must be a target triple"),
+        "{error}"
+    );
+    assert!(!bench.staging().exists());
+}
+
+#[test]
 fn a_directory_in_the_place_of_a_file_changes_nothing() {
     let bench = Bench::new();
     let (one, two) = (plugin(b"one"), plugin(b"two"));
