@@ -70,8 +70,7 @@ fn of_twenty_plugins_exactly_the_changed_one_is_reloaded() {
             assert_eq!(tally.generations, [1].into());
         }
     }
-    assert_eq!(host.log().count("reloaded"), 1);
-    host.stop();
+    assert_eq!(host.stop().count("reloaded"), 1);
 }
 
 #[test]

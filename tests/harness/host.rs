@@ -152,11 +152,12 @@ impl TestHost {
         status.unwrap_or_else(|| panic!("the host has not ended\n{}", self.log))
     }
 
-    /// Ends it as service managers do, and insists that it ends well.
+    /// Ends it as service managers do, and insists that it ends well. Its log is whole then.
     #[track_caller]
     pub fn stop(mut self) -> Log {
         self.signal(Signal::TERM);
         let status = self.ended();
+        self.log.wait_end();
         assert!(
             status.success(),
             "the host ended with {status}\n{}",

@@ -95,6 +95,20 @@ impl Log {
         self.wait_from(0, text, |record| message(record).contains(text))
     }
 
+    /// Waits until the writer has closed the pipe and everything was read.
+    ///
+    /// # Panics
+    /// If it keeps it open.
+    #[track_caller]
+    pub(crate) fn wait_end(&self) {
+        let waited = self
+            .0
+            .grown
+            .wait_timeout_while(self.lock(), SOON, |state| !state.ended);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(state.ended, "somebody keeps the host's log open");
+    }
+
     /// How many messages have this text in them.
     pub fn count(&self, text: &str) -> usize {
         let state = self.lock();
