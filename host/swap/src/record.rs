@@ -148,8 +148,7 @@ impl Drop for Claim<'_> {
 }
 
 /// Frees the slot after a switch came between. The version it named was not used,
-/// but somebody may already sleep until the slot changes. Takes no claim, which
-/// would keep that in memory instead of registers.
+/// but somebody may already sleep until the slot changes.
 #[cold]
 #[inline(never)]
 fn step_aside(slot: &Slot, kind: Kind) {
