@@ -142,7 +142,7 @@ impl Supervisor {
             attempt.starting = Some(now);
         }
         self.clock.wake_at(now + self.config.start());
-        let result = Instance::start(&meta.name, verified, &config);
+        let result = Instance::start(&meta.name, verified, &config, &self.cells);
         let mut state = self.state();
         let Some(attempt) = state.attempts.get_mut(&ticket) else {
             drop(state);

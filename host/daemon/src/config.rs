@@ -8,7 +8,10 @@ use std::{
 };
 
 use hotmerge_meta::PluginName;
+use hotmerge_sandbox::{Grant, Limits};
 use serde::Deserialize;
+
+pub use crate::cell::{Isolation, OnDegraded, RestartConfig};
 
 /// Largest configuration file, in bytes.
 const LIMIT_BYTES: u64 = 1 << 20;
@@ -35,6 +38,18 @@ pub struct Config {
     pub rescan_s: u64,
     /// Whether the plugin directory is watched. Without it only signals and requests count.
     pub watch: bool,
+    /// The worker program; beside the host's own by default.
+    pub worker: Option<PathBuf>,
+    /// How plugins are kept unless they say otherwise: in processes of their own if that is
+    /// possible.
+    pub isolation: Option<Isolation>,
+    /// What to do where the kernel does not give the whole sandbox.
+    pub degraded: OnDegraded,
+    /// How often a worker that crashes is replaced.
+    pub restart: RestartConfig,
+    /// How long a call without a deadline may take in a worker before that is ended, in
+    /// milliseconds; 0 for ever.
+    pub call_ms: u64,
     /// Settings of single plugins.
     pub plugin: BTreeMap<PluginName, PluginConfig>,
 }
@@ -46,6 +61,53 @@ pub struct Config {
 pub struct PluginConfig {
     /// Handed to the plugin as a JSON object when it starts.
     pub config: toml::Table,
+    /// How it is kept apart from the host.
+    pub isolation: Option<Isolation>,
+    /// What it may do beyond computing, in a process of its own: `net`, `fs:/path:ro`,
+    /// `fs:/path:rw`.
+    pub allow: Vec<Grant>,
+    /// Methods that may be called once more if the worker dies during the call.
+    pub idempotent: Vec<String>,
+    /// How much its worker may use.
+    pub limits: LimitsConfig,
+}
+
+/// How much a worker may use.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct LimitsConfig {
+    /// Private memory in MiB.
+    pub memory_mib: u64,
+    /// Threads, those that take calls included.
+    pub threads: u64,
+    /// Open files.
+    pub files: u64,
+    /// Processor time over a worker's whole life in seconds; 0 for no limit.
+    pub cpu_s: u64,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        let limits = Limits::default();
+        Self {
+            memory_mib: limits.memory_bytes >> 20,
+            threads: limits.threads,
+            files: limits.files,
+            cpu_s: limits.cpu_s,
+        }
+    }
+}
+
+impl From<LimitsConfig> for Limits {
+    fn from(config: LimitsConfig) -> Self {
+        Self {
+            memory_bytes: config.memory_mib << 20,
+            threads: config.threads,
+            files: config.files,
+            cpu_s: config.cpu_s,
+        }
+    }
 }
 
 impl Default for Config {
@@ -59,6 +121,11 @@ impl Default for Config {
             teardown_ms: 3_000,
             rescan_s: 300,
             watch: true,
+            worker: None,
+            isolation: None,
+            degraded: OnDegraded::default(),
+            restart: RestartConfig::default(),
+            call_ms: 60_000,
             plugin: BTreeMap::new(),
         }
     }

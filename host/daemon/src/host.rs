@@ -189,6 +189,7 @@ impl Host {
                 stuck: counters.stuck.load(Ordering::Relaxed),
                 overdue: counters.overdue.load(Ordering::Relaxed),
                 log_dropped: log::dropped(),
+                degraded: self.supervisor.cells.missing().to_vec(),
             },
             plugins,
             problems,

@@ -8,16 +8,21 @@ use hotmerge_loader::{
 };
 use hotmerge_meta::PluginName;
 
+use crate::cell::{Cell, Cells, Isolation, Owner};
+
 /// A started plugin.
 #[derive(Debug)]
 pub(crate) enum Instance {
     /// In the host's own process.
     Host(loader::Instance),
+    /// In a sandboxed process of its own.
+    Worker(Owner),
 }
 
 /// What is left of an instance after its end, still to be given back to the system.
 pub(crate) enum Ended {
     Host(Remains),
+    Worker,
 }
 
 impl Instance {
@@ -26,7 +31,14 @@ impl Instance {
         plugin: &PluginName,
         verified: Verified,
         config: &str,
+        cells: &Arc<Cells>,
     ) -> Result<Self, LoadError> {
+        let isolation = cells
+            .isolation(plugin.as_str())
+            .map_err(LoadError::Refused)?;
+        if isolation == Isolation::Process {
+            return Cell::start(cells, plugin, verified, config).map(Self::Worker);
+        }
         let services = Arc::new(PluginLog(plugin.clone()));
         let instance = loader::Instance::start(verified, config, services)?;
         match instance.self_check() {
@@ -48,6 +60,7 @@ impl Instance {
     ) -> Result<(), loader::CallError> {
         match self {
             Self::Host(instance) => instance.call(context, method, request, reply),
+            Self::Worker(cell) => cell.call(context, method, request, reply),
         }
     }
 
@@ -58,12 +71,23 @@ impl Instance {
                 let farewell = instance.teardown(limit);
                 (farewell, Ended::Host(instance.destroy()))
             }
+            Self::Worker(cell) => (cell.end(limit), Ended::Worker),
         }
     }
 
-    pub(crate) fn address(&self) -> usize {
+    /// Where the plugin's table lies in the host's memory, if it does.
+    pub(crate) fn address(&self) -> Option<usize> {
         match self {
-            Self::Host(instance) => instance.address(),
+            Self::Host(instance) => Some(instance.address()),
+            Self::Worker(_) => None,
+        }
+    }
+
+    /// The cell that the plugin lives in, if it does.
+    pub(crate) fn cell(&self) -> Option<&Cell> {
+        match self {
+            Self::Host(_) => None,
+            Self::Worker(cell) => Some(cell),
         }
     }
 
@@ -71,6 +95,7 @@ impl Instance {
     pub(crate) fn isolation(&self) -> &'static str {
         match self {
             Self::Host(_) => "host",
+            Self::Worker(_) => "process",
         }
     }
 }
@@ -80,12 +105,22 @@ impl Ended {
     pub(crate) fn release(self) -> Unloaded {
         match self {
             Self::Host(remains) => remains.unload(),
+            // Its memory went with its process.
+            Self::Worker => Unloaded::Clean,
         }
     }
 }
 
 /// Carries a plugin's log records into the host's log.
-struct PluginLog(PluginName);
+#[derive(Debug)]
+pub(crate) struct PluginLog(pub(crate) PluginName);
+
+impl PluginLog {
+    /// Whose records these are.
+    pub(crate) fn plugin(&self) -> &PluginName {
+        &self.0
+    }
+}
 
 impl HostServices for PluginLog {
     fn log(&self, record: LogRecord<'_>) {

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod attempt;
+mod cell;
 mod clock;
 pub mod config;
 pub mod control;

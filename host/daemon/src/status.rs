@@ -6,6 +6,7 @@ use hotmerge_meta::{Digest, control::Problem};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cell::Cell,
     lifecycle::{Ending, Slot, State as PluginState},
     plugin::Plugin,
     supervisor::{State, Supervisor},
@@ -54,6 +55,9 @@ pub struct HostStatus {
     pub overdue: u64,
     /// Log records that found no room.
     pub log_dropped: u64,
+    /// Parts of the sandbox that this system does not give; empty if all are in place.
+    #[serde(default)]
+    pub degraded: Vec<String>,
 }
 
 /// One plugin.
@@ -75,6 +79,9 @@ pub struct PluginStatus {
     pub package: Option<String>,
     /// Where its table lies in the host's memory, in hexadecimal.
     pub address: Option<String>,
+    /// Its worker, if it lives in a process of its own.
+    #[serde(default)]
+    pub worker: Option<WorkerStatus>,
     /// Calls that were answered with an error.
     pub calls_failed: u64,
     /// Calls that panicked.
@@ -85,6 +92,25 @@ pub struct PluginStatus {
     pub ending: Vec<EndingStatus>,
     /// The last version that was refused since one went live.
     pub refused: Option<RefusedStatus>,
+}
+
+/// The process that a plugin lives in.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Its number; absent while none runs.
+    pub pid: Option<i32>,
+    /// Private memory that it uses.
+    pub memory_bytes: Option<u64>,
+    /// Processor time that it has used.
+    pub cpu_ms: Option<u64>,
+    /// How often it was replaced after a crash.
+    pub restarts: u64,
+    /// What happened to the one that crashed last.
+    pub last_failure: Option<String>,
+    /// Parts of its sandbox that are not in place.
+    pub degraded: Vec<String>,
+    /// Its log records that found no room.
+    pub log_dropped: u64,
 }
 
 /// An old version that has not ended yet.
@@ -121,6 +147,15 @@ impl Supervisor {
     }
 }
 
+/// What a version that takes calls says of itself.
+#[derive(Default)]
+struct Running {
+    isolation: String,
+    address: Option<String>,
+    worker: Option<WorkerStatus>,
+    is_given_up: bool,
+}
+
 fn describe(state: &State, name: &str, slot: &Slot, plugin: Option<&Plugin>) -> PluginStatus {
     let live = slot.live();
     let ticket = live.map(|live| live.ticket).or(slot.candidate());
@@ -131,23 +166,36 @@ fn describe(state: &State, name: &str, slot: &Slot, plugin: Option<&Plugin>) -> 
             .live
             .with(|version| {
                 version.map(|version| {
-                    let address = format!("{:#x}", version.instance.address());
-                    (version.instance.isolation().to_owned(), address)
+                    let instance = &version.instance;
+                    let cell = instance.cell();
+                    Running {
+                        isolation: instance.isolation().to_owned(),
+                        address: instance.address().map(|address| format!("{address:#x}")),
+                        worker: cell.map(Cell::status),
+                        is_given_up: cell.is_some_and(Cell::is_given_up),
+                    }
                 })
             })
             .ok()
             .flatten()
     });
-    let (isolation, address) = running.unzip();
+    let state_now = match &running {
+        Some(running) if running.is_given_up && slot.state() == PluginState::Active => {
+            PluginState::Error
+        }
+        _ => slot.state(),
+    };
+    let running = running.unwrap_or_default();
     PluginStatus {
         name: name.to_owned(),
         version: attempt.map(|attempt| attempt.meta.version.to_string()),
         hash: live.map(|live| live.hash),
-        state: slot.state(),
+        state: state_now,
         generation: live.map_or(0, |live| live.generation),
-        isolation,
+        isolation: (!running.isolation.is_empty()).then_some(running.isolation),
         package: attempt.map(|attempt| attempt.package.to_string()),
-        address,
+        address: running.address,
+        worker: running.worker,
         calls_failed: count(|plugin| plugin.failed.load(Ordering::Relaxed)),
         calls_panicked: count(|plugin| plugin.panicked.load(Ordering::Relaxed)),
         retained: count(|plugin| plugin.retained.load(Ordering::Relaxed)),

@@ -22,6 +22,7 @@ use hotmerge_meta::{
 use crate::{
     Config, Plugin,
     attempt::Attempt,
+    cell::{Cell, Cells},
     clock::Clock,
     history::History,
     jobs::Jobs,
@@ -39,6 +40,7 @@ pub(crate) struct Supervisor {
     pub(crate) jobs: Jobs,
     pub(crate) counters: Counters,
     pub(crate) plugin_dir: PathBuf,
+    pub(crate) cells: Arc<Cells>,
     scanner: Mutex<Scanner>,
     pub(crate) plugins: RwLock<BTreeMap<PluginName, Arc<Plugin>>>,
     state: Mutex<State>,
@@ -75,6 +77,7 @@ impl Supervisor {
         let scanner = Scanner::new(plugin_dir.clone(), config.settle());
         Self {
             plugin_dir,
+            cells: Cells::new(config.clone()),
             config,
             clock: Clock::default(),
             jobs: Jobs::new(),
@@ -107,6 +110,7 @@ impl Supervisor {
             return;
         }
         self.counters.rescans.fetch_add(1, Ordering::Relaxed);
+        self.revive(retry);
         let findings = scanner.scan(Instant::now());
         let again: Vec<_> = retry
             .iter()
@@ -116,6 +120,22 @@ impl Supervisor {
         // The scanner stays locked until the findings are applied: two passes at once must
         // not be applied in the wrong order.
         self.take(findings, again);
+    }
+
+    /// Starts workers again that were given up.
+    fn revive(&self, names: &[PluginName]) {
+        for name in names {
+            if let Some(plugin) = self.plugin(name.as_str()) {
+                let revived = plugin.live.with(|version| {
+                    version
+                        .and_then(|version| version.instance.cell())
+                        .is_some_and(Cell::revive)
+                });
+                if revived == Ok(true) {
+                    tracing::info!(plugin = %name, "started again by hand");
+                }
+            }
+        }
     }
 
     fn is_refused(&self, name: &PluginName) -> bool {

@@ -57,6 +57,12 @@ pub enum CallError {
     /// The reply is larger than the caller accepts.
     #[error("the reply is larger than the limit")]
     ReplyTooLarge,
+    /// The worker of the plugin ended during the call, or has broken off its work.
+    #[error("the plugin {0}")]
+    Crashed(String),
+    /// No instance of the plugin takes calls for now.
+    #[error("the plugin cannot take calls: {0}")]
+    Unavailable(String),
     /// The plugin answered with a status that the contract does not have.
     #[error("the plugin answered with the unknown status {0}")]
     UnknownStatus(i32),
@@ -175,6 +181,40 @@ impl Instance {
         })
     }
 
+    /// Calls a method with everything as the contract has it: for a worker, whose reply goes
+    /// where its host reads it.
+    ///
+    /// # Safety
+    /// The sink and what it points to must be valid for this call.
+    pub unsafe fn call_raw(
+        &self,
+        context: &CallContext,
+        method: &[u8],
+        request: &[u8],
+        sink: &Sink,
+    ) -> Status {
+        // SAFETY: the instance was created and not destroyed; the caller vouches for the sink,
+        // and the rest is borrowed for the call.
+        unsafe {
+            (self.library.table().call)(
+                self.plugin,
+                context,
+                Bytes::new(method),
+                Bytes::new(request),
+                sink,
+            )
+        }
+    }
+
+    /// Asks for the state with a sink of the caller's: see [`Instance::call_raw`].
+    ///
+    /// # Safety
+    /// As there.
+    pub unsafe fn save_raw(&self, sink: &Sink) -> Status {
+        // SAFETY: as in `call_raw`.
+        unsafe { (self.library.table().save)(self.plugin, sink) }
+    }
+
     /// Asks the instance whether it is fit to take calls.
     ///
     /// # Errors
@@ -280,16 +320,37 @@ fn conclude(
 
 #[cold]
 fn refusal(status: Status, reply: &mut Reply, method: &str) -> CallError {
-    let reason = reply.take_reason();
-    match status {
-        abi::STATUS_FAILED => CallError::Failed(reason),
-        abi::STATUS_NO_METHOD => CallError::NoMethod(method.to_owned()),
-        abi::STATUS_BAD_REQUEST => CallError::BadRequest(reason),
-        abi::STATUS_DEADLINE => CallError::Deadline,
-        abi::STATUS_PANIC => CallError::Panicked(reason),
-        abi::STATUS_UNSUPPORTED => CallError::Unsupported,
-        abi::STATUS_REPLY_TOO_LARGE => CallError::ReplyTooLarge,
-        other => CallError::UnknownStatus(other),
+    CallError::of(status, reply.take_reason(), method)
+}
+
+impl CallError {
+    /// What a status of the contract other than "ok" means.
+    pub fn of(status: Status, reason: String, method: &str) -> Self {
+        match status {
+            abi::STATUS_FAILED => Self::Failed(reason),
+            abi::STATUS_NO_METHOD => Self::NoMethod(method.to_owned()),
+            abi::STATUS_BAD_REQUEST => Self::BadRequest(reason),
+            abi::STATUS_DEADLINE => Self::Deadline,
+            abi::STATUS_PANIC => Self::Panicked(reason),
+            abi::STATUS_UNSUPPORTED => Self::Unsupported,
+            abi::STATUS_REPLY_TOO_LARGE => Self::ReplyTooLarge,
+            other => Self::UnknownStatus(other),
+        }
+    }
+
+    /// The status and the reason that [`CallError::of`] was made from, to be sent on.
+    pub fn status(&self) -> (Status, String) {
+        match self {
+            Self::Failed(reason) => (abi::STATUS_FAILED, reason.clone()),
+            Self::NoMethod(_) => (abi::STATUS_NO_METHOD, String::new()),
+            Self::BadRequest(reason) => (abi::STATUS_BAD_REQUEST, reason.clone()),
+            Self::Deadline => (abi::STATUS_DEADLINE, String::new()),
+            Self::Panicked(reason) => (abi::STATUS_PANIC, reason.clone()),
+            Self::Unsupported => (abi::STATUS_UNSUPPORTED, String::new()),
+            Self::ReplyTooLarge => (abi::STATUS_REPLY_TOO_LARGE, String::new()),
+            Self::UnknownStatus(status) => (*status, String::new()),
+            other => (abi::STATUS_FAILED, other.to_string()),
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod reply;
 mod verified;
 
 pub use hotmerge_abi::CallContext;
+pub use hotmerge_meta::Digest;
 pub use instance::{CallError, HostServices, Instance, LogRecord, Remains};
 pub use library::Unloaded;
 pub use reply::Reply;

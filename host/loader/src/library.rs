@@ -48,7 +48,10 @@ fn loading() -> MutexGuard<'static, ()> {
 
 impl Library {
     pub(crate) fn load(verified: Verified) -> Result<Self, LoadError> {
-        let path = format!("/proc/self/fd/{}", verified.memory.as_raw_fd());
+        let path = match &verified.path {
+            Some(path) => path.display().to_string(),
+            None => format!("/proc/self/fd/{}", verified.memory.as_raw_fd()),
+        };
         let guard = loading();
         if is_loaded(&path) {
             // Not this object's: keep the number out of use for ever.

@@ -56,6 +56,27 @@ impl Reply {
         self.bytes
     }
 
+    /// How many bytes it takes.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Takes the buffer out, empty, to be filled elsewhere and put back by [`Reply::fill`].
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        self.reset();
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// Puts a reply in that came from another process. A media type that the contract does not
+    /// permit is dropped.
+    pub fn fill(&mut self, bytes: Vec<u8>, media_type: &[u8]) {
+        self.bytes = bytes;
+        self.content_type.clear();
+        if let Some(text) = permitted(media_type) {
+            self.content_type.push_str(text);
+        }
+    }
+
     pub(crate) fn reset(&mut self) {
         self.bytes.clear();
         self.content_type.clear();
@@ -112,11 +133,16 @@ unsafe extern "C" fn clear(context: *mut c_void) {
 unsafe extern "C" fn content_type(context: *mut c_void, media_type: Bytes) -> Status {
     // SAFETY: the plugin lends the bytes for this call.
     let media_type = unsafe { media_type.as_slice() };
-    contained(context, |reply| match std::str::from_utf8(media_type) {
-        Ok(text) if text.len() <= MEDIA_TYPE_LIMIT && !text.contains(char::is_control) => {
+    contained(context, |reply| match permitted(media_type) {
+        Some(text) => {
             text.clone_into(&mut reply.content_type);
             abi::STATUS_OK
         }
-        _ => abi::STATUS_FAILED,
+        None => abi::STATUS_FAILED,
     })
+}
+
+fn permitted(media_type: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(media_type).ok()?;
+    (text.len() <= MEDIA_TYPE_LIMIT && !text.contains(char::is_control)).then_some(text)
 }

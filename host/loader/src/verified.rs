@@ -1,11 +1,14 @@
 //! Bytes that are known to be what `plugin.meta` says, sealed against every change.
 
-use std::os::fd::OwnedFd;
+use std::{
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    path::PathBuf,
+};
 
 use hotmerge_abi::TableHeader;
 use hotmerge_meta::{Digest, Image, ImageError, Machine, check_abi};
 use rustix::{
-    fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
+    fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create},
     io::Errno,
 };
 
@@ -71,6 +74,8 @@ pub enum LoadError {
 #[derive(Debug)]
 pub struct Verified {
     pub(crate) memory: OwnedFd,
+    /// Where the dynamic loader finds the bytes, if not by the descriptor.
+    pub(crate) path: Option<PathBuf>,
     pub(crate) header: TableHeader,
     hash: Digest,
     bytes: usize,
@@ -104,10 +109,48 @@ impl Verified {
             .map_err(|source| LoadError::Seal { bytes, source })?;
         Ok(Self {
             memory,
+            path: None,
             header,
             hash: found,
             bytes,
         })
+    }
+
+    /// Takes over what another process verified: `memory` is its sealed image, and `path` where
+    /// a copy of it lies that nobody can write. For a worker, which believes its host.
+    ///
+    /// # Errors
+    /// If the memory is not sealed.
+    pub fn by_host(
+        memory: OwnedFd,
+        path: PathBuf,
+        header: TableHeader,
+        hash: Digest,
+    ) -> Result<Self, LoadError> {
+        let bytes = usize::try_from(fstat(&memory).map_or(0, |stat| stat.st_size)).unwrap_or(0);
+        let sealed = fcntl_get_seals(&memory)
+            .is_ok_and(|seals| seals.contains(SealFlags::WRITE | SealFlags::SHRINK));
+        if !sealed {
+            let source = Errno::PERM;
+            return Err(LoadError::Seal { bytes, source });
+        }
+        Ok(Self {
+            memory,
+            path: Some(path),
+            header,
+            hash,
+            bytes,
+        })
+    }
+
+    /// The sealed image, to be handed to a worker.
+    pub fn memory(&self) -> BorrowedFd<'_> {
+        self.memory.as_fd()
+    }
+
+    /// The header of the plugin's table, as it lies in the image.
+    pub fn header(&self) -> TableHeader {
+        self.header
     }
 
     /// The digest that was verified.

@@ -19,12 +19,14 @@
 mod enter;
 mod filter;
 mod limits;
+mod notice;
 mod plan;
 mod policy;
 mod root;
 mod spawn;
 
-pub use enter::{enter, lock, probe};
+pub use enter::{Entered, enter, lock, probe};
+pub use notice::signal_on_message;
 pub use plan::{Grant, GrantError, Limits, Plan, Program};
 pub use policy::{Policy, PolicyError};
 pub use spawn::{Ids, Namespaces, SpawnError, Spawned, spawn};

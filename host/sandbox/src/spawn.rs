@@ -14,6 +14,7 @@ use std::{
 };
 
 use rustix::{
+    io::retry_on_intr,
     pipe::{PipeFlags, pipe_with},
     process::{WaitId, WaitIdOptions, waitid},
 };
@@ -118,7 +119,7 @@ pub fn spawn(
         // ids are set: a third one sets them.
         let pidfd = &pidfd;
         let mapper = scope.spawn(move || -> io::Result<()> {
-            match rustix::io::read(&ready_out, &mut [0]) {
+            match retry_on_intr(|| rustix::io::read(&ready_out, &mut [0])) {
                 Ok(1) => {
                     let pid = number(pidfd.load(Ordering::SeqCst));
                     let mapped = pid.and_then(|pid| map_ids(pid, ids));
@@ -152,7 +153,9 @@ pub fn spawn(
         None => Ok(spawned),
         Some(error) => {
             // It ends by itself: it was told no, or has told so.
-            let _ = waitid(WaitId::PidFd(spawned.pidfd.as_fd()), WaitIdOptions::EXITED);
+            let _ = retry_on_intr(|| {
+                waitid(WaitId::PidFd(spawned.pidfd.as_fd()), WaitIdOptions::EXITED)
+            });
             Err(error)
         }
     }

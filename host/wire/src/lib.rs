@@ -16,8 +16,7 @@
 //!   about so long, and sleep otherwise. At rest nothing runs.
 //! * A call ends: by its reply, its deadline, its cancellation or the worker's end.
 //!
-//! Absent on purpose: processes, descriptors beyond the memory file, logs, and what an
-//! operation means.
+//! Absent on purpose: processes, descriptors beyond the memory file, and logs.
 
 mod caller;
 mod geometry;
@@ -30,6 +29,23 @@ mod spin;
 pub use caller::{Caller, Cancel, Failure, Reply, Request};
 pub use geometry::{Geometry, GeometryError};
 pub use server::{Server, Taken, Writer};
+
+/// What a host asks of a worker.
+pub mod op {
+    /// A call of a method of the plugin.
+    pub const CALL: u32 = 1;
+    /// Load and start the plugin; the request is its configuration, the reply names, one a
+    /// line, the parts of the sandbox that are missing.
+    pub const START: u32 = 2;
+    /// Write the state.
+    pub const SAVE: u32 = 3;
+    /// Take over a state: the method is the version it is from.
+    pub const RESTORE: u32 = 4;
+    /// End the plugin's work; the request is the limit in nanoseconds, 8 bytes little-endian.
+    pub const TEARDOWN: u32 = 5;
+    /// End the process.
+    pub const EXIT: u32 = 6;
+}
 
 /// Longest media type in a reply, in bytes.
 pub const MEDIA_TYPE_LIMIT: usize = 255;

@@ -38,6 +38,9 @@ pub(super) struct Serve {
     /// Configuration (TOML); options on the command line come before it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The program that sandboxed plugins live in [default: `hotmerge-worker` beside this one]
+    #[arg(long, value_name = "PATH")]
+    worker: Option<PathBuf>,
     /// Only say whether configuration and plugin directory can be used
     #[arg(long)]
     check: bool,
@@ -108,6 +111,9 @@ impl Serve {
         }
         if self.runtime_dir.is_some() {
             config.runtime_dir.clone_from(&self.runtime_dir);
+        }
+        if self.worker.is_some() {
+            config.worker.clone_from(&self.worker);
         }
         Ok(config)
     }

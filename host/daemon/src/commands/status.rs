@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use hotmerge_daemon::{
     lifecycle::State,
-    status::{PluginStatus, Status as Report},
+    status::{PluginStatus, Status as Report, WorkerStatus},
 };
 use hotmerge_meta::control::method;
 
@@ -64,6 +64,9 @@ fn print(status: &Report) {
             anstream::println!("{count} {what}");
         }
     }
+    for part in &host.degraded {
+        anstream::println!("the sandbox is degraded: {part}");
+    }
     anstream::println!();
     if status.plugins.is_empty() {
         anstream::println!("no plugins");
@@ -111,6 +114,25 @@ fn meaning(state: State) -> Meaning {
     }
 }
 
+fn of_worker(worker: &WorkerStatus) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(pid) = worker.pid {
+        let memory = worker.memory_bytes.unwrap_or(0) as f64 / f64::from(1 << 20);
+        let cpu = worker.cpu_ms.unwrap_or(0) as f64 / 1e3;
+        notes.push(format!("pid {pid}, {memory:.1} MiB, {cpu:.1} s CPU"));
+    }
+    if worker.restarts > 0 {
+        notes.push(format!("{} restarts", worker.restarts));
+    }
+    if let Some(failure) = &worker.last_failure {
+        notes.push(format!("last it {failure}"));
+    }
+    if worker.log_dropped > 0 {
+        notes.push(format!("{} log records lost", worker.log_dropped));
+    }
+    notes
+}
+
 fn note(plugin: &PluginStatus) -> String {
     let mut notes = Vec::new();
     if let Some(refused) = &plugin.refused {
@@ -123,6 +145,9 @@ fn note(plugin: &PluginStatus) -> String {
     if !plugin.ending.is_empty() {
         let states: Vec<_> = plugin.ending.iter().map(|ending| &*ending.state).collect();
         notes.push(format!("old versions: {}", states.join(", ")));
+    }
+    if let Some(worker) = &plugin.worker {
+        notes.extend(of_worker(worker));
     }
     if plugin.retained > 0 {
         notes.push(format!("{} old versions still mapped", plugin.retained));

@@ -1,0 +1,442 @@
+//! One version of a plugin in a worker, as its callers see it.
+
+use std::{
+    os::fd::OwnedFd,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use hotmerge_abi::{self as abi, CallContext};
+use hotmerge_loader::{CallError, LoadError, Reply, Verified};
+use hotmerge_meta::PluginName;
+use hotmerge_wire::{Failure, Reply as WireReply, Request, now_ns, op};
+use rustix::event::EventfdFlags;
+
+use super::{Cells, process::Line};
+use crate::{config::PluginConfig, instance::PluginLog, status::WorkerStatus};
+
+/// How long the process may take to end once it was told to.
+const EXIT: Duration = Duration::from_secs(1);
+
+/// Where a cell is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// A worker is being started; callers wait for it.
+    Starting,
+    /// A worker takes calls.
+    Live,
+    /// The worker crashed; the next one is started after a pause.
+    Pausing(String),
+    /// It crashed too often.
+    GivenUp(String),
+    /// It was ended, or never started.
+    Ended(String),
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) phase: Phase,
+    /// The plugin is being torn down: whatever happens to the worker now is its end.
+    pub(super) ending: bool,
+    /// The worker is to be ended at once.
+    pub(super) stop: bool,
+    /// A process that must be killed, and why.
+    pub(super) condemned: Option<(i32, String)>,
+    /// Try again although it was given up.
+    pub(super) revive: bool,
+    pub(super) restarts: u64,
+    pub(super) last_failure: Option<String>,
+    pub(super) missing: Vec<String>,
+    /// The last state that is known, and the version it is from.
+    pub(super) saved: Option<(String, Vec<u8>)>,
+}
+
+/// One version of a plugin in a worker.
+#[derive(Debug)]
+pub(crate) struct Cell {
+    pub(super) cells: Arc<Cells>,
+    pub(super) log: PluginLog,
+    pub(super) image: Verified,
+    pub(super) config: String,
+    pub(super) settings: PluginConfig,
+    pub(super) live: RwLock<Option<Arc<Line>>>,
+    state: Mutex<State>,
+    pub(super) changed: Condvar,
+    pub(super) wake: OwnedFd,
+}
+
+/// The one owner of a cell. Ends it when dropped.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    cell: Arc<Cell>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::ops::Deref for Owner {
+    type Target = Cell;
+
+    fn deref(&self) -> &Cell {
+        &self.cell
+    }
+}
+
+impl Cell {
+    /// Starts a worker with verified bytes and waits until it takes calls.
+    ///
+    /// # Errors
+    /// What the sandbox, the loader or the plugin refused.
+    pub(crate) fn start(
+        cells: &Arc<Cells>,
+        plugin: &PluginName,
+        image: Verified,
+        config: &str,
+    ) -> Result<Owner, LoadError> {
+        let refused = |reason: String| LoadError::Refused(reason);
+        let settings = cells.config.plugin.get(plugin).cloned().unwrap_or_default();
+        let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|error| refused(format!("failed to make an event descriptor: {error}")))?;
+        let cell = Arc::new(Self {
+            cells: Arc::clone(cells),
+            log: PluginLog(plugin.clone()),
+            image,
+            config: config.to_owned(),
+            settings,
+            live: RwLock::new(None),
+            state: Mutex::new(State {
+                phase: Phase::Starting,
+                ending: false,
+                stop: false,
+                condemned: None,
+                revive: false,
+                restarts: 0,
+                last_failure: None,
+                missing: Vec::new(),
+                saved: None,
+            }),
+            changed: Condvar::new(),
+            wake,
+        });
+        let thread = {
+            let cell = Arc::clone(&cell);
+            thread::Builder::new()
+                .name(format!("cell {plugin}"))
+                .spawn(move || cell.run())
+                .map_err(|error| refused(format!("failed to start a thread: {error}")))?
+        };
+        let owner = Owner {
+            cell,
+            thread: Some(thread),
+        };
+        let mut state = owner.state();
+        while state.phase == Phase::Starting {
+            state = owner
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        match state.phase.clone() {
+            Phase::Ended(reason) => {
+                drop(state);
+                Err(refused(reason))
+            }
+            _ => {
+                drop(state);
+                Ok(owner)
+            }
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the watching thread look around.
+    pub(super) fn stir(&self) {
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+
+    /// Calls a method.
+    ///
+    /// # Errors
+    /// What the plugin answered instead of a reply, or what became of its worker.
+    pub(crate) fn call(
+        &self,
+        context: &CallContext,
+        method: &str,
+        request: &[u8],
+        reply: &mut Reply,
+    ) -> Result<(), CallError> {
+        let mut may_retry = true;
+        loop {
+            let line = self.line(context)?;
+            let give_up_ns = match (context.deadline_ns, self.cells.call_limit()) {
+                (0, Some(limit)) => {
+                    now_ns() + u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX / 2)
+                }
+                _ => 0,
+            };
+            let asked = Request {
+                op: op::CALL,
+                context,
+                method,
+                bytes: request,
+                reply_limit: reply.limit(),
+                give_up_ns,
+                cancel: None,
+            };
+            let mut answer = WireReply {
+                bytes: reply.take_buffer(),
+                media_type: Vec::new(),
+            };
+            let failure = match line.caller.call(&asked, &mut answer) {
+                Ok(abi::STATUS_OK) => {
+                    reply.fill(answer.bytes, &answer.media_type);
+                    return Ok(());
+                }
+                Ok(status) => {
+                    let reason = String::from_utf8_lossy(&answer.bytes).into_owned();
+                    return Err(CallError::of(status, reason, method));
+                }
+                Err(failure) => failure,
+            };
+            match failure {
+                Failure::Gone { begun } => {
+                    if may_retry && (!begun || self.is_idempotent(method)) {
+                        may_retry = false;
+                        continue;
+                    }
+                    return Err(CallError::Crashed(
+                        line.end().unwrap_or_else(|| "has ended".into()),
+                    ));
+                }
+                other => return Err(self.failed(&line, other)),
+            }
+        }
+    }
+
+    fn is_idempotent(&self, method: &str) -> bool {
+        self.settings.idempotent.iter().any(|name| name == method)
+    }
+
+    /// Whatever did not come from a worker that has ended.
+    fn failed(&self, line: &Line, failure: Failure) -> CallError {
+        match failure {
+            Failure::Deadline | Failure::Cancelled => {
+                // It may hang; the watching thread finds out.
+                self.stir();
+                CallError::Deadline
+            }
+            Failure::TooLarge { .. } => CallError::BadRequest(failure.to_string()),
+            Failure::Broken(what) => {
+                let what = format!("broke the protocol: {what}");
+                self.state().condemned = Some((line.pid, what.clone()));
+                self.stir();
+                CallError::Crashed(what)
+            }
+            other => CallError::Crashed(other.to_string()),
+        }
+    }
+
+    /// The worker that takes calls. While one is being started, waits for it.
+    fn line(&self, context: &CallContext) -> Result<Arc<Line>, CallError> {
+        if let Some(line) = &*self.live.read().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(Arc::clone(line));
+        }
+        let limit = Instant::now() + self.cells.config.start();
+        let mut state = self.state();
+        loop {
+            match &state.phase {
+                Phase::Live => {
+                    let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+                    if let Some(line) = &*live {
+                        return Ok(Arc::clone(line));
+                    }
+                }
+                Phase::Starting => {}
+                Phase::Pausing(why) => {
+                    return Err(CallError::Unavailable(format!(
+                        "its worker {why}, another is started soon"
+                    )));
+                }
+                Phase::GivenUp(why) | Phase::Ended(why) => {
+                    return Err(CallError::Unavailable(why.clone()));
+                }
+            }
+            let past_deadline = context.deadline_ns != 0 && now_ns() >= context.deadline_ns;
+            if past_deadline || Instant::now() >= limit {
+                return Err(CallError::Deadline);
+            }
+            let nap = Duration::from_millis(10);
+            state = self
+                .changed
+                .wait_timeout(state, nap)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Asks something else than a method of the worker that takes calls.
+    fn ask(
+        &self,
+        op: u32,
+        method: &str,
+        bytes: &[u8],
+        limit: Duration,
+        reply: &mut Reply,
+    ) -> Result<(), CallError> {
+        let context = CallContext {
+            size: size_of::<CallContext>() as u32,
+            ..CallContext::default()
+        };
+        let live = self
+            .live
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let line = live.ok_or_else(|| CallError::Unavailable("no worker runs".into()))?;
+        let asked = Request {
+            op,
+            context: &context,
+            method,
+            bytes,
+            reply_limit: reply.limit(),
+            give_up_ns: now_ns() + u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX / 2),
+            cancel: None,
+        };
+        let mut answer = WireReply {
+            bytes: reply.take_buffer(),
+            media_type: Vec::new(),
+        };
+        match line.caller.call(&asked, &mut answer) {
+            Ok(abi::STATUS_OK) => {
+                reply.fill(answer.bytes, &[]);
+                Ok(())
+            }
+            Ok(status) => {
+                let reason = String::from_utf8_lossy(&answer.bytes).into_owned();
+                Err(CallError::of(status, reason, method))
+            }
+            Err(Failure::Gone { .. }) => Err(CallError::Crashed(
+                line.end().unwrap_or_else(|| "has ended".into()),
+            )),
+            Err(failure) => Err(self.failed(&line, failure)),
+        }
+    }
+
+    /// Asks for the state, and remembers it for the case of a crash. `version` is what runs.
+    pub(crate) fn save(&self, version: &str, state: &mut Reply) -> Result<(), CallError> {
+        self.ask(op::SAVE, "", &[], self.cells.config.teardown(), state)?;
+        self.state().saved = Some((version.to_owned(), state.bytes().to_vec()));
+        Ok(())
+    }
+
+    /// Hands a state over, and remembers it for the case of a crash.
+    pub(crate) fn restore(&self, from: &str, state: &[u8]) -> Result<(), CallError> {
+        let mut reply = Reply::default();
+        self.ask(
+            op::RESTORE,
+            from,
+            state,
+            self.cells.config.start(),
+            &mut reply,
+        )?;
+        self.state().saved = Some((from.to_owned(), state.to_vec()));
+        Ok(())
+    }
+
+    /// Tries again if it was given up. Returns whether it was.
+    pub(crate) fn revive(&self) -> bool {
+        let mut state = self.state();
+        let is_given_up = matches!(state.phase, Phase::GivenUp(_));
+        if is_given_up {
+            state.revive = true;
+            drop(state);
+            self.changed.notify_all();
+        }
+        is_given_up
+    }
+
+    /// Whether it crashed too often.
+    pub(crate) fn is_given_up(&self) -> bool {
+        matches!(self.state().phase, Phase::GivenUp(_))
+    }
+
+    /// What an operator wants to see.
+    pub(crate) fn status(&self) -> WorkerStatus {
+        let line = self
+            .live
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let state = self.state();
+        let mut status = WorkerStatus {
+            pid: line.as_ref().map(|line| line.pid),
+            restarts: state.restarts,
+            last_failure: state.last_failure.clone(),
+            degraded: state.missing.clone(),
+            ..WorkerStatus::default()
+        };
+        if let Some(line) = line {
+            (status.memory_bytes, status.cpu_ms) = usage(line.pid);
+            status.log_dropped = line.caller.dropped_logs();
+        }
+        status
+    }
+}
+
+impl Owner {
+    /// Lets the plugin end its work, then ends its process.
+    pub(crate) fn end(mut self, limit: Duration) -> Result<(), CallError> {
+        self.state().ending = true;
+        let limit_ns = u64::try_from(limit.as_nanos())
+            .unwrap_or(u64::MAX)
+            .to_le_bytes();
+        let mut reply = Reply::default();
+        let farewell = match self.ask(op::TEARDOWN, "", &limit_ns, limit, &mut reply) {
+            // There is nothing left to tear down.
+            Err(CallError::Unavailable(_)) => Ok(()),
+            other => other,
+        };
+        if farewell.is_ok() {
+            let _ = self.ask(op::EXIT, "", &[], EXIT, &mut reply);
+        }
+        self.close();
+        farewell
+    }
+
+    fn close(&mut self) {
+        self.state().stop = true;
+        self.changed.notify_all();
+        self.stir();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of a cell panicked");
+        }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Private memory in bytes and processor time in milliseconds, as `/proc` has them.
+fn usage(pid: i32) -> (Option<u64>, Option<u64>) {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let memory = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))
+        .and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name before the last parenthesis may hold blanks.
+    let ticks = stat.rsplit_once(')').and_then(|(_, rest)| {
+        let mut fields = rest.split_ascii_whitespace().skip(11);
+        let user: u64 = fields.next()?.parse().ok()?;
+        let system: u64 = fields.next()?.parse().ok()?;
+        Some(user + system)
+    });
+    (memory.map(|kib| kib * 1024), ticks.map(|ticks| ticks * 10))
+}

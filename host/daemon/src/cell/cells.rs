@@ -1,0 +1,260 @@
+//! What all workers of a host share.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use hotmerge_sandbox::{Grant, Ids, Limits, Namespaces, Policy, Program};
+use serde::Deserialize;
+use signal_hook::consts::SIGUSR1;
+
+use super::process::{self, Parts, Process};
+use crate::Config;
+
+/// First of the users that workers of a root host run as; each has one of its own.
+const FIRST_USER: u32 = 0x7000_0000;
+/// How many there are before they are used again.
+const USERS: u32 = 0x1_0000;
+
+/// The name of the worker program.
+const PROGRAM: &str = "hotmerge-worker";
+
+/// How a plugin is kept apart from the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// In a sandboxed process of its own.
+    Process,
+    /// In the host's own process: for code that is trusted like the host's.
+    Host,
+}
+
+/// What to do where the kernel does not give the whole sandbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDegraded {
+    /// Run plugins in what there is, and say so.
+    #[default]
+    Run,
+    /// Refuse to run plugins in it.
+    Refuse,
+}
+
+/// How often a worker that crashes is replaced.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RestartConfig {
+    /// Most crashes within `within_s`; one more ends the trying.
+    pub most: u32,
+    /// In seconds.
+    pub within_s: u64,
+    /// Pause before the second replacement in a row, in milliseconds; it doubles with each
+    /// further one. The first one has no pause.
+    pub pause_ms: u64,
+}
+
+impl Default for RestartConfig {
+    fn default() -> Self {
+        Self {
+            most: 5,
+            within_s: 10,
+            pause_ms: 20,
+        }
+    }
+}
+
+/// The filters for one set of grants.
+pub(super) type Filters = Arc<(Vec<Program>, Program)>;
+
+/// What all workers of a host share.
+#[derive(Debug)]
+pub(crate) struct Cells {
+    pub(super) config: Config,
+    program: Option<OwnedFd>,
+    policy: Option<Policy>,
+    filters: Mutex<BTreeMap<Vec<Grant>, Filters>>,
+    namespaces: bool,
+    is_root: bool,
+    users: AtomicU32,
+    /// What of the sandbox is not in place, for people.
+    missing: Vec<String>,
+    _signalled: Arc<AtomicBool>,
+}
+
+impl Cells {
+    /// Looks for the worker program, and tries whether the sandbox holds.
+    pub(crate) fn new(config: Config) -> Arc<Self> {
+        let mut cells = Self {
+            program: None,
+            policy: None,
+            filters: Mutex::default(),
+            namespaces: true,
+            is_root: rustix::process::geteuid().is_root(),
+            users: AtomicU32::new(0),
+            missing: Vec::new(),
+            _signalled: Arc::default(),
+            config,
+        };
+        match cells.prepare() {
+            Ok(()) => cells.probe(),
+            Err(reason) => cells.missing.push(reason),
+        }
+        for part in &cells.missing {
+            tracing::warn!("the sandbox is degraded: {part}");
+        }
+        Arc::new(cells)
+    }
+
+    fn prepare(&mut self) -> Result<(), String> {
+        // Crash reports come with SIGUSR1, which kills whoever does not expect it.
+        signal_hook::flag::register(SIGUSR1, Arc::clone(&self._signalled))
+            .map_err(|error| format!("no handler for SIGUSR1: {error}"))?;
+        let path = self.program_path()?;
+        let program = File::open(&path)
+            .map_err(|error| format!("the worker program `{}`: {error}", path.display()))?;
+        self.policy = Some(Policy::builtin().map_err(|error| error.to_string())?);
+        self.program = Some(program.into());
+        Ok(())
+    }
+
+    fn program_path(&self) -> Result<PathBuf, String> {
+        if let Some(path) = &self.config.worker {
+            return Ok(path.clone());
+        }
+        let beside = std::env::current_exe()
+            .ok()
+            .and_then(|exe| Some(exe.parent()?.join(PROGRAM)))
+            .filter(|path| path.is_file());
+        let beside = beside.or_else(|| {
+            let path = Path::new("/usr/libexec/hotmerge").join(PROGRAM);
+            path.is_file().then_some(path)
+        });
+        beside.ok_or_else(|| {
+            format!("there is no `{PROGRAM}` beside the host's program; pass `--worker PATH`")
+        })
+    }
+
+    /// Lets a stub try what a hostile plugin would. Only what was seen to fail is believed.
+    fn probe(&mut self) {
+        let mut found = self.probe_once();
+        if found.is_err() {
+            // Without namespaces there is still the rest.
+            self.namespaces = false;
+            let reason = found.err().unwrap_or_default();
+            self.missing.push(format!("namespaces: {reason}"));
+            found = self.probe_once();
+        }
+        match found {
+            Ok(parts) => self.missing.extend(parts),
+            Err(reason) => {
+                self.missing.push(format!("workers: {reason}"));
+                self.program = None;
+            }
+        }
+    }
+
+    fn probe_once(&self) -> Result<Vec<String>, String> {
+        let process = self.launch(Parts {
+            image: None,
+            header: [0; 16],
+            grants: &[],
+            limits: Limits::default(),
+        })?;
+        process::probe_result(process)
+    }
+
+    /// Whether plugins can be kept in processes of their own.
+    pub(crate) fn available(&self) -> bool {
+        self.program.is_some()
+    }
+
+    /// What of the sandbox is not in place.
+    pub(crate) fn missing(&self) -> &[String] {
+        &self.missing
+    }
+
+    /// How a plugin is to be kept.
+    ///
+    /// # Errors
+    /// If it cannot be kept as the operator wants it.
+    pub(crate) fn isolation(&self, plugin: &str) -> Result<Isolation, String> {
+        let own = self
+            .config
+            .plugin
+            .get(plugin)
+            .and_then(|plugin| plugin.isolation);
+        let wanted = own.or(self.config.isolation);
+        match wanted {
+            Some(Isolation::Host) => Ok(Isolation::Host),
+            _ if self.available() => {
+                if self.config.degraded == OnDegraded::Refuse && !self.missing.is_empty() {
+                    return Err(format!(
+                        "the sandbox is incomplete ({}) and the configuration says `degraded = \"refuse\"`",
+                        self.missing.join("; ")
+                    ));
+                }
+                Ok(Isolation::Process)
+            }
+            Some(Isolation::Process) => Err(format!(
+                "it is to run in a process of its own, which this host cannot give: {}",
+                self.missing.join("; ")
+            )),
+            None if self.config.degraded == OnDegraded::Refuse => Err(format!(
+                "no process of its own can be had ({}) and the configuration says `degraded = \"refuse\"`",
+                self.missing.join("; ")
+            )),
+            None => Ok(Isolation::Host),
+        }
+    }
+
+    /// Starts a worker process on this thread, which must outlive it.
+    pub(super) fn launch(&self, parts: Parts<'_>) -> Result<Process, String> {
+        let program = self.program.as_ref().ok_or("there is no worker program")?;
+        let filters = self.filters(parts.grants)?;
+        let namespaces = if self.namespaces {
+            Namespaces::Own {
+                network: !parts.grants.contains(&Grant::Network),
+            }
+        } else {
+            Namespaces::None
+        };
+        let ids = if self.is_root {
+            let user = self.users.fetch_add(1, Ordering::Relaxed) % USERS;
+            Ids::Other(FIRST_USER + user)
+        } else {
+            Ids::Own
+        };
+        process::launch(program.as_fd(), &parts, &filters, namespaces, ids)
+    }
+
+    fn filters(&self, grants: &[Grant]) -> Result<Filters, String> {
+        let mut known = self.filters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(filters) = known.get(grants) {
+            return Ok(Arc::clone(filters));
+        }
+        let policy = self.policy.as_ref().ok_or("there is no policy")?;
+        let filters = Arc::new(policy.compile(grants).map_err(|error| error.to_string())?);
+        known.insert(grants.to_vec(), Arc::clone(&filters));
+        Ok(filters)
+    }
+
+    /// How long a call without a deadline may take.
+    pub(super) fn call_limit(&self) -> Option<Duration> {
+        (self.config.call_ms != 0).then(|| Duration::from_millis(self.config.call_ms))
+    }
+}
+
+/// An error of the system as text.
+pub(super) fn told(step: &str) -> impl Fn(io::Error) -> String {
+    let step = step.to_owned();
+    move |error| format!("failed to {step}: {error}")
+}

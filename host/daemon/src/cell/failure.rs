@@ -1,0 +1,133 @@
+//! How a worker ended, in words.
+
+use hotmerge_wire::Caller;
+use rustix::process::WaitIdStatus;
+
+/// What a worker said before its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Report {
+    /// A panic was caught.
+    Panic {
+        /// The slot of the call.
+        slot: Option<u32>,
+    },
+    /// A signal is about to kill it.
+    Signal {
+        signal: i32,
+        overflow: bool,
+        address: u64,
+        slot: Option<u32>,
+    },
+    /// Text of the probe.
+    Text(String),
+}
+
+impl Report {
+    /// Reads one message; `None` if it is none.
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let (kind, rest) = bytes.split_first()?;
+        if *kind == 4 {
+            return Some(Self::Text(String::from_utf8_lossy(rest).into_owned()));
+        }
+        let bytes: &[u8; 16] = bytes.try_into().ok()?;
+        let slot = u32::from(bytes[2]).checked_sub(1);
+        let address = u64::from_ne_bytes([8, 9, 10, 11, 12, 13, 14, 15].map(|at| bytes[at]));
+        match kind {
+            1 => Some(Self::Panic { slot }),
+            2 | 3 => Some(Self::Signal {
+                signal: bytes[1].into(),
+                overflow: *kind == 3,
+                address,
+                slot,
+            }),
+            _ => None,
+        }
+    }
+
+    /// What happened, with the call it happened in.
+    pub(super) fn describe(&self, caller: &Caller) -> String {
+        let (what, slot) = match self {
+            Self::Panic { slot } => ("panicked".to_owned(), *slot),
+            Self::Signal {
+                signal,
+                overflow,
+                address,
+                slot,
+            } => {
+                let what = match (*signal, overflow) {
+                    (_, true) => "overflowed its stack".to_owned(),
+                    (6, _) => "aborted".to_owned(),
+                    (signal, _) => format!("was killed by {} at {address:#x}", name(signal)),
+                };
+                (what, *slot)
+            }
+            Self::Text(text) => return text.clone(),
+        };
+        match slot.and_then(|slot| caller.describe(slot)) {
+            Some((method, context)) if !method.is_empty() => {
+                let trace: String = context
+                    .trace_id
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect();
+                format!("{what} in `{method}` (trace {trace})")
+            }
+            _ => what,
+        }
+    }
+}
+
+/// What the kernel says of an end.
+pub(super) fn ended(status: &WaitIdStatus) -> String {
+    if let Some(code) = status.exit_status() {
+        return format!("exited with status {code} without being asked to");
+    }
+    match status.terminating_signal() {
+        Some(31) => "was killed by SIGSYS: it made a system call that is never allowed".to_owned(),
+        Some(24) => "was killed by SIGXCPU: it used up its processor time".to_owned(),
+        Some(signal) => format!("was killed by {}", name(signal)),
+        None => "ended".to_owned(),
+    }
+}
+
+fn name(signal: i32) -> String {
+    let known = match signal {
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        15 => "SIGTERM",
+        _ => return format!("signal {signal}"),
+    };
+    known.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_of_any_length_are_read_or_refused() {
+        let mut signal = [0; 16];
+        signal[..3].copy_from_slice(&[3, 11, 2]);
+        let report = Report::parse(&signal);
+        let slot = Some(1);
+        let overflow = true;
+        let expected = Report::Signal {
+            signal: 11,
+            overflow,
+            address: 0,
+            slot,
+        };
+        assert_eq!(report, Some(expected));
+        for len in 0..40 {
+            for kind in 0..=255 {
+                let _ = Report::parse(&vec![kind; len]);
+            }
+        }
+        assert_eq!(Report::parse(&[1; 15]), None);
+    }
+}

@@ -1,0 +1,125 @@
+//! What a worker prints and logs, taken with a limit: a flood must cost the plugin, not the host.
+
+use std::{
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
+
+use hotmerge_abi::CallContext;
+use hotmerge_loader::{HostServices as _, LogRecord};
+use hotmerge_meta::PluginName;
+use rustix::io::Errno;
+
+use crate::instance::PluginLog;
+
+/// How much one source may say …
+const BUDGET: usize = 256 << 10;
+/// … in this time. What is more waits; a source that can not wait loses it and counts it.
+pub(super) const PERIOD: Duration = Duration::from_millis(500);
+/// Longest line; the rest of it becomes another.
+const LINE: usize = 4 << 10;
+
+/// A limit on how much is taken from a source.
+#[derive(Debug)]
+pub(super) struct Budget {
+    since: Instant,
+    left: usize,
+}
+
+impl Budget {
+    pub(super) fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            left: BUDGET,
+        }
+    }
+
+    /// Whether more may be taken now.
+    pub(super) fn is_open(&mut self) -> bool {
+        if self.since.elapsed() >= PERIOD {
+            *self = Self::new();
+        }
+        self.left > 0
+    }
+
+    fn spend(&mut self, bytes: usize) {
+        // Small records cost as well.
+        self.left = self.left.saturating_sub(bytes.max(64));
+    }
+}
+
+/// Standard output or error of a worker.
+#[derive(Debug)]
+pub(super) struct Printed {
+    pub(super) pipe: Option<OwnedFd>,
+    pub(super) budget: Budget,
+    line: Vec<u8>,
+    name: &'static str,
+}
+
+impl Printed {
+    pub(super) fn new(pipe: OwnedFd, name: &'static str) -> Self {
+        Self {
+            pipe: Some(pipe),
+            budget: Budget::new(),
+            line: Vec::new(),
+            name,
+        }
+    }
+
+    /// Takes what is there.
+    pub(super) fn take(&mut self, plugin: &PluginName) {
+        let Some(pipe) = &self.pipe else { return };
+        let mut bytes = [0; 4096];
+        match rustix::io::read(pipe, &mut bytes) {
+            Ok(0) => self.pipe = None,
+            Ok(len) => {
+                self.budget.spend(len);
+                for byte in &bytes[..len] {
+                    if *byte == b'\n' || self.line.len() >= LINE {
+                        self.flush(plugin);
+                    }
+                    if *byte != b'\n' {
+                        self.line.push(*byte);
+                    }
+                }
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => self.pipe = None,
+        }
+    }
+
+    /// Logs what has not ended in a line feed.
+    pub(super) fn flush(&mut self, plugin: &PluginName) {
+        if !self.line.is_empty() {
+            let text = String::from_utf8_lossy(&self.line);
+            tracing::info!(target: "plugin", %plugin, stream = self.name, "{}", text.escape_debug());
+            self.line.clear();
+        }
+    }
+}
+
+/// Takes one record from the log socket. Returns whether there was one.
+pub(super) fn take_record(socket: &OwnedFd, budget: &mut Budget, log: &PluginLog) -> bool {
+    let mut bytes = [0; 9 << 10];
+    let Ok(len) = rustix::io::read(socket, &mut bytes) else {
+        return false;
+    };
+    if len == 0 {
+        return false;
+    }
+    budget.spend(len);
+    let Some((head, message)) = bytes[..len].split_at_checked(26) else {
+        return true;
+    };
+    let mut call = CallContext::default();
+    call.trace_id.copy_from_slice(&head[2..18]);
+    call.span_id.copy_from_slice(&head[18..26]);
+    log.log(LogRecord {
+        level: head[0].into(),
+        target: "",
+        message: &String::from_utf8_lossy(message),
+        call: (head[1] != 0).then_some(&call),
+    });
+    true
+}

@@ -1,0 +1,343 @@
+//! One worker process and what connects it to the host.
+
+use std::{
+    fs::File,
+    io::{Seek as _, Write as _},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use hotmerge_sandbox::{Grant, Ids, Limits, Namespaces, Plan, Spawned, signal_on_message, spawn};
+use hotmerge_wire::{Caller, Geometry};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::MemfdFlags,
+    io::retry_on_intr,
+    net::{AddressFamily, SocketFlags, SocketType, socketpair},
+    pipe::{PipeFlags, pipe_with},
+    process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid},
+};
+
+use super::{
+    cells::{Filters, told},
+    failure::{self, Report},
+    output::{Budget, PERIOD, Printed, take_record},
+};
+use crate::instance::PluginLog;
+
+/// What a worker is made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parts<'a> {
+    /// The sealed image; none for a probe.
+    pub(super) image: Option<BorrowedFd<'a>>,
+    pub(super) header: [u8; 16],
+    pub(super) grants: &'a [Grant],
+    pub(super) limits: Limits,
+}
+
+/// A started worker process. Killed and waited for when dropped.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) line: Arc<Line>,
+    pub(super) pidfd: OwnedFd,
+    pub(super) crash: OwnedFd,
+    pub(super) log: OwnedFd,
+    pub(super) printed: [Printed; 2],
+    log_budget: Budget,
+    crash_closed: bool,
+    reaped: bool,
+}
+
+/// What callers hold of a worker.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) caller: Caller,
+    pub(super) pid: i32,
+    end: Mutex<Option<String>>,
+}
+
+impl Line {
+    /// How the worker ended, or is about to.
+    pub(super) fn end(&self) -> Option<String> {
+        self.end
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Notes how it ended; the first account counts.
+    pub(super) fn note_end(&self, what: &str) {
+        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        end.get_or_insert_with(|| what.to_owned());
+    }
+}
+
+/// Starts a worker on this thread.
+pub(super) fn launch(
+    program: BorrowedFd<'_>,
+    parts: &Parts<'_>,
+    filters: &Filters,
+    namespaces: Namespaces,
+    ids: Ids,
+) -> Result<Process, String> {
+    let geometry = Geometry::default();
+    let (caller, wire) = Caller::create(geometry).map_err(told("make shared memory"))?;
+    let plan = Plan {
+        namespaces: namespaces != Namespaces::None,
+        become_id: match (ids, namespaces) {
+            (Ids::Own, _) => None,
+            (Ids::Other(_), Namespaces::Own { .. }) => Some(1),
+            (Ids::Other(id), Namespaces::None) => Some(id),
+        },
+        grants: parts.grants.to_vec(),
+        limits: parts.limits,
+        shared_bytes: geometry.bytes() as u64,
+        first: filters.0.clone(),
+        second: filters.1.clone(),
+        geometry: geometry.to_words(),
+        header: parts.header,
+        probe: parts.image.is_none(),
+    };
+    let plan = plan_file(&plan).map_err(told("write a plan"))?;
+    let null = File::open("/dev/null").map_err(told("open `/dev/null`"))?;
+    let (log, log_in) = messages()?;
+    let (crash, crash_in) = messages()?;
+    let (out, out_in) = output()?;
+    let (err, err_in) = output()?;
+    signal_on_message(crash.as_fd()).map_err(told("ask for a signal"))?;
+    let nothing = rustix::fs::memfd_create("hotmerge-probe", MemfdFlags::CLOEXEC)
+        .map_err(|error| told("make a file")(error.into()))?;
+    let image = parts.image.unwrap_or(nothing.as_fd());
+    let fds = [
+        null.as_fd(),
+        out_in.as_fd(),
+        err_in.as_fd(),
+        plan.as_fd(),
+        wire.as_fd(),
+        image,
+        log_in.as_fd(),
+        crash_in.as_fd(),
+    ];
+    let Spawned { pidfd, pid } =
+        spawn(program, fds, namespaces, ids).map_err(|error| error.to_string())?;
+    let end = Mutex::default();
+    Ok(Process {
+        line: Arc::new(Line { caller, pid, end }),
+        pidfd,
+        crash,
+        log,
+        printed: [Printed::new(out, "stdout"), Printed::new(err, "stderr")],
+        log_budget: Budget::new(),
+        crash_closed: false,
+        reaped: false,
+    })
+}
+
+fn plan_file(plan: &Plan) -> std::io::Result<OwnedFd> {
+    let mut file = File::from(rustix::fs::memfd_create(
+        "hotmerge-plan",
+        MemfdFlags::CLOEXEC,
+    )?);
+    file.write_all(&serde_json::to_vec(plan)?)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+/// The host's end and the worker's: one message is one write.
+fn messages() -> Result<(OwnedFd, OwnedFd), String> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        .map_err(|error| told("make a socket")(error.into()))
+}
+
+/// The host's end, which never waits, and the worker's, which does.
+fn output() -> Result<(OwnedFd, OwnedFd), String> {
+    let pipe = || -> rustix::io::Result<_> {
+        let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&ours, true)?;
+        Ok((ours, theirs))
+    };
+    pipe().map_err(|error| told("make a pipe")(error.into()))
+}
+
+impl Process {
+    /// Ends it, whatever it does.
+    pub(super) fn kill(&self) {
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+
+    /// How it ended, if it has; waits for the end if `wait`.
+    pub(super) fn reap(&mut self, wait: bool) -> Option<WaitIdStatus> {
+        let mut options = WaitIdOptions::EXITED;
+        if !wait {
+            options |= WaitIdOptions::NOHANG;
+        }
+        let status = retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), options))
+            .ok()
+            .flatten()?;
+        self.reaped = true;
+        Some(status)
+    }
+
+    /// The next report.
+    pub(super) fn report(&self) -> Option<Report> {
+        let mut bytes = [0; 512];
+        let len = rustix::io::read(&self.crash, &mut bytes).ok()?;
+        Report::parse(&bytes[..len])
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !self.reaped {
+            self.line.note_end("was ended");
+            self.kill();
+            self.reap(true);
+        }
+        self.line.caller.hang_up();
+    }
+}
+
+/// What a probe found to be missing.
+pub(super) fn probe_result(mut process: Process) -> Result<Vec<String>, String> {
+    let mut missing = Vec::new();
+    let mut tried = false;
+    let limit = Timespec {
+        tv_sec: 10,
+        tv_nsec: 0,
+    };
+    let mut ends = [PollFd::new(&process.pidfd, PollFlags::IN)];
+    // Its reports come with signals.
+    let ended = retry_on_intr(|| poll(&mut ends, Some(&limit))).is_ok_and(|ready| ready > 0);
+    if !ended {
+        process.kill();
+    }
+    let status = process.reap(true);
+    while let Some(report) = process.report() {
+        let Report::Text(text) = report else { continue };
+        match (text.strip_prefix("missing "), &*text) {
+            (Some(part), _) => missing.push(part.to_owned()),
+            (None, "tried") => tried = true,
+            (None, attempt) => missing.push(format!("a hostile stub could {attempt}")),
+        }
+    }
+    if !ended || !tried {
+        let mut said = Vec::new();
+        for printed in &mut process.printed {
+            let mut bytes = [0; 512];
+            if let Some(Ok(len)) = printed
+                .pipe
+                .as_ref()
+                .map(|pipe| rustix::io::read(pipe, &mut bytes))
+            {
+                said.push(String::from_utf8_lossy(&bytes[..len]).trim_end().to_owned());
+            }
+        }
+        missing.retain(|part| !part.is_empty());
+        missing.extend(said.into_iter().filter(|text| !text.is_empty()));
+        let end = status
+            .as_ref()
+            .map_or_else(|| "did not end".to_owned(), failure::ended);
+        return Err(format!("a probe {end}: {}", missing.join("; ")));
+    }
+    let by_filter = status.and_then(|status| status.terminating_signal()) == Some(31);
+    if !by_filter {
+        missing.push("a hostile stub could run another program".to_owned());
+    }
+    Ok(missing)
+}
+
+/// What one look at a worker brought.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) reports: Vec<Report>,
+    pub(super) ended: Option<WaitIdStatus>,
+    /// The worker closed its end: it is dead, or as good as dead.
+    pub(super) hung_up: bool,
+}
+
+impl Process {
+    /// Sleeps until the worker says something, has ended, or `wake` is written to; takes what it
+    /// says.
+    pub(super) fn look(
+        &mut self,
+        wake: &OwnedFd,
+        log: &PluginLog,
+        limit: Option<Duration>,
+    ) -> Seen {
+        let mut seen = Seen::default();
+        let ready = self.poll(wake, limit);
+        if ready.wake {
+            let _ = rustix::io::read(wake, &mut [0; 8]);
+        }
+        while let Some(report) = self.report() {
+            seen.reports.push(report);
+        }
+        seen.hung_up = ready.hung_up;
+        if ready.ended {
+            seen.ended = self.reap(false);
+        }
+        let last = seen.ended.is_some();
+        for _ in 0..64 {
+            let more = (last || self.log_budget.is_open())
+                && take_record(&self.log, &mut self.log_budget, log);
+            if !more {
+                break;
+            }
+        }
+        for printed in &mut self.printed {
+            // After the end there is at most a pipe's fill.
+            for _ in 0..if last { 16 } else { 1 } {
+                if last || printed.budget.is_open() {
+                    printed.take(log.plugin());
+                }
+            }
+            if last {
+                printed.flush(log.plugin());
+            }
+        }
+        seen
+    }
+
+    fn poll(&mut self, wake: &OwnedFd, limit: Option<Duration>) -> Ready {
+        let mut limit = limit;
+        let log_open = self.log_budget.is_open();
+        let open = [0, 1].map(|at: usize| self.printed[at].budget.is_open());
+        if !log_open || open != [true; 2] {
+            limit = Some(limit.map_or(PERIOD, |limit| limit.min(PERIOD)));
+        }
+        let mut fds = vec![
+            PollFd::new(&self.pidfd, PollFlags::IN),
+            PollFd::new(wake, PollFlags::IN),
+        ];
+        if !self.crash_closed {
+            fds.push(PollFd::new(&self.crash, PollFlags::IN));
+        }
+        if log_open && !self.crash_closed {
+            fds.push(PollFd::new(&self.log, PollFlags::IN));
+        }
+        for (printed, open) in self.printed.iter().zip(open) {
+            if let (true, Some(pipe)) = (open, &printed.pipe) {
+                fds.push(PollFd::new(pipe, PollFlags::IN));
+            }
+        }
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+        let _ = poll(&mut fds, limit.as_ref());
+        let has = |at: usize, flags| fds[at].revents().intersects(flags);
+        let ready = Ready {
+            ended: has(0, PollFlags::IN),
+            wake: has(1, PollFlags::IN),
+            hung_up: !self.crash_closed && has(2, PollFlags::HUP),
+        };
+        drop(fds);
+        self.crash_closed |= ready.hung_up;
+        ready
+    }
+}
+
+struct Ready {
+    ended: bool,
+    wake: bool,
+    hung_up: bool,
+}

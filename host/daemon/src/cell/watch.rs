@@ -1,0 +1,379 @@
+//! The thread of a cell: starts the worker, watches it, replaces it.
+
+use std::{
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use hotmerge_abi::{self as abi, CallContext};
+use hotmerge_wire::{Failure, Reply, Request, now_ns, op};
+
+use super::{
+    calls::{Cell, Phase},
+    failure::{self, Report},
+    process::{Line, Parts, Process, Seen},
+    restarts::{Restarts, Verdict},
+};
+
+/// How long a call may go on after its caller has given up, before the worker is ended.
+const GRACE: Duration = Duration::from_secs(1);
+/// How often calls that go on are looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// How long a worker that closed its socket has to end by itself, so that its true status is
+/// known.
+const LAST: Duration = Duration::from_millis(200);
+/// How long to wait for the process after it was told to end.
+const EXIT: Duration = Duration::from_secs(1);
+
+/// Why a worker is not watched any more.
+enum End {
+    /// The host wanted it.
+    Asked,
+    /// It crashed, or was ended for what it did.
+    Crashed(String),
+    /// A panic was caught: it still answers, and is to be replaced.
+    Panicked(Process, String),
+}
+
+impl Cell {
+    /// Runs until the cell is to end.
+    pub(super) fn run(self: Arc<Self>) {
+        let mut restarts = Restarts::new(self.cells.config.restart);
+        let mut process = match self.bring_up() {
+            Ok(process) => process,
+            Err(reason) => return self.set_phase(Phase::Ended(reason)),
+        };
+        loop {
+            self.go_live(&process);
+            let (what, old) = match self.watch(process) {
+                End::Asked => return self.set_phase(Phase::Ended("it was ended".into())),
+                End::Crashed(what) => (what, None),
+                End::Panicked(old, what) => (what, Some(old)),
+            };
+            match self.replace(&mut restarts, what, old) {
+                Some(next) => process = next,
+                None => return self.set_phase(Phase::Ended("it was ended".into())),
+            }
+        }
+    }
+
+    /// Brings up the next worker; `None` if the cell is to end instead.
+    fn replace(
+        &self,
+        restarts: &mut Restarts,
+        mut what: String,
+        mut old: Option<Process>,
+    ) -> Option<Process> {
+        loop {
+            tracing::error!(plugin = %self.log.plugin(), "its worker {what}");
+            self.state().last_failure = Some(what.clone());
+            match restarts.crashed(Instant::now()) {
+                Verdict::After(pause) => {
+                    if old.is_none() && !pause.is_zero() {
+                        self.set_phase(Phase::Pausing(what.clone()));
+                    }
+                    if !self.pause(Some(pause)) {
+                        return None;
+                    }
+                }
+                Verdict::Enough => {
+                    // What still answers after panics is not trusted any longer either.
+                    self.take_out();
+                    old = None;
+                    let config = &self.cells.config.restart;
+                    let why = format!(
+                        "it crashed more than {} times in {} s, and is not started again before a new \
+                         version comes or `hotmerge reload --retry` asks; last it {what}",
+                        config.most, config.within_s
+                    );
+                    tracing::error!(plugin = %self.log.plugin(), "{why}");
+                    self.set_phase(Phase::GivenUp(why));
+                    if !self.pause(None) {
+                        return None;
+                    }
+                }
+            }
+            if old.is_none() {
+                self.set_phase(Phase::Starting);
+            }
+            self.state().restarts += 1;
+            match self.bring_up() {
+                Ok(next) => {
+                    if let Some(old) = old {
+                        self.retire(old);
+                    }
+                    return Some(next);
+                }
+                Err(reason) => what = format!("was not replaced: {reason}"),
+            }
+        }
+    }
+
+    /// Waits; `false` if the cell is to end. Without a time, until somebody revives it.
+    fn pause(&self, time: Option<Duration>) -> bool {
+        let until = time.map(|time| Instant::now() + time);
+        let mut state = self.state();
+        loop {
+            if state.stop || state.ending {
+                return false;
+            }
+            if std::mem::take(&mut state.revive) {
+                return true;
+            }
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            state = match left {
+                Some(Duration::ZERO) => return true,
+                Some(left) => {
+                    self.changed
+                        .wait_timeout(state, left)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+                None => self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        self.state().phase = phase;
+        self.changed.notify_all();
+    }
+
+    fn go_live(&self, process: &Process) {
+        let mut state = self.state();
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) =
+            Some(Arc::clone(&process.line));
+        state.phase = Phase::Live;
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Lets no new call reach the worker. Callers that were on it find the cell starting
+    /// another, so that they wait for that.
+    fn take_out(&self) {
+        let mut state = self.state();
+        state.phase = Phase::Starting;
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Starts a process and the plugin in it.
+    fn bring_up(&self) -> Result<Process, String> {
+        let header = self.image.header();
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&header.magic);
+        bytes[8..10].copy_from_slice(&header.abi_major.to_ne_bytes());
+        bytes[10..12].copy_from_slice(&header.abi_minor.to_ne_bytes());
+        bytes[12..].copy_from_slice(&header.size.to_ne_bytes());
+        let mut process = self.cells.launch(Parts {
+            image: Some(self.image.memory()),
+            header: bytes,
+            grants: &self.settings.allow,
+            limits: self.settings.limits.into(),
+        })?;
+        let line = Arc::clone(&process.line);
+        // The thread itself is not finished yet when it stirs this one.
+        let done = AtomicBool::new(false);
+        let outcome = thread::scope(|scope| {
+            let start = scope.spawn(|| {
+                let outcome = self.start_plugin(&line);
+                done.store(true, Ordering::SeqCst);
+                self.stir();
+                outcome
+            });
+            while !done.load(Ordering::SeqCst) {
+                let seen = process.look(&self.wake, &self.log, None);
+                if let Some(end) = account(&process, &seen) {
+                    process.line.note_end(&end);
+                    process.line.caller.hang_up();
+                } else if self.state().stop {
+                    process.line.note_end("was ended while it started");
+                    process.kill();
+                }
+            }
+            start
+                .join()
+                .unwrap_or_else(|_| Err("a thread panicked".into()))
+        });
+        match outcome {
+            Ok(missing) => {
+                self.state().missing = missing;
+                Ok(process)
+            }
+            Err(reason) => Err(reason),
+        }
+    }
+
+    /// Asks the worker to start the plugin, and to take over the last state that is known.
+    fn start_plugin(&self, line: &Line) -> Result<Vec<String>, String> {
+        let missing = self.demand(line, op::START, "", self.config.as_bytes())?;
+        let saved = self.state().saved.clone();
+        if let Some((from, state)) = saved
+            && let Err(reason) = self.demand(line, op::RESTORE, &from, &state)
+        {
+            if line.caller.is_gone() {
+                // It is not tried with this state again.
+                self.state().saved = None;
+                return Err(reason);
+            }
+            tracing::warn!(plugin = %self.log.plugin(), "the last state was not taken over: {reason}");
+        }
+        Ok(missing.lines().map(str::to_owned).collect())
+    }
+
+    fn demand(&self, line: &Line, op: u32, method: &str, bytes: &[u8]) -> Result<String, String> {
+        let context = CallContext::default();
+        let limit = self.cells.config.start();
+        let request = Request {
+            op,
+            context: &context,
+            method,
+            bytes,
+            reply_limit: 64 << 10,
+            give_up_ns: now_ns() + u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX / 2),
+            cancel: None,
+        };
+        let mut reply = Reply::default();
+        let outcome = line.caller.call(&request, &mut reply);
+        let text = String::from_utf8_lossy(&reply.bytes).into_owned();
+        match outcome {
+            Ok(abi::STATUS_OK) => Ok(text),
+            Ok(_) => Err(text),
+            Err(Failure::Gone { .. }) => {
+                let end = line.end().unwrap_or_else(|| "has ended".into());
+                Err(format!("its worker {end} while it started"))
+            }
+            Err(Failure::Deadline) => Err(format!(
+                "it has not started within {} ms; its worker was ended",
+                limit.as_millis()
+            )),
+            Err(failure) => Err(failure.to_string()),
+        }
+    }
+
+    /// Watches a worker that takes calls.
+    fn watch(&self, mut process: Process) -> End {
+        let line = Arc::clone(&process.line);
+        loop {
+            let since = line.caller.abandoned_since();
+            let seen = process.look(&self.wake, &self.log, since.map(|_| TICK));
+            if let Some(end) = account(&process, &seen) {
+                line.note_end(&end);
+                return self.buried(process);
+            }
+            if seen.hung_up {
+                // The kernel's account comes a little later.
+                process.look(&self.wake, &self.log, Some(LAST));
+                line.note_end("closed its descriptors");
+                return self.killed(process);
+            }
+            let panic = seen
+                .reports
+                .iter()
+                .find(|report| matches!(report, Report::Panic { .. }));
+            if let Some(report) = panic {
+                let what = report.describe(&line.caller);
+                return End::Panicked(process, what);
+            }
+            let hangs = line
+                .caller
+                .abandoned_since()
+                .is_some_and(|since| Duration::from_nanos(now_ns().saturating_sub(since)) > GRACE);
+            let mut state = self.state();
+            let condemned = state.condemned.take_if(|(pid, _)| *pid == line.pid);
+            let stop = state.stop;
+            drop(state);
+            if let Some((_, what)) = condemned {
+                line.note_end(&what);
+                return self.killed(process);
+            }
+            if hangs {
+                line.note_end("hung: a call went on after its deadline");
+                return self.killed(process);
+            }
+            if stop {
+                return self.ended(process);
+            }
+        }
+    }
+
+    fn killed(&self, mut process: Process) -> End {
+        process.kill();
+        process.reap(true);
+        self.buried(process)
+    }
+
+    /// The worker is dead: its callers learn that, and the plugin's end or its replacement
+    /// follows.
+    fn buried(&self, process: Process) -> End {
+        let what = process.line.end().unwrap_or_else(|| "ended".into());
+        self.take_out();
+        process.line.caller.hang_up();
+        let state = self.state();
+        if state.ending || state.stop {
+            End::Asked
+        } else {
+            End::Crashed(what)
+        }
+    }
+
+    /// The host ends it: it was told to, or is killed.
+    fn ended(&self, mut process: Process) -> End {
+        let until = Instant::now() + EXIT;
+        let mut left = if self.state().ending {
+            EXIT
+        } else {
+            Duration::ZERO
+        };
+        while !left.is_zero() {
+            if process
+                .look(&self.wake, &self.log, Some(left))
+                .ended
+                .is_some()
+            {
+                break;
+            }
+            left = until.saturating_duration_since(Instant::now());
+        }
+        self.take_out();
+        drop(process);
+        End::Asked
+    }
+
+    /// Ends a worker that was replaced while it still answers, after its last call.
+    fn retire(&self, process: Process) {
+        let limit = Instant::now() + self.cells.config.drain();
+        let retire = move || {
+            // Callers hold the line while they call; the process itself holds it once.
+            while Arc::strong_count(&process.line) > 1 && Instant::now() < limit {
+                thread::sleep(Duration::from_millis(20));
+            }
+            process.line.note_end("was replaced after a panic");
+            drop(process);
+        };
+        if let Err(error) = thread::Builder::new().name("retire".into()).spawn(retire) {
+            tracing::error!("failed to start a thread, a worker is ended at once: {error}");
+        }
+    }
+}
+
+/// How the worker ended, if it has: its own report names the place, the kernel the fact.
+fn account(process: &Process, seen: &Seen) -> Option<String> {
+    let report = seen
+        .reports
+        .iter()
+        .find(|report| matches!(report, Report::Signal { .. }));
+    if let Some(report) = report {
+        process
+            .line
+            .note_end(&report.describe(&process.line.caller));
+    }
+    let status = seen.ended.as_ref()?;
+    Some(failure::ended(status))
+}

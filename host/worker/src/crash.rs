@@ -1,0 +1,116 @@
+//! Says what happened before this process dies of it.
+//!
+//! A report is one message on a socket whose other end signals the host. The kernel's account
+//! of the end is the authority; a report adds which call it was and where.
+
+use std::{cell::Cell, ffi::c_int, ptr};
+
+use hotmerge_sandbox::descriptor;
+
+/// Kinds of reports.
+mod kind {
+    /// A panic that was caught.
+    pub(super) const PANIC: u8 = 1;
+    /// A signal that kills.
+    pub(super) const SIGNAL: u8 = 2;
+    /// As `SIGNAL`, by a stack that has no room left.
+    pub(super) const STACK: u8 = 3;
+    /// Text, while probing.
+    pub(super) const TEXT: u8 = 4;
+}
+
+const CAUGHT: [c_int; 6] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGILL,
+    libc::SIGFPE,
+    libc::SIGABRT,
+    libc::SIGTRAP,
+];
+
+/// A fault this close to the stack pointer is an overflow.
+const NEAR_BYTES: usize = 64 << 10;
+
+thread_local! {
+    /// The slot of the call that this thread runs, plus one.
+    static CURRENT: Cell<u8> = const { Cell::new(0) };
+}
+
+/// Notes which call this thread runs.
+pub(crate) fn enter_call(slot: u32) {
+    CURRENT.set(slot as u8 + 1);
+}
+
+/// Notes that this thread runs no call.
+pub(crate) fn leave_call() {
+    CURRENT.set(0);
+}
+
+/// Reports a panic that was caught; the reply carries its text.
+pub(crate) fn panicked() {
+    send(kind::PANIC, 0, 0);
+}
+
+/// Reports a text.
+pub(crate) fn tell(text: &str) {
+    let mut bytes = vec![kind::TEXT];
+    bytes.extend(text.as_bytes());
+    // SAFETY: the bytes live for the call.
+    unsafe { libc::write(descriptor::CRASH, bytes.as_ptr().cast(), bytes.len()) };
+}
+
+fn send(kind: u8, signal: u8, address: usize) {
+    let mut bytes = [0; 16];
+    bytes[0] = kind;
+    bytes[1] = signal;
+    bytes[2] = CURRENT.get();
+    bytes[8..].copy_from_slice(&(address as u64).to_ne_bytes());
+    // SAFETY: the bytes live for the call; `write` may be called in a signal handler.
+    unsafe { libc::write(descriptor::CRASH, bytes.as_ptr().cast(), bytes.len()) };
+}
+
+/// Reports signals that kill, before they do. The handlers run on the stacks that the standard
+/// library gives to its threads for this purpose.
+pub(crate) fn catch_signals() {
+    for signal in CAUGHT {
+        // SAFETY: the handler makes only calls that a handler may make.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = report as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+            libc::sigaction(signal, &raw const action, ptr::null_mut());
+        }
+    }
+}
+
+extern "C" fn report(signal: c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: the kernel passes both, valid for the handler. Resetting the action lets the fault
+    // that happens again on return kill, even the first process of a namespace.
+    unsafe {
+        let address = (*info).si_addr().addr();
+        let near = stack_pointer(context.cast()).abs_diff(address) < NEAR_BYTES;
+        let kind = if signal == libc::SIGSEGV && near {
+            kind::STACK
+        } else {
+            kind::SIGNAL
+        };
+        send(kind, signal as u8, address);
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = libc::SIG_DFL;
+        libc::sigaction(signal, &raw const action, ptr::null_mut());
+    }
+}
+
+/// # Safety
+/// `context` is what the kernel passed to a handler.
+unsafe fn stack_pointer(context: *const libc::ucontext_t) -> usize {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        return (*context).uc_mcontext.gregs[libc::REG_RSP as usize] as usize;
+        #[cfg(target_arch = "aarch64")]
+        return (*context).uc_mcontext.sp as usize;
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        return 0;
+    }
+}

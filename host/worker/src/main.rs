@@ -1,0 +1,67 @@
+//! The small program that a sandboxed plugin lives in.
+//!
+//! Started by a host only, with descriptors that `hotmerge-sandbox` numbers. It shuts itself
+//! in, loads the plugin, shuts itself in further, and answers calls until the host or the
+//! plugin ends it.
+//!
+//! Invariant: the first filter is in place before the plugin's first instruction runs, and the
+//! second before its first call.
+//!
+//! Absent on purpose: command line, configuration, and any decision about what follows from a
+//! failure; that is the host's.
+
+mod crash;
+mod log;
+mod serve;
+mod sink;
+mod start;
+
+use std::{
+    os::fd::{FromRawFd as _, OwnedFd},
+    process::ExitCode,
+};
+
+use hotmerge_sandbox::{Plan, descriptor, probe};
+use hotmerge_wire::{Geometry, Server};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hotmerge-worker: {error}; it is started by a host, not by hand");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), String> {
+    start::let_signals_in();
+    let plan = read_plan().map_err(|error| format!("the host's plan cannot be read: {error}"))?;
+    let geometry = Geometry::from_words(plan.geometry).map_err(|error| error.to_string())?;
+    // SAFETY: the host put it there, and nobody else in this process owns it.
+    let wire = unsafe { OwnedFd::from_raw_fd(descriptor::WIRE) };
+    let server = Server::open(wire, geometry).map_err(|error| error.to_string())?;
+    // Its file is out of reach later, and plugins may need it.
+    start::load_maths();
+    crash::catch_signals();
+    let entered = hotmerge_sandbox::enter(&plan);
+    if plan.probe {
+        let missing = match entered {
+            Ok(entered) => entered.missing,
+            Err(error) => vec![error.to_string()],
+        };
+        for part in missing {
+            crash::tell(&format!("missing {part}"));
+        }
+        hotmerge_sandbox::lock(&plan)?;
+        probe(crash::tell);
+        return Ok(());
+    }
+    serve::run(Box::leak(Box::new(server)), &plan, entered)
+}
+
+fn read_plan() -> std::io::Result<Plan> {
+    // SAFETY: as in `run`.
+    let file = unsafe { std::fs::File::from_raw_fd(descriptor::PLAN) };
+    Ok(serde_json::from_reader(std::io::BufReader::new(file))?)
+}

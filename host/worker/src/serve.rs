@@ -1,0 +1,182 @@
+//! Answers what the host asks.
+
+use std::{
+    io,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+};
+
+use hotmerge_abi::{self as abi, Status};
+use hotmerge_loader::{CallError, Instance};
+use hotmerge_sandbox::{Entered, Plan};
+use hotmerge_wire::{Server, Taken, Writer, op};
+
+use crate::{crash, log::LogSocket, sink, start};
+
+/// Everything that the serving threads share.
+struct Worker {
+    server: &'static Server,
+    instance: OnceLock<Instance>,
+    threads: AtomicU32,
+    /// Most threads that serve: one a slot, and less if the plugin's limit is tight.
+    most: u32,
+}
+
+/// Starts the plugin when the host asks for it, then serves until the end of the process.
+pub(crate) fn run(
+    server: &'static Server,
+    plan: &Plan,
+    entered: io::Result<Entered>,
+) -> Result<(), String> {
+    let most = (plan.geometry[0]).min(plan.limits.threads / 2).max(1);
+    let worker: &'static Worker = Box::leak(Box::new(Worker {
+        server,
+        instance: OnceLock::new(),
+        threads: AtomicU32::new(1),
+        most: most as u32,
+    }));
+    let taken = server.next();
+    let mut writer = taken.writer();
+    let started = match (taken.op(), entered) {
+        (op::START, Ok(entered)) => begin(worker, plan, entered, &taken),
+        (op::START, Err(error)) => Err(error.to_string()),
+        _ => Err("the first thing asked of it was not to start".to_owned()),
+    };
+    match started {
+        Ok(missing) => {
+            // The first call should find somebody who waits.
+            worker.add_thread();
+            writer.write(missing.as_bytes());
+            taken.finish(abi::STATUS_OK, &writer);
+            worker.serve();
+        }
+        Err(reason) => {
+            writer.write(reason.as_bytes());
+            taken.finish(abi::STATUS_FAILED, &writer);
+            // The host ends this process; it may still want to hear of the end.
+            worker.serve_end();
+        }
+    }
+}
+
+fn begin(
+    worker: &Worker,
+    plan: &Plan,
+    entered: Entered,
+    taken: &Taken<'_>,
+) -> Result<String, String> {
+    let (_, config) = taken.request();
+    let config = str::from_utf8(config).map_err(|_| "its configuration is not UTF-8".to_owned())?;
+    let log = Arc::new(LogSocket(worker.server));
+    let instance = start::start(plan, entered.plugin, config, log)?;
+    hotmerge_sandbox::lock(plan)
+        .map_err(|error| format!("the second system call filter was refused: {error}"))?;
+    worker.instance.get_or_init(|| instance);
+    Ok(entered.missing.join("\n"))
+}
+
+impl Worker {
+    fn add_thread(&'static self) {
+        if self.threads.fetch_add(1, Ordering::Relaxed) >= self.most {
+            self.threads.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        let spawned = thread::Builder::new()
+            .name("serve".into())
+            .spawn(|| self.serve());
+        if spawned.is_err() {
+            // The plugin's threads leave no room. Those that are there go on serving.
+            self.threads.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn serve(&'static self) -> ! {
+        loop {
+            let taken = self.server.next();
+            if self.server.is_short_of_threads() {
+                self.add_thread();
+            }
+            self.answer(taken);
+        }
+    }
+
+    /// Waits for the word to end.
+    fn serve_end(&self) -> ! {
+        loop {
+            let taken = self.server.next();
+            let writer = taken.writer();
+            let is_end = taken.op() == op::EXIT;
+            taken.finish(abi::STATUS_FAILED, &writer);
+            if is_end {
+                std::process::exit(0);
+            }
+        }
+    }
+
+    fn answer(&self, taken: Taken<'_>) {
+        let mut writer = taken.writer();
+        if taken.op() == op::EXIT {
+            taken.finish(abi::STATUS_OK, &writer);
+            // Without destructors: they are the plugin's, and it has been torn down.
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(0) };
+        }
+        if taken.is_cancelled() {
+            taken.finish(abi::STATUS_DEADLINE, &writer);
+            return;
+        }
+        crash::enter_call(taken.slot());
+        let status = match self.instance.get() {
+            Some(instance) => run_op(instance, &taken, &mut writer),
+            None => abi::STATUS_FAILED,
+        };
+        if status == abi::STATUS_PANIC {
+            crash::panicked();
+        }
+        crash::leave_call();
+        taken.finish(status, &writer);
+    }
+}
+
+fn run_op(instance: &Instance, taken: &Taken<'_>, writer: &mut Writer<'_>) -> Status {
+    let (method, request) = taken.request();
+    match taken.op() {
+        op::CALL => {
+            let sink = sink::over(writer);
+            // SAFETY: the sink is over this call's writer, which outlives it.
+            unsafe { instance.call_raw(&taken.context(), method, request, &sink) }
+        }
+        op::SAVE => {
+            let sink = sink::over(writer);
+            // SAFETY: as above.
+            unsafe { instance.save_raw(&sink) }
+        }
+        op::RESTORE => {
+            let from = String::from_utf8_lossy(method);
+            conclude(instance.restore(&from, request), writer)
+        }
+        op::TEARDOWN => {
+            let limit = request.try_into().map_or(0, u64::from_le_bytes);
+            conclude(
+                instance.teardown(std::time::Duration::from_nanos(limit)),
+                writer,
+            )
+        }
+        _ => abi::STATUS_UNSUPPORTED,
+    }
+}
+
+fn conclude(result: Result<(), CallError>, writer: &mut Writer<'_>) -> Status {
+    match result {
+        Ok(()) => abi::STATUS_OK,
+        Err(error) => {
+            let (status, reason) = error.status();
+            writer.clear();
+            writer.write(reason.as_bytes());
+            status
+        }
+    }
+}

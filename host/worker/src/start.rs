@@ -1,0 +1,58 @@
+//! What happens before and around the loading of the plugin.
+
+use std::{
+    os::fd::{FromRawFd as _, OwnedFd},
+    ptr,
+    sync::Arc,
+};
+
+use hotmerge_abi::TableHeader;
+use hotmerge_loader::{Digest, Instance, Verified};
+use hotmerge_sandbox::{Plan, descriptor};
+
+use crate::log::LogSocket;
+
+/// The host starts this program with all signals blocked.
+pub(crate) fn let_signals_in() {
+    // SAFETY: the set is initialised by the call that fills it.
+    unsafe {
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+    }
+}
+
+/// Loads the C library's mathematics, which a plugin may need and this program does not.
+pub(crate) fn load_maths() {
+    // SAFETY: a library of the system, without effects of its own; it stays loaded. Where there
+    // is none, plugins cannot need it either.
+    unsafe { libc::dlopen(c"libm.so.6".as_ptr(), libc::RTLD_NOW) };
+}
+
+/// Loads and starts the plugin, and asks it to check itself.
+pub(crate) fn start(
+    plan: &Plan,
+    plugin: std::path::PathBuf,
+    config: &str,
+    log: Arc<LogSocket>,
+) -> Result<Instance, String> {
+    // SAFETY: the host put it there; it is taken once.
+    let image = unsafe { OwnedFd::from_raw_fd(descriptor::IMAGE) };
+    let verified = Verified::by_host(image, plugin, header(plan), Digest::of(&[]))
+        .map_err(|error| error.to_string())?;
+    let instance = Instance::start(verified, config, log).map_err(|error| error.to_string())?;
+    match instance.self_check() {
+        Ok(()) => Ok(instance),
+        Err(error) => Err(format!("self-check failed: {error}")),
+    }
+}
+
+fn header(plan: &Plan) -> TableHeader {
+    let bytes = &plan.header;
+    TableHeader {
+        magic: [0, 1, 2, 3, 4, 5, 6, 7].map(|at| bytes[at]),
+        abi_major: u16::from_ne_bytes([bytes[8], bytes[9]]),
+        abi_minor: u16::from_ne_bytes([bytes[10], bytes[11]]),
+        size: u32::from_ne_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]),
+    }
+}
