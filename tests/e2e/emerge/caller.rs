@@ -3,6 +3,8 @@
 //! A program of its own, because it must run in a lab: a host tells who calls by process, and
 //! sees none outside of its own name space.
 
+#![forbid(unsafe_code)]
+
 use std::{
     env, io,
     sync::mpsc::{RecvTimeoutError, channel},
