@@ -45,14 +45,14 @@ impl Instance {
         method: &str,
         request: &[u8],
         reply: &mut Reply,
-    ) -> Result<(), loader::CallError> {
+    ) -> Result<(), Box<loader::CallError>> {
         match self {
             Self::Host(instance) => instance.call(context, method, request, reply),
         }
     }
 
     /// Lets the plugin end its work, then frees it. Blocks for as long as the plugin takes.
-    pub(crate) fn end(self, limit: Duration) -> (Result<(), loader::CallError>, Ended) {
+    pub(crate) fn end(self, limit: Duration) -> (Result<(), Box<loader::CallError>>, Ended) {
         match self {
             Self::Host(instance) => {
                 let farewell = instance.teardown(limit);
