@@ -234,7 +234,10 @@ fn a_host_ends_also_if_a_call_never_does() {
     let (_visitor, call) = bench.long_call();
     bench.host.signal(Signal::TERM);
     assert!(bench.host.ended().success());
-    bench.host.log().wait("old versions had not ended when their time was over");
+    bench
+        .host
+        .log()
+        .wait("old versions had not ended when their time was over");
     assert!(call.0.join().unwrap().is_err());
 }
 

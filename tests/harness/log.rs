@@ -12,6 +12,9 @@ use serde_json::Value;
 
 use crate::SOON;
 
+/// How many records are shown when a test fails.
+const SHOWN: usize = 50;
+
 /// The records of one host, oldest first.
 #[derive(Clone, Debug, Default)]
 pub struct Log(Arc<Shared>);
@@ -125,8 +128,10 @@ fn message(record: &Value) -> &str {
 
 impl fmt::Display for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "--- log of the host")?;
-        for record in &self.lock().records {
+        let state = self.lock();
+        let skipped = state.records.len().saturating_sub(SHOWN);
+        writeln!(f, "--- log of the host, after {skipped} records")?;
+        for record in &state.records[skipped..] {
             writeln!(f, "{record}")?;
         }
         Ok(())

@@ -5,8 +5,9 @@ use std::fs;
 /// A process's memory at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Footprint {
-    /// Its proportional share of physical memory, in KiB.
-    pub pss_kib: u64,
+    /// Its physical memory, in KiB. Not its proportional share of it, which changes when other
+    /// hosts come and go.
+    pub rss_kib: u64,
     /// How many mappings it has.
     pub mappings: usize,
     /// How many descriptors it has open.
@@ -29,12 +30,12 @@ impl Footprint {
             entries.expect("the process lives").count()
         };
         let rollup = read("smaps_rollup");
-        let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
-        let pss = pss.and_then(|rest| rest.trim().strip_suffix(" kB"));
+        let rss = rollup.lines().find_map(|line| line.strip_prefix("Rss:"));
+        let rss = rss.and_then(|rest| rest.trim().strip_suffix(" kB"));
         Self {
-            pss_kib: pss
+            rss_kib: rss
                 .and_then(|number| number.trim().parse().ok())
-                .expect("the kernel tells the share"),
+                .expect("the kernel tells"),
             mappings: read("maps").lines().count(),
             descriptors: count("fd"),
             threads: count("task"),

@@ -2,7 +2,7 @@
 
 use std::{os::fd::OwnedFd, sync::Arc, thread, time::Instant};
 
-use hotmerge_loader::{Expected, LoadError, Verified};
+use hotmerge_loader::{LoadError, Verified};
 use hotmerge_meta::{PackageName, PluginMeta, read_regular};
 use hotmerge_swap::Draining;
 
@@ -48,7 +48,7 @@ impl Attempt {
 enum Unverified {
     /// File and meta do not belong together, which may pass.
     Differs(String),
-    /// These bytes will never do.
+    /// These bytes, with this meta, will never do.
     Refused(String),
 }
 
@@ -91,7 +91,8 @@ impl Supervisor {
                 }
             }
             Err(Unverified::Differs(reason)) => self.differs(&meta.name, ticket, reason),
-            Err(Unverified::Refused(reason)) => self.fail(ticket, &meta, reason, true),
+            // The meta may be put right with the same hash; looking again costs no code.
+            Err(Unverified::Refused(reason)) => self.fail(ticket, &meta, reason, false),
         }
     }
 
@@ -115,13 +116,9 @@ impl Supervisor {
         let dir = self.open(package).map_err(Unverified::Differs)?;
         let (file, _) = read_regular(&dir, meta.file.as_str(), LIMIT_BYTES)
             .map_err(|error| Unverified::Differs(error.to_string()))?;
-        let expected = Expected {
-            name: meta.name.as_str(),
-            hash: meta.hash,
-        };
-        Verified::new(file, expected).map_err(|error| match error {
+        Verified::new(file, meta).map_err(|error| match error {
             // Until it has settled it may be half a file.
-            LoadError::HashDiffers { .. } | LoadError::Image(_) => {
+            LoadError::Promise(_) | LoadError::Image(_) => {
                 Unverified::Differs(format!("file `{}`: {error}", meta.file))
             }
             _ => Unverified::Refused(error.to_string()),

@@ -57,7 +57,7 @@ impl Instance {
         method: &str,
         request: &[u8],
         reply: &mut Reply,
-    ) -> Result<(), loader::CallError> {
+    ) -> Result<(), Box<loader::CallError>> {
         match self {
             Self::Host(instance) => instance.call(context, method, request, reply),
             Self::Worker(cell) => cell.call(context, method, request, reply),
@@ -65,7 +65,7 @@ impl Instance {
     }
 
     /// Lets the plugin end its work, then frees it. Blocks for as long as the plugin takes.
-    pub(crate) fn end(self, limit: Duration) -> (Result<(), loader::CallError>, Ended) {
+    pub(crate) fn end(self, limit: Duration) -> (Result<(), Box<loader::CallError>>, Ended) {
         match self {
             Self::Host(instance) => {
                 let farewell = instance.teardown(limit);

@@ -46,8 +46,6 @@ impl fmt::Debug for Plugin {
 pub struct Answered {
     /// Counts the versions that went live, from 1.
     pub generation: u64,
-    /// Digest of the version.
-    pub hash: Digest,
 }
 
 /// Why a call brought no reply.
@@ -92,31 +90,51 @@ impl Plugin {
         request: &[u8],
         reply: &mut Reply,
     ) -> Result<Answered, CallError> {
-        let outcome = self.live.with(|live| {
-            let Some(version) = live else {
-                return Err(CallError::NotLoaded(self.name.to_string()));
-            };
-            version.instance.call(context, method, request, reply)?;
-            Ok(Answered {
-                generation: version.generation,
-                hash: version.hash,
-            })
+        self.call_as(context, method, request, reply, |version| Answered {
+            generation: version.generation,
+        })
+    }
+
+    /// Calls a method and asks the version that answered for something about it.
+    #[inline]
+    pub(crate) fn call_as<R>(
+        &self,
+        context: &CallContext,
+        method: &str,
+        request: &[u8],
+        reply: &mut Reply,
+        ask: impl FnOnce(&Version) -> R,
+    ) -> Result<R, CallError> {
+        // Errors are boxed until the call is over: a small result stays in registers, a large
+        // one goes through memory in pieces and stalls every call.
+        let outcome = self.live.with(|live| match live {
+            Some(version) => match version.instance.call(context, method, request, reply) {
+                Ok(()) => Ok(ask(version)),
+                Err(error) => Err(self.failed(*error)),
+            },
+            None => Err(self.not_loaded()),
         });
         match outcome {
-            Ok(Ok(answered)) => Ok(answered),
-            Ok(Err(error)) => Err(self.count(error)),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(*error),
             Err(_) => Err(CallError::TooDeep),
         }
     }
 
     #[cold]
-    fn count(&self, error: CallError) -> CallError {
-        if let CallError::Plugin(loader::CallError::Panicked(what)) = &error {
+    fn not_loaded(&self) -> Box<CallError> {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        Box::new(CallError::NotLoaded(self.name.to_string()))
+    }
+
+    #[cold]
+    fn failed(&self, error: loader::CallError) -> Box<CallError> {
+        if let loader::CallError::Panicked(what) = &error {
             self.panicked.fetch_add(1, Ordering::Relaxed);
             tracing::error!(plugin = %self.name, "{what}");
         }
         self.failed.fetch_add(1, Ordering::Relaxed);
-        error
+        Box::new(CallError::Plugin(error))
     }
 }
 

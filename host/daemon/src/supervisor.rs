@@ -34,6 +34,9 @@ use crate::{
 /// How soon the clock looks again while something that it must not miss is under way.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// How soon the clock looks for a plugin directory that is not there.
+const LOOK_FOR_DIR: Duration = Duration::from_secs(1);
+
 pub(crate) struct Supervisor {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
@@ -150,6 +153,14 @@ impl Supervisor {
         if let Some(next) = findings.next_look {
             self.clock.wake_at(next);
         }
+        // A plugin directory that is not there cannot be watched.
+        if findings
+            .problems
+            .iter()
+            .any(|problem| problem.package.is_empty())
+        {
+            self.clock.wake_at(Instant::now() + LOOK_FOR_DIR);
+        }
         self.take_problems(findings.problems, findings.next_look.is_some());
         for name in findings.gone {
             self.abandon(&name);
@@ -246,10 +257,14 @@ impl Supervisor {
         }
         if empty {
             state.slots.remove(name);
-            self.plugins
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(name);
+            let mut plugins = self.plugins.write().unwrap_or_else(PoisonError::into_inner);
+            // A handle that somebody holds is good for the plugin when it comes back.
+            if plugins
+                .get(name)
+                .is_some_and(|plugin| Arc::strong_count(plugin) == 1)
+            {
+                plugins.remove(name);
+            }
         }
     }
 
@@ -426,6 +441,14 @@ impl Event {
 }
 
 impl State {
+    /// The plugins of which the last version that was tried was refused.
+    pub(crate) fn refused(&self) -> impl Iterator<Item = &PluginName> {
+        self.slots
+            .iter()
+            .filter(|(_, slot)| slot.refused().is_some())
+            .map(|(name, _)| name)
+    }
+
     /// What is known of the version that takes calls.
     pub(crate) fn live_meta(&self, name: &str) -> Option<&PluginMeta> {
         let live = self.slots.get(name)?.live()?;

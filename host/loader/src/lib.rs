@@ -22,4 +22,4 @@ pub use hotmerge_meta::Digest;
 pub use instance::{CallError, HostServices, Instance, LogRecord, Remains};
 pub use library::Unloaded;
 pub use reply::Reply;
-pub use verified::{Expected, LoadError, Verified};
+pub use verified::{LoadError, Verified};

@@ -3,15 +3,10 @@
 use std::process::{Child, Stdio};
 
 use anyhow::{Result, ensure};
-use hotmerge_meta::{
-    RuntimeDir,
-    control::{Client, method},
-};
-use serde_json::Value;
 
 use crate::{
     calls::greeting,
-    lab::{Lab, PATIENCE, is_root},
+    lab::{Lab, is_root},
     packages::Greeter,
 };
 
@@ -37,9 +32,6 @@ fn only_the_host_of_the_system_that_is_merged_into_is_told() -> Result<()> {
     let lab = Lab::with_stopped_host()?;
     ALPHA_1.add_to(&lab)?;
     ALPHA_2.add_to(&lab)?;
-    // Only what it is told of counts for this host.
-    lab.shell("sed -i 's/^#watch = true/watch = false/' /etc/hotmerge/hotmerge.toml")?;
-
     without_a_running_host(&lab)?;
     another_host_hears_nothing(&lab)?;
     lab.start_host()?;
@@ -48,16 +40,15 @@ fn only_the_host_of_the_system_that_is_merged_into_is_told() -> Result<()> {
         "a host that starts finds what was merged"
     );
 
-    let rescans = lab.rescans()?;
+    lab.count_reloads()?;
     for_another_root(&lab)?;
     in_a_chroot(&lab)?;
     if_the_user_says_so(&lab)?;
-    ensure!(lab.rescans()? == rescans, "the host was made to look");
-    ensure!(greeting(&lab, "alpha")? == "Hello");
+    ensure!(lab.reloads()? == 0, "the service was asked to reload");
 
-    // And to be sure that it would have heard:
+    // And to be sure that it would have been:
     lab.emerge(&["=app-misc/alpha-2.0.0"])?;
-    ensure!(lab.rescans()? > rescans && greeting(&lab, "alpha")? == "Good day");
+    ensure!(lab.reloads()? == 1 && greeting(&lab, "alpha")? == "Good day");
     Ok(())
 }
 
@@ -71,15 +62,11 @@ fn without_a_running_host(lab: &Lab) -> Result<()> {
 /// A host that somebody runs for other plugins, on the same machine.
 fn another_host_hears_nothing(lab: &Lab) -> Result<()> {
     let other = Other::start(lab)?;
-    let before = other.status()?;
     let log = lab.emerge(&["=app-misc/alpha-1.0.0"])?;
     is_quiet(&log, "the hotmerge service is not started")?;
-    let after = other.status()?;
-    ensure!(
-        after["host"]["rescans"] == before["host"]["rescans"],
-        "it was told"
-    );
-    other.stop()
+    let status = lab.status_in(OTHER)?;
+    ensure!(status["host"]["rescans"] == 1, "it was told: {status:#}");
+    other.stop(lab)
 }
 
 fn for_another_root(lab: &Lab) -> Result<()> {
@@ -110,45 +97,33 @@ fn in_a_chroot(lab: &Lab) -> Result<()> {
 }
 
 fn if_the_user_says_so(lab: &Lab) -> Result<()> {
-    let log = lab.emerge_with(&["HOTMERGE_NOTIFY=no"], &["=app-misc/alpha-2.0.0"])?;
-    is_quiet(&log, "HOTMERGE_NOTIFY is \"no\"")?;
-    let log = lab.emerge_with(&["HOTMERGE_NOTIFY=no"], &["=app-misc/alpha-1.0.0"])?;
-    is_quiet(&log, "HOTMERGE_NOTIFY is \"no\"")
+    lab.shell("touch /etc/hotmerge/no-notify")?;
+    let log = lab.emerge(&["=app-misc/alpha-1.0.0"])?;
+    is_quiet(&log, "/etc/hotmerge/no-notify says so")?;
+    lab.shell("rm /etc/hotmerge/no-notify")?;
+    Ok(())
 }
 
 /// A host of somebody's own.
-struct Other {
-    process: Child,
-    dir: RuntimeDir,
-}
+struct Other(Child);
+
+const OTHER: &str = "/other/run";
 
 impl Other {
     fn start(lab: &Lab) -> Result<Self> {
         lab.shell("mkdir -p /other/plugins")?;
-        let mut serve = lab.command(&[
-            "hotmerge",
-            "serve",
-            "--plugin-dir=/other/plugins",
-            "--runtime-dir=/other/run",
-        ]);
+        let serve = format!("hotmerge serve --plugin-dir=/other/plugins --runtime-dir={OTHER}");
+        let mut serve = lab.command(&serve.split(' ').collect::<Vec<_>>());
         let process = serve.stderr(Stdio::null()).stdout(Stdio::null()).spawn()?;
-        lab.shell(
-            "until hotmerge status --runtime-dir=/other/run > /dev/null 2>&1; do sleep 0.1; done",
-        )?;
-        let dir = RuntimeDir::new(lab.inside("/other/run")?);
-        Ok(Self { process, dir })
+        lab.shell(&format!(
+            "until hotmerge status --runtime-dir={OTHER} > /dev/null 2>&1; do sleep 0.1; done"
+        ))?;
+        Ok(Self(process))
     }
 
-    fn status(&self) -> Result<Value> {
-        Ok(Client::connect(&self.dir)?.request(method::STATUS, &(), PATIENCE)?)
-    }
-
-    fn stop(mut self) -> Result<()> {
-        let _: Value = Client::connect(&self.dir)?.request(method::STOP, &(), PATIENCE)?;
-        ensure!(
-            self.process.wait()?.success(),
-            "the other host did not end well"
-        );
+    fn stop(mut self, lab: &Lab) -> Result<()> {
+        lab.host(&format!("stop --runtime-dir={OTHER}"))?;
+        ensure!(self.0.wait()?.success(), "the other host did not end well");
         Ok(())
     }
 }

@@ -107,9 +107,14 @@ fn directory(args: &Args) -> Result<PathBuf> {
     if let Some(path) = &args.path {
         return Ok(std::path::absolute(path)?);
     }
-    let root = Workspace::around(&here)?.map_or(here, |workspace| workspace.root);
-    let plugins = root.join("plugins");
-    Ok(if plugins.is_dir() { plugins } else { root }.join(&args.name))
+    let parent = match Workspace::around(&here)? {
+        Some(workspace) if workspace.root.join("plugins").is_dir() => {
+            workspace.root.join("plugins")
+        }
+        Some(workspace) => workspace.root,
+        None => here,
+    };
+    Ok(parent.join(&args.name))
 }
 
 fn sdk(args: &Args, inherited: Inherited<'_>) -> Result<Sdk> {
