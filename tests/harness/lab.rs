@@ -103,7 +103,14 @@ impl Lab {
         } else {
             "settle_ms = 100\n"
         };
-        fs::write(&path, format!("{settle}{config}\n")).expect("the test's own directory");
+        // Most tests are about the life cycle, whatever a plugin lives in.
+        let isolation = if config.contains("isolation") {
+            ""
+        } else {
+            "isolation = \"host\"\n"
+        };
+        fs::write(&path, format!("{settle}{isolation}{config}\n"))
+            .expect("the test's own directory");
         let mut command = self.command();
         command
             .arg("serve")

@@ -37,8 +37,8 @@ pub use log::Log;
 pub use memory::Footprint;
 pub use package::Package;
 pub use process::{Process, Ran, run};
-pub use programs::{driver, hotmerge, repository, scratch};
-pub use variant::{Variant, actor, plain};
+pub use programs::{driver, hotmerge, repository, scratch, worker};
+pub use variant::{Variant, actor, attacks, constructor, plain};
 pub use workspace::{Driver, Workspace, actions};
 
 /// How long a test waits for what should happen at once. Generous: a machine may be busy.

@@ -22,7 +22,13 @@ static PROGRAMS: LazyLock<Programs> = LazyLock::new(|| {
     let given = |name| env::var_os(name).map(PathBuf::from);
     match (given("HOTMERGE_TEST_HOST"), given("HOTMERGE_TEST_DRIVER")) {
         (Some(host), Some(driver)) => Programs { host, driver },
-        _ => build(),
+        _ => {
+            let [host, driver] =
+                build(&[("hotmerge-daemon", "hotmerge"), ("hotmerge-xtask", "xtask")])
+                    .try_into()
+                    .expect("two were asked for");
+            Programs { host, driver }
+        }
     }
 });
 
@@ -38,6 +44,20 @@ static SCRATCH: LazyLock<PathBuf> = LazyLock::new(|| {
 /// The program `hotmerge`.
 pub fn hotmerge() -> &'static Path {
     &PROGRAMS.host
+}
+
+/// The program that sandboxed plugins live in: `HOTMERGE_TEST_WORKER`, or built by cargo.
+pub fn worker() -> &'static Path {
+    static WORKER: LazyLock<PathBuf> = LazyLock::new(|| {
+        env::var_os("HOTMERGE_TEST_WORKER").map_or_else(
+            || {
+                let mut found = build(&[("hotmerge-worker", "hotmerge-worker")]);
+                found.remove(0)
+            },
+            PathBuf::from,
+        )
+    });
+    &WORKER
 }
 
 /// The driver, as `cargo xtask` runs it.
@@ -61,17 +81,17 @@ pub(crate) fn cargo() -> OsString {
     env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into())
 }
 
-fn build() -> Programs {
+/// Builds programs, each given by its package and its name.
+fn build(programs: &[(&str, &str)]) -> Vec<PathBuf> {
     let mut cargo = Command::new(cargo());
-    cargo
-        .current_dir(repository())
-        .args([
-            "build",
-            "--quiet",
-            "--message-format=json-render-diagnostics",
-        ])
-        .args(["--package", "hotmerge-daemon", "--bin", "hotmerge"])
-        .args(["--package", "hotmerge-xtask", "--bin", "xtask"]);
+    cargo.current_dir(repository()).args([
+        "build",
+        "--quiet",
+        "--message-format=json-render-diagnostics",
+    ]);
+    for (package, name) in programs {
+        cargo.args(["--package", package, "--bin", name]);
+    }
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
@@ -94,8 +114,5 @@ fn build() -> Programs {
         let found = executables.next();
         found.expect("cargo names the program").into_std_path_buf()
     };
-    Programs {
-        host: program("hotmerge"),
-        driver: program("xtask"),
-    }
+    programs.iter().map(|(_, name)| program(name)).collect()
 }

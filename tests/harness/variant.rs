@@ -38,6 +38,25 @@ pub fn actor(script: &str) -> Variant {
     Variant::new("actor", bytes)
 }
 
+/// The fixture `attacks`, which does what its method's name says; see its source.
+pub fn attacks() -> Variant {
+    static ATTACKS: LazyLock<Arc<[u8]>> = LazyLock::new(|| hostile("attacks"));
+    Variant::new("attacks", ATTACKS.to_vec())
+}
+
+/// A plugin that attacks as soon as it is loaded.
+pub fn constructor() -> Variant {
+    static CONSTRUCTOR: LazyLock<Arc<[u8]>> = LazyLock::new(|| hostile("constructor"));
+    Variant::new("constructor", CONSTRUCTOR.to_vec())
+}
+
+fn hostile(name: &str) -> Arc<[u8]> {
+    let manifest = repository().join("tests/fixtures/Cargo.toml");
+    let build_dir = scratch().join("build");
+    let _lock = lock(&build_dir);
+    read(&build_by_cargo(&manifest, &build_dir, name))
+}
+
 /// A shared object that is no plugin.
 pub fn plain() -> Variant {
     Variant::new("plain", FIXTURES.plain.to_vec())
@@ -148,12 +167,12 @@ static FIXTURES: LazyLock<Fixtures> = LazyLock::new(|| {
         .ok();
     Fixtures {
         actor: read(&staging.join("actor/libactor.so")),
-        plain: read(&build_plain(&manifest, &build_dir)),
+        plain: read(&build_by_cargo(&manifest, &build_dir, "plain")),
     }
 });
 
-/// Without the driver, which knows only plugins.
-fn build_plain(manifest: &Path, build_dir: &Path) -> PathBuf {
+/// Without the driver, which knows only plugins, and only good ones.
+fn build_by_cargo(manifest: &Path, build_dir: &Path, name: &str) -> PathBuf {
     let mut cargo = Command::new(programs::cargo());
     cargo
         .args([
@@ -161,7 +180,7 @@ fn build_plain(manifest: &Path, build_dir: &Path) -> PathBuf {
             "--release",
             "--offline",
             "--package",
-            "fixture-plain",
+            &format!("fixture-{name}"),
         ])
         .arg("--manifest-path")
         .arg(manifest)
@@ -169,7 +188,7 @@ fn build_plain(manifest: &Path, build_dir: &Path) -> PathBuf {
         .arg(build_dir)
         .env_remove("CARGO_BUILD_TARGET");
     run(&mut cargo, BUILT).ok();
-    build_dir.join("release/libplain.so")
+    build_dir.join(format!("release/lib{name}.so"))
 }
 
 fn read(path: &Path) -> Arc<[u8]> {

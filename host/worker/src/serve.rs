@@ -169,7 +169,7 @@ fn run_op(instance: &Instance, taken: &Taken<'_>, writer: &mut Writer<'_>) -> St
     }
 }
 
-fn conclude(result: Result<(), CallError>, writer: &mut Writer<'_>) -> Status {
+fn conclude(result: Result<(), Box<CallError>>, writer: &mut Writer<'_>) -> Status {
     match result {
         Ok(()) => abi::STATUS_OK,
         Err(error) => {

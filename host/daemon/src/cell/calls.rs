@@ -166,7 +166,7 @@ impl Cell {
         method: &str,
         request: &[u8],
         reply: &mut Reply,
-    ) -> Result<(), CallError> {
+    ) -> Result<(), Box<CallError>> {
         let mut may_retry = true;
         loop {
             let line = self.line(context)?;
@@ -196,7 +196,7 @@ impl Cell {
                 }
                 Ok(status) => {
                     let reason = String::from_utf8_lossy(&answer.bytes).into_owned();
-                    return Err(CallError::of(status, reason, method));
+                    return Err(Box::new(CallError::of(status, reason, method)));
                 }
                 Err(failure) => failure,
             };
@@ -206,11 +206,11 @@ impl Cell {
                         may_retry = false;
                         continue;
                     }
-                    return Err(CallError::Crashed(
+                    return Err(Box::new(CallError::Crashed(
                         line.end().unwrap_or_else(|| "has ended".into()),
-                    ));
+                    )));
                 }
-                other => return Err(self.failed(&line, other)),
+                other => return Err(Box::new(self.failed(&line, other))),
             }
         }
     }
@@ -284,7 +284,7 @@ impl Cell {
         bytes: &[u8],
         limit: Duration,
         reply: &mut Reply,
-    ) -> Result<(), CallError> {
+    ) -> Result<(), Box<CallError>> {
         let context = CallContext {
             size: size_of::<CallContext>() as u32,
             ..CallContext::default()
@@ -315,24 +315,24 @@ impl Cell {
             }
             Ok(status) => {
                 let reason = String::from_utf8_lossy(&answer.bytes).into_owned();
-                Err(CallError::of(status, reason, method))
+                Err(Box::new(CallError::of(status, reason, method)))
             }
-            Err(Failure::Gone { .. }) => Err(CallError::Crashed(
+            Err(Failure::Gone { .. }) => Err(Box::new(CallError::Crashed(
                 line.end().unwrap_or_else(|| "has ended".into()),
-            )),
-            Err(failure) => Err(self.failed(&line, failure)),
+            ))),
+            Err(failure) => Err(Box::new(self.failed(&line, failure))),
         }
     }
 
     /// Asks for the state, and remembers it for the case of a crash. `version` is what runs.
-    pub(crate) fn save(&self, version: &str, state: &mut Reply) -> Result<(), CallError> {
+    pub(crate) fn save(&self, version: &str, state: &mut Reply) -> Result<(), Box<CallError>> {
         self.ask(op::SAVE, "", &[], self.cells.config.teardown(), state)?;
         self.state().saved = Some((version.to_owned(), state.bytes().to_vec()));
         Ok(())
     }
 
     /// Hands a state over, and remembers it for the case of a crash.
-    pub(crate) fn restore(&self, from: &str, state: &[u8]) -> Result<(), CallError> {
+    pub(crate) fn restore(&self, from: &str, state: &[u8]) -> Result<(), Box<CallError>> {
         let mut reply = Reply::default();
         self.ask(
             op::RESTORE,
@@ -387,7 +387,7 @@ impl Cell {
 
 impl Owner {
     /// Lets the plugin end its work, then ends its process.
-    pub(crate) fn end(mut self, limit: Duration) -> Result<(), CallError> {
+    pub(crate) fn end(mut self, limit: Duration) -> Result<(), Box<CallError>> {
         self.state().ending = true;
         let limit_ns = u64::try_from(limit.as_nanos())
             .unwrap_or(u64::MAX)
@@ -395,7 +395,7 @@ impl Owner {
         let mut reply = Reply::default();
         let farewell = match self.ask(op::TEARDOWN, "", &limit_ns, limit, &mut reply) {
             // There is nothing left to tear down.
-            Err(CallError::Unavailable(_)) => Ok(()),
+            Err(error) if matches!(*error, CallError::Unavailable(_)) => Ok(()),
             other => other,
         };
         if farewell.is_ok() {

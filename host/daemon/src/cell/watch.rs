@@ -268,10 +268,7 @@ impl Cell {
                 return self.buried(process);
             }
             if seen.hung_up {
-                // The kernel's account comes a little later.
-                process.look(&self.wake, &self.log, Some(LAST));
-                line.note_end("closed its descriptors");
-                return self.killed(process);
+                return self.hung_up(process);
             }
             let panic = seen
                 .reports
@@ -299,6 +296,23 @@ impl Cell {
             }
             if stop {
                 return self.ended(process);
+            }
+        }
+    }
+
+    /// The worker's socket is closed. The kernel's account of its end comes a little later.
+    fn hung_up(&self, mut process: Process) -> End {
+        let until = Instant::now() + LAST;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let seen = process.look(&self.wake, &self.log, Some(left));
+            if let Some(end) = account(&process, &seen) {
+                process.line.note_end(&end);
+                return self.buried(process);
+            }
+            if left.is_zero() {
+                process.line.note_end("closed its descriptors");
+                return self.killed(process);
             }
         }
     }
