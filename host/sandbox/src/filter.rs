@@ -5,6 +5,7 @@ use seccompiler::{BpfProgram, sock_filter};
 use crate::{Program, policy::SELF};
 
 const LOAD_WORD: u16 = 0x20;
+const JUMP: u16 = 0x05;
 const JUMP_EQUAL: u16 = 0x15;
 const JUMP_GREATER: u16 = 0x25;
 const JUMP_NOT_LESS: u16 = 0x35;
@@ -23,26 +24,29 @@ fn instruction(code: u16, k: u32, jt: u8, jf: u8) -> u64 {
     u64::from(code) << 48 | u64::from(jt) << 40 | u64::from(jf) << 32 | u64::from(k)
 }
 
-/// Answers calls that are newer than `newest`, and `clone3` (whose flags no filter sees), with
-/// ENOSYS; ends the process at calls of another architecture. `None` on an unknown one.
-pub(crate) fn newest(newest: u32) -> Option<Program> {
+/// Puts in front of a filter: calls that are newer than `newest`, and `clone3` (whose flags no
+/// filter sees), fail with ENOSYS; calls of another architecture end the process. `None` on an
+/// unknown architecture.
+pub(crate) fn guarded(newest: u32, program: Program) -> Option<Program> {
     let arch = match std::env::consts::ARCH {
         "x86_64" => 0xc000_003e,
         "aarch64" => 0xc000_00b7,
         "riscv64" => 0xc000_00f3,
         _ => return None,
     };
-    Some(Program(vec![
+    let mut words = vec![
         instruction(LOAD_WORD, ARCH_AT, 0, 0),
         instruction(JUMP_EQUAL, arch, 0, 6),
         instruction(LOAD_WORD, NUMBER_AT, 0, 0),
         instruction(JUMP_NOT_LESS, X32, 4, 0),
         instruction(JUMP_GREATER, newest, 2, 0),
         instruction(JUMP_EQUAL, CLONE3, 1, 0),
-        instruction(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0),
+        instruction(JUMP, 2, 0, 0),
         instruction(RETURN, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32, 0, 0),
         instruction(RETURN, libc::SECCOMP_RET_KILL_PROCESS, 0, 0),
-    ]))
+    ];
+    words.extend(program.0);
+    Some(Program(words))
 }
 
 pub(crate) fn pack(program: &BpfProgram) -> Program {
