@@ -270,3 +270,38 @@ fn an_idempotent_call_is_asked_once_more() {
     });
     host.stop();
 }
+
+#[test]
+fn a_plugin_that_imports_what_it_must_not_is_refused_by_symbol_and_rule() {
+    let lab = Lab::new();
+    lab.package("hostile").put(&[&attacks()]);
+    let host = lab.start_with(&config("symbols = \"enforce\""));
+    let reason = host
+        .plugin("attacks")
+        .refused
+        .expect("it was refused")
+        .reason;
+    assert!(
+        reason.contains("`execve`: imports of the group \"other programs\""),
+        "{reason}"
+    );
+    host.stop();
+}
+
+#[test]
+fn without_section_headers_nothing_is_hidden() {
+    let lab = Lab::new();
+    let bare = attacks().with_bytes(|bytes| {
+        // e_shoff, e_shentsize, e_shnum, e_shstrndx
+        bytes[0x28..0x30].fill(0);
+        bytes[0x3a..0x40].fill(0);
+    });
+    let path = lab.path("bare.so");
+    std::fs::write(&path, &bare.bytes).unwrap();
+    let said = lab.hotmerge(["inspect", path.to_str().unwrap()]);
+    let text = format!("{said:?}");
+    assert!(
+        text.contains("execve") && text.contains("other programs"),
+        "{text}"
+    );
+}

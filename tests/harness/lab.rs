@@ -109,7 +109,13 @@ impl Lab {
         } else {
             "isolation = \"host\"\n"
         };
-        fs::write(&path, format!("{settle}{isolation}{config}\n"))
+        // The fixtures use sockets, which nobody grants them.
+        let symbols = if config.contains("symbols") {
+            ""
+        } else {
+            "symbols = \"off\"\n"
+        };
+        fs::write(&path, format!("{settle}{isolation}{symbols}{config}\n"))
             .expect("the test's own directory");
         let mut command = self.command();
         command

@@ -14,6 +14,7 @@ use crate::exit::{self, Failure};
 mod call;
 mod completions;
 mod hash;
+mod inspect;
 mod man;
 mod reload;
 mod serve;
@@ -37,6 +38,7 @@ enum Command {
     Call(call::Call),
     Stop(stop::Stop),
     Hash(hash::Hash),
+    Inspect(inspect::Inspect),
     Verify(verify::Verify),
     Completions(completions::Completions),
     Man(man::Man),
@@ -50,6 +52,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Call(command) => command.run(),
         Command::Stop(command) => command.run(),
         Command::Hash(command) => command.run(),
+        Command::Inspect(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),

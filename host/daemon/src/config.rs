@@ -12,6 +12,7 @@ use hotmerge_sandbox::{Grant, Limits};
 use serde::Deserialize;
 
 pub use crate::cell::{Isolation, OnDegraded, RestartConfig};
+pub use crate::symbols::Symbols;
 
 /// Largest configuration file, in bytes.
 const LIMIT_BYTES: u64 = 1 << 20;
@@ -45,6 +46,8 @@ pub struct Config {
     pub isolation: Option<Isolation>,
     /// What to do where the kernel does not give the whole sandbox.
     pub degraded: OnDegraded,
+    /// Whether plugins are refused for what they import.
+    pub symbols: Symbols,
     /// How often a worker that crashes is replaced.
     pub restart: RestartConfig,
     /// How long a call without a deadline may take in a worker before that is ended, in
@@ -124,6 +127,7 @@ impl Default for Config {
             worker: None,
             isolation: None,
             degraded: OnDegraded::default(),
+            symbols: Symbols::default(),
             restart: RestartConfig::default(),
             call_ms: 60_000,
             plugin: BTreeMap::new(),

@@ -8,7 +8,10 @@ use hotmerge_loader::{
 };
 use hotmerge_meta::PluginName;
 
-use crate::cell::{Cell, Cells, Isolation, Owner};
+use crate::{
+    cell::{Cell, Cells, Isolation, Owner},
+    symbols::{self, Symbols},
+};
 
 /// A started plugin.
 #[derive(Debug)]
@@ -36,6 +39,12 @@ impl Instance {
         let isolation = cells
             .isolation(plugin.as_str())
             .map_err(LoadError::Refused)?;
+        if cells.config.symbols == Symbols::Enforce {
+            let settings = cells.config.plugin.get(plugin);
+            let grants = settings.map_or(&[][..], |settings| &settings.allow);
+            symbols::check(verified.memory(), verified.bytes(), isolation, grants)
+                .map_err(LoadError::Refused)?;
+        }
         if isolation == Isolation::Process {
             return Cell::start(cells, plugin, verified, config).map(Self::Worker);
         }

@@ -29,6 +29,7 @@ mod plugin;
 pub mod scan;
 pub mod status;
 mod supervisor;
+mod symbols;
 mod watch;
 
 pub use config::{Config, ConfigError};

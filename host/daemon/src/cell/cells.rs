@@ -78,7 +78,7 @@ pub(super) type Filters = Arc<(Vec<Program>, Program)>;
 /// What all workers of a host share.
 #[derive(Debug)]
 pub(crate) struct Cells {
-    pub(super) config: Config,
+    pub(crate) config: Config,
     program: Option<OwnedFd>,
     policy: Option<Policy>,
     filters: Mutex<BTreeMap<Vec<Grant>, Filters>>,

@@ -1,0 +1,102 @@
+//! `hotmerge inspect`: what a plugin's file asks of the dynamic loader, and whether that is
+//! allowed.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use hotmerge_meta::Image;
+use hotmerge_policy::{File, Groups, Objection, Rules, judge};
+use hotmerge_sandbox::Grant;
+use serde::Serialize;
+
+use super::print_json;
+use crate::exit::{self, Failure};
+
+/// Show what a plugin's file imports, needs and maps, and whether the symbol policy takes it.
+///
+/// What counts is what the dynamic loader reads; section headers are not looked at.
+#[derive(Args, Debug)]
+pub(super) struct Inspect {
+    /// A shared object
+    file: PathBuf,
+    /// What is granted to it: `net`, `fs:/path:ro` or `fs:/path:rw`
+    #[arg(long, value_name = "GRANT")]
+    allow: Vec<Grant>,
+    /// Judge it as for the host's own process
+    #[arg(long)]
+    host: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    file: File,
+    groups: BTreeMap<String, Vec<String>>,
+    objections: Vec<Objection>,
+}
+
+impl Inspect {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let bytes = fs::read(&self.file)
+            .with_context(|| format!("failed to read `{}`", self.file.display()))?;
+        let refused = |error: String| Failure::text(exit::REFUSED, error);
+        let image = Image::normalise(bytes).map_err(|error| refused(error.to_string()))?;
+        let file = File::read(image.bytes()).map_err(|error| refused(error.to_string()))?;
+        let policy = Groups::builtin()?;
+        let rules = Rules {
+            fs: self.host
+                || self
+                    .allow
+                    .iter()
+                    .any(|grant| matches!(grant, Grant::Files { .. })),
+            net: self.host || self.allow.contains(&Grant::Network),
+            strict: self.host,
+        };
+        let objections = judge(&file, &policy, rules);
+        let mut groups = BTreeMap::<String, Vec<String>>::new();
+        for symbol in &file.imports {
+            let name = policy.of(symbol).map_or("in no group", |group| &group.name);
+            groups
+                .entry(name.to_owned())
+                .or_default()
+                .push(symbol.clone());
+        }
+        let count = objections.len();
+        let report = Report {
+            file,
+            groups,
+            objections,
+        };
+        if self.json {
+            print_json(&report)?;
+        } else {
+            print(&report);
+        }
+        match count {
+            0 => Ok(()),
+            count => Err(refused(format!("the symbol policy has {count} objections"))),
+        }
+    }
+}
+
+fn print(report: &Report) {
+    for segment in &report.file.segments {
+        let (access, address, bytes) = (&segment.access, segment.address, segment.bytes);
+        println!("segment  {access}  {address:#x}  {bytes} bytes");
+    }
+    for library in &report.file.needed {
+        println!("needs    {library}");
+    }
+    for (group, symbols) in &report.groups {
+        println!("imports  {group}: {}", symbols.join(" "));
+    }
+    for objection in &report.objections {
+        println!("refused  {objection}");
+    }
+    if report.objections.is_empty() {
+        println!("allowed");
+    }
+}

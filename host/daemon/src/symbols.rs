@@ -1,0 +1,62 @@
+//! The symbol policy, before anything of a plugin is loaded.
+
+use std::{fs::File as Bytes, os::fd::BorrowedFd, os::unix::fs::FileExt as _};
+
+use hotmerge_policy::{File, Groups, Rules, judge};
+use hotmerge_sandbox::Grant;
+use serde::Deserialize;
+
+use crate::cell::Isolation;
+
+/// Whether the symbol policy counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Symbols {
+    /// Plugins that break it are refused.
+    #[default]
+    Enforce,
+    /// It is not looked at.
+    Off,
+}
+
+/// Judges the verified image in `memory`.
+///
+/// # Errors
+/// The first objections, each with its symbol and rule.
+pub(crate) fn check(
+    memory: BorrowedFd<'_>,
+    bytes: usize,
+    isolation: Isolation,
+    grants: &[Grant],
+) -> Result<(), String> {
+    let mut image = vec![0; bytes];
+    memory
+        .try_clone_to_owned()
+        .map(Bytes::from)
+        .and_then(|file| file.read_exact_at(&mut image, 0))
+        .map_err(|error| format!("failed to read its image: {error}"))?;
+    let file = File::read(&image).map_err(|error| error.to_string())?;
+    let groups = Groups::builtin().map_err(|error| error.to_string())?;
+    let is_host = isolation == Isolation::Host;
+    let rules = Rules {
+        // What is in the host's own process has what the host has.
+        fs: is_host
+            || grants
+                .iter()
+                .any(|grant| matches!(grant, Grant::Files { .. })),
+        net: is_host || grants.contains(&Grant::Network),
+        strict: is_host,
+    };
+    let objections = judge(&file, &groups, rules);
+    if objections.is_empty() {
+        return Ok(());
+    }
+    let mut told: Vec<_> = objections.iter().take(5).map(ToString::to_string).collect();
+    if objections.len() > told.len() {
+        told.push(format!("and {} more", objections.len() - told.len()));
+    }
+    Err(format!(
+        "the symbol policy refuses it: {}; see `hotmerge inspect`",
+        told.join("; ")
+    ))
+}

@@ -1,0 +1,96 @@
+//! What a plugin's file asks of the dynamic loader, and whether that is allowed.
+//!
+//! Read is what the loader reads: program headers, the dynamic segment, and the symbols that
+//! relocations name. Section headers are not looked at; a file without them shows as much as
+//! one with them.
+//!
+//! Invariant: a refusal names the symbol or the part of the file, and the rule.
+//!
+//! Absent on purpose: the border. Code can make system calls without importing anything; this
+//! finds mistakes and shows intentions. Namespaces and filters hold what is not honest.
+
+mod file;
+mod symbols;
+
+pub use file::{File, FileError, Segment};
+pub use symbols::{Group, Groups, GroupsError, When};
+
+use serde::Serialize;
+
+/// Libraries that a plugin may need; the loader would load any other unverified.
+const LIBRARIES: [&str; 12] = [
+    "libc.so.6",
+    "libgcc_s.so.1",
+    "libm.so.6",
+    "ld-linux-x86-64.so.2",
+    "ld-linux-aarch64.so.1",
+    "ld-linux-riscv64-lp64d.so.1",
+    "ld64.so.2",
+    "ld-linux.so.2",
+    "libc.musl-x86_64.so.1",
+    "libc.musl-aarch64.so.1",
+    "libpthread.so.0",
+    "libdl.so.2",
+];
+
+/// How a plugin is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Files were granted.
+    pub fs: bool,
+    /// The network was granted.
+    pub net: bool,
+    /// What no group has is refused: for the host's own process.
+    pub strict: bool,
+}
+
+/// One reason against a plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Objection {
+    /// The symbol, library or part of the file.
+    pub subject: String,
+    /// The rule that it breaks.
+    pub rule: String,
+}
+
+impl std::fmt::Display for Objection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}`: {}", self.subject, self.rule)
+    }
+}
+
+/// Everything that speaks against a plugin.
+pub fn judge(file: &File, groups: &Groups, rules: Rules) -> Vec<Objection> {
+    let mut objections = file.oddities.clone();
+    for library in &file.needed {
+        if !LIBRARIES.contains(&library.as_str()) {
+            objections.push(Objection {
+                subject: library.clone(),
+                rule: "a plugin needs no libraries but those of the C runtime; link it statically"
+                    .into(),
+            });
+        }
+    }
+    for symbol in &file.imports {
+        let rule = match groups.of(symbol) {
+            Some(group) => match group.when {
+                When::Always => continue,
+                When::Fs if rules.fs => continue,
+                When::Net if rules.net => continue,
+                When::Fs => format!("files are not granted to it ({})", group.reason),
+                When::Net => format!("the network is not granted to it ({})", group.reason),
+                When::Never => format!(
+                    "imports of the group \"{}\" are never allowed: {}",
+                    group.name, group.reason
+                ),
+            },
+            None if rules.strict => "no group of the symbol policy has it".to_owned(),
+            None => continue,
+        };
+        objections.push(Objection {
+            subject: symbol.clone(),
+            rule,
+        });
+    }
+    objections
+}

@@ -1,0 +1,104 @@
+//! The symbol groups: data, and which one a name belongs to.
+
+use serde::Deserialize;
+
+const DATA: &str = include_str!("../data/symbols.toml");
+
+/// When a group's symbols may be imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum When {
+    /// By every plugin.
+    Always,
+    /// If files were granted.
+    Fs,
+    /// If the network was granted.
+    Net,
+    /// By no plugin.
+    Never,
+}
+
+/// Symbols that are alike.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// For people.
+    pub name: String,
+    /// When its symbols may be imported.
+    pub when: When,
+    /// Why.
+    pub reason: String,
+    symbols: Vec<String>,
+}
+
+/// All groups, in the order in which they count.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Groups {
+    group: Vec<Group>,
+}
+
+/// Data that are no groups.
+#[derive(Debug, thiserror::Error)]
+#[error("the symbol policy cannot be read: {0}")]
+pub struct GroupsError(String);
+
+impl Groups {
+    /// The groups that come with the host.
+    ///
+    /// # Errors
+    /// If they are wrong.
+    pub fn builtin() -> Result<Self, GroupsError> {
+        Self::parse(DATA)
+    }
+
+    /// Groups of the operator's own.
+    ///
+    /// # Errors
+    /// Where they are wrong.
+    pub fn parse(text: &str) -> Result<Self, GroupsError> {
+        let groups: Self = toml::from_str(text).map_err(|error| GroupsError(error.to_string()))?;
+        match groups
+            .group
+            .iter()
+            .find(|group| group.reason.trim().is_empty())
+        {
+            Some(group) => Err(GroupsError(format!(
+                "the group `{}` has no reason",
+                group.name
+            ))),
+            None => Ok(groups),
+        }
+    }
+
+    /// The group of a symbol.
+    pub fn of(&self, symbol: &str) -> Option<&Group> {
+        let has = |group: &&Group| group.symbols.iter().any(|pattern| matches(pattern, symbol));
+        self.group.iter().find(has)
+    }
+}
+
+fn matches(pattern: &str, symbol: &str) -> bool {
+    match (pattern.strip_suffix('*'), pattern.strip_prefix('*')) {
+        (Some(start), _) => symbol.starts_with(start),
+        (None, Some(end)) => symbol.ends_with(end),
+        (None, None) => pattern == symbol,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_belong_to_the_first_group_that_has_them() {
+        let groups = Groups::builtin().unwrap();
+        let when = |symbol: &str| groups.of(symbol).map(|group| group.when);
+        assert_eq!(when("execve"), Some(When::Never));
+        assert_eq!(when("exp"), Some(When::Always));
+        assert_eq!(when("process_vm_readv"), Some(When::Never));
+        assert_eq!(when("opendir"), Some(When::Fs));
+        assert_eq!(when("getaddrinfo"), Some(When::Net));
+        assert_eq!(when("frobnicate"), None);
+    }
+}
