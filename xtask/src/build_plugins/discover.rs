@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use cargo_metadata::{Metadata, Package, PackageId, Target, TargetKind};
 use hotmerge_meta::{
     PackageName, PluginName,
-    package::{Requires, Wants},
+    package::{Handover, Requires, Wants},
 };
 use semver::Version;
 use serde::Deserialize;
@@ -26,6 +26,7 @@ pub(crate) struct Plugin {
     /// The directory that it is staged in.
     pub package: PackageName,
     pub version: Version,
+    pub handover: Handover,
     pub requires: Vec<Requires>,
     pub wants: Wants,
     /// How cargo names the package.
@@ -41,6 +42,7 @@ pub(crate) struct Plugin {
 struct Declaration {
     name: Option<PluginName>,
     package: Option<PackageName>,
+    handover: Handover,
     requires: Vec<Requires>,
     wants: Wants,
 }
@@ -125,6 +127,7 @@ fn plugin(package: &Package) -> Result<Option<Plugin>> {
         name,
         package: package_name,
         version: package.version.clone(),
+        handover: declared.handover,
         requires: declared.requires,
         wants: declared.wants,
         id: package.id.clone(),
