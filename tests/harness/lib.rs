@@ -1,1 +1,53 @@
-//! (being written)
+//! The bench that the end-to-end tests stand on: real processes in temporary directories.
+//!
+//! * [`Lab`] is one test's world: a plugin directory, a runtime directory, nothing shared.
+//! * [`TestHost`] is a running `hotmerge serve`; [`Callers`] call its plugins all the while.
+//! * [`Variant`] and [`Package`] make plugins, good and bad, out of one built fixture.
+//! * [`Workspace`] is a plugin author's workspace, and the driver run on it.
+//!
+//! Invariants: every wait ends with an event or, after [`SOON`], with a panic that says what
+//! did not happen; only processes that were started here are ended here, also when a test
+//! panics; tests run side by side.
+//!
+//! Absent on purpose: sleeping, and any statement about how fast something is.
+
+#![forbid(unsafe_code)]
+
+mod callers;
+mod disk;
+mod gate;
+mod host;
+mod lab;
+mod log;
+mod memory;
+mod package;
+mod process;
+mod programs;
+mod variant;
+mod workspace;
+
+use std::time::Duration;
+
+pub use callers::{Callers, Tally};
+pub use disk::TinyDisk;
+pub use gate::{Gate, Visitor};
+pub use host::TestHost;
+pub use lab::Lab;
+pub use log::Log;
+pub use memory::Footprint;
+pub use package::Package;
+pub use process::{Process, Ran, run};
+pub use programs::{driver, hotmerge, repository, scratch};
+pub use variant::{Variant, actor, plain};
+pub use workspace::{Driver, Workspace, actions};
+
+/// How long a test waits for what should happen at once. Generous: a machine may be busy.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// How long a test waits for cargo.
+pub const BUILT: Duration = Duration::from_secs(600);
+
+/// Says why a test shows nothing on this machine. The caller returns then.
+pub fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+}

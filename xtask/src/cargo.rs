@@ -15,8 +15,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use cargo_metadata::{Metadata, MetadataCommand};
-use hotmerge_meta::Digest;
-use xshell::{Cmd, Shell, cmd};
+use xshell::{Shell, cmd};
 
 /// How cargo may find dependencies.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
@@ -54,14 +53,6 @@ pub(crate) struct Cargo {
     own_toolchain: bool,
 }
 
-/// A workspace as cargo describes it.
-#[derive(Debug)]
-pub(crate) struct Description {
-    pub metadata: Metadata,
-    /// The hash of all that cargo said: equal hashes, equal resolution of dependencies.
-    pub digest: Digest,
-}
-
 /// The compiler that cargo will use.
 #[derive(Debug)]
 pub(crate) struct Compiler {
@@ -74,9 +65,9 @@ pub(crate) struct Compiler {
 impl Cargo {
     /// Finds the workspace of `manifest`, or that of the working directory.
     pub(crate) fn locate(manifest: Option<&Path>) -> Result<Self> {
-        let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let program = program();
         let here = env::current_dir().context("failed to find the working directory")?;
-        let root = workspace_root(&program, manifest)?;
+        let root = workspace_root(&program, &here, manifest)?;
         let own_toolchain = !here.starts_with(&root) && asks_for_toolchain(&root);
         Ok(Self {
             // Rustup's cargo in the search path looks at the workspace; the one that runs the
@@ -107,12 +98,12 @@ impl Cargo {
         command
     }
 
-    /// Asks for the packages of the workspace and all that they depend on.
-    pub(crate) fn describe(&self, resolution: Resolution) -> Result<Description> {
+    /// Asks for the workspace and its members. What they depend on is left out: to find that
+    /// out takes cargo longer than all the rest of a run that has nothing to do.
+    pub(crate) fn workspace(&self) -> Result<Metadata> {
         let output = self
             .command()
-            .args(["metadata", "--format-version", "1"])
-            .args(resolution.options())
+            .args(["metadata", "--no-deps", "--format-version", "1"])
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .output()
@@ -122,10 +113,7 @@ impl Cargo {
         }
         let text =
             str::from_utf8(&output.stdout).context("`cargo metadata` did not write UTF-8")?;
-        Ok(Description {
-            metadata: MetadataCommand::parse(text).context("`cargo metadata` makes no sense")?,
-            digest: Digest::of(&output.stdout),
-        })
+        MetadataCommand::parse(text).context("`cargo metadata` makes no sense")
     }
 
     /// Asks the compiler what it is.
@@ -181,11 +169,33 @@ impl Settings {
     }
 }
 
-fn workspace_root(cargo: &OsStr, manifest: Option<&Path>) -> Result<PathBuf> {
+/// The cargo that runs the driver, or the one in the search path.
+pub(crate) fn program() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// The root of the workspace or package that `directory` lies in; `None` outside of any.
+pub(crate) fn root_around(directory: &Path) -> Option<PathBuf> {
+    let shell = Shell::new().ok()?;
+    shell.change_dir(directory);
+    let cargo = program();
+    let question = cmd!(
+        shell,
+        "{cargo} locate-project --workspace --message-format plain"
+    );
+    let manifest = question.quiet().ignore_stderr().read().ok()?;
+    Some(Path::new(&manifest).parent()?.to_owned())
+}
+
+fn workspace_root(cargo: &OsStr, here: &Path, manifest: Option<&Path>) -> Result<PathBuf> {
+    let nearest = manifest.map_or_else(|| here.join("Cargo.toml"), |path| here.join(path));
+    if is_root(&nearest) {
+        return Ok(nearest.parent().unwrap_or(here).canonicalize()?);
+    }
     let shell = Shell::new()?;
     let manifest = manifest.map(|path| [OsStr::new("--manifest-path"), path.as_os_str()]);
     let manifest = manifest.iter().flatten();
-    let question: Cmd<'_> = cmd!(
+    let question = cmd!(
         shell,
         "{cargo} locate-project --workspace --message-format plain {manifest...}"
     );
@@ -195,6 +205,15 @@ fn workspace_root(cargo: &OsStr, manifest: Option<&Path>) -> Result<PathBuf> {
         .context("failed to find the workspace")?;
     let root = Path::new(&root_manifest).parent();
     Ok(root.context("the workspace has no directory")?.to_owned())
+}
+
+/// A manifest with a table `workspace` is a root by itself; to ask cargo costs 25 ms.
+fn is_root(manifest: &Path) -> bool {
+    let Ok(text) = std::fs::read_to_string(manifest) else {
+        return false;
+    };
+    let manifest = text.parse::<toml_edit::DocumentMut>();
+    manifest.is_ok_and(|manifest| manifest.contains_key("workspace"))
 }
 
 /// Whether rustup would choose a toolchain by a file in `root` or above.

@@ -5,7 +5,7 @@ use std::{env, ffi::OsString};
 use anyhow::Result;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::{build_plugins, exit};
+use crate::{build_plugins, exit, new_plugin};
 
 /// Build hotmerge plugins, stage them and tell the running host.
 #[derive(Debug, Parser)]
@@ -18,6 +18,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     BuildPlugins(build_plugins::Args),
+    NewPlugin(new_plugin::Args),
 }
 
 pub(crate) fn run(name: &'static str) -> Result<u8> {
@@ -25,6 +26,7 @@ pub(crate) fn run(name: &'static str) -> Result<u8> {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match cli.command {
         Command::BuildPlugins(args) => build_plugins::run(&args),
+        Command::NewPlugin(args) => new_plugin::run(&args, name),
     }
 }
 

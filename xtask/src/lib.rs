@@ -12,6 +12,7 @@ pub mod build_plugins;
 mod cargo;
 mod cli;
 pub mod exit;
+pub mod new_plugin;
 mod rustc;
 
 use std::process::ExitCode;

@@ -12,7 +12,7 @@ use std::{
     },
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -33,6 +33,9 @@ const CONNECTIONS: usize = 64;
 /// A connection on which nothing is asked for this long is closed.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// How long a closed door waits for replies to be written: the calls behind them have ended.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// The open door of a host. Closed when dropped.
 #[derive(Debug)]
 pub struct Server {
@@ -46,6 +49,7 @@ struct Shared {
     listener: UnixListener,
     host: Arc<Host>,
     open: Mutex<HashMap<u64, UnixStream>>,
+    ended: Condvar,
     closing: AtomicBool,
     ask_to_stop: Box<dyn AskToStop>,
 }
@@ -84,6 +88,7 @@ impl Server {
             listener,
             host,
             open: Mutex::default(),
+            ended: Condvar::new(),
             closing: AtomicBool::new(false),
             ask_to_stop,
         });
@@ -101,12 +106,8 @@ impl Server {
         })
     }
 
-    /// Stops taking requests; those under way get no answer any more.
-    pub fn close(mut self) {
-        self.shut();
-    }
-
-    fn shut(&mut self) {
+    /// Stops taking requests. Those under way are still answered.
+    pub fn close(&mut self) {
         let Some(accepting) = self.accepting.take() else {
             return;
         };
@@ -115,27 +116,51 @@ impl Server {
         if let Err(error) = shutdown(&self.shared.listener, Shutdown::Both) {
             tracing::warn!("failed to close the control socket: {error}");
         }
-        for stream in self.shared.open().values() {
-            let _ = stream.shutdown(std::net::Shutdown::Both);
-        }
         if accepting.join().is_err() {
             tracing::error!("the control thread panicked");
         }
+        // A connection finds the end of its requests, and can still write.
+        self.shared.shut(std::net::Shutdown::Read);
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!("failed to remove `{}`: {error}", self.path.display());
         }
+    }
+
+    /// Closes the door and waits a moment for the last replies to be written. To be called
+    /// when the calls behind them have ended.
+    pub fn finish(mut self) {
+        self.close();
+        let open = self.shared.open();
+        let waited = self
+            .shared
+            .ended
+            .wait_timeout_while(open, FAREWELL, |open| !open.is_empty());
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.shut();
+        self.close();
+        self.shared.shut(std::net::Shutdown::Both);
     }
 }
 
 impl Shared {
     fn open(&self) -> std::sync::MutexGuard<'_, HashMap<u64, UnixStream>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shut(&self, how: std::net::Shutdown) {
+        for stream in self.open().values() {
+            // Fails only if the peer has gone already.
+            let _ = stream.shutdown(how);
+        }
+    }
+
+    fn end(&self, id: u64) {
+        self.open().remove(&id);
+        self.ended.notify_all();
     }
 
     fn accept(self: &Arc<Self>) {
@@ -183,10 +208,10 @@ impl Shared {
                 if let Err(error) = connection::run(&this, stream) {
                     tracing::debug!("a connection ended: {error}");
                 }
-                this.open().remove(&id);
+                this.end(id);
             });
         if spawned.is_err() {
-            self.open().remove(&id);
+            self.end(id);
         }
         spawned.map(drop)
     }

@@ -9,7 +9,7 @@ pub(crate) const FAILURE: u8 = 1;
 pub(crate) const CONFIG: u8 = 3;
 /// No host runs in the runtime directory.
 pub(crate) const NO_HOST: u8 = 4;
-/// A plugin was refused, or does not verify.
+/// A plugin was refused, or does not verify, or a package cannot be used.
 pub(crate) const REFUSED: u8 = 5;
 /// Another host runs in the runtime directory.
 pub(crate) const OTHER_HOST: u8 = 6;
@@ -26,7 +26,7 @@ Exit codes:
   2  wrong usage
   3  the configuration or the plugin directory cannot be used
   4  no host is running
-  5  a plugin was refused, or does not verify
+  5  a plugin was refused or does not verify, or a package cannot be used
   6  another host is running on this runtime directory
   7  not permitted
   8  the plugin answered the call with an error";

@@ -100,8 +100,7 @@ impl Host {
             watch,
             started: jiff::Timestamp::now(),
         };
-        host.watch.keep();
-        host.supervisor.rescan(&[]);
+        host.rescan();
         Ok(host)
     }
 
@@ -122,7 +121,14 @@ impl Host {
 
     /// Looks at the plugin directory now; does not wait for what follows.
     pub fn rescan(&self) {
-        self.supervisor.rescan(&[]);
+        self.look(&[]);
+    }
+
+    /// The directory may be another one than before: it is watched before it is looked at, so
+    /// that no change falls between.
+    fn look(&self, retry: &[PluginName]) {
+        self.watch.keep();
+        self.supervisor.rescan(retry);
     }
 
     /// The position behind the newest outcome: pass it to [`Host::reload`] to be told of
@@ -142,8 +148,7 @@ impl Host {
         let began = Instant::now();
         let since = params.since.unwrap_or_else(|| self.position());
         let asked = params.plugins.as_deref().unwrap_or_default();
-        self.supervisor
-            .rescan(if params.retry { asked } else { &[] });
+        self.look(if params.retry { asked } else { &[] });
         let state = self.supervisor.wait_settled();
         let mut plugins: BTreeMap<PluginName, PluginReport> = BTreeMap::new();
         for report in state.history.since(since) {

@@ -61,7 +61,7 @@ struct Package {
     meta_stamp: Option<FileStamp>,
     files: BTreeMap<PluginName, Known>,
     /// Plugins of the meta that another package already has.
-    conflicts: Vec<String>,
+    conflicts: Vec<PluginName>,
     unsettled: Option<(Instant, String)>,
     missing: Option<Instant>,
 }
@@ -129,11 +129,16 @@ impl Scanner {
                     self.look_at(&root, &package, now, findings);
                     present.insert(package);
                 }
-                Err(reason) => findings.problems.push(problem(name.to_owned(), reason)),
+                Err(reason) => {
+                    findings.problems.push(problem(name.to_owned(), reason));
+                    // Something stands in the place of a package: that takes nothing out
+                    // of service.
+                    present.extend(name.parse());
+                }
             }
         }
         self.look_for_missing(&present, now, findings);
-        self.tell_conflicts(findings);
+        self.tell_conflicts(now, findings);
         Ok(())
     }
 
@@ -184,11 +189,7 @@ impl Scanner {
         for meta in meta.plugin {
             match self.owners.get(&meta.name) {
                 Some(owner) if owner != name => {
-                    package.conflicts.push(format!(
-                        "plugin `{}` is also in package `{owner}`, which is the one that counts; \
-                         remove one of the two",
-                        meta.name
-                    ));
+                    package.conflicts.push(meta.name);
                     continue;
                 }
                 _ => self.owners.insert(meta.name.clone(), name.clone()),
@@ -306,12 +307,20 @@ impl Scanner {
         }
     }
 
-    fn tell_conflicts(&self, findings: &mut Findings) {
+    fn tell_conflicts(&self, now: Instant, findings: &mut Findings) {
         for (name, package) in &self.packages {
-            for conflict in &package.conflicts {
-                findings
-                    .problems
-                    .push(problem(name.to_string(), conflict.clone()));
+            for plugin in &package.conflicts {
+                match self.owners.get(plugin) {
+                    Some(owner) => findings.problems.push(problem(
+                        name.to_string(),
+                        format!(
+                            "plugin `{plugin}` is also in package `{owner}`, which is the one \
+                             that counts; remove one of the two"
+                        ),
+                    )),
+                    // The other package had it until this very pass.
+                    None => look_again(now, now, findings),
+                }
             }
         }
         findings

@@ -277,11 +277,14 @@ impl Supervisor {
     pub(crate) fn differs(self: &Arc<Self>, name: &PluginName, ticket: Ticket, reason: String) {
         let now = Instant::now();
         let mut state = self.state();
-        let entry = state
-            .differing
-            .entry(name.clone())
-            .or_insert((now, String::new()));
-        entry.1 = reason;
+        let candidate = state.slots.get(name).and_then(Slot::candidate);
+        if candidate == Some(ticket) {
+            let entry = state
+                .differing
+                .entry(name.clone())
+                .or_insert((now, String::new()));
+            entry.1 = reason;
+        }
         drop(state);
         self.apply(name, Event::Differs { ticket });
         self.clock
@@ -297,13 +300,18 @@ impl Supervisor {
             |due: Instant| next = Some(next.map_or(due, |other: Instant| other.min(due)));
         let state = self.state();
         for name in &state.busy {
-            let Some(ticket) = state.slots.get(name).and_then(Slot::candidate) else {
+            let Some(slot) = state.slots.get(name) else {
+                continue;
+            };
+            let Some(ticket) = slot.candidate() else {
                 continue;
             };
             let Some(attempt) = state.attempts.get(&ticket) else {
                 continue;
             };
-            if let Some((since, reason)) = state.differing.get(name) {
+            // One that starts is past that, however long it had differed before.
+            if let Some((since, reason)) = state.differing.get(name).filter(|_| slot.is_settling())
+            {
                 if now >= *since + self.config.settle() {
                     failed.push((
                         name.clone(),

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
+use hotmerge_meta::control::Problem;
 
 /// An empty table with a heading.
 pub(crate) fn new(heading: &[&str]) -> Table {
@@ -28,6 +29,18 @@ pub(crate) fn new(heading: &[&str]) -> Table {
 pub(crate) fn print(table: &Table) {
     for line in table.lines() {
         anstream::println!("{}", line.trim_end());
+    }
+}
+
+/// Writes what cannot be used. A package's name is whatever somebody gave to a directory, so
+/// it is not let near a terminal as it is.
+pub(crate) fn print_problems(problems: &[Problem]) {
+    for Problem { package, reason } in problems {
+        if package.is_empty() {
+            anstream::println!("problem: {reason}");
+        } else {
+            anstream::println!("problem: {}: {reason}", package.escape_debug());
+        }
     }
 }
 

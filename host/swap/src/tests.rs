@@ -117,42 +117,62 @@ fn dropping_a_full_cell_or_an_unused_old_version_ends_them() {
 #[test]
 fn no_call_meets_an_ended_version_or_an_empty_cell_in_20_000_switches() {
     const SWITCHES: usize = 20_000;
+    const CALLS: usize = 20_000;
     let ends = ends();
     let cell = full(0, &ends);
     let stop = Arc::new(AtomicBool::new(false));
-    let readers: Vec<_> = (0..2)
-        .map(|_| {
-            let (cell, stop) = (Arc::clone(&cell), Arc::clone(&stop));
-            thread::spawn(move || call_until(&cell, &stop))
-        })
-        .collect();
-    for number in 1..=SWITCHES {
+    let callers = [(); 2].map(|()| Caller::start(&cell, &stop));
+    let mut number = 0;
+    // On a busy machine all switches fit into one time slice; go on until the
+    // callers had theirs.
+    while number < SWITCHES || callers.iter().any(|caller| caller.has_yet_to_make(CALLS)) {
+        number += 1;
         let old = cell.swap(Some(Canary::boxed(number, &ends)));
         assert_eq!(drained(old.expect("never empty")), number - 1);
         assert_eq!(ends.load(Ordering::Relaxed), number);
     }
     stop.store(true, Ordering::Relaxed);
-    for reader in readers {
-        assert!(reader.join().expect("every version was alive") > 0);
+    for caller in callers {
+        caller.thread.join().expect("every version was alive");
     }
 }
 
-/// Calls, and calls within calls; the versions seen never go back. How many calls.
-fn call_until(cell: &Cell<Canary>, stop: &AtomicBool) -> usize {
-    let (mut calls, mut latest) = (0, 0);
-    while !stop.load(Ordering::Relaxed) {
-        let outer = |live: Option<&Canary>| {
-            let live = live.expect("never empty");
-            let first = live.check();
-            let inner = cell.with(|live| live.expect("never empty").check());
-            assert!(live.check() == first && inner.expect("two levels") >= first);
-            first
-        };
-        let seen = cell.with(outer).expect("one level");
-        assert!(seen >= latest);
-        (calls, latest) = (calls + 1, seen);
+/// A thread that calls until it is stopped.
+struct Caller {
+    calls: Arc<AtomicUsize>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Caller {
+    fn start(cell: &Arc<Cell<Canary>>, stop: &Arc<AtomicBool>) -> Self {
+        let calls = Arc::<AtomicUsize>::default();
+        let (cell, stop, count) = (Arc::clone(cell), Arc::clone(stop), Arc::clone(&calls));
+        let thread = thread::spawn(move || {
+            let mut latest = 0;
+            while !stop.load(Ordering::Relaxed) {
+                latest = call_twice(&cell, latest);
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Self { calls, thread }
     }
-    calls
+
+    fn has_yet_to_make(&self, calls: usize) -> bool {
+        !self.thread.is_finished() && self.calls.load(Ordering::Relaxed) < calls
+    }
+}
+
+/// A call and one within it. The versions never go back, neither behind `latest`.
+fn call_twice(cell: &Cell<Canary>, latest: usize) -> usize {
+    let outer = |live: Option<&Canary>| {
+        let live = live.expect("never empty");
+        let first = live.check();
+        let inner = cell.with(|live| live.expect("never empty").check());
+        let inner = inner.expect("two levels");
+        assert!(latest <= first && first <= inner && live.check() == first);
+        inner
+    };
+    cell.with(outer).expect("one level")
 }
 
 #[test]

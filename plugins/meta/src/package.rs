@@ -31,7 +31,8 @@ pub const META_FILE: &str = "plugin.meta";
 /// The format that this version writes and the newest it reads.
 pub const FORMAT: u32 = 1;
 
-/// Real files have some hundred bytes a plugin; parsing is quadratic for some hostile ones.
+/// Real files have some hundred bytes a plugin. The most hostile file of this size that was
+/// found takes 10 ms to refuse; without a limit there would be no end to that.
 pub const MAX_META_BYTES: u64 = 64 * 1024;
 
 const HEADING: &str = "# Written by hotmerge's build driver; do not edit.\n";
@@ -450,7 +451,7 @@ impl Meta {
         self.plugin.sort_by(|a, b| a.name.cmp(&b.name));
     }
 
-    fn check(&self) -> Result<(), MetaError> {
+    pub(crate) fn check(&self) -> Result<(), MetaError> {
         if self.plugin.is_empty() {
             return Err(MetaError::NoPlugin);
         }
@@ -500,7 +501,20 @@ fn syntax(text: &str, error: &toml::de::Error) -> MetaError {
         + 1;
     MetaError::Syntax {
         line,
-        // Some of toml's messages have a second line with what would be right.
-        reason: error.message().replace('\n', "; "),
+        reason: one_line(error.message()),
     }
+}
+
+/// Some of toml's messages have a second line with what would be right, and some quote the
+/// file, which must not reach a terminal as it is.
+fn one_line(message: &str) -> String {
+    let mut line = String::with_capacity(message.len());
+    for char in message.chars() {
+        match char {
+            '\n' => line.push_str("; "),
+            char if char.is_control() => line.extend(char.escape_default()),
+            char => line.push(char),
+        }
+    }
+    line
 }

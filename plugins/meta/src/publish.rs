@@ -23,7 +23,7 @@ use std::{
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 
-use crate::{FileName, Image, Meta, PackageName, PromiseError, package::META_FILE};
+use crate::{FileName, Image, Meta, MetaError, PackageName, PromiseError, package::META_FILE};
 
 /// Hosts skip names that start with a dot. The number is that of the file within the run: one
 /// publisher at a time holds the directory's lock, so these names are its own.
@@ -58,6 +58,9 @@ pub enum PublishError {
     /// The meta names a file that was not given, or the other way round.
     #[error("`{0}` is either in `{META_FILE}` or among the files, but must be in both")]
     Unpaired(FileName),
+    /// The meta would be refused by the host.
+    #[error("the package cannot be published: {0}")]
+    Meta(#[from] MetaError),
     /// A source is not what the meta promises.
     #[error("`{}` cannot be published: {source}", .path.display())]
     Promise {
@@ -92,9 +95,13 @@ pub fn publish(
     files: &[(FileName, &Path)],
 ) -> Result<Published, PublishError> {
     check_pairs(meta, files)?;
+    meta.check()?;
+    let text = meta.to_toml();
+    // Whatever was written here must be readable there: names, values, size.
+    Meta::parse(&text)?;
     let dir = Dir::lock(staging_dir.join(package.as_str()))?;
     dir.remove_temporaries()?;
-    let result = dir.publish(meta, files);
+    let result = dir.publish(meta, &text, files);
     if result.is_err() {
         // The first error is the one to tell.
         let _ = dir.remove_temporaries();
@@ -144,7 +151,12 @@ impl Dir {
         Ok(Self { path, fd })
     }
 
-    fn publish(&self, meta: &Meta, files: &[(FileName, &Path)]) -> Result<Published, PublishError> {
+    fn publish(
+        &self,
+        meta: &Meta,
+        text: &str,
+        files: &[(FileName, &Path)],
+    ) -> Result<Published, PublishError> {
         let mut published = Published {
             dir: self.path.clone(),
             ..Published::default()
@@ -160,7 +172,6 @@ impl Dir {
             }
             check_promise(meta, name, source, bytes)?;
         }
-        let text = meta.to_toml();
         if !self.holds(META_FILE, text.as_bytes())? {
             pending.push(self.write(pending.len(), META_FILE, text.as_bytes())?);
             published.meta_written = true;

@@ -276,3 +276,68 @@ fn fill(file: &OwnedFd, bytes: &mut Vec<u8>, len: u64) -> Result<bool, Errno> {
     bytes.truncate(len);
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, fs};
+
+    use super::*;
+
+    fn change_while_reading(times: u32) -> Result<(Vec<u8>, u32), ReadError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "0").unwrap();
+        let seen = Cell::new(0);
+        let grow = |_: &[u8], size| {
+            seen.set(seen.get() + 1);
+            if seen.get() <= times {
+                fs::write(&path, vec![b'x'; seen.get() as usize + 1]).unwrap();
+            }
+            Ok::<_, ReadError>(size)
+        };
+        let fd = fs::File::open(dir.path()).unwrap();
+        let (bytes, stamp) = read_part(fd.as_fd(), Path::new("file"), 100, 1, grow)?;
+        assert_eq!(stamp.size, bytes.len() as u64);
+        Ok((bytes, seen.get()))
+    }
+
+    #[test]
+    fn a_file_that_changes_once_is_read_again() {
+        assert_eq!(change_while_reading(1).unwrap(), (b"xx".to_vec(), 2));
+    }
+
+    #[test]
+    fn a_file_that_keeps_changing_is_given_up() {
+        let error = change_while_reading(u32::MAX).unwrap_err();
+        assert_eq!(error.to_string(), "`file` keeps changing while it is read");
+    }
+
+    #[test]
+    fn a_file_that_shrinks_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "0123456789").unwrap();
+        let shrink = |_: &[u8], size| {
+            if size == 10 {
+                fs::write(&path, "01234").unwrap();
+            }
+            Ok::<_, ReadError>(size)
+        };
+        let fd = fs::File::open(dir.path()).unwrap();
+        let (bytes, _) = read_part(fd.as_fd(), Path::new("file"), 100, 0, shrink).unwrap();
+        assert_eq!(bytes, b"01234");
+    }
+
+    #[test]
+    fn what_takes_the_place_of_a_file_after_the_look_is_not_opened_either() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();
+        let fd = fs::File::open(dir.path()).unwrap();
+        assert!(open(fd.as_fd(), Path::new("file")).is_ok());
+        assert_eq!(
+            open(fd.as_fd(), Path::new("link")).unwrap_err(),
+            Errno::LOOP
+        );
+    }
+}

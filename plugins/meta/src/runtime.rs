@@ -179,12 +179,15 @@ fn error(step: &'static str, path: &Path, error: Errno) -> RuntimeError {
 
 /// Whoever asks if a host runs holds a shared lock for some microseconds, so that a busy lock
 /// is believed only when it stays busy.
-const ATTEMPTS: u32 = 10;
+const ATTEMPTS: u32 = 40;
 
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(5);
 
 /// The lock of a running host. Dropped, it empties the file and lets go; the file stays,
 /// because unlinking a locked file would let two hosts lock two files of one name.
+///
+/// The lock belongs to the open file, which a child shares until it calls `exec`: a child
+/// that never does keeps the lock when its parent dies.
 #[derive(Debug)]
 pub struct PidFile {
     file: File,
@@ -438,5 +441,33 @@ fn is_held(fd: &OwnedFd, path: &Path) -> Result<bool, RuntimeError> {
         }
         Err(Errno::WOULDBLOCK) => Ok(true),
         Err(errno) => Err(error("lock", path, errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_depends_on_who_asks() {
+        let xdg = |path: &str| Some(PathBuf::from(path));
+        let default = |uid, xdg| RuntimeDir::default_for(uid, xdg).path().to_owned();
+        assert_eq!(default(0, xdg("/run/user/0")), Path::new("/run/hotmerge"));
+        assert_eq!(
+            default(1000, xdg("/run/user/1000")),
+            Path::new("/run/user/1000/hotmerge")
+        );
+        assert_eq!(
+            default(1000, xdg("relative")),
+            Path::new("/tmp/hotmerge-1000")
+        );
+        assert_eq!(default(1000, None), Path::new("/tmp/hotmerge-1000"));
+    }
+
+    #[test]
+    fn a_process_keeps_its_start_time() {
+        let own = rustix::process::getpid();
+        assert_eq!(start_time(own).unwrap(), start_time(own).unwrap());
+        assert_ne!(start_time(own).unwrap(), start_time(Pid::INIT).unwrap());
     }
 }

@@ -16,15 +16,15 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use cargo_metadata::{Artifact, Message, TargetKind};
-use hotmerge_meta::Digest;
 
 use super::{
     discover::Plugin,
     groups::{Grouping, Units},
+    inputs::Inputs,
     progress::Progress,
 };
 use crate::{
-    cargo::{Cargo, Resolution},
+    cargo::{Cargo, Compiler, Resolution},
     exit::{self, Failure},
     rustc::Wrapper,
 };
@@ -51,6 +51,7 @@ pub(crate) struct Built {
 /// Cargo, set up to build plugins.
 pub(crate) struct Builder<'a> {
     pub cargo: &'a Cargo,
+    pub compiler: &'a Compiler,
     pub wrapper: &'a Wrapper,
     pub options: &'a Options,
     /// A target directory of the driver's own: cargo does not know of the wrapper, and would
@@ -60,21 +61,23 @@ pub(crate) struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// Builds all plugins of a workspace. `inputs` is the hash of all that decides how cargo
-    /// resolves their dependencies.
-    pub(crate) fn all(&self, plugins: &[Plugin], inputs: &Digest) -> Result<Vec<Built>> {
+    /// Builds all plugins of a workspace.
+    pub(crate) fn all(&self, plugins: &[Plugin]) -> Result<Vec<Built>> {
         fs::create_dir_all(self.directory)
             .with_context(|| format!("failed to create `{}`", self.directory.display()))?;
         let kept = self.directory.join("hotmerge-groups.json");
-        let inputs = self.inputs(inputs);
-        if let Some(grouping) = Grouping::load(&kept, &inputs)
+        let packages: Vec<_> = plugins
+            .iter()
+            .map(|plugin| plugin.id.repr.clone())
+            .collect();
+        let inputs = self.inputs();
+        if let Some(grouping) = Grouping::load(&kept, &inputs, &packages)
             && let Some(built) = self.grouped(plugins, &grouping)?
         {
             return Ok(built);
         }
         let (built, units) = self.one_by_one(plugins)?;
-        let packages = plugins.iter().map(|plugin| plugin.id.repr.clone());
-        Grouping::new(inputs, packages.zip(units).collect())
+        Grouping::new(&inputs, packages.into_iter().zip(units).collect())
             .save(&kept)
             .with_context(|| format!("failed to write `{}`", kept.display()))?;
         Ok(built)
@@ -170,11 +173,14 @@ impl Builder<'_> {
         cargo.spawn().context("failed to start cargo")
     }
 
-    fn inputs(&self, resolution: &Digest) -> Digest {
+    fn inputs(&self) -> Inputs<'_> {
         let Options {
             profile, target, ..
         } = self.options;
-        Digest::of(format!("{resolution} {profile} {target:?}").as_bytes())
+        Inputs::new(
+            self.cargo.root(),
+            format!("{} {profile} {target:?}", self.compiler.identity),
+        )
     }
 }
 

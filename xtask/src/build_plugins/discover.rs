@@ -4,7 +4,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    fs, io,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -87,12 +88,35 @@ pub(crate) fn select(plugins: &[Plugin], names: &[String]) -> Result<Vec<Plugin>
     Ok(plugins.iter().filter(is_wanted).cloned().collect())
 }
 
-/// `name-version` of the packages that occur more than once, from different sources.
-pub(crate) fn twins(workspace: &Metadata) -> Vec<String> {
+/// `name-version` of the packages that the workspace at `root` has more than once, from
+/// different sources. Without a Cargo.lock nothing is known yet.
+pub(crate) fn twins(root: &Path) -> Result<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Lock {
+        #[serde(default)]
+        package: Vec<Locked>,
+    }
+    #[derive(Deserialize)]
+    struct Locked {
+        name: String,
+        version: String,
+    }
+    let path = root.join("Cargo.lock");
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            return Err(error).with_context(|| format!("failed to read `{}`", path.display()));
+        }
+    };
+    let lock: Lock = toml::from_str(&text)
+        .with_context(|| format!("failed to understand `{}`", path.display()))?;
     let mut seen = BTreeSet::new();
-    let names = workspace.packages.iter();
-    let names = names.map(|package| format!("{}-{}", package.name, package.version));
-    names.filter(|name| !seen.insert(name.clone())).collect()
+    let names = lock
+        .package
+        .into_iter()
+        .map(|package| format!("{}-{}", package.name, package.version));
+    Ok(names.filter(|name| !seen.insert(name.clone())).collect())
 }
 
 fn plugin(package: &Package) -> Result<Option<Plugin>> {

@@ -7,53 +7,60 @@
 //! dependencies only in the very same form are built together from then on.
 //!
 //! Invariant: plugins are built together only if that compiles exactly what compiling them one
-//! by one did. A grouping holds for one resolution of dependencies ([`Grouping::inputs`]), and
-//! what a common build compiled is compared with what was expected.
+//! by one did. A grouping holds as long as nothing changes that decides about features
+//! ([`Inputs`]), and what a common build compiled is compared with what was expected.
 
-use std::{collections::BTreeMap, fs, io::Write as _, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 use cargo_metadata::Artifact;
 use hotmerge_meta::Digest;
 use serde::{Deserialize, Serialize};
 
-/// What cargo compiled: for each part of a package its forms. The name of a library's file
-/// holds cargo's own hash over features, flags, profile and dependencies.
+use super::inputs::Inputs;
+
+/// What cargo compiled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Units(BTreeMap<String, Vec<String>>);
+pub(super) struct Units {
+    /// For each part of a package its forms. The name of a library's file holds cargo's own
+    /// hash over features, flags, profile and dependencies.
+    forms: BTreeMap<String, BTreeSet<String>>,
+    /// Of packages that can change without Cargo.lock changing.
+    manifests: BTreeSet<PathBuf>,
+}
 
 impl Units {
     pub(super) fn add(&mut self, artifact: &Artifact) {
         let target = &artifact.target;
         let part = format!("{} {} {:?}", artifact.package_id, target.name, target.kind);
         let form = format!("{:?} {:?}", artifact.features, artifact.filenames);
-        self.insert(part, form);
-    }
-
-    fn insert(&mut self, part: String, form: String) {
-        let forms = self.0.entry(part).or_default();
-        if let Err(place) = forms.binary_search(&form) {
-            forms.insert(place, form);
+        self.forms.entry(part).or_default().insert(form);
+        if artifact.package_id.repr.starts_with("path+") {
+            self.manifests.insert(artifact.manifest_path.clone().into());
         }
     }
 
     /// Whether what both have, they have in the same forms.
     fn agrees_with(&self, other: &Self) -> bool {
-        self.0
+        self.forms
             .iter()
-            .all(|(part, forms)| other.0.get(part).is_none_or(|others| others == forms))
+            .all(|(part, forms)| other.forms.get(part).is_none_or(|others| others == forms))
     }
 
-    fn extend(&mut self, other: &Self) {
-        for (part, forms) in &other.0 {
-            for form in forms {
-                self.insert(part.clone(), form.clone());
-            }
+    fn extend(&mut self, other: Self) {
+        for (part, forms) in other.forms {
+            self.forms.entry(part).or_default().extend(forms);
         }
+        self.manifests.extend(other.manifests);
     }
 
     pub(super) fn digest(&self) -> Digest {
-        Digest::of(format!("{:?}", self.0).as_bytes())
+        Digest::of(format!("{:?}", self.forms).as_bytes())
     }
 }
 
@@ -69,39 +76,53 @@ pub(super) struct Group {
 /// How all plugins of a workspace are built.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Grouping {
-    /// Hash of everything that decides about features.
+    /// [`Inputs::digest`] over `manifests`.
     inputs: Digest,
+    manifests: BTreeSet<PathBuf>,
     pub groups: Vec<Group>,
 }
 
 impl Grouping {
     /// Groups plugins by what building each alone compiled.
-    pub(super) fn new(inputs: Digest, alone: Vec<(String, Units)>) -> Self {
+    pub(super) fn new(inputs: &Inputs<'_>, alone: Vec<(String, Units)>) -> Self {
         let mut groups: Vec<(Vec<String>, Units)> = Vec::new();
         for (package, units) in alone {
             match groups.iter_mut().find(|(_, all)| all.agrees_with(&units)) {
                 Some((packages, all)) => {
                     packages.push(package);
-                    all.extend(&units);
+                    all.extend(units);
                 }
                 None => groups.push((vec![package], units)),
             }
         }
+        let manifests = groups
+            .iter()
+            .flat_map(|(_, all)| &all.manifests)
+            .cloned()
+            .collect();
         let groups = groups.into_iter().map(|(packages, all)| Group {
             packages,
             units: all.digest(),
         });
         Self {
-            inputs,
+            inputs: inputs.digest(&manifests),
             groups: groups.collect(),
+            manifests,
         }
     }
 
-    /// The grouping kept at `path`, if it was made for the same inputs. A file that cannot be
+    /// The grouping kept at `path`, if it still holds for `packages`. A file that cannot be
     /// used is no error: it costs a slower build.
-    pub(super) fn load(path: &Path, inputs: &Digest) -> Option<Self> {
+    pub(super) fn load(path: &Path, inputs: &Inputs<'_>, packages: &[String]) -> Option<Self> {
         let grouping: Self = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-        (grouping.inputs == *inputs).then_some(grouping)
+        let grouped: BTreeSet<_> = grouping
+            .groups
+            .iter()
+            .flat_map(|group| &group.packages)
+            .collect();
+        let is_same = grouped == packages.iter().collect()
+            && grouping.inputs == inputs.digest(&grouping.manifests);
+        is_same.then_some(grouping)
     }
 
     /// Keeps the grouping at `path`, whose directory exists.
@@ -118,12 +139,26 @@ impl Grouping {
 mod tests {
     use super::*;
 
-    fn units(parts: &[(&str, &str)]) -> Units {
+    fn units(forms: &[(&str, &str)]) -> Units {
         let mut units = Units::default();
-        for (part, form) in parts {
-            units.insert((*part).into(), (*form).into());
+        for (part, form) in forms {
+            units
+                .forms
+                .entry((*part).into())
+                .or_default()
+                .insert((*form).into());
         }
         units
+    }
+
+    fn group(alone: &[(&str, &[(&str, &str)])]) -> Grouping {
+        let alone = alone
+            .iter()
+            .map(|(package, forms)| ((*package).to_owned(), units(forms)));
+        Grouping::new(
+            &Inputs::new(Path::new("/nowhere"), String::new()),
+            alone.collect(),
+        )
     }
 
     fn packages(grouping: &Grouping) -> Vec<Vec<&str>> {
@@ -135,42 +170,53 @@ mod tests {
 
     #[test]
     fn plugins_that_share_nothing_or_the_same_are_built_together() {
-        let grouping = Grouping::new(
-            Digest::of(b""),
-            vec![
-                ("a".into(), units(&[("sdk", "1"), ("serde", "std")])),
-                ("b".into(), units(&[("sdk", "1")])),
-                ("c".into(), units(&[("sdk", "1"), ("serde", "alloc")])),
-                ("d".into(), units(&[("sdk", "1"), ("serde", "alloc")])),
-            ],
-        );
-        assert_eq!(packages(&grouping), [vec!["a", "b"], vec!["c", "d"]]);
+        let grouping = group(&[
+            ("a", &[("sdk", "1"), ("serde", "std")]),
+            ("b", &[("sdk", "1")]),
+            ("c", &[("sdk", "1"), ("serde", "alloc")]),
+            ("d", &[("sdk", "1"), ("serde", "alloc")]),
+        ]);
+        assert_eq!(packages(&grouping), [["a", "b"], ["c", "d"]]);
         let all = units(&[("serde", "std"), ("sdk", "1")]);
         assert_eq!(grouping.groups[0].units, all.digest());
     }
 
     #[test]
     fn a_further_form_of_a_shared_dependency_separates() {
-        let grouping = Grouping::new(
-            Digest::of(b""),
-            vec![
-                ("a".into(), units(&[("serde", "std"), ("serde", "alloc")])),
-                ("b".into(), units(&[("serde", "std")])),
-            ],
-        );
+        let grouping = group(&[
+            ("a", &[("serde", "std"), ("serde", "alloc")]),
+            ("b", &[("serde", "std")]),
+        ]);
         assert_eq!(packages(&grouping), [["a"], ["b"]]);
     }
 
     #[test]
-    fn a_grouping_holds_for_its_own_inputs_only() {
+    fn a_grouping_holds_until_something_decides_otherwise() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("groups.json");
-        let grouping = Grouping::new(Digest::of(b"one"), vec![("a".into(), Units::default())]);
-        assert_eq!(Grouping::load(&path, &Digest::of(b"one")), None);
+        let (path, manifest) = (
+            dir.path().join("groups.json"),
+            dir.path().join("Cargo.toml"),
+        );
+        fs::write(&manifest, "one").unwrap();
+        let release = Inputs::new(dir.path(), "release".into());
+        let alone = Units {
+            manifests: BTreeSet::from([manifest.clone()]),
+            ..Units::default()
+        };
+        let packages = ["a".to_owned()];
+        assert_eq!(Grouping::load(&path, &release, &packages), None);
+
+        let grouping = Grouping::new(&release, vec![(packages[0].clone(), alone)]);
         grouping.save(&path).unwrap();
-        assert_eq!(Grouping::load(&path, &Digest::of(b"one")), Some(grouping));
-        assert_eq!(Grouping::load(&path, &Digest::of(b"two")), None);
+        assert_eq!(Grouping::load(&path, &release, &packages), Some(grouping));
+        assert_eq!(Grouping::load(&path, &release, &[]), None);
+        assert_eq!(
+            Grouping::load(&path, &Inputs::new(dir.path(), "dev".into()), &packages),
+            None
+        );
+        fs::write(&manifest, "two").unwrap();
+        assert_eq!(Grouping::load(&path, &release, &packages), None);
         fs::write(&path, "{").unwrap();
-        assert_eq!(Grouping::load(&path, &Digest::of(b"one")), None);
+        assert_eq!(Grouping::load(&path, &release, &packages), None);
     }
 }

@@ -6,6 +6,7 @@
 mod compile;
 mod discover;
 mod groups;
+mod inputs;
 mod notify;
 mod progress;
 mod record;
@@ -31,7 +32,7 @@ use self::{
     stage::{Stage, Staged},
 };
 use crate::{
-    cargo::{Cargo, Resolution, Settings},
+    cargo::{Cargo, Compiler, Resolution, Settings},
     exit::{self, Failure},
     rustc::Wrapper,
 };
@@ -109,23 +110,22 @@ struct Plan {
     staging: PathBuf,
     /// Where cargo builds them.
     directory: PathBuf,
-    host: String,
+    compiler: Compiler,
     wrapper: Wrapper,
-    inputs: hotmerge_meta::Digest,
 }
 
 impl Plan {
     fn new(cargo: &Cargo, args: &Args) -> Result<Self> {
         let settings = Settings::read(cargo.root())?;
-        let (description, compiler) = thread::scope(|scope| {
+        // None of the three needs another.
+        let (workspace, compiler, twins) = thread::scope(|scope| {
             let compiler = scope.spawn(|| cargo.compiler(&settings));
-            let description = cargo.describe(args.resolution);
-            let compiler = compiler.join().expect("asking the compiler does not panic");
-            (description, compiler)
+            let twins = scope.spawn(|| discover::twins(cargo.root()));
+            let workspace = cargo.workspace();
+            (workspace, join(compiler), join(twins))
         });
-        let (description, compiler) = (description?, compiler?);
-        let workspace = &description.metadata;
-        let plugins = discover::plugins(workspace)?;
+        let (workspace, compiler, twins) = (workspace?, compiler?, twins?);
+        let plugins = discover::plugins(&workspace)?;
         if plugins.is_empty() {
             bail!(
                 "no plugins in `{}`; mark their crates with [package.metadata.hotmerge]",
@@ -141,14 +141,11 @@ impl Plan {
                 None => target_directory.join("staging"),
             },
             directory: target_directory.join("build"),
-            host: compiler.host,
+            compiler,
             wrapper: Wrapper {
                 next: settings.wrapper,
-                twins: discover::twins(workspace),
+                twins,
             },
-            inputs: hotmerge_meta::Digest::of(
-                format!("{} {}", description.digest, compiler.identity).as_bytes(),
-            ),
         })
     }
 
@@ -159,6 +156,7 @@ impl Plan {
     fn build(&self, cargo: &Cargo, args: &Args) -> Result<Vec<(Plugin, Built)>> {
         let builder = Builder {
             cargo,
+            compiler: &self.compiler,
             wrapper: &self.wrapper,
             options: &Options {
                 profile: args.profile.clone(),
@@ -169,7 +167,7 @@ impl Plan {
             progress: Progress::new(),
         };
         let built = if self.is_full() {
-            builder.all(&self.selected, &self.inputs)?
+            builder.all(&self.selected)?
         } else {
             builder.some(&self.selected)?
         };
@@ -182,10 +180,17 @@ impl Plan {
             workspace: cargo.root(),
             plugins: &self.plugins,
             is_full: self.is_full(),
-            host: &self.host,
+            host: &self.compiler.host,
         }
         .run(built)
     }
+}
+
+/// What a thread returned; its panic goes on here.
+fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn runtime_dir(args: &Args) -> RuntimeDir {

@@ -20,6 +20,9 @@ use super::{
     stage::{Change, Staged},
 };
 
+/// Below this, cells would be cut into single letters.
+const MIN_COLUMNS: u16 = 60;
+
 /// What was done with a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Done {
@@ -149,7 +152,8 @@ pub(crate) fn table(lines: &[Line]) -> Result<()> {
         anstream::ColorChoice::Never => table.force_no_tty(),
         _ => table.enforce_styling(),
     };
-    if io::stdout().is_terminal() {
+    // A terminal that does not know its width, or has hardly any, wraps better by itself.
+    if io::stdout().is_terminal() && table.width().is_some_and(|columns| columns >= MIN_COLUMNS) {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
     table.set_header(["plugin", "version", "hash", "what was done", "took"]);

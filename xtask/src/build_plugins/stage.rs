@@ -81,6 +81,12 @@ impl Stage<'_> {
             // All are checked before the first is published.
             package.meta = Some(Meta::new(package.plugins.clone())?);
         }
+        fs::create_dir_all(self.staging).with_context(|| {
+            format!(
+                "failed to create the staging directory `{}`",
+                self.staging.display()
+            )
+        })?;
         let mut record = Record::load(self.staging, self.workspace)?;
         let mut staged = Vec::new();
         for (name, package) in &packages {

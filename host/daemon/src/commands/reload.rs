@@ -54,12 +54,16 @@ fn verdict(report: &ReloadReport, asked: &[PluginName]) -> Result<(), Failure> {
     let refused = report
         .plugins
         .iter()
-        .filter(|plugin| plugin.action == Action::Refused)
-        .count();
-    if refused > 0 {
+        .filter(|plugin| plugin.action == Action::Refused);
+    let told = match (refused.count() as u64, report.problems.len() as u64) {
+        (0, 0) => None,
+        (0, packages) => Some(format!("{} cannot be used", count(packages, "package"))),
+        (refused, _) => Some(format!("{} refused", count(refused, "plugin"))),
+    };
+    if let Some(told) = told {
         return Err(Failure::text(
             exit::REFUSED,
-            format!("{refused} plugins were refused; what ran before still runs"),
+            format!("{told}; what ran before still runs"),
         ));
     }
     let unknown = asked
@@ -77,6 +81,13 @@ fn verdict(report: &ReloadReport, asked: &[PluginName]) -> Result<(), Failure> {
     Ok(())
 }
 
+fn count(number: u64, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}s"),
+    }
+}
+
 fn print(report: &ReloadReport) {
     let told = report.plugins.len() as u64;
     if told > 0 {
@@ -88,13 +99,15 @@ fn print(report: &ReloadReport) {
     }
     let others = report.installed.saturating_sub(told);
     if others > 0 {
-        anstream::println!("{others} plugins unchanged, in {:.1} ms", report.took_ms);
+        anstream::println!(
+            "{} unchanged, in {:.1} ms",
+            count(others, "plugin"),
+            report.took_ms
+        );
     } else if told == 0 {
         anstream::println!("no plugins in {}", report.plugin_dir.display());
     }
-    for problem in &report.problems {
-        anstream::println!("problem: {}: {}", problem.package, problem.reason);
-    }
+    table::print_problems(&report.problems);
 }
 
 fn row(plugin: &PluginReport) -> Vec<comfy_table::Cell> {

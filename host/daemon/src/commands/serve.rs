@@ -77,7 +77,7 @@ impl Serve {
             Signals::new([SIGHUP, SIGTERM, SIGINT]).context("failed to take signals")?;
         let host = Host::start(config).map_err(|error| Failure::new(exit::CONFIG, error))?;
         let host = Arc::new(host);
-        let server = Server::open(&dir, Arc::clone(&host), Box::new(StopBySignal))?;
+        let mut server = Server::open(&dir, Arc::clone(&host), Box::new(StopBySignal))?;
         pid_file.write_pid()?;
         announce_ready(&host)?;
         for signal in &mut signals {
@@ -92,6 +92,8 @@ impl Serve {
         let left = host.stop();
         if left > 0 {
             tracing::warn!("{left} old versions had not ended when their time was over");
+        } else {
+            server.finish();
         }
         Ok(())
     }

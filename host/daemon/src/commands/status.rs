@@ -70,9 +70,7 @@ fn print(status: &Report) {
     } else {
         plugins(&status.plugins);
     }
-    for problem in &status.problems {
-        anstream::println!("problem: {}: {}", problem.package, problem.reason);
-    }
+    table::print_problems(&status.problems);
 }
 
 fn plugins(plugins: &[PluginStatus]) {

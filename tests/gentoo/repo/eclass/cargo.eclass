@@ -30,8 +30,7 @@ IUSE="debug"
 # @DEFAULT_UNSET
 # @PRE_INHERIT
 # @DESCRIPTION:
-# Crates to download one by one. The stand-in leaves them out: its packages
-# bring a tarball of their crates.
+# Crates to download one by one, as name@version.
 
 # @ECLASS_VARIABLE: CARGO_OPTIONAL
 # @DEFAULT_UNSET
@@ -50,6 +49,17 @@ ECARGO_HOME=${WORKDIR}/cargo_home
 # @DESCRIPTION:
 # Where the vendored crates lie.
 ECARGO_VENDOR=${ECARGO_HOME}/gentoo
+
+# @ECLASS_VARIABLE: CARGO_CRATE_URIS
+# @OUTPUT_VARIABLE
+# @DESCRIPTION:
+# Where CRATES come from, for SRC_URI.
+CARGO_CRATE_URIS=
+for _cargo_crate in ${CRATES}; do
+	CARGO_CRATE_URIS+="https://crates.io/api/v1/crates/${_cargo_crate%@*}/${_cargo_crate##*@}/download"
+	CARGO_CRATE_URIS+=" -> ${_cargo_crate/@/-}.crate "
+done
+unset _cargo_crate
 
 # @FUNCTION: cargo_gen_config
 # @DESCRIPTION:
@@ -98,12 +108,32 @@ cargo_target_dir() {
 	echo "${CARGO_TARGET_DIR:-target}${abi}/$(usex debug debug release)"
 }
 
+# @FUNCTION: _cargo_unpack_crate
+# @USAGE: <file>
+# @INTERNAL
+# @DESCRIPTION:
+# Unpacks one crate to where cargo finds it, with the checksum that it asks for.
+_cargo_unpack_crate() {
+	local sum
+	tar -x -f "${DISTDIR}/$1" -C "${ECARGO_VENDOR}" || die
+	sum=$(sha256sum "${DISTDIR}/$1") || die
+	printf '{"package": "%s", "files": {}}' "${sum%% *}" \
+		> "${ECARGO_VENDOR}/${1%.crate}/.cargo-checksum.json" || die
+}
+
 # @FUNCTION: cargo_src_unpack
 # @DESCRIPTION:
 # Unpacks the sources and the crates, then writes the configuration.
 cargo_src_unpack() {
 	mkdir -p "${ECARGO_VENDOR}" || die
-	default
+	local archive
+	for archive in ${A}; do
+		if [[ ${archive} == *.crate ]]; then
+			_cargo_unpack_crate "${archive}"
+		else
+			unpack "${archive}"
+		fi
+	done
 	cargo_gen_config
 }
 

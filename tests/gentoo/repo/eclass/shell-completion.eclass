@@ -23,20 +23,20 @@ newbashcomp() {
 	( insopts -m 0644; insinto /usr/share/bash-completion/completions; newins "$@" )
 }
 
-# @FUNCTION: dozshcomp
-# @USAGE: <file>...
+# @FUNCTION: newzshcomp
+# @USAGE: <file> <name>
 # @DESCRIPTION:
-# Installs completions for zsh.
-dozshcomp() {
-	( insopts -m 0644; insinto /usr/share/zsh/site-functions; doins "$@" )
+# Installs a completion for zsh.
+newzshcomp() {
+	( insopts -m 0644; insinto /usr/share/zsh/site-functions; newins "$@" )
 }
 
-# @FUNCTION: dofishcomp
-# @USAGE: <file>...
+# @FUNCTION: newfishcomp
+# @USAGE: <file> <name>
 # @DESCRIPTION:
-# Installs completions for fish.
-dofishcomp() {
-	( insopts -m 0644; insinto /usr/share/fish/vendor_completions.d; doins "$@" )
+# Installs a completion for fish.
+newfishcomp() {
+	( insopts -m 0644; insinto /usr/share/fish/vendor_completions.d; newins "$@" )
 }
 
 fi

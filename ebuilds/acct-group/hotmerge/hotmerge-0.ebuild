@@ -1,0 +1,11 @@
+# Copyright 2026 Gentoo Authors
+# Distributed under the terms of the GNU General Public License v2
+
+EAPI=8
+
+inherit acct-group
+
+DESCRIPTION="Group of those who may call and administer a hotmerge host"
+
+# Overlays take whatever is free.
+ACCT_GROUP_ID=-1

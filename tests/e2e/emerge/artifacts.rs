@@ -1,0 +1,101 @@
+//! What takes long and is the same for every lab: the release's tarballs, and the host's
+//! binary packages. Kept in the cache, by the hash of what they are made from.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Mutex, PoisonError},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::lab::{Lab, Mode, cache, project, said, script};
+
+/// A directory whose files a lab gets.
+#[derive(Clone, Debug)]
+pub(crate) struct Artifacts(PathBuf);
+
+impl Artifacts {
+    /// What lies in a directory.
+    pub(crate) fn at(dir: PathBuf) -> Self {
+        Self(dir)
+    }
+
+    /// The directory itself.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Puts the files into a directory of a lab; they are never written to, so a link will do.
+    pub(crate) fn copy_to(&self, dir: &Path) -> Result<()> {
+        said(
+            Command::new("cp")
+                .arg("-alf")
+                .arg(self.0.join("."))
+                .arg(dir),
+        )?;
+        Ok(())
+    }
+}
+
+/// One of a kind is made at a time, and once.
+static RELEASE: Mutex<Option<Artifacts>> = Mutex::new(None);
+static HOST: Mutex<Option<Artifacts>> = Mutex::new(None);
+
+/// The tarballs and crates that a release of this tree consists of.
+pub(crate) fn release() -> Result<Artifacts> {
+    once(&RELEASE, || {
+        let dir = cache()?.join(format!("release-{}", std::process::id()));
+        let mut make = script("release-tarballs");
+        make.arg(&dir).arg("--crates-cache").arg(cache()?);
+        said(&mut make)?;
+        Ok(Artifacts(dir))
+    })
+}
+
+/// The host's packages, built by `emerge` from a release of this tree.
+pub(crate) fn host_packages() -> Result<Artifacts> {
+    once(&HOST, || {
+        let packages = cache()?.join(format!("host-{}", what_makes_the_host()?));
+        if !packages.join("Packages").exists() {
+            build_host(&packages)?;
+        }
+        Ok(Artifacts(packages))
+    })
+}
+
+fn once(
+    made: &Mutex<Option<Artifacts>>,
+    make: impl FnOnce() -> Result<Artifacts>,
+) -> Result<Artifacts> {
+    let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(made) = &*made {
+        return Ok(made.clone());
+    }
+    Ok(made.insert(make()?).clone())
+}
+
+fn build_host(packages: &Path) -> Result<()> {
+    let lab = Lab::bare(Mode::Root)?;
+    lab.manifest("hotmerge/app-admin/hotmerge/hotmerge-0.1.0.ebuild")?;
+    lab.emerge_with(
+        &["CARGO_PROFILE_RELEASE_DEBUG=0"],
+        &["--buildpkg", "app-admin/hotmerge", "dev-lang/rust-bin"],
+    )?;
+    fs::rename(lab.path("pkgs"), packages)
+        .with_context(|| format!("failed to keep `{}`", packages.display()))
+}
+
+/// A hash of everything that the host's package is made from.
+fn what_makes_the_host() -> Result<String> {
+    let list = "tar --sort=name --mtime=@0 --owner=0 --group=0 --create \
+        Cargo.toml Cargo.lock host plugins/abi plugins/meta xtask scripts/services scripts/portage-lab \
+        ebuilds/app-admin/hotmerge/*.ebuild ebuilds/acct-user ebuilds/acct-group tests/gentoo/repo | sha256sum";
+    let sum = said(
+        Command::new("bash")
+            .args(["-ec", list])
+            .current_dir(project()),
+    )?;
+    Ok(sum.chars().take(16).collect())
+}

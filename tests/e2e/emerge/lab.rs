@@ -1,0 +1,306 @@
+//! A throwaway Portage, and the host that runs in it.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use hotmerge_meta::{
+    Digest, RuntimeDir,
+    control::{Client, method},
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::artifacts;
+
+/// How long a host may take for an answer before a test gives up.
+pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// The tree that the tests are part of.
+pub(crate) fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the tests lie in the project")
+}
+
+/// A script of the project's.
+pub(crate) fn script(name: &str) -> Command {
+    let mut command = Command::new(project().join("scripts").join(name));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Runs a command and returns all that it said; an error says it too.
+pub(crate) fn said(command: &mut Command) -> Result<String> {
+    let (code, said) = ended(command)?;
+    ensure!(
+        code == Some(0),
+        "`{command:?}` ended with {code:?}:\n{said}"
+    );
+    Ok(said)
+}
+
+/// Runs a command and returns its exit code and all that it said.
+pub(crate) fn ended(command: &mut Command) -> Result<(Option<i32>, String)> {
+    let output = command
+        .output()
+        .with_context(|| format!("failed to start `{command:?}`"))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    Ok((output.status.code(), said))
+}
+
+/// Whether labs in root mode can be had; says so if not.
+pub(crate) fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("skipped: a lab in root mode needs root");
+    }
+    root
+}
+
+/// Where labs and their cache are: Portage drops privileges, so everyone must be able to
+/// enter, and a source tree may lie in somebody's home.
+fn base() -> Result<&'static Path> {
+    static BASE: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(base) = BASE.get() {
+        return Ok(base);
+    }
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let open = |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o001 != 0);
+    let base = if target.ancestors().all(open) {
+        target.join("emerge")
+    } else {
+        Path::new("/var/tmp").join(format!(
+            "hotmerge-tests-{}",
+            rustix::process::geteuid().as_raw()
+        ))
+    };
+    fs::create_dir_all(&base).with_context(|| format!("failed to make `{}`", base.display()))?;
+    let meta = fs::symlink_metadata(&base)?;
+    ensure!(
+        meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw(),
+        "`{}` belongs to somebody else",
+        base.display()
+    );
+    fs::set_permissions(&base, fs::Permissions::from_mode(0o755))?;
+    Ok(BASE.get_or_init(|| base))
+}
+
+/// Where tools, tarballs and binary packages are kept for the next lab.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let cache = base()?.join("cache");
+    fs::create_dir_all(&cache)?;
+    Ok(cache)
+}
+
+/// Which kind of lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// A system of its own.
+    Root,
+    /// A directory.
+    Prefix,
+}
+
+/// A lab. Dropped, all that runs in it ends and it is removed.
+pub(crate) struct Lab {
+    dir: TempDir,
+    mode: Mode,
+    /// Keeps a lab in root mode open.
+    keeper: Option<Child>,
+}
+
+impl Lab {
+    /// A lab with the project's overlay and the test's own one, without any host.
+    pub(crate) fn bare(mode: Mode) -> Result<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix("lab-")
+            .tempdir_in(base()?)?;
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
+        let mut lab = Self {
+            dir,
+            mode,
+            keeper: None,
+        };
+        lab.set_up()?;
+        if mode == Mode::Root {
+            lab.open()?;
+        }
+        Ok(lab)
+    }
+
+    /// A lab in root mode with an installed and started host.
+    pub(crate) fn with_host() -> Result<Self> {
+        let lab = Self::with_stopped_host()?;
+        lab.start_host()?;
+        Ok(lab)
+    }
+
+    /// A lab in root mode with an installed host that does not run.
+    pub(crate) fn with_stopped_host() -> Result<Self> {
+        let lab = Self::bare(Mode::Root)?;
+        artifacts::host_packages()?.copy_to(&lab.path("pkgs"))?;
+        lab.emerge(&["--usepkgonly", "app-admin/hotmerge", "dev-lang/rust-bin"])?;
+        Ok(lab)
+    }
+
+    fn set_up(&self) -> Result<()> {
+        let made = self.path("made");
+        fs::create_dir_all(made.join("metadata"))?;
+        fs::create_dir_all(made.join("profiles"))?;
+        fs::write(
+            made.join("metadata/layout.conf"),
+            "masters = gentoo hotmerge\nthin-manifests = true\nsign-manifests = false\n",
+        )?;
+        fs::write(made.join("profiles/repo_name"), "made\n")?;
+        fs::write(made.join("profiles/categories"), "app-misc\n")?;
+        let mut setup = script("portage-lab");
+        setup.arg("setup").arg(self.dir.path());
+        setup.arg("--cache").arg(cache()?);
+        setup.arg("--overlay").arg(project().join("ebuilds"));
+        setup.arg("--overlay").arg(made);
+        if self.mode == Mode::Root {
+            setup.arg("--root");
+        }
+        said(&mut setup)?;
+        // A plugin is small, and a test waits for each.
+        self.configure("50-test", "CARGO_PROFILE_RELEASE_OPT_LEVEL=\"1\"\n")?;
+        artifacts::release()?.copy_to(&self.path("distfiles"))
+    }
+
+    fn open(&mut self) -> Result<()> {
+        let mut keeper = script("portage-lab");
+        keeper.arg("run").arg(self.dir.path()).arg("cat");
+        // It ends with this process, however that ends.
+        let keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        self.keeper = Some(keeper);
+        // Joins as soon as the lab is complete.
+        self.shell("true")?;
+        Ok(())
+    }
+
+    /// A file or directory of the lab's own.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// What the machine in the lab sees as `path`, seen from outside.
+    pub(crate) fn inside(&self, path: &str) -> Result<PathBuf> {
+        let root = match self.mode {
+            Mode::Prefix => self.path("eprefix"),
+            Mode::Root => {
+                let pid = fs::read_to_string(self.path("open.pid"))?;
+                PathBuf::from(format!("/proc/{}/root", pid.trim()))
+            }
+        };
+        Ok(root.join(path.trim_start_matches('/')))
+    }
+
+    /// Adds a file to make.conf.
+    pub(crate) fn configure(&self, name: &str, settings: &str) -> Result<()> {
+        fs::write(self.path("portage/make.conf").join(name), settings)?;
+        Ok(())
+    }
+
+    /// A command in the lab; `words` may begin with `NAME=VALUE`.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = script("portage-lab");
+        command.arg("run").arg(self.dir.path()).args(words);
+        command
+    }
+
+    /// Runs a shell script in the lab.
+    pub(crate) fn shell(&self, text: &str) -> Result<String> {
+        said(&mut self.command(&["bash", "-ec", text]))
+    }
+
+    /// Emerges, and returns what was said.
+    pub(crate) fn emerge(&self, arguments: &[&str]) -> Result<String> {
+        self.emerge_with(&[], arguments)
+    }
+
+    /// Emerges with settings of the form `NAME=VALUE`.
+    pub(crate) fn emerge_with(&self, settings: &[&str], arguments: &[&str]) -> Result<String> {
+        let words = [settings, &["emerge", "--oneshot", "--verbose"], arguments].concat();
+        said(&mut self.command(&words))
+    }
+
+    /// Removes a package, and returns what was said.
+    pub(crate) fn unmerge(&self, package: &str) -> Result<String> {
+        said(&mut self.command(&["emerge", "--unmerge", package]))
+    }
+
+    /// Writes the Manifest of an ebuild's package; the ebuild is named from the repositories.
+    pub(crate) fn manifest(&self, ebuild: &str) -> Result<()> {
+        let ebuild = self.path("repos").join(ebuild);
+        let ebuild = ebuild.to_str().context("a path is UTF-8")?;
+        said(&mut self.command(&["ebuild", ebuild, "manifest"]))?;
+        Ok(())
+    }
+
+    /// Starts the host as a user does.
+    pub(crate) fn start_host(&self) -> Result<()> {
+        self.shell("rc-service hotmerge start || { cat /var/log/hotmerge.log; false; }")?;
+        Ok(())
+    }
+
+    /// Where the host of the lab is found.
+    pub(crate) fn runtime_dir(&self) -> Result<RuntimeDir> {
+        Ok(RuntimeDir::new(self.inside("/run/hotmerge")?))
+    }
+
+    /// The host's status object.
+    pub(crate) fn status(&self) -> Result<Value> {
+        let mut client = Client::connect(&self.runtime_dir()?)?;
+        Ok(client.request(method::STATUS, &(), PATIENCE)?)
+    }
+
+    /// A plugin as the host sees it.
+    pub(crate) fn plugin(&self, name: &str) -> Result<Seen> {
+        let status = self.status()?;
+        let plugins = status["plugins"].as_array().context("a list of plugins")?;
+        let Some(plugin) = plugins.iter().find(|plugin| plugin["name"] == name) else {
+            bail!("the host has no plugin `{name}`:\n{status:#}");
+        };
+        Ok(Seen {
+            version: plugin["version"].as_str().unwrap_or_default().to_owned(),
+            generation: plugin["generation"].as_u64().context("a generation")?,
+            state: plugin["state"].as_str().unwrap_or_default().to_owned(),
+            hash: plugin["hash"].as_str().map(str::parse).transpose()?,
+            refused: plugin["refused"]["reason"].as_str().map(ToOwned::to_owned),
+        })
+    }
+
+    /// How often the host has looked at its directory.
+    pub(crate) fn rescans(&self) -> Result<u64> {
+        self.status()?["host"]["rescans"]
+            .as_u64()
+            .context("a number")
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // Its input closes, it ends, and the kernel ends all else in the lab's name spaces.
+        if let Some(mut keeper) = self.keeper.take() {
+            drop(keeper.stdin.take());
+            let _ = keeper.wait();
+        }
+    }
+}
+
+/// What the host says of a plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub version: String,
+    pub generation: u64,
+    pub state: String,
+    pub hash: Option<Digest>,
+    pub refused: Option<String>,
+}

@@ -1,0 +1,18 @@
+//! Real `emerge` against a really running host.
+//!
+//! Each test has a lab of its own (`scripts/portage-lab`). Most are in root mode: a system
+//! with Gentoo's paths, Portage's own user and OpenRC, in name spaces of its own, so that what
+//! is shown is what a user of Gentoo gets. Without root only the tests of a prefix run, and
+//! the others say that they did not.
+//!
+//! Events are awaited: when `emerge` returns, `pkg_postinst` has asked the host what came of it.
+
+mod artifacts;
+mod binary;
+mod calls;
+mod lab;
+mod overlay;
+mod packages;
+mod quiet;
+mod services;
+mod upgrades;

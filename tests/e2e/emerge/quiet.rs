@@ -1,0 +1,154 @@
+//! When nobody is to be told, nobody is, and `emerge` says why in one line.
+
+use std::process::{Child, Stdio};
+
+use anyhow::{Result, ensure};
+use hotmerge_meta::{
+    RuntimeDir,
+    control::{Client, method},
+};
+use serde_json::Value;
+
+use crate::{
+    calls::greeting,
+    lab::{Lab, PATIENCE, is_root},
+    packages::Greeter,
+};
+
+const ALPHA_1: Greeter = Greeter::new("alpha", "1.0.0", "Hello");
+const ALPHA_2: Greeter = Greeter::new("alpha", "2.0.0", "Good day");
+
+/// The line, and nothing of a host.
+fn is_quiet(log: &str, why: &str) -> Result<()> {
+    let line = format!("No hotmerge host was told of alpha: {why}.");
+    ensure!(log.contains(&line), "emerge does not say `{line}`:\n{log}");
+    ensure!(
+        !log.contains("Telling the hotmerge host"),
+        "a host was told:\n{log}"
+    );
+    Ok(())
+}
+
+#[test]
+fn only_the_host_of_the_system_that_is_merged_into_is_told() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let lab = Lab::with_stopped_host()?;
+    ALPHA_1.add_to(&lab)?;
+    ALPHA_2.add_to(&lab)?;
+    // Only what it is told of counts for this host.
+    lab.shell("sed -i 's/^#watch = true/watch = false/' /etc/hotmerge/hotmerge.toml")?;
+
+    without_a_running_host(&lab)?;
+    another_host_hears_nothing(&lab)?;
+    lab.start_host()?;
+    ensure!(
+        greeting(&lab, "alpha")? == "Hello",
+        "a host that starts finds what was merged"
+    );
+
+    let rescans = lab.rescans()?;
+    for_another_root(&lab)?;
+    in_a_chroot(&lab)?;
+    if_the_user_says_so(&lab)?;
+    ensure!(lab.rescans()? == rescans, "the host was made to look");
+    ensure!(greeting(&lab, "alpha")? == "Hello");
+
+    // And to be sure that it would have heard:
+    lab.emerge(&["=app-misc/alpha-2.0.0"])?;
+    ensure!(lab.rescans()? > rescans && greeting(&lab, "alpha")? == "Good day");
+    Ok(())
+}
+
+fn without_a_running_host(lab: &Lab) -> Result<()> {
+    let log = lab.emerge(&["=app-misc/alpha-1.0.0"])?;
+    is_quiet(&log, "the hotmerge service is not started")?;
+    let log = lab.unmerge("app-misc/alpha")?;
+    is_quiet(&log, "the hotmerge service is not started")
+}
+
+/// A host that somebody runs for other plugins, on the same machine.
+fn another_host_hears_nothing(lab: &Lab) -> Result<()> {
+    let other = Other::start(lab)?;
+    let before = other.status()?;
+    let log = lab.emerge(&["=app-misc/alpha-1.0.0"])?;
+    is_quiet(&log, "the hotmerge service is not started")?;
+    let after = other.status()?;
+    ensure!(
+        after["host"]["rescans"] == before["host"]["rescans"],
+        "it was told"
+    );
+    other.stop()
+}
+
+fn for_another_root(lab: &Lab) -> Result<()> {
+    lab.shell("mkdir -p /target")?;
+    let log = lab.emerge_with(&["ROOT=/target"], &["--nodeps", "=app-misc/alpha-2.0.0"])?;
+    is_quiet(&log, "this is a merge for /target")?;
+    lab.shell("test -e /target/usr/lib64/hotmerge/plugins/alpha/plugin.meta")?;
+    let log = lab.shell("ROOT=/target emerge --unmerge app-misc/alpha 2>&1")?;
+    is_quiet(&log, "this is a merge for /target")
+}
+
+/// With the machine's own /run, as people mount it.
+fn in_a_chroot(lab: &Lab) -> Result<()> {
+    let dir = lab.path("");
+    let dir = dir.display();
+    lab.shell(&format!(
+        "mount -t tmpfs chroot /mnt
+        mkdir -p /mnt/upper /mnt/work /mnt/root
+        mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work chroot /mnt/root
+        for shared in /proc /dev /run {dir} /etc/portage; do
+            mount --rbind $shared /mnt/root$shared
+        done",
+    ))?;
+    let log = lab.shell("chroot /mnt/root emerge --oneshot =app-misc/alpha-2.0.0 2>&1")?;
+    is_quiet(&log, "this is a chroot")?;
+    lab.shell("umount --lazy --recursive /mnt")?;
+    Ok(())
+}
+
+fn if_the_user_says_so(lab: &Lab) -> Result<()> {
+    let log = lab.emerge_with(&["HOTMERGE_NOTIFY=no"], &["=app-misc/alpha-2.0.0"])?;
+    is_quiet(&log, "HOTMERGE_NOTIFY is \"no\"")?;
+    let log = lab.emerge_with(&["HOTMERGE_NOTIFY=no"], &["=app-misc/alpha-1.0.0"])?;
+    is_quiet(&log, "HOTMERGE_NOTIFY is \"no\"")
+}
+
+/// A host of somebody's own.
+struct Other {
+    process: Child,
+    dir: RuntimeDir,
+}
+
+impl Other {
+    fn start(lab: &Lab) -> Result<Self> {
+        lab.shell("mkdir -p /other/plugins")?;
+        let mut serve = lab.command(&[
+            "hotmerge",
+            "serve",
+            "--plugin-dir=/other/plugins",
+            "--runtime-dir=/other/run",
+        ]);
+        let process = serve.stderr(Stdio::null()).stdout(Stdio::null()).spawn()?;
+        lab.shell(
+            "until hotmerge status --runtime-dir=/other/run > /dev/null 2>&1; do sleep 0.1; done",
+        )?;
+        let dir = RuntimeDir::new(lab.inside("/other/run")?);
+        Ok(Self { process, dir })
+    }
+
+    fn status(&self) -> Result<Value> {
+        Ok(Client::connect(&self.dir)?.request(method::STATUS, &(), PATIENCE)?)
+    }
+
+    fn stop(mut self) -> Result<()> {
+        let _: Value = Client::connect(&self.dir)?.request(method::STOP, &(), PATIENCE)?;
+        ensure!(
+            self.process.wait()?.success(),
+            "the other host did not end well"
+        );
+        Ok(())
+    }
+}

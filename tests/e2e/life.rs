@@ -1,0 +1,307 @@
+//! How versions and hosts end: after their last call, in time, and never by accident.
+
+use std::{fs, thread};
+
+use hotmerge_daemon::{lifecycle::State, status::Status};
+use hotmerge_meta::control::{CallReply, ClientError};
+use hotmerge_tests::{Callers, Gate, Lab, SOON, TestHost, Visitor, actor};
+use rustix::process::Signal;
+
+/// A host with a plugin that has a gate.
+struct Bench {
+    lab: Lab,
+    gate: Gate,
+    host: TestHost,
+}
+
+impl Bench {
+    fn new(script: &str, config: &str) -> Self {
+        let lab = Lab::new();
+        let gate = Gate::new(&lab);
+        lab.package("one").put(&[&actor(script)]);
+        let host = lab.start_with(&format!("{config}\n{}", gate.config("actor")));
+        Self { lab, gate, host }
+    }
+
+    fn put(&self, script: &str) {
+        self.lab.package("one").put(&[&actor(script)]);
+        self.host.reload();
+    }
+
+    /// A call that does not come back before its visitor is let go.
+    fn long_call(&self) -> (Visitor, LongCall) {
+        let mut client = self.host.client();
+        let call = thread::spawn(move || {
+            let params = hotmerge_meta::control::CallParams {
+                plugin: "actor".parse().unwrap(),
+                method: "wait".to_owned(),
+                input_base64: Vec::new().into(),
+                deadline_ms: None,
+                trace: None,
+            };
+            client.request(hotmerge_meta::control::method::CALL, &params, SOON)
+        });
+        (self.gate.visitor(), LongCall(call))
+    }
+
+    #[track_caller]
+    fn wait_for(&self, what: &str, wanted: impl Fn(&Status) -> bool) {
+        self.host
+            .wait_for(what, |status| wanted(status).then_some(()));
+    }
+
+    /// The states of the old versions of the plugin.
+    fn ending(&self) -> Vec<String> {
+        let ending = self.host.plugin("actor").ending.into_iter();
+        ending.map(|ending| ending.state).collect()
+    }
+}
+
+struct LongCall(thread::JoinHandle<Result<CallReply, ClientError>>);
+
+impl LongCall {
+    #[track_caller]
+    fn replied(self, mark: &str, generation: u64) {
+        let reply = self.0.join().unwrap().expect("the call is answered");
+        assert_eq!(reply.output_base64.0, mark.as_bytes());
+        assert_eq!(reply.generation, generation);
+    }
+}
+
+fn nothing_ends(status: &Status) -> bool {
+    status.plugins.iter().all(|plugin| plugin.ending.is_empty())
+}
+
+// --- Versions
+
+#[test]
+fn an_old_version_ends_after_its_last_call() {
+    let bench = Bench::new("mark=1 teardown=wait", "");
+    let (visitor, call) = bench.long_call();
+    assert_eq!(visitor.scene, "call 1");
+    bench.put("mark=2");
+    assert_eq!(
+        bench.host.text("actor", "mark"),
+        "2",
+        "new calls get the new version"
+    );
+    let plugin = bench.host.plugin("actor");
+    assert_eq!((plugin.state, plugin.generation), (State::Active, 2));
+    assert_eq!(bench.ending(), ["draining"]);
+    assert_ne!(plugin.ending[0].hash, plugin.hash);
+
+    visitor.let_go();
+    call.replied("1", 1);
+    // Only now is it torn down, and only when that has returned is it gone.
+    let teardown = bench.gate.visitor();
+    assert_eq!(teardown.scene, "teardown 1");
+    assert_eq!(bench.ending(), ["teardown"]);
+    teardown.let_go();
+    bench.wait_for("the end of the old version", nothing_ends);
+    let status = bench.host.status();
+    assert_eq!(
+        (status.host.overdue, status.host.stuck, status.host.retained),
+        (0, 0, 0)
+    );
+    bench.host.stop();
+}
+
+#[test]
+fn several_old_versions_end_each_after_its_own_last_call() {
+    let bench = Bench::new("mark=1", "");
+    let (first, call_1) = bench.long_call();
+    bench.put("mark=2");
+    let (second, call_2) = bench.long_call();
+    bench.put("mark=3");
+    assert_eq!(bench.ending(), ["draining", "draining"]);
+    second.let_go();
+    call_2.replied("2", 2);
+    bench.wait_for("the end of the second version", |status| {
+        status.plugins[0].ending.len() == 1
+    });
+    first.let_go();
+    call_1.replied("1", 1);
+    bench.wait_for("the end of the first version", nothing_ends);
+    assert_eq!(bench.host.text("actor", "mark"), "3");
+    bench.host.stop();
+}
+
+#[test]
+fn an_overdue_drain_is_shown_and_its_call_still_answered() {
+    let bench = Bench::new("mark=1", "drain_ms = 50");
+    let (visitor, call) = bench.long_call();
+    bench.put("mark=2");
+    bench.wait_for("an overdue drain", |status| status.host.overdue == 1);
+    bench.wait_for("its state", |status| {
+        status.plugins[0]
+            .ending
+            .iter()
+            .any(|old| old.state == "overdue")
+    });
+    let record = bench.host.log().wait("calls still run on an old version");
+    assert_eq!(record["calls"], 1);
+    visitor.let_go();
+    call.replied("1", 1);
+    bench.wait_for("the end of the old version", nothing_ends);
+    bench.host.stop();
+}
+
+#[test]
+fn a_teardown_that_takes_too_long_is_shown_until_it_returns() {
+    let bench = Bench::new("mark=1 teardown=wait", "teardown_ms = 50");
+    bench.put("mark=2");
+    let teardown = bench.gate.visitor();
+    bench.wait_for("a stuck teardown", |status| status.host.stuck == 1);
+    assert_eq!(bench.ending(), ["stuck"]);
+    assert_eq!(bench.host.text("actor", "mark"), "2");
+    teardown.let_go();
+    bench.wait_for("the end of the old version", nothing_ends);
+    assert_eq!(bench.host.status().host.stuck, 0);
+    bench.host.stop();
+}
+
+#[test]
+fn a_teardown_that_fails_ends_the_version_all_the_same() {
+    for (script, words) in [
+        ("mark=1 teardown=refuse", "the script refuses to teardown"),
+        ("mark=1 teardown=panic", "the script panics in teardown"),
+    ] {
+        let bench = Bench::new(script, "");
+        bench.put("mark=2");
+        bench.host.log().wait(words);
+        bench.wait_for("the end of the old version", nothing_ends);
+        bench.host.stop();
+    }
+}
+
+#[test]
+fn a_plugin_that_is_removed_answers_the_calls_it_has() {
+    let bench = Bench::new("mark=1", "");
+    let (visitor, call) = bench.long_call();
+    bench.lab.package("one").remove();
+    bench.host.reload();
+    assert_eq!(bench.host.plugin("actor").state, State::Unloading);
+    let error = bench
+        .host
+        .call("actor", "mark", b"")
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("no version of plugin `actor`"), "{error}");
+    visitor.let_go();
+    call.replied("1", 1);
+    bench.wait_for("the end of the plugin", |status| status.plugins.is_empty());
+    bench.host.stop();
+}
+
+#[test]
+fn a_candidate_that_is_overtaken_is_ended_without_a_call() {
+    let bench = Bench::new("mark=1", "watch = false");
+    bench.lab.package("one").put(&[&actor("mark=2 start=wait")]);
+    bench.host.signal(Signal::HUP);
+    let slow = bench.gate.visitor();
+    assert_eq!(slow.scene, "start 2");
+    bench.put("mark=3");
+    assert_eq!(bench.host.text("actor", "mark"), "3");
+    slow.let_go();
+    bench.host.log().wait("a candidate was overtaken");
+    let plugin = bench.host.plugin("actor");
+    assert_eq!((plugin.generation, plugin.state), (2, State::Active));
+    assert_eq!(bench.host.text("actor", "mark"), "3");
+    bench.host.stop();
+}
+
+// --- Hosts
+
+#[test]
+fn a_host_that_is_asked_to_end_answers_the_calls_it_has() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut bench = Bench::new("mark=1", "");
+        let (visitor, call) = bench.long_call();
+        bench.host.signal(signal);
+        bench.host.log().wait("stopping");
+        assert!(bench.host.process().is_running(), "it ended under a call");
+        visitor.let_go();
+        call.replied("1", 1);
+        assert!(bench.host.ended().success());
+        assert!(!bench.lab.runtime_dir().control_socket().exists());
+        bench.lab.hotmerge(["status"]).ended_with(4);
+    }
+}
+
+#[test]
+fn a_host_ends_also_if_a_call_never_does() {
+    let mut bench = Bench::new("mark=1", "drain_ms = 50\nteardown_ms = 50");
+    let (_visitor, call) = bench.long_call();
+    bench.host.signal(Signal::TERM);
+    assert!(bench.host.ended().success());
+    bench
+        .host
+        .log()
+        .wait("old versions had not ended when their time was over");
+    assert!(call.0.join().unwrap().is_err());
+}
+
+#[test]
+fn stop_is_answered_before_the_host_ends() {
+    for _ in 0..20 {
+        let lab = Lab::new();
+        let mut host = lab.start();
+        lab.hotmerge(["stop"]).ok();
+        assert!(host.ended().success());
+    }
+}
+
+#[test]
+fn a_host_that_ends_tears_its_plugins_down() {
+    let mut bench = Bench::new("mark=1 teardown=wait", "");
+    bench.host.signal(Signal::TERM);
+    let teardown = bench.gate.visitor();
+    assert!(bench.host.process().is_running());
+    teardown.let_go();
+    assert!(bench.host.ended().success());
+}
+
+#[test]
+fn a_storm_of_signals_ends_in_the_final_state() {
+    let lab = Lab::new();
+    let package = lab.package("one");
+    package.put(&[&actor("mark=0")]);
+    let host = lab.start_with("watch = false");
+    let callers = Callers::start(&host, 1, ["actor"], "mark");
+    for change in 1..=100 {
+        package.put(&[&actor(&format!("mark={change}"))]);
+        for _ in 0..10 {
+            host.signal(Signal::HUP);
+        }
+    }
+    host.wait_for("the final state", |status| {
+        let last = actor("mark=100").meta.hash;
+        (status.plugins[0].hash == Some(last)).then_some(())
+    });
+    assert_eq!(host.text("actor", "mark"), "100");
+    host.wait_for("the end of all old versions", |status| {
+        nothing_ends(status).then_some(())
+    });
+    callers.unharmed();
+    host.stop();
+}
+
+#[test]
+fn a_signal_right_after_the_start_kills_no_host() {
+    for _ in 0..50 {
+        let lab = Lab::new();
+        let pid_file = lab.runtime_dir().pid_file();
+        let mut host = TestHost::spawn(lab.serve(""), lab.runtime_dir());
+        // As soon as anybody can know the pid, and not a moment later: no sleeping here.
+        while fs::metadata(&pid_file).map_or(0, |file| file.len()) == 0 {
+            assert!(
+                host.process().is_running(),
+                "it did not start\n{}",
+                host.log()
+            );
+        }
+        host.signal(Signal::HUP);
+        host.log().wait("ready");
+        host.stop();
+    }
+}

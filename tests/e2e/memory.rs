@@ -1,0 +1,169 @@
+//! A thousand reloads, and what stays of them in the host's memory.
+
+use hotmerge_meta::control::{CallParams, Client, ReloadParams, ReloadReport, method};
+use hotmerge_tests::{Footprint, Lab, SOON, TestHost, Variant, actor};
+
+/// What a reload may leave behind on average, in KiB: an entry in the host's history, which
+/// is bounded. A version that stays mapped leaves more than a hundred times this.
+const RELOAD_KIB: u64 = 1;
+
+/// How many mappings, descriptors and threads may come and go by themselves, mostly stacks. A
+/// version that stays has four mappings and a descriptor of its own.
+const FEW: usize = 16;
+
+/// Versions that take turns.
+struct Turns {
+    lab: Lab,
+    versions: [Variant; 2],
+    turn: usize,
+}
+
+impl Turns {
+    fn new() -> Self {
+        let turns = Self {
+            lab: Lab::new(),
+            versions: [actor("mark=even"), actor("mark=odd")],
+            turn: 0,
+        };
+        turns.lab.package("one").put(&[&turns.versions[0]]);
+        turns
+    }
+
+    /// A host that nobody hints at but by request. Its allocator keeps no heaps for threads
+    /// that have ended: these would hide what reloads leave.
+    fn start(&self) -> TestHost {
+        let mut serve = self.lab.serve("watch = false");
+        serve.env("MALLOC_ARENA_MAX", "1");
+        TestHost::start(serve, self.lab.runtime_dir())
+    }
+
+    /// Reloads so often, over one connection, with a call of each version.
+    fn reload(&mut self, times: usize, client: &mut Client, name: &str) {
+        for _ in 0..times {
+            self.turn += 1;
+            let next = &self.versions[self.turn % 2];
+            self.lab.package("one").put(&[next]);
+            let report: ReloadReport = client
+                .request(method::RELOAD, &ReloadParams::default(), SOON)
+                .unwrap();
+            assert_eq!(report.plugins[0].generation, Some(self.turn as u64 + 1));
+            call(client, name);
+        }
+    }
+}
+
+fn call(client: &mut Client, name: &str) {
+    let params = CallParams {
+        plugin: "actor".parse().unwrap(),
+        method: name.to_owned(),
+        input_base64: Vec::new().into(),
+        deadline_ms: None,
+        trace: None,
+    };
+    let _: serde_json::Value = client.request(method::CALL, &params, SOON).unwrap();
+}
+
+/// What the host holds once nothing of an old version is on its way out.
+fn at_rest(host: &TestHost) -> Footprint {
+    host.wait_for("the end of all old versions", |status| {
+        status.plugins[0].ending.is_empty().then_some(())
+    });
+    Footprint::of(host.pid())
+}
+
+#[test]
+fn a_thousand_reloads_leave_nothing_of_a_plugin_that_can_be_unloaded() {
+    let mut turns = Turns::new();
+    let host = turns.start();
+    let mut client = host.client();
+    turns.reload(100, &mut client, "mark");
+    let before = at_rest(&host);
+    turns.reload(900, &mut client, "mark");
+    let after = at_rest(&host);
+
+    let grown = after.rss_kib.saturating_sub(before.rss_kib);
+    assert!(
+        grown <= 900 * RELOAD_KIB,
+        "{grown} KiB: {before:?} {after:?}"
+    );
+    assert!(
+        after.mappings <= before.mappings + FEW,
+        "{before:?} {after:?}"
+    );
+    assert!(
+        after.descriptors <= before.descriptors + FEW,
+        "{before:?} {after:?}"
+    );
+    assert!(
+        after.threads <= before.threads + FEW,
+        "{before:?} {after:?}"
+    );
+    let status = host.status();
+    assert_eq!((status.host.retained, status.plugins[0].retained), (0, 0));
+    assert_eq!(status.plugins[0].generation, 1001);
+    println!("{grown} KiB after 900 reloads: {before:?} {after:?}");
+    host.stop();
+}
+
+#[test]
+fn versions_that_cannot_be_unloaded_are_counted_and_shown() {
+    const RELOADS: u64 = 20;
+    for keeps in ["cling", "leave-thread"] {
+        let mut turns = Turns::new();
+        let host = turns.start();
+        // This connection's thread lives on in the host, and with it what it touched.
+        let mut client = host.client();
+        call(&mut client, keeps);
+        let before = at_rest(&host);
+        turns.reload(RELOADS as usize, &mut client, keeps);
+        host.wait_for("all old versions counted", |status| {
+            (status.host.retained == RELOADS).then_some(())
+        });
+        let plugin = host.plugin("actor");
+        assert_eq!(plugin.retained, RELOADS);
+        let after = at_rest(&host);
+        assert!(
+            after.mappings >= before.mappings + 2 * RELOADS as usize,
+            "{keeps}: they are unmapped: {before:?} {after:?}"
+        );
+        let shown = turns.lab.hotmerge(["status"]).ok().text();
+        assert!(
+            shown.contains("20 old versions could not be unmapped"),
+            "{shown}"
+        );
+        assert!(shown.contains("20 old versions still mapped"), "{shown}");
+        assert_eq!(host.text("actor", "mark"), "even");
+        host.stop();
+    }
+}
+
+#[test]
+fn a_version_that_was_refused_leaves_nothing() {
+    let turns = Turns::new();
+    let host = turns.start();
+    let refused = |number: usize| {
+        let script = ["start=refuse", "start=panic", "check=refuse"][number % 3];
+        let bad = actor(&format!("mark={number} {script}"));
+        turns.lab.package("one").put(&[&bad]);
+        assert!(host.reload().plugins[0].reason.is_some());
+    };
+    (0..30).for_each(refused);
+    let before = at_rest(&host);
+    (30..130).for_each(refused);
+    let after = at_rest(&host);
+    let grown = after.rss_kib.saturating_sub(before.rss_kib);
+    assert!(
+        grown <= 100 * RELOAD_KIB,
+        "{grown} KiB: {before:?} {after:?}"
+    );
+    assert!(
+        after.mappings <= before.mappings + FEW,
+        "{before:?} {after:?}"
+    );
+    assert!(
+        after.descriptors <= before.descriptors + FEW,
+        "{before:?} {after:?}"
+    );
+    assert_eq!(host.plugin("actor").generation, 1);
+    host.stop();
+}

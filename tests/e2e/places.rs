@@ -1,0 +1,330 @@
+//! Directories, pid files and other hosts: what a host does when the place is not as it
+//! should be, and that nobody signals a stranger.
+
+use std::{
+    fs,
+    io::Read as _,
+    os::unix::{
+        fs::{PermissionsExt as _, chown},
+        process::CommandExt as _,
+    },
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use hotmerge_meta::{
+    PidFile,
+    runtime::{self, RuntimeError, Signalled},
+};
+use hotmerge_tests::{Callers, Lab, Process, SOON, TestHost, actor, hotmerge, run};
+use rustix::process::{Pid, Signal, geteuid};
+
+/// Root reads whatever it likes; this user does not.
+const NOBODY: u32 = 65_534;
+
+/// Starts a host as a user that file modes hold for.
+fn start_unprivileged(lab: &Lab) -> TestHost {
+    let serve = lab.serve("");
+    if !geteuid().is_root() {
+        return TestHost::start(serve, lab.runtime_dir());
+    }
+    // The build directory may be out of this user's reach.
+    let program = lab.path("hotmerge");
+    fs::copy(hotmerge(), &program).unwrap();
+    let mut command = Command::new(program);
+    command.args(serve.get_args()).uid(NOBODY).gid(NOBODY);
+    for (name, value) in serve.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    give_away(&lab.path(""));
+    TestHost::start(command, lab.runtime_dir())
+}
+
+fn give_away(path: &Path) {
+    chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    if path.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            give_away(&entry.unwrap().path());
+        }
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn lab_with_actor() -> Lab {
+    let lab = Lab::new();
+    lab.package("one").put(&[&actor("mark=1")]);
+    lab
+}
+
+// --- The plugin directory
+
+#[test]
+fn a_host_without_its_plugin_directory_does_not_start() {
+    let lab = Lab::new();
+    fs::remove_dir(lab.plugin_dir()).unwrap();
+    run(&mut lab.serve(""), SOON).ended_with(3).said(&[
+        "plugin directory",
+        "cannot be opened",
+        "create it",
+    ]);
+    fs::write(lab.plugin_dir(), "").unwrap();
+    run(&mut lab.serve(""), SOON)
+        .ended_with(3)
+        .said(&["plugin directory", "Not a directory"]);
+    run(lab.command().arg("serve"), SOON)
+        .ended_with(3)
+        .said(&["no plugin directory", "--plugin-dir"]);
+}
+
+#[test]
+fn a_plugin_directory_that_vanishes_takes_nothing_with_it() {
+    let lab = lab_with_actor();
+    // Whatever times a start would also make the host look again.
+    let host = lab.start_with("start_ms = 600000");
+    let callers = Callers::start(&host, 1, ["actor"], "mark");
+    let before = host.plugin("actor").address;
+    fs::rename(lab.plugin_dir(), lab.path("away")).unwrap();
+    lab.hotmerge(["reload"])
+        .ended_with(5)
+        .said(&["cannot be used"]);
+    let reason = host.problem("").reason;
+    assert!(reason.contains("cannot be opened"), "{reason}");
+    assert_eq!(host.plugin("actor").address, before);
+    callers.go_on();
+
+    fs::rename(lab.path("away"), lab.plugin_dir()).unwrap();
+    host.reload();
+    assert!(host.status().problems.is_empty());
+    assert_eq!(host.plugin("actor").address, before);
+    // Another directory of the same name is watched like the first one.
+    fs::rename(lab.plugin_dir(), lab.path("away")).unwrap();
+    lab.package("one").put(&[&actor("mark=2")]);
+    host.reload();
+    assert_eq!(host.text("actor", "mark"), "2");
+    assert_eq!(host.status().host.watch, "inotify");
+    lab.package("one").put(&[&actor("mark=3")]);
+    host.wait_for("a change that nobody told of", |status| {
+        (status.plugins[0].generation == 3).then_some(())
+    });
+    callers.unharmed();
+    host.stop();
+}
+
+#[test]
+fn what_may_not_be_read_disturbs_nothing() {
+    let lab = lab_with_actor();
+    let host = start_unprivileged(&lab);
+    let callers = Callers::start(&host, 1, ["actor"], "mark");
+    let before = host.plugin("actor").address;
+    let package = lab.package("one");
+    let two = actor("mark=2");
+
+    // The plugin directory, the package, its meta, its file.
+    for (path, name, words) in [
+        (lab.plugin_dir(), "", "cannot be opened: Permission denied"),
+        (package.dir().to_owned(), "one", "Permission denied"),
+    ] {
+        set_mode(&path, 0);
+        host.reload();
+        let reason = host.problem(name).reason;
+        assert!(reason.contains(words), "{reason}");
+        assert_eq!(host.plugin("actor").address, before);
+        set_mode(&path, 0o755);
+        host.reload();
+        assert!(host.status().problems.is_empty());
+    }
+    package.put_meta(&[&two]);
+    set_mode(&package.meta_path(), 0);
+    host.reload();
+    let reason = host.problem("one").reason;
+    assert!(reason.contains("may not be read by this user"), "{reason}");
+    set_mode(&package.meta_path(), 0o644);
+    package.put(&[&two]);
+    set_mode(&package.file_path(&two), 0);
+    host.reload();
+    let refused = host.plugin("actor").refused.expect("it is refused").reason;
+    assert!(
+        refused.contains("may not be read by this user"),
+        "{refused}"
+    );
+    assert_eq!(host.plugin("actor").address, before);
+
+    set_mode(&package.file_path(&two), 0o644);
+    host.reload();
+    assert_eq!(host.text("actor", "mark"), "2");
+    assert_eq!(callers.unharmed()["actor"].generations, [1, 2].into());
+    host.stop();
+}
+
+// --- The configuration
+
+#[test]
+fn a_configuration_that_makes_no_sense_is_named_with_its_place() {
+    let lab = Lab::new();
+    for (text, words) in [
+        ("drain_ms = \"soon\"", vec!["drain_ms", "string"]),
+        ("drains_ms = 3", vec!["drains_ms", "unknown field"]),
+        ("[plugin.\"../x\".config]", vec!["plugin name"]),
+    ] {
+        let mut serve = lab.serve(text);
+        let ran = run(&mut serve, SOON).ended_with(3);
+        for word in ["hotmerge.toml", "line 2"].into_iter().chain(words) {
+            assert!(ran.stderr.contains(word), "no `{word}` in: {}", ran.stderr);
+        }
+    }
+    let mut serve = lab.serve("");
+    fs::remove_file(lab.path("hotmerge.toml")).unwrap();
+    run(&mut serve, SOON)
+        .ended_with(3)
+        .said(&["hotmerge.toml", "cannot be read"]);
+}
+
+#[test]
+fn a_check_says_whether_a_host_could_start_and_starts_none() {
+    let lab = Lab::new();
+    let ran = run(lab.serve("").arg("--check"), SOON).ok();
+    assert!(ran.text().contains("can be used"), "{}", ran.text());
+    assert!(!lab.runtime_dir().path().exists());
+}
+
+// --- One host a runtime directory
+
+#[test]
+fn a_second_host_is_told_of_the_first_and_disturbs_it_not() {
+    let lab = lab_with_actor();
+    let host = lab.start();
+    let callers = Callers::start(&host, 1, ["actor"], "mark");
+    let before = host.plugin("actor").address;
+    let pid = host.pid().to_string();
+    run(&mut lab.serve(""), SOON).ended_with(6).said(&[
+        "already running",
+        &pid,
+        "another runtime directory",
+    ]);
+    assert_eq!(host.plugin("actor").address, before);
+    assert!(lab.runtime_dir().control_socket().exists());
+    callers.unharmed();
+    host.stop();
+}
+
+#[test]
+fn a_runtime_directory_that_others_may_write_in_is_refused() {
+    let lab = Lab::new();
+    fs::create_dir(lab.runtime_dir().path()).unwrap();
+    set_mode(lab.runtime_dir().path(), 0o777);
+    let ran = run(&mut lab.serve(""), SOON).ended_with(1);
+    ran.said(&["not safe", "others may write", "choose another"]);
+}
+
+#[test]
+fn what_a_killed_host_left_behind_is_in_nobodys_way() {
+    let lab = lab_with_actor();
+    let mut host = lab.start();
+    host.signal(Signal::KILL);
+    assert!(!host.ended().success());
+    assert!(
+        lab.runtime_dir().control_socket().exists(),
+        "it is left behind"
+    );
+    let pid = fs::read_to_string(lab.runtime_dir().pid_file()).unwrap();
+    assert!(
+        pid.starts_with(&host.pid().to_string()),
+        "it is left behind"
+    );
+
+    lab.hotmerge(["status"])
+        .ended_with(4)
+        .said(&["no host is running", "hotmerge serve"]);
+    let told = runtime::send_hup(&lab.runtime_dir());
+    assert_eq!(told.unwrap(), Signalled::NotRunning);
+    let next = lab.start();
+    assert_eq!(next.text("actor", "mark"), "1");
+    next.stop();
+}
+
+/// A process of this test that any signal would end, and that would tell.
+struct Bystander(Process);
+
+impl Bystander {
+    fn new() -> Self {
+        let mut cat = Command::new("cat");
+        Self(Process::spawn(
+            cat.stdin(Stdio::piped()).stdout(Stdio::piped()),
+        ))
+    }
+
+    fn was_left_alone(mut self) {
+        drop(self.0.child().stdin.take());
+        let mut rest = String::new();
+        let mut output = self.0.child().stdout.take().unwrap();
+        output.read_to_string(&mut rest).unwrap();
+        let status = self.0.wait(SOON).expect("it ends with its input");
+        assert!(status.success(), "a stranger was signalled: {status}");
+    }
+}
+
+#[test]
+fn a_stranger_with_a_hosts_old_pid_is_not_signalled() {
+    let lab = Lab::new();
+    let bystander = Bystander::new();
+    fs::create_dir(lab.runtime_dir().path()).unwrap();
+    let claim = |text: &str| fs::write(lab.runtime_dir().pid_file(), text).unwrap();
+    let pid = bystander.0.pid();
+
+    // Nobody holds the lock: the host is gone, and its pid has come to mean another process.
+    claim(&format!("{pid}\nstart=1\n"));
+    let told = runtime::send_hup(&lab.runtime_dir());
+    assert_eq!(told.unwrap(), Signalled::NotRunning);
+    lab.hotmerge(["reload"]).ended_with(4);
+
+    // Somebody holds the lock, but the pid is not the one that wrote it.
+    fs::remove_file(lab.runtime_dir().pid_file()).unwrap();
+    let _held = PidFile::acquire(&lab.runtime_dir()).unwrap();
+    claim(&format!("{pid}\nstart=1\n"));
+    match runtime::send_hup(&lab.runtime_dir()) {
+        Err(RuntimeError::Stranger { pid: named, .. }) => {
+            assert_eq!(Some(named), Pid::from_raw(pid as i32));
+        }
+        other => panic!("not recognised: {other:?}"),
+    }
+    for nonsense in ["", "x", "-1\nstart=1\n", "0\nstart=1\n", "1", "\n\n"] {
+        claim(nonsense);
+        let told = runtime::send_hup(&lab.runtime_dir());
+        assert_eq!(told.unwrap(), Signalled::Starting, "{nonsense:?}");
+    }
+    bystander.was_left_alone();
+}
+
+// --- Without a host
+
+#[test]
+fn commands_say_that_no_host_is_running() {
+    let lab = Lab::new();
+    for arguments in [
+        &["status"][..],
+        &["reload"],
+        &["call", "actor", "mark"],
+        &["stop"],
+    ] {
+        lab.hotmerge(arguments.iter().copied())
+            .ended_with(4)
+            .said(&["no host is running", "hotmerge serve"]);
+    }
+}
+
+#[test]
+fn a_runtime_directory_with_too_long_a_name_is_named_as_that() {
+    let lab = Lab::new();
+    let long = lab.path("x".repeat(100));
+    let mut status = lab.command();
+    status.arg("status").env("HOTMERGE_RUNTIME_DIR", &long);
+    run(&mut status, SOON)
+        .ended_with(1)
+        .said(&["too long", "shorter runtime directory"]);
+}

@@ -1,0 +1,225 @@
+//! The main job: what changed is reloaded, everything else goes on untouched.
+
+use std::{collections::BTreeMap, fs, process::Command};
+
+use hotmerge_tests::{Callers, Lab, TestHost, Variant, Workspace, actions, actor, skipped};
+use rustix::process::Signal;
+
+/// What must not change where nothing was reloaded.
+fn instances(host: &TestHost) -> BTreeMap<String, (u64, String)> {
+    let plugins = host.status().plugins.into_iter();
+    plugins
+        .map(|plugin| {
+            let address = plugin.address.expect("it is active");
+            (plugin.name, (plugin.generation, address))
+        })
+        .collect()
+}
+
+/// Waits until the host has looked once more than it had.
+fn looked(host: &TestHost, before: u64) {
+    host.wait_for("another look", |status| {
+        (status.host.rescans > before).then_some(())
+    });
+}
+
+#[test]
+fn of_twenty_plugins_exactly_the_changed_one_is_reloaded() {
+    let names: Vec<_> = (1..=20).map(|number| format!("p{number:02}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let lab = Lab::new();
+    let workspace = Workspace::new("twenty", names.iter().copied());
+    let build = || workspace.driver(&lab);
+    build().arguments(["--notify", "never"]).run().ok();
+    let host = lab.start();
+    let callers = Callers::start(&host, 2, names.iter().copied(), "answer");
+    let before = instances(&host);
+    assert_eq!(before.len(), 20);
+
+    workspace.edit("p07", "\"p07 one\"", "\"p07 two\"");
+    let lines = build()
+        .arguments(["--notify", "require"])
+        .run()
+        .ok()
+        .lines();
+    let done = actions(&lines);
+    callers.go_on();
+
+    for (name, action) in done {
+        let expected = if name == "p07" {
+            "reloaded"
+        } else {
+            "unchanged"
+        };
+        assert_eq!(action, expected, "{name}");
+    }
+    let mut after = instances(&host);
+    assert_eq!(after["p07"].0, 2);
+    after.insert("p07".to_owned(), before["p07"].clone());
+    assert_eq!(after, before, "an instance was touched");
+    for (name, tally) in callers.unharmed() {
+        let answers: Vec<_> = tally
+            .answers
+            .iter()
+            .map(|answer| String::from_utf8_lossy(answer))
+            .collect();
+        if name == "p07" {
+            assert_eq!(answers, ["p07 one", "p07 two"]);
+        } else {
+            assert_eq!(answers, [format!("{name} one")]);
+            assert_eq!(tally.generations, [1].into());
+        }
+    }
+    assert_eq!(host.stop().count("reloaded"), 1);
+}
+
+#[test]
+fn what_changes_no_code_reloads_nothing() {
+    let lab = Lab::new();
+    let workspace = Workspace::new("no-code", ["still", "quiet"]);
+    let driver = || workspace.driver(&lab);
+    driver().arguments(["--notify", "never"]).run().ok();
+    let host = lab.start();
+    let callers = Callers::start(&host, 1, ["still", "quiet"], "answer");
+    let before = instances(&host);
+    let unchanged = |what: &str| {
+        let lines = driver()
+            .arguments(["--notify", "require"])
+            .run()
+            .ok()
+            .lines();
+        let done = actions(&lines);
+        assert_eq!(
+            done,
+            [("quiet", "unchanged"), ("still", "unchanged")].into(),
+            "{what}"
+        );
+    };
+
+    // A comment that moves no line.
+    workspace.edit("still", "// Before: nothing.", "// After: another comment.");
+    unchanged("a comment");
+    let file = lab.plugin_dir().join("still/libstill.so");
+    let size = || fs::metadata(&file).expect("it is staged").len();
+    let small = size();
+    // Debug information: another file with the same code.
+    workspace.write(
+        "Cargo.toml",
+        "[workspace]\nresolver = \"3\"\nmembers = [\"crates/*\"]\n\n\
+         [profile.release]\ndebug = \"line-tables-only\"\n",
+    );
+    unchanged("debug information");
+    assert_ne!(size(), small, "the file has no debug information");
+
+    callers.go_on();
+    assert_eq!(instances(&host), before, "an instance was touched");
+    for tally in callers.unharmed().values() {
+        assert_eq!(tally.generations, [1].into());
+    }
+    host.stop();
+}
+
+#[test]
+fn a_stripped_plugin_is_the_same_plugin() {
+    let lab = Lab::new();
+    let workspace = Workspace::new("stripped", ["striped"]);
+    workspace
+        .driver(&lab)
+        .arguments(["--notify", "never"])
+        .run()
+        .ok();
+    let host = lab.start();
+    let before = instances(&host);
+    let file = lab.plugin_dir().join("striped/libstriped.so");
+    let stripped = lab.path("stripped.so");
+    let strip = Command::new("strip")
+        .arg(&file)
+        .arg("-o")
+        .arg(&stripped)
+        .status();
+    if !strip.is_ok_and(|status| status.success()) {
+        return skipped("there is no `strip`");
+    }
+    assert!(fs::metadata(&stripped).unwrap().len() < fs::metadata(&file).unwrap().len());
+    fs::rename(&stripped, &file).unwrap();
+    host.reload();
+    assert_eq!(instances(&host), before);
+    host.stop();
+}
+
+#[test]
+fn a_signal_alone_reloads_nothing() {
+    let lab = Lab::new();
+    lab.package("one")
+        .put(&[&actor("mark=1"), &actor("mark=2").named("other")]);
+    let host = lab.start_with("watch = false");
+    let callers = Callers::start(&host, 1, ["actor", "other"], "mark");
+    let before = instances(&host);
+    for _ in 0..5 {
+        let rescans = host.status().host.rescans;
+        host.signal(Signal::HUP);
+        looked(&host, rescans);
+    }
+    assert_eq!(instances(&host), before);
+    assert_eq!(callers.unharmed()["actor"].generations, [1].into());
+    host.stop();
+}
+
+#[test]
+fn a_signal_is_enough_to_reload_what_changed() {
+    let lab = Lab::new();
+    lab.package("one")
+        .put(&[&actor("mark=1"), &actor("mark=1").named("other")]);
+    let host = lab.start_with("watch = false");
+    let before = instances(&host);
+    lab.package("one")
+        .put(&[&actor("mark=2"), &actor("mark=1").named("other")]);
+    assert_eq!(instances(&host), before, "nobody has hinted yet");
+    host.signal(Signal::HUP);
+    host.log().wait("reloaded");
+    assert_eq!(host.text("actor", "mark"), "2");
+    assert_eq!(instances(&host)["other"], before["other"]);
+    host.stop();
+}
+
+#[test]
+fn a_copied_package_is_enough_to_reload_what_changed() {
+    let lab = Lab::new();
+    let package = lab.package("one");
+    package.put(&[&actor("mark=1")]);
+    let host = lab.start();
+    let callers = Callers::start(&host, 1, ["actor"], "mark");
+
+    // Elsewhere, and then by hand, file by file, over what is there.
+    let staged = hotmerge_tests::Package::at(lab.path("staged"));
+    let two: Variant = actor("mark=2");
+    staged.put(&[&two]);
+    fs::copy(staged.file_path(&two), package.file_path(&two)).unwrap();
+    fs::copy(staged.meta_path(), package.meta_path()).unwrap();
+
+    host.log().wait("reloaded");
+    assert_eq!(host.text("actor", "mark"), "2");
+    let tally = &callers.unharmed()["actor"];
+    assert_eq!(tally.generations, [1, 2].into());
+    host.stop();
+}
+
+#[test]
+fn the_command_line_tells_what_a_reload_did() {
+    let lab = Lab::new();
+    lab.package("one").put(&[&actor("mark=1")]);
+    let host = lab.start_with("watch = false");
+    let quiet = lab.hotmerge(["reload", "--json"]).ok().json();
+    assert_eq!(quiet["plugins"].as_array().map(Vec::len), Some(0));
+    assert_eq!(quiet["installed"], 1);
+    lab.package("one").put(&[&actor("mark=2")]);
+    let report = lab.hotmerge(["reload", "--json"]).ok().json();
+    assert_eq!(report["plugins"][0]["plugin"], "actor");
+    assert_eq!(report["plugins"][0]["action"], "reloaded");
+    assert_eq!(report["plugins"][0]["generation"], 2);
+    assert_ne!(
+        report["plugins"][0]["old_hash"],
+        report["plugins"][0]["hash"]
+    );
+    host.stop();
+}

@@ -1,0 +1,117 @@
+//! One test's world.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use hotmerge_meta::RuntimeDir;
+use tempfile::TempDir;
+
+use crate::{Package, Ran, SOON, TestHost, hotmerge, run};
+
+/// A plugin directory and a runtime directory, in a temporary directory of their own.
+#[derive(Debug)]
+pub struct Lab {
+    dir: TempDir,
+}
+
+impl Default for Lab {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Lab {
+    /// An empty plugin directory, and nobody who serves it.
+    ///
+    /// # Panics
+    /// If there is no place for temporary files.
+    pub fn new() -> Self {
+        // Sockets have short names: not below the target directory.
+        let dir = tempfile::Builder::new()
+            .prefix("hotmerge-test-")
+            .tempdir()
+            .expect("temporary directories can be made");
+        let lab = Self { dir };
+        fs::create_dir(lab.plugin_dir()).expect("it is empty");
+        lab
+    }
+
+    /// A place of this name in the test's own directory.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Where the host of this test looks for plugins.
+    pub fn plugin_dir(&self) -> PathBuf {
+        self.path("plugins")
+    }
+
+    /// Where the host of this test is found.
+    pub fn runtime_dir(&self) -> RuntimeDir {
+        RuntimeDir::new(self.path("run"))
+    }
+
+    /// A package in the plugin directory, which need not be there yet.
+    pub fn package(&self, name: &str) -> Package {
+        Package::at(self.plugin_dir().join(name))
+    }
+
+    /// Runs `hotmerge` with the runtime directory of this test.
+    pub fn hotmerge<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Ran {
+        run(self.command().args(arguments), SOON)
+    }
+
+    /// `hotmerge` with the runtime directory of this test, for more than arguments.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(hotmerge());
+        command
+            .env("HOTMERGE_RUNTIME_DIR", self.runtime_dir().path())
+            .env_remove("HOTMERGE_LOG")
+            .env_remove("NOTIFY_SOCKET");
+        command
+    }
+
+    /// Starts a host and waits until it is ready.
+    #[track_caller]
+    pub fn start(&self) -> TestHost {
+        self.start_with("")
+    }
+
+    /// Starts a host with further lines of configuration. Things settle fast, unless the
+    /// lines say otherwise.
+    #[track_caller]
+    pub fn start_with(&self, config: &str) -> TestHost {
+        TestHost::start(self.serve(config), self.runtime_dir())
+    }
+
+    /// The command that starts a host with further lines of configuration.
+    ///
+    /// # Panics
+    /// If the configuration cannot be written.
+    pub fn serve(&self, config: &str) -> Command {
+        let path = self.path("hotmerge.toml");
+        let settle = if config.contains("settle_ms") {
+            ""
+        } else {
+            "settle_ms = 100\n"
+        };
+        fs::write(&path, format!("{settle}{config}\n")).expect("the test's own directory");
+        let mut command = self.command();
+        command
+            .arg("serve")
+            .args([
+                "--log-format",
+                "json",
+                "--log",
+                "info,hotmerge_daemon=debug",
+            ])
+            .arg("--config")
+            .arg(path)
+            .arg("--plugin-dir")
+            .arg(self.plugin_dir());
+        command
+    }
+}

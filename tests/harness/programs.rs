@@ -1,0 +1,101 @@
+//! Where the programs under test are, and where the tests may build.
+//!
+//! Whoever has built them says so by `HOTMERGE_TEST_HOST` and `HOTMERGE_TEST_DRIVER`
+//! (`cargo xtask test` does); otherwise cargo builds them, once a test binary.
+
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::LazyLock,
+};
+
+use cargo_metadata::{Message, MetadataCommand};
+
+struct Programs {
+    host: PathBuf,
+    driver: PathBuf,
+}
+
+static PROGRAMS: LazyLock<Programs> = LazyLock::new(|| {
+    let given = |name| env::var_os(name).map(PathBuf::from);
+    match (given("HOTMERGE_TEST_HOST"), given("HOTMERGE_TEST_DRIVER")) {
+        (Some(host), Some(driver)) => Programs { host, driver },
+        _ => build(),
+    }
+});
+
+static SCRATCH: LazyLock<PathBuf> = LazyLock::new(|| {
+    let metadata = MetadataCommand::new()
+        .manifest_path(repository().join("Cargo.toml"))
+        .no_deps()
+        .exec()
+        .expect("cargo describes the repository");
+    metadata.target_directory.as_std_path().join("fixtures")
+});
+
+/// The program `hotmerge`.
+pub fn hotmerge() -> &'static Path {
+    &PROGRAMS.host
+}
+
+/// The driver, as `cargo xtask` runs it.
+pub fn driver() -> &'static Path {
+    &PROGRAMS.driver
+}
+
+/// The root of the repository.
+pub fn repository() -> &'static Path {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    root.expect("the tests are a folder of the repository")
+}
+
+/// Where what is built for tests is kept from run to run, inside cargo's target directory.
+pub fn scratch() -> &'static Path {
+    &SCRATCH
+}
+
+/// Cargo, as the one that runs the tests.
+pub(crate) fn cargo() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into())
+}
+
+fn build() -> Programs {
+    let mut cargo = Command::new(cargo());
+    cargo
+        .current_dir(repository())
+        .args([
+            "build",
+            "--quiet",
+            "--message-format=json-render-diagnostics",
+        ])
+        .args(["--package", "hotmerge-daemon", "--bin", "hotmerge"])
+        .args(["--package", "hotmerge-xtask", "--bin", "xtask"]);
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let output = cargo.output().expect("cargo runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "the programs do not build:\n{said}"
+    );
+    let messages: Vec<_> = Message::parse_stream(&output.stdout[..])
+        .map(|message| message.expect("cargo writes messages"))
+        .collect();
+    let program = |name: &str| {
+        let mut executables = messages.iter().filter_map(|message| match message {
+            Message::CompilerArtifact(artifact) if artifact.target.name == name => {
+                artifact.executable.clone()
+            }
+            _ => None,
+        });
+        let found = executables.next();
+        found.expect("cargo names the program").into_std_path_buf()
+    };
+    Programs {
+        host: program("hotmerge"),
+        driver: program("xtask"),
+    }
+}

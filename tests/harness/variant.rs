@@ -1,0 +1,188 @@
+//! Plugins made from a built fixture by changing its bytes.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, LazyLock},
+};
+
+use hotmerge_abi::MAGIC;
+use hotmerge_meta::{Abi, Digest, Image, PluginMeta, Wants};
+
+use crate::{BUILT, Driver, process::run, programs, repository, scratch};
+
+const SCRIPT: &[u8] = b"hotmerge-test-script: ";
+const SCRIPT_BYTES: usize = 128;
+
+/// A plugin file and what a `plugin.meta` says of it.
+#[derive(Clone, Debug)]
+pub struct Variant {
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// The truth about it, unless a test wants a lie.
+    pub meta: PluginMeta,
+}
+
+/// The fixture `actor` with a script; see its source for the words.
+///
+/// # Panics
+/// If the script is too long.
+pub fn actor(script: &str) -> Variant {
+    let mut bytes = FIXTURES.actor.to_vec();
+    let at = find(&bytes, SCRIPT) + SCRIPT.len();
+    let place = &mut bytes[at..at + SCRIPT_BYTES - SCRIPT.len()];
+    assert!(script.len() <= place.len(), "the script is too long");
+    place.fill(b' ');
+    place[..script.len()].copy_from_slice(script.as_bytes());
+    Variant::new("actor", bytes)
+}
+
+/// A shared object that is no plugin.
+pub fn plain() -> Variant {
+    Variant::new("plain", FIXTURES.plain.to_vec())
+}
+
+impl Variant {
+    /// A plugin of this name and these bytes.
+    ///
+    /// # Panics
+    /// If the name is none.
+    pub fn new(name: &str, bytes: Vec<u8>) -> Self {
+        let mut variant = Self {
+            bytes,
+            meta: PluginMeta {
+                name: name.parse().expect("tests use good names"),
+                version: "1.0.0".parse().expect("it is a version"),
+                file: format!("lib{name}.so").parse().expect("it is a file name"),
+                hash: Digest::of(b""),
+                size: 0,
+                abi: Abi::CURRENT,
+                target: hotmerge_daemon::status::TARGET.to_owned(),
+                requires: Vec::new(),
+                wants: Wants::default(),
+            },
+        };
+        variant.tell_the_truth();
+        variant
+    }
+
+    /// The same file as another plugin.
+    ///
+    /// # Panics
+    /// If the name is none.
+    pub fn named(mut self, name: &str) -> Self {
+        self.meta.name = name.parse().expect("tests use good names");
+        self.meta.file = format!("lib{name}.so").parse().expect("it is a file name");
+        self
+    }
+
+    /// The same code as another version.
+    ///
+    /// # Panics
+    /// If it is no version.
+    pub fn version(mut self, version: &str) -> Self {
+        self.meta.version = version.parse().expect("it is a version");
+        self
+    }
+
+    /// Changes the file, and lets the meta follow.
+    pub fn with_bytes(mut self, change: impl FnOnce(&mut Vec<u8>)) -> Self {
+        change(&mut self.bytes);
+        self.tell_the_truth();
+        self
+    }
+
+    /// Changes the meta, and lets the file be.
+    pub fn with_meta(mut self, change: impl FnOnce(&mut PluginMeta)) -> Self {
+        change(&mut self.meta);
+        self
+    }
+
+    /// The same file with another version of the contract in its table.
+    pub fn with_abi(self, major: u16, minor: u16) -> Self {
+        self.with_bytes(|bytes| {
+            let header = [&MAGIC[..], &Abi::CURRENT.major.to_ne_bytes()].concat();
+            let at = find(bytes, &header) + MAGIC.len();
+            bytes[at..at + 2].copy_from_slice(&major.to_ne_bytes());
+            bytes[at + 2..at + 4].copy_from_slice(&minor.to_ne_bytes());
+        })
+    }
+
+    fn tell_the_truth(&mut self) {
+        // What is no image keeps what it said before.
+        if let Ok(image) = Image::normalise(self.bytes.clone()) {
+            self.meta.hash = image.digest();
+            self.meta.size = image.len() as u64;
+            if let Ok(header) = image.header() {
+                self.meta.abi = Abi::from(&header);
+            }
+        }
+    }
+}
+
+/// Where `wanted` is; there must be one.
+fn find(bytes: &[u8], wanted: &[u8]) -> usize {
+    let mut places = bytes
+        .windows(wanted.len())
+        .enumerate()
+        .filter_map(|(at, window)| (window == wanted).then_some(at));
+    let at = places.next().expect("it is in the fixture");
+    assert_eq!(places.next(), None, "it is in the fixture twice");
+    at
+}
+
+struct Fixtures {
+    actor: Arc<[u8]>,
+    plain: Arc<[u8]>,
+}
+
+static FIXTURES: LazyLock<Fixtures> = LazyLock::new(|| {
+    let manifest = repository().join("tests/fixtures/Cargo.toml");
+    let build_dir = scratch().join("build");
+    let _lock = lock(&build_dir);
+    let staging = scratch().join("staging");
+    Driver::new(&manifest, &staging, &build_dir)
+        .arguments(["--notify", "never", "--plugin", "actor"])
+        .run()
+        .ok();
+    Fixtures {
+        actor: read(&staging.join("actor/libactor.so")),
+        plain: read(&build_plain(&manifest, &build_dir)),
+    }
+});
+
+/// Without the driver, which knows only plugins.
+fn build_plain(manifest: &Path, build_dir: &Path) -> PathBuf {
+    let mut cargo = Command::new(programs::cargo());
+    cargo
+        .args([
+            "build",
+            "--release",
+            "--offline",
+            "--package",
+            "fixture-plain",
+        ])
+        .arg("--manifest-path")
+        .arg(manifest)
+        .arg("--target-dir")
+        .arg(build_dir)
+        .env_remove("CARGO_BUILD_TARGET");
+    run(&mut cargo, BUILT).ok();
+    build_dir.join("release/libplain.so")
+}
+
+fn read(path: &Path) -> Arc<[u8]> {
+    let bytes = fs::read(path);
+    let bytes =
+        bytes.unwrap_or_else(|error| panic!("failed to read `{}`: {error}", path.display()));
+    bytes.into()
+}
+
+/// Keeps other test runs out of a directory.
+pub(crate) fn lock(dir: &Path) -> File {
+    fs::create_dir_all(dir).expect("the target directory can be written");
+    let lock = File::create(dir.join(".lock")).expect("the target directory can be written");
+    lock.lock().expect("the file system has locks");
+    lock
+}

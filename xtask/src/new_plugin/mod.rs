@@ -1,0 +1,214 @@
+//! `new-plugin`: a plugin crate that builds, loads and answers as it is.
+//!
+//! Invariant: either the whole crate is there and the workspace knows it, or nothing was
+//! written.
+
+mod manifest;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use hotmerge_meta::PluginName;
+use semver::VersionReq;
+use toml_edit::DocumentMut;
+use xshell::{Shell, cmd};
+
+use self::manifest::{Inherited, Sdk};
+use crate::{cargo, exit};
+
+const SOURCE: &str = include_str!("plugin.rs.template");
+
+/// Make a plugin crate that builds, loads and answers as it is
+///
+/// In a workspace the crate becomes a member. The plugin has one method, `hello`, and tests.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = exit::HELP)]
+pub struct Args {
+    /// The plugin's name: a-z, 0-9, `-` and `_`, starting with a letter
+    name: String,
+    /// Where to put the crate [default: plugins/NAME or NAME in the workspace, otherwise NAME]
+    #[arg(long, value_name = "DIR")]
+    path: Option<PathBuf>,
+    /// Where hotmerge-sdk comes from, unless the workspace says so: a directory, a git URL or
+    /// a version
+    #[arg(long, value_name = "FROM")]
+    sdk: Option<String>,
+}
+
+/// Runs the command. `program` is what the user typed to get here.
+///
+/// # Errors
+/// A bad name, a directory that exists, an SDK that nobody names.
+pub fn run(args: &Args, program: &str) -> Result<u8> {
+    let name = PluginName::new(&args.name)?;
+    ask_cargo(&name)?;
+    let directory = directory(args)?;
+    if fs::symlink_metadata(&directory).is_ok() {
+        bail!(
+            "`{}` exists already; give another `--path`",
+            directory.display()
+        );
+    }
+    let workspace = Workspace::around(&directory)?;
+    let root = workspace.as_ref();
+    let inherited = root.map_or_else(Inherited::default, |workspace| {
+        Inherited::from(&workspace.manifest)
+    });
+    if let Some(workspace) = root {
+        workspace.check_unused(&name)?;
+    }
+    let sdk = sdk(args, inherited)?;
+    let manifest = manifest::plugin(&name, &sdk, inherited);
+    let joined = root
+        .map(|workspace| workspace.joined_by(&directory))
+        .transpose()?
+        .flatten();
+    write_crate(&directory, &manifest).inspect_err(|_| {
+        // The first error is the one to tell.
+        let _ = fs::remove_dir_all(&directory);
+    })?;
+    if let Some((path, text)) = joined {
+        fs::write(&path, text)
+            .inspect_err(|_| {
+                let _ = fs::remove_dir_all(&directory);
+            })
+            .with_context(|| format!("failed to write `{}`", path.display()))?;
+    }
+    anstream::println!(
+        "created `{name}` in `{}`\n\n  \
+         cargo test -p {name}\n  \
+         {program} build-plugins -p {name}\n  \
+         hotmerge call {name} hello",
+        directory.display(),
+    );
+    Ok(exit::OK)
+}
+
+/// Cargo refuses names that are no crates (keywords, `test`) with sentences of its own.
+fn ask_cargo(name: &PluginName) -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let shell = Shell::new()?;
+    shell.change_dir(scratch.path());
+    let (cargo, name) = (cargo::program(), name.as_str());
+    cmd!(
+        shell,
+        "{cargo} new --quiet --lib --vcs none --name {name} crate"
+    )
+    .quiet()
+    .run()
+    .map_err(|_| anyhow!("`{name}` cannot be the name of a crate"))
+}
+
+fn directory(args: &Args) -> Result<PathBuf> {
+    let here = std::env::current_dir().context("failed to find the working directory")?;
+    if let Some(path) = &args.path {
+        return Ok(std::path::absolute(path)?);
+    }
+    let parent = match Workspace::around(&here)? {
+        Some(workspace) if workspace.root.join("plugins").is_dir() => {
+            workspace.root.join("plugins")
+        }
+        Some(workspace) => workspace.root,
+        None => here,
+    };
+    Ok(parent.join(&args.name))
+}
+
+fn sdk(args: &Args, inherited: Inherited<'_>) -> Result<Sdk> {
+    let Some(from) = &args.sdk else {
+        if inherited.has_sdk() {
+            return Ok(Sdk::Workspace);
+        }
+        bail!(
+            "nothing says where `hotmerge-sdk` comes from; give `--sdk` a directory, a git URL or a version"
+        );
+    };
+    let (key, place) = if from.contains("://") {
+        ("git", from.clone())
+    } else if Path::new(from).join("Cargo.toml").is_file() {
+        let directory = fs::canonicalize(from)?;
+        let directory = directory
+            .to_str()
+            .context("the path of the SDK is not UTF-8")?;
+        ("path", directory.to_owned())
+    } else if VersionReq::parse(from).is_ok() {
+        ("version", from.clone())
+    } else {
+        bail!("`{from}` is neither a directory with a Cargo.toml, nor a git URL, nor a version");
+    };
+    Ok(Sdk::From { key, place })
+}
+
+fn write_crate(directory: &Path, manifest: &str) -> Result<()> {
+    let write = |path: PathBuf, text: &str| {
+        fs::write(&path, text).with_context(|| format!("failed to write `{}`", path.display()))
+    };
+    let sources = directory.join("src");
+    fs::create_dir_all(&sources)
+        .with_context(|| format!("failed to create `{}`", sources.display()))?;
+    write(directory.join("Cargo.toml"), manifest)?;
+    write(sources.join("lib.rs"), SOURCE)
+}
+
+/// The workspace that a directory lies in.
+struct Workspace {
+    root: PathBuf,
+    manifest: DocumentMut,
+}
+
+impl Workspace {
+    /// `None` if there is none, or only a package without members.
+    fn around(directory: &Path) -> Result<Option<Self>> {
+        let existing = directory.ancestors().find(|ancestor| ancestor.is_dir());
+        let Some(root) = existing.and_then(cargo::root_around) else {
+            return Ok(None);
+        };
+        let path = root.join("Cargo.toml");
+        let text = fs::read_to_string(&path)
+            .with_context(|| format!("failed to read `{}`", path.display()))?;
+        let manifest: DocumentMut = text
+            .parse()
+            .with_context(|| format!("failed to understand `{}`", path.display()))?;
+        let workspace = Self { root, manifest };
+        Ok(Inherited::from(&workspace.manifest)
+            .is_workspace()
+            .then_some(workspace))
+    }
+
+    /// Cargo would accept neither two packages nor the driver two plugins of one name.
+    fn check_unused(&self, name: &PluginName) -> Result<()> {
+        let metadata = cargo_metadata::MetadataCommand::new()
+            .manifest_path(self.root.join("Cargo.toml"))
+            .no_deps()
+            .exec()?;
+        let is_taken = |package: &cargo_metadata::Package| {
+            let plugin = package
+                .metadata
+                .get("hotmerge")
+                .and_then(|mark| mark.get("name"));
+            *package.name == name.as_str()
+                || plugin.and_then(|plugin| plugin.as_str()) == Some(name.as_str())
+        };
+        match metadata.packages.iter().find(|package| is_taken(package)) {
+            Some(package) => bail!("`{}` has the name `{name}` already", package.manifest_path),
+            None => Ok(()),
+        }
+    }
+
+    /// The root's manifest with a further member; `None` if it need not change.
+    fn joined_by(&self, directory: &Path) -> Result<Option<(PathBuf, String)>> {
+        let member = directory
+            .strip_prefix(&self.root)
+            .ok()
+            .and_then(Path::to_str)
+            .with_context(|| format!("`{}` cannot be written as a member", directory.display()))?;
+        let mut manifest = self.manifest.clone();
+        let path = self.root.join("Cargo.toml");
+        let is_new = manifest::add_member(&mut manifest, member)
+            .with_context(|| format!("failed to add a member to `{}`", path.display()))?;
+        Ok(is_new.then(|| (path, manifest.to_string())))
+    }
+}

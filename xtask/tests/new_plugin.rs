@@ -1,0 +1,115 @@
+//! A new plugin builds, passes its tests and is staged as it is; a bad request writes nothing.
+
+mod common;
+
+use std::fs;
+
+use common::{Scratch, failure, field, lines};
+
+/// A workspace that names the SDK for its members.
+fn workspace() -> Scratch {
+    let scratch = Scratch::new();
+    scratch.plugin("one", "", "let _ = call; reply.text(\"hello\")");
+    scratch.write(
+        "plugins/Cargo.toml",
+        "[workspace]\nresolver = \"3\"\nmembers = [\"crates/one\"]\n\
+         [workspace.dependencies]\nhotmerge-sdk = { path = \"../hotmerge/plugins/sdk\" }\n",
+    );
+    scratch
+}
+
+#[test]
+fn a_new_plugin_of_a_workspace_passes_its_tests_and_is_staged() {
+    let scratch = workspace();
+    let made = scratch
+        .driver()
+        .args(["new-plugin", "my-plugin"])
+        .output()
+        .unwrap();
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    let said = String::from_utf8(made.stdout).unwrap();
+    assert!(
+        said.contains("cargo hotmerge build-plugins -p my-plugin"),
+        "{said}"
+    );
+
+    let tests = scratch
+        .cargo()
+        .args(["test", "--offline", "-p", "my-plugin"])
+        .output()
+        .unwrap();
+    assert!(
+        tests.status.success(),
+        "{}",
+        String::from_utf8_lossy(&tests.stdout)
+    );
+    let built = lines(
+        scratch
+            .build_plugins()
+            .args(["--profile", "dev", "-p", "my-plugin"]),
+    );
+    assert_eq!(field(&built, "my-plugin", "action"), "staged");
+    assert!(scratch.staged("my-plugin/libmy_plugin.so").exists());
+}
+
+#[test]
+fn a_new_plugin_stands_alone_where_there_is_no_workspace() {
+    let scratch = Scratch::new();
+    let alone = scratch.path("alone");
+    fs::create_dir(&alone).unwrap();
+    let sdk = scratch.path("hotmerge/plugins/sdk");
+    let mut driver = scratch.driver();
+    driver
+        .current_dir(&alone)
+        .args(["new-plugin", "solo", "--sdk"])
+        .arg(&sdk);
+    assert!(driver.output().unwrap().status.success());
+    let mut build = scratch.build_plugins();
+    let built = lines(
+        build
+            .current_dir(alone.join("solo"))
+            .args(["--profile", "dev"]),
+    );
+    assert_eq!(field(&built, "solo", "action"), "staged");
+}
+
+#[test]
+fn what_cannot_be_made_leaves_nothing_behind() {
+    let scratch = workspace();
+    let manifest = fs::read(scratch.path("plugins/Cargo.toml")).unwrap();
+    for (arguments, expected) in [
+        (&["new-plugin", "../x"][..], "\"../x\" is not a plugin name"),
+        (&["new-plugin", "fn"], "`fn` cannot be the name of a crate"),
+        (&["new-plugin", "one"], "has the name `one` already"),
+        (&["new-plugin", "x", "--path", "crates"], "exists already"),
+        (
+            &["new-plugin", "x", "--sdk", "no/such/place"],
+            "neither a directory",
+        ),
+    ] {
+        let (code, said) = failure(scratch.driver().args(arguments));
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(expected), "{said}");
+    }
+    let mut outside = scratch.driver();
+    let (_, said) = failure(
+        outside
+            .current_dir(scratch.path(""))
+            .args(["new-plugin", "x"]),
+    );
+    assert!(
+        said.contains("nothing says where `hotmerge-sdk` comes from"),
+        "{said}"
+    );
+
+    assert_eq!(
+        fs::read(scratch.path("plugins/Cargo.toml")).unwrap(),
+        manifest
+    );
+    assert!(!scratch.path("plugins/x").exists());
+    assert!(!scratch.path("x").exists());
+}
