@@ -37,6 +37,14 @@ impl<T> Gate<T> {
         }
     }
 
+    /// As [`Cell::with`]: `None` also while the gate is shut, for those who must not wait.
+    ///
+    /// # Errors
+    /// As [`Cell::with`].
+    pub fn peek<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> Result<R, TooDeep> {
+        self.cell.with(f)
+    }
+
     /// Calls `f` if there is a version, and gives it back if there is none.
     #[inline(always)]
     fn attempt<R, F: FnOnce(Option<&T>) -> R>(&self, f: F) -> Result<Result<R, F>, TooDeep> {
