@@ -3,16 +3,16 @@
 use std::{
     fmt,
     sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hotmerge_abi::CallContext;
 use hotmerge_loader::{self as loader, Reply};
 use hotmerge_meta::{Digest, PluginName};
-use hotmerge_swap::Cell;
+use hotmerge_swap::{Cell, Draining, Gate};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::{instance::Instance, lifecycle::Ticket};
+use crate::{canary::Canary, instance::Instance, lifecycle::Ticket};
 
 /// A version that can take calls.
 #[derive(Debug)]
@@ -23,11 +23,31 @@ pub(crate) struct Version {
     pub(crate) hash: Digest,
 }
 
+impl Version {
+    #[inline]
+    fn call(
+        &self,
+        context: &CallContext,
+        method: &str,
+        request: &[u8],
+        reply: &mut Reply,
+    ) -> Result<Answered, CallError> {
+        self.instance.call(context, method, request, reply)?;
+        Ok(Answered {
+            generation: self.generation,
+            hash: self.hash,
+        })
+    }
+}
+
 /// A plugin of a running host. Cheap to call from any thread, as often as wanted; a call
 /// runs from its first to its last instruction on one version.
 pub struct Plugin {
     name: PluginName,
-    pub(crate) live: Cell<Version>,
+    pub(crate) live: Gate<Version>,
+    /// The version whose state is changing hands, while the gate is shut.
+    pub(crate) handing: Cell<Version>,
+    canary: Canary,
     pub(crate) failed: AtomicU64,
     pub(crate) panicked: AtomicU64,
     pub(crate) retained: AtomicU64,
@@ -68,7 +88,9 @@ impl Plugin {
     pub(crate) fn new(name: PluginName) -> Self {
         Self {
             name,
-            live: Cell::new(),
+            live: Gate::new(),
+            handing: Cell::new(),
+            canary: Canary::default(),
             failed: AtomicU64::new(0),
             panicked: AtomicU64::new(0),
             retained: AtomicU64::new(0),
@@ -92,21 +114,75 @@ impl Plugin {
         request: &[u8],
         reply: &mut Reply,
     ) -> Result<Answered, CallError> {
-        let outcome = self.live.with(|live| {
-            let Some(version) = live else {
-                return Err(CallError::NotLoaded(self.name.to_string()));
-            };
-            version.instance.call(context, method, request, reply)?;
-            Ok(Answered {
-                generation: version.generation,
-                hash: version.hash,
-            })
+        if self.canary.takes_some() && self.canary.takes_this() {
+            let tried = self.canary.version.with(|version| {
+                let outcome = version?.call(context, method, request, reply);
+                Some(self.canary.count(outcome))
+            });
+            if let Ok(Some(outcome)) = tried {
+                return outcome.map_err(|error| self.count(error));
+            }
+        }
+        let outcome = self.live.with(|live| match live {
+            Some(version) => version.call(context, method, request, reply),
+            None => Err(CallError::NotLoaded(self.name.to_string())),
         });
         match outcome {
             Ok(Ok(answered)) => Ok(answered),
             Ok(Err(error)) => Err(self.count(error)),
             Err(_) => Err(CallError::TooDeep),
         }
+    }
+
+    /// Lets calls wait, and sets the live version aside once the last one has returned. At
+    /// the deadline it goes on as before: so many calls are still running then.
+    pub(crate) fn pause(&self, deadline: Instant) -> Result<(), usize> {
+        let Some(live) = self.live.pause() else {
+            self.live.swap(None);
+            return Err(0);
+        };
+        match live.wait(Some(deadline)) {
+            Ok(version) => {
+                self.handing.swap(Some(version));
+                Ok(())
+            }
+            Err(live) => {
+                let calls = live.in_flight();
+                self.live.put_back(live);
+                Err(calls)
+            }
+        }
+    }
+
+    /// The state of the version that was set aside.
+    pub(crate) fn save(&self, state: &mut Reply) -> Result<(), loader::CallError> {
+        let saved = self.handing.with(|version| match version {
+            Some(version) => version.instance.save(state),
+            None => Err(loader::CallError::Failed("its time is over".to_owned())),
+        });
+        saved.unwrap_or_else(|error| Err(loader::CallError::Failed(error.to_string())))
+    }
+
+    /// Lets the version that was set aside take calls again, if there is one.
+    pub(crate) fn resume(&self) {
+        if let Some(version) = self.handing.swap(None) {
+            self.live.put_back(version);
+        }
+    }
+
+    /// Gives a version its share of the calls.
+    pub(crate) fn begin_canary(&self, version: Box<Version>, share: f64) {
+        self.canary.begin(version, share);
+    }
+
+    /// Gives it no calls any more, and hands it out.
+    pub(crate) fn end_canary(&self) -> Option<Draining<Version>> {
+        self.canary.end()
+    }
+
+    /// How many calls it took, and how many of them went wrong.
+    pub(crate) fn canary_counts(&self) -> (u64, u64) {
+        self.canary.counts()
     }
 
     #[cold]
