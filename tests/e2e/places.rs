@@ -16,7 +16,7 @@ use hotmerge_meta::{
     PidFile,
     runtime::{self, RuntimeError, Signalled},
 };
-use hotmerge_tests::{Callers, Lab, Process, SOON, TestHost, actor, hotmerge, run};
+use hotmerge_tests::{Callers, Lab, Process, SOON, TestHost, actor, hotmerge, run, skipped};
 use rustix::process::{Pid, Signal, geteuid};
 
 /// Root reads whatever it likes; this user does not.
@@ -159,6 +159,46 @@ fn what_may_not_be_read_disturbs_nothing() {
     host.reload();
     assert_eq!(host.text("actor", "mark"), "2");
     assert_eq!(callers.unharmed()["actor"].generations, [1, 2].into());
+    host.stop();
+}
+
+#[test]
+fn a_host_is_not_for_other_users() {
+    if !geteuid().is_root() {
+        return skipped("only root can become another user");
+    }
+    let lab = lab_with_actor();
+    let host = lab.start();
+    let program = lab.path("hotmerge");
+    fs::copy(hotmerge(), &program).unwrap();
+    // Down to the runtime directory everybody may go.
+    set_mode(&lab.path(""), 0o755);
+    let as_nobody = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        command
+            .args(arguments)
+            .env("HOTMERGE_RUNTIME_DIR", lab.runtime_dir().path())
+            .uid(NOBODY)
+            .gid(NOBODY);
+        run(&mut command, SOON)
+    };
+    for arguments in [
+        &["status"][..],
+        &["reload"],
+        &["call", "actor", "mark"],
+        &["stop"],
+    ] {
+        as_nobody(arguments)
+            .ended_with(7)
+            .said(&["not permitted", "run as its user"]);
+    }
+    // Even if somebody opens directory and socket, the host looks who it is.
+    set_mode(lab.runtime_dir().path(), 0o755);
+    set_mode(&lab.runtime_dir().control_socket(), 0o777);
+    as_nobody(&["stop"])
+        .ended_with(7)
+        .said(&["only root and the host's own user"]);
+    assert_eq!(host.text("actor", "mark"), "1");
     host.stop();
 }
 

@@ -229,6 +229,35 @@ fn another_target() {
     );
 }
 
+#[test]
+fn a_meta_that_is_put_right_is_believed() {
+    let bench = Bench::new("");
+    let wrong = two().with_meta(|meta| meta.target = "riscv64gc-unknown-linux-musl".to_owned());
+    bench.package().put(&[&wrong]);
+    bench.is_refused(&["riscv64gc"]);
+    // The very same file, and now the truth about it.
+    bench.package().put(&[&two()]);
+    bench.host.reload();
+    assert_eq!(bench.host.text("actor", "mark"), "2");
+    assert_eq!(bench.callers.unharmed()["actor"].generations, [1, 2].into());
+    bench.host.stop();
+}
+
+#[test]
+fn a_meta_that_lies_about_size_or_contract() {
+    let bench = Bench::new("");
+    let truth = two().meta.size;
+    bench
+        .package()
+        .put(&[&two().with_meta(|meta| meta.size = 7)]);
+    bench.is_refused(&["libactor.so", &truth.to_string(), "plugin.meta", "7"]);
+    bench
+        .package()
+        .put(&[&two().with_meta(|meta| meta.abi.minor = 9)]);
+    bench.is_refused(&["libactor.so", "ABI 1.0", "plugin.meta", "1.9"]);
+    bench.end();
+}
+
 // --- The file
 
 #[test]
@@ -585,7 +614,8 @@ fn a_slow_start_is_not_mistaken_for_a_half_written_package() {
 
 #[test]
 fn what_was_refused_is_tried_again_when_somebody_asks() {
-    let bench = Bench::new("");
+    // A reload tells what it did itself: nobody may be faster.
+    let bench = Bench::new("watch = false");
     bench.package().put(&[&actor("mark=2 start=refuse")]);
     bench
         .lab

@@ -115,6 +115,21 @@ impl TestHost {
         }
     }
 
+    /// Waits until it takes connections again after it had too many.
+    ///
+    /// # Panics
+    /// If it does not.
+    #[track_caller]
+    pub fn wait_for_answers(&self) {
+        let deadline = Instant::now() + SOON;
+        while let Err(error) = self.client().request::<u64>(method::POSITION, &(), SOON) {
+            assert!(
+                Instant::now() < deadline,
+                "the host answers nobody: {error}"
+            );
+        }
+    }
+
     /// Lets it look, and waits for everything that follows.
     #[track_caller]
     pub fn reload(&self) -> ReloadReport {

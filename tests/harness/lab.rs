@@ -88,10 +88,15 @@ impl Lab {
     }
 
     /// The command that starts a host with further lines of configuration.
+    pub fn serve(&self, config: &str) -> Command {
+        self.serve_from(&self.plugin_dir(), config)
+    }
+
+    /// The command that starts a host on another plugin directory.
     ///
     /// # Panics
     /// If the configuration cannot be written.
-    pub fn serve(&self, config: &str) -> Command {
+    pub fn serve_from(&self, plugin_dir: &Path, config: &str) -> Command {
         let path = self.path("hotmerge.toml");
         let settle = if config.contains("settle_ms") {
             ""
@@ -111,7 +116,7 @@ impl Lab {
             .arg("--config")
             .arg(path)
             .arg("--plugin-dir")
-            .arg(self.plugin_dir());
+            .arg(plugin_dir);
         command
     }
 }

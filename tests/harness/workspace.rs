@@ -118,15 +118,18 @@ impl Workspace {
     /// The driver for this workspace, staging into the plugin directory of a lab and telling
     /// its host if there is one.
     pub fn driver(&self, lab: &Lab) -> Driver {
-        Driver::new(
+        self.driver_into(lab, &lab.plugin_dir())
+    }
+
+    /// The driver for this workspace, staging elsewhere.
+    pub fn driver_into(&self, lab: &Lab, staging: &Path) -> Driver {
+        let driver = Driver::new(
             &self.root.join("Cargo.toml"),
-            &lab.plugin_dir(),
+            staging,
             &self.root.join("target"),
-        )
-        .arguments([
-            OsStr::new("--runtime-dir"),
-            lab.runtime_dir().path().as_os_str(),
-        ])
+        );
+        let runtime_dir = lab.runtime_dir();
+        driver.arguments([OsStr::new("--runtime-dir"), runtime_dir.path().as_os_str()])
     }
 }
 

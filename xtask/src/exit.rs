@@ -53,7 +53,7 @@ pub(crate) fn report(result: anyhow::Result<u8>) -> ExitCode {
         // Whoever read our output has seen enough.
         return OK.into();
     }
-    anstream::eprintln!("{ERROR}error:{ERROR:#} {error:#}");
+    anstream::eprintln!("{ERROR}error:{ERROR:#} {}", sentence(&error));
     error
         .chain()
         .find_map(|cause| cause.downcast_ref::<Failure>())
@@ -63,8 +63,40 @@ pub(crate) fn report(result: anyhow::Result<u8>) -> ExitCode {
 
 const ERROR: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
 
+/// The error and its causes, each once: some errors of libraries tell their cause themselves.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut sentence = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if sentence.is_empty() {
+            sentence = cause;
+        } else if !sentence.ends_with(&cause) {
+            sentence = format!("{sentence}: {cause}");
+        }
+    }
+    sentence
+}
+
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<io::Error>()
         .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context as _, anyhow};
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let written = Err::<(), _>(full).context("failed to write `a`: no storage space");
+        let staged = written.context("failed to stage");
+        assert_eq!(
+            sentence(&staged.unwrap_err()),
+            "failed to stage: failed to write `a`: no storage space"
+        );
+        assert_eq!(sentence(&anyhow!("a").context("b")), "b: a");
+    }
 }

@@ -17,7 +17,7 @@
 //! driver has a hand in it, so builds without it need a target directory of their own.
 //!
 //! Not covered: `env!("CARGO_MANIFEST_DIR")` and its like, which are the crate's own text;
-//! paths that C compilers put into objects; `debug = "full"`, for which rustc makes other code.
+//! paths that C compilers put into objects; `debug = "full"`, for which rustc may make other code.
 
 use std::{
     env,

@@ -5,7 +5,7 @@ EAPI=8
 
 inherit acct-group
 
-DESCRIPTION="Group of those who may call and administer a hotmerge host"
+DESCRIPTION="Group that the hotmerge host runs as"
 
 # Overlays take whatever is free.
 ACCT_GROUP_ID=-1

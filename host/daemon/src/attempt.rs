@@ -2,7 +2,7 @@
 
 use std::{os::fd::OwnedFd, sync::Arc, thread, time::Instant};
 
-use hotmerge_loader::{CallError, Expected, LoadError, Reply, Verified};
+use hotmerge_loader::{CallError, LoadError, Reply, Verified};
 use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName, read_regular};
 use hotmerge_swap::Draining;
 
@@ -59,7 +59,7 @@ impl Attempt {
 enum Unverified {
     /// File and meta do not belong together, which may pass.
     Differs(String),
-    /// These bytes will never do.
+    /// These bytes, with this meta, will never do.
     Refused(String),
 }
 
@@ -114,7 +114,8 @@ impl Supervisor {
         let verified = match self.verify(target) {
             Ok(verified) => verified,
             Err(Unverified::Differs(reason)) => return self.differs(&meta.name, ticket, reason),
-            Err(Unverified::Refused(reason)) => return self.fail(ticket, meta, reason, true),
+            // The meta may be put right with the same hash; looking again costs no code.
+            Err(Unverified::Refused(reason)) => return self.fail(ticket, meta, reason, false),
         };
         // It may have to wait, and may be told to go on before this returns.
         if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
@@ -153,18 +154,14 @@ impl Supervisor {
                 crate::status::TARGET
             )));
         }
-        let expected = Expected {
-            name: meta.name.as_str(),
-            hash: meta.hash,
-        };
         match &target.origin {
             Origin::Package(package) => {
                 let file = self
                     .read_package(package, meta)
                     .map_err(Unverified::Differs)?;
-                Verified::new(file, expected).map_err(|error| match error {
+                Verified::new(file, meta).map_err(|error| match error {
                     // Until it has settled it may be half a file.
-                    LoadError::HashDiffers { .. } | LoadError::Image(_) => {
+                    LoadError::Promise(_) | LoadError::Image(_) => {
                         Unverified::Differs(format!("file `{}`: {error}", meta.file))
                     }
                     _ => Unverified::Refused(error.to_string()),
@@ -176,7 +173,7 @@ impl Supervisor {
                     Unverified::Refused("this host keeps no versions; give it a state_dir".into())
                 })?;
                 let file = store.image(&meta.hash).map_err(Unverified::Refused)?;
-                Verified::new(file, expected).map_err(|error| {
+                Verified::new(file, meta).map_err(|error| {
                     Unverified::Refused(format!("the version that was kept is damaged: {error}"))
                 })
             }

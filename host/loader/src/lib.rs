@@ -21,4 +21,4 @@ pub use hotmerge_abi::CallContext;
 pub use instance::{CallError, HostServices, Instance, LogRecord, OutgoingCall, Remains};
 pub use library::Unloaded;
 pub use reply::Reply;
-pub use verified::{Expected, LoadError, Verified};
+pub use verified::{LoadError, Verified};

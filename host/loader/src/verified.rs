@@ -3,34 +3,19 @@
 use std::os::fd::OwnedFd;
 
 use hotmerge_abi::TableHeader;
-use hotmerge_meta::{Digest, Image, ImageError, Machine, check_abi};
+use hotmerge_meta::{Digest, Image, ImageError, Machine, PluginMeta, PromiseError, check_abi};
 use rustix::{
     fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
     io::Errno,
 };
 
-/// What `plugin.meta` says of a plugin file.
-#[derive(Clone, Copy, Debug)]
-pub struct Expected<'a> {
-    /// Name of the plugin, for messages and memory maps.
-    pub name: &'a str,
-    /// Digest of the normalised image.
-    pub hash: Digest,
-}
-
 /// Why bytes were not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The bytes are not those of `plugin.meta`. May pass: a file is replaced before its meta.
-    #[error(
-        "the file's hash {found} differs from plugin.meta's {expected}; build and stage it again"
-    )]
-    HashDiffers {
-        /// Digest in `plugin.meta`.
-        expected: Digest,
-        /// Digest of the file.
-        found: Digest,
-    },
+    /// The bytes are not what `plugin.meta` promises. May pass: a file is replaced before its
+    /// meta.
+    #[error(transparent)]
+    Promise(#[from] PromiseError),
     /// The bytes are no plugin.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -80,17 +65,11 @@ impl Verified {
     /// Verifies the bytes of a plugin file and seals what will be loaded.
     ///
     /// # Errors
-    /// [`LoadError::HashDiffers`] if the file and its meta do not belong together (yet); all
-    /// others are final for these bytes.
-    pub fn new(file: Vec<u8>, expected: Expected<'_>) -> Result<Self, LoadError> {
+    /// [`LoadError::Promise`] and [`LoadError::Image`] if the file and its meta do not belong
+    /// together (yet); all others are final for these bytes.
+    pub fn new(file: Vec<u8>, promised: &PluginMeta) -> Result<Self, LoadError> {
         let image = Image::normalise(file)?;
-        let found = image.digest();
-        if found != expected.hash {
-            return Err(LoadError::HashDiffers {
-                expected: expected.hash,
-                found,
-            });
-        }
+        promised.check(&image)?;
         if Machine::native().is_some_and(|native| native != image.machine()) {
             return Err(LoadError::Machine {
                 found: image.machine().to_string(),
@@ -100,12 +79,12 @@ impl Verified {
         let header = image.header()?;
         check_abi(&header).map_err(|error| LoadError::Abi(error.to_string()))?;
         let bytes = image.len();
-        let memory = seal(expected.name, image.bytes())
+        let memory = seal(promised.name.as_str(), image.bytes())
             .map_err(|source| LoadError::Seal { bytes, source })?;
         Ok(Self {
             memory,
             header,
-            hash: found,
+            hash: image.digest(),
             bytes,
         })
     }

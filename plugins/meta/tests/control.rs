@@ -114,6 +114,21 @@ fn a_host_that_could_not_read_the_request_is_heard() {
 }
 
 #[test]
+fn a_host_that_turns_a_client_away_unasked_is_heard() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    theirs
+        .write_all(
+            b"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":10,\"message\":\"full\"}}\n",
+        )
+        .unwrap();
+    drop(theirs);
+    let error = Client::from_stream(ours)
+        .request::<Value>(method::STATUS, &(), LONG)
+        .unwrap_err();
+    assert!(matches!(error, ClientError::Refused(error) if error.code() == code::BUSY));
+}
+
+#[test]
 fn an_answer_that_comes_too_late_is_not_taken_for_the_next() {
     let mut client = client(|mut host| {
         host.next();

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -9,17 +10,18 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use hotmerge_meta::{
-    Digest, RuntimeDir,
-    control::{Client, method},
-};
+use hotmerge_meta::Digest;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::artifacts;
 
-/// How long a host may take for an answer before a test gives up.
-pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+/// A plugin is small, and a test waits for each; what is not there is not to be had.
+const SETTINGS: &str = r#"
+CARGO_PROFILE_RELEASE_OPT_LEVEL="1"
+FETCHCOMMAND="false"
+RESUMECOMMAND="false"
+"#;
 
 /// The tree that the tests are part of.
 pub(crate) fn project() -> &'static Path {
@@ -169,37 +171,33 @@ impl Lab {
             setup.arg("--root");
         }
         said(&mut setup)?;
-        // A plugin is small, and a test waits for each.
-        self.configure("50-test", "CARGO_PROFILE_RELEASE_OPT_LEVEL=\"1\"\n")?;
+        self.configure("50-test", SETTINGS)?;
         artifacts::release()?.copy_to(&self.path("distfiles"))
     }
 
     fn open(&mut self) -> Result<()> {
         let mut keeper = script("portage-lab");
-        keeper.arg("run").arg(self.dir.path()).arg("cat");
+        keeper.arg("run").arg(self.dir.path());
         // It ends with this process, however that ends.
-        let keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
-        self.keeper = Some(keeper);
-        // Joins as soon as the lab is complete.
-        self.shell("true")?;
+        keeper.args(["bash", "-c", "echo open; exec cat"]);
+        let keeper = keeper
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let keeper = self.keeper.insert(keeper);
+        let stdout = keeper
+            .stdout
+            .take()
+            .context("the keeper's output is a pipe")?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        ensure!(line == "open\n", "the lab did not open");
         Ok(())
     }
 
     /// A file or directory of the lab's own.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
-    }
-
-    /// What the machine in the lab sees as `path`, seen from outside.
-    pub(crate) fn inside(&self, path: &str) -> Result<PathBuf> {
-        let root = match self.mode {
-            Mode::Prefix => self.path("eprefix"),
-            Mode::Root => {
-                let pid = fs::read_to_string(self.path("open.pid"))?;
-                PathBuf::from(format!("/proc/{}/root", pid.trim()))
-            }
-        };
-        Ok(root.join(path.trim_start_matches('/')))
     }
 
     /// Adds a file to make.conf.
@@ -240,7 +238,8 @@ impl Lab {
     pub(crate) fn manifest(&self, ebuild: &str) -> Result<()> {
         let ebuild = self.path("repos").join(ebuild);
         let ebuild = ebuild.to_str().context("a path is UTF-8")?;
-        said(&mut self.command(&["ebuild", ebuild, "manifest"]))?;
+        // By force: a tarball of this tree is not the one of the Manifest that is committed.
+        said(&mut self.command(&["ebuild", "--force", ebuild, "manifest"]))?;
         Ok(())
     }
 
@@ -250,15 +249,25 @@ impl Lab {
         Ok(())
     }
 
-    /// Where the host of the lab is found.
-    pub(crate) fn runtime_dir(&self) -> Result<RuntimeDir> {
-        Ok(RuntimeDir::new(self.inside("/run/hotmerge")?))
+    /// Where the host of the lab is found, as seen in the lab.
+    pub(crate) fn runtime_dir(&self) -> &str {
+        "/run/hotmerge"
+    }
+
+    /// What the lab's `hotmerge` says; `command` is shell.
+    pub(crate) fn host(&self, command: &str) -> Result<String> {
+        self.shell(&format!("hotmerge {command}"))
     }
 
     /// The host's status object.
     pub(crate) fn status(&self) -> Result<Value> {
-        let mut client = Client::connect(&self.runtime_dir()?)?;
-        Ok(client.request(method::STATUS, &(), PATIENCE)?)
+        self.status_in(self.runtime_dir())
+    }
+
+    /// The status object of some host in the lab.
+    pub(crate) fn status_in(&self, runtime_dir: &str) -> Result<Value> {
+        let said = self.host(&format!("status --json --runtime-dir {runtime_dir}"))?;
+        serde_json::from_str(&said).with_context(|| format!("`{said}` is not a status"))
     }
 
     /// A plugin as the host sees it.

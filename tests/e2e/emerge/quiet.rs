@@ -3,15 +3,10 @@
 use std::process::{Child, Stdio};
 
 use anyhow::{Result, ensure};
-use hotmerge_meta::{
-    RuntimeDir,
-    control::{Client, method},
-};
-use serde_json::Value;
 
 use crate::{
     calls::greeting,
-    lab::{Lab, PATIENCE, is_root},
+    lab::{Lab, is_root},
     packages::Greeter,
 };
 
@@ -71,15 +66,15 @@ fn without_a_running_host(lab: &Lab) -> Result<()> {
 /// A host that somebody runs for other plugins, on the same machine.
 fn another_host_hears_nothing(lab: &Lab) -> Result<()> {
     let other = Other::start(lab)?;
-    let before = other.status()?;
+    let before = lab.status_in(OTHER)?;
     let log = lab.emerge(&["=app-misc/alpha-1.0.0"])?;
     is_quiet(&log, "the hotmerge service is not started")?;
-    let after = other.status()?;
+    let after = lab.status_in(OTHER)?;
     ensure!(
         after["host"]["rescans"] == before["host"]["rescans"],
         "it was told"
     );
-    other.stop()
+    other.stop(lab)
 }
 
 fn for_another_root(lab: &Lab) -> Result<()> {
@@ -117,38 +112,25 @@ fn if_the_user_says_so(lab: &Lab) -> Result<()> {
 }
 
 /// A host of somebody's own.
-struct Other {
-    process: Child,
-    dir: RuntimeDir,
-}
+struct Other(Child);
+
+const OTHER: &str = "/other/run";
 
 impl Other {
     fn start(lab: &Lab) -> Result<Self> {
         lab.shell("mkdir -p /other/plugins")?;
-        let mut serve = lab.command(&[
-            "hotmerge",
-            "serve",
-            "--plugin-dir=/other/plugins",
-            "--runtime-dir=/other/run",
-        ]);
+        let serve = format!("hotmerge serve --plugin-dir=/other/plugins --runtime-dir={OTHER}");
+        let mut serve = lab.command(&serve.split(' ').collect::<Vec<_>>());
         let process = serve.stderr(Stdio::null()).stdout(Stdio::null()).spawn()?;
-        lab.shell(
-            "until hotmerge status --runtime-dir=/other/run > /dev/null 2>&1; do sleep 0.1; done",
-        )?;
-        let dir = RuntimeDir::new(lab.inside("/other/run")?);
-        Ok(Self { process, dir })
+        lab.shell(&format!(
+            "until hotmerge status --runtime-dir={OTHER} > /dev/null 2>&1; do sleep 0.1; done"
+        ))?;
+        Ok(Self(process))
     }
 
-    fn status(&self) -> Result<Value> {
-        Ok(Client::connect(&self.dir)?.request(method::STATUS, &(), PATIENCE)?)
-    }
-
-    fn stop(mut self) -> Result<()> {
-        let _: Value = Client::connect(&self.dir)?.request(method::STOP, &(), PATIENCE)?;
-        ensure!(
-            self.process.wait()?.success(),
-            "the other host did not end well"
-        );
+    fn stop(mut self, lab: &Lab) -> Result<()> {
+        lab.host(&format!("stop --runtime-dir={OTHER}"))?;
+        ensure!(self.0.wait()?.success(), "the other host did not end well");
         Ok(())
     }
 }

@@ -64,11 +64,10 @@ fn a_running_host_follows_every_emerge_and_no_call_fails() -> Result<()> {
     );
 
     two_upgrades_in_one_emerge_reload_each_once(&lab)?;
-    let tally = calls.none_failed()?;
+    let greetings = calls.none_failed()?;
     ensure!(
-        tally.greetings == ["Hello", "Ahoy", "Good day", "Moin"],
-        "{:?}",
-        tally.greetings
+        greetings == ["Hello", "Ahoy", "Good day", "Moin"],
+        "{greetings:?}"
     );
 
     a_removal_ends_the_plugin_and_no_other(&lab)
@@ -109,14 +108,9 @@ fn an_upgrade_reloads_one_plugin(lab: &Lab) -> Result<()> {
 
 fn a_revision_with_the_same_code_reloads_nothing(lab: &Lab) -> Result<()> {
     let before = lab.plugin("alpha")?;
-    let position = lab.status()?["host"]["position"].clone();
     let log = lab.emerge(&["=app-misc/alpha-2.0.0-r1"])?;
     ensure!(log.contains("[ ok ]"), "the host was not told:\n{log}");
     ensure!(lab.plugin("alpha")? == before, "a revision bump reloaded");
-    ensure!(
-        lab.status()?["host"]["position"] == position,
-        "something happened in the host"
-    );
 
     // With debug information split off, build-ids are salted with the version: other bytes.
     let split = [

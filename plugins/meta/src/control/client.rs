@@ -135,7 +135,11 @@ impl Client {
     ) -> Result<R, ClientError> {
         let deadline = Instant::now() + timeout;
         self.last_id += 1;
-        self.send(method, params, timeout)?;
+        match self.send(method, params, timeout) {
+            // A host that turns a client away says why, and may do so before the request.
+            Ok(()) | Err(ClientError::Closed) => {}
+            Err(error) => return Err(error),
+        }
         let nonsense = |reason: serde_json::Error| ClientError::Nonsense {
             method: method.to_owned(),
             reason: reason.to_string(),
