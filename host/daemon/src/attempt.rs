@@ -255,8 +255,10 @@ impl Supervisor {
         });
         let canary = self.config.canary(name);
         match saved.map_err(|error| error.to_string())? {
-            Err(CallError::Unsupported) if canary.is_some() => Ok(Next::Try),
-            Err(CallError::Unsupported) => Ok(Next::Switch),
+            Err(error) if *error == CallError::Unsupported => Ok(match canary {
+                Some(_) => Next::Try,
+                None => Next::Switch,
+            }),
             Err(error) => Err(not_saved(&error)),
             Ok(()) if canary.is_some() => Err(
                 "it has state, which two versions at a time cannot share; take `canary` out of \

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hotmerge_loader as loader;
 use hotmerge_swap::{Cell, Draining};
 
-use crate::plugin::{Answered, CallError, Version};
+use crate::plugin::Version;
 
 #[derive(Debug, Default)]
 pub(crate) struct Canary {
@@ -30,23 +30,18 @@ impl Canary {
         fastrand::u32(..) < self.share.load(Ordering::Relaxed)
     }
 
+    /// Counts a call, and why it failed if it did.
     #[cold]
-    pub(crate) fn count(
-        &self,
-        outcome: Result<Answered, CallError>,
-    ) -> Result<Answered, CallError> {
+    pub(crate) fn count(&self, failed: Option<&loader::CallError>) {
         self.calls.fetch_add(1, Ordering::Relaxed);
         // Whoever asks nonsense, or in too little time, says nothing about the version.
-        let is_its_fault = |error: &CallError| {
-            !matches!(
-                error,
-                CallError::Plugin(loader::CallError::BadRequest(_) | loader::CallError::Deadline)
-            )
-        };
-        if outcome.as_ref().is_err_and(is_its_fault) {
+        let is_its_fault = !matches!(
+            failed,
+            None | Some(loader::CallError::BadRequest(_) | loader::CallError::Deadline)
+        );
+        if is_its_fault {
             self.failed.fetch_add(1, Ordering::Relaxed);
         }
-        outcome
     }
 
     pub(crate) fn begin(&self, version: Box<Version>, share: f64) {

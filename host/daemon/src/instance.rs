@@ -55,21 +55,21 @@ impl Instance {
         method: &str,
         request: &[u8],
         reply: &mut Reply,
-    ) -> Result<(), loader::CallError> {
+    ) -> Result<(), Box<loader::CallError>> {
         match self {
             Self::Host(instance) => instance.call(context, method, request, reply),
         }
     }
 
     /// Asks for the state that the next version takes over.
-    pub(crate) fn save(&self, state: &mut Reply) -> Result<(), loader::CallError> {
+    pub(crate) fn save(&self, state: &mut Reply) -> Result<(), Box<loader::CallError>> {
         match self {
             Self::Host(instance) => instance.save(state),
         }
     }
 
     /// Hands over the state that version `from` saved.
-    pub(crate) fn restore(&self, from: &str, state: &[u8]) -> Result<(), loader::CallError> {
+    pub(crate) fn restore(&self, from: &str, state: &[u8]) -> Result<(), Box<loader::CallError>> {
         match self {
             Self::Host(instance) => instance.restore(from, state),
         }
@@ -83,7 +83,7 @@ impl Instance {
     }
 
     /// Lets the plugin end its work, then frees it. Blocks for as long as the plugin takes.
-    pub(crate) fn end(self, limit: Duration) -> (Result<(), loader::CallError>, Ended) {
+    pub(crate) fn end(self, limit: Duration) -> (Result<(), Box<loader::CallError>>, Ended) {
         match self {
             Self::Host(instance) => {
                 let farewell = instance.teardown(limit);

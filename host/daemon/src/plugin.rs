@@ -23,23 +23,6 @@ pub(crate) struct Version {
     pub(crate) hash: Digest,
 }
 
-impl Version {
-    #[inline]
-    fn call(
-        &self,
-        context: &CallContext,
-        method: &str,
-        request: &[u8],
-        reply: &mut Reply,
-    ) -> Result<Answered, CallError> {
-        self.instance.call(context, method, request, reply)?;
-        Ok(Answered {
-            generation: self.generation,
-            hash: self.hash,
-        })
-    }
-}
-
 /// A plugin of a running host. Cheap to call from any thread, as often as wanted; a call
 /// runs from its first to its last instruction on one version.
 pub struct Plugin {
@@ -66,8 +49,6 @@ impl fmt::Debug for Plugin {
 pub struct Answered {
     /// Counts the versions that went live, from 1.
     pub generation: u64,
-    /// Digest of the version.
-    pub hash: Digest,
 }
 
 /// Why a call brought no reply.
@@ -114,22 +95,75 @@ impl Plugin {
         request: &[u8],
         reply: &mut Reply,
     ) -> Result<Answered, CallError> {
+        self.call_as(context, method, request, reply, |version| Answered {
+            generation: version.generation,
+        })
+    }
+
+    /// Calls a method and asks the version that answered for something about it.
+    #[inline]
+    pub(crate) fn call_as<R>(
+        &self,
+        context: &CallContext,
+        method: &str,
+        request: &[u8],
+        reply: &mut Reply,
+        ask: impl FnOnce(&Version) -> R,
+    ) -> Result<R, CallError> {
         if self.canary.takes_some() && self.canary.takes_this() {
-            let tried = self.canary.version.with(|version| {
-                let outcome = version?.call(context, method, request, reply);
-                Some(self.canary.count(outcome))
-            });
-            if let Ok(Some(outcome)) = tried {
-                return outcome.map_err(|error| self.count(error));
-            }
+            return self.call_canary(context, method, request, reply, ask);
         }
+        self.call_live(context, method, request, reply, ask)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn call_canary<R>(
+        &self,
+        context: &CallContext,
+        method: &str,
+        request: &[u8],
+        reply: &mut Reply,
+        ask: impl FnOnce(&Version) -> R,
+    ) -> Result<R, CallError> {
+        let tried = self.canary.version.with(|version| {
+            let Some(version) = version else {
+                return Err(ask);
+            };
+            let outcome = version.instance.call(context, method, request, reply);
+            self.canary
+                .count(outcome.as_ref().err().map(|error| &**error));
+            Ok(outcome.map(|()| ask(version)))
+        });
+        match tried {
+            Ok(Ok(outcome)) => outcome.map_err(|error| *self.failed(*error)),
+            // Its time has just ended.
+            Ok(Err(ask)) => self.call_live(context, method, request, reply, ask),
+            Err(_) => Err(CallError::TooDeep),
+        }
+    }
+
+    #[inline(always)]
+    fn call_live<R>(
+        &self,
+        context: &CallContext,
+        method: &str,
+        request: &[u8],
+        reply: &mut Reply,
+        ask: impl FnOnce(&Version) -> R,
+    ) -> Result<R, CallError> {
+        // Errors are boxed until the call is over: a small result stays in registers, a large
+        // one goes through memory in pieces and stalls every call.
         let outcome = self.live.with(|live| match live {
-            Some(version) => version.call(context, method, request, reply),
-            None => Err(CallError::NotLoaded(self.name.to_string())),
+            Some(version) => match version.instance.call(context, method, request, reply) {
+                Ok(()) => Ok(ask(version)),
+                Err(error) => Err(self.failed(*error)),
+            },
+            None => Err(self.not_loaded()),
         });
         match outcome {
-            Ok(Ok(answered)) => Ok(answered),
-            Ok(Err(error)) => Err(self.count(error)),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(*error),
             Err(_) => Err(CallError::TooDeep),
         }
     }
@@ -155,12 +189,12 @@ impl Plugin {
     }
 
     /// The state of the version that was set aside.
-    pub(crate) fn save(&self, state: &mut Reply) -> Result<(), loader::CallError> {
+    pub(crate) fn save(&self, state: &mut Reply) -> Result<(), Box<loader::CallError>> {
         let saved = self.handing.with(|version| match version {
             Some(version) => version.instance.save(state),
-            None => Err(loader::CallError::Failed("its time is over".to_owned())),
+            None => Err(refused("its time is over")),
         });
-        saved.unwrap_or_else(|error| Err(loader::CallError::Failed(error.to_string())))
+        saved.unwrap_or_else(|error| Err(refused(error)))
     }
 
     /// Lets the version that was set aside take calls again, if there is one.
@@ -186,14 +220,24 @@ impl Plugin {
     }
 
     #[cold]
-    fn count(&self, error: CallError) -> CallError {
-        if let CallError::Plugin(loader::CallError::Panicked(what)) = &error {
+    fn not_loaded(&self) -> Box<CallError> {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        Box::new(CallError::NotLoaded(self.name.to_string()))
+    }
+
+    #[cold]
+    fn failed(&self, error: loader::CallError) -> Box<CallError> {
+        if let loader::CallError::Panicked(what) = &error {
             self.panicked.fetch_add(1, Ordering::Relaxed);
             tracing::error!(plugin = %self.name, "{what}");
         }
         self.failed.fetch_add(1, Ordering::Relaxed);
-        error
+        Box::new(CallError::Plugin(error))
     }
+}
+
+fn refused(reason: impl ToString) -> Box<loader::CallError> {
+    Box::new(loader::CallError::Failed(reason.to_string()))
 }
 
 /// The context of a call that comes from nowhere: a new trace, and a deadline if the caller

@@ -9,7 +9,7 @@
 //! runs. Time comes in as an argument.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -53,10 +53,14 @@ pub struct Scanner {
     packages: HashMap<PackageName, Package>,
     owners: HashMap<PluginName, PackageName>,
     root_unsettled: Option<Instant>,
+    passes: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Package {
+    name: PackageName,
+    /// The pass that saw it last.
+    seen: u64,
     meta_path: String,
     meta_stamp: Option<FileStamp>,
     files: BTreeMap<PluginName, Known>,
@@ -73,6 +77,21 @@ struct Known {
     stamp: Option<FileStamp>,
 }
 
+impl Package {
+    fn new(name: &PackageName) -> Self {
+        Self {
+            name: name.clone(),
+            seen: 0,
+            meta_path: format!("{name}/{META_FILE}"),
+            meta_stamp: None,
+            files: BTreeMap::new(),
+            conflicts: Vec::new(),
+            unsettled: None,
+            missing: None,
+        }
+    }
+}
+
 impl Scanner {
     /// A scanner that knows nothing yet, so that its first pass finds everything.
     pub fn new(dir: PathBuf, settle: Duration) -> Self {
@@ -82,6 +101,7 @@ impl Scanner {
             packages: HashMap::new(),
             owners: HashMap::new(),
             root_unsettled: None,
+            passes: 0,
         }
     }
 
@@ -110,7 +130,7 @@ impl Scanner {
 
     fn pass(&mut self, now: Instant, findings: &mut Findings) -> Result<(), String> {
         let root = open_dir(&self.dir)?;
-        let mut present = HashSet::new();
+        self.passes += 1;
         let entries = Dir::read_from(&root).map_err(|error| self.unreadable(&error))?;
         for entry in entries {
             let entry = entry.map_err(|error| self.unreadable(&error))?;
@@ -124,22 +144,51 @@ impl Scanner {
             if name.starts_with(['.', '#']) {
                 continue;
             }
+            if self.is_as_before(&root, name, entry.file_type(), findings) {
+                continue;
+            }
             match classify(name, entry.file_type()) {
-                Ok(package) => {
-                    self.look_at(&root, &package, now, findings);
-                    present.insert(package);
-                }
+                Ok(package) => self.look_at(&root, &package, now, findings),
                 Err(reason) => {
                     findings.problems.push(problem(name.to_owned(), reason));
                     // Something stands in the place of a package: that takes nothing out
                     // of service.
-                    present.extend(name.parse());
+                    if let Some(package) = self.packages.get_mut(name) {
+                        package.seen = self.passes;
+                    }
                 }
             }
         }
-        self.look_for_missing(&present, now, findings);
+        self.look_for_missing(now, findings);
         self.tell_conflicts(now, findings);
         Ok(())
+    }
+
+    /// The way of nearly all packages in nearly all passes: their meta is the one that is
+    /// known, so that only the stamps of their files are left to compare.
+    fn is_as_before(
+        &mut self,
+        root: &OwnedFd,
+        name: &str,
+        kind: FileType,
+        findings: &mut Findings,
+    ) -> bool {
+        let Some(package) = self.packages.get_mut(name) else {
+            return false;
+        };
+        let quiet = kind == FileType::Directory
+            && package.unsettled.is_none()
+            && package.conflicts.is_empty()
+            && package.missing.is_none();
+        if !quiet || package.meta_stamp.is_none() {
+            return false;
+        }
+        if stamp(root, &package.meta_path).ok().flatten() != package.meta_stamp {
+            return false;
+        }
+        package.seen = self.passes;
+        look_at_files(root, package, findings);
+        true
     }
 
     fn look_at(
@@ -152,10 +201,8 @@ impl Scanner {
         let package = self
             .packages
             .entry(name.clone())
-            .or_insert_with(|| Package {
-                meta_path: format!("{name}/{META_FILE}"),
-                ..Package::default()
-            });
+            .or_insert_with(|| Package::new(name));
+        package.seen = self.passes;
         let seen = match stamp(root, &package.meta_path) {
             Ok(Some(seen)) => seen,
             Ok(None) => return self.without_meta(root, name, now, findings),
@@ -165,10 +212,6 @@ impl Scanner {
             }
         };
         package.missing = None;
-        let understood = package.unsettled.is_none() && package.conflicts.is_empty();
-        if package.meta_stamp == Some(seen) && understood {
-            return look_at_files(root, name, package, findings);
-        }
         match read_meta(root, name) {
             Ok(meta) => {
                 package.meta_stamp = Some(seen);
@@ -238,17 +281,12 @@ impl Scanner {
         }
     }
 
-    fn look_for_missing(
-        &mut self,
-        present: &HashSet<PackageName>,
-        now: Instant,
-        findings: &mut Findings,
-    ) {
+    fn look_for_missing(&mut self, now: Instant, findings: &mut Findings) {
         let absent: Vec<_> = self
             .packages
-            .keys()
-            .filter(|name| !present.contains(*name))
-            .cloned()
+            .values()
+            .filter(|package| package.seen != self.passes)
+            .map(|package| package.name.clone())
             .collect();
         for name in absent {
             self.missing(&name, now, findings);
@@ -336,19 +374,14 @@ impl Scanner {
     }
 }
 
-fn look_at_files(
-    root: &OwnedFd,
-    name: &PackageName,
-    package: &mut Package,
-    findings: &mut Findings,
-) {
+fn look_at_files(root: &OwnedFd, package: &mut Package, findings: &mut Findings) {
     for known in package.files.values_mut() {
         // A file that cannot be examined is for the one who reads it to report.
         let seen = stamp(root, &known.path).unwrap_or(None);
         if seen != known.stamp {
             known.stamp = seen;
             findings.changed.push(Found {
-                package: name.clone(),
+                package: package.name.clone(),
                 meta: known.meta.clone(),
             });
         }

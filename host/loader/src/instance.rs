@@ -189,7 +189,8 @@ impl Instance {
     /// Calls a method. The reply's memory is the caller's.
     ///
     /// # Errors
-    /// What the plugin answered instead of a reply; `reply` is empty then.
+    /// What the plugin answered instead of a reply; `reply` is empty then. Boxed, so that the
+    /// result of a call that succeeds fits into a register.
     #[inline]
     pub fn call(
         &self,
@@ -197,7 +198,7 @@ impl Instance {
         method: &str,
         request: &[u8],
         reply: &mut Reply,
-    ) -> Result<(), CallError> {
+    ) -> Result<(), Box<CallError>> {
         conclude(reply, method, |sink| {
             // SAFETY: the instance was created and not destroyed, and the rest is borrowed
             // for the call.
@@ -217,7 +218,7 @@ impl Instance {
     ///
     /// # Errors
     /// Its reason if it is not.
-    pub fn self_check(&self) -> Result<(), CallError> {
+    pub fn self_check(&self) -> Result<(), Box<CallError>> {
         conclude(&mut Reply::default(), "self_check", |sink| {
             // SAFETY: as in `call`.
             unsafe { (self.library.table().self_check)(self.plugin, sink) }
@@ -228,7 +229,7 @@ impl Instance {
     ///
     /// # Errors
     /// [`CallError::Unsupported`] if the plugin has none.
-    pub fn save(&self, state: &mut Reply) -> Result<(), CallError> {
+    pub fn save(&self, state: &mut Reply) -> Result<(), Box<CallError>> {
         conclude(state, "save", |sink| {
             // SAFETY: as in `call`.
             unsafe { (self.library.table().save)(self.plugin, sink) }
@@ -239,7 +240,7 @@ impl Instance {
     ///
     /// # Errors
     /// The plugin's reason; it must not take calls then.
-    pub fn restore(&self, from: &str, state: &[u8]) -> Result<(), CallError> {
+    pub fn restore(&self, from: &str, state: &[u8]) -> Result<(), Box<CallError>> {
         conclude(&mut Reply::default(), "restore", |sink| {
             // SAFETY: as in `call`.
             unsafe {
@@ -258,7 +259,7 @@ impl Instance {
     ///
     /// # Errors
     /// What the plugin said; it can be ended all the same.
-    pub fn teardown(&self, limit: Duration) -> Result<(), CallError> {
+    pub fn teardown(&self, limit: Duration) -> Result<(), Box<CallError>> {
         let limit_ns = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         conclude(&mut Reply::default(), "teardown", |sink| {
             // SAFETY: as in `call`.
@@ -307,12 +308,12 @@ fn conclude(
     reply: &mut Reply,
     method: &str,
     body: impl FnOnce(&Sink) -> Status,
-) -> Result<(), CallError> {
+) -> Result<(), Box<CallError>> {
     reply.reset();
     let sink = reply.sink();
     match body(&sink) {
         abi::STATUS_OK => Ok(()),
-        status => Err(refusal(status, reply, method)),
+        status => Err(Box::new(refusal(status, reply, method))),
     }
 }
 

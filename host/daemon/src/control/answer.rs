@@ -66,14 +66,17 @@ fn call(shared: &Shared, params: &CallParams) -> Answer {
         .plugin(params.plugin.as_str())
         .ok_or_else(|| refused(&CallError::NotLoaded(params.plugin.to_string())))?;
     let mut reply = Reply::with_limit(REPLY_LIMIT);
-    let answered = plugin
-        .call(&context, &params.method, &params.input_base64.0, &mut reply)
+    let request = &params.input_base64.0;
+    let (generation, hash) = plugin
+        .call_as(&context, &params.method, request, &mut reply, |version| {
+            (version.generation, version.hash)
+        })
         .map_err(|error| refused(&error))?;
     result(&CallReply {
         content_type: reply.content_type().to_owned(),
         output_base64: reply.into_bytes().into(),
-        generation: answered.generation,
-        hash: answered.hash,
+        generation,
+        hash,
     })
 }
 

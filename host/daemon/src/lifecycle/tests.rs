@@ -51,7 +51,11 @@ fn kind_of(plugin: usize, kind: usize) -> PluginMeta {
     };
     meta(
         NAMES[plugin].as_str(),
-        if kind % 2 == 0 { "1.0.0" } else { "2.0.0" },
+        if kind.is_multiple_of(2) {
+            "1.0.0"
+        } else {
+            "2.0.0"
+        },
         requires,
     )
 }

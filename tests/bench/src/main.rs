@@ -1,0 +1,57 @@
+//! What hotmerge costs. Every figure is measured beside its floor or its peer, in turns and
+//! in the same run, because the machines are noisy and only ratios travel.
+//!
+//! Run it by `cargo xtask bench`.
+
+use clap::Parser;
+
+mod call;
+mod driver;
+mod figure;
+mod reload;
+mod rescan;
+mod subject;
+
+use figure::Figures;
+use subject::Subject;
+
+/// Measure what hotmerge costs.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Only these: call, reload, rescan, driver
+    #[arg(value_name = "BENCH")]
+    benches: Vec<String>,
+    /// Print one JSON object a figure
+    #[arg(long)]
+    json: bool,
+    /// Rounds of each; medians are told
+    #[arg(long, default_value_t = 41)]
+    rounds: usize,
+}
+
+type Bench = fn(&Subject, usize, &mut Figures) -> anyhow::Result<()>;
+
+const BENCHES: [(&str, Bench); 4] = [
+    ("call", call::run),
+    ("reload", reload::run),
+    ("rescan", rescan::run),
+    ("driver", driver::run),
+];
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    for name in &arguments.benches {
+        anyhow::ensure!(
+            BENCHES.iter().any(|(known, _)| known == name),
+            "there is no bench `{name}`"
+        );
+    }
+    let subject = Subject::build()?;
+    let mut figures = Figures::new(arguments.json);
+    for (name, bench) in BENCHES {
+        if arguments.benches.is_empty() || arguments.benches.iter().any(|asked| asked == name) {
+            bench(&subject, arguments.rounds, &mut figures)?;
+        }
+    }
+    Ok(())
+}
