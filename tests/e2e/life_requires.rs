@@ -43,7 +43,7 @@ fn base_and_user() -> (Lab, TestHost) {
         ),
     );
     put(&lab, &plugin("base", "mark=b1", &[]));
-    let host = lab.start();
+    let host = lab.start_with("watch = false");
     (lab, host)
 }
 
@@ -86,7 +86,7 @@ fn a_dependant_that_keeps_something_of_it_is_started_anew() {
         ),
     );
     put(&lab, &plugin("base", "mark=b1", &[]));
-    let host = lab.start();
+    let host = lab.start_with("watch = false");
     put(&lab, &plugin("base", "mark=b2", &[]));
     let report = host.reload();
     let done: Vec<_> = report
@@ -149,7 +149,7 @@ fn what_is_missing_is_told_with_its_path_and_comes_right_by_itself() {
         &lab,
         &plugin("b", "mark=b", &[requires("c", "^2", OnReplace::Rebind)]),
     );
-    let host = lab.start();
+    let host = lab.start_with("watch = false");
     let refused = host.plugin("a").refused.expect("it cannot start");
     assert!(refused.reason.contains("a → b → c"), "{refused:?}");
     assert!(
@@ -180,7 +180,7 @@ fn a_circle_is_refused_with_its_path_and_harms_nobody_else() {
         &plugin("b", "mark=b", &[requires("a", "*", OnReplace::Rebind)]),
     );
     put(&lab, &plugin("c", "mark=c", &[]));
-    let host = lab.start();
+    let host = lab.start_with("watch = false");
     let paths = ["a", "b"].map(|name| host.plugin(name).refused.unwrap().reason);
     assert!(
         paths
@@ -218,6 +218,7 @@ fn a_version_that_a_running_plugin_cannot_use_is_refused() {
 fn a_plugin_goes_when_what_it_requires_goes_and_comes_back_with_it() {
     let (lab, host) = base_and_user();
     fs::remove_dir_all(lab.package("base").dir()).unwrap();
+    host.reload();
     host.wait_for("both to stop", |status| {
         let user = status.plugins.iter().find(|it| it.name == "user")?;
         let alone = status.plugins.len() == 1 && user.ending.is_empty();
@@ -233,7 +234,7 @@ fn a_plugin_goes_when_what_it_requires_goes_and_comes_back_with_it() {
 fn a_plugin_of_an_older_contract_still_runs() {
     let lab = Lab::new();
     lab.package("one").put(&[&actor("mark=old").with_abi(1, 0)]);
-    let host = lab.start();
+    let host = lab.start_with("watch = false");
     assert_eq!(host.text("actor", "mark"), "old");
     host.stop();
 }

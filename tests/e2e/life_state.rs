@@ -19,7 +19,10 @@ impl Bench {
         let lab = Lab::new();
         let gate = Gate::new(&lab);
         lab.package("one").put(&[&actor(script)]);
-        let host = lab.start_with(&format!("{config}\n{}", gate.config("actor")));
+        let host = lab.start_with(&format!(
+            "watch = false\n{config}\n{}",
+            gate.config("actor")
+        ));
         Self { lab, gate, host }
     }
 
@@ -179,7 +182,7 @@ fn a_plugin_may_copy_its_state_while_calls_go_on() {
     let gate = Gate::new(&lab);
     let live = |script: &str| actor(script).with_meta(|meta| meta.handover = Handover::Live);
     lab.package("one").put(&[&live("mark=1 state=1")]);
-    let host = lab.start_with(&gate.config("actor"));
+    let host = lab.start_with(&format!("watch = false\n{}", gate.config("actor")));
     let bench = Bench { lab, gate, host };
     bench.count();
     bench

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How soon the clock looks again while something that it must not miss is under way.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What the clock finds of one candidate.
 enum Due {

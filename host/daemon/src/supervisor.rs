@@ -21,6 +21,7 @@ use crate::{
     Config, Plugin,
     attempt::Attempt,
     clock::Clock,
+    deadlines::LOOK_AGAIN,
     history::History,
     jobs::{Job, Jobs},
     lifecycle::{Action, Event, Machine, Origin, Slot, Stage, Step, Target, Ticket},
@@ -258,7 +259,8 @@ impl Supervisor {
             if let Some(attempt) = state.attempts.get_mut(&ticket) {
                 attempt.trying = Some(until);
             }
-            self.clock.wake_at(until);
+            // The clock judges it from time to time, and asks for the next time itself.
+            self.clock.wake_at(until.min(Instant::now() + LOOK_AGAIN));
         }
     }
 

@@ -5,6 +5,7 @@
 //! waits whose requirements are met, no version stays that has to go and is not held.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -389,11 +390,7 @@ impl Machine {
         change(slot, &mut actions);
         let after = (slot.state(), slot.stage());
         if before != after {
-            actions.push(Action::Note(Note::Plugin {
-                from: before,
-                to: after,
-                reason: slot.reason.clone(),
-            }));
+            note(steps, name, before, after, slot.reason.clone());
         }
         let (live, choice) = (slot.live().map(|live| live.ticket), slot.choice.clone());
         let failed = actions.iter().find_map(|action| match action {
@@ -599,6 +596,38 @@ fn set(set: &mut BTreeSet<PluginName>, name: &PluginName, member: bool) {
         set.remove(name);
     } else if !set.contains(name) {
         set.insert(name.clone());
+    }
+}
+
+/// Tells of a transition. One that leads on at once is told as one.
+fn note(
+    steps: &mut Vec<Step>,
+    plugin: &PluginName,
+    mut from: (State, Option<Stage>),
+    to: (State, Option<Stage>),
+    reason: Cow<'static, str>,
+) {
+    if let Some(Step {
+        plugin: last,
+        action:
+            Action::Note(Note::Plugin {
+                from: before,
+                to: between,
+                ..
+            }),
+    }) = steps.last()
+        && last == plugin
+        && *between == from
+    {
+        from = *before;
+        steps.pop();
+    }
+    if from != to {
+        push(
+            steps,
+            plugin,
+            Action::Note(Note::Plugin { from, to, reason }),
+        );
     }
 }
 

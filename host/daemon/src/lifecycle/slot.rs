@@ -329,17 +329,19 @@ impl Slot {
         let Some(candidate) = &self.candidate else {
             return;
         };
-        let ticket = candidate.ticket;
-        if candidate.stage == Stage::HandingOver {
+        let stage = candidate.stage;
+        // Told while the attempt is still known.
+        let outcome = Outcome::Refused(refused.clone());
+        out.push(Action::Report(candidate.ticket, outcome));
+        if stage == Stage::HandingOver {
             out.push(Action::Resume);
             self.candidate = None;
         } else {
             self.abandon(out);
         }
         self.because(refused.reason.clone());
-        self.refused = Some(refused.clone());
+        self.refused = Some(refused);
         self.blocked = false;
-        out.push(Action::Report(ticket, Outcome::Refused(refused)));
     }
 
     /// The directory does not have the plugin any more. What is live stays until those that

@@ -169,9 +169,14 @@ impl Model {
                     !self.started.contains_key(&ticket),
                     "forgotten while it runs"
                 );
+                self.targets.remove(&ticket).expect("it was known");
                 self.jobs.retain(|(_, other, _)| *other != ticket);
             }
-            Action::Report(_, Outcome::Refused(refused)) => {
+            Action::Report(ticket, Outcome::Refused(refused)) => {
+                assert!(
+                    self.targets.contains_key(&ticket),
+                    "told of what is forgotten"
+                );
                 // What a choice stands against was not tried.
                 let tried = self.machine.slot(plugin.as_str()).and_then(Slot::refused);
                 if refused.lasting && tried == Some(&refused) {
