@@ -31,6 +31,20 @@ pub(crate) fn run(subject: &Subject, rounds: usize, figures: &mut Figures) -> an
             anyhow::ensure!(report.plugins.len() == 1, "not one reload: {report:?}");
             pairs.push(micros(took), micros(stat_pass(dir.path())?));
         }
+        let mut idle = Pairs::default();
+        for _ in 0..rounds {
+            let (took, ()) = time(|| host.rescan());
+            idle.push(micros(took), micros(stat_pass(dir.path())?));
+        }
+        let (value, pass, ratio) = idle.medians();
+        figures.tell(&Figure {
+            bench: format!("rescan, none of {plugins} changed"),
+            unit: "µs",
+            value,
+            floor: Some(pass),
+            ratio: Some(ratio),
+            ..Figure::default()
+        })?;
         let (value, pass, _) = pairs.medians();
         figures.tell(&Figure {
             bench: format!("rescan, 1 of {plugins} changed"),
