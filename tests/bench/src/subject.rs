@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use hotmerge_daemon::{Config, Host};
 use hotmerge_meta::{
     Abi, FileName, Image, Meta, PackageName, PluginMeta, PluginName, Wants, publish,
 };
@@ -83,6 +84,16 @@ pub(crate) fn write_crate(dir: &Path, variant: &str) -> anyhow::Result<()> {
         SOURCE.replace("b\"1\"", &format!("b\"{variant}\"")),
     )?;
     Ok(())
+}
+
+/// A host on a plugin directory, with everything loaded, that only looks when it is told.
+pub(crate) fn host(plugin_dir: &Path) -> anyhow::Result<Host> {
+    let mut config = Config::default();
+    config.plugin_dir = Some(plugin_dir.to_owned());
+    config.watch = false;
+    let host = Host::start(config)?;
+    host.settle();
+    Ok(host)
 }
 
 pub(crate) fn cargo() -> std::ffi::OsString {
