@@ -15,9 +15,13 @@
 # those plugins whose loadable bytes changed, while it goes on serving.
 #
 # Nobody is told for another ROOT, in a chroot, if no host runs or if the user
-# said HOTMERGE_NOTIFY="no": one elog line says so, and the host finds the
-# plugins when it is started or looks by itself.  A host that refuses a version
-# keeps the one it runs; the merge succeeds and ends with a warning.
+# made a file /etc/hotmerge/no-notify: one elog line says so, and the host finds
+# the plugins when it is started or looks by itself.  It is a file because the
+# package manager restores all variables of a binary package, and of one that is
+# removed, as they were when and where it was built.
+#
+# A host that refuses a version keeps the one it runs; the merge succeeds and
+# ends with a warning.
 #
 # Debug information may be stripped or split as the user likes: a plugin's hash
 # does not cover it.  Compiler flags reach the plugin as in every cargo package.
@@ -65,13 +69,6 @@ inherit cargo
 # @DESCRIPTION:
 # Array of the plugins to build, for workspaces of which not all plugins belong
 # into the package.  All of the workspace's plugins if unset.
-
-# @ECLASS_VARIABLE: HOTMERGE_NOTIFY
-# @USER_VARIABLE
-# @DEFAULT_UNSET
-# @DESCRIPTION:
-# Set to "no" in make.conf, the environment or package.env, and packages tell
-# no host that they were merged or removed.  For users; ebuilds must not set it.
 
 # @ECLASS_VARIABLE: HOTMERGE_STAGING
 # @OUTPUT_VARIABLE
@@ -150,10 +147,6 @@ hotmerge-plugin_src_install() {
 	done
 
 	einstalldocs
-
-	# Everything set now is saved with a binary package.  Whether to tell a host
-	# is for the user of the machine that merges, not of the one that built.
-	unset HOTMERGE_NOTIFY
 }
 
 # @FUNCTION: hotmerge-plugin_pkg_postinst
@@ -211,8 +204,8 @@ _hotmerge-plugin_names() {
 # @DESCRIPTION:
 # Prints why no host is to be told; fails if one is.
 _hotmerge-plugin_why_not() {
-	if [[ ${HOTMERGE_NOTIFY} == no ]]; then
-		echo "HOTMERGE_NOTIFY is \"no\""
+	if [[ -e ${EROOT}/etc/hotmerge/no-notify ]]; then
+		echo "${EROOT}/etc/hotmerge/no-notify says so"
 	elif [[ -n ${ROOT} ]]; then
 		echo "this is a merge for ${ROOT}"
 	elif [[ -z ${EPREFIX} ]] && _hotmerge-plugin_in_chroot; then

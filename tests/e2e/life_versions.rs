@@ -4,7 +4,7 @@ use std::fs;
 
 use hotmerge_daemon::{lifecycle::State, status::PluginStatus};
 use hotmerge_meta::control::{
-    Action, HistoryParams, PluginParams, PluginReport, RollbackParams, Transition, method,
+    Action, HistoryParams, PluginReport, RollbackParams, Transition, method,
 };
 use hotmerge_tests::{Lab, Ran, SOON, TestHost, Variant, actor};
 
@@ -34,14 +34,6 @@ fn roll_back(host: &TestHost, to: Option<String>) -> PluginReport {
     };
     let report = host.client().request(method::ROLLBACK, &params, SOON);
     report.expect("there is something to go back to")
-}
-
-fn wish(host: &TestHost, wish: &str) -> PluginReport {
-    let params = PluginParams {
-        plugin: "actor".parse().unwrap(),
-    };
-    let report = host.client().request(wish, &params, SOON);
-    report.expect("nothing stands against it")
 }
 
 #[track_caller]

@@ -48,6 +48,18 @@ pub const SOON: Duration = Duration::from_secs(60);
 pub const BUILT: Duration = Duration::from_secs(600);
 
 /// Says why a test shows nothing on this machine. The caller returns then.
+///
+/// Test programs hide what tests that end well print; whoever counts gives a file by
+/// `HOTMERGE_TEST_SKIPPED`.
+///
+/// # Panics
+/// If the file cannot be written: a skip that nobody is told of would count as passed.
 pub fn skipped(why: &str) {
     eprintln!("skipped: {why}");
+    if let Some(path) = std::env::var_os("HOTMERGE_TEST_SKIPPED") {
+        let file = std::fs::OpenOptions::new().append(true).open(path);
+        let mut file = file.expect("the list of skipped tests can be opened");
+        let line = format!("{why}\n");
+        std::io::Write::write_all(&mut file, line.as_bytes()).expect("a skip can be told");
+    }
 }

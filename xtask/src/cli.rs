@@ -5,7 +5,7 @@ use std::{env, ffi::OsString};
 use anyhow::Result;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::{build_plugins, exit, new_plugin};
+use crate::{bench, build_plugins, demo, exit, new_plugin, test};
 
 /// Build hotmerge plugins, stage them and tell the running host.
 #[derive(Debug, Parser)]
@@ -19,6 +19,9 @@ struct Cli {
 enum Command {
     BuildPlugins(build_plugins::Args),
     NewPlugin(new_plugin::Args),
+    Demo(demo::Args),
+    Test(test::Args),
+    Bench(bench::Args),
 }
 
 pub(crate) fn run(name: &'static str) -> Result<u8> {
@@ -27,6 +30,9 @@ pub(crate) fn run(name: &'static str) -> Result<u8> {
     match cli.command {
         Command::BuildPlugins(args) => build_plugins::run(&args),
         Command::NewPlugin(args) => new_plugin::run(&args, name),
+        Command::Demo(args) => demo::run(args),
+        Command::Test(args) => test::run(&args),
+        Command::Bench(args) => bench::run(&args),
     }
 }
 

@@ -8,12 +8,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod build_plugins;
 mod cargo;
 mod cli;
+pub mod demo;
 pub mod exit;
 pub mod new_plugin;
 mod rustc;
+pub mod test;
 
 use std::process::ExitCode;
 

@@ -98,15 +98,6 @@ refuses_empty_staging() {
 }
 it "refuses to install when nothing was staged" refuses_empty_staging
 
-forgets_notify() {
-	mkdir -p "${HOTMERGE_STAGING}/one"
-	touch "${HOTMERGE_STAGING}"/one/{libone.so,plugin.meta}
-	HOTMERGE_NOTIFY=no
-	hotmerge-plugin_src_install
-	[[ ! -v HOTMERGE_NOTIFY ]]
-}
-it "saves no HOTMERGE_NOTIFY of the build machine with a binary package" forgets_notify
-
 # --- Telling
 
 # A machine with a host that a service manager has started; each test changes one thing.
@@ -172,7 +163,12 @@ it "tells the host of a removal" tells_after_removal
 waits_for_successor() { REPLACED_BY_VERSION=2; [[ -z $(hotmerge-plugin_pkg_postrm) ]]; }
 it "leaves an upgrade to the version that replaces this one" waits_for_successor
 
-opts_out() { HOTMERGE_NOTIFY=no; expect_silence 'HOTMERGE_NOTIFY is "no".'; }
+opts_out() {
+	EROOT=${SCRATCH}/root
+	mkdir -p "${EROOT}/etc/hotmerge"
+	touch "${EROOT}/etc/hotmerge/no-notify"
+	expect_silence "${EROOT}/etc/hotmerge/no-notify says so."
+}
 it "tells nobody if the user says so" opts_out
 
 other_root() { ROOT=/mnt/target; expect_silence "this is a merge for /mnt/target."; }

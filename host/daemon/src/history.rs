@@ -13,16 +13,29 @@ use crate::lifecycle::{Ending, Note, Stage, State};
 /// How many outcomes are remembered.
 const OUTCOMES: usize = 4096;
 /// How many transitions are remembered.
-const TRANSITIONS: usize = 8192;
+const TRANSITIONS: usize = 4096;
 
 /// Outcomes with their positions, which only grow, and transitions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct History {
     outcomes: VecDeque<PluginReport>,
     forgotten: u64,
-    transitions: VecDeque<Transition>,
+    transitions: VecDeque<Entry>,
     /// Since when each plugin is as it is.
     since: HashMap<PluginName, Timestamp>,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        // Their whole size at once: growing by copies would cost more, and the system gives
+        // memory only as it is used.
+        Self {
+            outcomes: VecDeque::with_capacity(OUTCOMES),
+            forgotten: 0,
+            transitions: VecDeque::with_capacity(TRANSITIONS),
+            since: HashMap::new(),
+        }
+    }
 }
 
 impl History {
@@ -48,33 +61,19 @@ impl History {
     }
 
     pub(crate) fn note(&mut self, plugin: &PluginName, note: Note) {
-        let now = Timestamp::now();
-        let (hash, from, to, reason) = match note {
-            Note::Plugin { from, to, reason } => {
-                if to.0 == State::Idle {
-                    self.since.remove(plugin);
-                } else {
-                    self.since.insert(plugin.clone(), now);
-                }
-                (None, words(from), words(to), reason.into_owned())
-            }
-            Note::Old { meta, from, to } => (
-                Some(meta.hash),
-                from.map_or_else(|| "active".to_owned(), |ending| ending.to_string()),
-                to.map_or_else(|| "ended".to_owned(), |ending| ending.to_string()),
-                why(to).to_owned(),
-            ),
-        };
+        let time = Timestamp::now();
+        match &note {
+            Note::Plugin { to, .. } if to.0 == State::Idle => drop(self.since.remove(plugin)),
+            Note::Plugin { .. } => drop(self.since.insert(plugin.clone(), time)),
+            Note::Old { .. } => {}
+        }
         if self.transitions.len() == TRANSITIONS {
             self.transitions.pop_front();
         }
-        self.transitions.push_back(Transition {
-            time: format!("{now:.3}"),
+        self.transitions.push_back(Entry {
+            time,
             plugin: plugin.clone(),
-            old_version: hash,
-            from,
-            to,
-            reason,
+            note,
         });
     }
 
@@ -82,15 +81,48 @@ impl History {
     pub(crate) fn transitions(
         &self,
         plugin: Option<&PluginName>,
-    ) -> impl Iterator<Item = &Transition> {
+    ) -> impl Iterator<Item = Transition> {
         self.transitions
             .iter()
             .filter(move |it| plugin.is_none_or(|plugin| it.plugin == *plugin))
+            .map(Entry::tell)
     }
 
     /// Since when a plugin is as it is, RFC 3339.
     pub(crate) fn unchanged_since(&self, plugin: &str) -> Option<String> {
         Some(format!("{:.3}", self.since.get(plugin)?))
+    }
+}
+
+/// A transition as it is remembered: there are many, and most are never asked for.
+#[derive(Debug)]
+struct Entry {
+    time: Timestamp,
+    plugin: PluginName,
+    note: Note,
+}
+
+impl Entry {
+    fn tell(&self) -> Transition {
+        let (old_version, from, to, reason) = match &self.note {
+            Note::Plugin { from, to, reason } => {
+                (None, words(*from), words(*to), reason.clone().into_owned())
+            }
+            Note::Old { hash, from, to } => (
+                Some(*hash),
+                from.map_or_else(|| "active".to_owned(), |ending| ending.to_string()),
+                to.map_or_else(|| "ended".to_owned(), |ending| ending.to_string()),
+                why(*to).to_owned(),
+            ),
+        };
+        Transition {
+            time: format!("{:.3}", self.time),
+            plugin: self.plugin.clone(),
+            old_version,
+            from,
+            to,
+            reason,
+        }
     }
 }
 

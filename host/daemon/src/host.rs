@@ -1,7 +1,7 @@
 //! The host as a library.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     thread::{self, JoinHandle},
@@ -165,11 +165,16 @@ impl Host {
         for report in state.history.since(since) {
             merge(&mut plugins, report);
         }
-        for name in asked {
-            if !plugins.contains_key(name)
-                && let Some(report) = as_it_is(&state, name)
+        let told: Vec<PluginName> = match &params.plugins {
+            Some(asked) => asked.clone(),
+            // Who asks for all of them wants to know what is wrong, whenever it went wrong.
+            None => state.refused().cloned().collect(),
+        };
+        for name in told {
+            if let Entry::Vacant(entry) = plugins.entry(name)
+                && let Some(report) = as_it_is(&state, entry.key())
             {
-                plugins.insert(name.clone(), report);
+                entry.insert(report);
             }
         }
         ReloadReport {
@@ -237,7 +242,7 @@ impl Host {
     /// The transitions of one plugin, or of all, oldest first; as many as are remembered.
     pub fn history(&self, plugin: Option<&PluginName>) -> Vec<Transition> {
         let state = self.supervisor.state();
-        state.history.transitions(plugin).cloned().collect()
+        state.history.transitions(plugin).collect()
     }
 
     /// Forgets what was kept of plugins that the directory does not have any more, except for

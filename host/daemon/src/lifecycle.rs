@@ -344,8 +344,8 @@ pub enum Note {
     },
     /// Of an old version; `None` is before and after its ending.
     Old {
-        /// The attempt that had brought it up.
-        meta: Arc<PluginMeta>,
+        /// What it ran.
+        hash: Digest,
         /// Where it was.
         from: Option<Ending>,
         /// Where it is.

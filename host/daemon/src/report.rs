@@ -36,6 +36,12 @@ impl State {
         if matches!(outcome, Outcome::Trying) {
             report.hash = Some(attempt.target.meta.hash);
         }
+        if let Outcome::Refused(refused) = &outcome
+            && refused.meta.hash != attempt.target.meta.hash
+        {
+            // Told of what runs, which stays: nothing was tried.
+            report.took_ms = 0.0;
+        }
         fill(&mut report, outcome);
         log(&report);
         self.history.push(report);

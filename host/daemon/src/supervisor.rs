@@ -11,7 +11,7 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use hotmerge_meta::{PluginMeta, PluginName, control::Problem};
@@ -29,6 +29,9 @@ use crate::{
     scan::{Findings, Found, Scanner},
     store::Store,
 };
+
+/// How soon the clock looks for a plugin directory that is not there.
+const LOOK_FOR_DIR: Duration = Duration::from_secs(1);
 
 pub(crate) struct Supervisor {
     pub(crate) config: Config,
@@ -140,6 +143,14 @@ impl Supervisor {
     fn take(self: &Arc<Self>, findings: Findings, again: Vec<Found>) {
         if let Some(next) = findings.next_look {
             self.clock.wake_at(next);
+        }
+        // A plugin directory that is not there cannot be watched.
+        if findings
+            .problems
+            .iter()
+            .any(|problem| problem.package.is_empty())
+        {
+            self.clock.wake_at(Instant::now() + LOOK_FOR_DIR);
         }
         self.take_problems(findings.problems, findings.next_look.is_some());
         let is_changed = |found: &Found| {
@@ -277,10 +288,14 @@ impl Supervisor {
             state.differing.remove(name);
         }
         if !known {
-            self.plugins
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(name);
+            let mut plugins = self.plugins.write().unwrap_or_else(PoisonError::into_inner);
+            // A handle that somebody holds is good for the plugin when it comes back.
+            if plugins
+                .get(name)
+                .is_some_and(|plugin| Arc::strong_count(plugin) == 1)
+            {
+                plugins.remove(name);
+            }
         }
     }
 
@@ -345,6 +360,15 @@ impl Supervisor {
 }
 
 impl State {
+    /// The plugins of which the last version that was tried was refused.
+    pub(crate) fn refused(&self) -> impl Iterator<Item = &PluginName> {
+        self.machine
+            .slots()
+            .iter()
+            .filter(|(_, slot)| slot.refused().is_some())
+            .map(|(name, _)| name)
+    }
+
     /// What is known of the version that takes calls.
     pub(crate) fn live_meta(&self, name: &str) -> Option<&Arc<PluginMeta>> {
         Some(&self.machine.slot(name)?.live()?.meta)

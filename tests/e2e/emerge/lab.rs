@@ -243,6 +243,21 @@ impl Lab {
         Ok(())
     }
 
+    /// Counts from now on how often the service is asked to reload.
+    pub(crate) fn count_reloads(&self) -> Result<()> {
+        // OpenRC reads the file before it does anything with the service.
+        self.shell(
+            "echo '[ \"${RC_CMD}\" != reload ] || echo >> /run/reloads' >> /etc/conf.d/hotmerge
+            : > /run/reloads",
+        )?;
+        Ok(())
+    }
+
+    /// How often the service was asked to reload.
+    pub(crate) fn reloads(&self) -> Result<usize> {
+        Ok(self.shell("cat /run/reloads")?.len())
+    }
+
     /// Starts the host as a user does.
     pub(crate) fn start_host(&self) -> Result<()> {
         self.shell("rc-service hotmerge start || { cat /var/log/hotmerge.log; false; }")?;
@@ -284,13 +299,6 @@ impl Lab {
             hash: plugin["hash"].as_str().map(str::parse).transpose()?,
             refused: plugin["refused"]["reason"].as_str().map(ToOwned::to_owned),
         })
-    }
-
-    /// How often the host has looked at its directory.
-    pub(crate) fn rescans(&self) -> Result<u64> {
-        self.status()?["host"]["rescans"]
-            .as_u64()
-            .context("a number")
     }
 }
 

@@ -15,4 +15,5 @@ mod overlay;
 mod packages;
 mod quiet;
 mod services;
+mod systemd;
 mod upgrades;

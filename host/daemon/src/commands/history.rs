@@ -16,7 +16,7 @@ use crate::{
 
 /// Show each transition of the plugins, with its time and its reason.
 ///
-/// The host remembers the last 8192.
+/// The host remembers the last 4096.
 #[derive(Args, Debug)]
 pub(super) struct History {
     /// Only this plugin's

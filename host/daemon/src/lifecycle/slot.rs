@@ -406,7 +406,7 @@ impl Slot {
         if let Some(index) = self.olds.iter().position(|old| old.ticket == ticket) {
             let old = self.olds.remove(index);
             out.push(Action::Note(Note::Old {
-                meta: old.meta,
+                hash: old.meta.hash,
                 from: Some(old.ending),
                 to: None,
             }));
@@ -455,7 +455,7 @@ impl Slot {
     fn drain(&mut self, ticket: Ticket, meta: Arc<PluginMeta>, out: &mut Vec<Action>) {
         out.push(Action::Drain(ticket));
         out.push(Action::Note(Note::Old {
-            meta: Arc::clone(&meta),
+            hash: meta.hash,
             from: None,
             to: Some(Ending::Draining),
         }));
@@ -507,7 +507,7 @@ impl Slot {
         old.ending = next(from);
         if old.ending != from {
             out.push(Action::Note(Note::Old {
-                meta: Arc::clone(&old.meta),
+                hash: old.meta.hash,
                 from: Some(from),
                 to: Some(old.ending),
             }));

@@ -1,0 +1,156 @@
+//! `demo`: the main job for a newcomer, for real.
+//!
+//! Works on a copy of the sources in a temporary directory and ends what it started. It shows
+//! what it claims: if a call fails or the wrong plugin is reloaded, it fails.
+
+mod callers;
+mod copy;
+mod host;
+
+use std::{env, fs, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use hotmerge_meta::{Digest, RuntimeDir};
+use tempfile::TempDir;
+
+use self::{callers::Callers, host::DemoHost};
+use crate::{cargo::Cargo, exit};
+
+/// Show the main job: build, run, call, edit, and see one plugin reloaded
+///
+/// Needs no other program and no rights; leaves nothing behind but compiled crates in cargo's
+/// target directory.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Args {}
+
+/// What is edited, and what it becomes.
+const EDIT: (&str, &str) = ("return Ok(1);", "return Ok(10);");
+
+/// Runs the command.
+///
+/// # Errors
+/// If anything that it shows is not so.
+pub fn run(_: Args) -> Result<u8> {
+    let cargo = Cargo::locate(None)?;
+    let dir = TempDir::new().context("failed to make a temporary directory")?;
+    let sources = dir.path().join("sources");
+    let staging = dir.path().join("plugins");
+    let runtime = RuntimeDir::new(dir.path().join("run"));
+    fs::create_dir(&staging)?;
+
+    step("copy the sources, so that there is something to edit");
+    copy::sources(cargo.root(), &sources)?;
+
+    step("build the host");
+    let program = host::build(&cargo)?;
+
+    step("build the plugins: cargo xtask build-plugins");
+    let driver = Driver {
+        target: cargo.root().join("target/demo"),
+        sources: &sources,
+        staging: &staging,
+        runtime: &runtime,
+    };
+    driver.build_plugins("never")?;
+
+    step("start the host: hotmerge serve");
+    let host = DemoHost::start(&program, &staging, &runtime)?;
+    host.show_status(&runtime)?;
+
+    step("call a plugin: hotmerge call announce render --input release.json");
+    let release = cargo.root().join("plugins/announce/samples/release.json");
+    let announcement = host::call(&runtime, "announce", "render", &fs::read(release)?)?;
+    print!("{}", String::from_utf8_lossy(&announcement));
+
+    step("call both plugins all the time, while the counter's source is edited and built");
+    let before = host::generations(&runtime)?;
+    let callers = Callers::start(&runtime, &announcement)?;
+    edit(&sources.join("plugins/samples/counter/src/lib.rs"))?;
+    println!("- {}\n+ {}", EDIT.0, EDIT.1);
+    driver.build_plugins("require")?;
+    let calls = callers.stop()?;
+
+    step("what happened");
+    host.show_status(&runtime)?;
+    let after = host::generations(&runtime)?;
+    judge(&before, &after)?;
+    ensure!(
+        calls.failed == 0,
+        "{} of {} calls failed",
+        calls.failed,
+        calls.made
+    );
+    println!();
+    println!("the counter was reloaded, announce was not touched");
+    println!("{} calls meanwhile, none failed", calls.made);
+    host.stop()?;
+    Ok(exit::OK)
+}
+
+fn step(what: &str) {
+    anstream::println!("\n{BOLD}==> {what}{BOLD:#}");
+}
+
+const BOLD: anstyle::Style = anstyle::Style::new().bold();
+
+struct Driver<'a> {
+    target: std::path::PathBuf,
+    sources: &'a Path,
+    staging: &'a Path,
+    runtime: &'a RuntimeDir,
+}
+
+impl Driver<'_> {
+    /// Runs this very program as a user would.
+    fn build_plugins(&self, notify: &str) -> Result<()> {
+        let program = env::current_exe().context("failed to find this program")?;
+        let status = Command::new(program)
+            .args(["build-plugins", "--notify", notify, "--staging"])
+            .arg(self.staging)
+            .arg("--runtime-dir")
+            .arg(self.runtime.path())
+            .arg("--manifest-path")
+            .arg(self.sources.join("Cargo.toml"))
+            // Kept from run to run, so that only the first one compiles everything.
+            .env("CARGO_TARGET_DIR", &self.target)
+            .status()?;
+        if !status.success() {
+            bail!("build-plugins failed");
+        }
+        Ok(())
+    }
+}
+
+fn edit(source: &Path) -> Result<()> {
+    let text = fs::read_to_string(source)
+        .with_context(|| format!("failed to read `{}`", source.display()))?;
+    let edited = text.replace(EDIT.0, EDIT.1);
+    ensure!(edited != text, "`{}` has nothing to edit", source.display());
+    fs::write(source, edited).with_context(|| format!("failed to edit `{}`", source.display()))
+}
+
+fn judge(before: &[Running], after: &[Running]) -> Result<()> {
+    for then in before {
+        let now = after.iter().find(|now| now.name == then.name);
+        let now = now.with_context(|| format!("`{}` is gone", then.name))?;
+        if then.name == "counter" {
+            ensure!(
+                now.generation == then.generation + 1,
+                "the counter was not reloaded once"
+            );
+            ensure!(now.hash != then.hash, "the counter's hash is the same");
+        } else {
+            ensure!(now == then, "`{}` was touched", then.name);
+        }
+    }
+    Ok(())
+}
+
+/// A plugin as the host reports it.
+#[derive(Debug, PartialEq, Eq, serde::Deserialize)]
+struct Running {
+    name: String,
+    hash: Option<Digest>,
+    generation: u64,
+    address: Option<String>,
+}

@@ -1,0 +1,149 @@
+//! `test`: all tests, or one family of them, with what they need installed.
+//!
+//! The tests themselves are cargo's: this only brings the tools they use, runs them family by
+//! family and adds up what they say. A test that cannot run on this machine says so into a
+//! file that its family is given; it is counted as skipped, never as passed.
+
+mod tally;
+mod tools;
+
+use std::{
+    env,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+
+use self::tally::Tally;
+use crate::{cargo::Cargo, exit};
+
+/// Where a test writes why it shows nothing on this machine, one line each.
+const SKIPPED: &str = "HOTMERGE_TEST_SKIPPED";
+
+/// Run all tests, or one family of them
+///
+/// Installs the Debian packages that the tests need if it may; says which are missing if not.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Only this family [default: all of them]
+    family: Option<Family>,
+    /// For the test programs themselves, as after `cargo test --`
+    #[arg(last = true)]
+    rest: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Family {
+    /// Each crate by itself
+    Unit,
+    /// All orders in which threads can meet at the switch between versions
+    Model,
+    /// From a changed source to a reloaded plugin, with real processes
+    Main,
+    /// The same under real Portage
+    Emerge,
+}
+
+/// The test program of the family that needs a Portage of its own.
+const EMERGE: &str = "emerge";
+
+/// Runs the command.
+///
+/// # Errors
+/// If a tool is missing or cargo cannot be run. Failing tests are an exit code.
+pub fn run(args: &Args) -> Result<u8> {
+    let families = match args.family {
+        Some(family) => vec![family],
+        None => vec![Family::Unit, Family::Model, Family::Main, Family::Emerge],
+    };
+    tools::install()?;
+    let cargo = Cargo::locate(None)?;
+    let skips = tempfile::NamedTempFile::new().context("failed to make a temporary file")?;
+    let mut tally = Tally::default();
+    for family in families {
+        for mut command in commands(family, &cargo)? {
+            command.arg("--").args(&args.rest);
+            let whole = command.env(SKIPPED, skips.path());
+            let ended_well = run_one(whole, &mut tally)?;
+            if !ended_well {
+                tally.broken += 1;
+            }
+        }
+    }
+    let skipped = read_skips(skips.path())?;
+    for why in &skipped {
+        anstream::println!("SKIPPED: {why}");
+    }
+    anstream::println!("{}", tally.summary(skipped.len()));
+    Ok(if tally.is_good() {
+        exit::OK
+    } else {
+        exit::FAILURE
+    })
+}
+
+fn commands(family: Family, cargo: &Cargo) -> Result<Vec<Command>> {
+    let mut command = cargo.command();
+    command.args(["test", "--no-fail-fast"]);
+    match family {
+        Family::Unit => {
+            command.args(["--workspace", "--exclude", "hotmerge-tests"]);
+        }
+        Family::Model => {
+            let flags = env::var("RUSTFLAGS").unwrap_or_default();
+            command
+                .args(["--release", "--package", "hotmerge-swap", "--lib"])
+                .args(["--target-dir", "target/loom"])
+                .env("RUSTFLAGS", format!("{flags} --cfg loom"));
+        }
+        Family::Main => {
+            command.args(["--package", "hotmerge-tests", "--lib"]);
+            for name in end_to_end(cargo)? {
+                command.args(["--test", &name]);
+            }
+        }
+        Family::Emerge => {
+            command.args(["--package", "hotmerge-tests", "--test", EMERGE]);
+        }
+    }
+    Ok(vec![command])
+}
+
+/// The end-to-end test programs but Portage's.
+fn end_to_end(cargo: &Cargo) -> Result<Vec<String>> {
+    let metadata = cargo.workspace()?;
+    let package = metadata
+        .packages
+        .iter()
+        .find(|package| package.name.as_str() == "hotmerge-tests")
+        .context("this workspace has no end-to-end tests")?;
+    Ok(package
+        .targets
+        .iter()
+        .filter(|target| target.is_test() && target.name != EMERGE)
+        .map(|target| target.name.clone())
+        .collect())
+}
+
+/// Runs one cargo, passes on what it prints and adds up its results.
+fn run_one(command: &mut Command, tally: &mut Tally) -> Result<bool> {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("failed to run cargo")?;
+    let output = child.stdout.take().context("cargo has no output")?;
+    for line in BufReader::new(output).lines() {
+        let line = line.context("failed to read what the tests print")?;
+        println!("{line}");
+        tally.add(&line);
+    }
+    Ok(child.wait()?.success())
+}
+
+fn read_skips(path: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("failed to read `{}`", path.display()))?;
+    Ok(text.lines().map(str::to_owned).collect())
+}

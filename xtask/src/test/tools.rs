@@ -1,0 +1,56 @@
+//! What the tests use beside Rust, and how a Debian machine gets it.
+
+use anyhow::{Result, bail};
+use xshell::{Shell, cmd};
+
+/// A program, and the Debian package it is in.
+const TOOLS: [(&str, &str); 4] = [
+    ("cc", "gcc libc6-dev"),
+    ("strip", "binutils"),
+    ("objcopy", "binutils"),
+    ("unshare", "util-linux"),
+];
+
+/// Installs what is missing.
+///
+/// # Errors
+/// Names what is missing if it cannot be installed.
+pub(super) fn install() -> Result<()> {
+    let shell = Shell::new()?;
+    let mut packages: Vec<_> = TOOLS
+        .iter()
+        .filter(|(program, _)| which(&shell, program).is_none())
+        .flat_map(|(_, packages)| packages.split(' '))
+        .collect();
+    packages.dedup();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let list = packages.join(" ");
+    let uid = cmd!(shell, "id -u").quiet().read().unwrap_or_default();
+    if uid != "0" || which(&shell, "apt-get").is_none() {
+        bail!("the tests need the Debian packages {list}; install them as root and try again");
+    }
+    eprintln!("installing {list}");
+    cmd!(shell, "apt-get update --quiet --quiet")
+        .quiet()
+        .run()?;
+    cmd!(
+        shell,
+        "apt-get install --quiet --quiet --yes --no-install-recommends {packages...}"
+    )
+    .env("DEBIAN_FRONTEND", "noninteractive")
+    .quiet()
+    .run()?;
+    Ok(())
+}
+
+fn which(shell: &Shell, program: &str) -> Option<String> {
+    let question = format!("command -v {program}");
+    cmd!(shell, "sh -c {question}")
+        .quiet()
+        .ignore_stderr()
+        .read()
+        .ok()
+        .filter(|path| !path.is_empty())
+}
