@@ -22,7 +22,15 @@ static PROGRAMS: LazyLock<Programs> = LazyLock::new(|| {
     let given = |name| env::var_os(name).map(PathBuf::from);
     match (given("HOTMERGE_TEST_HOST"), given("HOTMERGE_TEST_DRIVER")) {
         (Some(host), Some(driver)) => Programs { host, driver },
-        _ => build(),
+        _ => {
+            let (host, driver) = (["hotmerge-daemon", "hotmerge"], ["hotmerge-xtask", "xtask"]);
+            let what = [host, driver].map(|[package, bin]| ["--package", package, "--bin", bin]);
+            let built = build(what.as_flattened());
+            Programs {
+                host: executable(&built, "hotmerge"),
+                driver: executable(&built, "xtask"),
+            }
+        }
     }
 });
 
@@ -45,6 +53,16 @@ pub fn driver() -> &'static Path {
     &PROGRAMS.driver
 }
 
+/// The example of that name beside the host.
+///
+/// # Panics
+/// If it does not build.
+pub fn example(name: &str) -> PathBuf {
+    // By itself: it may use what the host's tests use, the host may not.
+    let built = build(&["--package", "hotmerge-daemon", "--example", name]);
+    executable(&built, name)
+}
+
 /// The root of the repository.
 pub fn repository() -> &'static Path {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
@@ -61,7 +79,7 @@ pub(crate) fn cargo() -> OsString {
     env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into())
 }
 
-fn build() -> Programs {
+fn build(what: &[&str]) -> Vec<Message> {
     let mut cargo = Command::new(cargo());
     cargo
         .current_dir(repository())
@@ -70,8 +88,7 @@ fn build() -> Programs {
             "--quiet",
             "--message-format=json-render-diagnostics",
         ])
-        .args(["--package", "hotmerge-daemon", "--bin", "hotmerge"])
-        .args(["--package", "hotmerge-xtask", "--bin", "xtask"]);
+        .args(what);
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
@@ -81,21 +98,18 @@ fn build() -> Programs {
         output.status.success(),
         "the programs do not build:\n{said}"
     );
-    let messages: Vec<_> = Message::parse_stream(&output.stdout[..])
+    Message::parse_stream(&output.stdout[..])
         .map(|message| message.expect("cargo writes messages"))
-        .collect();
-    let program = |name: &str| {
-        let mut executables = messages.iter().filter_map(|message| match message {
-            Message::CompilerArtifact(artifact) if artifact.target.name == name => {
-                artifact.executable.clone()
-            }
-            _ => None,
-        });
-        let found = executables.next();
-        found.expect("cargo names the program").into_std_path_buf()
-    };
-    Programs {
-        host: program("hotmerge"),
-        driver: program("xtask"),
-    }
+        .collect()
+}
+
+fn executable(built: &[Message], name: &str) -> PathBuf {
+    let mut executables = built.iter().filter_map(|message| match message {
+        Message::CompilerArtifact(artifact) if artifact.target.name == name => {
+            artifact.executable.clone()
+        }
+        _ => None,
+    });
+    let found = executables.next();
+    found.expect("cargo names the program").into_std_path_buf()
 }
