@@ -37,7 +37,7 @@ pub use log::Log;
 pub use memory::Footprint;
 pub use package::Package;
 pub use process::{Process, Ran, run};
-pub use programs::{driver, hotmerge, repository, scratch, worker};
+pub use programs::{driver, example, hotmerge, repository, scratch, worker};
 pub use variant::{Variant, actor, attacks, constructor, plain};
 pub use workspace::{Driver, Workspace, actions};
 

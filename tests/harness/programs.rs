@@ -23,11 +23,13 @@ static PROGRAMS: LazyLock<Programs> = LazyLock::new(|| {
     match (given("HOTMERGE_TEST_HOST"), given("HOTMERGE_TEST_DRIVER")) {
         (Some(host), Some(driver)) => Programs { host, driver },
         _ => {
-            let [host, driver] =
-                build(&[("hotmerge-daemon", "hotmerge"), ("hotmerge-xtask", "xtask")])
-                    .try_into()
-                    .expect("two were asked for");
-            Programs { host, driver }
+            let (host, driver) = (["hotmerge-daemon", "hotmerge"], ["hotmerge-xtask", "xtask"]);
+            let what = [host, driver].map(|[package, bin]| ["--package", package, "--bin", bin]);
+            let built = build(what.as_flattened());
+            Programs {
+                host: executable(&built, "hotmerge"),
+                driver: executable(&built, "xtask"),
+            }
         }
     }
 });
@@ -51,8 +53,8 @@ pub fn worker() -> &'static Path {
     static WORKER: LazyLock<PathBuf> = LazyLock::new(|| {
         env::var_os("HOTMERGE_TEST_WORKER").map_or_else(
             || {
-                let mut found = build(&[("hotmerge-worker", "hotmerge-worker")]);
-                found.remove(0)
+                let what = ["--package", "hotmerge-worker", "--bin", "hotmerge-worker"];
+                executable(&build(&what), "hotmerge-worker")
             },
             PathBuf::from,
         )
@@ -63,6 +65,16 @@ pub fn worker() -> &'static Path {
 /// The driver, as `cargo xtask` runs it.
 pub fn driver() -> &'static Path {
     &PROGRAMS.driver
+}
+
+/// The example of that name beside the host.
+///
+/// # Panics
+/// If it does not build.
+pub fn example(name: &str) -> PathBuf {
+    // By itself: it may use what the host's tests use, the host may not.
+    let built = build(&["--package", "hotmerge-daemon", "--example", name]);
+    executable(&built, name)
 }
 
 /// The root of the repository.
@@ -81,17 +93,16 @@ pub(crate) fn cargo() -> OsString {
     env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into())
 }
 
-/// Builds programs, each given by its package and its name.
-fn build(programs: &[(&str, &str)]) -> Vec<PathBuf> {
+fn build(what: &[&str]) -> Vec<Message> {
     let mut cargo = Command::new(cargo());
-    cargo.current_dir(repository()).args([
-        "build",
-        "--quiet",
-        "--message-format=json-render-diagnostics",
-    ]);
-    for (package, name) in programs {
-        cargo.args(["--package", package, "--bin", name]);
-    }
+    cargo
+        .current_dir(repository())
+        .args([
+            "build",
+            "--quiet",
+            "--message-format=json-render-diagnostics",
+        ])
+        .args(what);
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
@@ -101,18 +112,18 @@ fn build(programs: &[(&str, &str)]) -> Vec<PathBuf> {
         output.status.success(),
         "the programs do not build:\n{said}"
     );
-    let messages: Vec<_> = Message::parse_stream(&output.stdout[..])
+    Message::parse_stream(&output.stdout[..])
         .map(|message| message.expect("cargo writes messages"))
-        .collect();
-    let program = |name: &str| {
-        let mut executables = messages.iter().filter_map(|message| match message {
-            Message::CompilerArtifact(artifact) if artifact.target.name == name => {
-                artifact.executable.clone()
-            }
-            _ => None,
-        });
-        let found = executables.next();
-        found.expect("cargo names the program").into_std_path_buf()
-    };
-    programs.iter().map(|(_, name)| program(name)).collect()
+        .collect()
+}
+
+fn executable(built: &[Message], name: &str) -> PathBuf {
+    let mut executables = built.iter().filter_map(|message| match message {
+        Message::CompilerArtifact(artifact) if artifact.target.name == name => {
+            artifact.executable.clone()
+        }
+        _ => None,
+    });
+    let found = executables.next();
+    found.expect("cargo names the program").into_std_path_buf()
 }

@@ -59,9 +59,7 @@ _builds_driver() {
 }
 
 src_configure() {
-	local targets=( --package hotmerge-daemon --bin hotmerge )
-	_builds_driver && targets+=( --package hotmerge-xtask --bin cargo-hotmerge )
-	cargo_src_configure --locked "${targets[@]}"
+	cargo_src_configure --locked
 
 	scripts/services/render "${T}" \
 		bindir="${EPREFIX}/usr/bin" \
@@ -73,7 +71,9 @@ src_configure() {
 }
 
 src_compile() {
-	cargo_src_compile
+	local targets=( --package hotmerge-daemon --bin hotmerge )
+	_builds_driver && targets+=( --package hotmerge-xtask --bin cargo-hotmerge )
+	cargo_src_compile "${targets[@]}"
 
 	# They come from the program itself, which does not run here if it was built
 	# for another machine; the build machine's own, if there is one, does as well.
@@ -91,8 +91,7 @@ src_compile() {
 
 src_test() {
 	# What is end to end wants root, services and Portage itself.
-	local ECARGO_ARGS=( --locked --workspace --exclude hotmerge-tests )
-	cargo_src_test
+	cargo_src_test --workspace --exclude hotmerge-tests
 }
 
 src_install() {

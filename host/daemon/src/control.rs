@@ -1,6 +1,6 @@
 //! The door: answers JSON-RPC 2.0 requests on the control socket.
 //!
-//! One thread a connection, no more than [`CONNECTIONS`] of them, each request answered
+//! One thread a connection, no more than `CONNECTIONS` of them, each request answered
 //! before the next is read. Only root and the host's own user are let in.
 
 use std::{

@@ -1,12 +1,23 @@
 //! A started plugin, wherever it lives. The life cycle knows nothing else of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use hotmerge_abi::{CallContext, level};
 use hotmerge_loader::{
-    self as loader, HostServices, LoadError, LogRecord, Remains, Reply, Unloaded, Verified,
+    self as loader, HostServices, LoadError, LogRecord, OutgoingCall, Remains, Reply, Unloaded,
+    Verified,
 };
-use hotmerge_meta::PluginName;
+use hotmerge_meta::{PluginMeta, PluginName};
+
+use crate::{
+    plugin::{CallError, Plugin, context},
+    supervisor::Supervisor,
+};
 
 use crate::{
     cell::{Cell, Cells, Isolation, Owner},
@@ -31,25 +42,25 @@ pub(crate) enum Ended {
 impl Instance {
     /// Loads and starts verified bytes, and asks the instance to check itself.
     pub(crate) fn start(
-        plugin: &PluginName,
+        services: Services,
         verified: Verified,
         config: &str,
         cells: &Arc<Cells>,
     ) -> Result<Self, LoadError> {
+        let plugin = services.meta.name.clone();
         let isolation = cells
             .isolation(plugin.as_str())
             .map_err(LoadError::Refused)?;
         if cells.config.symbols == Symbols::Enforce {
-            let settings = cells.config.plugin.get(plugin);
+            let settings = cells.config.plugin.get(&plugin);
             let grants = settings.map_or(&[][..], |settings| &settings.allow);
             symbols::check(verified.memory(), verified.bytes(), isolation, grants)
                 .map_err(LoadError::Refused)?;
         }
         if isolation == Isolation::Process {
-            return Cell::start(cells, plugin, verified, config).map(Self::Worker);
+            return Cell::start(cells, &services.meta, verified, config).map(Self::Worker);
         }
-        let services = Arc::new(PluginLog(plugin.clone()));
-        let instance = loader::Instance::start(verified, config, services)?;
+        let instance = loader::Instance::start(verified, config, Arc::new(services))?;
         match instance.self_check() {
             Ok(()) => Ok(Self::Host(instance)),
             Err(error) => {
@@ -70,6 +81,30 @@ impl Instance {
         match self {
             Self::Host(instance) => instance.call(context, method, request, reply),
             Self::Worker(cell) => cell.call(context, method, request, reply),
+        }
+    }
+
+    /// Asks for the state that the next version takes over.
+    pub(crate) fn save(&self, state: &mut Reply) -> Result<(), Box<loader::CallError>> {
+        match self {
+            Self::Host(instance) => instance.save(state),
+            Self::Worker(cell) => cell.save(state),
+        }
+    }
+
+    /// Hands over the state that version `from` saved.
+    pub(crate) fn restore(&self, from: &str, state: &[u8]) -> Result<(), Box<loader::CallError>> {
+        match self {
+            Self::Host(instance) => instance.restore(from, state),
+            Self::Worker(cell) => cell.restore(from, state),
+        }
+    }
+
+    /// The verified bytes that it runs, as a file to read from offset 0.
+    pub(crate) fn image(&self) -> io::Result<File> {
+        match self {
+            Self::Host(instance) => instance.image(),
+            Self::Worker(cell) => cell.image(),
         }
     }
 
@@ -120,7 +155,7 @@ impl Ended {
     }
 }
 
-/// Carries a plugin's log records into the host's log.
+/// Carries the log records of a plugin in a worker into the host's log.
 #[derive(Debug)]
 pub(crate) struct PluginLog(pub(crate) PluginName);
 
@@ -129,33 +164,88 @@ impl PluginLog {
     pub(crate) fn plugin(&self) -> &PluginName {
         &self.0
     }
+
+    pub(crate) fn log(&self, record: LogRecord<'_>) {
+        log(self.0.as_str(), record);
+    }
 }
 
-impl HostServices for PluginLog {
+/// What the host does for one version of a plugin: carries its log records into the host's
+/// log, and its calls to the plugins that it requires.
+pub(crate) struct Services {
+    meta: Arc<PluginMeta>,
+    host: Weak<Supervisor>,
+}
+
+impl Services {
+    pub(crate) fn new(meta: &Arc<PluginMeta>, host: Weak<Supervisor>) -> Self {
+        Self {
+            meta: Arc::clone(meta),
+            host,
+        }
+    }
+
+    fn find(&self, plugin: &str) -> Result<Arc<Plugin>, String> {
+        // What it does not require may be replaced, end or wait for it at any time.
+        if !self.meta.requires.iter().any(|it| it.name == *plugin) {
+            return Err(format!(
+                "`{}` may not call `{plugin}`: its plugin.meta does not require it",
+                self.meta.name
+            ));
+        }
+        self.host
+            .upgrade()
+            .and_then(|host| host.plugin(plugin))
+            .ok_or_else(|| CallError::NotLoaded(plugin.to_owned()).to_string())
+    }
+}
+
+impl HostServices for Services {
+    fn call(&self, call: OutgoingCall<'_>, reply: &mut Reply) -> Result<(), loader::CallError> {
+        let plugin = self
+            .find(call.plugin)
+            .map_err(loader::CallError::NoPlugin)?;
+        let mut own = context(None);
+        if let Some(context) = call.context {
+            own.deadline_ns = context.deadline_ns;
+            own.trace_id = context.trace_id;
+            own.trace_flags = context.trace_flags;
+        }
+        match plugin.call(&own, call.method, call.request, reply) {
+            Ok(_) => Ok(()),
+            Err(CallError::Plugin(error)) => Err(error),
+            Err(error) => Err(loader::CallError::NoPlugin(error.to_string())),
+        }
+    }
+
     fn log(&self, record: LogRecord<'_>) {
-        let plugin = self.0.as_str();
-        let trace = record.call.map(|call| hex(&call.trace_id));
-        let span = record.call.map(|call| hex(&call.span_id));
-        macro_rules! emit {
-            ($level:expr) => {
-                tracing::event!(
-                    target: "plugin",
-                    $level,
-                    plugin,
-                    trace_id = trace.as_deref(),
-                    span_id = span.as_deref(),
-                    "{}",
-                    record.message
-                )
-            };
-        }
-        match record.level {
-            level::ERROR => emit!(tracing::Level::ERROR),
-            level::WARN => emit!(tracing::Level::WARN),
-            level::INFO => emit!(tracing::Level::INFO),
-            level::DEBUG => emit!(tracing::Level::DEBUG),
-            _ => emit!(tracing::Level::TRACE),
-        }
+        log(self.meta.name.as_str(), record);
+    }
+}
+
+/// Writes a plugin's record into the host's log.
+fn log(plugin: &str, record: LogRecord<'_>) {
+    let trace = record.call.map(|call| hex(&call.trace_id));
+    let span = record.call.map(|call| hex(&call.span_id));
+    macro_rules! emit {
+        ($level:expr) => {
+            tracing::event!(
+                target: "plugin",
+                $level,
+                plugin,
+                trace_id = trace.as_deref(),
+                span_id = span.as_deref(),
+                "{}",
+                record.message
+            )
+        };
+    }
+    match record.level {
+        level::ERROR => emit!(tracing::Level::ERROR),
+        level::WARN => emit!(tracing::Level::WARN),
+        level::INFO => emit!(tracing::Level::INFO),
+        level::DEBUG => emit!(tracing::Level::DEBUG),
+        _ => emit!(tracing::Level::TRACE),
     }
 }
 

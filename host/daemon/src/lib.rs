@@ -14,26 +14,33 @@
 #![forbid(unsafe_code)]
 
 mod attempt;
+mod canary;
 mod cell;
 mod clock;
 pub mod config;
 pub mod control;
+mod deadlines;
 mod ending;
 mod history;
 mod host;
 mod instance;
 mod jobs;
+mod keeping;
 pub mod lifecycle;
 pub mod log;
 mod plugin;
+mod report;
 pub mod scan;
 pub mod status;
+mod store;
 mod supervisor;
 mod symbols;
 mod watch;
 
-pub use config::{Config, ConfigError};
+pub use config::{CanaryConfig, Config, ConfigError, PluginConfig};
 pub use host::{Host, StartError};
 pub use hotmerge_abi::CallContext;
 pub use hotmerge_loader::Reply;
+pub use keeping::WishError;
 pub use plugin::{Answered, CallError, Plugin, context};
+pub use store::StoreError;

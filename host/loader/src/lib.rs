@@ -19,7 +19,7 @@ mod verified;
 
 pub use hotmerge_abi::CallContext;
 pub use hotmerge_meta::Digest;
-pub use instance::{CallError, HostServices, Instance, LogRecord, Remains};
+pub use instance::{CallError, HostServices, Instance, LogRecord, OutgoingCall, Remains};
 pub use library::Unloaded;
 pub use reply::Reply;
 pub use verified::{LoadError, Verified};

@@ -11,13 +11,13 @@ use std::{
 
 use anyhow::Context as _;
 use hotmerge_abi::{Bytes, CallContext, ENTRY_SYMBOL, HostTable, PluginTable, Sink, Status};
-use hotmerge_daemon::{Config, Host, Plugin, Reply, context};
+use hotmerge_daemon::{Plugin, Reply, context};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use tempfile::TempDir;
 
 use crate::{
     figure::{Figure, Figures},
-    subject::{Subject, stage},
+    subject::{Subject, host, stage},
 };
 
 /// Calls a batch: short enough to fit into one time slice of a busy machine.
@@ -28,11 +28,7 @@ const METHOD: &str = "nothing";
 pub(crate) fn run(subject: &Subject, rounds: usize, figures: &mut Figures) -> anyhow::Result<()> {
     let dir = TempDir::new()?;
     stage(dir.path(), "subject", &subject.variants[0])?;
-    let mut config = Config::default();
-    config.plugin_dir = Some(dir.path().to_owned());
-    config.watch = false;
-    let host = Host::start(config)?;
-    host.settle();
+    let host = host(dir.path())?;
     let plugin = host.plugin("subject").context("the plugin is not loaded")?;
     let plain = Plain::load(subject)?;
     let batches = rounds * BATCHES_A_ROUND;

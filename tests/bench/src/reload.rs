@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use hotmerge_daemon::{Config, Host, Plugin, Reply, context};
+use hotmerge_daemon::{Plugin, Reply, context};
 use hotmerge_meta::control::ReloadParams;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use rustix::{
@@ -25,17 +25,13 @@ use tempfile::TempDir;
 
 use crate::{
     figure::{Figure, Figures, Pairs, micros, time},
-    subject::{Subject, Variant, stage},
+    subject::{Subject, Variant, host, stage},
 };
 
 pub(crate) fn run(subject: &Subject, rounds: usize, figures: &mut Figures) -> anyhow::Result<()> {
     let dir = TempDir::new()?;
     stage(dir.path(), "subject", &subject.variants[0])?;
-    let mut config = Config::default();
-    config.plugin_dir = Some(dir.path().to_owned());
-    config.watch = false;
-    let host = Arc::new(Host::start(config)?);
-    host.settle();
+    let host = Arc::new(host(dir.path())?);
     let mut signals = Signals::new([SIGHUP])?;
     let handle = signals.handle();
     let listener = {

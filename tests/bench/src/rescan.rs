@@ -3,13 +3,12 @@
 
 use std::{fs, os::fd::OwnedFd, path::Path, time::Duration};
 
-use hotmerge_daemon::{Config, Host};
 use hotmerge_meta::control::ReloadParams;
 use tempfile::TempDir;
 
 use crate::{
     figure::{Figure, Figures, Pairs, micros, time},
-    subject::{Subject, stage},
+    subject::{Subject, host, stage},
 };
 
 pub(crate) fn run(subject: &Subject, rounds: usize, figures: &mut Figures) -> anyhow::Result<()> {
@@ -18,11 +17,7 @@ pub(crate) fn run(subject: &Subject, rounds: usize, figures: &mut Figures) -> an
         for index in 0..plugins {
             stage(dir.path(), &format!("subject{index}"), &subject.variants[0])?;
         }
-        let mut config = Config::default();
-        config.plugin_dir = Some(dir.path().to_owned());
-        config.watch = false;
-        let host = Host::start(config)?;
-        host.settle();
+        let host = host(dir.path())?;
         let mut pairs = Pairs::default();
         for round in 0..rounds {
             let variant = &subject.variants[(round + 1) % 2];
@@ -31,6 +26,20 @@ pub(crate) fn run(subject: &Subject, rounds: usize, figures: &mut Figures) -> an
             anyhow::ensure!(report.plugins.len() == 1, "not one reload: {report:?}");
             pairs.push(micros(took), micros(stat_pass(dir.path())?));
         }
+        let mut idle = Pairs::default();
+        for _ in 0..rounds {
+            let (took, ()) = time(|| host.rescan());
+            idle.push(micros(took), micros(stat_pass(dir.path())?));
+        }
+        let (value, pass, ratio) = idle.medians();
+        figures.tell(&Figure {
+            bench: format!("rescan, none of {plugins} changed"),
+            unit: "µs",
+            value,
+            floor: Some(pass),
+            ratio: Some(ratio),
+            ..Figure::default()
+        })?;
         let (value, pass, _) = pairs.medians();
         figures.tell(&Figure {
             bench: format!("rescan, 1 of {plugins} changed"),

@@ -7,8 +7,9 @@ use std::{
 };
 
 use anyhow::Context as _;
+use hotmerge_daemon::{Config, Host};
 use hotmerge_meta::{
-    Abi, FileName, Image, Meta, PackageName, PluginMeta, PluginName, Wants, publish,
+    Abi, FileName, Handover, Image, Meta, PackageName, PluginMeta, PluginName, Wants, publish,
 };
 use tempfile::TempDir;
 
@@ -85,6 +86,16 @@ pub(crate) fn write_crate(dir: &Path, variant: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A host on a plugin directory, with everything loaded, that only looks when it is told.
+pub(crate) fn host(plugin_dir: &Path) -> anyhow::Result<Host> {
+    let mut config = Config::default();
+    config.plugin_dir = Some(plugin_dir.to_owned());
+    config.watch = false;
+    let host = Host::start(config)?;
+    host.settle();
+    Ok(host)
+}
+
 pub(crate) fn cargo() -> std::ffi::OsString {
     env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
@@ -102,6 +113,7 @@ pub(crate) fn stage(plugin_dir: &Path, name: &str, variant: &Variant) -> anyhow:
         size: variant.image.len() as u64,
         abi: Abi::from(&header),
         target: hotmerge_daemon::status::TARGET.to_owned(),
+        handover: Handover::default(),
         requires: Vec::new(),
         wants: Wants::default(),
     }])?;

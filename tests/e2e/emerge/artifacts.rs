@@ -39,6 +39,9 @@ impl Artifacts {
     }
 }
 
+/// The host is large, and no test here waits for its code.
+const QUICKLY: &str = "CARGO_PROFILE_RELEASE_OPT_LEVEL=0";
+
 /// One of a kind is made at a time, and once.
 static RELEASE: Mutex<Option<Artifacts>> = Mutex::new(None);
 static HOST: Mutex<Option<Artifacts>> = Mutex::new(None);
@@ -65,6 +68,21 @@ pub(crate) fn host_packages() -> Result<Artifacts> {
     })
 }
 
+/// Installs the host in the prefix; from source if need be.
+pub(crate) fn install_in_prefix(lab: &Lab) -> Result<()> {
+    let packages = cache()?.join(format!("prefix-{}", what_makes_the_host()?));
+    let wanted = ["app-admin/hotmerge", "dev-lang/rust-bin"];
+    if packages.exists() {
+        Artifacts(packages).copy_to(&lab.path("pkgs"))?;
+        lab.emerge(&[&["--usepkgonly"], &wanted[..]].concat())?;
+        return Ok(());
+    }
+    lab.manifest("hotmerge/app-admin/hotmerge/hotmerge-0.1.0.ebuild")?;
+    lab.emerge_with(&[QUICKLY], &[&["--buildpkg"], &wanted[..]].concat())?;
+    fs::rename(lab.path("pkgs"), packages)?;
+    Ok(())
+}
+
 fn once(
     made: &Mutex<Option<Artifacts>>,
     make: impl FnOnce() -> Result<Artifacts>,
@@ -80,7 +98,7 @@ fn build_host(packages: &Path) -> Result<()> {
     let lab = Lab::bare(Mode::Root)?;
     lab.manifest("hotmerge/app-admin/hotmerge/hotmerge-0.1.0.ebuild")?;
     lab.emerge_with(
-        &["CARGO_PROFILE_RELEASE_DEBUG=0"],
+        &[QUICKLY],
         &["--buildpkg", "app-admin/hotmerge", "dev-lang/rust-bin"],
     )?;
     fs::rename(lab.path("pkgs"), packages)

@@ -20,7 +20,8 @@ impl Calls {
         // Not every directory of this machine is to be seen in a lab; its own is.
         fs::copy(env!("CARGO_BIN_EXE_caller"), &program)?;
         let program = program.to_str().context("a path is UTF-8")?;
-        let words = [&[program, lab.runtime_dir()], plugins].concat();
+        let runtime_dir = lab.runtime_dir();
+        let words = [&[program, &*runtime_dir], plugins].concat();
         let mut caller = lab.command(&words);
         caller.stdin(Stdio::piped()).stdout(Stdio::piped());
         Ok(Self(caller.spawn()?))

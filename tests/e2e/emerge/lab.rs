@@ -1,7 +1,7 @@
 //! A throwaway Portage, and the host that runs in it.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{BufRead as _, BufReader},
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -11,6 +11,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use hotmerge_meta::Digest;
+use hotmerge_tests::skipped;
+use rustix::fs::FlockOperation;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -19,6 +21,7 @@ use crate::artifacts;
 /// A plugin is small, and a test waits for each; what is not there is not to be had.
 const SETTINGS: &str = r#"
 CARGO_PROFILE_RELEASE_OPT_LEVEL="1"
+CARGO_PROFILE_RELEASE_DEBUG="0"
 FETCHCOMMAND="false"
 RESUMECOMMAND="false"
 "#;
@@ -61,7 +64,7 @@ pub(crate) fn ended(command: &mut Command) -> Result<(Option<i32>, String)> {
 pub(crate) fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        eprintln!("skipped: a lab in root mode needs root");
+        skipped("a lab in root mode needs root");
     }
     root
 }
@@ -75,7 +78,8 @@ fn base() -> Result<&'static Path> {
     }
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let open = |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o001 != 0);
-    let base = if target.ancestors().all(open) {
+    // A socket's path may have some hundred bytes, and a prefix takes its share of them.
+    let base = if target.ancestors().all(open) && target.as_os_str().len() < 50 {
         target.join("emerge")
     } else {
         Path::new("/var/tmp").join(format!(
@@ -112,10 +116,14 @@ pub(crate) enum Mode {
 
 /// A lab. Dropped, all that runs in it ends and it is removed.
 pub(crate) struct Lab {
-    dir: TempDir,
+    dir: PathBuf,
     mode: Mode,
     /// Keeps a lab in root mode open.
     keeper: Option<Child>,
+    /// Removes the directory.
+    _temporary: Option<TempDir>,
+    /// Keeps others out of the one prefix that has a host.
+    _lock: Option<File>,
 }
 
 impl Lab {
@@ -124,11 +132,12 @@ impl Lab {
         let dir = tempfile::Builder::new()
             .prefix("lab-")
             .tempdir_in(base()?)?;
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
         let mut lab = Self {
-            dir,
+            dir: dir.path().to_owned(),
             mode,
             keeper: None,
+            _temporary: Some(dir),
+            _lock: None,
         };
         lab.set_up()?;
         if mode == Mode::Root {
@@ -152,7 +161,30 @@ impl Lab {
         Ok(lab)
     }
 
+    /// The prefix with an installed host that does not run. There is one, because packages of a
+    /// prefix are good for no other, and building them takes minutes.
+    pub(crate) fn in_prefix_with_host() -> Result<Self> {
+        let lock = File::create(base()?.join("prefix.lock"))?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+        let dir = base()?.join("prefix");
+        if dir.exists() {
+            fs::remove_dir_all(&dir)?;
+        }
+        fs::create_dir(&dir)?;
+        let lab = Self {
+            dir,
+            mode: Mode::Prefix,
+            keeper: None,
+            _temporary: None,
+            _lock: Some(lock),
+        };
+        lab.set_up()?;
+        artifacts::install_in_prefix(&lab)?;
+        Ok(lab)
+    }
+
     fn set_up(&self) -> Result<()> {
+        fs::set_permissions(&self.dir, fs::Permissions::from_mode(0o755))?;
         let made = self.path("made");
         fs::create_dir_all(made.join("metadata"))?;
         fs::create_dir_all(made.join("profiles"))?;
@@ -163,7 +195,7 @@ impl Lab {
         fs::write(made.join("profiles/repo_name"), "made\n")?;
         fs::write(made.join("profiles/categories"), "app-misc\n")?;
         let mut setup = script("portage-lab");
-        setup.arg("setup").arg(self.dir.path());
+        setup.arg("setup").arg(&self.dir);
         setup.arg("--cache").arg(cache()?);
         setup.arg("--overlay").arg(project().join("ebuilds"));
         setup.arg("--overlay").arg(made);
@@ -177,7 +209,7 @@ impl Lab {
 
     fn open(&mut self) -> Result<()> {
         let mut keeper = script("portage-lab");
-        keeper.arg("run").arg(self.dir.path());
+        keeper.arg("run").arg(&self.dir);
         // It ends with this process, however that ends.
         keeper.args(["bash", "-c", "echo open; exec cat"]);
         let keeper = keeper
@@ -197,7 +229,7 @@ impl Lab {
 
     /// A file or directory of the lab's own.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.dir.join(name)
     }
 
     /// Adds a file to make.conf.
@@ -209,7 +241,7 @@ impl Lab {
     /// A command in the lab; `words` may begin with `NAME=VALUE`.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = script("portage-lab");
-        command.arg("run").arg(self.dir.path()).args(words);
+        command.arg("run").arg(&self.dir).args(words);
         command
     }
 
@@ -264,19 +296,45 @@ impl Lab {
         Ok(())
     }
 
+    /// What goes before every path of the lab's system, as seen in the lab.
+    fn prefix(&self) -> String {
+        match self.mode {
+            Mode::Root => String::new(),
+            Mode::Prefix => self.path("eprefix").display().to_string(),
+        }
+    }
+
     /// Where the host of the lab is found, as seen in the lab.
-    pub(crate) fn runtime_dir(&self) -> &str {
-        "/run/hotmerge"
+    pub(crate) fn runtime_dir(&self) -> String {
+        self.prefix() + "/run/hotmerge"
     }
 
     /// What the lab's `hotmerge` says; `command` is shell.
     pub(crate) fn host(&self, command: &str) -> Result<String> {
-        self.shell(&format!("hotmerge {command}"))
+        let (prefix, runtime_dir) = (self.prefix(), self.runtime_dir());
+        self.shell(&format!(
+            "HOTMERGE_RUNTIME_DIR={runtime_dir} {prefix}/usr/bin/hotmerge {command}"
+        ))
+    }
+
+    /// Starts the host of a prefix, where nobody else does.
+    pub(crate) fn serve(&self) -> Result<Serving> {
+        let prefix = self.prefix();
+        let program = format!("{prefix}/usr/bin/hotmerge");
+        let config = format!("--config={prefix}/etc/hotmerge/hotmerge.toml");
+        let runtime = format!("--runtime-dir={}", self.runtime_dir());
+        let mut serve = self.command(&[&program, "serve", &config, &runtime]);
+        let process = serve.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let serving = Serving(process);
+        self.shell(&format!(
+            "until {program} status {runtime} > /dev/null 2>&1; do sleep 0.1; done"
+        ))?;
+        Ok(serving)
     }
 
     /// The host's status object.
     pub(crate) fn status(&self) -> Result<Value> {
-        self.status_in(self.runtime_dir())
+        self.status_in(&self.runtime_dir())
     }
 
     /// The status object of some host in the lab.
@@ -299,6 +357,16 @@ impl Lab {
             hash: plugin["hash"].as_str().map(str::parse).transpose()?,
             refused: plugin["refused"]["reason"].as_str().map(ToOwned::to_owned),
         })
+    }
+}
+
+/// A host without a service manager. Dropped, it is ended.
+pub(crate) struct Serving(Child);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -10,10 +10,13 @@
 mod artifacts;
 mod binary;
 mod calls;
+mod document;
 mod lab;
 mod overlay;
 mod packages;
+mod prefix;
 mod quiet;
 mod services;
 mod systemd;
+mod traces;
 mod upgrades;

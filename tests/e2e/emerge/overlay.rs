@@ -125,3 +125,34 @@ fn a_cross_build_uses_the_build_machines_driver() -> Result<()> {
     lab.shell("hotmerge verify /target/usr/lib64/hotmerge/plugins")?;
     Ok(())
 }
+
+#[test]
+fn a_new_plugin_interface_makes_portage_rebuild_plugins() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let lab = Lab::with_stopped_host()?;
+    packages::Greeter::new("alpha", "1.0.0", "Hello").add_to(&lab)?;
+    lab.emerge(&["app-misc/alpha"])?;
+
+    let host = lab.path("repos/hotmerge/app-admin/hotmerge");
+    let ebuild = fs::read_to_string(host.join("hotmerge-0.1.0.ebuild"))?;
+    let update = ["--pretend", "--update", "app-admin/hotmerge"];
+    // The same interface in a newer host is none of the plugin's business.
+    fs::write(host.join("hotmerge-0.1.0-r1.ebuild"), &ebuild)?;
+    let plan = lab.emerge(&update)?;
+    ensure!(
+        plan.contains("hotmerge-0.1.0-r1") && !plan.contains("app-misc/alpha"),
+        "{plan}"
+    );
+
+    let slot = format!("SLOT=\"0/{}\"", hotmerge_meta::Abi::CURRENT.major);
+    let next = ebuild.replace(&slot, "SLOT=\"0/999\"");
+    fs::write(host.join("hotmerge-0.1.0-r2.ebuild"), next)?;
+    let plan = lab.emerge(&update)?;
+    ensure!(
+        plan.contains("hotmerge-0.1.0-r2") && plan.contains("app-misc/alpha"),
+        "{plan}"
+    );
+    Ok(())
+}

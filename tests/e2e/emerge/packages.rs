@@ -48,21 +48,24 @@ impl Greeter {
     /// sources to the lab.
     pub(crate) fn add_to(&self, lab: &Lab) -> Result<()> {
         let Self { name, version, .. } = self;
-        let work = lab.path("made/sources");
-        let tree = work.join(format!("{name}-{version}"));
-        self.write_tree(&tree)?;
-        lock(&tree)?;
-        pack(&tree, &lab.path("distfiles"))?;
-
+        self.release_to(lab)?;
         let package = lab.path("repos/made/app-misc").join(name);
         fs::create_dir_all(&package)?;
         for revision in ["", "-r1"] {
-            fs::write(
-                package.join(format!("{name}-{version}{revision}.ebuild")),
-                EBUILD,
-            )?;
+            let ebuild = format!("{name}-{version}{revision}.ebuild");
+            fs::write(package.join(ebuild), EBUILD)?;
         }
         lab.manifest(&format!("made/app-misc/{name}/{name}-{version}.ebuild"))
+    }
+
+    /// Adds only the tarball to the lab.
+    pub(crate) fn release_to(&self, lab: &Lab) -> Result<()> {
+        let tree = lab
+            .path("made/sources")
+            .join(format!("{}-{}", self.name, self.version));
+        self.write_tree(&tree)?;
+        lock(&tree)?;
+        pack(&tree, &lab.path("distfiles"))
     }
 
     fn write_tree(&self, tree: &Path) -> Result<()> {

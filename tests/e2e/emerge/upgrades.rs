@@ -6,6 +6,7 @@ use crate::{
     calls::{Calls, greeting},
     lab::{Lab, is_root},
     packages::Greeter,
+    traces::{Names, tell_confinement, was_confined},
 };
 
 const ALPHA_1: Greeter = Greeter::new("alpha", "1.0.0", "Hello");
@@ -24,6 +25,12 @@ fn a_running_host_follows_every_emerge_and_no_call_fails() -> Result<()> {
     for version in [ALPHA_1, ALPHA_2, ALPHA_3, BETA_1, BETA_2] {
         version.add_to(&lab)?;
     }
+    // As many people have it. Plugins are then copied into their directory, not renamed.
+    lab.shell(&format!(
+        "mount -t tmpfs -o mode=0755 portage {}",
+        lab.path("tmp").display()
+    ))?;
+    tell_confinement(&lab)?;
 
     let log = lab.emerge(&["=app-misc/alpha-1.0.0", "=app-misc/beta-1.0.0"])?;
     for (name, hello) in [("alpha", "Hello"), ("beta", "Ahoy")] {
@@ -33,6 +40,7 @@ fn a_running_host_follows_every_emerge_and_no_call_fails() -> Result<()> {
         );
         ensure!(greeting(&lab, name)? == hello);
         portage_stripped(&log, name)?;
+        was_confined(&lab, &log)?;
     }
     let calls = Calls::start(&lab, &["alpha", "beta"])?;
     let beta = lab.plugin("beta")?;
@@ -90,8 +98,14 @@ fn portage_stripped(log: &str, plugin: &str) -> Result<()> {
 
 fn an_upgrade_reloads_one_plugin(lab: &Lab) -> Result<()> {
     let beta = lab.plugin("beta")?;
+    let names = Names::watch(lab, "/usr/lib64/hotmerge/plugins/alpha")?;
     let log = lab.emerge(&["=app-misc/alpha-2.0.0"])?;
     portage_stripped(&log, "alpha")?;
+    let names = names.seen();
+    ensure!(
+        names.contains(&"libalpha.so#new".to_owned()),
+        "there was no half-written file to see: {names:?}"
+    );
     ensure!(
         log.contains("Telling the hotmerge host"),
         "emerge does not say so:\n{log}"

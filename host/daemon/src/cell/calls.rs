@@ -1,6 +1,8 @@
 //! One version of a plugin in a worker, as its callers see it.
 
 use std::{
+    fs::File,
+    io,
     os::fd::OwnedFd,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
     thread::{self, JoinHandle},
@@ -9,7 +11,7 @@ use std::{
 
 use hotmerge_abi::{self as abi, CallContext};
 use hotmerge_loader::{CallError, LoadError, Reply, Verified};
-use hotmerge_meta::PluginName;
+use hotmerge_meta::PluginMeta;
 use hotmerge_wire::{Failure, Reply as WireReply, Request, now_ns, op};
 use rustix::event::EventfdFlags;
 
@@ -58,6 +60,7 @@ pub(crate) struct Cell {
     pub(super) cells: Arc<Cells>,
     pub(super) log: PluginLog,
     pub(super) image: Verified,
+    version: String,
     pub(super) config: String,
     pub(super) settings: PluginConfig,
     pub(super) live: RwLock<Option<Arc<Line>>>,
@@ -88,10 +91,11 @@ impl Cell {
     /// What the sandbox, the loader or the plugin refused.
     pub(crate) fn start(
         cells: &Arc<Cells>,
-        plugin: &PluginName,
+        meta: &PluginMeta,
         image: Verified,
         config: &str,
     ) -> Result<Owner, LoadError> {
+        let plugin = &meta.name;
         let refused = |reason: String| LoadError::Refused(reason);
         let settings = cells.config.plugin.get(plugin).cloned().unwrap_or_default();
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
@@ -100,6 +104,7 @@ impl Cell {
             cells: Arc::clone(cells),
             log: PluginLog(plugin.clone()),
             image,
+            version: meta.version.to_string(),
             config: config.to_owned(),
             settings,
             live: RwLock::new(None),
@@ -324,10 +329,21 @@ impl Cell {
         }
     }
 
-    /// Asks for the state, and remembers it for the case of a crash. `version` is what runs.
-    pub(crate) fn save(&self, version: &str, state: &mut Reply) -> Result<(), Box<CallError>> {
-        self.ask(op::SAVE, "", &[], self.cells.config.teardown(), state)?;
-        self.state().saved = Some((version.to_owned(), state.bytes().to_vec()));
+    /// The verified bytes that it runs, as a file to read from offset 0.
+    pub(crate) fn image(&self) -> io::Result<File> {
+        Ok(File::from(self.image.memory().try_clone_to_owned()?))
+    }
+
+    /// Asks for the state, and remembers it for the case of a crash.
+    pub(crate) fn save(&self, state: &mut Reply) -> Result<(), Box<CallError>> {
+        self.ask(
+            op::SAVE,
+            "",
+            &[],
+            self.cells.config.teardown(self.log.plugin()),
+            state,
+        )?;
+        self.state().saved = Some((self.version.clone(), state.bytes().to_vec()));
         Ok(())
     }
 

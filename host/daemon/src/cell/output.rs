@@ -6,7 +6,7 @@ use std::{
 };
 
 use hotmerge_abi::CallContext;
-use hotmerge_loader::{HostServices as _, LogRecord};
+use hotmerge_loader::LogRecord;
 use hotmerge_meta::PluginName;
 use rustix::io::Errno;
 

@@ -362,7 +362,7 @@ impl Cell {
 
     /// Ends a worker that was replaced while it still answers, after its last call.
     fn retire(&self, process: Process) {
-        let limit = Instant::now() + self.cells.config.drain();
+        let limit = Instant::now() + self.cells.config.drain(self.log.plugin());
         let retire = move || {
             // Callers hold the line while they call; the process itself holds it once.
             while Arc::strong_count(&process.line) > 1 && Instant::now() < limit {

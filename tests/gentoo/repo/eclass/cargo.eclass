@@ -156,7 +156,7 @@ cargo_live_src_unpack() {
 # Remembers options for the later phases, and the array myfeatures as features.
 cargo_src_configure() {
 	[[ -v myfeatures ]] || local -a myfeatures=()
-	ECARGO_ARGS=( ${myfeatures[@]/#/--features } "$@" )
+	readonly ECARGO_ARGS=( ${myfeatures[@]/#/--features } "$@" )
 }
 
 # @FUNCTION: cargo_env
