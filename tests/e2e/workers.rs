@@ -299,7 +299,7 @@ fn without_section_headers_nothing_is_hidden() {
     let path = lab.path("bare.so");
     std::fs::write(&path, &bare.bytes).unwrap();
     let said = lab.hotmerge(["inspect", path.to_str().unwrap()]);
-    let text = format!("{said:?}");
+    let text = String::from_utf8_lossy(&said.stdout);
     assert!(
         text.contains("execve") && text.contains("other programs"),
         "{text}"
