@@ -25,7 +25,7 @@ const CALLERS: usize = 2;
 
 fn switches() -> u64 {
     let asked = env::var("HOTMERGE_SOAK").ok();
-    asked.and_then(|count| count.parse().ok()).unwrap_or(200)
+    asked.and_then(|count| count.parse().ok()).unwrap_or(100)
 }
 
 fn embedded(plugin_dir: &Path, state_dir: &Path) -> Host {
