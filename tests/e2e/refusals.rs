@@ -254,7 +254,7 @@ fn a_meta_that_lies_about_size_or_contract() {
     bench
         .package()
         .put(&[&two().with_meta(|meta| meta.abi.minor = 9)]);
-    bench.is_refused(&["libactor.so", "ABI 1.0", "plugin.meta", "1.9"]);
+    bench.is_refused(&["libactor.so", "ABI 1.1", "plugin.meta", "1.9"]);
     bench.end();
 }
 
@@ -335,15 +335,15 @@ fn a_shared_object_that_is_no_plugin() {
 fn another_contract() {
     a_refusal(
         &two().with_abi(2, 0),
-        &["ABI 2.0", "1.0", "rebuild the plugin"],
+        &["ABI 2.0", "1.1", "rebuild the plugin"],
     );
 }
 
 #[test]
 fn a_newer_contract() {
     a_refusal(
-        &two().with_abi(1, 1),
-        &["ABI 1.1", "newer", "1.0", "upgrade the host"],
+        &two().with_abi(1, 2),
+        &["ABI 1.2", "newer", "1.1", "upgrade the host"],
     );
 }
 

@@ -49,6 +49,11 @@ impl Lab {
         self.path("plugins")
     }
 
+    /// Where the host of this test keeps what outlives it.
+    pub fn state_dir(&self) -> PathBuf {
+        self.path("state")
+    }
+
     /// Where the host of this test is found.
     pub fn runtime_dir(&self) -> RuntimeDir {
         RuntimeDir::new(self.path("run"))
@@ -116,7 +121,9 @@ impl Lab {
             .arg("--config")
             .arg(path)
             .arg("--plugin-dir")
-            .arg(plugin_dir);
+            .arg(plugin_dir)
+            .arg("--state-dir")
+            .arg(self.state_dir());
         command
     }
 }

@@ -59,6 +59,7 @@ impl Variant {
                 size: 0,
                 abi: Abi::CURRENT,
                 target: hotmerge_daemon::status::TARGET.to_owned(),
+                handover: Default::default(),
                 requires: Vec::new(),
                 wants: Wants::default(),
             },

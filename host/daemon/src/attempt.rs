@@ -1,14 +1,15 @@
-//! One attempt to bring a version up: read, verify, start.
+//! One attempt to bring a version up: read, verify, start, hand over the state.
 
 use std::{os::fd::OwnedFd, sync::Arc, thread, time::Instant};
 
-use hotmerge_loader::{LoadError, Verified};
-use hotmerge_meta::{PackageName, PluginMeta, read_regular};
+use hotmerge_loader::{CallError, LoadError, Reply, Verified};
+use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName, read_regular};
 use hotmerge_swap::Draining;
 
 use crate::{
-    instance::Instance,
-    lifecycle::{Action, Event, Refused, Ticket},
+    instance::{Instance, Services},
+    jobs::Job,
+    lifecycle::{Action, Event, Next, Origin, Refused, Target, Ticket},
     plugin::Version,
     scan::{open_dir, open_package},
     supervisor::Supervisor,
@@ -20,11 +21,18 @@ const LIMIT_BYTES: u64 = 1 << 30;
 /// What is known of a version from the moment it was seen to the moment it has ended.
 #[derive(Debug)]
 pub(crate) struct Attempt {
-    pub(crate) package: PackageName,
-    pub(crate) meta: PluginMeta,
+    pub(crate) target: Target,
     pub(crate) began: Instant,
+    /// Verified, and waiting for the plugins that it requires.
+    verified: Option<Verified>,
     /// Since when its code runs, and has not come back yet.
     pub(crate) starting: Option<Instant>,
+    /// Since when calls wait for it.
+    pub(crate) paused: Option<Instant>,
+    /// Until when it must have the state.
+    pub(crate) handing: Option<Instant>,
+    /// Until when it takes a share of the calls.
+    pub(crate) trying: Option<Instant>,
     /// Started, and not switched to yet.
     pub(crate) ready: Option<Instance>,
     /// Switched away from, and not ended yet.
@@ -32,12 +40,15 @@ pub(crate) struct Attempt {
 }
 
 impl Attempt {
-    pub(crate) fn new(package: PackageName, meta: PluginMeta) -> Self {
+    pub(crate) fn new(target: Target) -> Self {
         Self {
-            package,
-            meta,
+            target,
             began: Instant::now(),
+            verified: None,
             starting: None,
+            paused: None,
+            handing: None,
+            trying: None,
             ready: None,
             draining: None,
         }
@@ -53,8 +64,8 @@ enum Unverified {
 }
 
 impl Supervisor {
-    pub(crate) fn submit(self: &Arc<Self>, ticket: Ticket) {
-        self.jobs.submit(ticket, || self.spawn_worker());
+    pub(crate) fn submit(self: &Arc<Self>, job: Job) {
+        self.jobs.submit(job, || self.spawn_worker());
     }
 
     pub(crate) fn write_off(self: &Arc<Self>, ticket: Ticket) {
@@ -63,7 +74,7 @@ impl Supervisor {
 
     fn spawn_worker(self: &Arc<Self>) {
         let this = Arc::clone(self);
-        let work = move || this.jobs.work(|ticket| this.bring_up(ticket));
+        let work = move || this.jobs.work(|job| this.work(job));
         if let Err(error) = thread::Builder::new()
             .name("candidate".into())
             .spawn(work.clone())
@@ -73,39 +84,69 @@ impl Supervisor {
         }
     }
 
-    fn bring_up(self: &Arc<Self>, ticket: Ticket) {
-        let Some((package, meta)) = self
-            .state()
-            .attempts
-            .get(&ticket)
-            .map(|attempt| (attempt.package.clone(), attempt.meta.clone()))
-        else {
-            return;
-        };
-        match self.verify(&package, &meta) {
-            Ok(verified) => {
-                let hash = meta.hash;
-                let actions = self.decide(&meta.name, Event::Verified { ticket, hash });
-                if actions.contains(&Action::Start(ticket)) {
-                    self.start(ticket, &meta, verified);
-                }
+    fn work(self: &Arc<Self>, job: &Job) {
+        match job {
+            Job::BringUp(ticket) => self.bring_up(*ticket),
+            Job::Keep(plugin) => {
+                self.keep(plugin);
+                self.kept();
             }
-            Err(Unverified::Differs(reason)) => self.differs(&meta.name, ticket, reason),
-            // The meta may be put right with the same hash; looking again costs no code.
-            Err(Unverified::Refused(reason)) => self.fail(ticket, &meta, reason, false),
         }
     }
 
-    fn fail(self: &Arc<Self>, ticket: Ticket, meta: &PluginMeta, reason: String, lasting: bool) {
+    /// Takes an attempt as far as it goes at this time.
+    fn bring_up(self: &Arc<Self>, ticket: Ticket) {
+        let mut state = self.state();
+        let Some(attempt) = state.attempts.get_mut(&ticket) else {
+            return;
+        };
+        let target = attempt.target.clone();
+        let verified = attempt.verified.take();
+        drop(state);
+        match verified {
+            Some(verified) => self.start(ticket, &target.meta, verified),
+            None => self.look_at(ticket, &target),
+        }
+    }
+
+    fn look_at(self: &Arc<Self>, ticket: Ticket, target: &Target) {
+        let meta = &target.meta;
+        let verified = match self.verify(target) {
+            Ok(verified) => verified,
+            Err(Unverified::Differs(reason)) => return self.differs(&meta.name, ticket, reason),
+            // The meta may be put right with the same hash; looking again costs no code.
+            Err(Unverified::Refused(reason)) => return self.fail(ticket, meta, reason, false),
+        };
+        // It may have to wait, and may be told to go on before this returns.
+        if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
+            attempt.verified = Some(verified);
+        }
+        let next = self.advance(&meta.name, Event::Verified { ticket });
+        if next == Some(Action::Start(ticket)) {
+            self.bring_up(ticket);
+        } else {
+            self.state().forget(&meta.name, ticket);
+        }
+    }
+
+    fn fail(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        meta: &Arc<PluginMeta>,
+        reason: String,
+        lasting: bool,
+    ) {
         let refused = Refused {
-            hash: meta.hash,
+            meta: Arc::clone(meta),
             reason,
             lasting,
         };
         self.apply(&meta.name, Event::Failed { ticket, refused });
+        self.state().forget(&meta.name, ticket);
     }
 
-    fn verify(&self, package: &PackageName, meta: &PluginMeta) -> Result<Verified, Unverified> {
+    fn verify(&self, target: &Target) -> Result<Verified, Unverified> {
+        let meta = &target.meta;
         if meta.target != crate::status::TARGET {
             return Err(Unverified::Refused(format!(
                 "it was built for {}, this host is {}; build it for this target",
@@ -113,23 +154,44 @@ impl Supervisor {
                 crate::status::TARGET
             )));
         }
-        let dir = self.open(package).map_err(Unverified::Differs)?;
-        let (file, _) = read_regular(&dir, meta.file.as_str(), LIMIT_BYTES)
-            .map_err(|error| Unverified::Differs(error.to_string()))?;
-        Verified::new(file, meta).map_err(|error| match error {
-            // Until it has settled it may be half a file.
-            LoadError::Promise(_) | LoadError::Image(_) => {
-                Unverified::Differs(format!("file `{}`: {error}", meta.file))
+        match &target.origin {
+            Origin::Package(package) => {
+                let file = self
+                    .read_package(package, meta)
+                    .map_err(Unverified::Differs)?;
+                Verified::new(file, meta).map_err(|error| match error {
+                    // Until it has settled it may be half a file.
+                    LoadError::Promise(_) | LoadError::Image(_) => {
+                        Unverified::Differs(format!("file `{}`: {error}", meta.file))
+                    }
+                    _ => Unverified::Refused(error.to_string()),
+                })
             }
-            _ => Unverified::Refused(error.to_string()),
-        })
+            Origin::Store => {
+                let store = self.store.as_ref();
+                let store = store.ok_or_else(|| {
+                    Unverified::Refused("this host keeps no versions; give it a state_dir".into())
+                })?;
+                let file = store.image(&meta.hash).map_err(Unverified::Refused)?;
+                Verified::new(file, meta).map_err(|error| {
+                    Unverified::Refused(format!("the version that was kept is damaged: {error}"))
+                })
+            }
+        }
+    }
+
+    fn read_package(&self, package: &PackageName, meta: &PluginMeta) -> Result<Vec<u8>, String> {
+        let dir = self.open(package)?;
+        read_regular(&dir, meta.file.as_str(), LIMIT_BYTES)
+            .map(|(file, _)| file)
+            .map_err(|error| error.to_string())
     }
 
     fn open(&self, package: &PackageName) -> Result<OwnedFd, String> {
         open_package(&open_dir(&self.plugin_dir)?, package)
     }
 
-    fn start(self: &Arc<Self>, ticket: Ticket, meta: &PluginMeta, verified: Verified) {
+    fn start(self: &Arc<Self>, ticket: Ticket, meta: &Arc<PluginMeta>, verified: Verified) {
         let config = match self.config.plugin_json(&meta.name) {
             Ok(config) => config,
             Err(reason) => return self.fail(ticket, meta, reason, true),
@@ -139,27 +201,142 @@ impl Supervisor {
             attempt.starting = Some(now);
         }
         self.clock.wake_at(now + self.config.start());
-        let result = Instance::start(&meta.name, verified, &config);
+        let services = Services::new(meta, Arc::downgrade(self));
+        let result = Instance::start(services, verified, &config)
+            .map_err(|error| {
+                let lasting = !matches!(error, LoadError::Seal { .. } | LoadError::Occupied(_));
+                (error.to_string(), lasting)
+            })
+            .and_then(|instance| match self.prepare(&meta.name, &instance) {
+                Ok(next) => Ok((instance, next)),
+                Err(reason) => {
+                    self.discard(&meta.name, instance);
+                    Err((reason, true))
+                }
+            });
         let mut state = self.state();
         let Some(attempt) = state.attempts.get_mut(&ticket) else {
             drop(state);
-            if let Ok(instance) = result {
+            if let Ok((instance, _)) = result {
                 self.discard(&meta.name, instance);
             }
             return;
         };
         attempt.starting = None;
         match result {
-            Ok(instance) => {
+            Ok((instance, next)) => {
                 attempt.ready = Some(instance);
                 drop(state);
-                self.apply(&meta.name, Event::Started { ticket });
+                let next = self.advance(&meta.name, Event::Started { ticket, next });
+                if next == Some(Action::HandOver(ticket)) {
+                    self.hand_over(ticket, meta);
+                }
             }
-            Err(error) => {
+            Err((reason, lasting)) => {
                 drop(state);
-                let lasting = !matches!(error, LoadError::Seal { .. } | LoadError::Occupied(_));
-                self.fail(ticket, meta, error.to_string(), lasting);
+                self.fail(ticket, meta, reason, lasting);
             }
         }
     }
+
+    /// Finds out what has to happen between the start of a candidate and its first call.
+    /// State that may be copied while calls go on is copied here.
+    fn prepare(&self, name: &PluginName, candidate: &Instance) -> Result<Next, String> {
+        let (Some(live), Some(plugin)) = (
+            self.state().live_meta(name.as_str()).cloned(),
+            self.plugin(name.as_str()),
+        ) else {
+            return Ok(Next::Switch);
+        };
+        let mut state = Reply::default();
+        let saved = plugin.live.with(|live| {
+            let live = live.ok_or(CallError::Unsupported)?;
+            live.instance.save(&mut state)
+        });
+        let canary = self.config.canary(name);
+        match saved.map_err(|error| error.to_string())? {
+            Err(error) if *error == CallError::Unsupported => Ok(match canary {
+                Some(_) => Next::Try,
+                None => Next::Switch,
+            }),
+            Err(error) => Err(not_saved(&error)),
+            Ok(()) if canary.is_some() => Err(
+                "it has state, which two versions at a time cannot share; take `canary` out of \
+                 its configuration"
+                    .to_owned(),
+            ),
+            Ok(()) if live.handover == Handover::Pause => Ok(Next::HandOver),
+            Ok(()) => candidate
+                .restore(&live.version.to_string(), state.bytes())
+                .map(|()| Next::Switch)
+                .map_err(|error| not_restored(&error)),
+        }
+    }
+
+    /// Hands the live version's state to a candidate while calls wait. In the end either the
+    /// candidate has it and goes live, or the old version goes on as if nothing had been.
+    fn hand_over(self: &Arc<Self>, ticket: Ticket, meta: &Arc<PluginMeta>) {
+        let began = Instant::now();
+        let deadline = began + self.config.handover(&meta.name);
+        let mut state = self.state();
+        let from = state.live_meta(meta.name.as_str()).cloned();
+        let Some(attempt) = state.attempts.get_mut(&ticket) else {
+            return;
+        };
+        attempt.paused = Some(began);
+        let instance = attempt.ready.take();
+        drop(state);
+        let (Some(instance), Some(from), Some(plugin)) =
+            (instance, from, self.plugin(meta.name.as_str()))
+        else {
+            return self.fail(ticket, meta, "the live version is gone".to_owned(), false);
+        };
+        if let Err(calls) = plugin.pause(deadline) {
+            let ms = self.config.handover(&meta.name).as_millis();
+            let reason =
+                format!("{calls} calls on the running version have not returned within {ms} ms");
+            self.fail(ticket, meta, reason, true);
+            return self.discard(&meta.name, instance);
+        }
+        // From here on a plugin's code may take its time: the clock opens the gate then.
+        if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
+            attempt.handing = Some(deadline);
+        }
+        self.clock.wake_at(deadline);
+        let mut bytes = Reply::default();
+        let handed = plugin
+            .save(&mut bytes)
+            .map_err(|error| not_saved(&error))
+            .and_then(|()| {
+                instance
+                    .restore(&from.version.to_string(), bytes.bytes())
+                    .map_err(|error| not_restored(&error))
+            });
+        let mut state = self.state();
+        let Some(attempt) = state.attempts.get_mut(&ticket) else {
+            drop(state);
+            return self.discard(&meta.name, instance);
+        };
+        attempt.handing = None;
+        match handed {
+            Ok(()) => {
+                attempt.ready = Some(instance);
+                drop(state);
+                self.apply(&meta.name, Event::HandedOver { ticket });
+            }
+            Err(reason) => {
+                drop(state);
+                self.fail(ticket, meta, reason, true);
+                self.discard(&meta.name, instance);
+            }
+        }
+    }
+}
+
+fn not_saved(error: &CallError) -> String {
+    format!("the running version did not save its state: {error}")
+}
+
+fn not_restored(error: &CallError) -> String {
+    format!("it did not take over the state of the running version: {error}")
 }

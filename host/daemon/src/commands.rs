@@ -14,8 +14,11 @@ use crate::exit::{self, Failure};
 mod call;
 mod completions;
 mod hash;
+mod history;
 mod man;
+mod pin;
 mod reload;
+mod rollback;
 mod serve;
 mod status;
 mod stop;
@@ -35,6 +38,10 @@ enum Command {
     Status(status::Status),
     Reload(reload::Reload),
     Call(call::Call),
+    History(history::History),
+    Rollback(rollback::Rollback),
+    Pin(pin::Pin),
+    Unpin(pin::Unpin),
     Stop(stop::Stop),
     Hash(hash::Hash),
     Verify(verify::Verify),
@@ -48,6 +55,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Status(command) => command.run(),
         Command::Reload(command) => command.run(),
         Command::Call(command) => command.run(),
+        Command::History(command) => command.run(),
+        Command::Rollback(command) => command.run(),
+        Command::Pin(command) => command.run(),
+        Command::Unpin(command) => command.run(),
         Command::Stop(command) => command.run(),
         Command::Hash(command) => command.run(),
         Command::Verify(command) => command.run(),

@@ -31,6 +31,14 @@ pub struct Config {
     pub drain_ms: u64,
     /// How long a plugin may take to tear itself down, in milliseconds.
     pub teardown_ms: u64,
+    /// How long calls may wait while state goes from one version to the next, in
+    /// milliseconds.
+    pub handover_ms: u64,
+    /// Where the last good versions, pins and rollbacks are written down. Without it a host
+    /// cannot go back, and knows nothing of its last run.
+    pub state_dir: Option<PathBuf>,
+    /// How many versions of a plugin are kept.
+    pub keep_versions: usize,
     /// How often the directory is looked at without any hint, in seconds; 0 for never.
     pub rescan_s: u64,
     /// Whether the plugin directory is watched. Without it only signals and requests count.
@@ -40,12 +48,59 @@ pub struct Config {
 }
 
 /// What the operator decides for one plugin.
+/// A duration that is absent is as for all plugins.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct PluginConfig {
+    /// As [`Config::drain_ms`].
+    pub drain_ms: Option<u64>,
+    /// As [`Config::teardown_ms`].
+    pub teardown_ms: Option<u64>,
+    /// As [`Config::handover_ms`].
+    pub handover_ms: Option<u64>,
+    /// Gives new versions a share of the calls before they take all of them.
+    pub canary: Option<CanaryConfig>,
     /// Handed to the plugin as a JSON object when it starts.
     pub config: toml::Table,
+}
+
+/// How a new version proves itself.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct CanaryConfig {
+    /// The share of the calls that it takes: more than 0, and less than 1.
+    pub share: f64,
+    /// For how long, in seconds.
+    pub for_s: f64,
+    /// The share of these calls that may fail, from 0 to 1.
+    pub max_error_rate: f64,
+}
+
+impl CanaryConfig {
+    pub(crate) fn duration(&self) -> Duration {
+        Duration::from_secs_f64(self.for_s)
+    }
+
+    fn check(&self, plugin: &PluginName) -> Result<(), ConfigError> {
+        let wrong = |what| {
+            Err(ConfigError::Value(format!(
+                "`plugin.{plugin}.canary`: {what}"
+            )))
+        };
+        // A comparison with what is no number is false.
+        if !(self.share > 0.0 && self.share < 1.0) {
+            return wrong("`share` must be more than 0 and less than 1");
+        }
+        if !(self.for_s >= 0.0 && self.for_s <= 1e9) {
+            return wrong("`for_s` must be a number of seconds");
+        }
+        if !(0.0..=1.0).contains(&self.max_error_rate) {
+            return wrong("`max_error_rate` must be from 0 to 1");
+        }
+        Ok(())
+    }
 }
 
 impl Default for Config {
@@ -57,6 +112,9 @@ impl Default for Config {
             start_ms: 30_000,
             drain_ms: 30_000,
             teardown_ms: 3_000,
+            handover_ms: 1_000,
+            state_dir: None,
+            keep_versions: 3,
             rescan_s: 300,
             watch: true,
             plugin: BTreeMap::new(),
@@ -105,10 +163,38 @@ impl Config {
             return Err(ConfigError::TooLarge(path.to_owned()));
         }
         let text = std::fs::read_to_string(path).map_err(read)?;
-        toml::from_str(&text).map_err(|error| ConfigError::Parse {
+        let config: Self = toml::from_str(&text).map_err(|error| ConfigError::Parse {
             path: path.to_owned(),
             reason: error.to_string().trim_end().to_owned(),
-        })
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.keep_versions == 0 {
+            let reason = "`keep_versions` must be at least 1".to_owned();
+            return Err(ConfigError::Value(reason));
+        }
+        self.plugin
+            .iter()
+            .filter_map(|(name, plugin)| Some((name, plugin.canary?)))
+            .try_for_each(|(name, canary)| canary.check(name))
+    }
+
+    /// Where a host's state is when nobody says otherwise: `/var/lib/hotmerge` for root,
+    /// otherwise `hotmerge` in `$XDG_STATE_HOME`, otherwise in `~/.local/state`.
+    pub fn default_state_dir() -> Option<PathBuf> {
+        let absolute = |name| {
+            let dir = std::env::var_os(name).map(PathBuf::from)?;
+            dir.is_absolute().then_some(dir)
+        };
+        if rustix::process::geteuid().is_root() {
+            return Some("/var/lib/hotmerge".into());
+        }
+        absolute("XDG_STATE_HOME")
+            .or_else(|| Some(absolute("HOME")?.join(".local/state")))
+            .map(|dir| dir.join("hotmerge"))
     }
 
     /// The plugin's configuration as the contract wants it.
@@ -131,12 +217,38 @@ impl Config {
         Duration::from_millis(self.start_ms)
     }
 
-    pub(crate) fn drain(&self) -> Duration {
-        Duration::from_millis(self.drain_ms)
+    pub(crate) fn drain(&self, plugin: &PluginName) -> Duration {
+        self.own(plugin, |own| own.drain_ms, self.drain_ms)
     }
 
-    pub(crate) fn teardown(&self) -> Duration {
-        Duration::from_millis(self.teardown_ms)
+    pub(crate) fn teardown(&self, plugin: &PluginName) -> Duration {
+        self.own(plugin, |own| own.teardown_ms, self.teardown_ms)
+    }
+
+    pub(crate) fn handover(&self, plugin: &PluginName) -> Duration {
+        self.own(plugin, |own| own.handover_ms, self.handover_ms)
+    }
+
+    pub(crate) fn canary(&self, plugin: &PluginName) -> Option<CanaryConfig> {
+        self.plugin.get(plugin)?.canary
+    }
+
+    /// How long the end of any plugin may take.
+    pub(crate) fn longest_end(&self) -> Duration {
+        let all = Duration::from_millis(self.drain_ms + self.teardown_ms);
+        let own = self.plugin.keys();
+        own.map(|name| self.drain(name) + self.teardown(name))
+            .fold(all, Duration::max)
+    }
+
+    fn own(
+        &self,
+        plugin: &PluginName,
+        field: impl FnOnce(&PluginConfig) -> Option<u64>,
+        all_ms: u64,
+    ) -> Duration {
+        let own = self.plugin.get(plugin).and_then(field);
+        Duration::from_millis(own.unwrap_or(all_ms))
     }
 
     pub(crate) fn rescan(&self) -> Option<Duration> {

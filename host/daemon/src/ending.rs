@@ -52,7 +52,8 @@ impl Supervisor {
         }) else {
             return;
         };
-        let deadline = Instant::now() + self.config.drain();
+        let limit = self.config.drain(name);
+        let deadline = Instant::now() + limit;
         let version = match draining.wait(Some(deadline)) {
             Ok(version) => version,
             Err(draining) => {
@@ -61,7 +62,7 @@ impl Supervisor {
                     plugin = %name,
                     calls = draining.in_flight(),
                     "calls still run on an old version after {} ms; it is kept until they return",
-                    self.config.drain_ms
+                    limit.as_millis()
                 );
                 self.apply(name, Event::Late { ticket });
                 match draining.wait(None) {
@@ -75,12 +76,13 @@ impl Supervisor {
             self.apply(name, Event::Late { ticket });
         });
         self.apply(name, Event::Ended { ticket });
+        self.state().forget(name, ticket);
     }
 
     /// Runs the plugin's last code on a thread of its own, so that what that leaves in
     /// thread-locals is gone before the library is.
     fn tear_down(&self, name: &PluginName, instance: Instance, late: impl FnOnce()) {
-        let limit = self.config.teardown();
+        let limit = self.config.teardown(name);
         let (done, ended) = mpsc::sync_channel(1);
         let last = thread::Builder::new()
             .name("teardown".into())
@@ -101,7 +103,7 @@ impl Supervisor {
                 tracing::warn!(
                     plugin = %name,
                     "teardown has not returned after {} ms; the old version is kept until it does",
-                    self.config.teardown_ms
+                    limit.as_millis()
                 );
                 late();
                 let received = ended.recv();

@@ -11,14 +11,17 @@ use std::{
 use hotmerge_abi::{ABI_MAJOR, ABI_MINOR};
 use hotmerge_meta::{
     PluginName,
-    control::{Action, PluginReport, ReloadParams, ReloadReport},
+    control::{Action, PluginReport, ReloadParams, ReloadReport, Transition},
 };
 
 use crate::{
     Config, Plugin,
     clock::Tick,
+    keeping::WishError,
+    lifecycle::ChoiceError,
     log, scan,
     status::{HostStatus, Status, TARGET},
+    store::{Store, StoreError},
     supervisor::{State, Supervisor},
     watch::Watch,
 };
@@ -50,6 +53,9 @@ pub enum StartError {
     /// The plugin directory cannot be used.
     #[error("{0}; create it, or pass another `--plugin-dir`")]
     PluginDir(String),
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    State(#[from] StoreError),
     /// The system has no thread for the host.
     #[error("failed to start the host's own thread: {0}")]
     Thread(std::io::Error),
@@ -65,7 +71,12 @@ impl Host {
         let plugin_dir = Self::check(&config)?;
         let watching = config.watch;
         let periodic = config.rescan();
-        let supervisor = Arc::new(Supervisor::new(config, plugin_dir));
+        let store = config
+            .state_dir
+            .as_ref()
+            .map(|dir| Store::open(dir, config.keep_versions))
+            .transpose()?;
+        let supervisor = Arc::new(Supervisor::new(config, plugin_dir, store));
         let watch = Arc::new(Watch::new(Arc::clone(&supervisor), watching));
         let clock = {
             let (supervisor, watch) = (Arc::clone(&supervisor), Arc::clone(&watch));
@@ -169,10 +180,75 @@ impl Host {
         ReloadReport {
             plugins: plugins.into_values().collect(),
             problems: state.problems.clone(),
-            installed: state.slots.len() as u64,
+            installed: state.machine.slots().len() as u64,
             plugin_dir: self.supervisor.plugin_dir.clone(),
             took_ms: began.elapsed().as_secs_f64() * 1e3,
         }
+    }
+
+    /// Goes back to a version that is kept: the one whose hash begins with these hexadecimal
+    /// digits, or the one before what runs. The version in the directory is not loaded again
+    /// until that changes. Waits for the end, and tells what came of it.
+    ///
+    /// # Errors
+    /// If there is no such version, or a pin stands against it.
+    pub fn roll_back(
+        &self,
+        plugin: &PluginName,
+        to: Option<&str>,
+    ) -> Result<PluginReport, WishError> {
+        self.decide(plugin, || self.supervisor.roll_back(plugin, to))
+    }
+
+    /// Keeps what runs of a plugin, whatever the directory says, until [`Host::unpin`].
+    ///
+    /// # Errors
+    /// If nothing of it runs, or it is pinned already.
+    pub fn pin(&self, plugin: &PluginName) -> Result<PluginReport, WishError> {
+        self.decide(plugin, || {
+            self.supervisor.wish(|machine| machine.pin(plugin))
+        })
+    }
+
+    /// Lets the directory decide again, and tells what came of it.
+    ///
+    /// # Errors
+    /// If it is not pinned.
+    pub fn unpin(&self, plugin: &PluginName) -> Result<PluginReport, WishError> {
+        self.decide(plugin, || {
+            self.supervisor.wish(|machine| machine.unpin(plugin))
+        })
+    }
+
+    /// Does what an operator wishes and waits until it is done and written down.
+    fn decide(
+        &self,
+        plugin: &PluginName,
+        wish: impl FnOnce() -> Result<(), WishError>,
+    ) -> Result<PluginReport, WishError> {
+        let since = self.position();
+        wish()?;
+        let state = self.supervisor.wait_settled();
+        let mut reports = BTreeMap::new();
+        for report in state.history.since(since) {
+            merge(&mut reports, report);
+        }
+        reports
+            .remove(plugin)
+            .or_else(|| as_it_is(&state, plugin))
+            .ok_or_else(|| ChoiceError::NotLive(plugin.clone()).into())
+    }
+
+    /// The transitions of one plugin, or of all, oldest first; as many as are remembered.
+    pub fn history(&self, plugin: Option<&PluginName>) -> Vec<Transition> {
+        let state = self.supervisor.state();
+        state.history.transitions(plugin).collect()
+    }
+
+    /// Forgets what was kept of plugins that the directory does not have any more, except for
+    /// pins. To be called once the host has settled.
+    pub fn forget_gone(&self) {
+        self.supervisor.forget_gone();
     }
 
     /// The host and its plugins at this moment.
@@ -186,6 +262,11 @@ impl Host {
                 abi: format!("{ABI_MAJOR}.{ABI_MINOR}"),
                 target: TARGET.to_owned(),
                 plugin_dir: self.supervisor.plugin_dir.clone(),
+                state_dir: self
+                    .supervisor
+                    .store
+                    .as_ref()
+                    .map(|store| store.dir().to_owned()),
                 started: format!("{:.0}", self.started),
                 watch: self.watch.describe(),
                 rescans: counters.rescans.load(Ordering::Relaxed),
@@ -247,7 +328,7 @@ fn merge(plugins: &mut BTreeMap<PluginName, PluginReport>, report: &PluginReport
 
 /// A plugin to which nothing happened.
 fn as_it_is(state: &State, name: &PluginName) -> Option<PluginReport> {
-    let slot = state.slots.get(name)?;
+    let slot = state.machine.slot(name.as_str())?;
     let live = slot.live();
     let refused = slot.refused();
     Some(PluginReport {
@@ -256,15 +337,16 @@ fn as_it_is(state: &State, name: &PluginName) -> Option<PluginReport> {
             Some(_) => Action::Refused,
             None => Action::Unchanged,
         },
-        old_hash: live.map(|live| live.hash),
+        old_hash: live.map(|live| live.meta.hash),
         hash: refused
-            .map(|refused| refused.hash)
-            .or(live.map(|live| live.hash)),
+            .map(|refused| refused.meta.hash)
+            .or(live.map(|live| live.meta.hash)),
         version: state
             .live_meta(name.as_str())
             .map(|meta| meta.version.clone()),
         generation: live.map(|live| live.generation),
         reason: refused.map(|refused| refused.reason.clone()),
+        pause_ms: None,
         took_ms: 0.0,
     })
 }

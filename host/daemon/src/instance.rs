@@ -1,12 +1,23 @@
 //! A started plugin, wherever it lives. The life cycle knows nothing else of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use hotmerge_abi::{CallContext, level};
 use hotmerge_loader::{
-    self as loader, HostServices, LoadError, LogRecord, Remains, Reply, Unloaded, Verified,
+    self as loader, HostServices, LoadError, LogRecord, OutgoingCall, Remains, Reply, Unloaded,
+    Verified,
 };
-use hotmerge_meta::PluginName;
+use hotmerge_meta::PluginMeta;
+
+use crate::{
+    plugin::{CallError, Plugin, context},
+    supervisor::Supervisor,
+};
 
 /// A started plugin.
 #[derive(Debug)]
@@ -23,12 +34,11 @@ pub(crate) enum Ended {
 impl Instance {
     /// Loads and starts verified bytes, and asks the instance to check itself.
     pub(crate) fn start(
-        plugin: &PluginName,
+        services: Services,
         verified: Verified,
         config: &str,
     ) -> Result<Self, LoadError> {
-        let services = Arc::new(PluginLog(plugin.clone()));
-        let instance = loader::Instance::start(verified, config, services)?;
+        let instance = loader::Instance::start(verified, config, Arc::new(services))?;
         match instance.self_check() {
             Ok(()) => Ok(Self::Host(instance)),
             Err(error) => {
@@ -48,6 +58,27 @@ impl Instance {
     ) -> Result<(), Box<loader::CallError>> {
         match self {
             Self::Host(instance) => instance.call(context, method, request, reply),
+        }
+    }
+
+    /// Asks for the state that the next version takes over.
+    pub(crate) fn save(&self, state: &mut Reply) -> Result<(), Box<loader::CallError>> {
+        match self {
+            Self::Host(instance) => instance.save(state),
+        }
+    }
+
+    /// Hands over the state that version `from` saved.
+    pub(crate) fn restore(&self, from: &str, state: &[u8]) -> Result<(), Box<loader::CallError>> {
+        match self {
+            Self::Host(instance) => instance.restore(from, state),
+        }
+    }
+
+    /// The verified bytes that it runs, as a file to read from offset 0.
+    pub(crate) fn image(&self) -> io::Result<File> {
+        match self {
+            Self::Host(instance) => instance.image(),
         }
     }
 
@@ -84,12 +115,56 @@ impl Ended {
     }
 }
 
-/// Carries a plugin's log records into the host's log.
-struct PluginLog(PluginName);
+/// What the host does for one version of a plugin: carries its log records into the host's
+/// log, and its calls to the plugins that it requires.
+pub(crate) struct Services {
+    meta: Arc<PluginMeta>,
+    host: Weak<Supervisor>,
+}
 
-impl HostServices for PluginLog {
+impl Services {
+    pub(crate) fn new(meta: &Arc<PluginMeta>, host: Weak<Supervisor>) -> Self {
+        Self {
+            meta: Arc::clone(meta),
+            host,
+        }
+    }
+
+    fn find(&self, plugin: &str) -> Result<Arc<Plugin>, String> {
+        // What it does not require may be replaced, end or wait for it at any time.
+        if !self.meta.requires.iter().any(|it| it.name == *plugin) {
+            return Err(format!(
+                "`{}` may not call `{plugin}`: its plugin.meta does not require it",
+                self.meta.name
+            ));
+        }
+        self.host
+            .upgrade()
+            .and_then(|host| host.plugin(plugin))
+            .ok_or_else(|| CallError::NotLoaded(plugin.to_owned()).to_string())
+    }
+}
+
+impl HostServices for Services {
+    fn call(&self, call: OutgoingCall<'_>, reply: &mut Reply) -> Result<(), loader::CallError> {
+        let plugin = self
+            .find(call.plugin)
+            .map_err(loader::CallError::NoPlugin)?;
+        let mut own = context(None);
+        if let Some(context) = call.context {
+            own.deadline_ns = context.deadline_ns;
+            own.trace_id = context.trace_id;
+            own.trace_flags = context.trace_flags;
+        }
+        match plugin.call(&own, call.method, call.request, reply) {
+            Ok(_) => Ok(()),
+            Err(CallError::Plugin(error)) => Err(error),
+            Err(error) => Err(loader::CallError::NoPlugin(error.to_string())),
+        }
+    }
+
     fn log(&self, record: LogRecord<'_>) {
-        let plugin = self.0.as_str();
+        let plugin = self.meta.name.as_str();
         let trace = record.call.map(|call| hex(&call.trace_id));
         let span = record.call.map(|call| hex(&call.span_id));
         macro_rules! emit {

@@ -10,7 +10,18 @@ use std::{
     thread,
 };
 
+use hotmerge_meta::PluginName;
+
 use crate::lifecycle::Ticket;
+
+/// What there is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Job {
+    /// Take an attempt as far as it goes.
+    BringUp(Ticket),
+    /// Write down what runs of a plugin.
+    Keep(PluginName),
+}
 
 #[derive(Debug)]
 pub(crate) struct Jobs {
@@ -20,9 +31,10 @@ pub(crate) struct Jobs {
 
 #[derive(Debug, Default)]
 struct State {
-    queue: VecDeque<Ticket>,
+    queue: VecDeque<Job>,
     running: usize,
-    written_off: HashSet<Ticket>,
+    /// Attempts that a thread is busy with and that were not written off.
+    current: HashSet<Ticket>,
 }
 
 impl Jobs {
@@ -34,9 +46,9 @@ impl Jobs {
     }
 
     /// Queues a job. `spawn` starts a thread that calls [`Jobs::work`], if one is needed.
-    pub(crate) fn submit(&self, ticket: Ticket, spawn: impl FnOnce()) {
+    pub(crate) fn submit(&self, job: Job, spawn: impl FnOnce()) {
         let mut state = self.lock();
-        state.queue.push_back(ticket);
+        state.queue.push_back(job);
         if state.running < self.limit {
             state.running += 1;
             drop(state);
@@ -45,16 +57,22 @@ impl Jobs {
     }
 
     /// Runs jobs until there are none.
-    pub(crate) fn work(&self, run: impl Fn(Ticket)) {
+    pub(crate) fn work(&self, run: impl Fn(&Job)) {
         loop {
             let mut state = self.lock();
-            let Some(ticket) = state.queue.pop_front() else {
+            let Some(job) = state.queue.pop_front() else {
                 state.running -= 1;
                 return;
             };
+            if let Job::BringUp(ticket) = job {
+                state.current.insert(ticket);
+            }
             drop(state);
-            run(ticket);
-            if self.lock().written_off.remove(&ticket) {
+            run(&job);
+            if let Job::BringUp(ticket) = job
+                && !self.lock().current.remove(&ticket)
+            {
+                // Another thread has its place already.
                 return;
             }
         }
@@ -63,7 +81,7 @@ impl Jobs {
     /// Gives a job's place to others. `spawn` as in [`Jobs::submit`].
     pub(crate) fn write_off(&self, ticket: Ticket, spawn: impl FnOnce()) {
         let mut state = self.lock();
-        if !state.written_off.insert(ticket) {
+        if !state.current.remove(&ticket) {
             return;
         }
         if state.queue.is_empty() {

@@ -8,30 +8,41 @@
 //! by the pure state machine's leave ([`lifecycle`]); the version it replaces is drained and
 //! ended. Hints carry no information: losing one costs time, never correctness.
 //!
+//! State goes from one version to the next while calls wait at a gate (`attempt`), a canary
+//! takes a share of the calls first (`canary`), and what ran and was chosen is written down,
+//! so that an operator can go back and a restart comes up as it was (`store`, `keeping`).
+//!
 //! Absent on purpose: unsafe code (loading is `hotmerge-loader`'s, the switch under running
 //! calls is `hotmerge-swap`'s), an async runtime, and the build driver.
 
 #![forbid(unsafe_code)]
 
 mod attempt;
+mod canary;
 mod clock;
 pub mod config;
 pub mod control;
+mod deadlines;
 mod ending;
 mod history;
 mod host;
 mod instance;
 mod jobs;
+mod keeping;
 pub mod lifecycle;
 pub mod log;
 mod plugin;
+mod report;
 pub mod scan;
 pub mod status;
+mod store;
 mod supervisor;
 mod watch;
 
-pub use config::{Config, ConfigError};
+pub use config::{CanaryConfig, Config, ConfigError, PluginConfig};
 pub use host::{Host, StartError};
 pub use hotmerge_abi::CallContext;
 pub use hotmerge_loader::Reply;
+pub use keeping::WishError;
 pub use plugin::{Answered, CallError, Plugin, context};
+pub use store::StoreError;

@@ -1,20 +1,35 @@
-//! The life of one plugin as a pure function: `(slot, event) → actions`.
+//! The life of the plugins as a pure function: `(machine, event) → steps`.
 //!
-//! Threads, clocks and files stay outside: whoever runs the actions tells what came of
+//! Threads, clocks and files stay outside: whoever carries out the steps tells what came of
 //! them by further events. Tickets tell attempts apart, so that a late answer about an
 //! attempt that was overtaken changes nothing but its own ending.
 //!
-//! Invariants, each held by a property test below:
+//! One [`Slot`] is one plugin; the [`Machine`] holds all of them, and knows what the plugin
+//! directory says, what an operator chose instead, and who requires whom. Slots can only be
+//! changed through it, and only by these events, so that no transition can be written that
+//! is not here.
 //!
-//! * at most one candidate and one live version;
+//! Invariants, each held by the property test below over random orders of events:
+//!
+//! * at most one candidate and one live version a plugin;
 //! * only a version that has started goes live, and the one it replaces drains from then;
-//! * every version that started is ended exactly once;
-//! * a refused hash is not tried again until somebody asks or the hash changes.
+//! * calls wait only while state changes hands, and every such pause ends;
+//! * every version that started is ended exactly once, and never while it is live;
+//! * a refused hash is not tried again until somebody asks or the hash changes;
+//! * a plugin starts after what it requires and stops before it;
+//! * when nothing is under way any more, nothing waits.
 
-use std::fmt;
+use std::{borrow::Cow, fmt, sync::Arc};
 
-use hotmerge_meta::Digest;
+use hotmerge_meta::{Digest, PackageName, PluginMeta, PluginName};
 use serde::{Deserialize, Serialize};
+
+mod machine;
+mod requirements;
+mod slot;
+
+pub use machine::{ChoiceError, Machine};
+pub use slot::{Live, Old, Slot};
 
 /// Tells the attempts to bring a version up apart. Never used twice in a host's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,11 +41,12 @@ pub struct Ticket(pub u64);
 pub enum State {
     /// Known, and nothing of it runs or is under way.
     Idle,
-    /// A change was seen and is being verified, or has not settled yet.
+    /// A change was seen and is being verified, has not settled, or waits for a plugin that
+    /// it requires.
     Detecting,
     /// The plugin is gone from the directory and its last version is ending.
     Unloading,
-    /// A verified version is starting.
+    /// A verified version is starting, taking over state, or being tried.
     Reloading,
     /// A version takes calls.
     Active,
@@ -51,43 +67,35 @@ impl fmt::Display for State {
     }
 }
 
-/// A version that takes calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Live {
-    /// The attempt that brought it up.
-    pub ticket: Ticket,
-    /// What it runs.
-    pub hash: Digest,
-    /// Counts the versions that went live, from 1.
-    pub generation: u64,
-}
-
-/// How far a candidate is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Stage {
+/// How far a candidate is; later ones are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
     /// Its file is being read and compared.
     Verifying,
     /// Its file and its meta do not belong together yet.
     Settling,
-    /// Its bytes were verified; it is being loaded and started.
-    Starting(Digest),
+    /// It is verified, and what it requires is not active yet.
+    Waiting,
+    /// It is being loaded and started.
+    Starting,
+    /// It has started; calls wait while it takes over the state of the live version.
+    HandingOver,
+    /// It takes a share of the calls, to see how it does.
+    Trying,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Candidate {
-    ticket: Ticket,
-    stage: Stage,
-}
-
-/// A version that was refused, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// What was refused.
-    pub hash: Digest,
-    /// Why, for people.
-    pub reason: String,
-    /// Whether the same hash would be refused again, so that it is not tried unasked.
-    pub lasting: bool,
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Verifying => "verifying",
+            Self::Settling => "settling",
+            Self::Waiting => "waiting",
+            Self::Starting => "starting",
+            Self::HandingOver => "handing-over",
+            Self::Trying => "trying",
+        })
+    }
 }
 
 /// How far an old version has come towards its end.
@@ -103,22 +111,112 @@ pub enum Ending {
     Stuck,
 }
 
-/// What happened to a plugin.
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Draining => "draining",
+            Self::Overdue => "overdue",
+            Self::TearingDown => "teardown",
+            Self::Stuck => "stuck",
+        })
+    }
+}
+
+/// What is to run, and where its bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// What its meta says.
+    pub meta: Arc<PluginMeta>,
+    /// Where its bytes are.
+    pub origin: Origin,
+}
+
+/// Where the bytes of a version are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// In this package of the plugin directory.
+    Package(PackageName),
+    /// In the host's own store.
+    Store,
+}
+
+/// A version that an operator chose over the one in the directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The version.
+    pub meta: Arc<PluginMeta>,
+    /// Whether it stays whatever the directory says.
+    pub pinned: bool,
+    /// The hash in the directory that was rolled back: the choice stands while it is there.
+    pub instead_of: Option<Digest>,
+}
+
+impl Choice {
+    /// Whether it stands against what the directory has.
+    pub(crate) fn stands_against(&self, found: &Digest) -> bool {
+        self.meta.hash != *found && (self.pinned || self.instead_of == Some(*found))
+    }
+}
+
+/// Why an attempt was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The directory has something that was not looked at yet.
+    Changed,
+    /// Somebody asked, so that a refused hash is tried again.
+    Asked,
+    /// An operator chose the version.
+    Chosen,
+    /// A plugin that it requires was replaced, and it is to be started anew then.
+    Replaced,
+    /// What it was refused for is settled: a plugin that it requires is there.
+    Unblocked,
+    /// At the host's start, the directory's version was refused: the last good one instead.
+    Fallback,
+}
+
+impl Why {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Changed => "the plugin directory has changed",
+            Self::Asked => "somebody asked to try it again",
+            Self::Chosen => "an operator chose this version",
+            Self::Replaced => "a plugin that it requires was replaced",
+            Self::Unblocked => "the plugins that it requires have changed",
+            Self::Fallback => "the version in the directory was refused; back to the last good one",
+        }
+    }
+}
+
+/// A version that was refused, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What was refused.
+    pub meta: Arc<PluginMeta>,
+    /// Why, for people.
+    pub reason: String,
+    /// Whether the same hash would be refused again, so that it is not tried unasked.
+    pub lasting: bool,
+}
+
+/// What is to follow the start of a candidate, if a version is live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It takes over at once.
+    Switch,
+    /// It takes over the state first, while calls wait.
+    HandOver,
+    /// It takes a share of the calls first.
+    Try,
+}
+
+/// What came of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The directory has something that was not looked at yet.
-    Changed {
-        /// The attempt to look at it.
-        ticket: Ticket,
-        /// Whether a refused hash is to be tried again.
-        retry: bool,
-    },
     /// File and meta agree.
     Verified {
         /// The attempt.
         ticket: Ticket,
-        /// What they agree on.
-        hash: Digest,
     },
     /// File and meta do not agree (yet).
     Differs {
@@ -136,9 +234,19 @@ pub enum Event {
     Started {
         /// The attempt.
         ticket: Ticket,
+        /// What is to follow.
+        next: Next,
     },
-    /// The directory does not have the plugin any more.
-    Gone,
+    /// The candidate has the state of the live version.
+    HandedOver {
+        /// The attempt.
+        ticket: Ticket,
+    },
+    /// The candidate did well with its share of the calls.
+    Proven {
+        /// The attempt.
+        ticket: Ticket,
+    },
     /// The last call on an old version has returned.
     Drained {
         /// The attempt that had brought it up.
@@ -156,14 +264,50 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The attempt it is about.
+    pub fn ticket(&self) -> Ticket {
+        match self {
+            Self::Verified { ticket }
+            | Self::Differs { ticket }
+            | Self::Failed { ticket, .. }
+            | Self::Started { ticket, .. }
+            | Self::HandedOver { ticket }
+            | Self::Proven { ticket }
+            | Self::Drained { ticket }
+            | Self::Late { ticket }
+            | Self::Ended { ticket } => *ticket,
+        }
+    }
+}
+
+/// What is to be done with one plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Step {
+    /// Which plugin.
+    pub plugin: PluginName,
+    /// What.
+    pub action: Action,
+}
+
 /// What is to be done now. The order counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Action {
     /// Read and compare; answer with `Verified`, `Differs` or `Failed`.
-    Verify(Ticket),
+    Verify(Ticket, Target),
     /// Load and start; answer with `Started` or `Failed`.
     Start(Ticket),
+    /// Let calls wait, and hand the live version's state to the candidate; answer with
+    /// `HandedOver` or `Failed`, within the time that calls may wait.
+    HandOver(Ticket),
+    /// The state did not change hands: let the live version take calls again. Cannot fail.
+    Resume,
+    /// Give the candidate a share of the calls; answer with `Proven` or `Failed`. Cannot fail.
+    Try(Ticket),
+    /// Give the candidate no calls any more. Cannot fail.
+    Untry(Ticket),
     /// Let the started candidate take all new calls. Cannot fail.
     Switch(Ticket),
     /// Let nothing take new calls. Cannot fail.
@@ -174,8 +318,39 @@ pub enum Action {
     End(Ticket),
     /// End a version that never took a call. No answer is expected.
     Discard(Ticket),
+    /// Forget an attempt of which nothing has started. No answer is expected.
+    Forget(Ticket),
+    /// Write down what runs and what was chosen. No answer is expected.
+    Keep,
+    /// Forget what was written down. No answer is expected.
+    Unkeep,
     /// Tell what came of an attempt (for a removal: the one that had brought it up).
     Report(Ticket, Outcome),
+    /// Tell of a transition.
+    Note(Note),
+}
+
+/// A transition of a plugin, or of one of its old versions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// Of the plugin.
+    Plugin {
+        /// Where it was.
+        from: (State, Option<Stage>),
+        /// Where it is.
+        to: (State, Option<Stage>),
+        /// Why.
+        reason: Cow<'static, str>,
+    },
+    /// Of an old version; `None` is before and after its ending.
+    Old {
+        /// What it ran.
+        hash: Digest,
+        /// Where it was.
+        from: Option<Ending>,
+        /// Where it is.
+        to: Option<Ending>,
+    },
 }
 
 /// What came of a change, for those who asked and for the history.
@@ -187,236 +362,12 @@ pub enum Outcome {
     Reloaded(Digest),
     /// The file changed and what runs did not.
     Unchanged,
+    /// A new version takes a share of the calls.
+    Trying,
     /// The change was refused; what ran before still runs.
     Refused(Refused),
     /// The plugin was taken out of service.
     Removed(Digest),
-}
-
-/// One plugin of a host.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Slot {
-    candidate: Option<Candidate>,
-    retry: bool,
-    live: Option<Live>,
-    endings: Vec<(Ticket, Ending)>,
-    refused: Option<Refused>,
-    generations: u64,
-}
-
-impl Slot {
-    /// What a user sees.
-    pub fn state(&self) -> State {
-        match (&self.candidate, &self.live) {
-            (Some(candidate), _) => match candidate.stage {
-                Stage::Verifying | Stage::Settling => State::Detecting,
-                Stage::Starting(_) => State::Reloading,
-            },
-            (None, Some(_)) => State::Active,
-            (None, None) if self.refused.is_some() => State::Error,
-            (None, None) if !self.endings.is_empty() => State::Unloading,
-            (None, None) => State::Idle,
-        }
-    }
-
-    /// The version that takes calls.
-    pub fn live(&self) -> Option<Live> {
-        self.live
-    }
-
-    /// The last version that was refused, if none has gone live since.
-    pub fn refused(&self) -> Option<&Refused> {
-        self.refused.as_ref()
-    }
-
-    /// The old versions that have not ended yet.
-    pub fn endings(&self) -> &[(Ticket, Ending)] {
-        &self.endings
-    }
-
-    /// Whether an attempt is under way that will end in an outcome by itself.
-    pub fn is_busy(&self) -> bool {
-        self.candidate.is_some()
-    }
-
-    /// The attempt that is under way.
-    pub fn candidate(&self) -> Option<Ticket> {
-        self.candidate.as_ref().map(|candidate| candidate.ticket)
-    }
-
-    /// Whether anything of the slot still depends on an attempt.
-    pub fn refers_to(&self, ticket: Ticket) -> bool {
-        self.is_current(ticket)
-            || self.live.is_some_and(|live| live.ticket == ticket)
-            || self.endings.iter().any(|(other, _)| *other == ticket)
-    }
-
-    /// Whether the candidate waits for its file and meta to agree.
-    pub fn is_settling(&self) -> bool {
-        matches!(&self.candidate, Some(candidate) if candidate.stage == Stage::Settling)
-    }
-
-    /// Whether nothing of the plugin is left.
-    pub fn is_empty(&self) -> bool {
-        self.candidate.is_none()
-            && self.live.is_none()
-            && self.endings.is_empty()
-            && self.refused.is_none()
-    }
-
-    /// Applies one event. Events about attempts that are not current any more are answered
-    /// with no more than the ending of what they brought up.
-    pub fn apply(&mut self, event: Event) -> Vec<Action> {
-        match event {
-            Event::Changed { ticket, retry } => self.changed(ticket, retry),
-            Event::Verified { ticket, hash } => self.verified(ticket, hash),
-            Event::Differs { ticket } => self.differs(ticket),
-            Event::Failed { ticket, refused } => self.failed(ticket, refused),
-            Event::Started { ticket } => self.started(ticket),
-            Event::Gone => self.gone(),
-            Event::Drained { ticket } => self.drained(ticket),
-            Event::Late { ticket } => self.late(ticket),
-            Event::Ended { ticket } => self.ended(ticket),
-        }
-    }
-
-    fn changed(&mut self, ticket: Ticket, retry: bool) -> Vec<Action> {
-        self.retry |= retry;
-        self.candidate = Some(Candidate {
-            ticket,
-            stage: Stage::Verifying,
-        });
-        vec![Action::Verify(ticket)]
-    }
-
-    fn verified(&mut self, ticket: Ticket, hash: Digest) -> Vec<Action> {
-        if !self.is_current(ticket) {
-            return Vec::new();
-        }
-        if self.live.is_some_and(|live| live.hash == hash) {
-            self.settle();
-            self.refused = None;
-            return vec![Action::Report(ticket, Outcome::Unchanged)];
-        }
-        match &self.refused {
-            Some(refused) if refused.lasting && refused.hash == hash && !self.retry => {
-                let outcome = Outcome::Refused(refused.clone());
-                self.settle();
-                vec![Action::Report(ticket, outcome)]
-            }
-            _ => {
-                self.candidate = Some(Candidate {
-                    ticket,
-                    stage: Stage::Starting(hash),
-                });
-                vec![Action::Start(ticket)]
-            }
-        }
-    }
-
-    fn differs(&mut self, ticket: Ticket) -> Vec<Action> {
-        if let Some(candidate) = self.candidate.as_mut()
-            && candidate.ticket == ticket
-        {
-            candidate.stage = Stage::Settling;
-        }
-        Vec::new()
-    }
-
-    fn failed(&mut self, ticket: Ticket, refused: Refused) -> Vec<Action> {
-        if !self.is_current(ticket) {
-            return Vec::new();
-        }
-        self.settle();
-        self.refused = Some(refused.clone());
-        vec![Action::Report(ticket, Outcome::Refused(refused))]
-    }
-
-    fn started(&mut self, ticket: Ticket) -> Vec<Action> {
-        let Some(Candidate {
-            stage: Stage::Starting(hash),
-            ..
-        }) = self.candidate.clone().filter(|now| now.ticket == ticket)
-        else {
-            return vec![Action::Discard(ticket)];
-        };
-        self.settle();
-        self.refused = None;
-        self.generations += 1;
-        let old = self.live.replace(Live {
-            ticket,
-            hash,
-            generation: self.generations,
-        });
-        let mut actions = vec![Action::Switch(ticket)];
-        let outcome = match old {
-            Some(old) => {
-                self.endings.push((old.ticket, Ending::Draining));
-                actions.push(Action::Drain(old.ticket));
-                Outcome::Reloaded(old.hash)
-            }
-            None => Outcome::Loaded,
-        };
-        actions.push(Action::Report(ticket, outcome));
-        actions
-    }
-
-    fn gone(&mut self) -> Vec<Action> {
-        self.settle();
-        self.refused = None;
-        let Some(old) = self.live.take() else {
-            return Vec::new();
-        };
-        self.endings.push((old.ticket, Ending::Draining));
-        vec![
-            Action::Withdraw,
-            Action::Drain(old.ticket),
-            Action::Report(old.ticket, Outcome::Removed(old.hash)),
-        ]
-    }
-
-    fn drained(&mut self, ticket: Ticket) -> Vec<Action> {
-        match self.ending(ticket) {
-            Some(ending @ (Ending::Draining | Ending::Overdue)) => {
-                *ending = Ending::TearingDown;
-                vec![Action::End(ticket)]
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    fn late(&mut self, ticket: Ticket) -> Vec<Action> {
-        if let Some(ending) = self.ending(ticket) {
-            *ending = match *ending {
-                Ending::Draining | Ending::Overdue => Ending::Overdue,
-                Ending::TearingDown | Ending::Stuck => Ending::Stuck,
-            };
-        }
-        Vec::new()
-    }
-
-    fn ended(&mut self, ticket: Ticket) -> Vec<Action> {
-        self.endings.retain(|(other, _)| *other != ticket);
-        Vec::new()
-    }
-
-    fn is_current(&self, ticket: Ticket) -> bool {
-        self.candidate
-            .as_ref()
-            .is_some_and(|candidate| candidate.ticket == ticket)
-    }
-
-    fn settle(&mut self) {
-        self.candidate = None;
-        self.retry = false;
-    }
-
-    fn ending(&mut self, ticket: Ticket) -> Option<&mut Ending> {
-        self.endings
-            .iter_mut()
-            .find(|(other, _)| *other == ticket)
-            .map(|(_, ending)| ending)
-    }
 }
 
 #[cfg(test)]

@@ -3,16 +3,16 @@
 use std::{
     fmt,
     sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hotmerge_abi::CallContext;
 use hotmerge_loader::{self as loader, Reply};
 use hotmerge_meta::{Digest, PluginName};
-use hotmerge_swap::Cell;
+use hotmerge_swap::{Cell, Draining, Gate};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::{instance::Instance, lifecycle::Ticket};
+use crate::{canary::Canary, instance::Instance, lifecycle::Ticket};
 
 /// A version that can take calls.
 #[derive(Debug)]
@@ -27,7 +27,10 @@ pub(crate) struct Version {
 /// runs from its first to its last instruction on one version.
 pub struct Plugin {
     name: PluginName,
-    pub(crate) live: Cell<Version>,
+    pub(crate) live: Gate<Version>,
+    /// The version whose state is changing hands, while the gate is shut.
+    pub(crate) handing: Cell<Version>,
+    canary: Canary,
     pub(crate) failed: AtomicU64,
     pub(crate) panicked: AtomicU64,
     pub(crate) retained: AtomicU64,
@@ -66,7 +69,9 @@ impl Plugin {
     pub(crate) fn new(name: PluginName) -> Self {
         Self {
             name,
-            live: Cell::new(),
+            live: Gate::new(),
+            handing: Cell::new(),
+            canary: Canary::default(),
             failed: AtomicU64::new(0),
             panicked: AtomicU64::new(0),
             retained: AtomicU64::new(0),
@@ -105,6 +110,48 @@ impl Plugin {
         reply: &mut Reply,
         ask: impl FnOnce(&Version) -> R,
     ) -> Result<R, CallError> {
+        if self.canary.takes_some() && self.canary.takes_this() {
+            return self.call_canary(context, method, request, reply, ask);
+        }
+        self.call_live(context, method, request, reply, ask)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn call_canary<R>(
+        &self,
+        context: &CallContext,
+        method: &str,
+        request: &[u8],
+        reply: &mut Reply,
+        ask: impl FnOnce(&Version) -> R,
+    ) -> Result<R, CallError> {
+        let tried = self.canary.version.with(|version| {
+            let Some(version) = version else {
+                return Err(ask);
+            };
+            let outcome = version.instance.call(context, method, request, reply);
+            self.canary
+                .count(outcome.as_ref().err().map(|error| &**error));
+            Ok(outcome.map(|()| ask(version)))
+        });
+        match tried {
+            Ok(Ok(outcome)) => outcome.map_err(|error| *self.failed(*error)),
+            // Its time has just ended.
+            Ok(Err(ask)) => self.call_live(context, method, request, reply, ask),
+            Err(_) => Err(CallError::TooDeep),
+        }
+    }
+
+    #[inline(always)]
+    fn call_live<R>(
+        &self,
+        context: &CallContext,
+        method: &str,
+        request: &[u8],
+        reply: &mut Reply,
+        ask: impl FnOnce(&Version) -> R,
+    ) -> Result<R, CallError> {
         // Errors are boxed until the call is over: a small result stays in registers, a large
         // one goes through memory in pieces and stalls every call.
         let outcome = self.live.with(|live| match live {
@@ -119,6 +166,57 @@ impl Plugin {
             Ok(Err(error)) => Err(*error),
             Err(_) => Err(CallError::TooDeep),
         }
+    }
+
+    /// Lets calls wait, and sets the live version aside once the last one has returned. At
+    /// the deadline it goes on as before: so many calls are still running then.
+    pub(crate) fn pause(&self, deadline: Instant) -> Result<(), usize> {
+        let Some(live) = self.live.pause() else {
+            self.live.swap(None);
+            return Err(0);
+        };
+        match live.wait(Some(deadline)) {
+            Ok(version) => {
+                self.handing.swap(Some(version));
+                Ok(())
+            }
+            Err(live) => {
+                let calls = live.in_flight();
+                self.live.put_back(live);
+                Err(calls)
+            }
+        }
+    }
+
+    /// The state of the version that was set aside.
+    pub(crate) fn save(&self, state: &mut Reply) -> Result<(), Box<loader::CallError>> {
+        let saved = self.handing.with(|version| match version {
+            Some(version) => version.instance.save(state),
+            None => Err(refused("its time is over")),
+        });
+        saved.unwrap_or_else(|error| Err(refused(error)))
+    }
+
+    /// Lets the version that was set aside take calls again, if there is one.
+    pub(crate) fn resume(&self) {
+        if let Some(version) = self.handing.swap(None) {
+            self.live.put_back(version);
+        }
+    }
+
+    /// Gives a version its share of the calls.
+    pub(crate) fn begin_canary(&self, version: Box<Version>, share: f64) {
+        self.canary.begin(version, share);
+    }
+
+    /// Gives it no calls any more, and hands it out.
+    pub(crate) fn end_canary(&self) -> Option<Draining<Version>> {
+        self.canary.end()
+    }
+
+    /// How many calls it took, and how many of them went wrong.
+    pub(crate) fn canary_counts(&self) -> (u64, u64) {
+        self.canary.counts()
     }
 
     #[cold]
@@ -136,6 +234,10 @@ impl Plugin {
         self.failed.fetch_add(1, Ordering::Relaxed);
         Box::new(CallError::Plugin(error))
     }
+}
+
+fn refused(reason: impl ToString) -> Box<loader::CallError> {
+    Box::new(loader::CallError::Failed(reason.to_string()))
 }
 
 /// The context of a call that comes from nowhere: a new trace, and a deadline if the caller

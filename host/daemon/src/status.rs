@@ -6,8 +6,8 @@ use hotmerge_meta::{Digest, control::Problem};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    lifecycle::{Ending, Slot, State as PluginState},
-    plugin::Plugin,
+    lifecycle::{Origin, Slot, Stage, State as PluginState},
+    plugin::{Plugin, Version},
     supervisor::{State, Supervisor},
 };
 
@@ -38,6 +38,9 @@ pub struct HostStatus {
     pub target: String,
     /// Where it looks for plugins.
     pub plugin_dir: PathBuf,
+    /// Where it keeps the last good versions; none if it does not.
+    #[serde(default)]
+    pub state_dir: Option<PathBuf>,
     /// When it started, RFC 3339.
     pub started: String,
     /// `inotify`, or why nothing is watched.
@@ -67,6 +70,15 @@ pub struct PluginStatus {
     pub hash: Option<Digest>,
     /// Where it is in its life.
     pub state: PluginState,
+    /// How far its candidate is, if it has one.
+    #[serde(default)]
+    pub stage: Option<Stage>,
+    /// Why it came to this state.
+    #[serde(default)]
+    pub reason: String,
+    /// Since when it is in this state, RFC 3339.
+    #[serde(default)]
+    pub since: Option<String>,
     /// Counts the versions that went live, from 1; 0 if none runs.
     pub generation: u64,
     /// How it is kept apart from the host: `host` is not at all.
@@ -85,6 +97,40 @@ pub struct PluginStatus {
     pub ending: Vec<EndingStatus>,
     /// The last version that was refused since one went live.
     pub refused: Option<RefusedStatus>,
+    /// Whether it stays whatever the directory says.
+    #[serde(default)]
+    pub pinned: bool,
+    /// The hash in the directory that was rolled back.
+    #[serde(default)]
+    pub rolled_back: Option<Digest>,
+    /// The versions that can be gone back to, newest first.
+    #[serde(default)]
+    pub kept: Vec<KeptStatus>,
+    /// The version that takes a share of the calls.
+    #[serde(default)]
+    pub canary: Option<CanaryStatus>,
+}
+
+/// A version in the host's store.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeptStatus {
+    /// Its version.
+    pub version: String,
+    /// Its digest.
+    pub hash: Digest,
+}
+
+/// A version that takes a share of the calls.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CanaryStatus {
+    /// Its version.
+    pub version: String,
+    /// Its digest.
+    pub hash: Digest,
+    /// How many calls it took.
+    pub calls: u64,
+    /// How many of them failed.
+    pub failed: u64,
 }
 
 /// An old version that has not ended yet.
@@ -110,67 +156,102 @@ impl Supervisor {
     pub(crate) fn plugin_status(&self) -> (Vec<PluginStatus>, Vec<Problem>) {
         let state = self.state();
         let plugins = state
-            .slots
+            .machine
+            .slots()
             .iter()
             .map(|(name, slot)| {
                 let plugin = self.plugin(name.as_str());
                 describe(&state, name.as_str(), slot, plugin.as_deref())
             })
             .collect();
-        (plugins, state.problems.clone())
+        let problems = state.problems.clone();
+        drop(state);
+        (self.with_kept(plugins), problems)
+    }
+
+    fn with_kept(&self, mut plugins: Vec<PluginStatus>) -> Vec<PluginStatus> {
+        for plugin in &mut plugins {
+            let store = self.store.iter();
+            let kept = store.flat_map(|store| store.versions(&plugin.name));
+            let kept = kept.map(|meta| KeptStatus {
+                version: meta.version.to_string(),
+                hash: meta.hash,
+            });
+            plugin.kept = kept.collect();
+        }
+        plugins
     }
 }
 
 fn describe(state: &State, name: &str, slot: &Slot, plugin: Option<&Plugin>) -> PluginStatus {
     let live = slot.live();
-    let ticket = live.map(|live| live.ticket).or(slot.candidate());
+    let candidate = slot.candidate();
+    let ticket = live.map(|live| live.ticket);
+    let ticket = ticket.or(candidate.map(|(ticket, _)| ticket));
     let attempt = ticket.and_then(|ticket| state.attempts.get(&ticket));
+    let meta = live.map(|live| &live.meta);
+    let meta = meta.or(attempt.map(|attempt| &attempt.target.meta));
     let count = |counter: fn(&Plugin) -> u64| plugin.map_or(0, counter);
-    let running = plugin.and_then(|plugin| {
-        plugin
-            .live
-            .with(|version| {
-                version.map(|version| {
-                    let address = format!("{:#x}", version.instance.address());
-                    (version.instance.isolation().to_owned(), address)
-                })
-            })
-            .ok()
-            .flatten()
-    });
+    let running = plugin.and_then(running);
     let (isolation, address) = running.unzip();
     PluginStatus {
         name: name.to_owned(),
-        version: attempt.map(|attempt| attempt.meta.version.to_string()),
-        hash: live.map(|live| live.hash),
+        version: meta.map(|meta| meta.version.to_string()),
+        hash: live.map(|live| live.meta.hash),
         state: slot.state(),
+        stage: slot.stage(),
+        reason: slot.reason().to_owned(),
+        since: state.history.unchanged_since(name),
         generation: live.map_or(0, |live| live.generation),
         isolation,
-        package: attempt.map(|attempt| attempt.package.to_string()),
+        package: attempt.and_then(|attempt| match &attempt.target.origin {
+            Origin::Package(package) => Some(package.to_string()),
+            Origin::Store => None,
+        }),
         address,
         calls_failed: count(|plugin| plugin.failed.load(Ordering::Relaxed)),
         calls_panicked: count(|plugin| plugin.panicked.load(Ordering::Relaxed)),
         retained: count(|plugin| plugin.retained.load(Ordering::Relaxed)),
         ending: slot
-            .endings()
+            .olds()
             .iter()
-            .map(|(ticket, ending)| EndingStatus {
-                hash: state.attempts.get(ticket).map(|attempt| attempt.meta.hash),
-                state: word(*ending).to_owned(),
+            .map(|old| EndingStatus {
+                hash: Some(old.meta.hash),
+                state: old.ending.to_string(),
             })
             .collect(),
         refused: slot.refused().map(|refused| RefusedStatus {
-            hash: refused.hash,
+            hash: refused.meta.hash,
             reason: refused.reason.clone(),
         }),
+        pinned: slot.choice().is_some_and(|choice| choice.pinned),
+        rolled_back: slot.choice().and_then(|choice| choice.instead_of),
+        kept: Vec::new(),
+        canary: canary(slot, plugin),
     }
 }
 
-fn word(ending: Ending) -> &'static str {
-    match ending {
-        Ending::Draining => "draining",
-        Ending::Overdue => "overdue",
-        Ending::TearingDown => "teardown",
-        Ending::Stuck => "stuck",
-    }
+/// How the live version is kept apart, and where it lies. Whoever asks holds a lock that the
+/// end of a pause needs, so this must not wait for it.
+fn running(plugin: &Plugin) -> Option<(String, String)> {
+    let describe = |version: Option<&Version>| {
+        let instance = &version?.instance;
+        let address = format!("{:#x}", instance.address());
+        Some((instance.isolation().to_owned(), address))
+    };
+    let live = plugin.live.peek(describe).ok().flatten();
+    live.or_else(|| plugin.handing.with(describe).ok().flatten())
+}
+
+fn canary(slot: &Slot, plugin: Option<&Plugin>) -> Option<CanaryStatus> {
+    let (_, target) = slot
+        .candidate()
+        .filter(|_| slot.stage() == Some(Stage::Trying))?;
+    let (calls, failed) = plugin?.canary_counts();
+    Some(CanaryStatus {
+        version: target.meta.version.to_string(),
+        hash: target.meta.hash,
+        calls,
+        failed,
+    })
 }

@@ -1,6 +1,6 @@
-//! Holds every plugin's slot and carries out what the state machine decides.
+//! Holds the state machine and carries out what it decides.
 //!
-//! One lock covers the slots. Actions that cannot wait or fail (switch, withdraw, report)
+//! One lock covers the machine. Steps that cannot wait or fail (switch, withdraw, report)
 //! are done under it, so that their order is the machine's; all others are handed to
 //! threads, which come back with the next event.
 
@@ -14,24 +14,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotmerge_meta::{
-    Digest, PluginMeta, PluginName,
-    control::{Action as Did, PluginReport, Problem},
-};
+use hotmerge_meta::{PluginMeta, PluginName, control::Problem};
+use hotmerge_swap::Draining;
 
 use crate::{
     Config, Plugin,
     attempt::Attempt,
     clock::Clock,
+    deadlines::LOOK_AGAIN,
     history::History,
-    jobs::Jobs,
-    lifecycle::{Action, Event, Outcome, Refused, Slot, Ticket},
+    jobs::{Job, Jobs},
+    lifecycle::{Action, Event, Machine, Origin, Slot, Stage, Step, Target, Ticket},
     plugin::Version,
     scan::{Findings, Found, Scanner},
+    store::Store,
 };
-
-/// How soon the clock looks again while something that it must not miss is under way.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How soon the clock looks for a plugin directory that is not there.
 const LOOK_FOR_DIR: Duration = Duration::from_secs(1);
@@ -42,11 +39,12 @@ pub(crate) struct Supervisor {
     pub(crate) jobs: Jobs,
     pub(crate) counters: Counters,
     pub(crate) plugin_dir: PathBuf,
+    /// Where the last good versions are; a host without one cannot go back.
+    pub(crate) store: Option<Store>,
     scanner: Mutex<Scanner>,
     pub(crate) plugins: RwLock<BTreeMap<PluginName, Arc<Plugin>>>,
     state: Mutex<State>,
     settled: Condvar,
-    tickets: AtomicU64,
 }
 
 /// What an operator should be able to see counted.
@@ -60,33 +58,41 @@ pub(crate) struct Counters {
 
 #[derive(Default)]
 pub(crate) struct State {
-    pub(crate) slots: BTreeMap<PluginName, Slot>,
+    pub(crate) machine: Machine,
     pub(crate) attempts: HashMap<Ticket, Attempt>,
     pub(crate) history: History,
     pub(crate) problems: Vec<Problem>,
-    /// Plugins with an attempt under way.
+    /// Plugins with a candidate.
+    pub(crate) active: BTreeSet<PluginName>,
+    /// Those of them that will soon come to an end by themselves.
     busy: BTreeSet<PluginName>,
+    /// Records of the store that are still to be written.
+    keeping: usize,
     /// Candidates whose file and meta differ: since when, and how.
-    differing: HashMap<PluginName, (Instant, String)>,
+    pub(crate) differing: HashMap<PluginName, (Instant, String)>,
     /// Whether the last pass found something that has not settled.
     unsettled: bool,
-    stopping: bool,
+    pub(crate) stopping: bool,
 }
 
 impl Supervisor {
-    pub(crate) fn new(config: Config, plugin_dir: PathBuf) -> Self {
+    pub(crate) fn new(config: Config, plugin_dir: PathBuf, store: Option<Store>) -> Self {
         let scanner = Scanner::new(plugin_dir.clone(), config.settle());
+        let mut state = State::default();
+        for (name, last_good, choice) in store.iter().flat_map(Store::remembered) {
+            state.machine.remember(name, last_good, choice);
+        }
         Self {
             plugin_dir,
             config,
             clock: Clock::default(),
             jobs: Jobs::new(),
             counters: Counters::default(),
+            store,
             scanner: Mutex::new(scanner),
             plugins: RwLock::default(),
-            state: Mutex::default(),
+            state: Mutex::new(state),
             settled: Condvar::new(),
-            tickets: AtomicU64::new(0),
         }
     }
 
@@ -100,6 +106,13 @@ impl Supervisor {
             .unwrap_or_else(PoisonError::into_inner)
             .get(name)
             .cloned()
+    }
+
+    /// The handle of a plugin, made now if need be.
+    fn handle(&self, name: &PluginName) -> Arc<Plugin> {
+        let mut plugins = self.plugins.write().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Plugin::new(name.clone()));
+        Arc::clone(plugins.entry(name.clone()).or_insert_with(new))
     }
 
     /// Looks at the directory and sets going whatever follows. `retry` names plugins whose
@@ -123,10 +136,8 @@ impl Supervisor {
 
     fn is_refused(&self, name: &PluginName) -> bool {
         let state = self.state();
-        state
-            .slots
-            .get(name)
-            .is_some_and(|slot| slot.refused().is_some())
+        let slot = state.machine.slot(name.as_str());
+        slot.is_some_and(|slot| slot.refused().is_some())
     }
 
     fn take(self: &Arc<Self>, findings: Findings, again: Vec<Found>) {
@@ -142,22 +153,17 @@ impl Supervisor {
             self.clock.wake_at(Instant::now() + LOOK_FOR_DIR);
         }
         self.take_problems(findings.problems, findings.next_look.is_some());
-        for name in findings.gone {
-            self.abandon(&name);
-            self.apply(&name, Event::Gone);
-        }
-        for found in again {
-            if !findings
-                .changed
-                .iter()
-                .any(|other| other.meta.name == found.meta.name)
-            {
-                self.attempt(found, true);
-            }
-        }
-        for found in findings.changed {
-            self.attempt(found, false);
-        }
+        let is_changed = |found: &Found| {
+            let mut changed = findings.changed.iter();
+            changed.any(|other| other.meta.name == found.meta.name)
+        };
+        let again: Vec<_> = again.into_iter().filter(|it| !is_changed(it)).collect();
+        let asked = again.into_iter().map(|found| (target(found), true));
+        let changed = findings.changed.into_iter();
+        let changed = asked.chain(changed.map(|found| (target(found), false)));
+        let changed: Vec<_> = changed.collect();
+        let gone = findings.gone;
+        self.drive(|machine| machine.look(changed, &gone));
         self.settled.notify_all();
     }
 
@@ -170,73 +176,118 @@ impl Supervisor {
         state.unsettled = unsettled;
     }
 
-    fn attempt(self: &Arc<Self>, found: Found, retry: bool) {
-        let ticket = Ticket(self.tickets.fetch_add(1, Ordering::Relaxed));
-        let name = found.meta.name.clone();
-        self.abandon(&name);
-        self.state()
-            .attempts
-            .insert(ticket, Attempt::new(found.package, found.meta));
-        self.apply(&name, Event::Changed { ticket, retry });
-    }
-
-    /// Forgets a candidate that only waits: nobody else would.
-    fn abandon(&self, name: &PluginName) {
-        let mut state = self.state();
-        if let Some(slot) = state.slots.get(name)
-            && slot.is_settling()
-            && let Some(ticket) = slot.candidate()
-        {
-            state.attempts.remove(&ticket);
-        }
+    /// Changes the machine and sets going what follows.
+    pub(crate) fn drive(self: &Arc<Self>, change: impl FnOnce(&mut Machine) -> Vec<Step>) {
+        let later = self.decide(change);
+        self.dispatch(later);
     }
 
     /// Applies one event and sets going what follows.
     pub(crate) fn apply(self: &Arc<Self>, name: &PluginName, event: Event) {
-        for action in self.decide(name, event) {
-            self.dispatch(name, action);
-        }
+        self.drive(|machine| machine.apply(name, event));
     }
 
-    /// Applies one event; returns what is still to be set going.
-    pub(crate) fn decide(&self, name: &PluginName, event: Event) -> Vec<Action> {
+    /// Applies one event and sets going what follows, up to the next step of the attempt
+    /// that it is about: that is for the caller to go on with.
+    pub(crate) fn advance(self: &Arc<Self>, name: &PluginName, event: Event) -> Option<Action> {
+        let ticket = event.ticket();
+        let mut later = self.decide(|machine| machine.apply(name, event));
+        let mine = [Action::Start(ticket), Action::HandOver(ticket)];
+        let index = later.iter().position(|step| mine.contains(&step.action));
+        let next = index.map(|index| later.remove(index).action);
+        self.dispatch(later);
+        next
+    }
+
+    /// Changes the machine; returns what is still to be set going.
+    fn decide(&self, change: impl FnOnce(&mut Machine) -> Vec<Step>) -> Vec<Step> {
         let mut state = self.state();
-        let about = event.about();
-        let slot = state.slots.entry(name.clone()).or_default();
+        let steps = change(&mut state.machine);
+        let touched: BTreeSet<_> = steps.iter().map(|step| step.plugin.clone()).collect();
         let mut later = Vec::new();
-        for action in slot.apply(event) {
-            match action {
-                Action::Switch(ticket) => self.switch(&mut state, name, Some(ticket)),
-                Action::Withdraw => self.switch(&mut state, name, None),
-                Action::Report(ticket, outcome) => report(&mut state, name, ticket, outcome),
-                other => later.push(other),
+        for Step { plugin, action } in steps {
+            if let Some(action) = self.do_now(&mut state, &plugin, action) {
+                later.push(Step { plugin, action });
             }
         }
-        self.tidy(&mut state, name, about, &later);
+        for name in touched {
+            self.tidy(&mut state, &name);
+        }
         drop(state);
         self.settled.notify_all();
         later
     }
 
-    fn tidy(&self, state: &mut State, name: &PluginName, about: Option<Ticket>, later: &[Action]) {
-        let Some(slot) = state.slots.get(name) else {
-            return;
-        };
-        let (busy, empty) = (slot.is_busy(), slot.is_empty());
-        if let Some(ticket) = about
-            && !slot.refers_to(ticket)
-            && !later.contains(&Action::Discard(ticket))
-        {
-            state.attempts.remove(&ticket);
+    /// Does what cannot wait or fail; hands back the rest.
+    fn do_now(&self, state: &mut State, name: &PluginName, action: Action) -> Option<Action> {
+        match action {
+            Action::Switch(ticket) => self.switch(state, name, ticket),
+            Action::Withdraw => {
+                let old = self.handle(name).live.swap(None);
+                state.set_draining(old);
+            }
+            Action::Resume => self.handle(name).resume(),
+            Action::Try(ticket) => self.try_out(state, name, ticket),
+            Action::Untry(_) => {
+                let tried = self.handle(name).end_canary();
+                state.set_draining(tried);
+            }
+            Action::Forget(ticket) => drop(state.attempts.remove(&ticket)),
+            Action::Report(ticket, outcome) => state.report(name, ticket, outcome),
+            Action::Note(note) => state.history.note(name, note),
+            Action::Verify(ticket, target) => {
+                state.attempts.insert(ticket, Attempt::new(target.clone()));
+                return Some(Action::Verify(ticket, target));
+            }
+            Action::Keep | Action::Unkeep => {
+                state.keeping += usize::from(self.store.is_some());
+                return Some(action);
+            }
+            later => return Some(later),
         }
-        if busy {
-            state.busy.insert(name.clone());
-        } else {
-            state.busy.remove(name);
+        None
+    }
+
+    fn switch(&self, state: &mut State, name: &PluginName, ticket: Ticket) {
+        let plugin = self.handle(name);
+        let old = match state.ready_version(name, ticket) {
+            Some(version) => plugin.live.swap(Some(version)),
+            // It has taken its share of the calls already, and may be doing so.
+            None => plugin
+                .end_canary()
+                .and_then(|tried| plugin.live.put_back(tried)),
+        };
+        // While state changed hands, the old version was set aside.
+        state.set_draining(old.or_else(|| plugin.handing.swap(None)));
+    }
+
+    fn try_out(&self, state: &mut State, name: &PluginName, ticket: Ticket) {
+        if let Some(version) = state.ready_version(name, ticket)
+            && let Some(canary) = self.config.canary(name)
+        {
+            self.handle(name).begin_canary(version, canary.share);
+            let until = Instant::now() + canary.duration();
+            if let Some(attempt) = state.attempts.get_mut(&ticket) {
+                attempt.trying = Some(until);
+            }
+            // The clock judges it from time to time, and asks for the next time itself.
+            self.clock.wake_at(until.min(Instant::now() + LOOK_AGAIN));
+        }
+    }
+
+    /// Forgets what nothing refers to any more.
+    fn tidy(&self, state: &mut State, name: &PluginName) {
+        let slot = state.machine.slot(name.as_str());
+        let (active, busy) = slot.map_or((false, false), |slot| {
+            (slot.candidate().is_some(), slot.is_busy())
+        });
+        let known = slot.is_some();
+        set(&mut state.active, name, active);
+        set(&mut state.busy, name, busy);
+        if !busy {
             state.differing.remove(name);
         }
-        if empty {
-            state.slots.remove(name);
+        if !known {
             let mut plugins = self.plugins.write().unwrap_or_else(PoisonError::into_inner);
             // A handle that somebody holds is good for the plugin when it comes back.
             if plugins
@@ -248,129 +299,36 @@ impl Supervisor {
         }
     }
 
-    fn switch(&self, state: &mut State, name: &PluginName, to: Option<Ticket>) {
-        let version = to.and_then(|ticket| {
-            let live = state.slots.get(name)?.live()?;
-            let attempt = state.attempts.get_mut(&ticket)?;
-            Some(Box::new(Version {
-                instance: attempt.ready.take()?,
-                ticket,
-                generation: live.generation,
-                hash: live.hash,
-            }))
-        });
-        let plugin = self
-            .plugins
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(name.clone())
-            .or_insert_with(|| Arc::new(Plugin::new(name.clone())))
-            .clone();
-        if let Some(old) = plugin.live.swap(version)
-            && let Some(attempt) = state.attempts.get_mut(&old.ticket)
-        {
-            attempt.draining = Some(old);
+    fn dispatch(self: &Arc<Self>, steps: Vec<Step>) {
+        for Step { plugin, action } in steps {
+            match action {
+                Action::Verify(ticket, _) | Action::Start(ticket) => {
+                    self.submit(Job::BringUp(ticket));
+                }
+                Action::Drain(ticket) => self.end_in_background(&plugin, ticket),
+                Action::Discard(ticket) => self.discard_in_background(&plugin, ticket),
+                Action::Keep | Action::Unkeep if self.store.is_some() => {
+                    self.submit(Job::Keep(plugin));
+                }
+                // `HandOver` goes on where `Start` has run, `End` where `Drain` has; the
+                // rest is done under the lock.
+                _ => {}
+            }
         }
     }
 
-    fn dispatch(self: &Arc<Self>, name: &PluginName, action: Action) {
-        match action {
-            Action::Verify(ticket) => self.submit(ticket),
-            Action::Drain(ticket) => self.end_in_background(name, ticket),
-            Action::Discard(ticket) => self.discard_in_background(name, ticket),
-            // `Start` goes on where `Verify` has run, `End` where `Drain` has; the rest is
-            // done under the lock.
-            Action::Start(_)
-            | Action::End(_)
-            | Action::Switch(_)
-            | Action::Withdraw
-            | Action::Report(..) => {}
-        }
-    }
-
-    /// Notes that a candidate's file and meta differ; the first time counts.
-    pub(crate) fn differs(self: &Arc<Self>, name: &PluginName, ticket: Ticket, reason: String) {
-        let now = Instant::now();
+    /// One record of the store was written.
+    pub(crate) fn kept(&self) {
         let mut state = self.state();
-        let candidate = state.slots.get(name).and_then(Slot::candidate);
-        if candidate == Some(ticket) {
-            let entry = state
-                .differing
-                .entry(name.clone())
-                .or_insert((now, String::new()));
-            entry.1 = reason;
-        }
+        state.keeping -= 1;
         drop(state);
-        self.apply(name, Event::Differs { ticket });
-        self.clock
-            .wake_at(now + LOOK_AGAIN.min(self.config.settle()));
+        self.settled.notify_all();
     }
 
-    /// Gives up what has taken too long. Called by the clock.
-    pub(crate) fn expire(self: &Arc<Self>) {
-        let now = Instant::now();
-        let mut failed = Vec::new();
-        let mut next = None;
-        let mut later =
-            |due: Instant| next = Some(next.map_or(due, |other: Instant| other.min(due)));
-        let state = self.state();
-        for name in &state.busy {
-            let Some(slot) = state.slots.get(name) else {
-                continue;
-            };
-            let Some(ticket) = slot.candidate() else {
-                continue;
-            };
-            let Some(attempt) = state.attempts.get(&ticket) else {
-                continue;
-            };
-            // One that starts is past that, however long it had differed before.
-            if let Some((since, reason)) = state.differing.get(name).filter(|_| slot.is_settling())
-            {
-                if now >= *since + self.config.settle() {
-                    failed.push((
-                        name.clone(),
-                        ticket,
-                        attempt.meta.hash,
-                        reason.clone(),
-                        false,
-                    ));
-                } else {
-                    later(now + LOOK_AGAIN);
-                }
-            } else if let Some(began) = attempt.starting {
-                if now >= began + self.config.start() {
-                    let reason = format!(
-                        "it has not started within {} ms; it is given up, its thread is kept",
-                        self.config.start_ms
-                    );
-                    failed.push((name.clone(), ticket, attempt.meta.hash, reason, true));
-                } else {
-                    later(began + self.config.start());
-                }
-            }
-        }
-        drop(state);
-        for (name, ticket, hash, reason, lasting) in failed {
-            if lasting {
-                self.write_off(ticket);
-            }
-            let refused = Refused {
-                hash,
-                reason,
-                lasting,
-            };
-            self.apply(&name, Event::Failed { ticket, refused });
-        }
-        if let Some(next) = next {
-            self.clock.wake_at(next);
-        }
-    }
-
-    /// Waits until no attempt is under way and nothing is unsettled.
+    /// Waits until no attempt is under way, nothing is unsettled, and the store knows all.
     pub(crate) fn wait_settled(&self) -> MutexGuard<'_, State> {
         let mut state = self.state();
-        while !(state.stopping || state.busy.is_empty() && !state.unsettled) {
+        while !(state.stopping || state.busy.is_empty() && state.keeping == 0 && !state.unsettled) {
             state = self
                 .settled
                 .wait(state)
@@ -383,14 +341,11 @@ impl Supervisor {
     /// until their time is over. Returns how many have not.
     pub(crate) fn stop(self: &Arc<Self>) -> usize {
         self.state().stopping = true;
-        let names: Vec<_> = self.state().slots.keys().cloned().collect();
-        for name in names {
-            self.apply(&name, Event::Gone);
-        }
-        let deadline = Instant::now() + self.config.drain() + self.config.teardown();
+        self.drive(Machine::stop);
+        let deadline = Instant::now() + self.config.longest_end();
         let mut state = self.state();
         loop {
-            let left: usize = state.slots.values().map(|slot| slot.endings().len()).sum();
+            let left = state.running() + state.keeping;
             let now = Instant::now();
             if left == 0 || now >= deadline {
                 return left;
@@ -404,101 +359,81 @@ impl Supervisor {
     }
 }
 
-impl Event {
-    fn about(&self) -> Option<Ticket> {
-        match self {
-            Self::Changed { ticket, .. }
-            | Self::Verified { ticket, .. }
-            | Self::Differs { ticket }
-            | Self::Failed { ticket, .. }
-            | Self::Started { ticket }
-            | Self::Drained { ticket }
-            | Self::Late { ticket }
-            | Self::Ended { ticket } => Some(*ticket),
-            Self::Gone => None,
-        }
-    }
-}
-
 impl State {
     /// The plugins of which the last version that was tried was refused.
     pub(crate) fn refused(&self) -> impl Iterator<Item = &PluginName> {
-        self.slots
+        self.machine
+            .slots()
             .iter()
             .filter(|(_, slot)| slot.refused().is_some())
             .map(|(name, _)| name)
     }
 
     /// What is known of the version that takes calls.
-    pub(crate) fn live_meta(&self, name: &str) -> Option<&PluginMeta> {
-        let live = self.slots.get(name)?.live()?;
-        Some(&self.attempts.get(&live.ticket)?.meta)
+    pub(crate) fn live_meta(&self, name: &str) -> Option<&Arc<PluginMeta>> {
+        Some(&self.machine.slot(name)?.live()?.meta)
+    }
+
+    /// The attempt of a candidate, if it still is one.
+    pub(crate) fn candidate(&self, name: &PluginName) -> Option<(Ticket, Stage, &Attempt)> {
+        let slot = self.machine.slot(name.as_str())?;
+        let (ticket, _) = slot.candidate()?;
+        Some((ticket, slot.stage()?, self.attempts.get(&ticket)?))
+    }
+
+    fn running(&self) -> usize {
+        let slots = self.machine.slots().values();
+        slots
+            .map(|slot| slot.olds().len() + usize::from(slot.live().is_some()))
+            .sum()
+    }
+
+    /// A started candidate as what takes calls.
+    fn ready_version(&mut self, name: &PluginName, ticket: Ticket) -> Option<Box<Version>> {
+        let slot = self.machine.slot(name.as_str())?;
+        let live = slot.live()?;
+        let (meta, generation) = if live.ticket == ticket {
+            (Arc::clone(&live.meta), live.generation)
+        } else {
+            let (_, target) = slot.candidate()?;
+            (Arc::clone(&target.meta), live.generation + 1)
+        };
+        Some(Box::new(Version {
+            instance: self.attempts.get_mut(&ticket)?.ready.take()?,
+            ticket,
+            generation,
+            hash: meta.hash,
+        }))
+    }
+
+    fn set_draining(&mut self, old: Option<Draining<Version>>) {
+        if let Some(old) = old
+            && let Some(attempt) = self.attempts.get_mut(&old.ticket)
+        {
+            attempt.draining = Some(old);
+        }
+    }
+
+    /// Forgets an attempt once nothing refers to it.
+    pub(crate) fn forget(&mut self, name: &PluginName, ticket: Ticket) {
+        let slot = self.machine.slot(name.as_str());
+        if !slot.is_some_and(|slot: &Slot| slot.refers_to(ticket)) {
+            self.attempts.remove(&ticket);
+        }
     }
 }
 
-/// Writes an outcome into the history and the log.
-fn report(state: &mut State, name: &PluginName, ticket: Ticket, outcome: Outcome) {
-    let Some((meta, began)) = state
-        .attempts
-        .get(&ticket)
-        .map(|attempt| (attempt.meta.clone(), attempt.began))
-    else {
-        return;
-    };
-    let live = state.slots.get(name).and_then(Slot::live);
-    let mut report = PluginReport {
-        plugin: name.clone(),
-        action: Did::Unchanged,
-        old_hash: live.map(|live| live.hash),
-        hash: live.map(|live| live.hash),
-        version: Some(meta.version.clone()),
-        generation: live.map(|live| live.generation),
-        reason: None,
-        took_ms: began.elapsed().as_secs_f64() * 1e3,
-    };
-    fill(&mut report, outcome);
-    if report.action == Did::Unchanged
-        && let Some(live) = live
-        && let Some(attempt) = state.attempts.get_mut(&live.ticket)
-    {
-        // A new version number over the same code.
-        attempt.meta = meta;
+fn target(found: Found) -> Target {
+    Target {
+        meta: Arc::new(found.meta),
+        origin: Origin::Package(found.package),
     }
-    log(&report);
-    state.history.push(report);
 }
 
-fn fill(report: &mut PluginReport, outcome: Outcome) {
-    let (action, old_hash, hash): (_, Option<Digest>, Option<Digest>) = match outcome {
-        Outcome::Loaded => (Did::Loaded, None, report.hash),
-        Outcome::Reloaded(old) => (Did::Reloaded, Some(old), report.hash),
-        Outcome::Unchanged => (Did::Unchanged, report.hash, report.hash),
-        Outcome::Refused(refused) => {
-            report.reason = Some(refused.reason);
-            (Did::Refused, report.hash, Some(refused.hash))
-        }
-        Outcome::Removed(old) => {
-            report.took_ms = 0.0;
-            (Did::Removed, Some(old), None)
-        }
-    };
-    report.action = action;
-    report.old_hash = old_hash;
-    report.hash = hash;
-}
-
-fn log(report: &PluginReport) {
-    let short = |hash: Option<Digest>| hash.map_or_else(|| "-".to_owned(), |hash| hash.short());
-    let (plugin, old, new) = (&report.plugin, short(report.old_hash), short(report.hash));
-    let ms = report.took_ms;
-    match report.action {
-        Did::Loaded => tracing::info!(%plugin, hash = new, ms, "loaded"),
-        Did::Reloaded => tracing::info!(%plugin, old, new, ms, "reloaded"),
-        Did::Unchanged => tracing::debug!(%plugin, hash = new, "unchanged"),
-        Did::Removed => tracing::info!(%plugin, old, "removed"),
-        Did::Refused => {
-            let reason = report.reason.as_deref().unwrap_or_default();
-            tracing::error!(%plugin, hash = new, "refused: {reason}");
-        }
+fn set(set: &mut BTreeSet<PluginName>, name: &PluginName, member: bool) {
+    if member {
+        set.insert(name.clone());
+    } else {
+        set.remove(name);
     }
 }

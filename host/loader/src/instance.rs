@@ -3,6 +3,7 @@
 use std::{
     ffi::c_void,
     fmt,
+    fs::File,
     panic::{AssertUnwindSafe, catch_unwind},
     ptr,
     sync::{Arc, Weak},
@@ -30,6 +31,31 @@ pub struct LogRecord<'a> {
 pub trait HostServices: Send + Sync {
     /// Takes one log record.
     fn log(&self, record: LogRecord<'_>);
+
+    /// Calls another plugin for this one, which is in a call or starting meanwhile.
+    ///
+    /// # Errors
+    /// What to answer instead of a reply.
+    fn call(&self, call: OutgoingCall<'_>, reply: &mut Reply) -> Result<(), CallError> {
+        let _ = reply;
+        let plugin = call.plugin;
+        Err(CallError::NoPlugin(format!(
+            "this host lets no plugin call `{plugin}`"
+        )))
+    }
+}
+
+/// A call of one plugin by another.
+#[derive(Clone, Copy, Debug)]
+pub struct OutgoingCall<'a> {
+    /// Whom it is to reach.
+    pub plugin: &'a str,
+    /// Which method.
+    pub method: &'a str,
+    /// The request.
+    pub request: &'a [u8],
+    /// The call that it is made for.
+    pub context: Option<&'a CallContext>,
 }
 
 /// Why a call brought no reply.
@@ -57,6 +83,9 @@ pub enum CallError {
     /// The reply is larger than the caller accepts.
     #[error("the reply is larger than the limit")]
     ReplyTooLarge,
+    /// A plugin that it would call takes no calls, or not from it.
+    #[error("{0}")]
+    NoPlugin(String),
     /// The plugin answered with a status that the contract does not have.
     #[error("the plugin answered with the unknown status {0}")]
     UnknownStatus(i32),
@@ -110,6 +139,7 @@ impl Instance {
                 size: size_of::<HostTable>() as u32,
                 context: this.as_ptr().cast_mut().cast(),
                 log,
+                call,
             },
         });
         let mut plugin = ptr::null_mut();
@@ -140,6 +170,14 @@ impl Instance {
                 Err(LoadError::Refused(error.to_string()))
             }
         }
+    }
+
+    /// The verified bytes that it runs, as a file to read from offset 0.
+    ///
+    /// # Errors
+    /// If the process has no descriptor left.
+    pub fn image(&self) -> std::io::Result<File> {
+        self.library.image()
     }
 
     /// Where the plugin's table lies in this process: the same for as long as the instance
@@ -290,8 +328,83 @@ fn refusal(status: Status, reply: &mut Reply, method: &str) -> CallError {
         abi::STATUS_PANIC => CallError::Panicked(reason),
         abi::STATUS_UNSUPPORTED => CallError::Unsupported,
         abi::STATUS_REPLY_TOO_LARGE => CallError::ReplyTooLarge,
+        abi::STATUS_NO_PLUGIN => CallError::NoPlugin(reason),
         other => CallError::UnknownStatus(other),
     }
+}
+
+impl CallError {
+    /// The status, and the reason if it has one that the status does not tell.
+    fn into_status(self) -> (Status, String) {
+        match self {
+            Self::Failed(reason) => (abi::STATUS_FAILED, reason),
+            Self::NoMethod(_) => (abi::STATUS_NO_METHOD, String::new()),
+            Self::BadRequest(reason) => (abi::STATUS_BAD_REQUEST, reason),
+            Self::Deadline => (abi::STATUS_DEADLINE, String::new()),
+            // To the caller it is a failure of somebody else's.
+            Self::Panicked(reason) => (abi::STATUS_FAILED, format!("the plugin {reason}")),
+            Self::Unsupported => (abi::STATUS_UNSUPPORTED, String::new()),
+            Self::ReplyTooLarge => (abi::STATUS_REPLY_TOO_LARGE, String::new()),
+            Self::NoPlugin(reason) => (abi::STATUS_NO_PLUGIN, reason),
+            Self::UnknownStatus(status) => (
+                abi::STATUS_FAILED,
+                format!("the plugin answered with the unknown status {status}"),
+            ),
+        }
+    }
+}
+
+unsafe extern "C" fn call(
+    context: *mut c_void,
+    plugin: Bytes,
+    method: Bytes,
+    request: Bytes,
+    call: *const CallContext,
+    reply: *const Sink,
+) -> Status {
+    // A panic of the host's own must not unwind into the plugin.
+    catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: the context lives until no code of the plugin can run any more; the rest is
+        // lent for this call.
+        let (context, plugin, method, request, call, sink) = unsafe {
+            (
+                &*context.cast::<Context>(),
+                plugin.as_slice(),
+                method.as_slice(),
+                request.as_slice(),
+                call.as_ref(),
+                &*reply,
+            )
+        };
+        let outgoing = OutgoingCall {
+            plugin: &String::from_utf8_lossy(plugin),
+            method: &String::from_utf8_lossy(method),
+            request,
+            context: call,
+        };
+        let mut reply = Reply::default();
+        let (status, reason) = match context.services.call(outgoing, &mut reply) {
+            Ok(()) => (abi::STATUS_OK, String::new()),
+            Err(error) => error.into_status(),
+        };
+        let (bytes, media_type) = match status {
+            abi::STATUS_OK => (reply.bytes(), reply.content_type()),
+            _ => (reason.as_bytes(), ""),
+        };
+        // SAFETY: the plugin keeps its sink valid for this call.
+        let written = unsafe {
+            if !media_type.is_empty() {
+                (sink.content_type)(sink.context, Bytes::new(media_type.as_bytes()));
+            }
+            (sink.write)(sink.context, Bytes::new(bytes))
+        };
+        if status == abi::STATUS_OK {
+            written
+        } else {
+            status
+        }
+    }))
+    .unwrap_or(abi::STATUS_FAILED)
 }
 
 unsafe extern "C" fn log(

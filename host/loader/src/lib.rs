@@ -18,7 +18,7 @@ mod reply;
 mod verified;
 
 pub use hotmerge_abi::CallContext;
-pub use instance::{CallError, HostServices, Instance, LogRecord, Remains};
+pub use instance::{CallError, HostServices, Instance, LogRecord, OutgoingCall, Remains};
 pub use library::Unloaded;
 pub use reply::Reply;
 pub use verified::{LoadError, Verified};

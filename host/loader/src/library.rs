@@ -2,6 +2,8 @@
 
 use std::{
     ffi::c_int,
+    fs::File,
+    io,
     os::fd::AsRawFd,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -83,6 +85,13 @@ impl Library {
     pub(crate) fn table(&self) -> &PluginTable {
         // SAFETY: the table is static data of the object, which is loaded while `self` lives.
         unsafe { &*self.table }
+    }
+
+    /// The sealed bytes it was loaded from.
+    pub(crate) fn image(&self) -> io::Result<File> {
+        let verified = self.verified.as_ref();
+        let verified = verified.ok_or_else(|| io::Error::other("the plugin is unloaded"))?;
+        Ok(File::from(verified.memory.try_clone()?))
     }
 
     /// Where the plugin's table lies in this process.

@@ -91,7 +91,21 @@ impl<T> Cell<T> {
     /// If `membarrier`, granted at first, is refused now. The switch has happened
     /// then, and the old version is leaked.
     pub fn swap(&self, new: Option<Box<T>>) -> Option<Draining<T>> {
-        let new = new.map_or(ptr::null_mut(), Box::into_raw);
+        self.exchange(new.map_or(ptr::null_mut(), Box::into_raw))
+    }
+
+    /// Makes a version live (again) that some swap, of this cell or another, took out.
+    /// Calls may still be running on it: they and those that start now are one set, which
+    /// the next one to take it out waits for. Otherwise as [`swap`](Self::swap).
+    ///
+    /// # Panics
+    /// As [`swap`](Self::swap).
+    pub fn put_back(&self, version: Draining<T>) -> Option<Draining<T>> {
+        self.exchange(version.into_raw())
+    }
+
+    /// `new` is null, or its ownership passes to the cell.
+    fn exchange(&self, new: *mut T) -> Option<Draining<T>> {
         let old = NonNull::new(self.current.swap(new, Ordering::AcqRel))?;
         Kind::chosen().heavy();
         // SAFETY: the swap took the only owning address of a boxed version out of the

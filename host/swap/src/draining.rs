@@ -73,6 +73,11 @@ impl<T> Draining<T> {
         Ok(unsafe { Box::from_raw(version.as_ptr()) })
     }
 
+    /// The address, without an owner now: a cell is to take it.
+    pub(crate) fn into_raw(self) -> *mut T {
+        ManuallyDrop::new(self).version.as_ptr()
+    }
+
     fn address(&self) -> *mut () {
         self.version.as_ptr().cast()
     }

@@ -74,6 +74,15 @@
 //! `v` after m1 are of this kind, which is why m2 looks at marked slots alone; one
 //! that m1 did see leaves by the same e1 and e2 and wakes the waiter.
 //!
+//! *Putting a version back is a switch like any other.* Calls that were running on it and
+//! calls that start afterwards name the same address, and whoever takes it out next waits
+//! for all of them. What holds for an address that is used again holds for it, too.
+//!
+//! *No call is lost at a [`Gate`].* It is shut and opened under its lock, together with the
+//! switch that empties or fills the cell. A call looks at it only after it found the cell
+//! empty, and under the lock: it then sees the gate shut and sleeps until the one who
+//! opens it notifies, or sees it open and the cell as it is.
+//!
 //! # Absent on purpose
 //!
 //! Polling; shares of calls between two live versions; calls from signal handlers
@@ -83,6 +92,7 @@
 mod barrier;
 mod cell;
 mod draining;
+mod gate;
 mod record;
 mod registry;
 mod sync;
@@ -95,4 +105,5 @@ mod tests;
 
 pub use cell::{Cell, TooDeep};
 pub use draining::{Draining, leaked};
+pub use gate::Gate;
 pub use record::LEVELS;

@@ -17,7 +17,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
-use crate::{Cell, Draining, LEVELS, TooDeep};
+use crate::{Cell, Draining, Gate, LEVELS, TooDeep};
 
 struct Version {
     number: UnsafeCell<usize>,
@@ -228,5 +228,72 @@ fn a_long_call_on_the_new_version_does_not_hold_up_the_old_one() {
         ended.store(true, Ordering::Release);
         caller.thread().unpark();
         caller.join().unwrap();
+    });
+}
+
+#[test]
+fn a_version_that_is_put_back_under_its_calls_ends_after_all_of_them() {
+    model(4, || {
+        let cell = full();
+        let callers = [calling(&cell), calling(&cell)];
+        let old = cell.swap(None).expect("full");
+        assert!(cell.put_back(old).is_none());
+        end(cell.swap(Some(Version::boxed(2))).expect("full"));
+        for caller in callers {
+            assert!([0, 1, 2].contains(&caller.join().unwrap()));
+        }
+    });
+}
+
+fn gate() -> Arc<Gate<Version>> {
+    let gate = Gate::new();
+    gate.swap(Some(Version::boxed(1)));
+    Arc::new(gate)
+}
+
+fn calling_through(gate: &Arc<Gate<Version>>) -> thread::JoinHandle<usize> {
+    let gate = Arc::clone(gate);
+    thread::spawn(move || {
+        let call = |live: Option<&Version>| live.map_or(0, Version::read);
+        gate.with(call).expect("not nested")
+    })
+}
+
+#[test]
+fn a_call_at_a_shut_gate_waits_and_never_finds_it_empty() {
+    model(3, || {
+        let gate = gate();
+        let callers = [calling_through(&gate), calling_through(&gate)];
+        let old = gate.pause().expect("full").wait(None).expect("no deadline");
+        assert!(gate.swap(Some(Version::boxed(old.read() + 1))).is_none());
+        drop(old);
+        for caller in callers {
+            assert!([1, 2].contains(&caller.join().unwrap()));
+        }
+    });
+}
+
+#[test]
+fn a_gate_that_opens_again_with_the_old_version_loses_no_call() {
+    model(4, || {
+        let gate = gate();
+        let caller = calling_through(&gate);
+        let old = gate.pause().expect("full");
+        assert!(gate.put_back(old).is_none());
+        let old = gate.pause().expect("full").wait(None).expect("no deadline");
+        assert!(gate.swap(Some(old)).is_none());
+        assert_eq!(caller.join().unwrap(), 1);
+        end(gate.swap(None).expect("full"));
+    });
+}
+
+#[test]
+fn a_gate_that_opens_empty_says_so() {
+    model(4, || {
+        let gate = gate();
+        let caller = calling_through(&gate);
+        end(gate.pause().expect("full"));
+        assert!(gate.swap(None).is_none());
+        assert!([0, 1].contains(&caller.join().unwrap()));
     });
 }

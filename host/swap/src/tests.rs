@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::registry::registry;
-use crate::{Cell, Draining, LEVELS, TooDeep, leaked};
+use crate::{Cell, Draining, Gate, LEVELS, TooDeep, leaked};
 
 /// Set in the environment of a test process, it makes `membarrier` unavailable.
 pub(crate) const REFUSE_MEMBARRIER: &str = "HOTMERGE_SWAP_TEST_REFUSE_MEMBARRIER";
@@ -399,4 +399,57 @@ fn versions_come_and_go_while_threads_do() {
         drained(old.expect("never empty"));
     }
     others.join().expect("every version was alive");
+}
+
+#[test]
+fn a_version_is_put_back_under_its_calls() {
+    let ends = ends();
+    let cell = full(1, &ends);
+    let call = LongCall::begin(&cell);
+    let old = cell.swap(None).expect("full");
+    assert!(cell.put_back(old).is_none());
+    assert_eq!(cell.with(|live| live.map(Canary::check)), Ok(Some(1)));
+    let old = cell.swap(None).expect("full");
+    assert_eq!(old.in_flight(), 1);
+    assert_eq!(call.end(), 1);
+    assert_eq!(drained(old), 1);
+    assert_eq!(ends.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn no_call_finds_a_gate_empty_in_5_000_pauses() {
+    let ends = ends();
+    let gate = Arc::new(Gate::new());
+    assert_eq!(gate.with(|live: Option<&Canary>| live.is_none()), Ok(true));
+    gate.swap(Some(Canary::boxed(0, &ends)));
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..2)
+        .map(|_| {
+            let (gate, stop) = (Arc::clone(&gate), Arc::clone(&stop));
+            thread::spawn(move || {
+                let (mut calls, mut latest) = (0, 0);
+                while !stop.load(Ordering::Relaxed) {
+                    let call = |live: Option<&Canary>| live.expect("it waits").check();
+                    let seen = gate.with(call).expect("not nested");
+                    assert!(seen >= latest);
+                    (calls, latest) = (calls + 1, seen);
+                }
+                calls
+            })
+        })
+        .collect();
+    for number in 1..=5_000 {
+        let old = gate.pause().expect("never empty");
+        if number % 2 == 0 {
+            gate.put_back(old);
+            continue;
+        }
+        let old = old.wait(None).expect("no deadline");
+        assert!(old.check() < number);
+        gate.swap(Some(Canary::boxed(number, &ends)));
+    }
+    stop.store(true, Ordering::Relaxed);
+    for caller in callers {
+        assert!(caller.join().expect("every version was alive") > 0);
+    }
 }

@@ -28,7 +28,9 @@ pub const MAGIC: [u8; 8] = *b"hotmerge";
 pub const ABI_MAJOR: u16 = 1;
 
 /// What was appended to the tables since the major began: the interface version.
-pub const ABI_MINOR: u16 = 0;
+///
+/// * 1: [`HostTable::call`], [`STATUS_NO_PLUGIN`].
+pub const ABI_MINOR: u16 = 1;
 
 /// The name of the exported [`PluginTable`].
 pub const ENTRY_SYMBOL: &str = "hotmerge_plugin";
@@ -54,6 +56,9 @@ pub const STATUS_PANIC: Status = 5;
 pub const STATUS_UNSUPPORTED: Status = 6;
 /// The host could not take the bytes: its limit for a reply is reached.
 pub const STATUS_REPLY_TOO_LARGE: Status = 7;
+/// No plugin of the name takes calls, or the caller does not require it (minor 1); the
+/// reply says which.
+pub const STATUS_NO_PLUGIN: Status = 8;
 
 /// Log levels, most important first.
 pub mod level {
@@ -168,9 +173,21 @@ pub struct HostTable {
         message: Bytes,
         call: *const CallContext,
     ),
+    /// Calls another plugin, which the caller's `plugin.meta` must require, on this thread
+    /// (minor 1). `call` is the call that this one is made for, or null: deadline and trace
+    /// go on. The reply, or the reason of a refusal, is written to `reply`, a sink of the
+    /// caller's own.
+    pub call: unsafe extern "C" fn(
+        context: *mut c_void,
+        plugin: Bytes,
+        method: Bytes,
+        request: Bytes,
+        call: *const CallContext,
+        reply: *const Sink,
+    ) -> Status,
 }
 
-// SAFETY: the table is immutable, and `log` may be called from every thread by contract.
+// SAFETY: the table is immutable, and its functions may be called from every thread by contract.
 unsafe impl Sync for HostTable {}
 // SAFETY: nothing in the table belongs to a thread.
 unsafe impl Send for HostTable {}

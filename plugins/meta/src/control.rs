@@ -11,8 +11,8 @@ mod message;
 pub use client::{Client, ClientError, ConnectError};
 pub use jsonrpsee_types::{ErrorObjectOwned, Id, Request, Response, ResponsePayload};
 pub use message::{
-    Action, Base64, CallParams, CallReply, PluginReport, Problem, ReloadParams, ReloadReport,
-    TraceParent, TraceParentError,
+    Action, Base64, CallParams, CallReply, HistoryParams, PluginParams, PluginReport, Problem,
+    ReloadParams, ReloadReport, RollbackParams, TraceParent, TraceParentError, Transition,
 };
 
 pub use crate::frame::MAX_FRAME_BYTES;
@@ -29,8 +29,17 @@ pub mod method {
     pub const POSITION: &str = "position";
     /// Call a plugin. [`CallParams`](super::CallParams) to [`CallReply`](super::CallReply).
     pub const CALL: &str = "call";
-    /// Back to the version before.
+    /// Back to a version before. [`RollbackParams`](super::RollbackParams) to
+    /// [`PluginReport`](super::PluginReport).
     pub const ROLLBACK: &str = "rollback";
+    /// Keep what runs, whatever the directory says. [`PluginParams`](super::PluginParams) to
+    /// [`PluginReport`](super::PluginReport).
+    pub const PIN: &str = "pin";
+    /// Let the directory decide again. As [`PIN`].
+    pub const UNPIN: &str = "unpin";
+    /// What happened. [`HistoryParams`](super::HistoryParams) to a list of
+    /// [`Transition`](super::Transition)s, oldest first.
+    pub const HISTORY: &str = "history";
     /// End the host gracefully. No parameters; the reply is `null`.
     pub const STOP: &str = "stop";
 }
@@ -67,4 +76,6 @@ pub mod code {
     pub const ENDING: i32 = 9;
     /// The host has too much to do.
     pub const BUSY: i32 = 10;
+    /// What was asked for is not possible as things are; the message says why.
+    pub const NOT_POSSIBLE: i32 = 11;
 }

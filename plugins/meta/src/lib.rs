@@ -25,7 +25,9 @@ pub mod runtime;
 pub use digest::Digest;
 pub use image::{AbiError, Image, ImageError, Machine, ReadImageError, check_abi};
 pub use name::{FileName, NameError, PackageName, PluginName};
-pub use package::{Abi, META_FILE, Meta, MetaError, PluginMeta, PromiseError, Requires, Wants};
+pub use package::{
+    Abi, Handover, META_FILE, Meta, MetaError, OnReplace, PluginMeta, PromiseError, Requires, Wants,
+};
 pub use publish::{PublishError, Published, publish};
 pub use read::{FileStamp, ReadError, read_regular, stamp};
 pub use runtime::{PidFile, RuntimeDir};

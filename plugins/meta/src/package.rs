@@ -65,6 +65,9 @@ pub struct PluginMeta {
     pub abi: Abi,
     /// Target triple that it was built for.
     pub target: String,
+    /// How its state goes to the next version, if it has one.
+    #[serde(default, skip_serializing_if = "Handover::is_default")]
+    pub handover: Handover,
     /// Plugins that must be active before this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<Requires>,
@@ -128,6 +131,15 @@ impl PluginMeta {
         Ok(())
     }
 
+    /// Whether an instance of `other` can go on as one of this: the same code, allowed the
+    /// same. A version number or a file name makes no difference to it.
+    pub fn runs_as(&self, other: &Self) -> bool {
+        self.hash == other.hash
+            && self.handover == other.handover
+            && self.requires == other.requires
+            && self.wants == other.wants
+    }
+
     fn check_values(&self) -> Result<(), MetaError> {
         let wrong = |field, value: &str, rule| {
             Err(MetaError::Value {
@@ -159,7 +171,7 @@ impl PluginMeta {
     }
 }
 
-/// Another plugin that must be active first.
+/// Another plugin that must be active first. Only such a plugin can be called.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Requires {
@@ -167,6 +179,44 @@ pub struct Requires {
     pub name: PluginName,
     /// The versions that will do.
     pub version: VersionReq,
+    /// What a new version of it means for this plugin.
+    #[serde(default, skip_serializing_if = "OnReplace::is_default")]
+    pub on_replace: OnReplace,
+}
+
+/// What a plugin needs when one that it requires is replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnReplace {
+    /// Nothing: its calls go to the new version from then on.
+    #[default]
+    Rebind,
+    /// To be started anew, because it keeps something that it got from the old version.
+    Reload,
+}
+
+impl OnReplace {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How a plugin's state goes to the next version. A plugin without `save` has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Handover {
+    /// While calls wait, so that nothing changes between `save` and the first call of the
+    /// next version.
+    #[default]
+    Pause,
+    /// While calls go on: what they change after `save` stays with the old version.
+    Live,
+}
+
+impl Handover {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What a plugin asks to be allowed. Nothing, by default.

@@ -254,6 +254,7 @@ fn a_report_has_one_form() {
             version: Some("0.1.0".parse().unwrap()),
             generation: Some(2),
             reason: None,
+            pause_ms: None,
             took_ms: 1.5,
         }],
         problems: vec![Problem {

@@ -265,7 +265,7 @@ fn only_the_same_major_and_no_newer_minor_may_be_loaded() {
     assert_eq!(check_abi(&TableHeader::CURRENT), Ok(()));
     assert_eq!(
         check_abi(&header(2, 0)).unwrap_err().to_string(),
-        "built for ABI 2.0, but this host speaks 1.0; rebuild the plugin with the SDK of this host"
+        "built for ABI 2.0, but this host speaks 1.1; rebuild the plugin with the SDK of this host"
     );
     assert!(matches!(
         check_abi(&header(0, 9)),
@@ -273,7 +273,7 @@ fn only_the_same_major_and_no_newer_minor_may_be_loaded() {
     ));
     assert_eq!(
         check_abi(&header(1, 9)).unwrap_err().to_string(),
-        "built for ABI 1.9, which is newer than this host's 1.0; \
+        "built for ABI 1.9, which is newer than this host's 1.1; \
          upgrade the host, or rebuild the plugin with an older SDK"
     );
 }

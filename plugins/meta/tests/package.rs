@@ -21,6 +21,7 @@ fn plugin(name: &str) -> PluginMeta {
         size: 318_816,
         abi: "1.0".parse().unwrap(),
         target: "x86_64-unknown-linux-gnu".to_owned(),
+        handover: Default::default(),
         requires: Vec::new(),
         wants: Wants::default(),
     }
@@ -60,6 +61,7 @@ fn the_largest_entry() {
     entry.requires = vec![Requires {
         name: "counter".parse().unwrap(),
         version: ">=0.1, <2".parse().unwrap(),
+        on_replace: Default::default(),
     }];
     entry.wants = Wants {
         fs: vec!["/etc/hotmerge".to_owned()],
@@ -188,6 +190,7 @@ fn wishes_that_mean_nothing_are_refused() {
             entry.requires = vec![Requires {
                 name: "counter".parse().unwrap(),
                 version: "*".parse().unwrap(),
+                on_replace: Default::default(),
             }];
         })
         .contains("must name another plugin")
@@ -292,6 +295,7 @@ fn any_plugin() -> impl Strategy<Value = PluginMeta> {
                     .map(|name| Requires {
                         name: name.parse().unwrap(),
                         version: "^1.2".parse().unwrap(),
+                        on_replace: Default::default(),
                     })
                     .collect(),
                 wants: Wants { fs, net },

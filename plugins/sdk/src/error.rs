@@ -18,6 +18,8 @@ pub enum Error {
     Unsupported,
     /// The host's limit for a reply is reached.
     ReplyTooLarge,
+    /// Another plugin takes no calls, or may not be called from this one; with the reason.
+    NotLoaded(String),
 }
 
 impl Error {
@@ -34,6 +36,21 @@ impl Error {
             Self::Deadline => abi::STATUS_DEADLINE,
             Self::Unsupported => abi::STATUS_UNSUPPORTED,
             Self::ReplyTooLarge => abi::STATUS_REPLY_TOO_LARGE,
+            Self::NotLoaded(_) => abi::STATUS_NO_PLUGIN,
+        }
+    }
+
+    /// What a status of another plugin means, with what it wrote.
+    pub(crate) fn from_status(status: abi::Status, reason: Vec<u8>) -> Self {
+        let reason = String::from_utf8_lossy(&reason).into_owned();
+        match status {
+            abi::STATUS_NO_METHOD => Self::NoMethod,
+            abi::STATUS_BAD_REQUEST => Self::BadRequest(reason),
+            abi::STATUS_DEADLINE => Self::Deadline,
+            abi::STATUS_UNSUPPORTED => Self::Unsupported,
+            abi::STATUS_REPLY_TOO_LARGE => Self::ReplyTooLarge,
+            abi::STATUS_NO_PLUGIN => Self::NotLoaded(reason),
+            _ => Self::Failed(reason),
         }
     }
 }
@@ -41,7 +58,9 @@ impl Error {
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Failed(reason) | Self::BadRequest(reason) => f.write_str(reason),
+            Self::Failed(reason) | Self::BadRequest(reason) | Self::NotLoaded(reason) => {
+                f.write_str(reason)
+            }
             Self::NoMethod => f.write_str("no such method"),
             Self::Deadline => f.write_str("the deadline has passed"),
             Self::Unsupported => f.write_str("not supported"),

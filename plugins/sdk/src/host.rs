@@ -4,7 +4,7 @@ use std::fmt;
 
 use hotmerge_abi::{self as abi, Bytes, HostTable};
 
-use crate::Call;
+use crate::{Call, Error, call::gather};
 
 /// How important a log record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,15 @@ impl Level {
             Self::Trace => abi::level::TRACE,
         }
     }
+}
+
+/// What another plugin answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// What it wrote.
+    pub bytes: Vec<u8>,
+    /// The media type it set; empty if it set none.
+    pub content_type: String,
 }
 
 /// The host, for as long as the plugin lives.
@@ -60,6 +69,57 @@ impl Host {
     /// Writes one record that belongs to a call, so that the log shows its trace.
     pub fn log_in(&self, call: &Call<'_>, level: Level, message: impl fmt::Display) {
         self.record(level, message, call.context());
+    }
+
+    /// Calls a method of another plugin, which this one must require in its `plugin.meta`.
+    /// Waits for the reply, on this thread.
+    ///
+    /// # Errors
+    /// What the other plugin answered instead of a reply, or [`Error::NotLoaded`].
+    pub fn call(&self, plugin: &str, method: &str, request: &[u8]) -> Result<Answer, Error> {
+        self.ask(plugin, method, request, std::ptr::null())
+    }
+
+    /// As [`Host::call`], for the sake of a call: its deadline and its trace go on.
+    ///
+    /// # Errors
+    /// As [`Host::call`].
+    pub fn call_in(
+        &self,
+        call: &Call<'_>,
+        plugin: &str,
+        method: &str,
+        request: &[u8],
+    ) -> Result<Answer, Error> {
+        self.ask(plugin, method, request, call.context())
+    }
+
+    fn ask(
+        &self,
+        plugin: &str,
+        method: &str,
+        request: &[u8],
+        call: *const abi::CallContext,
+    ) -> Result<Answer, Error> {
+        let (status, answer) = gather(|sink| {
+            // SAFETY: the host keeps table and context valid for the plugin's life and takes
+            // calls from every thread; texts, `call` and the sink live for this call. A host
+            // that runs this plugin knows its minor version, so the field is there.
+            unsafe {
+                (self.table.call)(
+                    self.table.context,
+                    Bytes::new(plugin.as_bytes()),
+                    Bytes::new(method.as_bytes()),
+                    Bytes::new(request),
+                    call,
+                    sink,
+                )
+            }
+        });
+        match status {
+            abi::STATUS_OK => Ok(answer),
+            status => Err(Error::from_status(status, answer.bytes)),
+        }
     }
 
     fn record(&self, level: Level, message: impl fmt::Display, call: *const abi::CallContext) {

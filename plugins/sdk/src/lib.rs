@@ -42,7 +42,7 @@ pub mod testing;
 pub use call::{Call, Reply};
 pub use error::Error;
 pub use export::table;
-pub use host::{Host, Level};
+pub use host::{Answer, Host, Level};
 pub use hotmerge_abi as abi;
 
 use std::time::Duration;

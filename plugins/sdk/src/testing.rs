@@ -17,16 +17,8 @@ use std::{ffi::c_void, marker::PhantomData, ptr};
 
 use hotmerge_abi::{self as abi, Bytes, CallContext, HostTable, PluginTable, Sink, Status};
 
+pub use crate::host::Answer;
 use crate::{Plugin, table};
-
-/// A reply, or the reason of a refusal.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// What the plugin wrote.
-    pub bytes: Vec<u8>,
-    /// The media type it set; empty if it set none.
-    pub content_type: String,
-}
 
 /// A refusal: the status and its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,6 +131,7 @@ static HOST: HostTable = HostTable {
     size: size_of::<HostTable>() as u32,
     context: ptr::null_mut(),
     log,
+    call,
 };
 
 unsafe extern "C" fn log(
@@ -153,45 +146,31 @@ unsafe extern "C" fn log(
     eprintln!("log level {level}: {message}");
 }
 
+unsafe extern "C" fn call(
+    _: *mut c_void,
+    plugin: Bytes,
+    _: Bytes,
+    _: Bytes,
+    _: *const CallContext,
+    reply: *const Sink,
+) -> Status {
+    // SAFETY: name and sink are valid for this call.
+    unsafe {
+        let reason = format!(
+            "no other plugin runs in a test: `{}`",
+            String::from_utf8_lossy(plugin.as_slice())
+        );
+        ((*reply).write)((*reply).context, Bytes::new(reason.as_bytes()));
+    }
+    abi::STATUS_NO_PLUGIN
+}
+
 fn gather(body: impl FnOnce(&Sink) -> Status) -> Result<Answer, Refused> {
-    let mut answer = Answer::default();
-    let sink = Sink {
-        size: size_of::<Sink>(),
-        context: (&raw mut answer).cast(),
-        write,
-        clear,
-        content_type,
-    };
-    match body(&sink) {
-        abi::STATUS_OK => Ok(answer),
-        status => Err(Refused {
+    match crate::call::gather(body) {
+        (abi::STATUS_OK, answer) => Ok(answer),
+        (status, answer) => Err(Refused {
             status,
             reason: String::from_utf8_lossy(&answer.bytes).into_owned(),
         }),
     }
-}
-
-unsafe extern "C" fn write(context: *mut c_void, bytes: Bytes) -> Status {
-    // SAFETY: `context` is the answer on the stack of `gather`, which nobody else touches
-    // during the call; the bytes are valid for it.
-    unsafe {
-        (*context.cast::<Answer>())
-            .bytes
-            .extend_from_slice(bytes.as_slice())
-    };
-    abi::STATUS_OK
-}
-
-unsafe extern "C" fn clear(context: *mut c_void) {
-    // SAFETY: as in `write`.
-    unsafe { (*context.cast::<Answer>()).bytes.clear() };
-}
-
-unsafe extern "C" fn content_type(context: *mut c_void, media_type: Bytes) -> Status {
-    // SAFETY: as in `write`.
-    unsafe {
-        (*context.cast::<Answer>()).content_type =
-            String::from_utf8_lossy(media_type.as_slice()).into_owned();
-    }
-    abi::STATUS_OK
 }

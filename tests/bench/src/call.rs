@@ -200,6 +200,7 @@ static HOST: HostTable = HostTable {
     size: size_of::<HostTable>() as u32,
     context: std::ptr::null_mut(),
     log,
+    call,
 };
 
 unsafe extern "C" fn write(_: *mut c_void, _: Bytes) -> Status {
@@ -209,3 +210,14 @@ unsafe extern "C" fn write(_: *mut c_void, _: Bytes) -> Status {
 unsafe extern "C" fn clear(_: *mut c_void) {}
 
 unsafe extern "C" fn log(_: *mut c_void, _: u32, _: Bytes, _: Bytes, _: *const CallContext) {}
+
+unsafe extern "C" fn call(
+    _: *mut c_void,
+    _: Bytes,
+    _: Bytes,
+    _: Bytes,
+    _: *const CallContext,
+    _: *const Sink,
+) -> Status {
+    hotmerge_abi::STATUS_NO_PLUGIN
+}

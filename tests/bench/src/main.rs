@@ -11,6 +11,7 @@ mod figure;
 mod reload;
 mod rescan;
 mod subject;
+mod switch;
 
 use figure::Figures;
 use subject::Subject;
@@ -18,7 +19,7 @@ use subject::Subject;
 /// Measure what hotmerge costs.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Only these: call, reload, rescan, driver
+    /// Only these: call, reload, switch, rescan, driver
     #[arg(value_name = "BENCH")]
     benches: Vec<String>,
     /// Print one JSON object a figure
@@ -31,9 +32,10 @@ struct Arguments {
 
 type Bench = fn(&Subject, usize, &mut Figures) -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 4] = [
+const BENCHES: [(&str, Bench); 5] = [
     ("call", call::run),
     ("reload", reload::run),
+    ("switch", switch::run),
     ("rescan", rescan::run),
     ("driver", driver::run),
 ];

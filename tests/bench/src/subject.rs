@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use hotmerge_daemon::{Config, Host};
 use hotmerge_meta::{
-    Abi, FileName, Image, Meta, PackageName, PluginMeta, PluginName, Wants, publish,
+    Abi, FileName, Handover, Image, Meta, PackageName, PluginMeta, PluginName, Wants, publish,
 };
 use tempfile::TempDir;
 
@@ -113,6 +113,7 @@ pub(crate) fn stage(plugin_dir: &Path, name: &str, variant: &Variant) -> anyhow:
         size: variant.image.len() as u64,
         abi: Abi::from(&header),
         target: hotmerge_daemon::status::TARGET.to_owned(),
+        handover: Handover::default(),
         requires: Vec::new(),
         wants: Wants::default(),
     }])?;

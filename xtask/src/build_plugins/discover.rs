@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use cargo_metadata::{Metadata, Package, PackageId, Target, TargetKind};
 use hotmerge_meta::{
     PackageName, PluginName,
-    package::{Requires, Wants},
+    package::{Handover, Requires, Wants},
 };
 use semver::Version;
 use serde::Deserialize;
@@ -27,6 +27,7 @@ pub(crate) struct Plugin {
     /// The directory that it is staged in.
     pub package: PackageName,
     pub version: Version,
+    pub handover: Handover,
     pub requires: Vec<Requires>,
     pub wants: Wants,
     /// How cargo names the package.
@@ -42,6 +43,7 @@ pub(crate) struct Plugin {
 struct Declaration {
     name: Option<PluginName>,
     package: Option<PackageName>,
+    handover: Handover,
     requires: Vec<Requires>,
     wants: Wants,
 }
@@ -149,6 +151,7 @@ fn plugin(package: &Package) -> Result<Option<Plugin>> {
         name,
         package: package_name,
         version: package.version.clone(),
+        handover: declared.handover,
         requires: declared.requires,
         wants: declared.wants,
         id: package.id.clone(),

@@ -38,6 +38,7 @@ impl Done {
             Self::Host(Action::Loaded) => "loaded",
             Self::Host(Action::Reloaded) => "reloaded",
             Self::Host(Action::Refused) => "refused",
+            Self::Host(Action::Trying) => "trying",
             Self::Host(Action::Unchanged) | Self::Staging(Change::Unchanged) => "unchanged",
             Self::Host(Action::Removed) | Self::Staging(Change::Removed) => "removed",
             Self::Staging(Change::Written) => "staged",

@@ -126,6 +126,7 @@ impl Stage<'_> {
             size: image.len() as u64,
             abi: Abi::from(&header),
             target: built.target.clone().unwrap_or_else(|| self.host.to_owned()),
+            handover: plugin.handover,
             requires: plugin.requires.clone(),
             wants: plugin.wants.clone(),
         };

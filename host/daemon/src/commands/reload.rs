@@ -91,11 +91,7 @@ fn count(number: u64, what: &str) -> String {
 fn print(report: &ReloadReport) {
     let told = report.plugins.len() as u64;
     if told > 0 {
-        let mut table = table::new(&["PLUGIN", "VERSION", "OLD", "NEW", "RESULT", "TOOK"]);
-        for plugin in &report.plugins {
-            table.add_row(row(plugin));
-        }
-        table::print(&table);
+        print_reports(&report.plugins);
     }
     let others = report.installed.saturating_sub(told);
     if others > 0 {
@@ -110,6 +106,15 @@ fn print(report: &ReloadReport) {
     table::print_problems(&report.problems);
 }
 
+/// Prints one line a plugin.
+pub(super) fn print_reports(plugins: &[PluginReport]) {
+    let mut table = table::new(&["PLUGIN", "VERSION", "OLD", "NEW", "RESULT", "TOOK"]);
+    for plugin in plugins {
+        table.add_row(row(plugin));
+    }
+    table::print(&table);
+}
+
 fn row(plugin: &PluginReport) -> Vec<comfy_table::Cell> {
     let hash = |hash: Option<hotmerge_meta::Digest>| {
         hash.map_or_else(|| "-".to_owned(), |hash| hash.short())
@@ -121,7 +126,7 @@ fn row(plugin: &PluginReport) -> Vec<comfy_table::Cell> {
     let meaning = match plugin.action {
         Action::Loaded | Action::Reloaded => Meaning::Good,
         Action::Unchanged => Meaning::Plain,
-        Action::Removed => Meaning::Passing,
+        Action::Removed | Action::Trying => Meaning::Passing,
         Action::Refused => Meaning::Bad,
     };
     let version = plugin.version.as_ref();
@@ -136,4 +141,23 @@ fn row(plugin: &PluginReport) -> Vec<comfy_table::Cell> {
         coloured(result, meaning),
         coloured(format!("{:.1} ms", plugin.took_ms), Meaning::Plain),
     ]
+}
+
+/// Shows what came of one plugin.
+pub(super) fn conclude(report: PluginReport, json: bool) -> Result<(), Failure> {
+    if json {
+        print_json(&report)?;
+    } else {
+        print_reports(std::slice::from_ref(&report));
+    }
+    match report.action {
+        Action::Refused => Err(Failure::text(
+            exit::REFUSED,
+            format!(
+                "plugin `{}` refused; what ran before still runs",
+                report.plugin
+            ),
+        )),
+        _ => Ok(()),
+    }
 }

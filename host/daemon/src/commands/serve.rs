@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, thread};
 use anyhow::Context as _;
 use clap::Args;
 use hotmerge_daemon::{
-    Config, Host,
+    Config, Host, StartError,
     control::{AskToStop, Server},
     log,
 };
@@ -35,6 +35,11 @@ pub(super) struct Serve {
     /// otherwise hotmerge in $XDG_RUNTIME_DIR, otherwise /tmp/hotmerge-UID]
     #[arg(long, value_name = "DIR", env = "HOTMERGE_RUNTIME_DIR")]
     runtime_dir: Option<PathBuf>,
+    /// Where the last good versions, pins and rollbacks are written down [default:
+    /// /var/lib/hotmerge for root, otherwise hotmerge in $XDG_STATE_HOME, otherwise in
+    /// ~/.local/state]
+    #[arg(long, value_name = "DIR", env = "HOTMERGE_STATE_DIR")]
+    state_dir: Option<PathBuf>,
     /// Configuration (TOML); options on the command line come before it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -75,7 +80,7 @@ impl Serve {
         // From here on no signal kills; only then may others learn the pid.
         let mut signals =
             Signals::new([SIGHUP, SIGTERM, SIGINT]).context("failed to take signals")?;
-        let host = Host::start(config).map_err(|error| Failure::new(exit::CONFIG, error))?;
+        let host = start(config).map_err(|error| Failure::new(exit::CONFIG, error))?;
         let host = Arc::new(host);
         let mut server = Server::open(&dir, Arc::clone(&host), Box::new(StopBySignal))?;
         pid_file.write_pid()?;
@@ -109,7 +114,26 @@ impl Serve {
         if self.runtime_dir.is_some() {
             config.runtime_dir.clone_from(&self.runtime_dir);
         }
+        if self.state_dir.is_some() {
+            config.state_dir.clone_from(&self.state_dir);
+        }
         Ok(config)
+    }
+}
+
+/// A state directory that nobody asked for is used if it can be.
+fn start(config: Config) -> Result<Host, StartError> {
+    let Some(default) = Config::default_state_dir().filter(|_| config.state_dir.is_none()) else {
+        return Host::start(config);
+    };
+    let mut with_state = config.clone();
+    with_state.state_dir = Some(default);
+    match Host::start(with_state) {
+        Err(StartError::State(error)) => {
+            tracing::warn!("no version is kept to go back to: {error}; pass `--state-dir`");
+            Host::start(config)
+        }
+        other => other,
     }
 }
 
@@ -134,6 +158,7 @@ fn announce_ready(host: &Arc<Host>) -> Result<(), Failure> {
         .name("ready".into())
         .spawn(move || {
             host.settle();
+            host.forget_gone();
             let status = host.status();
             let active = status.plugins.iter().filter(|plugin| plugin.generation > 0);
             tracing::info!(plugins = active.count(), "ready");

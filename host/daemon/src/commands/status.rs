@@ -120,6 +120,21 @@ fn note(plugin: &PluginStatus) -> String {
             refused.reason
         ));
     }
+    if plugin.pinned {
+        notes.push("pinned".to_owned());
+    }
+    if let Some(hash) = &plugin.rolled_back {
+        notes.push(format!("{} was rolled back", hash.short()));
+    }
+    if let Some(canary) = &plugin.canary {
+        notes.push(format!(
+            "tries {} ({}): {} calls, {} failed",
+            canary.version,
+            canary.hash.short(),
+            canary.calls,
+            canary.failed
+        ));
+    }
     if !plugin.ending.is_empty() {
         let states: Vec<_> = plugin.ending.iter().map(|ending| &*ending.state).collect();
         notes.push(format!("old versions: {}", states.join(", ")));

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use hotmerge_loader::{CallError as PluginError, Reply};
 use hotmerge_meta::control::{
-    CallParams, CallReply, ErrorObjectOwned, MAX_FRAME_BYTES, ReloadParams, code, method,
+    CallParams, CallReply, ErrorObjectOwned, HistoryParams, MAX_FRAME_BYTES, PluginParams,
+    PluginReport, ReloadParams, RollbackParams, code, method,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::Shared;
-use crate::{CallError, context};
+use crate::{CallError, WishError, context};
 
 type Answer = Result<Box<RawValue>, ErrorObjectOwned>;
 
@@ -24,6 +25,23 @@ pub(super) fn answer(shared: &Shared, name: &str, params: Option<&RawValue>) -> 
         method::RELOAD => {
             let params: Option<ReloadParams> = parse(params)?;
             result(&shared.host.reload(&params.unwrap_or_default()))
+        }
+        method::ROLLBACK => {
+            let params: RollbackParams = parse(params)?;
+            wish(&shared.host.roll_back(&params.plugin, params.to.as_deref()))
+        }
+        method::PIN => {
+            let params: PluginParams = parse(params)?;
+            wish(&shared.host.pin(&params.plugin))
+        }
+        method::UNPIN => {
+            let params: PluginParams = parse(params)?;
+            wish(&shared.host.unpin(&params.plugin))
+        }
+        method::HISTORY => {
+            let params: Option<HistoryParams> = parse(params)?;
+            let plugin = params.unwrap_or_default().plugin;
+            result(&shared.host.history(plugin.as_ref()))
         }
         method::CALL => call(shared, &parse(params)?),
         method::STOP => {
@@ -60,6 +78,13 @@ fn call(shared: &Shared, params: &CallParams) -> Answer {
         generation,
         hash,
     })
+}
+
+fn wish(done: &Result<PluginReport, WishError>) -> Answer {
+    match done {
+        Ok(report) => result(report),
+        Err(failed) => Err(error(code::NOT_POSSIBLE, failed.to_string())),
+    }
 }
 
 fn refused(failed: &CallError) -> ErrorObjectOwned {

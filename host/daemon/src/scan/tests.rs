@@ -47,6 +47,7 @@ impl Bench {
             size: 1,
             abi: Abi::CURRENT,
             target: crate::status::TARGET.to_owned(),
+            handover: Default::default(),
             requires: Vec::new(),
             wants: hotmerge_meta::Wants::default(),
         });

@@ -22,6 +22,8 @@ pub enum Action {
     Refused,
     /// Its package is gone, and so is it.
     Removed,
+    /// A share of the calls goes to it; it replaces what runs if it does well.
+    Trying,
 }
 
 impl fmt::Display for Action {
@@ -32,6 +34,7 @@ impl fmt::Display for Action {
             Self::Unchanged => "unchanged",
             Self::Refused => "refused",
             Self::Removed => "removed",
+            Self::Trying => "trying",
         })
     }
 }
@@ -89,8 +92,58 @@ pub struct PluginReport {
     /// Why it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// How long calls waited while its state changed hands, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause_ms: Option<f64>,
     /// Time spent on this plugin in milliseconds.
     pub took_ms: f64,
+}
+
+/// Which plugin is meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PluginParams {
+    /// Its name.
+    pub plugin: PluginName,
+}
+
+/// Which version to go back to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackParams {
+    /// Which plugin.
+    pub plugin: PluginName,
+    /// The first hexadecimal digits of the hash of a version that is kept; the one before
+    /// what runs if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+/// Whose history to tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HistoryParams {
+    /// One plugin's; all plugins' if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<PluginName>,
+}
+
+/// One step in the life of a plugin, or of one of its old versions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transition {
+    /// When, RFC 3339.
+    pub time: String,
+    /// Which plugin.
+    pub plugin: PluginName,
+    /// The version that it is about, if it is an old one; otherwise it is about the plugin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_version: Option<Digest>,
+    /// The state before. Of a plugin with a candidate, `STATE/STAGE`.
+    pub from: String,
+    /// The state since.
+    pub to: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// Something in the plugin directory that cannot be used.

@@ -4,7 +4,7 @@
 #![allow(dead_code)] // Each test program uses its own part.
 
 use hotmerge_abi::TableHeader;
-use hotmerge_meta::{Abi, FileName, Image, Meta, PluginMeta, Wants};
+use hotmerge_meta::{Abi, FileName, Handover, Image, Meta, PluginMeta, Wants};
 
 /// How a shared object shall look.
 #[derive(Clone, Debug)]
@@ -273,6 +273,7 @@ pub fn describe(name: &str, file: &str, bytes: &[u8]) -> PluginMeta {
         size: image.len() as u64,
         abi: Abi::from(&image.header().unwrap()),
         target: "x86_64-unknown-linux-gnu".to_owned(),
+        handover: Handover::default(),
         requires: Vec::new(),
         wants: Wants::default(),
     }

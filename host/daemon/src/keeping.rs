@@ -1,0 +1,118 @@
+//! What an operator decides about versions, and how it is kept beyond the host's life.
+
+use std::{io, sync::Arc};
+
+use hotmerge_meta::{PluginMeta, PluginName};
+
+use crate::{
+    lifecycle::{ChoiceError, Machine, Slot, Step},
+    supervisor::Supervisor,
+};
+
+/// Why an operator's wish was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WishError {
+    /// Something stands against it.
+    #[error(transparent)]
+    Choice(#[from] ChoiceError),
+    /// The host has no store.
+    #[error("this host keeps no versions; give it a `state_dir`")]
+    NoStore,
+    /// Nothing older is kept.
+    #[error("no version of plugin `{0}` before the one that runs is kept")]
+    NoneBefore(PluginName),
+    /// Nothing of this hash is kept.
+    #[error("no version of plugin `{0}` is kept whose hash begins with `{1}`; kept: {2}")]
+    NotKept(PluginName, String, String),
+}
+
+impl Supervisor {
+    /// Writes down what runs of a plugin and what was chosen, or forgets it with the plugin.
+    pub(crate) fn keep(&self, name: &PluginName) {
+        let Some(store) = &self.store else {
+            return;
+        };
+        let state = self.state();
+        let machine = &state.machine;
+        let live = machine.slot(name.as_str()).and_then(Slot::live);
+        let live = live.map(|live| Arc::clone(&live.meta));
+        let choice = machine.choice(name).cloned();
+        let is_gone = machine.found_in_directory(name.as_str()).is_none() && !state.stopping;
+        drop(state);
+        let kept = match live {
+            Some(live) => store.keep(&live, choice.as_ref(), || self.image(&live)),
+            // A pin outlasts the plugin: it may only be away.
+            None if is_gone && choice.is_none() => store.forget(name),
+            None => Ok(()),
+        };
+        if let Err(error) = kept {
+            tracing::error!(plugin = %name, "what runs is not written down: {error}");
+        }
+    }
+
+    fn image(&self, live: &PluginMeta) -> io::Result<std::fs::File> {
+        let gone = || io::Error::other("it runs no more");
+        let plugin = self.plugin(live.name.as_str()).ok_or_else(gone)?;
+        let image = plugin.live.peek(|version| {
+            let version = version.filter(|version| version.hash == live.hash);
+            version.ok_or_else(gone)?.instance.image()
+        });
+        image.map_err(io::Error::other)?
+    }
+
+    /// Forgets what was kept of plugins that the directory does not have, unless pinned.
+    pub(crate) fn forget_gone(&self) {
+        for (name, ..) in self.store.iter().flat_map(|store| store.remembered()) {
+            self.keep(&name);
+        }
+    }
+
+    pub(crate) fn roll_back(
+        self: &Arc<Self>,
+        name: &PluginName,
+        to: Option<&str>,
+    ) -> Result<(), WishError> {
+        let store = self.store.as_ref().ok_or(WishError::NoStore)?;
+        let kept = store.versions(name.as_str());
+        let live = self.state().live_meta(name.as_str()).map(|meta| meta.hash);
+        let meta = match to {
+            None => {
+                let at = kept.iter().position(|meta| Some(meta.hash) == live);
+                let before = kept.into_iter().skip(at.map_or(0, |at| at + 1));
+                let mut before = before.filter(|meta| Some(meta.hash) != live);
+                before
+                    .next()
+                    .ok_or_else(|| WishError::NoneBefore(name.clone()))?
+            }
+            Some(to) => {
+                let wanted = to.strip_prefix("sha256:").unwrap_or(to);
+                let hex = |meta: &PluginMeta| meta.hash.to_string()["sha256:".len()..].to_owned();
+                let list = || {
+                    let all = kept.iter();
+                    let all = all.map(|meta| format!("{} ({})", meta.hash.short(), meta.version));
+                    all.collect::<Vec<_>>().join(", ")
+                };
+                let found = kept.iter().find(|meta| hex(meta).starts_with(wanted));
+                found
+                    .cloned()
+                    .ok_or_else(|| WishError::NotKept(name.clone(), to.to_owned(), list()))?
+            }
+        };
+        self.wish(|machine| machine.roll_back(name, Arc::new(meta)))
+    }
+
+    pub(crate) fn wish(
+        self: &Arc<Self>,
+        wish: impl FnOnce(&mut Machine) -> Result<Vec<Step>, ChoiceError>,
+    ) -> Result<(), WishError> {
+        let mut refused = None;
+        self.drive(|machine| {
+            wish(machine).unwrap_or_else(|error| {
+                refused = Some(error);
+                Vec::new()
+            })
+        });
+        refused.map_or(Ok(()), |error| Err(error.into()))
+    }
+}

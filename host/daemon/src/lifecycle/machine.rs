@@ -1,0 +1,639 @@
+//! All plugins of a host: the directory's word, the operator's, and the order that
+//! requirements impose.
+//!
+//! Invariant: after every call nothing is left undone that could be done: no candidate
+//! waits whose requirements are met, no version stays that has to go and is not held.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use hotmerge_meta::{Digest, PluginMeta, PluginName};
+
+use super::{
+    Action, Choice, Event, Note, Origin, Outcome, Refused, Slot, Stage, State, Step, Target,
+    Ticket, Why, requirements::Verdict, slot::Attempt,
+};
+
+/// All plugins of a host.
+#[derive(Clone, Debug, Default)]
+pub struct Machine {
+    pub(super) directory: BTreeMap<PluginName, Target>,
+    pub(super) slots: BTreeMap<PluginName, Slot>,
+    /// Those in the directory that require others.
+    pub(super) demanding: BTreeSet<PluginName>,
+    choices: BTreeMap<PluginName, Choice>,
+    /// At the start: what ran when the host ran last.
+    last_good: BTreeMap<PluginName, Arc<PluginMeta>>,
+    tickets: u64,
+    waiting: BTreeSet<PluginName>,
+    blocked: BTreeSet<PluginName>,
+    /// Whether some live version may have to go.
+    pub(super) leaving: bool,
+}
+
+/// Why an operator's choice was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChoiceError {
+    /// Nothing of the plugin runs.
+    #[error("no version of plugin `{0}` is loaded; see `hotmerge status`")]
+    NotLive(PluginName),
+    /// A pin stands against it.
+    #[error("plugin `{0}` is pinned; `hotmerge unpin {0}` first")]
+    Pinned(PluginName),
+    /// There is no pin to take out.
+    #[error("plugin `{0}` is not pinned")]
+    NotPinned(PluginName),
+    /// A version is taking over its state at this moment.
+    #[error("plugin `{0}` is being replaced at this moment; try again")]
+    Busy(PluginName),
+    /// The version runs already.
+    #[error("plugin `{0}` runs {1} already")]
+    Runs(PluginName, Digest),
+}
+
+impl Machine {
+    /// Every plugin that something is known of.
+    pub fn slots(&self) -> &BTreeMap<PluginName, Slot> {
+        &self.slots
+    }
+
+    /// One plugin.
+    pub fn slot(&self, name: &str) -> Option<&Slot> {
+        self.slots.get(name)
+    }
+
+    /// What an operator chose over the directory.
+    pub fn choice(&self, name: &PluginName) -> Option<&Choice> {
+        match self.slots.get(name) {
+            Some(slot) => slot.choice(),
+            None => self.choices.get(name),
+        }
+    }
+
+    /// What the plugin directory has of a plugin.
+    pub fn found_in_directory(&self, name: &str) -> Option<&Target> {
+        self.directory.get(name)
+    }
+
+    /// What was so when the host ran last. Before anything else.
+    pub fn remember(
+        &mut self,
+        name: PluginName,
+        last_good: Option<Arc<PluginMeta>>,
+        choice: Option<Choice>,
+    ) {
+        if let Some(meta) = last_good {
+            self.last_good.insert(name.clone(), meta);
+        }
+        if let Some(choice) = choice {
+            self.choices.insert(name, choice);
+        }
+    }
+
+    /// One look at the plugin directory: what is new or changed there (`true`: try it again
+    /// even if it was refused), and what is gone.
+    pub fn look(&mut self, changed: Vec<(Target, bool)>, gone: &[PluginName]) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for name in gone {
+            self.directory.remove(name);
+            self.demanding.remove(name);
+            self.last_good.remove(name);
+            if self.slots.contains_key(name) {
+                self.leaving = true;
+                self.change(name, &mut steps, Slot::gone);
+            }
+            if self.choice(name).is_some_and(|choice| !choice.pinned) {
+                self.choose(name, None);
+            }
+            push(&mut steps, name, Action::Unkeep);
+        }
+        let mut offers = Vec::new();
+        // Whoever requires something must find all of it, so that the directory is known
+        // before the first candidate is.
+        for (target, asked) in changed {
+            let name = target.meta.name.clone();
+            if target.meta.requires.is_empty() {
+                self.demanding.remove(&name);
+            } else {
+                self.demanding.insert(name.clone());
+            }
+            self.directory.insert(name.clone(), target);
+            offers.push((name, if asked { Why::Asked } else { Why::Changed }));
+        }
+        for (name, why) in offers {
+            self.offer(&name, why, &mut steps);
+        }
+        self.settle(&mut steps);
+        steps
+    }
+
+    /// Takes everything out of service, each plugin before those that it requires.
+    pub fn stop(&mut self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        self.directory.clear();
+        self.demanding.clear();
+        self.last_good.clear();
+        self.leaving = true;
+        let names: Vec<_> = self.slots.keys().cloned().collect();
+        for name in names {
+            self.change(&name, &mut steps, Slot::gone);
+        }
+        self.settle(&mut steps);
+        steps
+    }
+
+    /// Applies one event. Events about attempts that are not current any more are answered
+    /// with no more than the ending of what they brought up.
+    pub fn apply(&mut self, name: &PluginName, event: Event) -> Vec<Step> {
+        let mut steps = Vec::new();
+        self.change(name, &mut steps, |slot, out| match event {
+            Event::Verified { ticket } => slot.verified(ticket, out),
+            Event::Differs { ticket } => slot.differs(ticket),
+            Event::Failed { ticket, refused } => slot.failed(ticket, refused, out),
+            Event::Started { ticket, next } => slot.started(ticket, next, out),
+            Event::HandedOver { ticket } => slot.handed_over(ticket, out),
+            Event::Proven { ticket } => slot.proven(ticket, out),
+            Event::Drained { ticket } => slot.drained(ticket, out),
+            Event::Late { ticket } => slot.late(ticket, out),
+            Event::Ended { ticket } => slot.ended(ticket, out),
+        });
+        self.settle(&mut steps);
+        steps
+    }
+
+    /// Goes to a version that an operator chose (which the store has) instead of the one in
+    /// the directory, until that changes.
+    ///
+    /// # Errors
+    /// See [`ChoiceError`].
+    pub fn roll_back(
+        &mut self,
+        name: &PluginName,
+        to: Arc<PluginMeta>,
+    ) -> Result<Vec<Step>, ChoiceError> {
+        let slot = self.slots.get(name);
+        if !self.directory.contains_key(name) {
+            return Err(ChoiceError::NotLive(name.clone()));
+        }
+        if slot
+            .and_then(Slot::live)
+            .is_some_and(|live| live.meta.hash == to.hash)
+        {
+            return Err(ChoiceError::Runs(name.clone(), to.hash));
+        }
+        if self.choice(name).is_some_and(|choice| choice.pinned) {
+            return Err(ChoiceError::Pinned(name.clone()));
+        }
+        let found = self.directory.get(name).cloned();
+        let attempt = match found {
+            Some(target) if target.meta.hash == to.hash => Attempt {
+                target,
+                why: Why::Chosen,
+                choice: None,
+            },
+            found => Attempt {
+                target: Target {
+                    meta: Arc::clone(&to),
+                    origin: Origin::Store,
+                },
+                why: Why::Chosen,
+                choice: Some(Choice {
+                    meta: to,
+                    pinned: false,
+                    instead_of: found.map(|target| target.meta.hash),
+                }),
+            },
+        };
+        let mut steps = Vec::new();
+        self.attempt(name, attempt, &mut steps);
+        self.settle(&mut steps);
+        Ok(steps)
+    }
+
+    /// Keeps what runs, whatever the directory says.
+    ///
+    /// # Errors
+    /// See [`ChoiceError`].
+    pub fn pin(&mut self, name: &PluginName) -> Result<Vec<Step>, ChoiceError> {
+        let meta = self.live_meta(name)?;
+        if self.choice(name).is_some_and(|choice| choice.pinned) {
+            return Err(ChoiceError::Pinned(name.clone()));
+        }
+        if self.slots.get(name).and_then(Slot::stage) == Some(Stage::HandingOver) {
+            return Err(ChoiceError::Busy(name.clone()));
+        }
+        let instead_of = self.choice(name).and_then(|choice| choice.instead_of);
+        let choice = Choice {
+            meta,
+            pinned: true,
+            instead_of,
+        };
+        self.choose(name, Some(choice));
+        let mut steps = Vec::new();
+        push(&mut steps, name, Action::Keep);
+        // A candidate that is under way must not replace what was pinned.
+        if let Some((ticket, target)) = self.slots.get(name).and_then(Slot::candidate) {
+            let refused = Refused {
+                meta: Arc::clone(&target.meta),
+                reason: "the running version was pinned".to_owned(),
+                lasting: false,
+            };
+            self.change(name, &mut steps, |slot, out| {
+                slot.failed(ticket, refused, out);
+            });
+        }
+        self.settle(&mut steps);
+        Ok(steps)
+    }
+
+    /// Lets the directory decide again.
+    ///
+    /// # Errors
+    /// See [`ChoiceError`].
+    pub fn unpin(&mut self, name: &PluginName) -> Result<Vec<Step>, ChoiceError> {
+        let Some(choice) = self.choice(name).filter(|choice| choice.pinned).cloned() else {
+            return Err(ChoiceError::NotPinned(name.clone()));
+        };
+        let rolled_back = choice.instead_of.is_some();
+        let choice = Choice {
+            pinned: false,
+            ..choice
+        };
+        self.choose(name, rolled_back.then_some(choice));
+        let mut steps = Vec::new();
+        push(&mut steps, name, Action::Keep);
+        self.offer(name, Why::Asked, &mut steps);
+        self.settle(&mut steps);
+        Ok(steps)
+    }
+
+    fn live_meta(&self, name: &PluginName) -> Result<Arc<PluginMeta>, ChoiceError> {
+        let live = self.slots.get(name).and_then(Slot::live);
+        live.map(|live| Arc::clone(&live.meta))
+            .ok_or_else(|| ChoiceError::NotLive(name.clone()))
+    }
+
+    fn choose(&mut self, name: &PluginName, choice: Option<Choice>) {
+        if let Some(slot) = self.slots.get_mut(name) {
+            slot.choice.clone_from(&choice);
+        }
+        match choice {
+            Some(choice) => self.choices.insert(name.clone(), choice),
+            None => self.choices.remove(name),
+        };
+    }
+
+    /// The directory has something that is worth a look; a choice may stand against it.
+    fn offer(&mut self, name: &PluginName, why: Why, steps: &mut Vec<Step>) {
+        let Some(found) = self.directory.get(name).cloned() else {
+            return;
+        };
+        let hash = found.meta.hash;
+        let mut choice = self.choice(name).cloned();
+        if let Some(Choice {
+            pinned,
+            instead_of: instead_of @ Some(_),
+            ..
+        }) = &mut choice
+            && *instead_of != Some(hash)
+        {
+            // The directory has moved on from what was rolled back.
+            *instead_of = None;
+            let pinned = *pinned;
+            choice = choice.filter(|_| pinned);
+            self.choose(name, choice.clone());
+            push(steps, name, Action::Keep);
+        }
+        match choice {
+            Some(choice) if choice.stands_against(&hash) => {
+                self.hold(name, &found, &choice, why, steps);
+            }
+            choice => {
+                let choice = choice.filter(|choice| choice.pinned);
+                let attempt = Attempt {
+                    target: found,
+                    why,
+                    choice,
+                };
+                self.attempt(name, attempt, steps);
+            }
+        }
+    }
+
+    /// What the directory has is not to run: says so, and sees that the chosen version runs.
+    fn hold(
+        &mut self,
+        name: &PluginName,
+        found: &Target,
+        choice: &Choice,
+        why: Why,
+        steps: &mut Vec<Step>,
+    ) {
+        let slot = self.slots.get(name);
+        let live = slot.and_then(Slot::live);
+        if let Some(live) = live
+            && live.meta.hash == choice.meta.hash
+        {
+            let reason = if choice.pinned {
+                format!("{} is pinned; `hotmerge unpin {name}`", choice.meta.version)
+            } else {
+                "it was rolled back; stage another version".to_owned()
+            };
+            let refused = Refused {
+                meta: Arc::clone(&found.meta),
+                reason,
+                lasting: true,
+            };
+            push(
+                steps,
+                name,
+                Action::Report(live.ticket, Outcome::Refused(refused)),
+            );
+            // A candidate that is under way comes from what the directory had before.
+            if slot.and_then(Slot::candidate).is_none() {
+                return;
+            }
+        }
+        let attempt = Attempt {
+            target: Target {
+                meta: Arc::clone(&choice.meta),
+                origin: Origin::Store,
+            },
+            why,
+            choice: Some(choice.clone()),
+        };
+        self.attempt(name, attempt, steps);
+    }
+
+    fn attempt(&mut self, name: &PluginName, attempt: Attempt, steps: &mut Vec<Step>) {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.change(name, steps, |slot, out| slot.begin(ticket, attempt, out));
+    }
+
+    /// Changes one slot and does what follows for it alone.
+    fn change(
+        &mut self,
+        name: &PluginName,
+        steps: &mut Vec<Step>,
+        change: impl FnOnce(&mut Slot, &mut Vec<Action>),
+    ) {
+        let choices = &self.choices;
+        let new = || Slot::new(choices.get(name).cloned());
+        let slot = self.slots.entry(name.clone()).or_insert_with(new);
+        let before = (slot.state(), slot.stage());
+        let was_live = slot.live().map(|live| live.ticket);
+        let mut actions = Vec::new();
+        change(slot, &mut actions);
+        let after = (slot.state(), slot.stage());
+        if before != after {
+            note(steps, name, before, after, slot.reason.clone());
+        }
+        let (live, choice) = (slot.live().map(|live| live.ticket), slot.choice.clone());
+        let failed = actions.iter().find_map(|action| match action {
+            Action::Report(_, Outcome::Refused(refused)) => Some(refused.meta.hash),
+            _ => None,
+        });
+        for action in actions {
+            if action == Action::Keep {
+                match &choice {
+                    Some(choice) => self.choices.insert(name.clone(), choice.clone()),
+                    None => self.choices.remove(name),
+                };
+            }
+            push(steps, name, action);
+        }
+        self.index(name);
+        if live != was_live && live.is_some() {
+            self.last_good.remove(name);
+            self.leaving |= self.is_demanding(name);
+            if was_live.is_some() {
+                self.outdate_dependants(name, steps);
+            }
+        }
+        if let Some(hash) = failed
+            && live.is_none()
+        {
+            self.fall_back(name, &hash, steps);
+        }
+        self.resume_deferred(name, steps);
+        self.renew(name, steps);
+    }
+
+    fn outdate_dependants(&mut self, replaced: &PluginName, steps: &mut Vec<Step>) {
+        for name in self.slots.keys().cloned().collect::<Vec<_>>() {
+            if let Some(slot) = self.slots.get_mut(&name) {
+                slot.outdate(replaced);
+            }
+            self.renew(&name, steps);
+        }
+    }
+
+    /// Keeps the sets of those that something may follow for.
+    fn index(&mut self, name: &PluginName) {
+        let Some(slot) = self.slots.get(name) else {
+            return;
+        };
+        set(
+            &mut self.waiting,
+            name,
+            slot.stage() == Some(Stage::Waiting),
+        );
+        set(&mut self.blocked, name, slot.is_blocked());
+        if slot.is_empty() && slot.state() == State::Idle {
+            self.slots.remove(name);
+        }
+    }
+
+    fn is_demanding(&self, name: &PluginName) -> bool {
+        let live = self.slots.get(name).and_then(Slot::live);
+        live.is_some_and(|live| !live.meta.requires.is_empty())
+    }
+
+    /// Starts a live version anew that keeps something of one that was replaced.
+    fn renew(&mut self, name: &PluginName, steps: &mut Vec<Step>) {
+        let Some(slot) = self.slots.get_mut(name) else {
+            return;
+        };
+        let (Some(meta), choice) = (slot.take_stale(), slot.choice.clone()) else {
+            return;
+        };
+        let target = match self.directory.get(name) {
+            Some(found) if found.meta.runs_as(&meta) => found.clone(),
+            Some(_) => Target {
+                meta,
+                origin: Origin::Store,
+            },
+            None => return,
+        };
+        let attempt = Attempt {
+            target,
+            why: Why::Replaced,
+            choice,
+        };
+        self.attempt(name, attempt, steps);
+    }
+
+    /// At the host's start, a refused version must not be all there is.
+    fn fall_back(&mut self, name: &PluginName, refused: &Digest, steps: &mut Vec<Step>) {
+        let Some(meta) = self.last_good.remove(name) else {
+            return;
+        };
+        if meta.hash != *refused && self.directory.contains_key(name) {
+            let attempt = Attempt {
+                target: Target {
+                    meta,
+                    origin: Origin::Store,
+                },
+                why: Why::Fallback,
+                choice: self.choice(name).cloned(),
+            };
+            self.attempt(name, attempt, steps);
+        }
+    }
+
+    fn resume_deferred(&mut self, name: &PluginName, steps: &mut Vec<Step>) {
+        if let Some(slot) = self.slots.get_mut(name)
+            && slot.stage() != Some(Stage::HandingOver)
+            && let Some(attempt) = slot.deferred.take()
+        {
+            self.attempt(name, attempt, steps);
+        }
+    }
+
+    /// Does for all plugins what has become possible or necessary.
+    fn settle(&mut self, steps: &mut Vec<Step>) {
+        loop {
+            let before = steps.len();
+            for name in self.waiting.clone() {
+                self.decide(&name, steps);
+            }
+            for name in self.blocked.clone() {
+                self.unblock(&name, steps);
+            }
+            if self.leaving {
+                self.let_go(steps);
+            }
+            if steps.len() == before {
+                return;
+            }
+        }
+    }
+
+    fn decide(&mut self, name: &PluginName, steps: &mut Vec<Step>) {
+        let Some((_, target)) = self.slots.get(name).and_then(Slot::candidate) else {
+            return;
+        };
+        match self.verdict(&target.meta) {
+            Verdict::Go => self.change(name, steps, Slot::start),
+            Verdict::No(reason) => self.change(name, steps, |slot, out| slot.block(reason, out)),
+            Verdict::Wait => {}
+        }
+    }
+
+    fn unblock(&mut self, name: &PluginName, steps: &mut Vec<Step>) {
+        let Some(meta) = self.wanted(name) else {
+            return;
+        };
+        if !matches!(self.verdict(meta), Verdict::No(_)) {
+            self.change(name, steps, |slot, _| slot.unblock());
+            self.offer(name, Why::Unblocked, steps);
+        }
+    }
+
+    /// Takes out of service what has to go, dependants first.
+    fn let_go(&mut self, steps: &mut Vec<Step>) {
+        let leaving = self.leaving();
+        self.leaving = !leaving.is_empty();
+        let is_free = |name: &&PluginName| {
+            let slot = self.slots.get(*name);
+            slot.and_then(Slot::stage) != Some(Stage::HandingOver)
+        };
+        let mut going: Vec<_> = leaving
+            .keys()
+            .filter(is_free)
+            .filter(|name| !self.is_held(name))
+            .cloned()
+            .collect();
+        if going.is_empty() && self.is_circular(&leaving) {
+            going.extend(leaving.keys().find(is_free).cloned());
+        }
+        for name in going {
+            let unmet = leaving.get(&name).cloned().flatten().map(|lost| {
+                format!(
+                    "`{name}` requires `{}` {}, which is not there any more: {name} → {}",
+                    lost.name, lost.version, lost.name
+                )
+            });
+            self.change(&name, steps, |slot, out| slot.withdraw(unmet, out));
+        }
+    }
+
+    /// Whether all that have to go hold one another, so that waiting would never end.
+    fn is_circular(&self, leaving: &BTreeMap<PluginName, Option<hotmerge_meta::Requires>>) -> bool {
+        let waits_for_an_end = self
+            .slots
+            .values()
+            .flat_map(Slot::olds)
+            .filter(|old| old.is_in_time())
+            .any(|old| {
+                let mut requires = old.meta.requires.iter();
+                requires.any(|it| leaving.contains_key(&it.name))
+            });
+        let hands_over = leaving.keys().any(|name| {
+            let slot = self.slots.get(name);
+            slot.and_then(Slot::stage) == Some(Stage::HandingOver)
+        });
+        !leaving.is_empty() && !waits_for_an_end && !hands_over
+    }
+}
+
+fn set(set: &mut BTreeSet<PluginName>, name: &PluginName, member: bool) {
+    if !member {
+        set.remove(name);
+    } else if !set.contains(name) {
+        set.insert(name.clone());
+    }
+}
+
+/// Tells of a transition. One that leads on at once is told as one.
+fn note(
+    steps: &mut Vec<Step>,
+    plugin: &PluginName,
+    mut from: (State, Option<Stage>),
+    to: (State, Option<Stage>),
+    reason: Cow<'static, str>,
+) {
+    if let Some(Step {
+        plugin: last,
+        action:
+            Action::Note(Note::Plugin {
+                from: before,
+                to: between,
+                ..
+            }),
+    }) = steps.last()
+        && last == plugin
+        && *between == from
+    {
+        from = *before;
+        steps.pop();
+    }
+    if from != to {
+        push(
+            steps,
+            plugin,
+            Action::Note(Note::Plugin { from, to, reason }),
+        );
+    }
+}
+
+fn push(steps: &mut Vec<Step>, plugin: &PluginName, action: Action) {
+    steps.push(Step {
+        plugin: plugin.clone(),
+        action,
+    });
+}

@@ -1,0 +1,539 @@
+//! One plugin: at most one candidate, one live version, and old ones that are ending.
+//!
+//! Invariant: a version is in exactly one of these places from its start to its end, and
+//! the actions that move it are emitted where the fields change.
+//!
+//! Absent on purpose: other plugins. Whether a verified candidate may start is the
+//! [`Machine`](super::Machine)'s to say.
+
+use std::{borrow::Cow, sync::Arc};
+
+use hotmerge_meta::{OnReplace, PluginMeta, PluginName};
+
+use super::{
+    Action, Choice, Ending, Next, Note, Outcome, Refused, Stage, State, Target, Ticket, Why,
+};
+
+/// A version that takes calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Live {
+    /// The attempt that brought it up.
+    pub ticket: Ticket,
+    /// What it runs.
+    pub meta: Arc<PluginMeta>,
+    /// Counts the versions that went live, from 1.
+    pub generation: u64,
+}
+
+/// A version that takes no new calls and has not ended yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Old {
+    /// The attempt that had brought it up.
+    pub ticket: Ticket,
+    /// What it ran.
+    pub meta: Arc<PluginMeta>,
+    /// How far it has come.
+    pub ending: Ending,
+}
+
+impl Old {
+    /// Whether it is still within its time.
+    pub(super) fn is_in_time(&self) -> bool {
+        matches!(self.ending, Ending::Draining | Ending::TearingDown)
+    }
+}
+
+/// An attempt to bring a version up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Attempt {
+    pub(super) target: Target,
+    pub(super) why: Why,
+    /// What is chosen once it is live.
+    pub(super) choice: Option<Choice>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Candidate {
+    pub(super) ticket: Ticket,
+    pub(super) stage: Stage,
+    pub(super) attempt: Attempt,
+    /// Whether something that it was started with was replaced since.
+    stale: bool,
+}
+
+/// One plugin of a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slot {
+    pub(super) candidate: Option<Candidate>,
+    /// What came while state was changing hands, which must not be disturbed.
+    pub(super) deferred: Option<Attempt>,
+    pub(super) live: Option<Live>,
+    pub(super) olds: Vec<Old>,
+    refused: Option<Refused>,
+    /// Whether the refusal was for other plugins' sake, and goes when they change.
+    blocked: bool,
+    /// Whether something that the live version was started with was replaced since, so that
+    /// it is to be started anew.
+    stale: bool,
+    pub(super) choice: Option<Choice>,
+    generations: u64,
+    pub(super) reason: Cow<'static, str>,
+}
+
+impl Slot {
+    pub(super) fn new(choice: Option<Choice>) -> Self {
+        Self {
+            choice,
+            ..Self::default()
+        }
+    }
+
+    /// What a user sees.
+    pub fn state(&self) -> State {
+        match (self.stage(), &self.live) {
+            (Some(Stage::Verifying | Stage::Settling | Stage::Waiting), _) => State::Detecting,
+            (Some(Stage::Starting | Stage::HandingOver | Stage::Trying), _) => State::Reloading,
+            (None, Some(_)) => State::Active,
+            (None, None) if self.refused.is_some() => State::Error,
+            (None, None) if !self.olds.is_empty() => State::Unloading,
+            (None, None) => State::Idle,
+        }
+    }
+
+    /// How far the candidate is, if there is one.
+    pub fn stage(&self) -> Option<Stage> {
+        self.candidate.as_ref().map(|candidate| candidate.stage)
+    }
+
+    /// Why it came to this state.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// The version that takes calls.
+    pub fn live(&self) -> Option<&Live> {
+        self.live.as_ref()
+    }
+
+    /// The last version that was refused, if none has gone live since.
+    pub fn refused(&self) -> Option<&Refused> {
+        self.refused.as_ref()
+    }
+
+    /// The old versions that have not ended yet.
+    pub fn olds(&self) -> &[Old] {
+        &self.olds
+    }
+
+    /// What an operator chose over the directory.
+    pub fn choice(&self) -> Option<&Choice> {
+        self.choice.as_ref()
+    }
+
+    /// Whether an attempt is under way that will soon end in an outcome by itself.
+    pub fn is_busy(&self) -> bool {
+        self.deferred.is_some() || self.stage().is_some_and(|stage| stage != Stage::Trying)
+    }
+
+    /// The attempt that is under way, and what it is to bring up.
+    pub fn candidate(&self) -> Option<(Ticket, &Target)> {
+        let candidate = self.candidate.as_ref()?;
+        Some((candidate.ticket, &candidate.attempt.target))
+    }
+
+    /// Whether anything of the slot still depends on an attempt.
+    pub fn refers_to(&self, ticket: Ticket) -> bool {
+        self.current(ticket).is_some()
+            || self.live.as_ref().is_some_and(|live| live.ticket == ticket)
+            || self.olds.iter().any(|old| old.ticket == ticket)
+    }
+
+    /// Whether nothing of the plugin is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.candidate.is_none()
+            && self.deferred.is_none()
+            && self.live.is_none()
+            && self.olds.is_empty()
+            && self.refused.is_none()
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked && self.candidate.is_none() && self.deferred.is_none()
+    }
+
+    /// Other plugins do not stand in the way any more.
+    pub(super) fn unblock(&mut self) {
+        self.blocked = false;
+    }
+
+    /// Begins an attempt; a candidate that is under way is overtaken.
+    pub(super) fn begin(&mut self, ticket: Ticket, mut attempt: Attempt, out: &mut Vec<Action>) {
+        if self.stage() == Some(Stage::HandingOver) {
+            self.deferred = Some(attempt);
+            return;
+        }
+        if attempt.why == Why::Changed
+            && let Some(old) = &self.candidate
+            && old.attempt.why == Why::Asked
+        {
+            attempt.why = Why::Asked;
+        }
+        self.abandon(out);
+        self.because(attempt.why.text());
+        out.push(Action::Verify(ticket, attempt.target.clone()));
+        self.candidate = Some(Candidate {
+            ticket,
+            stage: Stage::Verifying,
+            attempt,
+            stale: false,
+        });
+    }
+
+    /// A plugin that this one may require was replaced.
+    pub(super) fn outdate(&mut self, replaced: &PluginName) {
+        let keeps = |meta: &PluginMeta| {
+            let mut requires = meta.requires.iter();
+            requires.any(|it| it.name == *replaced && it.on_replace == OnReplace::Reload)
+        };
+        self.stale |= self.live.as_ref().is_some_and(|live| keeps(&live.meta));
+        if let Some(candidate) = &mut self.candidate {
+            // Those that have not started yet will start with the new one.
+            let has_started = candidate.stage > Stage::Waiting;
+            candidate.stale |= has_started && keeps(&candidate.attempt.target.meta);
+        }
+    }
+
+    /// The live version, if it is to be started anew and nothing stands before that.
+    pub(super) fn take_stale(&mut self) -> Option<Arc<PluginMeta>> {
+        let live = self.live.as_ref()?;
+        let now = self.stale && self.candidate.is_none() && self.deferred.is_none();
+        now.then(|| {
+            self.stale = false;
+            Arc::clone(&live.meta)
+        })
+    }
+
+    /// File and meta agree. Whether the candidate may start is decided elsewhere.
+    pub(super) fn verified(&mut self, ticket: Ticket, out: &mut Vec<Action>) {
+        let Some(Candidate { attempt, .. }) = self.at(ticket, Stage::Verifying) else {
+            return;
+        };
+        let Attempt {
+            target: Target { meta, .. },
+            why,
+            choice,
+        } = attempt.clone();
+        if why != Why::Replaced
+            && let Some(live) = &mut self.live
+            && live.meta.runs_as(&meta)
+        {
+            // A new version number over the same code.
+            live.meta = meta;
+            self.conclude("it runs already");
+            self.forgive();
+            self.choice = choice;
+            out.push(Action::Report(ticket, Outcome::Unchanged));
+            out.push(Action::Keep);
+            return;
+        }
+        match &self.refused {
+            Some(refused)
+                if why == Why::Changed && refused.lasting && refused.meta.hash == meta.hash =>
+            {
+                let outcome = Outcome::Refused(refused.clone());
+                self.conclude("it was refused before");
+                out.push(Action::Report(ticket, outcome));
+            }
+            _ => self.advance(Stage::Waiting, "verified; waits for what it requires"),
+        }
+    }
+
+    /// File and meta do not agree yet.
+    pub(super) fn differs(&mut self, ticket: Ticket) {
+        if self.at(ticket, Stage::Verifying).is_some() {
+            self.advance(Stage::Settling, "its file and its meta do not agree yet");
+        }
+    }
+
+    /// What the candidate requires is there.
+    pub(super) fn start(&mut self, out: &mut Vec<Action>) {
+        if let Some(Candidate {
+            ticket,
+            stage: Stage::Waiting,
+            ..
+        }) = self.candidate
+        {
+            self.advance(Stage::Starting, "verified, and what it requires is active");
+            out.push(Action::Start(ticket));
+        }
+    }
+
+    pub(super) fn started(&mut self, ticket: Ticket, next: Next, out: &mut Vec<Action>) {
+        if self.at(ticket, Stage::Starting).is_none() {
+            out.push(Action::Discard(ticket));
+            return;
+        }
+        match next {
+            Next::HandOver if self.live.is_some() => {
+                self.advance(
+                    Stage::HandingOver,
+                    "started; calls wait while it takes over",
+                );
+                out.push(Action::HandOver(ticket));
+            }
+            Next::Try if self.live.is_some() => {
+                self.advance(Stage::Trying, "started; it takes a share of the calls");
+                out.push(Action::Try(ticket));
+                out.push(Action::Report(ticket, Outcome::Trying));
+            }
+            _ => self.go_live(out, "started, and takes all new calls"),
+        }
+    }
+
+    pub(super) fn handed_over(&mut self, ticket: Ticket, out: &mut Vec<Action>) {
+        if self.at(ticket, Stage::HandingOver).is_some() {
+            self.go_live(out, "took over the state, and takes all new calls");
+        } else {
+            out.push(Action::Discard(ticket));
+        }
+    }
+
+    pub(super) fn proven(&mut self, ticket: Ticket, out: &mut Vec<Action>) {
+        if self.at(ticket, Stage::Trying).is_some() {
+            self.go_live(out, "did well with its share, and takes all new calls");
+        }
+    }
+
+    /// The candidate cannot run.
+    pub(super) fn failed(&mut self, ticket: Ticket, refused: Refused, out: &mut Vec<Action>) {
+        if self.current(ticket).is_some() {
+            self.refuse(refused, out);
+        }
+    }
+
+    /// The candidate cannot run because of other plugins.
+    pub(super) fn block(&mut self, reason: String, out: &mut Vec<Action>) {
+        if let Some(candidate) = &self.candidate {
+            let meta = Arc::clone(&candidate.attempt.target.meta);
+            let refused = Refused {
+                meta,
+                reason,
+                lasting: false,
+            };
+            self.refuse(refused, out);
+            self.blocked = true;
+        }
+    }
+
+    fn refuse(&mut self, refused: Refused, out: &mut Vec<Action>) {
+        let Some(candidate) = &self.candidate else {
+            return;
+        };
+        let stage = candidate.stage;
+        // Told while the attempt is still known.
+        let outcome = Outcome::Refused(refused.clone());
+        out.push(Action::Report(candidate.ticket, outcome));
+        if stage == Stage::HandingOver {
+            out.push(Action::Resume);
+            self.candidate = None;
+        } else {
+            self.abandon(out);
+        }
+        self.because(refused.reason.clone());
+        self.refused = Some(refused);
+        self.blocked = false;
+    }
+
+    /// The directory does not have the plugin any more. What is live stays until those that
+    /// require it have gone.
+    pub(super) fn gone(&mut self, out: &mut Vec<Action>) {
+        self.deferred = None;
+        if self.stage() != Some(Stage::HandingOver) {
+            self.abandon(out);
+        }
+        self.because("gone from the plugin directory");
+        self.forgive();
+    }
+
+    /// Takes the live version out of service: for good, or because of a plugin it requires.
+    pub(super) fn withdraw(&mut self, unmet: Option<String>, out: &mut Vec<Action>) {
+        if self.stage() == Some(Stage::HandingOver) {
+            return;
+        }
+        self.abandon(out);
+        let Some(live) = self.live.take() else {
+            return;
+        };
+        let outcome = match unmet {
+            Some(reason) => {
+                self.because(reason.clone());
+                let refused = Refused {
+                    meta: Arc::clone(&live.meta),
+                    reason,
+                    lasting: false,
+                };
+                self.refused = Some(refused.clone());
+                self.blocked = true;
+                Outcome::Refused(refused)
+            }
+            None => {
+                self.because("gone from the plugin directory");
+                self.forgive();
+                Outcome::Removed(live.meta.hash)
+            }
+        };
+        let ticket = live.ticket;
+        out.push(Action::Withdraw);
+        self.drain(live.ticket, live.meta, out);
+        out.push(Action::Report(ticket, outcome));
+    }
+
+    pub(super) fn drained(&mut self, ticket: Ticket, out: &mut Vec<Action>) {
+        self.advance_old(ticket, out, |ending| match ending {
+            Ending::Draining | Ending::Overdue => Ending::TearingDown,
+            other => other,
+        });
+    }
+
+    pub(super) fn late(&mut self, ticket: Ticket, out: &mut Vec<Action>) {
+        self.advance_old(ticket, out, |ending| match ending {
+            Ending::Draining | Ending::Overdue => Ending::Overdue,
+            Ending::TearingDown | Ending::Stuck => Ending::Stuck,
+        });
+    }
+
+    pub(super) fn ended(&mut self, ticket: Ticket, out: &mut Vec<Action>) {
+        if let Some(index) = self.olds.iter().position(|old| old.ticket == ticket) {
+            let old = self.olds.remove(index);
+            out.push(Action::Note(Note::Old {
+                hash: old.meta.hash,
+                from: Some(old.ending),
+                to: None,
+            }));
+            if self.olds.is_empty() && self.state() == State::Idle {
+                self.because("the last old version has ended");
+            }
+        }
+    }
+
+    fn go_live(&mut self, out: &mut Vec<Action>, reason: &'static str) {
+        let Some(Candidate {
+            ticket,
+            attempt,
+            stale,
+            ..
+        }) = self.candidate.take()
+        else {
+            return;
+        };
+        self.stale = stale;
+        self.because(reason);
+        // These two say nothing about what was refused.
+        if !matches!(attempt.why, Why::Replaced | Why::Fallback) {
+            self.forgive();
+        }
+        self.choice = attempt.choice;
+        self.generations += 1;
+        let old = self.live.replace(Live {
+            ticket,
+            meta: attempt.target.meta,
+            generation: self.generations,
+        });
+        out.push(Action::Switch(ticket));
+        let outcome = match old {
+            Some(old) => {
+                let hash = old.meta.hash;
+                self.drain(old.ticket, old.meta, out);
+                Outcome::Reloaded(hash)
+            }
+            None => Outcome::Loaded,
+        };
+        out.push(Action::Report(ticket, outcome));
+        out.push(Action::Keep);
+    }
+
+    fn drain(&mut self, ticket: Ticket, meta: Arc<PluginMeta>, out: &mut Vec<Action>) {
+        out.push(Action::Drain(ticket));
+        out.push(Action::Note(Note::Old {
+            hash: meta.hash,
+            from: None,
+            to: Some(Ending::Draining),
+        }));
+        self.olds.push(Old {
+            ticket,
+            meta,
+            ending: Ending::Draining,
+        });
+    }
+
+    /// Drops the candidate, whatever became of it so far.
+    fn abandon(&mut self, out: &mut Vec<Action>) {
+        let Some(candidate) = self.candidate.take() else {
+            return;
+        };
+        match candidate.stage {
+            // Its job is under way and will answer.
+            Stage::Verifying | Stage::Starting | Stage::HandingOver => {}
+            Stage::Settling | Stage::Waiting => out.push(Action::Forget(candidate.ticket)),
+            Stage::Trying => {
+                out.push(Action::Untry(candidate.ticket));
+                self.drain(candidate.ticket, candidate.attempt.target.meta, out);
+            }
+        }
+    }
+
+    fn conclude(&mut self, reason: &'static str) {
+        self.candidate = None;
+        self.because(reason);
+    }
+
+    fn advance(&mut self, stage: Stage, reason: &'static str) {
+        if let Some(candidate) = &mut self.candidate {
+            candidate.stage = stage;
+        }
+        self.because(reason);
+    }
+
+    fn advance_old(
+        &mut self,
+        ticket: Ticket,
+        out: &mut Vec<Action>,
+        next: impl FnOnce(Ending) -> Ending,
+    ) {
+        let Some(old) = self.olds.iter_mut().find(|old| old.ticket == ticket) else {
+            return;
+        };
+        let from = old.ending;
+        old.ending = next(from);
+        if old.ending != from {
+            out.push(Action::Note(Note::Old {
+                hash: old.meta.hash,
+                from: Some(from),
+                to: Some(old.ending),
+            }));
+            if old.ending == Ending::TearingDown {
+                out.push(Action::End(ticket));
+            }
+        }
+    }
+
+    fn current(&self, ticket: Ticket) -> Option<&Candidate> {
+        self.candidate
+            .as_ref()
+            .filter(|candidate| candidate.ticket == ticket)
+    }
+
+    fn at(&self, ticket: Ticket, stage: Stage) -> Option<&Candidate> {
+        self.current(ticket)
+            .filter(|candidate| candidate.stage == stage)
+    }
+
+    fn forgive(&mut self) {
+        self.refused = None;
+        self.blocked = false;
+    }
+
+    fn because(&mut self, reason: impl Into<Cow<'static, str>>) {
+        self.reason = reason.into();
+    }
+}

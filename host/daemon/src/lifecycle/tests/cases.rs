@@ -1,0 +1,444 @@
+//! Single orders of events, told as sentences.
+
+use super::*;
+
+/// A machine, and nobody who does what it says but the test.
+#[derive(Default)]
+struct Bench {
+    machine: Machine,
+}
+
+fn name(plugin: &PluginMeta) -> &PluginName {
+    &plugin.name
+}
+
+fn plugin(name: &str, version: &str, requires: &[(&str, &str, OnReplace)]) -> Arc<PluginMeta> {
+    let requires = requires.iter().map(|(name, version, on_replace)| Requires {
+        name: name.parse().unwrap(),
+        version: version.parse().unwrap(),
+        on_replace: *on_replace,
+    });
+    Arc::new(meta(name, version, requires.collect()))
+}
+
+impl Bench {
+    fn look(&mut self, metas: &[&Arc<PluginMeta>]) -> Vec<Step> {
+        let changed = metas.iter().map(|meta| (staged(meta), false));
+        self.machine.look(changed.collect(), &[])
+    }
+
+    fn slot(&self, meta: &PluginMeta) -> &Slot {
+        self.machine.slot(meta.name.as_str()).expect("it is known")
+    }
+
+    fn ticket(&self, meta: &PluginMeta) -> Ticket {
+        self.slot(meta).candidate().expect("it has a candidate").0
+    }
+
+    fn verified(&mut self, meta: &PluginMeta) -> Vec<Step> {
+        let ticket = self.ticket(meta);
+        self.machine.apply(name(meta), Event::Verified { ticket })
+    }
+
+    fn started(&mut self, meta: &PluginMeta, next: Next) -> Vec<Step> {
+        let ticket = self.ticket(meta);
+        self.machine
+            .apply(name(meta), Event::Started { ticket, next })
+    }
+
+    fn failed(&mut self, meta: &Arc<PluginMeta>, lasting: bool) -> Vec<Step> {
+        let ticket = self.ticket(meta);
+        let refused = Refused {
+            meta: Arc::clone(meta),
+            reason: "no good".to_owned(),
+            lasting,
+        };
+        self.machine
+            .apply(name(meta), Event::Failed { ticket, refused })
+    }
+
+    /// Brings a version up to the switch.
+    fn live(&mut self, meta: &Arc<PluginMeta>) -> Ticket {
+        drop(self.look(&[meta]));
+        drop(self.verified(meta));
+        let ticket = self.ticket(meta);
+        drop(self.started(meta, Next::Switch));
+        ticket
+    }
+
+    fn ended(&mut self, meta: &PluginMeta, ticket: Ticket) -> Vec<Step> {
+        drop(self.machine.apply(name(meta), Event::Drained { ticket }));
+        self.machine.apply(name(meta), Event::Ended { ticket })
+    }
+
+    fn refusal(&self, meta: &PluginMeta) -> &str {
+        &self.slot(meta).refused().expect("it was refused").reason
+    }
+}
+
+/// What is to be done, without what is only told.
+fn done(steps: Vec<Step>) -> Vec<Action> {
+    let told = |action: &Action| {
+        matches!(
+            action,
+            Action::Note(_) | Action::Report(..) | Action::Keep | Action::Unkeep
+        )
+    };
+    let actions = steps.into_iter().map(|step| step.action);
+    actions.filter(|action| !told(action)).collect()
+}
+
+#[test]
+fn a_new_version_is_switched_to_before_the_old_one_drains() {
+    let mut bench = Bench::default();
+    let (old, new) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
+    let first = bench.live(&old);
+    assert_eq!(bench.slot(&old).state(), State::Active);
+    drop(bench.look(&[&new]));
+    assert_eq!(bench.slot(&new).state(), State::Detecting);
+    let ticket = bench.ticket(&new);
+    assert_eq!(done(bench.verified(&new)), [Action::Start(ticket)]);
+    assert_eq!(bench.slot(&new).state(), State::Reloading);
+    assert_eq!(
+        done(bench.started(&new, Next::Switch)),
+        [Action::Switch(ticket), Action::Drain(first)]
+    );
+    assert_eq!(bench.slot(&new).live().unwrap().generation, 2);
+    assert_eq!(bench.slot(&new).olds()[0].ending, Ending::Draining);
+}
+
+#[test]
+fn the_same_code_is_not_loaded_again() {
+    let mut bench = Bench::default();
+    let old = plugin("a", "1.0.0", &[]);
+    bench.live(&old);
+    let mut new = PluginMeta::clone(&old);
+    new.version = "1.0.1".parse().unwrap();
+    drop(bench.look(&[&Arc::new(new)]));
+    assert_eq!(done(bench.verified(&old)), []);
+    let live = bench.slot(&old).live().unwrap();
+    assert_eq!(
+        (live.generation, &*live.meta.version.to_string()),
+        (1, "1.0.1")
+    );
+}
+
+#[test]
+fn a_refused_hash_waits_until_somebody_asks() {
+    let mut bench = Bench::default();
+    let (old, bad) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
+    bench.live(&old);
+    drop(bench.look(&[&bad]));
+    drop(bench.verified(&bad));
+    drop(bench.failed(&bad, true));
+    assert_eq!(bench.slot(&bad).live().unwrap().meta, old);
+    drop(bench.look(&[&bad]));
+    assert_eq!(done(bench.verified(&bad)), []);
+    drop(bench.machine.look(vec![(staged(&bad), true)], &[]));
+    let ticket = bench.ticket(&bad);
+    assert_eq!(done(bench.verified(&bad)), [Action::Start(ticket)]);
+}
+
+#[test]
+fn a_candidate_that_was_overtaken_is_discarded_when_it_has_started() {
+    let mut bench = Bench::default();
+    let (first, second) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
+    drop(bench.look(&[&first]));
+    drop(bench.verified(&first));
+    let ticket = bench.ticket(&first);
+    drop(bench.look(&[&second]));
+    let next = Next::Switch;
+    let steps = bench
+        .machine
+        .apply(name(&first), Event::Started { ticket, next });
+    assert_eq!(done(steps), [Action::Discard(ticket)]);
+    assert_ne!(bench.ticket(&second), ticket);
+}
+
+#[test]
+fn a_plugin_that_vanishes_is_withdrawn_and_ends_after_its_last_call() {
+    let mut bench = Bench::default();
+    let meta = plugin("a", "1.0.0", &[]);
+    let ticket = bench.live(&meta);
+    let steps = bench
+        .machine
+        .look(Vec::new(), std::slice::from_ref(name(&meta)));
+    assert_eq!(done(steps), [Action::Withdraw, Action::Drain(ticket)]);
+    assert_eq!(bench.slot(&meta).state(), State::Unloading);
+    for (event, ending) in [
+        (Event::Late { ticket }, Ending::Overdue),
+        (Event::Drained { ticket }, Ending::TearingDown),
+        (Event::Late { ticket }, Ending::Stuck),
+    ] {
+        drop(bench.machine.apply(name(&meta), event));
+        assert_eq!(bench.slot(&meta).olds()[0].ending, ending);
+    }
+    drop(bench.machine.apply(name(&meta), Event::Ended { ticket }));
+    assert!(bench.machine.slots().is_empty());
+}
+
+#[test]
+fn a_plugin_starts_after_what_it_requires_and_stops_before_it() {
+    let mut bench = Bench::default();
+    let base = plugin("base", "1.0.0", &[]);
+    let user = plugin("user", "1.0.0", &[("base", "^1", OnReplace::Rebind)]);
+    drop(bench.look(&[&user, &base]));
+    assert_eq!(done(bench.verified(&user)), []);
+    assert_eq!(bench.slot(&user).stage(), Some(Stage::Waiting));
+    drop(bench.verified(&base));
+    let (first, second) = (bench.ticket(&base), bench.ticket(&user));
+    assert_eq!(
+        done(bench.started(&base, Next::Switch)),
+        [Action::Switch(first), Action::Start(second)]
+    );
+    drop(bench.started(&user, Next::Switch));
+
+    assert_eq!(
+        done(bench.machine.stop()),
+        [Action::Withdraw, Action::Drain(second)]
+    );
+    assert_eq!(
+        done(bench.ended(&user, second)),
+        [Action::Withdraw, Action::Drain(first)]
+    );
+}
+
+#[test]
+fn an_overdue_dependant_does_not_hold_up_the_end_for_ever() {
+    let mut bench = Bench::default();
+    let base = plugin("base", "1.0.0", &[]);
+    let user = plugin("user", "1.0.0", &[("base", "^1", OnReplace::Rebind)]);
+    let first = bench.live(&base);
+    let ticket = bench.live(&user);
+    drop(bench.machine.stop());
+    assert_eq!(
+        done(bench.machine.apply(name(&user), Event::Late { ticket })),
+        [Action::Withdraw, Action::Drain(first)]
+    );
+}
+
+#[test]
+fn circles_and_missing_plugins_are_refused_with_their_path() {
+    let mut bench = Bench::default();
+    let a = plugin("a", "1.0.0", &[("b", "*", OnReplace::Rebind)]);
+    let b = plugin("b", "1.0.0", &[("c", "*", OnReplace::Rebind)]);
+    let c = plugin("c", "1.0.0", &[("a", "*", OnReplace::Rebind)]);
+    drop(bench.look(&[&a, &b, &c]));
+    drop(bench.verified(&a));
+    assert!(
+        bench.refusal(&a).contains("a → b → c → a"),
+        "{}",
+        bench.refusal(&a)
+    );
+
+    let mut bench = Bench::default();
+    drop(bench.look(&[&a, &b]));
+    drop(bench.verified(&b));
+    let reason = bench.refusal(&b);
+    assert!(
+        reason.contains("`b` requires `c` *, which is not in"),
+        "{reason}"
+    );
+    drop(bench.verified(&a));
+    let reason = bench.refusal(&a);
+    assert!(reason.contains("a → b → c"), "{reason}");
+}
+
+#[test]
+fn what_was_missing_brings_those_back_that_wait_for_it() {
+    let mut bench = Bench::default();
+    let base = plugin("base", "1.0.0", &[]);
+    let user = plugin("user", "1.0.0", &[("base", "^1", OnReplace::Rebind)]);
+    drop(bench.look(&[&user]));
+    drop(bench.verified(&user));
+    assert_eq!(bench.slot(&user).state(), State::Error);
+    drop(bench.look(&[&base]));
+    assert_eq!(bench.slot(&user).state(), State::Detecting);
+    bench.live(&base);
+    drop(bench.verified(&user));
+    assert_eq!(bench.slot(&user).stage(), Some(Stage::Starting));
+}
+
+#[test]
+fn a_version_that_a_running_plugin_cannot_use_waits_for_that_plugin_to_change() {
+    let mut bench = Bench::default();
+    let (one, two) = (plugin("base", "1.0.0", &[]), plugin("base", "2.0.0", &[]));
+    let user = plugin("user", "1.0.0", &[("base", "^1", OnReplace::Rebind)]);
+    bench.live(&one);
+    bench.live(&user);
+    drop(bench.look(&[&two]));
+    drop(bench.verified(&two));
+    let reason = bench.refusal(&two);
+    assert!(reason.contains("user → base"), "{reason}");
+
+    let user = plugin("user", "2.0.0", &[("base", "^2", OnReplace::Rebind)]);
+    drop(bench.look(&[&user]));
+    drop(bench.verified(&two));
+    drop(bench.started(&two, Next::Switch));
+    drop(bench.verified(&user));
+    drop(bench.started(&user, Next::Switch));
+    for meta in [two, user] {
+        assert_eq!(bench.slot(&meta).live().unwrap().meta, meta);
+    }
+}
+
+#[test]
+fn dependants_are_bound_again_or_started_anew_as_they_declare() {
+    let mut bench = Bench::default();
+    let (one, two) = (plugin("base", "1.0.0", &[]), plugin("base", "1.1.0", &[]));
+    let calls = plugin("calls", "1.0.0", &[("base", "^1", OnReplace::Rebind)]);
+    let keeps = plugin("keeps", "1.0.0", &[("base", "^1", OnReplace::Reload)]);
+    for meta in [&one, &calls, &keeps] {
+        bench.live(meta);
+    }
+    bench.live(&two);
+    assert_eq!(bench.slot(&calls).state(), State::Active);
+    assert_eq!(bench.slot(&keeps).state(), State::Detecting);
+    drop(bench.verified(&keeps));
+    drop(bench.started(&keeps, Next::Switch));
+    assert_eq!(bench.slot(&keeps).live().unwrap().generation, 2);
+}
+
+#[test]
+fn what_comes_while_state_changes_hands_comes_after_it() {
+    let mut bench = Bench::default();
+    let [one, two, three] = ["1.0.0", "2.0.0", "3.0.0"].map(|it| plugin("a", it, &[]));
+    bench.live(&one);
+    drop(bench.look(&[&two]));
+    drop(bench.verified(&two));
+    let ticket = bench.ticket(&two);
+    assert_eq!(
+        done(bench.started(&two, Next::HandOver)),
+        [Action::HandOver(ticket)]
+    );
+    assert_eq!(done(bench.look(&[&three])), []);
+    let steps = bench
+        .machine
+        .apply(name(&two), Event::HandedOver { ticket });
+    let [Action::Switch(_), Action::Drain(_), Action::Verify(_, next)] = &done(steps)[..] else {
+        panic!("it goes live, and the next one is looked at");
+    };
+    assert_eq!(next.meta, three);
+}
+
+#[test]
+fn a_failed_handover_lets_the_old_version_go_on() {
+    let mut bench = Bench::default();
+    let (one, two) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
+    bench.live(&one);
+    drop(bench.look(&[&two]));
+    drop(bench.verified(&two));
+    drop(bench.started(&two, Next::HandOver));
+    assert_eq!(done(bench.failed(&two, true)), [Action::Resume]);
+    assert_eq!(bench.slot(&one).live().unwrap().meta, one);
+    assert_eq!(bench.slot(&one).state(), State::Active);
+}
+
+#[test]
+fn a_canary_goes_on_or_back() {
+    for proves_itself in [true, false] {
+        let mut bench = Bench::default();
+        let (one, two) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
+        let first = bench.live(&one);
+        drop(bench.look(&[&two]));
+        drop(bench.verified(&two));
+        let ticket = bench.ticket(&two);
+        assert_eq!(done(bench.started(&two, Next::Try)), [Action::Try(ticket)]);
+        assert!(!bench.slot(&two).is_busy(), "nobody waits for it");
+        if proves_itself {
+            let steps = bench.machine.apply(name(&two), Event::Proven { ticket });
+            assert_eq!(done(steps), [Action::Switch(ticket), Action::Drain(first)]);
+        } else {
+            assert_eq!(
+                done(bench.failed(&two, true)),
+                [Action::Untry(ticket), Action::Drain(ticket)]
+            );
+            assert_eq!(bench.slot(&one).live().unwrap().ticket, first);
+        }
+    }
+}
+
+#[test]
+fn a_version_that_was_rolled_back_stays_away_until_the_directory_changes() {
+    let mut bench = Bench::default();
+    let [one, two, three] = ["1.0.0", "2.0.0", "3.0.0"].map(|it| plugin("a", it, &[]));
+    bench.live(&one);
+    bench.live(&two);
+    drop(
+        bench
+            .machine
+            .roll_back(name(&one), Arc::clone(&one))
+            .unwrap(),
+    );
+    drop(bench.verified(&one));
+    drop(bench.started(&one, Next::Switch));
+    assert_eq!(done(bench.look(&[&two])), [], "touched is not changed");
+    bench.live(&three);
+    assert_eq!(bench.slot(&three).choice(), None);
+    bench.live(&two);
+    assert_eq!(bench.slot(&two).live().unwrap().meta, two);
+}
+
+#[test]
+fn a_pin_stands_against_the_directory_until_it_is_taken_out() {
+    let mut bench = Bench::default();
+    let (one, two) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
+    bench.live(&one);
+    drop(bench.machine.pin(name(&one)).unwrap());
+    assert_eq!(done(bench.look(&[&two])), []);
+    let pinned = ChoiceError::Pinned(name(&one).clone());
+    assert_eq!(
+        bench.machine.roll_back(name(&one), Arc::clone(&two)),
+        Err(pinned)
+    );
+    drop(bench.machine.unpin(name(&one)).unwrap());
+    drop(bench.verified(&two));
+    drop(bench.started(&two, Next::Switch));
+    assert_eq!(bench.slot(&two).live().unwrap().meta, two);
+}
+
+#[test]
+fn what_was_chosen_is_so_again_after_a_restart() {
+    let (one, two) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
+    for (pinned, instead_of) in [(true, None), (false, Some(two.hash))] {
+        let mut bench = Bench::default();
+        let choice = Choice {
+            meta: Arc::clone(&one),
+            pinned,
+            instead_of,
+        };
+        bench.machine.remember(
+            name(&one).clone(),
+            Some(Arc::clone(&one)),
+            Some(choice.clone()),
+        );
+        let steps = done(bench.look(&[&two]));
+        let [Action::Verify(_, target)] = &steps[..] else {
+            panic!("{steps:?}");
+        };
+        assert_eq!((&target.meta, &target.origin), (&one, &Origin::Store));
+        drop(bench.verified(&one));
+        drop(bench.started(&one, Next::Switch));
+        assert_eq!(bench.slot(&one).choice(), Some(&choice));
+    }
+}
+
+#[test]
+fn a_restart_into_a_bad_version_falls_back_to_the_last_good_one() {
+    let mut bench = Bench::default();
+    let (one, two) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
+    bench
+        .machine
+        .remember(name(&one).clone(), Some(Arc::clone(&one)), None);
+    drop(bench.look(&[&two]));
+    drop(bench.verified(&two));
+    drop(bench.failed(&two, true));
+    assert_eq!(
+        bench.slot(&one).candidate().unwrap().1.origin,
+        Origin::Store
+    );
+    drop(bench.verified(&one));
+    drop(bench.started(&one, Next::Switch));
+    assert_eq!(bench.slot(&one).live().unwrap().meta, one);
+    assert_eq!(bench.refusal(&two), "no good", "it is still told");
+}

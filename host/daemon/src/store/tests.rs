@@ -1,0 +1,135 @@
+//! What a store promises, also to a host that was killed.
+
+use std::io::Seek as _;
+
+use hotmerge_meta::{Abi, Handover, Wants};
+
+use super::*;
+
+fn version(name: &str, version: &str) -> PluginMeta {
+    PluginMeta {
+        name: name.parse().unwrap(),
+        version: version.parse().unwrap(),
+        file: "libx.so".parse().unwrap(),
+        hash: Digest::of(version.as_bytes()),
+        size: 1,
+        abi: Abi::CURRENT,
+        target: "any".to_owned(),
+        handover: Handover::Pause,
+        requires: Vec::new(),
+        wants: Wants::default(),
+    }
+}
+
+fn bytes(meta: &PluginMeta) -> io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(meta.version.to_string().as_bytes())?;
+    // Where the offset is makes no difference.
+    file.seek(io::SeekFrom::End(0))?;
+    Ok(file)
+}
+
+fn keep(store: &Store, meta: &PluginMeta, choice: Option<&Choice>) {
+    store.keep(meta, choice, || bytes(meta)).unwrap();
+}
+
+fn kept(store: &Store, name: &str) -> Vec<String> {
+    let versions = store.versions(name);
+    versions.iter().map(|it| it.version.to_string()).collect()
+}
+
+fn images(dir: &Path) -> usize {
+    fs::read_dir(dir.join("images")).unwrap().count()
+}
+
+#[test]
+fn the_last_good_versions_are_kept_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), 2).unwrap();
+    for number in ["1.0.0", "2.0.0", "3.0.0"] {
+        keep(&store, &version("a", number), None);
+    }
+    assert_eq!(kept(&store, "a"), ["3.0.0", "2.0.0"]);
+    assert_eq!(images(dir.path()), 2);
+    let image = store.image(&version("a", "2.0.0").hash).unwrap();
+    assert_eq!(image, b"2.0.0");
+}
+
+#[test]
+fn what_runs_and_what_was_chosen_stays_however_old_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), 1).unwrap();
+    let old = version("a", "1.0.0");
+    keep(&store, &old, None);
+    let choice = Choice {
+        meta: Arc::new(old.clone()),
+        pinned: true,
+        instead_of: None,
+    };
+    keep(&store, &version("a", "2.0.0"), Some(&choice));
+    assert_eq!(kept(&store, "a"), ["2.0.0", "1.0.0"]);
+    drop(store);
+
+    let store = Store::open(dir.path(), 1).unwrap();
+    let remembered = store.remembered();
+    let [(name, Some(live), Some(found))] = &remembered[..] else {
+        panic!("{remembered:?}");
+    };
+    assert_eq!((name.as_str(), &*live.version.to_string()), ("a", "2.0.0"));
+    assert_eq!(found, &choice);
+}
+
+#[test]
+fn a_host_that_was_killed_leaves_nothing_half() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), 3).unwrap();
+    keep(&store, &version("a", "1.0.0"), None);
+    drop(store);
+    // As if killed while it wrote, and between an image and its record.
+    fs::write(dir.path().join("plugins/.new-a.json"), "{").unwrap();
+    fs::write(dir.path().join("images/.new-x.so"), "half").unwrap();
+    fs::write(dir.path().join("images/orphan.so"), "whole").unwrap();
+    let store = Store::open(dir.path(), 3).unwrap();
+    assert_eq!(kept(&store, "a"), ["1.0.0"]);
+    assert_eq!(images(dir.path()), 1);
+    assert!(!dir.path().join("plugins/.new-a.json").exists());
+}
+
+#[test]
+fn a_damaged_record_costs_its_plugin_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), 3).unwrap();
+    keep(&store, &version("a", "1.0.0"), None);
+    keep(&store, &version("b", "2.0.0"), None);
+    drop(store);
+    fs::write(dir.path().join("plugins/a.json"), "{\"format\": 9}").unwrap();
+    let store = Store::open(dir.path(), 3).unwrap();
+    assert_eq!(kept(&store, "a"), [""; 0]);
+    assert_eq!(kept(&store, "b"), ["2.0.0"]);
+    keep(&store, &version("a", "3.0.0"), None);
+    assert_eq!(kept(&store, "a"), ["3.0.0"]);
+}
+
+#[test]
+fn a_plugin_that_is_gone_is_forgotten_with_its_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), 3).unwrap();
+    let (one, two) = (version("a", "1.0.0"), version("b", "1.0.0"));
+    keep(&store, &one, None);
+    keep(&store, &two, None);
+    store.forget(&one.name).unwrap();
+    assert_eq!(images(dir.path()), 1, "the other plugin has the same bytes");
+    store.forget(&two.name).unwrap();
+    assert_eq!(images(dir.path()), 0);
+    assert!(store.remembered().is_empty());
+}
+
+#[test]
+fn one_host_at_a_time_has_it_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let _store = Store::open(dir.path(), 3).unwrap();
+    assert!(matches!(
+        Store::open(dir.path(), 3),
+        Err(StoreError::Held(_))
+    ));
+}

@@ -1,0 +1,136 @@
+//! A host that is killed at any moment comes up again as the directory says, with a store
+//! that makes sense. `HOTMERGE_KILLS` says how often.
+
+use std::{collections::BTreeSet, env, fs, path::Path, sync::mpsc, time::Duration};
+
+use hotmerge_meta::{
+    Image, PluginMeta,
+    control::{PluginReport, RollbackParams, method},
+};
+use hotmerge_tests::{Lab, SOON, TestHost, Variant, actor};
+use rustix::process::Signal;
+use serde_json::Value;
+
+const PLUGINS: [&str; 3] = ["one", "two", "three"];
+
+fn kills() -> u64 {
+    let asked = env::var("HOTMERGE_KILLS").ok();
+    asked.and_then(|count| count.parse().ok()).unwrap_or(200)
+}
+
+fn version(name: &str, mark: u64) -> Variant {
+    actor(&format!("mark={mark} state=1")).named(name)
+}
+
+/// Every record can be read, and every version that it names is there, whole.
+fn check_store(dir: &Path) {
+    let mut named = BTreeSet::new();
+    for entry in fs::read_dir(dir.join("plugins")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|it| it != "json")
+            || path.file_name().unwrap().to_string_lossy().starts_with('.')
+        {
+            continue;
+        }
+        let record: Value = serde_json::from_slice(&fs::read(&path).unwrap())
+            .unwrap_or_else(|error| panic!("`{}`: {error}", path.display()));
+        for version in record["versions"].as_array().expect("a list") {
+            let meta: PluginMeta = serde_json::from_value(version.clone()).expect("a meta");
+            let hash = meta.hash.to_string();
+            let hex = hash.strip_prefix("sha256:").unwrap();
+            let image = fs::read(dir.join("images").join(format!("{hex}.so")));
+            let image = image.unwrap_or_else(|error| panic!("{} of {}: {error}", hash, meta.name));
+            assert_eq!(Image::normalise(image).unwrap().digest(), meta.hash);
+            named.insert(hash);
+        }
+    }
+    assert!(!named.is_empty());
+}
+
+/// What is expected of one plugin.
+#[derive(Clone, Debug)]
+struct Expected {
+    /// What the directory has.
+    staged: u64,
+    /// What an operator was told that it runs instead.
+    chosen: Option<u64>,
+}
+
+fn roll_back(host: &TestHost, name: &str) -> Option<()> {
+    let params = RollbackParams {
+        plugin: name.parse().unwrap(),
+        to: None,
+    };
+    let report = host
+        .client()
+        .request::<PluginReport>(method::ROLLBACK, &params, SOON);
+    report.ok().map(drop)
+}
+
+#[test]
+fn a_killed_host_comes_up_with_what_the_directory_says_and_a_store_that_makes_sense() {
+    let lab = Lab::new();
+    let mut random = numbers(u64::from(std::process::id()));
+    let mut mark = 1;
+    let mut expected: Vec<_> = PLUGINS
+        .iter()
+        .map(|name| {
+            lab.package(name).put(&[&version(name, mark)]);
+            Expected {
+                staged: mark,
+                chosen: None,
+            }
+        })
+        .collect();
+    let (_never, silence) = mpsc::channel::<()>();
+    for kill in 0..kills() {
+        let mut host = lab.start();
+        for (name, expected) in PLUGINS.iter().zip(&expected) {
+            let runs: u64 = host.text(name, "mark").parse().unwrap();
+            let right = expected.chosen.unwrap_or(expected.staged);
+            assert_eq!(runs, right, "`{name}` after {kill} kills");
+        }
+        check_store(&lab.state_dir());
+        // Something happens, and the host is killed in the middle of it.
+        let index = usize::try_from(random() % 3).unwrap();
+        let (name, plugin) = (PLUGINS[index], &mut expected[index]);
+        match random() % 4 {
+            0 => {
+                let before = host.text(name, "mark").parse().ok();
+                if roll_back(&host, name).is_some() {
+                    let runs: u64 = host.text(name, "mark").parse().unwrap();
+                    plugin.chosen = (runs != plugin.staged).then_some(runs);
+                    assert_ne!(Some(runs), before);
+                }
+            }
+            _ => {
+                for (name, plugin) in PLUGINS.iter().zip(&mut expected) {
+                    mark += 1;
+                    lab.package(name).put(&[&version(name, mark)]);
+                    *plugin = Expected {
+                        staged: mark,
+                        chosen: None,
+                    };
+                }
+                host.signal(Signal::HUP);
+            }
+        }
+        // Nothing is awaited here: any moment will do.
+        let _ = silence.recv_timeout(Duration::from_micros(random() % 60_000));
+        host.signal(Signal::KILL);
+        host.ended();
+    }
+    let host = lab.start();
+    check_store(&lab.state_dir());
+    host.stop();
+}
+
+/// Numbers that differ from run to run; quality is no matter.
+fn numbers(mut seed: u64) -> impl FnMut() -> u64 {
+    move || {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        seed >> 33
+    }
+}

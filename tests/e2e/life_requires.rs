@@ -1,0 +1,240 @@
+//! Plugins that require others: when they start, stop, and whom they may call.
+
+use std::fs;
+
+use hotmerge_daemon::lifecycle::State;
+use hotmerge_meta::{OnReplace, Requires, control::Action};
+use hotmerge_tests::{Gate, Lab, TestHost, Variant, actor};
+
+fn requires(name: &str, version: &str, on_replace: OnReplace) -> Requires {
+    Requires {
+        name: name.parse().unwrap(),
+        version: version.parse().unwrap(),
+        on_replace,
+    }
+}
+
+fn plugin(name: &str, script: &str, needs: &[Requires]) -> Variant {
+    actor(script)
+        .named(name)
+        .with_meta(|meta| meta.requires = needs.to_vec())
+}
+
+fn put(lab: &Lab, variant: &Variant) {
+    lab.package(variant.meta.name.as_str()).put(&[variant]);
+}
+
+#[track_caller]
+fn ask(host: &TestHost, plugin: &str, request: &str) -> String {
+    let reply = host
+        .call(plugin, "ask", request.as_bytes())
+        .expect("it answers");
+    String::from_utf8(reply.output_base64.0).unwrap()
+}
+
+fn base_and_user() -> (Lab, TestHost) {
+    let lab = Lab::new();
+    put(
+        &lab,
+        &plugin(
+            "user",
+            "mark=u1",
+            &[requires("base", "^1", OnReplace::Rebind)],
+        ),
+    );
+    put(&lab, &plugin("base", "mark=b1", &[]));
+    let host = lab.start_with("watch = false");
+    (lab, host)
+}
+
+#[test]
+fn a_plugin_calls_what_it_requires_through_the_host_whatever_version_that_is() {
+    let (lab, host) = base_and_user();
+    assert_eq!(ask(&host, "user", "base mark"), "b1");
+    put(&lab, &plugin("base", "mark=b2", &[]));
+    host.reload();
+    assert_eq!(ask(&host, "user", "base mark"), "b2");
+    assert_eq!(
+        host.plugin("user").generation,
+        1,
+        "bound again, not reloaded"
+    );
+    let denied = host.call("base", "ask", b"user mark").unwrap_err();
+    assert!(
+        denied.to_string().contains("does not require it"),
+        "{denied}"
+    );
+    let failed = host.call("user", "ask", b"base fail").unwrap_err();
+    assert!(failed.to_string().contains("asked to fail"), "{failed}");
+    let panicked = host.call("user", "ask", b"base panic").unwrap_err();
+    assert!(
+        panicked.to_string().contains("asked to panic"),
+        "{panicked}"
+    );
+    host.stop();
+}
+
+#[test]
+fn a_dependant_that_keeps_something_of_it_is_started_anew() {
+    let lab = Lab::new();
+    put(
+        &lab,
+        &plugin(
+            "user",
+            "mark=u1",
+            &[requires("base", "^1", OnReplace::Reload)],
+        ),
+    );
+    put(&lab, &plugin("base", "mark=b1", &[]));
+    let host = lab.start_with("watch = false");
+    put(&lab, &plugin("base", "mark=b2", &[]));
+    let report = host.reload();
+    let done: Vec<_> = report
+        .plugins
+        .iter()
+        .map(|it| (it.plugin.as_str(), it.action))
+        .collect();
+    assert_eq!(
+        done,
+        [("base", Action::Reloaded), ("user", Action::Reloaded)]
+    );
+    assert_eq!(host.plugin("user").generation, 2);
+    host.stop();
+}
+
+#[test]
+fn plugins_start_after_what_they_require_and_stop_before_it() {
+    let lab = Lab::new();
+    let gate = Gate::new(&lab);
+    let user = plugin(
+        "user",
+        "mark=u teardown=wait",
+        &[requires("base", "^1", OnReplace::Rebind)],
+    );
+    put(&lab, &user);
+    put(
+        &lab,
+        &plugin("base", "mark=b start=wait teardown=wait", &[]),
+    );
+    let config = format!("{}{}", gate.config("user"), gate.config("base"));
+    let mut host = TestHost::spawn(lab.serve(&config), lab.runtime_dir());
+    let visitor = gate.visitor();
+    assert_eq!(visitor.scene, "start b");
+    host.wait_for_answers();
+    host.wait_for("the dependant to wait", |status| {
+        let user = status.plugins.iter().find(|it| it.name == "user")?;
+        (user.stage?.to_string() == "waiting").then_some(())
+    });
+    visitor.let_go();
+    host.log().wait("ready");
+
+    host.signal(rustix::process::Signal::TERM);
+    let first = gate.visitor();
+    assert_eq!(first.scene, "teardown u");
+    first.let_go();
+    let second = gate.visitor();
+    assert_eq!(second.scene, "teardown b");
+    second.let_go();
+    assert!(host.ended().success());
+}
+
+#[test]
+fn what_is_missing_is_told_with_its_path_and_comes_right_by_itself() {
+    let lab = Lab::new();
+    put(
+        &lab,
+        &plugin("a", "mark=a", &[requires("b", "*", OnReplace::Rebind)]),
+    );
+    put(
+        &lab,
+        &plugin("b", "mark=b", &[requires("c", "^2", OnReplace::Rebind)]),
+    );
+    let host = lab.start_with("watch = false");
+    let refused = host.plugin("a").refused.expect("it cannot start");
+    assert!(refused.reason.contains("a → b → c"), "{refused:?}");
+    assert!(
+        refused.reason.contains("not in the plugin directory"),
+        "{refused:?}"
+    );
+    put(&lab, &plugin("c", "mark=c", &[]).version("1.0.0"));
+    host.reload();
+    let refused = host.plugin("b").refused.expect("it cannot start");
+    assert!(refused.reason.contains("there is 1.0.0"), "{refused:?}");
+    put(&lab, &plugin("c", "mark=c2", &[]).version("2.1.0"));
+    host.reload();
+    for name in ["a", "b", "c"] {
+        assert_eq!(host.plugin(name).state, State::Active, "{name}");
+    }
+    host.stop();
+}
+
+#[test]
+fn a_circle_is_refused_with_its_path_and_harms_nobody_else() {
+    let lab = Lab::new();
+    put(
+        &lab,
+        &plugin("a", "mark=a", &[requires("b", "*", OnReplace::Rebind)]),
+    );
+    put(
+        &lab,
+        &plugin("b", "mark=b", &[requires("a", "*", OnReplace::Rebind)]),
+    );
+    put(&lab, &plugin("c", "mark=c", &[]));
+    let host = lab.start_with("watch = false");
+    let paths = ["a", "b"].map(|name| host.plugin(name).refused.unwrap().reason);
+    assert!(
+        paths
+            .iter()
+            .any(|it| it.contains("a → b → a") || it.contains("b → a → b"))
+    );
+    assert_eq!(host.text("c", "mark"), "c");
+    host.stop();
+}
+
+#[test]
+fn a_version_that_a_running_plugin_cannot_use_is_refused() {
+    let (lab, host) = base_and_user();
+    put(&lab, &plugin("base", "mark=b2", &[]).version("2.0.0"));
+    let report = host.reload();
+    let reason = report.plugins[0].reason.as_deref().unwrap();
+    assert!(reason.contains("user → base"), "{reason}");
+    assert_eq!(ask(&host, "user", "base mark"), "b1");
+    // Both together are fine.
+    put(
+        &lab,
+        &plugin(
+            "user",
+            "mark=u2",
+            &[requires("base", "^2", OnReplace::Rebind)],
+        ),
+    );
+    host.reload();
+    assert_eq!(host.text("user", "mark"), "u2");
+    assert_eq!(ask(&host, "user", "base mark"), "b2");
+    host.stop();
+}
+
+#[test]
+fn a_plugin_goes_when_what_it_requires_goes_and_comes_back_with_it() {
+    let (lab, host) = base_and_user();
+    fs::remove_dir_all(lab.package("base").dir()).unwrap();
+    host.reload();
+    host.wait_for("both to stop", |status| {
+        let user = status.plugins.iter().find(|it| it.name == "user")?;
+        let alone = status.plugins.len() == 1 && user.ending.is_empty();
+        (alone && user.state == State::Error).then_some(())
+    });
+    put(&lab, &plugin("base", "mark=b3", &[]));
+    host.reload();
+    assert_eq!(ask(&host, "user", "base mark"), "b3");
+    host.stop();
+}
+
+#[test]
+fn a_plugin_of_an_older_contract_still_runs() {
+    let lab = Lab::new();
+    lab.package("one").put(&[&actor("mark=old").with_abi(1, 0)]);
+    let host = lab.start_with("watch = false");
+    assert_eq!(host.text("actor", "mark"), "old");
+    host.stop();
+}

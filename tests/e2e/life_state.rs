@@ -1,0 +1,226 @@
+//! State goes from one version to the next while calls wait, or not at all.
+
+use std::thread;
+
+use hotmerge_meta::{
+    Handover,
+    control::{Action, CallParams, CallReply, PluginReport, ReloadReport, method},
+};
+use hotmerge_tests::{Gate, Lab, SOON, TestHost, actor};
+
+struct Bench {
+    lab: Lab,
+    gate: Gate,
+    host: TestHost,
+}
+
+impl Bench {
+    fn new(script: &str, config: &str) -> Self {
+        let lab = Lab::new();
+        let gate = Gate::new(&lab);
+        lab.package("one").put(&[&actor(script)]);
+        let host = lab.start_with(&format!(
+            "watch = false\n{config}\n{}",
+            gate.config("actor")
+        ));
+        Self { lab, gate, host }
+    }
+
+    fn put(&self, script: &str) -> PluginReport {
+        self.lab.package("one").put(&[&actor(script)]);
+        self.host.reload().plugins.remove(0)
+    }
+
+    #[track_caller]
+    fn count(&self) -> u64 {
+        let reply = self.host.call("actor", "count", b"").expect("it counts");
+        u64::from_le_bytes(reply.output_base64.0.try_into().unwrap())
+    }
+
+    /// Something that does not come back before a visitor of the gate is let go.
+    fn in_background<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut hotmerge_meta::control::Client) -> T + Send + 'static,
+    ) -> thread::JoinHandle<T> {
+        let mut client = self.host.client();
+        thread::spawn(move || ask(&mut client))
+    }
+}
+
+fn call(client: &mut hotmerge_meta::control::Client, name: &str) -> CallReply {
+    let params = CallParams {
+        plugin: "actor".parse().unwrap(),
+        method: name.to_owned(),
+        input_base64: Vec::new().into(),
+        deadline_ms: None,
+        trace: None,
+    };
+    let reply = client.request(method::CALL, &params, SOON);
+    reply.expect("no call fails because of a reload")
+}
+
+fn reload(client: &mut hotmerge_meta::control::Client) -> PluginReport {
+    let params = hotmerge_meta::control::ReloadParams::default();
+    let report: ReloadReport = client.request(method::RELOAD, &params, SOON).unwrap();
+    report.plugins.into_iter().next().expect("it tells of it")
+}
+
+#[test]
+fn a_new_version_goes_on_where_the_old_one_stopped() {
+    let bench = Bench::new("mark=1 state=1", "");
+    assert_eq!((bench.count(), bench.count()), (1, 2));
+    let report = bench.put("mark=2 state=1");
+    assert_eq!(report.action, Action::Reloaded);
+    assert!(report.pause_ms.is_some(), "the pause is measured");
+    assert_eq!(bench.host.text("actor", "mark"), "2");
+    assert_eq!(bench.count(), 3);
+    bench.host.stop();
+}
+
+#[test]
+fn calls_that_come_while_state_changes_hands_wait_and_are_answered_by_the_new_version() {
+    let bench = Bench::new("mark=1 state=1", "handover_ms = 60000");
+    bench.count();
+    bench
+        .lab
+        .package("one")
+        .put(&[&actor("mark=2 state=1 restore=wait")]);
+    let reload = bench.in_background(reload);
+    let visitor = bench.gate.visitor();
+    let plugin = bench.host.plugin("actor");
+    assert_eq!(
+        plugin.stage.map(|stage| stage.to_string()).as_deref(),
+        Some("handing-over")
+    );
+    let waiting = bench.in_background(|client| call(client, "count"));
+    // It can only be answered after the state has changed hands.
+    assert!(!waiting.is_finished());
+    visitor.let_go();
+    let reply = waiting.join().unwrap();
+    assert_eq!(
+        (reply.generation, &reply.output_base64.0[..]),
+        (2, &2u64.to_le_bytes()[..])
+    );
+    assert_eq!(reload.join().unwrap().action, Action::Reloaded);
+    bench.host.stop();
+}
+
+#[test]
+fn a_failing_restore_keeps_the_old_version_with_its_state() {
+    for script in [
+        "restore=refuse",
+        "restore=panic",
+        "start=refuse",
+        "check=refuse",
+    ] {
+        let bench = Bench::new("mark=1 state=1", "");
+        bench.count();
+        let report = bench.put(&format!("mark=2 state=1 {script}"));
+        assert_eq!(report.action, Action::Refused, "{script}");
+        assert_eq!(bench.host.text("actor", "mark"), "1");
+        assert_eq!(bench.count(), 2);
+        bench.host.reload();
+        assert_eq!(bench.host.log().count("refused: "), 1, "it is tried once");
+        bench.host.stop();
+    }
+}
+
+#[test]
+fn a_failing_save_keeps_the_old_version() {
+    let bench = Bench::new("mark=1 state=1 save=refuse", "");
+    bench.count();
+    let report = bench.put("mark=2 state=1");
+    assert_eq!(report.action, Action::Refused);
+    assert!(report.reason.unwrap().contains("did not save"));
+    assert_eq!(bench.count(), 2);
+    bench.host.stop();
+}
+
+#[test]
+fn a_restore_that_hangs_is_given_up_and_calls_go_on() {
+    let bench = Bench::new("mark=1 state=1", "handover_ms = 100");
+    bench.count();
+    bench
+        .lab
+        .package("one")
+        .put(&[&actor("mark=2 state=1 restore=wait")]);
+    let reload = bench.in_background(reload);
+    let visitor = bench.gate.visitor();
+    let report = reload.join().unwrap();
+    assert_eq!(report.action, Action::Refused);
+    assert!(report.reason.unwrap().contains("within 100 ms"));
+    assert_eq!(bench.count(), 2);
+    visitor.let_go();
+    assert_eq!(bench.put("mark=3 state=1").action, Action::Reloaded);
+    assert_eq!(bench.count(), 3);
+    bench.host.stop();
+}
+
+#[test]
+fn a_long_call_on_the_old_version_ends_the_pause_and_not_the_other_way_round() {
+    let bench = Bench::new("mark=1 state=1", "handover_ms = 100");
+    let long = bench.in_background(|client| call(client, "wait"));
+    let visitor = bench.gate.visitor();
+    let report = bench.put("mark=2 state=1");
+    assert_eq!(report.action, Action::Refused);
+    assert!(
+        report
+            .reason
+            .unwrap()
+            .starts_with("1 calls on the running version")
+    );
+    assert_eq!(bench.count(), 1);
+    visitor.let_go();
+    assert_eq!(long.join().unwrap().generation, 1);
+    assert_eq!(bench.count(), 2);
+    bench.host.stop();
+}
+
+#[test]
+fn a_plugin_may_copy_its_state_while_calls_go_on() {
+    let lab = Lab::new();
+    let gate = Gate::new(&lab);
+    let live = |script: &str| actor(script).with_meta(|meta| meta.handover = Handover::Live);
+    lab.package("one").put(&[&live("mark=1 state=1")]);
+    let host = lab.start_with(&format!("watch = false\n{}", gate.config("actor")));
+    let bench = Bench { lab, gate, host };
+    bench.count();
+    bench
+        .lab
+        .package("one")
+        .put(&[&live("mark=2 state=1 restore=wait")]);
+    let reload = bench.in_background(reload);
+    let visitor = bench.gate.visitor();
+    // Answered by the old version, while the new one takes over.
+    assert_eq!(bench.count(), 2);
+    visitor.let_go();
+    let report = reload.join().unwrap();
+    assert_eq!((report.action, report.pause_ms), (Action::Reloaded, None));
+    assert_eq!(
+        bench.count(),
+        2,
+        "what changed after the copy stayed behind"
+    );
+    bench.host.stop();
+}
+
+#[test]
+fn what_is_staged_while_state_changes_hands_comes_after_it() {
+    let bench = Bench::new("mark=1 state=1", "handover_ms = 60000");
+    bench.count();
+    bench
+        .lab
+        .package("one")
+        .put(&[&actor("mark=2 state=1 restore=wait")]);
+    let first = bench.in_background(reload);
+    let visitor = bench.gate.visitor();
+    bench.lab.package("one").put(&[&actor("mark=3 state=1")]);
+    let second = bench.in_background(reload);
+    visitor.let_go();
+    first.join().unwrap();
+    second.join().unwrap();
+    assert_eq!(bench.host.text("actor", "mark"), "3");
+    assert_eq!(bench.host.plugin("actor").generation, 3);
+    assert_eq!(bench.count(), 2);
+    bench.host.stop();
+}

@@ -1,0 +1,293 @@
+//! Going back: rollback, pins, canaries, and what a host remembers of its last run.
+
+use std::fs;
+
+use hotmerge_daemon::{lifecycle::State, status::PluginStatus};
+use hotmerge_meta::control::{
+    Action, HistoryParams, PluginReport, RollbackParams, Transition, method,
+};
+use hotmerge_tests::{Lab, Ran, SOON, TestHost, Variant, actor};
+
+fn put(lab: &Lab, host: &TestHost, variant: &Variant) -> Vec<PluginReport> {
+    lab.package("one").put(&[variant]);
+    host.reload().plugins
+}
+
+fn version(number: u32) -> Variant {
+    actor(&format!("mark={number}")).version(&format!("{number}.0.0"))
+}
+
+fn three_versions() -> (Lab, TestHost) {
+    let lab = Lab::new();
+    lab.package("one").put(&[&version(1)]);
+    let host = lab.start_with("watch = false");
+    for number in [2, 3] {
+        put(&lab, &host, &version(number));
+    }
+    (lab, host)
+}
+
+fn roll_back(host: &TestHost, to: Option<String>) -> PluginReport {
+    let params = RollbackParams {
+        plugin: "actor".parse().unwrap(),
+        to,
+    };
+    let report = host.client().request(method::ROLLBACK, &params, SOON);
+    report.expect("there is something to go back to")
+}
+
+#[track_caller]
+fn runs(host: &TestHost, mark: &str) -> PluginStatus {
+    assert_eq!(host.text("actor", "mark"), mark);
+    let plugin = host.plugin("actor");
+    assert_eq!(plugin.state, State::Active);
+    plugin
+}
+
+fn ok(ran: &Ran) {
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}
+
+#[test]
+fn one_command_goes_back_and_the_next_goes_further() {
+    let (lab, host) = three_versions();
+    ok(&lab.hotmerge(["rollback", "actor"]));
+    runs(&host, "2");
+    let report = roll_back(&host, None);
+    assert_eq!(report.action, Action::Reloaded);
+    let plugin = runs(&host, "1");
+    assert_eq!(plugin.rolled_back, Some(version(3).meta.hash));
+    let none = lab.hotmerge(["rollback", "actor"]);
+    assert_ne!(none.code, Some(0));
+    assert!(none.stderr.contains("before the one that runs"), "{none:?}");
+    host.stop();
+}
+
+#[test]
+fn any_version_that_is_kept_can_be_gone_to_by_its_hash() {
+    let (_lab, host) = three_versions();
+    let kept = host.plugin("actor").kept;
+    let versions: Vec<_> = kept.iter().map(|kept| &*kept.version).collect();
+    assert_eq!(versions, ["3.0.0", "2.0.0", "1.0.0"]);
+    roll_back(&host, Some(kept[2].hash.short()));
+    runs(&host, "1");
+    // Forward again: to what the directory has.
+    roll_back(&host, Some(kept[0].hash.to_string()));
+    let plugin = runs(&host, "3");
+    assert_eq!(plugin.rolled_back, None);
+    host.stop();
+}
+
+#[test]
+fn what_was_rolled_back_stays_away_until_the_directory_changes() {
+    let (lab, host) = three_versions();
+    roll_back(&host, None);
+    lab.package("one").put(&[&version(3)]);
+    let report = host.reload();
+    assert_eq!(report.plugins[0].action, Action::Refused);
+    let reason = report.plugins[0].reason.as_deref().unwrap();
+    assert!(reason.contains("rolled back"), "{reason}");
+    runs(&host, "2");
+    host.stop();
+
+    let host = lab.start_with("watch = false");
+    let plugin = runs(&host, "2");
+    assert_eq!(plugin.rolled_back, Some(version(3).meta.hash));
+    put(&lab, &host, &version(4));
+    runs(&host, "4");
+    put(&lab, &host, &version(3));
+    runs(&host, "3");
+    host.stop();
+}
+
+#[test]
+fn a_pin_outlasts_changes_restarts_and_a_rollback() {
+    let (lab, host) = three_versions();
+    ok(&lab.hotmerge(["pin", "actor"]));
+    put(&lab, &host, &version(4));
+    assert!(runs(&host, "3").pinned);
+    let refused = lab.hotmerge(["rollback", "actor"]);
+    assert!(refused.stderr.contains("unpin"), "{refused:?}");
+    host.stop();
+
+    let host = lab.start_with("watch = false");
+    assert!(runs(&host, "3").pinned);
+    ok(&lab.hotmerge(["unpin", "actor"]));
+    assert!(!runs(&host, "4").pinned);
+    host.stop();
+}
+
+#[test]
+fn a_restart_into_a_bad_version_comes_up_with_the_last_good_one() {
+    let (lab, host) = three_versions();
+    host.stop();
+    lab.package("one").put(&[&actor("mark=4 start=refuse")]);
+    let host = lab.start_with("watch = false");
+    let plugin = runs(&host, "3");
+    let refused = plugin.refused.expect("the new one was refused");
+    assert!(refused.reason.contains("refuses to start"), "{refused:?}");
+    host.stop();
+}
+
+#[test]
+fn a_version_that_was_damaged_in_the_store_is_not_run() {
+    let (lab, host) = three_versions();
+    let hash = version(2).meta.hash.to_string();
+    let hex = hash.strip_prefix("sha256:").unwrap();
+    let image = lab.state_dir().join("images").join(format!("{hex}.so"));
+    let mut bytes = fs::read(&image).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 64].fill(0x90);
+    fs::write(&image, bytes).unwrap();
+    let report = roll_back(&host, None);
+    assert_eq!(report.action, Action::Refused);
+    let reason = report.reason.unwrap();
+    assert!(reason.contains("damaged"), "{reason}");
+    runs(&host, "3");
+    host.stop();
+}
+
+#[test]
+fn a_plugin_that_leaves_takes_what_was_kept_of_it_along() {
+    let (lab, host) = three_versions();
+    fs::remove_dir_all(lab.package("one").dir()).unwrap();
+    host.reload();
+    host.wait_for("its end", |status| status.plugins.is_empty().then_some(()));
+    host.reload();
+    host.stop();
+    let left = |name: &str| fs::read_dir(lab.state_dir().join(name)).unwrap().count();
+    assert_eq!((left("plugins"), left("images")), (0, 0));
+}
+
+#[test]
+fn a_second_host_on_the_same_state_is_refused() {
+    let (lab, host) = three_versions();
+    let other = Lab::new();
+    let mut command = other.command();
+    command
+        .arg("serve")
+        .arg("--plugin-dir")
+        .arg(other.plugin_dir());
+    command.arg("--state-dir").arg(lab.state_dir());
+    let ran = hotmerge_tests::run(&mut command, SOON);
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(ran.stderr.contains("running host"), "{ran:?}");
+    host.stop();
+}
+
+// --- Canaries
+
+const CANARY: &str =
+    "watch = false\n[plugin.actor]\ncanary = { share = 0.5, for_s = FOR, max_error_rate = 0.1 }\n";
+
+fn canary(for_s: &str) -> (Lab, TestHost) {
+    let lab = Lab::new();
+    lab.package("one").put(&[&version(1)]);
+    let host = lab.start_with(&CANARY.replace("FOR", for_s));
+    (lab, host)
+}
+
+#[test]
+fn a_canary_takes_a_share_and_then_all() {
+    let (lab, host) = canary("0.3");
+    let reports = put(&lab, &host, &version(2));
+    assert_eq!(reports[0].action, Action::Trying);
+    // Both answer while it is tried, and no call fails.
+    let mut client = host.client();
+    let mut seen = [0u32; 3];
+    while host.plugin("actor").generation == 1 {
+        let params = hotmerge_meta::control::CallParams {
+            plugin: "actor".parse().unwrap(),
+            method: "mark".to_owned(),
+            input_base64: Vec::new().into(),
+            deadline_ms: None,
+            trace: None,
+        };
+        let reply: hotmerge_meta::control::CallReply =
+            client.request(method::CALL, &params, SOON).unwrap();
+        seen[usize::try_from(reply.generation).unwrap()] += 1;
+    }
+    assert!(seen[1] > 0 && seen[2] > 0, "{seen:?}");
+    runs(&host, "2");
+    host.stop();
+}
+
+#[test]
+fn a_canary_that_fails_goes_back_by_itself() {
+    let (lab, host) = canary("3600");
+    put(&lab, &host, &actor("mark=2 call=refuse"));
+    assert!(host.plugin("actor").canary.is_some());
+    let refused = loop {
+        // Some of these calls fail: that is what a canary is for.
+        let _ = host.call("actor", "mark", b"");
+        if let Some(refused) = host.plugin("actor").refused {
+            break refused;
+        }
+    };
+    assert!(
+        refused.reason.contains("calls of its share failed"),
+        "{refused:?}"
+    );
+    let plugin = runs(&host, "1");
+    assert!(plugin.canary.is_none());
+    assert_eq!(plugin.generation, 1);
+    host.stop();
+}
+
+#[test]
+fn a_canary_of_a_plugin_with_state_is_refused() {
+    let lab = Lab::new();
+    lab.package("one").put(&[&actor("mark=1 state=1")]);
+    let host = lab.start_with(&CANARY.replace("FOR", "1"));
+    let reports = put(&lab, &host, &actor("mark=2 state=1"));
+    assert_eq!(reports[0].action, Action::Refused);
+    runs(&host, "1");
+    host.stop();
+}
+
+// --- History
+
+#[test]
+fn every_transition_is_told_with_its_time_and_reason() {
+    let (lab, host) = three_versions();
+    let params = HistoryParams::default();
+    let history: Vec<Transition> = host
+        .client()
+        .request(method::HISTORY, &params, SOON)
+        .unwrap();
+    let plugin: Vec<_> = history
+        .iter()
+        .filter(|it| it.old_version.is_none())
+        .map(|it| &*it.to)
+        .collect();
+    assert_eq!(
+        plugin[..3],
+        ["detecting/verifying", "reloading/starting", "active"]
+    );
+    let old: Vec<_> = history
+        .iter()
+        .filter(|it| it.old_version == Some(version(1).meta.hash))
+        .map(|it| &*it.to)
+        .collect();
+    assert_eq!(old, ["draining", "teardown", "ended"]);
+    assert!(
+        history
+            .iter()
+            .all(|it| !it.reason.is_empty() && it.time.ends_with('Z'))
+    );
+    // What one comes to, the next begins with.
+    let mut last = "idle";
+    for it in history.iter().filter(|it| it.old_version.is_none()) {
+        assert_eq!(it.from, last);
+        last = &it.to;
+    }
+    let table = lab.hotmerge(["history", "actor"]);
+    assert!(
+        table.text().contains("the plugin directory has changed"),
+        "{table:?}"
+    );
+    let plugin = host.plugin("actor");
+    assert_eq!(plugin.reason, "started, and takes all new calls");
+    assert!(plugin.since.is_some());
+    host.stop();
+}
