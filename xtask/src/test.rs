@@ -39,7 +39,8 @@ pub struct Args {
 enum Family {
     /// Each crate by itself
     Unit,
-    /// All orders in which threads can meet at the switch between versions
+    /// All orders in which threads can meet at the switch between versions, and a million
+    /// random lives of plugins
     Model,
     /// From a changed source to a reloaded plugin, with real processes
     Main,
@@ -48,6 +49,9 @@ enum Family {
     /// The same under real Portage
     Emerge,
 }
+
+/// How many random lives of plugins the model family tries; about 50 microseconds each.
+const LIVES: &str = "1000000";
 
 /// The family that an end-to-end test program belongs to.
 fn family_of(program: &str) -> Family {
@@ -106,6 +110,12 @@ fn commands(family: Family, cargo: &Cargo) -> Result<Vec<Command>> {
                 .args(["--release", "--package", "hotmerge-swap", "--lib"])
                 .args(["--target-dir", "target/loom"])
                 .env("RUSTFLAGS", format!("{flags} --cfg loom"));
+            let mut lives = cargo.command();
+            lives
+                .args(["test", "--release", "--package", "hotmerge-daemon", "--lib"])
+                .arg("promises_hold_in_any_order_of_events")
+                .env("HOTMERGE_ORDERS", LIVES);
+            return Ok(vec![command, lives]);
         }
         Family::Main | Family::Life | Family::Emerge => {
             command.args(["--package", "hotmerge-tests"]);
