@@ -112,9 +112,7 @@ const OTHER: &str = "/other/run";
 impl Other {
     fn start(lab: &Lab) -> Result<Self> {
         lab.shell("mkdir -p /other/plugins")?;
-        let serve = format!(
-            "hotmerge serve --plugin-dir=/other/plugins --state-dir=/other/state --runtime-dir={OTHER}"
-        );
+        let serve = format!("hotmerge serve --plugin-dir=/other/plugins --runtime-dir={OTHER}");
         let mut serve = lab.command(&serve.split(' ').collect::<Vec<_>>());
         let process = serve.stderr(Stdio::null()).stdout(Stdio::null()).spawn()?;
         lab.shell(&format!(
