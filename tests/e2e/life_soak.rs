@@ -16,16 +16,16 @@ use std::{
 use hotmerge_daemon::{Config, Host, Plugin, Reply, context};
 use hotmerge_meta::{
     OnReplace, Requires,
-    control::{Action, ReloadParams},
+    control::{Action, ReloadParams, ReloadReport, method},
 };
-use hotmerge_tests::{Footprint, Lab, Variant, actor};
+use hotmerge_tests::{Footprint, Gate, Lab, SOON, TestHost, Variant, actor};
 
 /// How many callers there are of each plugin.
 const CALLERS: usize = 2;
 
 fn switches() -> u64 {
     let asked = env::var("HOTMERGE_SOAK").ok();
-    asked.and_then(|count| count.parse().ok()).unwrap_or(200)
+    asked.and_then(|count| count.parse().ok()).unwrap_or(100)
 }
 
 fn embedded(plugin_dir: &Path, state_dir: &Path) -> Host {
@@ -47,9 +47,9 @@ struct Shared {
     perhaps: AtomicU64,
 }
 
-/// Counts at full speed; hands out every number it got.
-fn count(plugin: &Plugin, shared: &Shared) -> Vec<u64> {
-    let mut numbers = Vec::new();
+/// Counts at full speed; how often. What it gets only grows.
+fn count(plugin: &Plugin, shared: &Shared) -> u64 {
+    let (mut calls, mut last) = (0, 0);
     let mut reply = Reply::default();
     while !shared.stop.load(Ordering::Relaxed) {
         let oldest = shared.surely.load(Ordering::SeqCst);
@@ -61,11 +61,15 @@ fn count(plugin: &Plugin, shared: &Shared) -> Vec<u64> {
             range.contains(&answered.generation),
             "{answered:?} not of {range:?}"
         );
-        numbers.push(u64::from_le_bytes(
-            reply.bytes().try_into().expect("a number"),
-        ));
+        let number = number(&reply);
+        assert!(number > last, "{number} after {last}");
+        (calls, last) = (calls + 1, number);
     }
-    numbers
+    calls
+}
+
+fn number(reply: &Reply) -> u64 {
+    u64::from_le_bytes(reply.bytes().try_into().expect("a number"))
 }
 
 /// Calls the plugin that calls the other one; how often.
@@ -100,9 +104,16 @@ fn put(lab: &Lab, variant: &Variant) {
     lab.package(variant.meta.name.as_str()).put(&[variant]);
 }
 
-/// What the host did with a plugin.
-fn reload(host: &Host, plugin: &str) -> Action {
-    let report = host.reload(&ReloadParams::default());
+/// Puts a version in place; what the host did with it.
+fn reload(lab: &Lab, host: &Host, variant: &Variant) -> Action {
+    let plugin = variant.meta.name.as_str();
+    let params = ReloadParams {
+        // The host's own clock may be faster than the request.
+        since: Some(host.position()),
+        ..ReloadParams::default()
+    };
+    put(lab, variant);
+    let report = host.reload(&params);
     let found = report.plugins.iter().find(|it| it.plugin == *plugin);
     found
         .unwrap_or_else(|| panic!("nothing happened: {report:#?}"))
@@ -137,7 +148,10 @@ fn no_call_is_lost_doubled_or_failed_while_versions_alternate() {
         .collect();
 
     let mut generation = 1;
-    for step in 1..=switches() {
+    for step in 1_u64.. {
+        if generation > switches() {
+            break;
+        }
         let bad = [
             "start=refuse",
             "start=panic",
@@ -146,42 +160,39 @@ fn no_call_is_lost_doubled_or_failed_while_versions_alternate() {
         ];
         if step.is_multiple_of(5) {
             let how = bad[usize::try_from(step / 5).unwrap() % bad.len()];
-            put(&lab, &counter(&format!("mark={step} {how}")));
-            assert_eq!(reload(&host, "counter"), Action::Refused);
+            let bad = counter(&format!("mark={step} {how}"));
+            assert_eq!(reload(&lab, &host, &bad), Action::Refused);
             continue;
         }
         if step.is_multiple_of(7) {
             let on_replace = [OnReplace::Rebind, OnReplace::Reload][usize::from(step % 2 == 0)];
-            put(&lab, &user(step, on_replace));
-            assert_eq!(reload(&host, "user"), Action::Reloaded);
+            assert_eq!(
+                reload(&lab, &host, &user(step, on_replace)),
+                Action::Reloaded
+            );
         }
-        let slow = if step.is_multiple_of(3) {
-            "teardown=slow"
-        } else {
-            ""
-        };
-        put(&lab, &counter(&format!("mark={step} {slow}")));
+        let slow = ["", "teardown=slow"][usize::from(step.is_multiple_of(3))];
+        let next = counter(&format!("mark={step} {slow}"));
         generation += 1;
         shared.perhaps.store(generation, Ordering::SeqCst);
-        assert_eq!(reload(&host, "counter"), Action::Reloaded);
+        assert_eq!(reload(&lab, &host, &next), Action::Reloaded);
         shared.surely.store(generation, Ordering::SeqCst);
     }
     shared.stop.store(true, Ordering::Relaxed);
-    let mut numbers: Vec<u64> = Vec::new();
-    for thread in counters {
-        numbers.extend(thread.join().expect("no call fails"));
-    }
+    let calls: u64 = counters
+        .into_iter()
+        .map(|it| it.join().expect("no call fails"))
+        .sum();
     let asked: u64 = askers
         .into_iter()
         .map(|it| it.join().expect("no call fails"))
         .sum();
-    // The count went through every version: one number a call, each exactly once.
-    numbers.sort_unstable();
-    let calls = u64::try_from(numbers.len()).unwrap();
-    assert!(
-        numbers.into_iter().eq(1..=calls),
-        "a call was lost or doubled"
-    );
+    // The count went through every version: one for each call, and one for this.
+    let mut reply = Reply::default();
+    counting
+        .call(&context(None), "count", b"", &mut reply)
+        .unwrap();
+    assert_eq!(number(&reply), calls + 1, "a call was lost or doubled");
     assert!(asked > 0);
     eprintln!("{calls} counted and {asked} nested calls over {generation} generations");
     assert_eq!(host.stop(), 0, "everything ends");
@@ -191,31 +202,42 @@ fn no_call_is_lost_doubled_or_failed_while_versions_alternate() {
 fn memory_is_flat_while_versions_alternate() {
     let lab = Lab::new();
     put(&lab, &counter("mark=0"));
-    let host = embedded(&lab.plugin_dir(), &lab.state_dir());
-    host.settle();
-    let round = |from: u64, to: u64| {
+    // A process of its own: what other tests need here does not count.
+    let mut serve = lab.serve("watch = false");
+    serve.env("MALLOC_ARENA_MAX", "1");
+    let host = TestHost::start(serve, lab.runtime_dir());
+    let mut client = host.client();
+    let mut round = |from: u64, to: u64| {
         for step in from..to {
-            put(&lab, &counter(&format!("mark={step}")));
-            assert_eq!(reload(&host, "counter"), Action::Reloaded);
+            put(&lab, &counter(&format!("mark={}", step % 7)));
+            let params = ReloadParams::default();
+            let report = client.request::<ReloadReport>(method::RELOAD, &params, SOON);
+            report.expect("it says what it did");
         }
-        // The last old version may still be ending.
-        while host.status().plugins.iter().any(|it| !it.ending.is_empty()) {
-            thread::yield_now();
-        }
-        Footprint::of(std::process::id())
+        host.wait_for("the end of all old versions", |status| {
+            status.plugins[0].ending.is_empty().then_some(())
+        });
+        Footprint::of(host.pid())
     };
     let warm = round(1, 60);
     let end = round(60, 60 + switches());
+    // A line in the bounded history for each, as in any host.
+    assert!(
+        end.rss_kib <= warm.rss_kib + 2 * switches(),
+        "{warm:?} {end:?}"
+    );
     assert!(end.mappings <= warm.mappings + 16, "{warm:?} {end:?}");
     assert!(end.descriptors <= warm.descriptors + 8, "{warm:?} {end:?}");
-    assert_eq!(host.status().host.retained, 0);
-    assert_eq!(host.stop(), 0);
+    let status = host.status();
+    assert_eq!(status.host.retained, 0);
+    assert_eq!(status.plugins[0].generation, 60 + switches());
+    host.stop();
 }
 
 #[test]
 fn a_newer_version_overtakes_one_that_is_still_starting() {
     let lab = Lab::new();
-    let gate = hotmerge_tests::Gate::new(&lab);
+    let gate = Gate::new(&lab);
     put(&lab, &counter("mark=0"));
     let host = lab.start_with(&gate.config("counter"));
     put(&lab, &counter("mark=1 start=wait"));
@@ -223,12 +245,7 @@ fn a_newer_version_overtakes_one_that_is_still_starting() {
         let mut client = host.client();
         thread::spawn(move || {
             let params = ReloadParams::default();
-            let method = hotmerge_meta::control::method::RELOAD;
-            client.request::<hotmerge_meta::control::ReloadReport>(
-                method,
-                &params,
-                hotmerge_tests::SOON,
-            )
+            client.request::<ReloadReport>(method::RELOAD, &params, SOON)
         })
     };
     let visitor = gate.visitor();

@@ -4,7 +4,7 @@ use std::thread;
 
 use hotmerge_meta::{
     Handover,
-    control::{Action, CallParams, CallReply, PluginReport, ReloadReport, method},
+    control::{Action, CallParams, CallReply, PluginReport, ReloadParams, ReloadReport, method},
 };
 use hotmerge_tests::{Gate, Lab, SOON, TestHost, actor};
 
@@ -27,8 +27,13 @@ impl Bench {
     }
 
     fn put(&self, script: &str) -> PluginReport {
+        let params = ReloadParams {
+            // The host's own clock may be faster than the request.
+            since: Some(self.host.status().host.position),
+            ..ReloadParams::default()
+        };
         self.lab.package("one").put(&[&actor(script)]);
-        self.host.reload().plugins.remove(0)
+        self.host.reload_with(&params).plugins.remove(0)
     }
 
     #[track_caller]
@@ -60,7 +65,7 @@ fn call(client: &mut hotmerge_meta::control::Client, name: &str) -> CallReply {
 }
 
 fn reload(client: &mut hotmerge_meta::control::Client) -> PluginReport {
-    let params = hotmerge_meta::control::ReloadParams::default();
+    let params = ReloadParams::default();
     let report: ReloadReport = client.request(method::RELOAD, &params, SOON).unwrap();
     report.plugins.into_iter().next().expect("it tells of it")
 }

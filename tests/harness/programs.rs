@@ -1,7 +1,7 @@
 //! Where the programs under test are, and where the tests may build.
 //!
-//! Whoever has built them says so by `HOTMERGE_TEST_HOST` and `HOTMERGE_TEST_DRIVER`
-//! (`cargo xtask test` does); otherwise cargo builds them, once a test binary.
+//! Cargo builds them, once a test binary. Whoever has built them says so by
+//! `HOTMERGE_TEST_HOST` and `HOTMERGE_TEST_DRIVER`.
 
 use std::{
     env,

@@ -54,7 +54,7 @@ pub fn run(_: Args) -> Result<u8> {
     driver.build_plugins("never")?;
 
     step("start the host: hotmerge serve");
-    let host = DemoHost::start(&program, &staging, &runtime)?;
+    let host = DemoHost::start(&program, &staging, &runtime, &dir.path().join("state"))?;
     host.show_status(&runtime)?;
 
     step("call a plugin: hotmerge call announce render --input release.json");

@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use clap::ValueEnum as _;
 
 use self::tally::Tally;
 use crate::{cargo::Cargo, exit};
@@ -38,16 +39,28 @@ pub struct Args {
 enum Family {
     /// Each crate by itself
     Unit,
-    /// All orders in which threads can meet at the switch between versions
+    /// All orders in which threads can meet at the switch between versions, and a million
+    /// random lives of plugins
     Model,
     /// From a changed source to a reloaded plugin, with real processes
     Main,
+    /// How versions live and end: drain, state, requirements, going back, soak, kills
+    Life,
     /// The same under real Portage
     Emerge,
 }
 
-/// The test program of the family that needs a Portage of its own.
-const EMERGE: &str = "emerge";
+/// How many random lives of plugins the model family tries; about 50 microseconds each.
+const LIVES: &str = "1000000";
+
+/// The family that an end-to-end test program belongs to.
+fn family_of(program: &str) -> Family {
+    match program.split('_').next() {
+        Some("emerge") => Family::Emerge,
+        Some("life") => Family::Life,
+        _ => Family::Main,
+    }
+}
 
 /// Runs the command.
 ///
@@ -56,7 +69,7 @@ const EMERGE: &str = "emerge";
 pub fn run(args: &Args) -> Result<u8> {
     let families = match args.family {
         Some(family) => vec![family],
-        None => vec![Family::Unit, Family::Model, Family::Main, Family::Emerge],
+        None => Family::value_variants().to_vec(),
     };
     tools::install()?;
     let cargo = Cargo::locate(None)?;
@@ -97,22 +110,25 @@ fn commands(family: Family, cargo: &Cargo) -> Result<Vec<Command>> {
                 .args(["--release", "--package", "hotmerge-swap", "--lib"])
                 .args(["--target-dir", "target/loom"])
                 .env("RUSTFLAGS", format!("{flags} --cfg loom"));
+            let mut lives = cargo.command();
+            lives
+                .args(["test", "--release", "--package", "hotmerge-daemon", "--lib"])
+                .arg("promises_hold_in_any_order_of_events")
+                .env("HOTMERGE_ORDERS", LIVES);
+            return Ok(vec![command, lives]);
         }
-        Family::Main => {
-            command.args(["--package", "hotmerge-tests", "--lib"]);
-            for name in end_to_end(cargo)? {
+        Family::Main | Family::Life | Family::Emerge => {
+            command.args(["--package", "hotmerge-tests"]);
+            for name in end_to_end(cargo, family)? {
                 command.args(["--test", &name]);
             }
-        }
-        Family::Emerge => {
-            command.args(["--package", "hotmerge-tests", "--test", EMERGE]);
         }
     }
     Ok(vec![command])
 }
 
-/// The end-to-end test programs but Portage's.
-fn end_to_end(cargo: &Cargo) -> Result<Vec<String>> {
+/// The end-to-end test programs of a family.
+fn end_to_end(cargo: &Cargo, family: Family) -> Result<Vec<String>> {
     let metadata = cargo.workspace()?;
     let package = metadata
         .packages
@@ -122,7 +138,7 @@ fn end_to_end(cargo: &Cargo) -> Result<Vec<String>> {
     Ok(package
         .targets
         .iter()
-        .filter(|target| target.is_test() && target.name != EMERGE)
+        .filter(|target| target.is_test() && family_of(&target.name) == family)
         .map(|target| target.name.clone())
         .collect())
 }

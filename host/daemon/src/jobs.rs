@@ -5,7 +5,7 @@
 //! written off, so that it cannot keep others from starting.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
 };
@@ -33,8 +33,10 @@ pub(crate) struct Jobs {
 struct State {
     queue: VecDeque<Job>,
     running: usize,
-    /// Attempts that a thread is busy with and that were not written off.
-    current: HashSet<Ticket>,
+    /// Runs of attempts that a thread is busy with and that were not written off. An
+    /// attempt's next run may begin a moment before the one before has ended.
+    current: BTreeMap<u64, Ticket>,
+    runs: u64,
 }
 
 impl Jobs {
@@ -64,14 +66,14 @@ impl Jobs {
                 state.running -= 1;
                 return;
             };
+            state.runs += 1;
+            let number = state.runs;
             if let Job::BringUp(ticket) = job {
-                state.current.insert(ticket);
+                state.current.insert(number, ticket);
             }
             drop(state);
             run(&job);
-            if let Job::BringUp(ticket) = job
-                && !self.lock().current.remove(&ticket)
-            {
+            if matches!(job, Job::BringUp(_)) && self.lock().current.remove(&number).is_none() {
                 // Another thread has its place already.
                 return;
             }
@@ -81,9 +83,14 @@ impl Jobs {
     /// Gives a job's place to others. `spawn` as in [`Jobs::submit`].
     pub(crate) fn write_off(&self, ticket: Ticket, spawn: impl FnOnce()) {
         let mut state = self.lock();
-        if !state.current.remove(&ticket) {
+        let mut runs = state.current.iter().rev();
+        let Some(number) = runs
+            .find(|(_, it)| **it == ticket)
+            .map(|(number, _)| *number)
+        else {
             return;
-        }
+        };
+        state.current.remove(&number);
         if state.queue.is_empty() {
             state.running -= 1;
         } else {
@@ -94,5 +101,54 @@ impl Jobs {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn jobs(limit: usize) -> Jobs {
+        Jobs {
+            limit,
+            ..Jobs::new()
+        }
+    }
+
+    #[test]
+    fn a_job_that_is_written_off_gives_its_place_to_others() {
+        let jobs = jobs(1);
+        let threads = Cell::new(0);
+        let spawn = || threads.set(threads.get() + 1);
+        let (first, second) = (Ticket(1), Ticket(2));
+        jobs.submit(Job::BringUp(first), spawn);
+        assert_eq!(threads.get(), 1);
+        jobs.work(|_| {
+            jobs.submit(Job::BringUp(second), || {});
+            jobs.write_off(first, spawn);
+            jobs.write_off(first, spawn);
+        });
+        assert_eq!(threads.get(), 2, "once, and the thread that hung is done");
+        assert_eq!(jobs.lock().queue, [Job::BringUp(second)]);
+    }
+
+    #[test]
+    fn an_attempt_whose_runs_overlap_costs_no_place() {
+        let jobs = jobs(2);
+        let ticket = Ticket(1);
+        jobs.submit(Job::BringUp(ticket), || {});
+        let nested = Cell::new(false);
+        jobs.work(|_| {
+            if !nested.replace(true) {
+                // Another thread takes the next run before this one has ended.
+                jobs.submit(Job::BringUp(ticket), || {});
+                jobs.work(|_| {});
+            }
+        });
+        let state = jobs.lock();
+        assert!(state.current.is_empty() && state.queue.is_empty());
+        assert_eq!(state.running, 0);
     }
 }

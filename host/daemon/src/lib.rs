@@ -8,6 +8,10 @@
 //! by the pure state machine's leave ([`lifecycle`]); the version it replaces is drained and
 //! ended. Hints carry no information: losing one costs time, never correctness.
 //!
+//! State goes from one version to the next while calls wait at a gate (`attempt`), a canary
+//! takes a share of the calls first (`canary`), and what ran and was chosen is written down,
+//! so that an operator can go back and a restart comes up as it was (`store`, `keeping`).
+//!
 //! Absent on purpose: unsafe code (loading is `hotmerge-loader`'s, the switch under running
 //! calls is `hotmerge-swap`'s), an async runtime, and the build driver.
 

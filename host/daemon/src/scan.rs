@@ -12,7 +12,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use hotmerge_meta::{
@@ -62,6 +62,7 @@ struct Package {
     /// The pass that saw it last.
     seen: u64,
     meta_path: String,
+    /// None until one is known that tells every change.
     meta_stamp: Option<FileStamp>,
     files: BTreeMap<PluginName, Known>,
     /// Plugins of the meta that another package already has.
@@ -214,7 +215,9 @@ impl Scanner {
         package.missing = None;
         match read_meta(root, name) {
             Ok(meta) => {
-                package.meta_stamp = Some(seen);
+                // Another one could still leave the very same stamp: this one is read again.
+                let is_telling = !seen.is_fresh(SystemTime::now());
+                package.meta_stamp = is_telling.then_some(seen);
                 package.unsettled = None;
                 self.adopt(root, name, meta, findings);
             }

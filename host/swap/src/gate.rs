@@ -31,9 +31,16 @@ impl<T> Gate<T> {
     /// As [`Cell::with`].
     #[inline]
     pub fn with<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> Result<R, TooDeep> {
-        match self.attempt(f)? {
-            Ok(result) => Ok(result),
-            Err(f) => self.wait_and_call(f),
+        // The closure stays where it is: to hand it back by value would send every call's
+        // result through memory.
+        let mut f = Some(f);
+        let called = self
+            .cell
+            .with(|live| live.and_then(|version| f.take().map(|f| f(Some(version)))))?;
+        match (called, f) {
+            (Some(result), _) => Ok(result),
+            (None, Some(f)) => self.wait_and_call(f),
+            (None, None) => unreachable!("a closure that was taken has made a result"),
         }
     }
 

@@ -86,7 +86,11 @@ fn beside(batches: usize, body: impl Fn() -> Duration + Sync) -> f64 {
                 done.fetch_add(1, Ordering::Relaxed);
             }
         });
-        for _ in 0..batches * 2 {
+        // On a busy machine the two seldom run side by side for a whole batch.
+        for tried in 0..batches * 40 {
+            if tried >= batches * 2 && times.len() >= batches / 10 {
+                break;
+            }
             let before = done.load(Ordering::Relaxed);
             let took = body();
             if (1..=2).contains(&(done.load(Ordering::Relaxed) - before)) {
@@ -200,6 +204,7 @@ static HOST: HostTable = HostTable {
     size: size_of::<HostTable>() as u32,
     context: std::ptr::null_mut(),
     log,
+    call,
 };
 
 unsafe extern "C" fn write(_: *mut c_void, _: Bytes) -> Status {
@@ -209,3 +214,14 @@ unsafe extern "C" fn write(_: *mut c_void, _: Bytes) -> Status {
 unsafe extern "C" fn clear(_: *mut c_void) {}
 
 unsafe extern "C" fn log(_: *mut c_void, _: u32, _: Bytes, _: Bytes, _: *const CallContext) {}
+
+unsafe extern "C" fn call(
+    _: *mut c_void,
+    _: Bytes,
+    _: Bytes,
+    _: Bytes,
+    _: *const CallContext,
+    _: *const Sink,
+) -> Status {
+    hotmerge_abi::STATUS_NO_PLUGIN
+}

@@ -71,11 +71,17 @@ fn pauses(subject: &Subject, rounds: usize, state: bool) -> anyhow::Result<Pause
     };
     let mut pauses = Pauses::default();
     for round in 0..rounds.max(100) {
-        stage(&plugins, "subject", &subject.variants[(round + 1) % 2])?;
+        let params = ReloadParams {
+            // The host's own clock may be faster than the request.
+            since: Some(host.position()),
+            ..ReloadParams::default()
+        };
         longest.take();
+        stage(&plugins, "subject", &subject.variants[(round + 1) % 2])?;
         let began = Instant::now();
-        let report = host.reload(&ReloadParams::default());
+        let report = host.reload(&params);
         let took = began.elapsed();
+        longest.let_end();
         pauses.at_switch.push(longest.take());
         anyhow::ensure!(report.plugins.len() == 1, "no reload: {report:?}");
         let shut = report.plugins[0].pause_ms.map(|ms| ms * 1e3);
@@ -83,6 +89,7 @@ fn pauses(subject: &Subject, rounds: usize, state: bool) -> anyhow::Result<Pause
         pauses.shut.extend(shut);
         // As long as it took, with nothing happening.
         thread::sleep(took);
+        longest.let_end();
         pauses.at_rest.push(longest.take());
     }
     longest.stop.store(true, Ordering::Relaxed);
@@ -108,6 +115,7 @@ fn configured(dir: &Path, plugins: &Path, state: bool) -> anyhow::Result<Host> {
 #[derive(Default)]
 struct Longest {
     stop: AtomicBool,
+    calls: AtomicU64,
     nanos: AtomicU64,
 }
 
@@ -119,12 +127,22 @@ impl Longest {
         while !self.stop.load(Ordering::Relaxed) {
             let (took, outcome) = time(|| plugin.call(&context, "nothing", &[], &mut reply));
             if outcome.is_err() {
+                self.stop.store(true, Ordering::Relaxed);
                 return true;
             }
             let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
             self.nanos.fetch_max(nanos, Ordering::Relaxed);
+            self.calls.fetch_add(1, Ordering::Release);
         }
         false
+    }
+
+    /// Waits for the end of the call that is under way.
+    fn let_end(&self) {
+        let before = self.calls.load(Ordering::Acquire);
+        while self.calls.load(Ordering::Acquire) == before && !self.stop.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
     }
 
     /// In microseconds; begins anew.

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, PoisonError},
@@ -49,12 +50,47 @@ static HOST: Mutex<Option<Artifacts>> = Mutex::new(None);
 /// The tarballs and crates that a release of this tree consists of.
 pub(crate) fn release() -> Result<Artifacts> {
     once(&RELEASE, || {
-        let dir = cache()?.join(format!("release-{}", std::process::id()));
+        forget_old()?;
+        let made = tempfile::tempdir_in(cache()?)?;
         let mut make = script("release-tarballs");
-        make.arg(&dir).arg("--crates-cache").arg(cache()?);
+        make.arg(made.path()).arg("--crates-cache").arg(cache()?);
         said(&mut make)?;
-        Ok(Artifacts(dir))
+        let sums = said(
+            Command::new("bash")
+                .args(["-ec", "cat * | sha256sum"])
+                .current_dir(&made),
+        )?;
+        let kept = cache()?.join(format!("release-{}", &sums[..16]));
+        if !kept.exists() {
+            fs::set_permissions(made.path(), fs::Permissions::from_mode(0o755))?;
+            // If somebody else was faster, theirs is the same.
+            let _ = fs::rename(made.path(), &kept);
+        }
+        Ok(Artifacts(kept))
     })
+}
+
+/// Removes what no recent tree was tested with.
+fn forget_old() -> Result<()> {
+    let mut find = Command::new("find");
+    find.arg(cache()?)
+        .args(["-mindepth", "1", "-maxdepth", "1", "-mtime", "+7"]);
+    find.args([
+        "(",
+        "-name",
+        "release-*",
+        "-o",
+        "-name",
+        "host-*",
+        "-o",
+        "-name",
+        "prefix-*",
+    ]);
+    find.args([
+        "-o", "-name", "crates-*", ")", "-exec", "rm", "-rf", "{}", "+",
+    ]);
+    said(&mut find)?;
+    Ok(())
 }
 
 /// The host's packages, built by `emerge` from a release of this tree.
@@ -108,7 +144,7 @@ fn build_host(packages: &Path) -> Result<()> {
 /// A hash of everything that the host's package is made from.
 fn what_makes_the_host() -> Result<String> {
     let list = "tar --sort=name --mtime=@0 --owner=0 --group=0 --create \
-        Cargo.toml Cargo.lock host plugins/abi plugins/meta xtask scripts/services scripts/portage-lab \
+        Cargo.toml Cargo.lock host plugins/abi plugins/meta xtask scripts/services \
         ebuilds/app-admin/hotmerge/*.ebuild ebuilds/acct-user ebuilds/acct-group tests/gentoo/repo | sha256sum";
     let sum = said(
         Command::new("bash")

@@ -48,12 +48,19 @@ pub(super) struct DemoHost {
 
 impl DemoHost {
     /// Starts it and waits until it says that it is ready.
-    pub(super) fn start(program: &Path, staging: &Path, runtime: &RuntimeDir) -> Result<Self> {
+    pub(super) fn start(
+        program: &Path,
+        staging: &Path,
+        runtime: &RuntimeDir,
+        state: &Path,
+    ) -> Result<Self> {
         let mut child = Command::new(program)
             .args(["serve", "--plugin-dir"])
             .arg(staging)
             .arg("--runtime-dir")
             .arg(runtime.path())
+            .arg("--state-dir")
+            .arg(state)
             .stderr(Stdio::piped())
             .spawn()
             .context("failed to start the host")?;

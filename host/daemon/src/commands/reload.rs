@@ -55,15 +55,19 @@ fn verdict(report: &ReloadReport, asked: &[PluginName]) -> Result<(), Failure> {
         .plugins
         .iter()
         .filter(|plugin| plugin.action == Action::Refused);
-    let told = match (refused.count() as u64, report.problems.len() as u64) {
-        (0, 0) => None,
-        (0, packages) => Some(format!("{} cannot be used", count(packages, "package"))),
-        (refused, _) => Some(format!("{} refused", count(refused, "plugin"))),
-    };
-    if let Some(told) = told {
+    let told = [
+        (refused.count() as u64, "plugin", "refused"),
+        (report.problems.len() as u64, "package", "cannot be used"),
+    ];
+    let told: Vec<_> = told
+        .into_iter()
+        .filter(|(number, _, _)| *number > 0)
+        .map(|(number, what, how)| format!("{} {how}", count(number, what)))
+        .collect();
+    if !told.is_empty() {
         return Err(Failure::text(
             exit::REFUSED,
-            format!("{told}; what ran before still runs"),
+            format!("{}; what ran before still runs", told.join(", ")),
         ));
     }
     let unknown = asked

@@ -85,6 +85,24 @@ impl Bench {
     }
 }
 
+#[test]
+fn changes_in_quick_succession_are_all_found() {
+    let mut bench = Bench::new();
+    bench.package("p", &["a"]);
+    bench.scan();
+    let path = format!("p/{META_FILE}");
+    let text = fs::read_to_string(bench.path(&path)).unwrap();
+    let hash = Digest::of(b"a").to_string();
+    // Same size, within one tick of the file system's clock, and with inodes used again.
+    for number in 0..200_u32 {
+        for part in [0, 1] {
+            let next = Digest::of(&[number.to_le_bytes(), [part; 4]].concat());
+            bench.write(&path, &text.replace(&hash, &next.to_string()));
+        }
+        assert_eq!(changed(&bench.scan()), ["a"], "change {number}");
+    }
+}
+
 fn changed(findings: &Findings) -> Vec<&str> {
     let names = findings
         .changed
