@@ -46,6 +46,9 @@ enum Family {
     Main,
     /// How versions live and end: drain, state, requirements, going back, soak, kills
     Life,
+    /// What becomes of plugins that are hostile, crash or are merely strange, and that honest
+    /// ones do not notice
+    Sandbox,
     /// The same under real Portage
     Emerge,
 }
@@ -58,6 +61,7 @@ fn family_of(program: &str) -> Family {
     match program.split('_').next() {
         Some("emerge") => Family::Emerge,
         Some("life") => Family::Life,
+        Some("chaos" | "honest" | "hostile" | "sandbox" | "static" | "workers") => Family::Sandbox,
         _ => Family::Main,
     }
 }
@@ -117,7 +121,7 @@ fn commands(family: Family, cargo: &Cargo) -> Result<Vec<Command>> {
                 .env("HOTMERGE_ORDERS", LIVES);
             return Ok(vec![command, lives]);
         }
-        Family::Main | Family::Life | Family::Emerge => {
+        Family::Main | Family::Life | Family::Sandbox | Family::Emerge => {
             command.args(["--package", "hotmerge-tests"]);
             for name in end_to_end(cargo, family)? {
                 command.args(["--test", &name]);
