@@ -60,6 +60,7 @@ fn roll_back(host: &TestHost, name: &str) -> Option<()> {
     let params = RollbackParams {
         plugin: name.parse().unwrap(),
         to: None,
+        without_state: false,
     };
     let report = host
         .client()

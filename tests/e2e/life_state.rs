@@ -131,6 +131,22 @@ fn a_failing_restore_keeps_the_old_version_with_its_state() {
 }
 
 #[test]
+fn a_rollback_may_leave_the_state_behind() {
+    let bench = Bench::new("mark=1 state=1 restore=refuse", "");
+    bench.put("mark=2 state=1");
+    bench.count();
+    let refused = bench.lab.hotmerge(["rollback", "actor"]);
+    assert!(refused.stderr.contains("--without-state"), "{refused:?}");
+    assert_eq!(bench.host.text("actor", "mark"), "2");
+    assert_eq!(bench.count(), 2, "nothing was lost");
+    let done = bench.lab.hotmerge(["rollback", "actor", "--without-state"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert_eq!(bench.host.text("actor", "mark"), "1");
+    assert_eq!(bench.count(), 1, "it began as new");
+    bench.host.stop();
+}
+
+#[test]
 fn a_failing_save_keeps_the_old_version() {
     let bench = Bench::new("mark=1 state=1 save=refuse", "");
     bench.count();

@@ -31,6 +31,7 @@ fn roll_back(host: &TestHost, to: Option<String>) -> PluginReport {
     let params = RollbackParams {
         plugin: "actor".parse().unwrap(),
         to,
+        without_state: false,
     };
     let report = host.client().request(method::ROLLBACK, &params, SOON);
     report.expect("there is something to go back to")

@@ -104,7 +104,7 @@ impl Supervisor {
         let verified = attempt.verified.take();
         drop(state);
         match verified {
-            Some(verified) => self.start(ticket, &target.meta, verified),
+            Some(verified) => self.start(ticket, &target, verified),
             None => self.look_at(ticket, &target),
         }
     }
@@ -191,7 +191,8 @@ impl Supervisor {
         open_package(&open_dir(&self.plugin_dir)?, package)
     }
 
-    fn start(self: &Arc<Self>, ticket: Ticket, meta: &Arc<PluginMeta>, verified: Verified) {
+    fn start(self: &Arc<Self>, ticket: Ticket, target: &Target, verified: Verified) {
+        let meta = &target.meta;
         let config = match self.config.plugin_json(&meta.name) {
             Ok(config) => config,
             Err(reason) => return self.fail(ticket, meta, reason, true),
@@ -207,13 +208,15 @@ impl Supervisor {
                 let lasting = !matches!(error, LoadError::Seal { .. } | LoadError::Occupied(_));
                 (error.to_string(), lasting)
             })
-            .and_then(|instance| match self.prepare(&meta.name, &instance) {
-                Ok(next) => Ok((instance, next)),
-                Err(reason) => {
-                    self.discard(&meta.name, instance);
-                    Err((reason, true))
-                }
-            });
+            .and_then(
+                |instance| match self.prepare(&meta.name, &instance, target.takes_state) {
+                    Ok(next) => Ok((instance, next)),
+                    Err(reason) => {
+                        self.discard(&meta.name, instance);
+                        Err((reason, true))
+                    }
+                },
+            );
         let mut state = self.state();
         let Some(attempt) = state.attempts.get_mut(&ticket) else {
             drop(state);
@@ -241,10 +244,16 @@ impl Supervisor {
 
     /// Finds out what has to happen between the start of a candidate and its first call.
     /// State that may be copied while calls go on is copied here.
-    fn prepare(&self, name: &PluginName, candidate: &Instance) -> Result<Next, String> {
-        let (Some(live), Some(plugin)) = (
+    fn prepare(
+        &self,
+        name: &PluginName,
+        candidate: &Instance,
+        takes_state: bool,
+    ) -> Result<Next, String> {
+        let (Some(live), Some(plugin), true) = (
             self.state().live_meta(name.as_str()).cloned(),
             self.plugin(name.as_str()),
+            takes_state,
         ) else {
             return Ok(Next::Switch);
         };

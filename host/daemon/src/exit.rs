@@ -49,6 +49,12 @@ impl Failure {
     pub(crate) fn text(code: u8, text: impl fmt::Display) -> Self {
         Self::new(code, anyhow::anyhow!("{text}"))
     }
+
+    /// Adds what to do next.
+    pub(crate) fn advise(mut self, advice: &str) -> Self {
+        self.error = anyhow::anyhow!("{:#}; {advice}", self.error);
+        self
+    }
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {

@@ -188,7 +188,8 @@ impl Host {
 
     /// Goes back to a version that is kept: the one whose hash begins with these hexadecimal
     /// digits, or the one before what runs. The version in the directory is not loaded again
-    /// until that changes. Waits for the end, and tells what came of it.
+    /// until that changes. Without `takes_state` it starts as new, whatever state the one that
+    /// runs has. Waits for the end, and tells what came of it.
     ///
     /// # Errors
     /// If there is no such version, or a pin stands against it.
@@ -196,8 +197,11 @@ impl Host {
         &self,
         plugin: &PluginName,
         to: Option<&str>,
+        takes_state: bool,
     ) -> Result<PluginReport, WishError> {
-        self.decide(plugin, || self.supervisor.roll_back(plugin, to))
+        self.decide(plugin, || {
+            self.supervisor.roll_back(plugin, to, takes_state)
+        })
     }
 
     /// Keeps what runs of a plugin, whatever the directory says, until [`Host::unpin`].

@@ -72,6 +72,7 @@ impl Supervisor {
         self: &Arc<Self>,
         name: &PluginName,
         to: Option<&str>,
+        takes_state: bool,
     ) -> Result<(), WishError> {
         let store = self.store.as_ref().ok_or(WishError::NoStore)?;
         let kept = store.versions(name.as_str());
@@ -99,7 +100,7 @@ impl Supervisor {
                     .ok_or_else(|| WishError::NotKept(name.clone(), to.to_owned(), list()))?
             }
         };
-        self.wish(|machine| machine.roll_back(name, Arc::new(meta)))
+        self.wish(|machine| machine.roll_back(name, Arc::new(meta), takes_state))
     }
 
     pub(crate) fn wish(

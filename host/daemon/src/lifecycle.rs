@@ -129,6 +129,9 @@ pub struct Target {
     pub meta: Arc<PluginMeta>,
     /// Where its bytes are.
     pub origin: Origin,
+    /// Whether it takes over the state of the version that runs; an operator may choose a
+    /// version that cannot, and lose the state.
+    pub takes_state: bool,
 }
 
 /// Where the bytes of a version are.

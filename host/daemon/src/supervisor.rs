@@ -447,6 +447,7 @@ fn target(found: Found) -> Target {
     Target {
         meta: Arc::new(found.meta),
         origin: Origin::Package(found.package),
+        takes_state: true,
     }
 }
 

@@ -86,6 +86,7 @@ fn in_a_chroot(lab: &Lab) -> Result<()> {
         "mount -t tmpfs chroot /mnt
         mkdir -p /mnt/upper /mnt/work /mnt/root
         mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work chroot /mnt/root
+        cp --archive --one-file-system /var/. /mnt/root/var/
         for shared in /proc /dev /run {dir} /etc/portage; do
             mount --rbind $shared /mnt/root$shared
         done",
@@ -112,7 +113,9 @@ const OTHER: &str = "/other/run";
 impl Other {
     fn start(lab: &Lab) -> Result<Self> {
         lab.shell("mkdir -p /other/plugins")?;
-        let serve = format!("hotmerge serve --plugin-dir=/other/plugins --runtime-dir={OTHER}");
+        let serve = format!(
+            "hotmerge serve --plugin-dir=/other/plugins --state-dir=/other/state --runtime-dir={OTHER}"
+        );
         let mut serve = lab.command(&serve.split(' ').collect::<Vec<_>>());
         let process = serve.stderr(Stdio::null()).stdout(Stdio::null()).spawn()?;
         lab.shell(&format!(

@@ -24,6 +24,9 @@ pub(super) struct Rollback {
     /// [default: the one before what runs]
     #[arg(long, value_name = "HASH")]
     to: Option<String>,
+    /// Start it as new: the state of what runs is lost. For a version that cannot take it over
+    #[arg(long)]
+    without_state: bool,
     #[command(flatten)]
     host: HostArguments,
     /// How long to wait for the host, in seconds
@@ -36,12 +39,17 @@ pub(super) struct Rollback {
 
 impl Rollback {
     pub(super) fn run(self) -> Result<(), Failure> {
+        let takes_state = !self.without_state;
         let params = RollbackParams {
             plugin: self.plugin,
             to: self.to,
+            without_state: self.without_state,
         };
         let timeout = Duration::from_secs(self.timeout);
         let report: PluginReport = self.host.ask(method::ROLLBACK, &params, timeout)?;
-        reload::conclude(report, self.json)
+        reload::conclude(report, self.json).map_err(|refused| match takes_state {
+            true => refused.advise("if it cannot take over the state, add `--without-state`"),
+            false => refused,
+        })
     }
 }

@@ -28,7 +28,11 @@ pub(super) fn answer(shared: &Shared, name: &str, params: Option<&RawValue>) -> 
         }
         method::ROLLBACK => {
             let params: RollbackParams = parse(params)?;
-            wish(&shared.host.roll_back(&params.plugin, params.to.as_deref()))
+            wish(&shared.host.roll_back(
+                &params.plugin,
+                params.to.as_deref(),
+                !params.without_state,
+            ))
         }
         method::PIN => {
             let params: PluginParams = parse(params)?;

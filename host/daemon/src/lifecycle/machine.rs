@@ -165,7 +165,7 @@ impl Machine {
     }
 
     /// Goes to a version that an operator chose (which the store has) instead of the one in
-    /// the directory, until that changes.
+    /// the directory, until that changes. Without `takes_state` it starts as new.
     ///
     /// # Errors
     /// See [`ChoiceError`].
@@ -173,6 +173,7 @@ impl Machine {
         &mut self,
         name: &PluginName,
         to: Arc<PluginMeta>,
+        takes_state: bool,
     ) -> Result<Vec<Step>, ChoiceError> {
         let slot = self.slots.get(name);
         if !self.directory.contains_key(name) {
@@ -190,7 +191,10 @@ impl Machine {
         let found = self.directory.get(name).cloned();
         let attempt = match found {
             Some(target) if target.meta.hash == to.hash => Attempt {
-                target,
+                target: Target {
+                    takes_state,
+                    ..target
+                },
                 why: Why::Chosen,
                 choice: None,
             },
@@ -198,6 +202,7 @@ impl Machine {
                 target: Target {
                     meta: Arc::clone(&to),
                     origin: Origin::Store,
+                    takes_state,
                 },
                 why: Why::Chosen,
                 choice: Some(Choice {
@@ -361,6 +366,7 @@ impl Machine {
             target: Target {
                 meta: Arc::clone(&choice.meta),
                 origin: Origin::Store,
+                takes_state: true,
             },
             why,
             choice: Some(choice.clone()),
@@ -466,6 +472,7 @@ impl Machine {
             Some(_) => Target {
                 meta,
                 origin: Origin::Store,
+                takes_state: true,
             },
             None => return,
         };
@@ -487,6 +494,7 @@ impl Machine {
                 target: Target {
                     meta,
                     origin: Origin::Store,
+                    takes_state: true,
                 },
                 why: Why::Fallback,
                 choice: self.choice(name).cloned(),

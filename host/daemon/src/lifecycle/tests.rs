@@ -80,6 +80,7 @@ fn staged(meta: &Arc<PluginMeta>) -> Target {
     Target {
         meta: Arc::clone(meta),
         origin: Origin::Package("p".parse().expect("a package")),
+        takes_state: true,
     }
 }
 
@@ -401,8 +402,11 @@ impl Model {
             1 => self.machine.unpin(name),
             _ => {
                 let kind = usize::from(how) % (KINDS - 1);
-                self.machine
-                    .roll_back(name, Arc::clone(&METAS[plugin][kind]))
+                self.machine.roll_back(
+                    name,
+                    Arc::clone(&METAS[plugin][kind]),
+                    !how.is_multiple_of(3),
+                )
             }
         };
         if let Ok(steps) = steps {

@@ -117,6 +117,9 @@ pub struct RollbackParams {
     /// what runs if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
+    /// Whether it starts as new, instead of taking over the state of what runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_state: bool,
 }
 
 /// Whose history to tell.

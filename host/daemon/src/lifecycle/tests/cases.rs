@@ -367,7 +367,7 @@ fn a_version_that_was_rolled_back_stays_away_until_the_directory_changes() {
     drop(
         bench
             .machine
-            .roll_back(name(&one), Arc::clone(&one))
+            .roll_back(name(&one), Arc::clone(&one), true)
             .unwrap(),
     );
     drop(bench.verified(&one));
@@ -388,7 +388,7 @@ fn a_pin_stands_against_the_directory_until_it_is_taken_out() {
     assert_eq!(done(bench.look(&[&two])), []);
     let pinned = ChoiceError::Pinned(name(&one).clone());
     assert_eq!(
-        bench.machine.roll_back(name(&one), Arc::clone(&two)),
+        bench.machine.roll_back(name(&one), Arc::clone(&two), true),
         Err(pinned)
     );
     drop(bench.machine.unpin(name(&one)).unwrap());
