@@ -8,11 +8,15 @@ use std::time::Duration;
 
 use crate::now_ns;
 
+/// How often a waiter asks whether to go on: nobody tells it that an abandoned call has returned.
+const ASK: Duration = Duration::from_millis(10);
+
 /// Up to 32 numbers, each owned by at most one.
 #[derive(Debug)]
 pub(crate) struct Pool {
     free: AtomicU32,
     waiters: AtomicU32,
+    stirs: AtomicU32,
     lock: Mutex<()>,
     freed: Condvar,
 }
@@ -27,6 +31,7 @@ impl Pool {
         Self {
             free: AtomicU32::new(free),
             waiters: AtomicU32::new(0),
+            stirs: AtomicU32::new(0),
             lock: Mutex::new(()),
             freed: Condvar::new(),
         }
@@ -49,25 +54,32 @@ impl Pool {
         None
     }
 
-    /// Takes a free number; waits for one while `go_on` (asked now and then) says so.
+    /// Takes a free number; waits for one while `go_on` (asked now and then) says so. It is asked
+    /// without the lock, because it may give numbers back itself.
     pub(crate) fn take(&self, go_on: impl Fn() -> bool) -> Option<u32> {
         if let Some(number) = self.try_take() {
             return Some(number);
         }
-        let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.waiters.fetch_add(1, Ordering::SeqCst);
         let taken = loop {
+            let stirs = self.stirs.load(Ordering::SeqCst);
+            if !go_on() {
+                // The wake-up that this one had may have been for a number.
+                self.freed.notify_one();
+                break None;
+            }
+            let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+            // Whoever gives one back or stirs from here on needs the lock before it wakes anybody.
             if let Some(number) = self.try_take() {
                 break Some(number);
             }
-            if !go_on() {
-                break None;
+            if self.stirs.load(Ordering::SeqCst) == stirs {
+                drop(
+                    self.freed
+                        .wait_timeout(guard, ASK)
+                        .unwrap_or_else(PoisonError::into_inner),
+                );
             }
-            guard = self
-                .freed
-                .wait_timeout(guard, Duration::from_millis(10))
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
         };
         self.waiters.fetch_sub(1, Ordering::SeqCst);
         taken
@@ -84,6 +96,7 @@ impl Pool {
 
     /// Wakes all who wait, so that they ask whether to go on.
     pub(crate) fn stir(&self) {
+        self.stirs.fetch_add(1, Ordering::SeqCst);
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
         self.freed.notify_all();
     }

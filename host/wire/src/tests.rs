@@ -7,6 +7,7 @@ use crate::{
     Caller, Cancel, Failure, Geometry, Reply, Request, Server,
     memory::Memory,
     now_ns,
+    pool::Pool,
     slot::{Head, Slot, state},
 };
 
@@ -175,6 +176,53 @@ fn a_call_that_hangs_keeps_its_slot_until_it_returns() {
         taken.finish(STATUS_OK, &writer);
         assert_eq!(caller.abandoned_since(), None);
     });
+}
+
+#[test]
+fn who_waits_for_a_slot_gets_one_of_an_abandoned_call_that_has_returned() {
+    let (caller, file) = Caller::create(SMALL).unwrap();
+    let server = Server::open(file, SMALL).unwrap();
+    let cancel = Cancel::default();
+    let context = CallContext::default();
+    thread::scope(|scope| {
+        let abandoned: Vec<_> = (0..SMALL.slots)
+            .map(|_| {
+                scope.spawn(|| {
+                    let request = Request {
+                        cancel: Some(&cancel),
+                        ..request(&context, b"")
+                    };
+                    caller.call(&request, &mut Reply::default())
+                })
+            })
+            .collect();
+        let taken: Vec<_> = (0..SMALL.slots).map(|_| server.next()).collect();
+        cancel.cancel(&caller);
+        for call in abandoned {
+            assert_eq!(call.join().unwrap(), Err(Failure::Cancelled));
+        }
+        let waits = scope.spawn(|| caller.call(&request(&context, b""), &mut Reply::default()));
+        for one in taken {
+            let writer = one.writer();
+            one.finish(STATUS_OK, &writer);
+        }
+        let last = server.next();
+        let writer = last.writer();
+        last.finish(STATUS_OK, &writer);
+        assert_eq!(waits.join().unwrap(), Ok(STATUS_OK));
+    });
+}
+
+#[test]
+fn who_waits_for_a_number_may_give_one_back_itself() {
+    let pool = Pool::new(1);
+    assert_eq!(pool.take(|| true), Some(0));
+    let asked = pool.take(|| {
+        pool.give(0);
+        true
+    });
+    assert_eq!(asked, Some(0));
+    assert_eq!(pool.take(|| false), None);
 }
 
 #[test]
