@@ -71,7 +71,10 @@ src_configure() {
 }
 
 src_compile() {
-	local targets=( --package hotmerge-daemon --bin hotmerge )
+	local targets=(
+		--package hotmerge-daemon --bin hotmerge
+		--package hotmerge-worker --bin hotmerge-worker
+	)
 	_builds_driver && targets+=( --package hotmerge-xtask --bin cargo-hotmerge )
 	cargo_src_compile "${targets[@]}"
 
@@ -97,6 +100,8 @@ src_test() {
 
 src_install() {
 	dobin "$(cargo_target_dir)/hotmerge"
+	exeinto /usr/libexec/hotmerge
+	doexe "$(cargo_target_dir)/hotmerge-worker"
 	_builds_driver && dobin "$(cargo_target_dir)/cargo-hotmerge"
 
 	keepdir "/usr/$(get_libdir)/hotmerge/plugins"

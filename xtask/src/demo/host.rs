@@ -21,11 +21,13 @@ use crate::cargo::Cargo;
 /// Longest wait for an answer of a host on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Builds the program `hotmerge` and says where it is.
+/// Builds the program `hotmerge`, and beside it the one that its plugins live in, and says
+/// where it is.
 pub(super) fn build(cargo: &Cargo) -> Result<PathBuf> {
     let output = cargo
         .command()
         .args(["build", "--package", "hotmerge-daemon", "--bin", "hotmerge"])
+        .args(["--package", "hotmerge-worker", "--bin", "hotmerge-worker"])
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit())
         .output()?;

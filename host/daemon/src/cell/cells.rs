@@ -27,6 +27,8 @@ const USERS: u32 = 0x1_0000;
 
 /// The name of the worker program.
 const PROGRAM: &str = "hotmerge-worker";
+/// Where the system has it.
+const LIBEXEC: &str = "/usr/libexec/hotmerge";
 
 /// How a plugin is kept apart from the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -130,16 +132,19 @@ impl Cells {
         if let Some(path) = &self.config.worker {
             return Ok(path.clone());
         }
-        let beside = std::env::current_exe()
-            .ok()
-            .and_then(|exe| Some(exe.parent()?.join(PROGRAM)))
-            .filter(|path| path.is_file());
-        let beside = beside.or_else(|| {
-            let path = Path::new("/usr/libexec/hotmerge").join(PROGRAM);
-            path.is_file().then_some(path)
-        });
-        beside.ok_or_else(|| {
-            format!("there is no `{PROGRAM}` beside the host's program; pass `--worker PATH`")
+        // Where cargo puts it, where this program's own prefix has it, and where the system has
+        // it for programs that embed a host.
+        let exe = std::env::current_exe().unwrap_or_default();
+        let dir = exe.parent().unwrap_or(Path::new("/usr/bin"));
+        let places = [dir, &dir.join("../libexec/hotmerge"), Path::new(LIBEXEC)];
+        let mut programs = places.iter().map(|place| place.join(PROGRAM));
+        programs.find(|path| path.is_file()).ok_or_else(|| {
+            format!(
+                "there is no `{PROGRAM}` in {}; set `worker` in the configuration",
+                places
+                    .map(|place| format!("`{}`", place.display()))
+                    .join(", ")
+            )
         })
     }
 
