@@ -13,14 +13,29 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hotmerge-sdk", &["hotmerge-abi"]),
     ("hotmerge-xtask", &["hotmerge-meta"]),
     ("hotmerge-swap", &[]),
+    ("hotmerge-policy", &[]),
+    ("hotmerge-sandbox", &[]),
+    ("hotmerge-wire", &["hotmerge-abi"]),
     ("hotmerge-loader", &["hotmerge-abi", "hotmerge-meta"]),
+    (
+        "hotmerge-worker",
+        &[
+            "hotmerge-abi",
+            "hotmerge-loader",
+            "hotmerge-sandbox",
+            "hotmerge-wire",
+        ],
+    ),
     (
         "hotmerge-daemon",
         &[
             "hotmerge-abi",
             "hotmerge-loader",
             "hotmerge-meta",
+            "hotmerge-policy",
+            "hotmerge-sandbox",
             "hotmerge-swap",
+            "hotmerge-wire",
         ],
     ),
 ];
@@ -30,13 +45,17 @@ const PLUGINS_MAY_KNOW: &[&str] = &["hotmerge-sdk"];
 /// Nobody may depend on these, and they on anything.
 const TESTS: &[&str] = &["hotmerge-tests", "hotmerge-bench"];
 
-/// Crates with a reason for unsafe code: what crosses the C border, what loads, and the switch
-/// under running calls. The bench compares them with the bare dynamic loader.
+/// Crates with a reason for unsafe code: what crosses the C border, what loads, the switch
+/// under running calls, what asks the kernel for a sandbox, and memory that two processes
+/// share. The bench compares them with the bare dynamic loader.
 const UNSAFE: &[&str] = &[
     "hotmerge-abi",
     "hotmerge-sdk",
     "hotmerge-loader",
+    "hotmerge-sandbox",
     "hotmerge-swap",
+    "hotmerge-wire",
+    "hotmerge-worker",
     "hotmerge-bench",
 ];
 
