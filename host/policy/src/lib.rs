@@ -9,7 +9,9 @@
 //! Absent on purpose: the border. Code can make system calls without importing anything; this
 //! finds mistakes and shows intentions. Namespaces and filters hold what is not honest.
 
+mod dynamic;
 mod file;
+mod reader;
 mod symbols;
 
 pub use file::{File, FileError, Segment};
@@ -32,6 +34,9 @@ const LIBRARIES: [&str; 12] = [
     "libpthread.so.0",
     "libdl.so.2",
 ];
+
+/// What a panic calls to leave the code that it happened in.
+const UNWIND: &str = "_Unwind_RaiseException";
 
 /// How a plugin is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +95,15 @@ pub fn judge(file: &File, groups: &Groups, rules: Rules) -> Vec<Objection> {
         objections.push(Objection {
             subject: symbol.clone(),
             rule,
+        });
+    }
+    // The host's own process ends where a plugin cannot unwind.
+    if rules.strict && !file.imports.contains(UNWIND) {
+        objections.push(Objection {
+            subject: UNWIND.into(),
+            rule: "a plugin that does not import it ends the host's process when it panics; build \
+                   it with `panic = \"unwind\"`"
+                .into(),
         });
     }
     objections

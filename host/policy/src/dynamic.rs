@@ -1,0 +1,217 @@
+//! The dynamic segment: libraries, tables, relocations and the symbols that they name.
+
+use std::{collections::BTreeSet, ops::Range};
+
+use object::{
+    Endianness, U64,
+    elf::{self, Dyn64, DynamicTag, Rela64, Sym64},
+    read::elf::{Dyn as _, ProgramHeader as _, Rela as _, Sym as _},
+};
+
+use crate::{FileError, LIBRARIES, reader::Reader};
+
+/// Of x86-64, AArch64 and RISC-V.
+const IRELATIVE: [u32; 3] = [37, 1032, 58];
+const STT_GNU_IFUNC: u8 = 10;
+
+const DF_TEXTREL: u64 = 4;
+const DF_1_NOW: u64 = 1;
+
+/// The entries up to the end mark, and where they lie.
+struct Dynamic {
+    entries: Vec<(u64, u64)>,
+    place: Range<u64>,
+    symbols: u64,
+    strings: u64,
+}
+
+impl Dynamic {
+    /// Of several entries with one tag the loader keeps the last.
+    fn value(&self, wanted: DynamicTag) -> Option<u64> {
+        let wanted = wanted.0 as u64;
+        let mut found = self.entries.iter().rev().filter(|(tag, _)| *tag == wanted);
+        found.next().map(|(_, value)| *value)
+    }
+}
+
+impl Reader<'_> {
+    pub(crate) fn dynamic(&mut self) -> Result<(), FileError> {
+        let dynamic = self.entries()?;
+        self.forbidden(&dynamic);
+        self.misplaced(&dynamic);
+        for (tag, name) in &dynamic.entries {
+            if *tag == elf::DT_NEEDED.0 as u64 {
+                let name = self.string(dynamic.strings, *name)?;
+                self.file.needed.push(name);
+            }
+        }
+        if let Some(name) = dynamic.value(elf::DT_SONAME) {
+            let name = self.string(dynamic.strings, name)?;
+            if LIBRARIES.contains(&&*name) {
+                self.odd("DT_SONAME", "it would be taken for a library of the system");
+            }
+        }
+        for (table, size) in [
+            (elf::DT_RELA, elf::DT_RELASZ),
+            (elf::DT_JMPREL, elf::DT_PLTRELSZ),
+        ] {
+            if let Some(table) = dynamic.value(table) {
+                self.relocations(&dynamic, table, size_of_table(dynamic.value(size))?)?;
+            }
+        }
+        if let Some(table) = dynamic.value(elf::DT_RELR) {
+            let size = size_of_table(dynamic.value(elf::DT_RELRSZ))?;
+            self.relative(&dynamic, table, size)?;
+        }
+        Ok(())
+    }
+
+    fn entries(&self) -> Result<Dynamic, FileError> {
+        let mut all = self.segments.iter();
+        let segment = all
+            .find(|segment| segment.p_type(self.endian) == elf::PT_DYNAMIC)
+            .ok_or(FileError("it has no dynamic segment"))?;
+        let (address, bytes) = (segment.p_vaddr(self.endian), segment.p_filesz(self.endian));
+        let all = self.table::<Dyn64<Endianness>>(address, bytes)?;
+        let mut dynamic = Dynamic {
+            entries: Vec::new(),
+            place: address..address.saturating_add(bytes),
+            symbols: 0,
+            strings: 0,
+        };
+        for entry in all {
+            let tag = entry.tag(self.endian).0 as u64;
+            if tag == 0 {
+                let strings = dynamic.value(elf::DT_STRTAB);
+                dynamic.strings = strings.ok_or(FileError("it has no string table"))?;
+                let symbols = dynamic.value(elf::DT_SYMTAB);
+                dynamic.symbols = symbols.ok_or(FileError("it has no symbol table"))?;
+                return Ok(dynamic);
+            }
+            dynamic.entries.push((tag, entry.val(self.endian)));
+        }
+        // The loader does not know how long the segment is, and would go on.
+        Err(FileError("its dynamic segment has no end mark"))
+    }
+
+    fn forbidden(&mut self, dynamic: &Dynamic) {
+        const FILES: &str = "it would let the loader look for other files";
+        const CODE: &str = "the loader would write to code";
+        const ENTRIES: &str = "the loader knows entries of one kind and size only";
+        for (tag, value) in &dynamic.entries {
+            let (name, rule) = match *tag {
+                15 => ("DT_RPATH", FILES),
+                29 => ("DT_RUNPATH", FILES),
+                0x6fff_fefc => ("DT_AUDIT", FILES),
+                0x6fff_fefb => ("DT_DEPAUDIT", FILES),
+                0x6fff_fefa => ("DT_CONFIG", FILES),
+                0x7fff_ffff => ("DT_FILTER", FILES),
+                0x7fff_fffd => ("DT_AUXILIARY", FILES),
+                22 => ("DT_TEXTREL", CODE),
+                30 if value & DF_TEXTREL != 0 => ("DT_TEXTREL", CODE),
+                17 => ("DT_REL", "64-bit files have relocations with addends"),
+                // The loader ends the process over each of these.
+                20 if *value != 7 => ("DT_PLTREL", ENTRIES),
+                9 if *value != 24 => ("DT_RELAENT", ENTRIES),
+                11 if *value != 24 => ("DT_SYMENT", ENTRIES),
+                0x6fff_fffb if value & !DF_1_NOW != 0 => (
+                    "DT_FLAGS_1",
+                    "it would stay for ever, or come before others",
+                ),
+                _ => continue,
+            };
+            self.odd(name, rule);
+        }
+    }
+
+    /// What must lie in code, or where nothing writes before the loader has read it.
+    fn misplaced(&mut self, dynamic: &Dynamic) {
+        for (tag, name) in [(elf::DT_INIT, "DT_INIT"), (elf::DT_FINI, "DT_FINI")] {
+            let outside = |address: &u64| !self.has(*address, elf::PF_X);
+            if dynamic.value(tag).filter(outside).is_some() {
+                self.odd(name, "it lies outside of the file's code");
+            }
+        }
+        for (tag, name) in [
+            (elf::DT_STRTAB, "DT_STRTAB"),
+            (elf::DT_SYMTAB, "DT_SYMTAB"),
+            (elf::DT_RELA, "DT_RELA"),
+            (elf::DT_JMPREL, "DT_JMPREL"),
+            (elf::DT_RELR, "DT_RELR"),
+        ] {
+            let writable = |address: &u64| self.has(*address, elf::PF_W);
+            if dynamic.value(tag).filter(writable).is_some() {
+                self.odd(
+                    name,
+                    "the loader's tables must lie in memory that is read-only",
+                );
+            }
+        }
+    }
+
+    fn relocations(&mut self, dynamic: &Dynamic, table: u64, size: u64) -> Result<(), FileError> {
+        let endian = self.endian;
+        let mut seen = BTreeSet::new();
+        for entry in self.table::<Rela64<Endianness>>(table, size)? {
+            self.target(dynamic, entry.r_offset(endian));
+            if IRELATIVE.contains(&entry.r_type(endian, false).0) {
+                self.odd("IFUNC", "code would run while the loader relocates");
+            }
+            let symbol = entry.r_sym(endian, false);
+            if symbol != 0 && seen.insert(symbol) {
+                self.symbol(dynamic, symbol)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn symbol(&mut self, dynamic: &Dynamic, index: u32) -> Result<(), FileError> {
+        let wrong = FileError("a symbol lies outside of what is loaded");
+        let size = size_of::<Sym64<Endianness>>() as u64;
+        let address = dynamic.symbols.checked_add(u64::from(index) * size);
+        let table = address.map(|address| self.table::<Sym64<Endianness>>(address, size));
+        let Some(symbol) = table.transpose()?.and_then(<[_]>::first) else {
+            return Err(wrong);
+        };
+        let name = self.string(dynamic.strings, symbol.st_name(self.endian).into())?;
+        if symbol.st_info().0 & 0xf == STT_GNU_IFUNC {
+            self.odd("IFUNC", "code would run while the loader relocates");
+        }
+        if symbol.st_shndx(self.endian) == elf::SHN_UNDEF {
+            self.file.imports.insert(name);
+        }
+        Ok(())
+    }
+
+    /// Relocations without symbols, packed: an address, then words of one bit an address.
+    fn relative(&mut self, dynamic: &Dynamic, table: u64, size: u64) -> Result<(), FileError> {
+        let mut next = 0_u64;
+        for word in self.table::<U64<Endianness>>(table, size)? {
+            let word = word.get(self.endian);
+            if word & 1 == 0 {
+                self.target(dynamic, word);
+                next = word.wrapping_add(8);
+            } else {
+                for bit in (1..64).filter(|bit| word >> bit & 1 == 1) {
+                    self.target(dynamic, next.wrapping_add(8 * (bit - 1)));
+                }
+                next = next.wrapping_add(8 * 63);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a relocation writes.
+    fn target(&mut self, dynamic: &Dynamic, address: u64) {
+        if !self.has(address, elf::PF_W) {
+            self.odd("relocation", "it would write to memory that is read-only");
+        }
+        if dynamic.place.contains(&address) {
+            self.odd("relocation", "it would change what the loader reads");
+        }
+    }
+}
+
+fn size_of_table(size: Option<u64>) -> Result<u64, FileError> {
+    size.ok_or(FileError("a table has no size"))
+}

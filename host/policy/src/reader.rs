@@ -1,0 +1,89 @@
+//! Access to a file's contents by the addresses that they will have in memory.
+
+use object::{
+    Endianness, Pod,
+    elf::{self, ProgramFlags, ProgramHeader64},
+    read::elf::ProgramHeader as _,
+};
+
+use crate::{File, FileError, Objection};
+
+/// Most entries of any table: far more than real plugins have.
+const MOST: usize = 1 << 22;
+
+/// A file that is being read, and what was found so far.
+pub(crate) struct Reader<'a> {
+    pub(crate) data: &'a [u8],
+    pub(crate) endian: Endianness,
+    pub(crate) segments: &'a [ProgramHeader64<Endianness>],
+    pub(crate) file: File,
+}
+
+impl<'a> Reader<'a> {
+    /// Notes what no plugin should have, once.
+    pub(crate) fn odd(&mut self, subject: &str, rule: &str) {
+        let objection = Objection {
+            subject: subject.into(),
+            rule: rule.into(),
+        };
+        if !self.file.oddities.contains(&objection) {
+            self.file.oddities.push(objection);
+        }
+    }
+
+    /// File contents at an address, as far as its segment has any.
+    fn at(&self, address: u64) -> Option<&'a [u8]> {
+        self.segments.iter().find_map(|segment| {
+            if segment.p_type(self.endian) != elf::PT_LOAD {
+                return None;
+            }
+            let skip = address.checked_sub(segment.p_vaddr(self.endian))?;
+            let (offset, size) = segment.file_range(self.endian);
+            (skip < size).then_some(())?;
+            let (from, to) = (offset.checked_add(skip)?, offset.checked_add(size)?);
+            self.data
+                .get(usize::try_from(from).ok()?..usize::try_from(to).ok()?)
+        })
+    }
+
+    /// Entries at an address.
+    pub(crate) fn table<T: Pod>(&self, address: u64, bytes: u64) -> Result<&'a [T], FileError> {
+        let wrong = || FileError("a table lies outside of what is loaded");
+        let count = usize::try_from(bytes).map_err(|_| wrong())? / size_of::<T>();
+        if count > MOST {
+            return Err(FileError("a table is far too long"));
+        }
+        if count == 0 {
+            return Ok(&[]);
+        }
+        let data = self.at(address).ok_or_else(wrong)?;
+        let (table, _) = object::slice_from_bytes(data, count).map_err(|()| wrong())?;
+        Ok(table)
+    }
+
+    /// A name of the string table at an address.
+    pub(crate) fn string(&self, table: u64, offset: u64) -> Result<String, FileError> {
+        let wrong = FileError("a name lies outside of what is loaded");
+        let Some(bytes) = table
+            .checked_add(offset)
+            .and_then(|address| self.at(address))
+        else {
+            return Err(wrong);
+        };
+        let Some(end) = bytes.iter().take(4096).position(|byte| *byte == 0) else {
+            return Err(wrong);
+        };
+        Ok(String::from_utf8_lossy(&bytes[..end]).into_owned())
+    }
+
+    /// Whether an address lies in a loaded segment with this access.
+    pub(crate) fn has(&self, address: u64, access: ProgramFlags) -> bool {
+        self.segments.iter().any(|segment| {
+            let start = segment.p_vaddr(self.endian);
+            segment.p_type(self.endian) == elf::PT_LOAD
+                && segment.p_flags(self.endian).contains(access)
+                && address >= start
+                && address - start < segment.p_memsz(self.endian)
+        })
+    }
+}
