@@ -12,6 +12,7 @@ use std::{
 
 use hotmerge_meta::control::{CallParams, CallReply, Client, ClientError, method};
 use hotmerge_tests::{Lab, TestHost, attacks, skipped, worker};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 const KINDS: [&str; 9] = [
     "abort",
@@ -34,6 +35,23 @@ fn call(client: &mut Client, plugin: &str, name: &str) -> Result<CallReply, Clie
         trace: None,
     };
     client.request(method::CALL, &params, Duration::from_secs(60))
+}
+
+fn worker_of(host: &TestHost, plugin: &str) -> Option<Pid> {
+    Pid::from_raw(host.plugin(plugin).worker?.pid?)
+}
+
+/// Kills the worker of a plugin, and nobody else: when its number is used, it may be another's.
+fn kill_worker(host: &TestHost, plugin: &str) {
+    let Some(pid) = worker_of(host, plugin) else {
+        return;
+    };
+    let Ok(worker) = pidfd_open(pid, PidfdFlags::empty()) else {
+        return;
+    };
+    if worker_of(host, plugin) == Some(pid) {
+        let _ = pidfd_send_signal(&worker, Signal::KILL);
+    }
 }
 
 fn descriptors(host: &TestHost) -> usize {
@@ -99,14 +117,7 @@ fn crashes_of_all_kinds_never_reach_the_host() {
         for number in 0..crashes {
             let kind = KINDS[number as usize % KINDS.len()];
             if kind == "SIGKILL" {
-                let plugin = host.plugin("attacks");
-                if let Some(pid) = plugin
-                    .worker
-                    .and_then(|worker| worker.pid)
-                    .and_then(rustix::process::Pid::from_raw)
-                {
-                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-                }
+                kill_worker(&host, "attacks");
             } else if let Err(error) = call(&mut client, "attacks", kind) {
                 assert!(matches!(error, ClientError::Refused(_)), "{kind}: {error}");
             }

@@ -1,6 +1,7 @@
 //! A started plugin, wherever it lives. The life cycle knows nothing else of it.
 
 use std::{
+    fmt,
     fs::File,
     io,
     sync::{Arc, Weak},
@@ -58,7 +59,7 @@ impl Instance {
                 .map_err(LoadError::Refused)?;
         }
         if isolation == Isolation::Process {
-            return Cell::start(cells, &services.meta, verified, config).map(Self::Worker);
+            return Cell::start(cells, services, verified, config).map(Self::Worker);
         }
         let instance = loader::Instance::start(verified, config, Arc::new(services))?;
         match instance.self_check() {
@@ -177,12 +178,23 @@ pub(crate) struct Services {
     host: Weak<Supervisor>,
 }
 
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Services").finish_non_exhaustive()
+    }
+}
+
 impl Services {
     pub(crate) fn new(meta: &Arc<PluginMeta>, host: Weak<Supervisor>) -> Self {
         Self {
             meta: Arc::clone(meta),
             host,
         }
+    }
+
+    /// Of the plugin that it is done for.
+    pub(crate) fn meta(&self) -> &Arc<PluginMeta> {
+        &self.meta
     }
 
     fn find(&self, plugin: &str) -> Result<Arc<Plugin>, String> {

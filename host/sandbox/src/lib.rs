@@ -46,6 +46,8 @@ pub mod descriptor {
     pub const LOG: i32 = 6;
     /// Crash reports, one a message.
     pub const CRASH: i32 = 7;
+    /// The shared memory for calls of other plugins; nothing of use if it requires none.
+    pub const OUTGOING: i32 = 8;
     /// How many there are.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
 }

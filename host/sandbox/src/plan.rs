@@ -126,6 +126,8 @@ pub struct Plan {
     pub second: Program,
     /// The shared memory's geometry.
     pub geometry: [u64; 4],
+    /// That of the shared memory through which it calls other plugins, if it requires any.
+    pub outgoing: Option<[u64; 4]>,
     /// The plugin's table header, as the host read it from the verified file.
     pub header: [u8; 16],
     /// Whether the worker tries to break out instead of loading a plugin.

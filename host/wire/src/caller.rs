@@ -1,8 +1,9 @@
-//! The host's side: asks, waits, and believes nothing.
+//! The side that asks and waits: the host's, which believes nothing, and that of a worker whose
+//! plugin calls others.
 
 use std::{
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
@@ -81,6 +82,9 @@ pub enum Failure {
         /// Of an area.
         room: usize,
     },
+    /// The name of the method is too long.
+    #[error("the name of the method has {0} bytes, at most {METHOD_LIMIT} are taken")]
+    LongMethod(usize),
 }
 
 /// Ends a call from another thread.
@@ -128,16 +132,28 @@ impl Caller {
     /// What the system says.
     pub fn create(geometry: Geometry) -> io::Result<(Self, OwnedFd)> {
         let (memory, file) = Memory::create(geometry)?;
-        let caller = Self {
-            slots: Pool::new(geometry.slots),
-            areas: Pool::new(geometry.areas),
-            private: (0..geometry.slots).map(|_| Private::default()).collect(),
+        Ok((Self::over(memory), file))
+    }
+
+    /// Maps the memory that the other side made to be called through.
+    ///
+    /// # Errors
+    /// What the system says, or that it is another memory.
+    pub fn open(file: impl AsFd, geometry: Geometry) -> io::Result<Self> {
+        Ok(Self::over(Memory::open(file, geometry)?))
+    }
+
+    fn over(memory: Memory) -> Self {
+        let Geometry { slots, areas, .. } = memory.geometry;
+        Self {
+            slots: Pool::new(slots),
+            areas: Pool::new(areas),
+            private: (0..slots).map(|_| Private::default()).collect(),
             abandoned: AtomicU32::new(0),
             gone: AtomicBool::new(false),
             spin: Spin::new(),
             memory,
-        };
-        Ok((caller, file))
+        }
     }
 
     /// Asks, and waits for the answer. `reply` holds a reply or the reason of a refusal.
@@ -316,6 +332,9 @@ struct Call<'a> {
 impl Call<'_> {
     fn post(&self, request: &Request<'_>) -> Result<(), Failure> {
         let geometry = &self.caller.memory.geometry;
+        if request.method.len() > METHOD_LIMIT {
+            return Err(Failure::LongMethod(request.method.len()));
+        }
         let bytes = request.method.len() + request.bytes.len();
         if bytes > geometry.small_bytes as usize {
             let room = if geometry.areas == 0 {
@@ -324,7 +343,7 @@ impl Call<'_> {
                 geometry.area_bytes
             };
             let room = usize::try_from(room).unwrap_or(usize::MAX);
-            if bytes > room || request.method.len() > METHOD_LIMIT {
+            if bytes > room {
                 return Err(Failure::TooLarge { bytes, room });
             }
             self.take_area(request)?;
@@ -456,6 +475,17 @@ impl Call<'_> {
     fn withdraw(&self) -> bool {
         let bit = 1 << self.number;
         self.slot.cancelled.store(1, Ordering::SeqCst);
+        // A reply that waits for room gets none any more.
+        let wants = &self.slot.state;
+        let end = wants.compare_exchange(
+            state::WANTS_AREA,
+            state::POSTED,
+            Ordering::SeqCst,
+            Ordering::SeqCst,
+        );
+        if end.is_ok() {
+            let _ = futex::wake(wants, Flags::empty(), 1);
+        }
         let ready = &self.caller.memory.head().ready;
         ready.fetch_and(!bit, Ordering::SeqCst) & bit != 0
     }

@@ -1,15 +1,16 @@
 //! What a host and the worker of a plugin say to each other: calls through shared memory.
 //!
-//! The host makes one memory file a worker, sealed against shrinking and growing. It holds
+//! The host makes a memory file for a worker, sealed against shrinking and growing. It holds
 //! a number of slots, each for one call in flight, and areas for payloads. [`Caller`] is
-//! the host's side, [`Server`] the worker's.
+//! the side that asks, [`Server`] the one that answers. A worker whose plugin requires others
+//! gets a second file, the other way round: there the host answers.
 //!
 //! Invariants:
 //!
-//! * Nothing the host decides depends on shared memory alone. Which slots and areas are
-//!   free, what was asked and how large a reply may be, it keeps in memory of its own; what
-//!   it reads from the worker is copied first and checked then, and every index it uses is
-//!   its own.
+//! * Nothing the host decides depends on shared memory alone, on either side. Which slots and
+//!   areas are in use, what was asked and how large a reply may be, it keeps in memory of its
+//!   own; what it reads from the worker is copied first and checked then, and no index is used
+//!   unchecked.
 //! * A payload crosses with one copy: the request is written where the plugin reads it, and
 //!   the reply is copied once from where the plugin wrote it.
 //! * Nobody spins without a reason: both sides measure how soon the other answers, spin for
@@ -28,7 +29,7 @@ mod spin;
 
 pub use caller::{Caller, Cancel, Failure, Reply, Request};
 pub use geometry::{Geometry, GeometryError};
-pub use server::{Server, Taken, Writer};
+pub use server::{Ended, Server, Taken, Writer};
 
 /// What a host asks of a worker.
 pub mod op {
@@ -45,6 +46,9 @@ pub mod op {
     pub const TEARDOWN: u32 = 5;
     /// End the process.
     pub const EXIT: u32 = 6;
+    /// The other way round, the only thing a worker asks of its host: a call of another plugin.
+    /// The method is `PLUGIN METHOD`, with the first space between them.
+    pub const CALL_OTHER: u32 = 7;
 }
 
 /// Longest media type in a reply, in bytes.

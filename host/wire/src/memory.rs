@@ -7,11 +7,9 @@ use std::{
 };
 
 use rustix::{
-    fs::{
-        FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
-    },
+    fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat},
     io::Errno,
-    mm::{MapFlags, ProtFlags, mmap, munmap},
+    mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap},
 };
 
 use crate::{
@@ -24,7 +22,6 @@ use crate::{
 pub(crate) struct Memory {
     start: NonNull<u8>,
     pub(crate) geometry: Geometry,
-    file: Option<OwnedFd>,
 }
 
 // SAFETY: the mapping is plain memory, and every access to shared parts of it is atomic or a
@@ -46,10 +43,7 @@ impl Memory {
         };
         rustix::fs::ftruncate(&file, geometry.bytes() as u64)?;
         fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-        let copy = file.try_clone()?;
-        let mut memory = Self::map(&file, geometry)?;
-        memory.file = Some(file);
-        Ok((memory, copy))
+        Ok((Self::map(&file, geometry)?, file))
     }
 
     /// Maps a file that the other side made.
@@ -80,11 +74,7 @@ impl Memory {
             )?
         };
         let start = NonNull::new(start.cast()).ok_or(Errno::NOMEM)?;
-        Ok(Self {
-            start,
-            geometry,
-            file: None,
-        })
+        Ok(Self { start, geometry })
     }
 
     pub(crate) fn head(&self) -> &Head {
@@ -142,16 +132,24 @@ impl Memory {
         unsafe { std::slice::from_raw_parts(self.at(offset).as_ptr(), len) }
     }
 
+    /// Copies within the mapping, from one payload's room to another.
+    pub(crate) fn copy(&self, from: usize, to: usize, len: usize) {
+        assert!(from.max(to) + len <= self.geometry.bytes());
+        // SAFETY: both within the mapping; they may overlap, and no reference is made.
+        unsafe { ptr::copy(self.at(from).as_ptr(), self.at(to).as_ptr(), len) };
+    }
+
     /// Gives an area's pages back to the system.
     pub(crate) fn clear(&self, room: Room) {
-        let Some(file) = &self.file else { return };
-        // A failure costs memory until the worker ends, nothing else.
-        let _ = fallocate(
-            file,
-            FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
-            room.request as u64,
-            2 * room.bytes as u64,
-        );
+        // SAFETY: within the mapping; the pages stay mapped and read as zeroes. A failure costs
+        // memory until the worker ends, nothing else.
+        let _ = unsafe {
+            madvise(
+                self.at(room.request).as_ptr().cast(),
+                2 * room.bytes,
+                Advice::LinuxRemove,
+            )
+        };
     }
 }
 

@@ -36,6 +36,14 @@ impl Spin {
         }
     }
 
+    /// For a side that must not be made to look.
+    pub(crate) fn never() -> Self {
+        Self {
+            budget_ns: AtomicU32::new(0),
+            most_ns: 0,
+        }
+    }
+
     /// Looks until `done` or the budget is used up. Returns whether it was done.
     pub(crate) fn look(&self, done: impl Fn() -> bool) -> bool {
         if done() {

@@ -4,7 +4,7 @@ use hotmerge_abi::{CallContext, STATUS_OK, STATUS_REPLY_TOO_LARGE};
 use proptest::prelude::*;
 
 use crate::{
-    Caller, Cancel, Failure, Geometry, Reply, Request, Server,
+    Caller, Cancel, Ended, Failure, Geometry, Reply, Request, Server,
     memory::Memory,
     now_ns,
     pool::Pool,
@@ -34,10 +34,11 @@ fn request<'a>(context: &'a CallContext, bytes: &'a [u8]) -> Request<'a> {
 
 fn serve(server: &Server) {
     loop {
-        let taken = server.next();
+        let taken = server.next().unwrap();
         let mut writer = taken.writer();
         let stop = taken.op() == STOP;
-        let (method, bytes) = taken.request();
+        // SAFETY: the caller of these tests keeps to the rules.
+        let (method, bytes) = unsafe { taken.request() };
         writer.media_type(method);
         let mut status = STATUS_OK;
         for part in bytes.chunks(1000) {
@@ -167,7 +168,7 @@ fn a_call_that_hangs_keeps_its_slot_until_it_returns() {
             };
             caller.call(&request, &mut Reply::default())
         });
-        let taken = server.next();
+        let taken = server.next().unwrap();
         cancel.cancel(&caller);
         assert_eq!(failed.join().unwrap(), Err(Failure::Cancelled));
         assert!(taken.is_cancelled());
@@ -196,7 +197,7 @@ fn who_waits_for_a_slot_gets_one_of_an_abandoned_call_that_has_returned() {
                 })
             })
             .collect();
-        let taken: Vec<_> = (0..SMALL.slots).map(|_| server.next()).collect();
+        let taken: Vec<_> = (0..SMALL.slots).map(|_| server.next().unwrap()).collect();
         cancel.cancel(&caller);
         for call in abandoned {
             assert_eq!(call.join().unwrap(), Err(Failure::Cancelled));
@@ -206,7 +207,7 @@ fn who_waits_for_a_slot_gets_one_of_an_abandoned_call_that_has_returned() {
             let writer = one.writer();
             one.finish(STATUS_OK, &writer);
         }
-        let last = server.next();
+        let last = server.next().unwrap();
         let writer = last.writer();
         last.finish(STATUS_OK, &writer);
         assert_eq!(waits.join().unwrap(), Ok(STATUS_OK));
@@ -252,7 +253,7 @@ fn when_the_worker_is_gone_every_call_ends() {
         let calls: Vec<_> = (0..6)
             .map(|_| scope.spawn(|| caller.call(&request(&context, b""), &mut Reply::default())))
             .collect();
-        let _taken = server.next();
+        let _taken = server.next().unwrap();
         caller.hang_up();
         for call in calls {
             let failure = call.join().unwrap();
@@ -270,6 +271,127 @@ fn the_file_can_neither_shrink_nor_grow() {
     assert!(rustix::fs::ftruncate(&file, 1 << 40).is_err());
     let other = Geometry { slots: 4, ..SMALL };
     assert!(Server::open(&file, other).is_err());
+}
+
+#[test]
+fn a_reply_that_outgrows_its_slot_after_its_caller_has_gone_is_refused() {
+    let (caller, file) = Caller::create(SMALL).unwrap();
+    let server = Server::open(file, SMALL).unwrap();
+    let cancel = Cancel::default();
+    let context = CallContext::default();
+    thread::scope(|scope| {
+        let abandoned = scope.spawn(|| {
+            let request = Request {
+                cancel: Some(&cancel),
+                ..request(&context, b"")
+            };
+            caller.call(&request, &mut Reply::default())
+        });
+        let taken = server.next().unwrap();
+        cancel.cancel(&caller);
+        assert_eq!(abandoned.join().unwrap(), Err(Failure::Cancelled));
+        let mut writer = taken.writer();
+        assert_eq!(writer.write(&[7; 10_000]), STATUS_REPLY_TOO_LARGE);
+        taken.finish(STATUS_OK, &writer);
+        assert_eq!(caller.abandoned_since(), None);
+    });
+}
+
+#[test]
+fn the_other_way_round_requests_are_copied_and_hanging_up_ends_all_waiting() {
+    let (server, file) = Server::create(SMALL).unwrap();
+    let caller = Caller::open(file, SMALL).unwrap();
+    let context = CallContext::default();
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    loop {
+                        let taken = match server.next() {
+                            Ok(taken) => taken,
+                            Err(ended) => return ended,
+                        };
+                        let (method, bytes) = taken.copy_request();
+                        let mut writer = taken.writer();
+                        writer.media_type(&method);
+                        let status = writer.write(&bytes);
+                        taken.finish(status, &writer);
+                    }
+                })
+            })
+            .collect();
+        for size in [0, 5, 4097, 300_000] {
+            let bytes = vec![3; size];
+            let mut reply = Reply::default();
+            let status = caller.call(&request(&context, &bytes), &mut reply);
+            assert_eq!(status, Ok(STATUS_OK), "{size}");
+            assert!(
+                reply.bytes == bytes && reply.media_type == b"echo",
+                "{size}"
+            );
+        }
+        server.hang_up();
+        for thread in threads {
+            assert_eq!(thread.join().unwrap(), Ended::HungUp);
+        }
+    });
+}
+
+#[test]
+fn hanging_up_ends_the_wait_for_an_area_that_is_never_granted() {
+    let (server, file) = Server::create(SMALL).unwrap();
+    let hostile = Memory::open(&file, SMALL).unwrap();
+    let slot = hostile.slot(1);
+    slot.reply_limit.store(u64::MAX, Ordering::SeqCst);
+    hostile.head().ready.store(0b10, Ordering::SeqCst);
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| {
+            let taken = server.next().unwrap();
+            let mut writer = taken.writer();
+            let status = writer.write(&[1; 10_000]);
+            taken.finish(STATUS_OK, &writer);
+            status
+        });
+        while slot.state.load(Ordering::SeqCst) != state::WANTS_AREA {
+            thread::yield_now();
+        }
+        server.hang_up();
+        assert_eq!(waits.join().unwrap(), STATUS_REPLY_TOO_LARGE);
+    });
+}
+
+/// What a hostile worker writes, and what its host says of it.
+#[track_caller]
+fn breaks(write: impl Fn(&Memory)) {
+    let (server, file) = Server::create(SMALL).unwrap();
+    let hostile = Memory::open(&file, SMALL).unwrap();
+    write(&hostile);
+    hostile.head().ready.fetch_or(1, Ordering::SeqCst);
+    let ended = loop {
+        match server.next() {
+            // The same slot again, before its call was answered.
+            Ok(_) => hostile.head().ready.fetch_or(1, Ordering::SeqCst),
+            Err(ended) => break ended,
+        };
+    };
+    assert!(matches!(ended, Ended::Broken(_)), "{ended:?}");
+}
+
+#[test]
+fn a_caller_that_breaks_the_rules_is_told_apart() {
+    breaks(|_| {});
+    breaks(|memory| memory.head().ready.store(1 << 31, Ordering::SeqCst));
+    breaks(|memory| memory.slot(0).area.store(2, Ordering::SeqCst));
+    breaks(|memory| memory.slot(0).area.store(u32::MAX, Ordering::SeqCst));
+    breaks(|memory| memory.slot(0).method_len.store(1025, Ordering::SeqCst));
+    breaks(|memory| memory.slot(0).request_len.store(4097, Ordering::SeqCst));
+    breaks(|memory| memory.slot(0).request_len.store(u64::MAX, Ordering::SeqCst));
+    breaks(|memory| {
+        for number in 0..2 {
+            memory.slot(number).area.store(1, Ordering::SeqCst);
+        }
+        memory.head().ready.store(0b11, Ordering::SeqCst);
+    });
 }
 
 proptest! {
@@ -320,6 +442,44 @@ proptest! {
         let late = caller.call(&request(&context, b""), &mut Reply::default());
         let is_gone = matches!(late, Err(Failure::Gone { .. } | Failure::Deadline));
         prop_assert!(is_gone);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// The other way round: the host answers or says that it was cheated, and never reads or
+    /// writes out of bounds.
+    #[test]
+    fn hostile_calls_never_hurt_the_host(
+        noise in proptest::collection::vec((any::<u16>(), any::<u64>()), 1..60),
+        ready in 0..16_u32,
+    ) {
+        let (server, file) = Server::create(SMALL).unwrap();
+        let hostile = Memory::open(&file, SMALL).unwrap();
+        let head_and_slots = size_of::<Head>() + 3 * size_of::<Slot>();
+        for (offset, word) in &noise {
+            let offset = usize::from(*offset) % (head_and_slots - 8);
+            hostile.write(offset, &word.to_ne_bytes());
+        }
+        hostile.head().ready.store(ready, Ordering::SeqCst);
+        thread::scope(|scope| {
+            let serves = scope.spawn(|| {
+                while let Ok(taken) = server.next() {
+                    let (method, request) = taken.copy_request();
+                    assert!(method.len() <= 1024 && request.len() <= 1 << 20);
+                    let mut writer = taken.writer();
+                    let _ = writer.write(&request);
+                    let _ = writer.write(&[0; 3000]);
+                    taken.finish(STATUS_OK, &writer);
+                }
+            });
+            while server.asleep.load(Ordering::SeqCst) == 0 && !serves.is_finished() {
+                thread::yield_now();
+            }
+            server.hang_up();
+            serves.join().unwrap();
+        });
     }
 }
 

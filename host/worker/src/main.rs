@@ -11,18 +11,20 @@
 //! failure; that is the host's.
 
 mod crash;
-mod log;
 mod serve;
+mod services;
 mod sink;
 mod start;
 
 use std::{
     os::fd::{FromRawFd as _, OwnedFd},
     process::ExitCode,
+    sync::Arc,
 };
 
 use hotmerge_sandbox::{Plan, descriptor, probe};
-use hotmerge_wire::{Geometry, Server};
+use hotmerge_wire::{Caller, Geometry, Server};
+use services::Services;
 
 fn main() -> ExitCode {
     match run() {
@@ -37,10 +39,18 @@ fn main() -> ExitCode {
 fn run() -> Result<(), String> {
     start::let_signals_in();
     let plan = read_plan().map_err(|error| format!("the host's plan cannot be read: {error}"))?;
-    let geometry = Geometry::from_words(plan.geometry).map_err(|error| error.to_string())?;
-    // SAFETY: the host put it there, and nobody else in this process owns it.
-    let wire = unsafe { OwnedFd::from_raw_fd(descriptor::WIRE) };
-    let server = Server::open(wire, geometry).map_err(|error| error.to_string())?;
+    // SAFETY: the host put both there, and nobody else in this process owns them.
+    let [wire, outgoing] = unsafe {
+        [descriptor::WIRE, descriptor::OUTGOING].map(|number| OwnedFd::from_raw_fd(number))
+    };
+    let server = Server::open(wire, geometry(plan.geometry)?).map_err(|error| error.to_string())?;
+    let others = match plan.outgoing {
+        Some(words) => {
+            Some(Caller::open(&outgoing, geometry(words)?).map_err(|error| error.to_string())?)
+        }
+        None => None,
+    };
+    drop(outgoing);
     // Its file is out of reach later, and plugins may need it.
     start::load_maths();
     crash::catch_signals();
@@ -57,7 +67,13 @@ fn run() -> Result<(), String> {
         probe(crash::tell);
         return Ok(());
     }
-    serve::run(Box::leak(Box::new(server)), &plan, entered)
+    let server = Box::leak(Box::new(server));
+    let services = Arc::new(Services { server, others });
+    serve::run(server, services, &plan, entered)
+}
+
+fn geometry(words: [u64; 4]) -> Result<Geometry, String> {
+    Geometry::from_words(words).map_err(|error| error.to_string())
 }
 
 fn read_plan() -> std::io::Result<Plan> {

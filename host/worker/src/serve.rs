@@ -14,7 +14,7 @@ use hotmerge_loader::{CallError, Instance};
 use hotmerge_sandbox::{Entered, Plan};
 use hotmerge_wire::{Server, Taken, Writer, op};
 
-use crate::{crash, log::LogSocket, sink, start};
+use crate::{crash, services::Services, sink, start};
 
 /// Everything that the serving threads share.
 struct Worker {
@@ -28,6 +28,7 @@ struct Worker {
 /// Starts the plugin when the host asks for it, then serves until the end of the process.
 pub(crate) fn run(
     server: &'static Server,
+    services: Arc<Services>,
     plan: &Plan,
     entered: io::Result<Entered>,
 ) -> Result<(), String> {
@@ -38,10 +39,10 @@ pub(crate) fn run(
         threads: AtomicU32::new(1),
         most: most as u32,
     }));
-    let taken = server.next();
+    let taken = server.next().map_err(|ended| ended.to_string())?;
     let mut writer = taken.writer();
     let started = match (taken.op(), entered) {
-        (op::START, Ok(entered)) => begin(worker, plan, entered, &taken),
+        (op::START, Ok(entered)) => begin(worker, services, plan, entered, &taken),
         (op::START, Err(error)) => Err(error.to_string()),
         _ => Err("the first thing asked of it was not to start".to_owned()),
     };
@@ -64,14 +65,15 @@ pub(crate) fn run(
 
 fn begin(
     worker: &Worker,
+    services: Arc<Services>,
     plan: &Plan,
     entered: Entered,
     taken: &Taken<'_>,
 ) -> Result<String, String> {
-    let (_, config) = taken.request();
+    // SAFETY: the host leaves a request alone until it is answered.
+    let (_, config) = unsafe { taken.request() };
     let config = str::from_utf8(config).map_err(|_| "its configuration is not UTF-8".to_owned())?;
-    let log = Arc::new(LogSocket(worker.server));
-    let instance = start::start(plan, entered.plugin, config, log)?;
+    let instance = start::start(plan, entered.plugin, config, services)?;
     hotmerge_sandbox::lock(plan)
         .map_err(|error| format!("the second system call filter was refused: {error}"))?;
     worker.instance.get_or_init(|| instance);
@@ -93,9 +95,14 @@ impl Worker {
         }
     }
 
+    /// The next call. A host that breaks the rules is none to live with.
+    fn next(&self) -> Taken<'_> {
+        self.server.next().unwrap_or_else(|_| std::process::abort())
+    }
+
     fn serve(&'static self) -> ! {
         loop {
-            let taken = self.server.next();
+            let taken = self.next();
             if self.server.is_short_of_threads() {
                 self.add_thread();
             }
@@ -106,7 +113,7 @@ impl Worker {
     /// Waits for the word to end.
     fn serve_end(&self) -> ! {
         loop {
-            let taken = self.server.next();
+            let taken = self.next();
             let writer = taken.writer();
             let is_end = taken.op() == op::EXIT;
             taken.finish(abi::STATUS_FAILED, &writer);
@@ -142,7 +149,8 @@ impl Worker {
 }
 
 fn run_op(instance: &Instance, taken: &Taken<'_>, writer: &mut Writer<'_>) -> Status {
-    let (method, request) = taken.request();
+    // SAFETY: the host leaves a request alone until it is answered.
+    let (method, request) = unsafe { taken.request() };
     match taken.op() {
         op::CALL => {
             let sink = sink::over(writer);

@@ -10,7 +10,7 @@ use hotmerge_abi::TableHeader;
 use hotmerge_loader::{Digest, Instance, Verified};
 use hotmerge_sandbox::{Plan, descriptor};
 
-use crate::log::LogSocket;
+use crate::services::Services;
 
 /// The host starts this program with all signals blocked.
 pub(crate) fn let_signals_in() {
@@ -34,13 +34,14 @@ pub(crate) fn start(
     plan: &Plan,
     plugin: std::path::PathBuf,
     config: &str,
-    log: Arc<LogSocket>,
+    services: Arc<Services>,
 ) -> Result<Instance, String> {
     // SAFETY: the host put it there; it is taken once.
     let image = unsafe { OwnedFd::from_raw_fd(descriptor::IMAGE) };
     let verified = Verified::by_host(image, plugin, header(plan), Digest::of(&[]))
         .map_err(|error| error.to_string())?;
-    let instance = Instance::start(verified, config, log).map_err(|error| error.to_string())?;
+    let instance =
+        Instance::start(verified, config, services).map_err(|error| error.to_string())?;
     match instance.self_check() {
         Ok(()) => Ok(instance),
         Err(error) => Err(format!("self-check failed: {error}")),

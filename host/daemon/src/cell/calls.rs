@@ -4,19 +4,25 @@ use std::{
     fs::File,
     io,
     os::fd::OwnedFd,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicU32},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use hotmerge_abi::{self as abi, CallContext};
 use hotmerge_loader::{CallError, LoadError, Reply, Verified};
-use hotmerge_meta::PluginMeta;
 use hotmerge_wire::{Failure, Reply as WireReply, Request, now_ns, op};
-use rustix::event::EventfdFlags;
 
-use super::{Cells, process::Line};
-use crate::{config::PluginConfig, instance::PluginLog, status::WorkerStatus};
+use super::{
+    Cells,
+    cells::told,
+    process::{Line, Users, event},
+};
+use crate::{
+    config::PluginConfig,
+    instance::{PluginLog, Services},
+    status::WorkerStatus,
+};
 
 /// How long the process may take to end once it was told to.
 const EXIT: Duration = Duration::from_secs(1);
@@ -58,12 +64,15 @@ pub(super) struct State {
 #[derive(Debug)]
 pub(crate) struct Cell {
     pub(super) cells: Arc<Cells>,
+    pub(super) services: Services,
+    /// Threads that carry its calls to other plugins.
+    pub(super) carriers: AtomicU32,
     pub(super) log: PluginLog,
     pub(super) image: Verified,
     version: String,
     pub(super) config: String,
     pub(super) settings: PluginConfig,
-    pub(super) live: RwLock<Option<Arc<Line>>>,
+    pub(super) live: RwLock<Option<Arc<Users>>>,
     state: Mutex<State>,
     pub(super) changed: Condvar,
     pub(super) wake: OwnedFd,
@@ -91,17 +100,21 @@ impl Cell {
     /// What the sandbox, the loader or the plugin refused.
     pub(crate) fn start(
         cells: &Arc<Cells>,
-        meta: &PluginMeta,
+        services: Services,
         image: Verified,
         config: &str,
     ) -> Result<Owner, LoadError> {
+        let meta = Arc::clone(services.meta());
         let plugin = &meta.name;
         let refused = |reason: String| LoadError::Refused(reason);
         let settings = cells.config.plugin.get(plugin).cloned().unwrap_or_default();
-        let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|error| refused(format!("failed to make an event descriptor: {error}")))?;
+        let wake = event()
+            .map_err(told("make an event descriptor"))
+            .map_err(refused)?;
         let cell = Arc::new(Self {
             cells: Arc::clone(cells),
+            services,
+            carriers: AtomicU32::new(0),
             log: PluginLog(plugin.clone()),
             image,
             version: meta.version.to_string(),
@@ -224,6 +237,12 @@ impl Cell {
         self.settings.idempotent.iter().any(|name| name == method)
     }
 
+    /// Has a worker ended that cannot be trusted any more.
+    pub(super) fn condemn(&self, line: &Line, why: String) {
+        self.state().condemned = Some((line.pid, why));
+        self.stir();
+    }
+
     /// Whatever did not come from a worker that has ended.
     fn failed(&self, line: &Line, failure: Failure) -> CallError {
         match failure {
@@ -235,8 +254,7 @@ impl Cell {
             Failure::TooLarge { .. } => CallError::BadRequest(failure.to_string()),
             Failure::Broken(what) => {
                 let what = format!("broke the protocol: {what}");
-                self.state().condemned = Some((line.pid, what.clone()));
-                self.stir();
+                self.condemn(line, what.clone());
                 CallError::Crashed(what)
             }
             other => CallError::Crashed(other.to_string()),
@@ -244,11 +262,16 @@ impl Cell {
     }
 
     /// The worker that takes calls. While one is being started, waits for it.
-    fn line(&self, context: &CallContext) -> Result<Arc<Line>, CallError> {
+    fn line(&self, context: &CallContext) -> Result<Arc<Users>, CallError> {
         if let Some(line) = &*self.live.read().unwrap_or_else(PoisonError::into_inner) {
             return Ok(Arc::clone(line));
         }
-        let limit = Instant::now() + self.cells.config.start();
+        let mut patience = self.cells.config.start();
+        if context.deadline_ns != 0 {
+            let left = context.deadline_ns.saturating_sub(now_ns());
+            patience = patience.min(Duration::from_nanos(left));
+        }
+        let limit = Instant::now() + patience;
         let mut state = self.state();
         loop {
             match &state.phase {
@@ -268,14 +291,13 @@ impl Cell {
                     return Err(CallError::Unavailable(why.clone()));
                 }
             }
-            let past_deadline = context.deadline_ns != 0 && now_ns() >= context.deadline_ns;
-            if past_deadline || Instant::now() >= limit {
+            let left = limit.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 return Err(CallError::Deadline);
             }
-            let nap = Duration::from_millis(10);
             state = self
                 .changed
-                .wait_timeout(state, nap)
+                .wait_timeout(state, left)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }

@@ -173,6 +173,7 @@ impl Cells {
             header: [0; 16],
             grants: &[],
             limits: Limits::default(),
+            calls_others: false,
         })?;
         process::probe_result(process)
     }

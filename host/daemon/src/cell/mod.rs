@@ -17,6 +17,7 @@
 mod calls;
 mod cells;
 mod failure;
+mod others;
 mod output;
 mod process;
 mod restarts;

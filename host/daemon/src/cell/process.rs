@@ -3,15 +3,16 @@
 use std::{
     fs::File,
     io::{Seek as _, Write as _},
+    ops::Deref,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use hotmerge_sandbox::{Grant, Ids, Limits, Namespaces, Plan, Spawned, signal_on_message, spawn};
-use hotmerge_wire::{Caller, Geometry};
+use hotmerge_wire::{Caller, Geometry, Server};
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{EventfdFlags, PollFd, PollFlags, Timespec, poll},
     fs::MemfdFlags,
     io::retry_on_intr,
     net::{AddressFamily, SocketFlags, SocketType, socketpair},
@@ -22,6 +23,7 @@ use rustix::{
 use super::{
     cells::{Filters, told},
     failure::{self, Report},
+    others,
     output::{Budget, PERIOD, Printed, take_record},
 };
 use crate::instance::PluginLog;
@@ -34,6 +36,8 @@ pub(super) struct Parts<'a> {
     pub(super) header: [u8; 16],
     pub(super) grants: &'a [Grant],
     pub(super) limits: Limits,
+    /// Whether the plugin requires others, which it may call.
+    pub(super) calls_others: bool,
 }
 
 /// A started worker process. Killed and waited for when dropped.
@@ -49,15 +53,51 @@ pub(super) struct Process {
     reaped: bool,
 }
 
-/// What callers hold of a worker.
+/// What leads to a worker.
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) caller: Caller,
+    /// Where the plugin calls others, if it requires any.
+    pub(super) others: Option<Server>,
     pub(super) pid: i32,
     end: Mutex<Option<String>>,
+    /// Written to when nobody can call any more.
+    pub(super) unused: OwnedFd,
+}
+
+/// What callers hold of a worker. The last one to let go of it says so.
+#[derive(Debug)]
+pub(super) struct Users(Arc<Line>);
+
+impl Users {
+    pub(super) fn of(line: &Arc<Line>) -> Arc<Self> {
+        Arc::new(Self(Arc::clone(line)))
+    }
+}
+
+impl Deref for Users {
+    type Target = Line;
+
+    fn deref(&self) -> &Line {
+        &self.0
+    }
+}
+
+impl Drop for Users {
+    fn drop(&mut self) {
+        let _ = rustix::io::write(&self.0.unused, &1_u64.to_ne_bytes());
+    }
 }
 
 impl Line {
+    /// The worker is dead: nobody waits for anything of it any more.
+    pub(super) fn hang_up(&self) {
+        self.caller.hang_up();
+        if let Some(others) = &self.others {
+            others.hang_up();
+        }
+    }
+
     /// How the worker ended, or is about to.
     pub(super) fn end(&self) -> Option<String> {
         self.end
@@ -82,7 +122,16 @@ pub(super) fn launch(
     ids: Ids,
 ) -> Result<Process, String> {
     let geometry = Geometry::default();
+    let outgoing = others::geometry();
     let (caller, wire) = Caller::create(geometry).map_err(told("make shared memory"))?;
+    let mut shared_bytes = geometry.bytes();
+    let (others, others_wire) = if parts.calls_others {
+        shared_bytes += outgoing.bytes();
+        let made = Server::create(outgoing).map_err(told("make shared memory"))?;
+        (Some(made.0), Some(made.1))
+    } else {
+        (None, None)
+    };
     let plan = Plan {
         namespaces: namespaces != Namespaces::None,
         become_id: match (ids, namespaces) {
@@ -92,10 +141,11 @@ pub(super) fn launch(
         },
         grants: parts.grants.to_vec(),
         limits: parts.limits,
-        shared_bytes: geometry.bytes() as u64,
+        shared_bytes: shared_bytes as u64,
         first: filters.0.clone(),
         second: filters.1.clone(),
         geometry: geometry.to_words(),
+        outgoing: others.is_some().then(|| outgoing.to_words()),
         header: parts.header,
         probe: parts.image.is_none(),
     };
@@ -105,6 +155,7 @@ pub(super) fn launch(
     let (crash, crash_in) = messages()?;
     let (out, out_in) = output()?;
     let (err, err_in) = output()?;
+    let unused = event().map_err(told("make an event descriptor"))?;
     signal_on_message(crash.as_fd()).map_err(told("ask for a signal"))?;
     let nothing = rustix::fs::memfd_create("hotmerge-probe", MemfdFlags::CLOEXEC)
         .map_err(|error| told("make a file")(error.into()))?;
@@ -118,12 +169,20 @@ pub(super) fn launch(
         image,
         log_in.as_fd(),
         crash_in.as_fd(),
+        others_wire
+            .as_ref()
+            .map_or(null.as_fd(), |wire| wire.as_fd()),
     ];
     let Spawned { pidfd, pid } =
         spawn(program, fds, namespaces, ids).map_err(|error| error.to_string())?;
-    let end = Mutex::default();
     Ok(Process {
-        line: Arc::new(Line { caller, pid, end }),
+        line: Arc::new(Line {
+            caller,
+            others,
+            pid,
+            end: Mutex::default(),
+            unused,
+        }),
         pidfd,
         crash,
         log,
@@ -132,6 +191,12 @@ pub(super) fn launch(
         crash_closed: false,
         reaped: false,
     })
+}
+
+/// A descriptor that wakes whoever waits for it once it was written to.
+pub(super) fn event() -> std::io::Result<OwnedFd> {
+    let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+    Ok(rustix::event::eventfd(0, flags)?)
 }
 
 fn plan_file(plan: &Plan) -> std::io::Result<OwnedFd> {
@@ -195,7 +260,7 @@ impl Drop for Process {
             self.kill();
             self.reap(true);
         }
-        self.line.caller.hang_up();
+        self.line.hang_up();
     }
 }
 
@@ -255,6 +320,8 @@ pub(super) struct Seen {
     pub(super) ended: Option<WaitIdStatus>,
     /// The worker closed its end: it is dead, or as good as dead.
     pub(super) hung_up: bool,
+    /// `wake` was written to.
+    pub(super) woken: bool,
 }
 
 impl Process {
@@ -275,6 +342,7 @@ impl Process {
             seen.reports.push(report);
         }
         seen.hung_up = ready.hung_up;
+        seen.woken = ready.wake;
         if ready.ended {
             seen.ended = self.reap(false);
         }

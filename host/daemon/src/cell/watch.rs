@@ -15,7 +15,7 @@ use hotmerge_wire::{Failure, Reply, Request, now_ns, op};
 use super::{
     calls::{Cell, Phase},
     failure::{self, Report},
-    process::{Line, Parts, Process, Seen},
+    process::{Line, Parts, Process, Seen, Users},
     restarts::{Restarts, Verdict},
 };
 
@@ -63,7 +63,7 @@ impl Cell {
 
     /// Brings up the next worker; `None` if the cell is to end instead.
     fn replace(
-        &self,
+        self: &Arc<Self>,
         restarts: &mut Restarts,
         mut what: String,
         mut old: Option<Process>,
@@ -148,8 +148,7 @@ impl Cell {
 
     fn go_live(&self, process: &Process) {
         let mut state = self.state();
-        *self.live.write().unwrap_or_else(PoisonError::into_inner) =
-            Some(Arc::clone(&process.line));
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(Users::of(&process.line));
         state.phase = Phase::Live;
         drop(state);
         self.changed.notify_all();
@@ -164,7 +163,7 @@ impl Cell {
     }
 
     /// Starts a process and the plugin in it.
-    fn bring_up(&self) -> Result<Process, String> {
+    fn bring_up(self: &Arc<Self>) -> Result<Process, String> {
         let header = self.image.header();
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&header.magic);
@@ -176,8 +175,10 @@ impl Cell {
             header: bytes,
             grants: &self.settings.allow,
             limits: self.settings.limits.into(),
+            calls_others: !self.services.meta().requires.is_empty(),
         })?;
         let line = Arc::clone(&process.line);
+        self.carry_calls(&line)?;
         // The thread itself is not finished yet when it stirs this one.
         let done = AtomicBool::new(false);
         let outcome = thread::scope(|scope| {
@@ -191,7 +192,7 @@ impl Cell {
                 let seen = process.look(&self.wake, &self.log, None);
                 if let Some(end) = account(&process, &seen) {
                     process.line.note_end(&end);
-                    process.line.caller.hang_up();
+                    process.line.hang_up();
                 } else if self.state().stop {
                     process.line.note_end("was ended while it started");
                     process.kill();
@@ -328,7 +329,7 @@ impl Cell {
     fn buried(&self, process: Process) -> End {
         let what = process.line.end().unwrap_or_else(|| "ended".into());
         self.take_out();
-        process.line.caller.hang_up();
+        process.line.hang_up();
         let state = self.state();
         if state.ending || state.stop {
             End::Asked
@@ -360,15 +361,24 @@ impl Cell {
         End::Asked
     }
 
-    /// Ends a worker that was replaced while it still answers, after its last call.
-    fn retire(&self, process: Process) {
+    /// Ends a worker that was replaced while it still answers, after its last call. Its callers
+    /// learn of it if it dies before.
+    fn retire(self: &Arc<Self>, mut process: Process) {
         let limit = Instant::now() + self.cells.config.drain(self.log.plugin());
+        let cell = Arc::clone(self);
         let retire = move || {
-            // Callers hold the line while they call; the process itself holds it once.
-            while Arc::strong_count(&process.line) > 1 && Instant::now() < limit {
-                thread::sleep(Duration::from_millis(20));
+            let line = Arc::clone(&process.line);
+            loop {
+                let left = limit.saturating_duration_since(Instant::now());
+                let seen = process.look(&line.unused, &cell.log, Some(left));
+                if let Some(end) = account(&process, &seen) {
+                    line.note_end(&end);
+                }
+                if seen.woken || seen.ended.is_some() || left.is_zero() {
+                    break;
+                }
             }
-            process.line.note_end("was replaced after a panic");
+            line.note_end("was replaced after a panic");
             drop(process);
         };
         if let Err(error) = thread::Builder::new().name("retire".into()).spawn(retire) {

@@ -1,0 +1,77 @@
+//! What the host does for the plugin: takes log records, one message each and never waited for,
+//! and carries calls to the plugins that it requires.
+
+use std::os::fd::BorrowedFd;
+
+use hotmerge_abi::{self as abi, CallContext};
+use hotmerge_loader::{CallError, HostServices, LogRecord, OutgoingCall, Reply};
+use hotmerge_sandbox::descriptor;
+use hotmerge_wire::{Caller, Failure, Reply as WireReply, Request, Server, op};
+
+/// Longest log record in bytes; a longer message is cut.
+const LIMIT: usize = 8 << 10;
+
+/// The ways to the host.
+pub(crate) struct Services {
+    pub(crate) server: &'static Server,
+    /// If the plugin requires any.
+    pub(crate) others: Option<Caller>,
+}
+
+impl HostServices for Services {
+    fn log(&self, record: LogRecord<'_>) {
+        let mut bytes = Vec::with_capacity(64 + record.message.len().min(LIMIT));
+        let level = u8::try_from(record.level).unwrap_or(u8::MAX);
+        bytes.extend([level, u8::from(record.call.is_some())]);
+        match record.call {
+            Some(call) => {
+                bytes.extend(call.trace_id);
+                bytes.extend(call.span_id);
+            }
+            None => bytes.extend([0; 24]),
+        }
+        let message = record.message.as_bytes();
+        bytes.extend(&message[..message.len().min(LIMIT)]);
+        // SAFETY: the descriptor is the worker's by agreement; if the plugin closed it, the
+        // write fails.
+        let socket = unsafe { BorrowedFd::borrow_raw(descriptor::LOG) };
+        if rustix::io::write(socket, &bytes).is_err() {
+            self.server.count_dropped_log();
+        }
+    }
+
+    fn call(&self, call: OutgoingCall<'_>, reply: &mut Reply) -> Result<(), CallError> {
+        let OutgoingCall { plugin, method, .. } = call;
+        let others = self.others.as_ref().ok_or_else(|| {
+            CallError::NoPlugin(format!(
+                "`{plugin}` may not be called: the plugin.meta does not require it"
+            ))
+        })?;
+        let none = CallContext::default();
+        let request = Request {
+            op: op::CALL_OTHER,
+            context: call.context.unwrap_or(&none),
+            method: &format!("{plugin} {method}"),
+            bytes: call.request,
+            reply_limit: reply.limit(),
+            give_up_ns: 0,
+            cancel: None,
+        };
+        let mut answer = WireReply {
+            bytes: reply.take_buffer(),
+            media_type: Vec::new(),
+        };
+        match others.call(&request, &mut answer) {
+            Ok(abi::STATUS_OK) => {
+                reply.fill(answer.bytes, &answer.media_type);
+                Ok(())
+            }
+            Ok(status) => {
+                let reason = String::from_utf8_lossy(&answer.bytes).into_owned();
+                Err(CallError::of(status, reason, method))
+            }
+            Err(Failure::Deadline) => Err(CallError::Deadline),
+            Err(failure) => Err(CallError::BadRequest(failure.to_string())),
+        }
+    }
+}
