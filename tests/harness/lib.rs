@@ -23,7 +23,9 @@ mod memory;
 mod package;
 mod process;
 mod programs;
+mod sandboxed;
 mod variant;
+mod vitals;
 mod workspace;
 
 use std::time::Duration;
@@ -38,7 +40,9 @@ pub use memory::Footprint;
 pub use package::Package;
 pub use process::{Process, Ran, run};
 pub use programs::{driver, example, hotmerge, repository, scratch, worker};
-pub use variant::{Variant, actor, attacks, constructor, plain};
+pub use sandboxed::UNTIRING;
+pub use variant::{Variant, abrupt, actor, attacks, attacks_at, honest, plain};
+pub use vitals::{Vitals, children};
 pub use workspace::{Driver, Workspace, actions};
 
 /// How long a test waits for what should happen at once. Generous: a machine may be busy.

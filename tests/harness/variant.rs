@@ -29,28 +29,75 @@ pub struct Variant {
 /// # Panics
 /// If the script is too long.
 pub fn actor(script: &str) -> Variant {
-    let mut bytes = FIXTURES.actor.to_vec();
+    Variant::new("actor", with_script(&FIXTURES.actor, script))
+}
+
+/// The fixture `attacks`, which does what its method's name says; see its source.
+pub fn attacks() -> Variant {
+    attacks_at("")
+}
+
+/// The fixture `attacks` with a script that says what it does when; see its source.
+///
+/// # Panics
+/// If the script is too long.
+pub fn attacks_at(script: &str) -> Variant {
+    static ATTACKS: LazyLock<Arc<[u8]>> = LazyLock::new(|| built("attacks"));
+    Variant::new("attacks", with_script(&ATTACKS, script))
+}
+
+/// The fixture `small`, built so that a panic ends its process.
+pub fn abrupt() -> Variant {
+    static ABRUPT: LazyLock<Arc<[u8]>> = LazyLock::new(|| {
+        let manifest = repository().join("tests/fixtures/Cargo.toml");
+        let build_dir = scratch().join("build");
+        let _lock = lock(&build_dir);
+        let abrupt = build_dir.join("abrupt");
+        read(&build_with(
+            &manifest,
+            &abrupt,
+            "small",
+            &[("CARGO_PROFILE_RELEASE_PANIC", "abort")],
+        ))
+    });
+    Variant::new("small", ABRUPT.to_vec())
+}
+
+/// An honest plugin by the name of its directory; see its source.
+///
+/// # Panics
+/// If there is none of the name.
+pub fn honest(name: &str) -> Variant {
+    static RELEASE: LazyLock<PathBuf> = LazyLock::new(|| {
+        let build_dir = scratch().join("build");
+        let _lock = lock(&build_dir);
+        let mut cargo = Command::new(programs::cargo());
+        cargo
+            .args(["build", "--release", "--locked", "--workspace"])
+            .arg("--manifest-path")
+            .arg(repository().join("tests/fixtures/honest/Cargo.toml"))
+            .arg("--target-dir")
+            .arg(&build_dir)
+            .env_remove("CARGO_BUILD_TARGET");
+        run(&mut cargo, BUILT).ok();
+        build_dir.join("release")
+    });
+    let file = RELEASE.join(format!("libhonest_{name}.so"));
+    Variant::new(name, read(&file).to_vec())
+}
+
+/// A built fixture with its script replaced.
+fn with_script(bytes: &[u8], script: &str) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
     let at = find(&bytes, SCRIPT) + SCRIPT.len();
     let place = &mut bytes[at..at + SCRIPT_BYTES - SCRIPT.len()];
     assert!(script.len() <= place.len(), "the script is too long");
     place.fill(b' ');
     place[..script.len()].copy_from_slice(script.as_bytes());
-    Variant::new("actor", bytes)
+    bytes
 }
 
-/// The fixture `attacks`, which does what its method's name says; see its source.
-pub fn attacks() -> Variant {
-    static ATTACKS: LazyLock<Arc<[u8]>> = LazyLock::new(|| hostile("attacks"));
-    Variant::new("attacks", ATTACKS.to_vec())
-}
-
-/// A plugin that attacks as soon as it is loaded.
-pub fn constructor() -> Variant {
-    static CONSTRUCTOR: LazyLock<Arc<[u8]>> = LazyLock::new(|| hostile("constructor"));
-    Variant::new("constructor", CONSTRUCTOR.to_vec())
-}
-
-fn hostile(name: &str) -> Arc<[u8]> {
+fn built(name: &str) -> Arc<[u8]> {
     let manifest = repository().join("tests/fixtures/Cargo.toml");
     let build_dir = scratch().join("build");
     let _lock = lock(&build_dir);
@@ -174,6 +221,10 @@ static FIXTURES: LazyLock<Fixtures> = LazyLock::new(|| {
 
 /// Without the driver, which knows only plugins, and only good ones.
 fn build_by_cargo(manifest: &Path, build_dir: &Path, name: &str) -> PathBuf {
+    build_with(manifest, build_dir, name, &[])
+}
+
+fn build_with(manifest: &Path, build_dir: &Path, name: &str, with: &[(&str, &str)]) -> PathBuf {
     let mut cargo = Command::new(programs::cargo());
     cargo
         .args([
@@ -187,7 +238,8 @@ fn build_by_cargo(manifest: &Path, build_dir: &Path, name: &str) -> PathBuf {
         .arg(manifest)
         .arg("--target-dir")
         .arg(build_dir)
-        .env_remove("CARGO_BUILD_TARGET");
+        .env_remove("CARGO_BUILD_TARGET")
+        .envs(with.iter().copied());
     run(&mut cargo, BUILT).ok();
     build_dir.join(format!("release/lib{name}.so"))
 }

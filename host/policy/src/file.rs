@@ -78,7 +78,10 @@ impl File {
             reader.odd("file type", "only shared objects are plugins");
         }
         if NATIVE.is_some_and(|native| header.e_machine(endian) != native) {
-            reader.odd("machine", "it is built for another processor");
+            reader.odd(
+                "machine",
+                "it is for another processor; build it for this machine",
+            );
         }
         reader.segments();
         reader.dynamic()?;

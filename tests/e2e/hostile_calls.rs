@@ -1,0 +1,233 @@
+//! Plugins that attack in a call: the host lives, others answer meanwhile, the failure is named,
+//! and nothing is left behind.
+
+use hotmerge_meta::control::{CallParams, CallReply, method};
+use hotmerge_tests::{Callers, Lab, SOON, TestHost, UNTIRING, Vitals, actor, attacks};
+
+/// What becomes of an attack.
+#[derive(Clone, Copy, Debug)]
+enum Expected {
+    /// The system says no, and the plugin lives on.
+    Refused(&'static str),
+    /// It has no effect that matters, and the plugin lives on.
+    Harmless,
+    /// The plugin answers, and is ended then: the reason has these words.
+    Ended(&'static str),
+    /// The caller learns that the plugin is ended, and why.
+    Killed(&'static str),
+    /// The caller waits no longer than it may, and the plugin is ended.
+    Hangs,
+}
+
+use Expected::{Ended, Hangs, Harmless, Killed, Refused};
+
+const NOT_PERMITTED: Expected = Refused("Operation not permitted");
+const NO_SUCH_CALL: Expected = Refused("Function not implemented");
+const BY_FILTER: Expected = Killed("SIGSYS: it made a system call that is never allowed");
+
+/// Every attack, and what becomes of it in a call.
+const ATTACKS: &[(&str, Expected)] = &[
+    // Other programs and processes
+    ("exec", BY_FILTER),
+    ("execveat", BY_FILTER),
+    ("command", NOT_PERMITTED),
+    ("fork", NOT_PERMITTED),
+    ("vfork", BY_FILTER),
+    ("forks", NOT_PERMITTED),
+    ("clone3", NO_SUCH_CALL),
+    ("threads", Harmless),
+    ("busy", Harmless),
+    ("kill-parent", NOT_PERMITTED),
+    ("kill-all", NOT_PERMITTED),
+    ("kill-group", NOT_PERMITTED),
+    ("queue-parent", NOT_PERMITTED),
+    ("tgkill-parent", NOT_PERMITTED),
+    ("pidfd", NOT_PERMITTED),
+    ("stop", Harmless),
+    ("ptrace", BY_FILTER),
+    ("process-vm", BY_FILTER),
+    // Files and sockets
+    ("open", NOT_PERMITTED),
+    ("proc", NOT_PERMITTED),
+    ("list", NOT_PERMITTED),
+    ("write", NOT_PERMITTED),
+    ("overwrite", NOT_PERMITTED),
+    ("socket", NOT_PERMITTED),
+    ("unix", NOT_PERMITTED),
+    ("netlink", NOT_PERMITTED),
+    ("connect", NOT_PERMITTED),
+    ("send", NOT_PERMITTED),
+    ("own", NOT_PERMITTED),
+    ("truncate", NOT_PERMITTED),
+    ("dup", NOT_PERMITTED),
+    ("close", NOT_PERMITTED),
+    ("close-range", NOT_PERMITTED),
+    ("tty", NOT_PERMITTED),
+    // The kernel by other doors
+    ("raw", BY_FILTER),
+    ("legacy", BY_FILTER),
+    ("x32", BY_FILTER),
+    ("new", NO_SUCH_CALL),
+    ("io-uring", BY_FILTER),
+    // Privileges
+    ("mount", BY_FILTER),
+    ("unmount", BY_FILTER),
+    ("chroot", BY_FILTER),
+    ("unshare", BY_FILTER),
+    ("setns", BY_FILTER),
+    ("setuid", BY_FILTER),
+    ("capset", BY_FILTER),
+    ("bpf", BY_FILTER),
+    ("keyctl", BY_FILTER),
+    ("perf", BY_FILTER),
+    ("userfaultfd", BY_FILTER),
+    ("personality", BY_FILTER),
+    ("reboot", BY_FILTER),
+    ("memfd", BY_FILTER),
+    ("seccomp", NOT_PERMITTED),
+    ("rlimit", NOT_PERMITTED),
+    ("dumpable", NOT_PERMITTED),
+    ("outlive", NOT_PERMITTED),
+    ("priority", NOT_PERMITTED),
+    ("affinity", NOT_PERMITTED),
+    // Memory
+    ("rwx", NOT_PERMITTED),
+    ("mprotect", NOT_PERMITTED),
+    ("patch", Killed("SIGSEGV")),
+    ("shellcode", Killed("SIGSEGV")),
+    ("cover", Killed("SIGSEGV")),
+    ("memory", Killed("aborted in `memory`")),
+    ("lock", NOT_PERMITTED),
+    ("reserve", Refused("Cannot allocate memory")),
+    // Ends
+    ("abort", Killed("aborted in `abort`")),
+    ("segv", Killed("SIGSEGV at 0x8 in `segv`")),
+    ("illegal", Killed("SIGILL")),
+    ("divide", Killed("SIGFPE")),
+    ("stack", Killed("overflowed its stack in `stack`")),
+    ("thread-stack", Killed("overflowed its stack")),
+    ("exit", Killed("exited with status 0")),
+    ("exit-raw", Killed("exited with status 3")),
+    ("exit-thread", Hangs),
+    ("pthread-exit", Killed("aborted in `pthread-exit`")),
+    ("hang", Hangs),
+    ("sleep", Hangs),
+    ("hang-apart", Harmless),
+    ("panic", Killed("panicked")),
+    ("panic-twice", Killed("aborted in `panic-twice`")),
+    ("panic-apart", Harmless),
+    ("ignore-segv", Killed("SIGSEGV")),
+    ("handle-segv", BY_FILTER),
+    ("fault-forever", Hangs),
+    ("hang-in-handler", Hangs),
+    ("ignore-sys", BY_FILTER),
+    ("raise", Ended("SIGSEGV")),
+    ("bus", Ended("SIGBUS")),
+    // Reports that lie
+    ("forge-panic", Ended("panicked")),
+    ("forge-signal", Ended("SIGSEGV")),
+    ("forge-overflow", Ended("overflowed its stack")),
+    ("forge-text", Ended("")),
+    ("forge-garbage", Ended("")),
+    ("forge-empty", Harmless),
+    ("forge-huge", Ended("")),
+    ("forge-for-ever", Ended("SIGSEGV")),
+    ("garbage-for-ever", Ended("")),
+    ("panics-for-ever", Ended("panicked")),
+];
+
+/// Calls a method; one that hangs is given up soon.
+fn call(host: &TestHost, name: &str, expected: Expected) -> Result<String, String> {
+    let params = CallParams {
+        plugin: "attacks".parse().expect("it is a name"),
+        method: name.to_owned(),
+        input_base64: Vec::new().into(),
+        deadline_ms: matches!(expected, Hangs).then_some(200),
+        trace: None,
+    };
+    let reply: Result<CallReply, _> = host.client().request(method::CALL, &params, SOON);
+    match reply {
+        Ok(reply) => Ok(String::from_utf8_lossy(&reply.output_base64.0).into_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Attacks once, and tells what happens that is not expected.
+fn attack(host: &TestHost, name: &str, expected: Expected) -> Result<(), String> {
+    let before = host.worker("attacks");
+    let restarts = host.plugin("attacks").restarts;
+    let outcome = call(host, name, expected);
+    let said = match &outcome {
+        Ok(said) | Err(said) => said,
+    };
+    let ensure = |is_so: bool, seen: &str| {
+        let told = || format!("{name} should be {expected:?}, but: {seen} (said: {said})");
+        if is_so { Ok(()) } else { Err(told()) }
+    };
+    let ended = |words: &str| {
+        let failure = host.replaced("attacks", restarts + 1);
+        ensure(failure.contains(words), &failure)
+    };
+    let lives_on = || {
+        let pid = host.worker("attacks").pid;
+        ensure(pid == before.pid, "it was not survived")?;
+        // Some leave threads that would be in the way of the next one.
+        ensure(call(host, "exit-raw", Harmless).is_err(), "it stays")?;
+        ended("exited with status 3")
+    };
+    match expected {
+        Refused(words) => {
+            ensure(outcome.is_ok() && said.contains(words), "other words")?;
+            lives_on()?;
+        }
+        Harmless => {
+            ensure(outcome.is_ok() && said.contains("did it"), "other words")?;
+            lives_on()?;
+        }
+        Ended(words) => ended(words)?,
+        Killed(words) => {
+            ensure(outcome.is_err() && said.contains(words), "other words")?;
+            ended(words)?;
+        }
+        Hangs => {
+            ensure(outcome.is_err() && said.contains("deadline"), "other words")?;
+            ended("hung: a call went on after its deadline")?;
+        }
+    }
+    host.wait_for("it answers again", |_| {
+        host.call("attacks", "echo", b"").ok()
+    });
+    Ok(())
+}
+
+fn attack_in_every_way(host: &TestHost, after_each: impl Fn(&str)) {
+    let unexpected: Vec<_> = ATTACKS
+        .iter()
+        .filter_map(|(name, expected)| {
+            let outcome = attack(host, name, *expected);
+            after_each(name);
+            outcome.err()
+        })
+        .collect();
+    assert!(unexpected.is_empty(), "{}", unexpected.join("\n"));
+}
+
+#[test]
+fn an_attack_harms_its_own_worker_at_most_and_leaves_nothing_behind() {
+    let lab = Lab::new();
+    lab.package("hostile").put(&[&attacks()]);
+    lab.package("good").put(&[&actor("mark=1")]);
+    let Some(host) = lab.start_sandboxed(UNTIRING) else {
+        return;
+    };
+    let callers = Callers::start(&host, 1, ["actor"], "mark");
+    // Once more, so that what is made once is there before it counts.
+    attack_in_every_way(&host, |_| ());
+    let before = Vitals::of(&host);
+    attack_in_every_way(&host, |name| {
+        callers.go_on();
+        before.regained(&host, name);
+    });
+    callers.unharmed();
+    host.stop();
+}

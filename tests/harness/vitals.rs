@@ -1,0 +1,86 @@
+//! What attacks on a host could leave behind in it.
+
+use std::{fs, time::Instant};
+
+use crate::{SOON, TestHost};
+
+/// More private memory than this, in KiB, is a leak and not a matter of where things lie.
+const SLACK_KIB: u64 = 4 << 10;
+
+/// What a host holds at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vitals {
+    /// Descriptors.
+    pub descriptors: usize,
+    /// Processes that it started and has not waited for.
+    pub children: usize,
+    /// Threads.
+    pub threads: usize,
+    /// Private memory in KiB.
+    pub private_kib: u64,
+}
+
+impl Vitals {
+    /// Of a host that lives.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn of(host: &TestHost) -> Self {
+        let proc = |name: &str| format!("/proc/{}/{name}", host.pid());
+        let count = |name: &str| fs::read_dir(proc(name)).expect("the host lives").count();
+        let status = fs::read_to_string(proc("status")).expect("the host lives");
+        let private = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
+        let private = private.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse().ok());
+        Self {
+            descriptors: count("fd"),
+            children: children(host).len(),
+            threads: count("task"),
+            private_kib: private.expect("the kernel tells"),
+        }
+    }
+
+    /// Waits until the host holds no more than at this moment.
+    ///
+    /// # Panics
+    /// If something is left behind.
+    #[track_caller]
+    pub fn regained(&self, host: &TestHost, after: &str) {
+        let deadline = Instant::now() + SOON;
+        loop {
+            let now = Self::of(host);
+            let is_like_before = now.descriptors <= self.descriptors
+                && now.children <= self.children
+                && now.threads <= self.threads
+                && now.private_kib <= self.private_kib + SLACK_KIB;
+            if is_like_before {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "left behind after {after}: {now:?}, and before it {self:?}"
+            );
+            // A round trip, so that this is no busy wait on a machine with one processor.
+            host.status();
+        }
+    }
+}
+
+/// The processes that a host started and has not waited for.
+///
+/// # Panics
+/// If it does not live.
+pub fn children(host: &TestHost) -> Vec<i32> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", host.pid())).expect("the host lives");
+    let lists = tasks
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            list.split_ascii_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
