@@ -1,0 +1,228 @@
+//! Sandboxed plugins that call what they require, and what passes between a worker and its host
+//! besides small calls.
+
+use std::thread;
+
+use hotmerge_meta::{
+    OnReplace, Requires,
+    control::{CallParams, CallReply, ClientError, method},
+};
+use hotmerge_tests::{Gate, Lab, SOON, TestHost, Variant, actor, attacks, skipped, worker};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+fn put(lab: &Lab, variant: &Variant) {
+    lab.package(variant.meta.name.as_str()).put(&[variant]);
+}
+
+/// A host with `user`, which requires `base`; `None` where there is no whole sandbox.
+fn start(lab: &Lab, base: &Variant, more: &str) -> Option<TestHost> {
+    let user = actor("mark=user").named("user").with_meta(|meta| {
+        meta.requires = vec![Requires {
+            name: "base".parse().unwrap(),
+            version: "*".parse().unwrap(),
+            on_replace: OnReplace::Rebind,
+        }];
+    });
+    put(lab, &user);
+    put(lab, base);
+    let config = format!(
+        "watch = false\nworker = {:?}\nisolation = \"process\"\nsymbols = \"off\"\n{more}",
+        worker()
+    );
+    let host = lab.start_with(&config);
+    let degraded = host.status().host.degraded;
+    if !degraded.is_empty() {
+        skipped(&format!(
+            "this system gives no whole sandbox: {}",
+            degraded.join("; ")
+        ));
+        return None;
+    }
+    Some(host)
+}
+
+fn base(mark: &str) -> Variant {
+    actor(&format!("mark={mark}")).named("base")
+}
+
+fn ask(host: &TestHost, request: &[u8]) -> Result<Vec<u8>, String> {
+    let answer = host.call("user", "ask", request);
+    let reply = answer.map_err(|error| error.to_string())?;
+    Ok(reply.output_base64.0)
+}
+
+fn pid(host: &TestHost, plugin: &str) -> i32 {
+    let worker = host.plugin(plugin).worker.expect("it has a worker");
+    worker.pid.expect("it runs")
+}
+
+#[test]
+fn a_sandboxed_plugin_calls_what_it_requires_whatever_version_that_is() {
+    let lab = Lab::new();
+    let Some(host) = start(&lab, &base("b1"), "") else {
+        return;
+    };
+    assert_eq!(ask(&host, b"base mark").unwrap(), b"b1");
+    let before = pid(&host, "user");
+    put(&lab, &base("b2"));
+    host.reload();
+    assert_eq!(ask(&host, b"base mark").unwrap(), b"b2");
+    assert_eq!(pid(&host, "user"), before, "it was not touched");
+    for (question, words) in [
+        (&b"user mark"[..], "does not require it"),
+        (b"nobody mark", "does not require it"),
+        (b"base fail", "asked to fail"),
+        (b"base no-such", "no method"),
+        (b"base panic", "asked to panic"),
+    ] {
+        let error = ask(&host, question).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
+    let error = host.call("base", "ask", b"user mark").unwrap_err();
+    assert!(error.to_string().contains("does not require it"), "{error}");
+    host.stop();
+}
+
+#[test]
+fn a_sandboxed_plugin_calls_one_in_the_host() {
+    let lab = Lab::new();
+    let more = "[plugin.base]\nisolation = \"host\"\n";
+    let Some(host) = start(&lab, &base("inside"), more) else {
+        return;
+    };
+    assert!(host.plugin("base").worker.is_none());
+    assert_eq!(ask(&host, b"base mark").unwrap(), b"inside");
+    let error = ask(&host, b"base panic").unwrap_err();
+    assert!(error.contains("asked to panic"), "{error}");
+    host.stop();
+}
+
+#[test]
+fn large_requests_and_replies_pass_and_larger_ones_are_refused() {
+    let lab = Lab::new();
+    let Some(host) = start(&lab, &base("b"), "") else {
+        return;
+    };
+    for size in [0, 60_000, 70_000, 1 << 20] {
+        let bytes = vec![b'z'; size];
+        let question = [b"base echo\n", &bytes[..]].concat();
+        assert!(ask(&host, &question).unwrap() == bytes, "{size}");
+    }
+    let error = ask(&host, b"base flood").unwrap_err();
+    assert!(error.contains("larger than the limit"), "{error}");
+    assert_eq!(ask(&host, b"base mark").unwrap(), b"b");
+    host.stop();
+}
+
+#[test]
+fn calls_of_several_threads_of_its_own_are_all_answered() {
+    let lab = Lab::new();
+    let Some(host) = start(&lab, &base("b"), "") else {
+        return;
+    };
+    let reply = host.call("user", "ask-all", b"base echo\nhello ").unwrap();
+    assert_eq!(reply.output_base64.0, b"hello ".repeat(20));
+    host.stop();
+}
+
+#[test]
+fn deadline_and_trace_go_on_to_what_is_called() {
+    let lab = Lab::new();
+    let Some(host) = start(&lab, &attacks().named("base"), "") else {
+        return;
+    };
+    let before = pid(&host, "user");
+    let ask = |question: &[u8], deadline| -> Result<CallReply, ClientError> {
+        let params = CallParams {
+            plugin: "user".parse().unwrap(),
+            method: "ask".to_owned(),
+            input_base64: question.to_vec().into(),
+            deadline_ms: deadline,
+            trace: Some(format!("00-{TRACE}-00f067aa0ba902b7-01").parse().unwrap()),
+        };
+        host.client().request(method::CALL, &params, SOON)
+    };
+    let error = ask(b"base hang", Some(300)).unwrap_err().to_string();
+    assert!(error.contains("deadline"), "{error}");
+    // It goes on after its deadline, and is ended for that.
+    host.log().wait("hung");
+    assert_eq!(pid(&host, "user"), before, "it has done nothing wrong");
+    let error = ask(b"base segv", None).unwrap_err().to_string();
+    assert!(
+        error.contains("SIGSEGV") && error.contains(TRACE),
+        "{error}"
+    );
+    host.stop();
+}
+
+#[test]
+fn if_what_it_calls_crashes_it_gets_a_definite_error_and_lives() {
+    let lab = Lab::new();
+    let more = "restart = { most = 1000, within_s = 1, pause_ms = 0 }\n";
+    let Some(host) = start(&lab, &attacks().named("base"), more) else {
+        return;
+    };
+    let before = pid(&host, "user");
+    for (crash, words) in [("abort", "aborted"), ("exit", "exited"), ("exec", "SIGSYS")] {
+        let error = ask(&host, format!("base {crash}").as_bytes()).unwrap_err();
+        assert!(error.contains(words), "{error}");
+        assert_eq!(ask(&host, b"base echo\nagain").unwrap(), b"again");
+    }
+    assert_eq!(pid(&host, "user"), before);
+    host.stop();
+}
+
+#[test]
+fn a_worker_that_dies_while_it_waits_for_another_is_replaced_at_once() {
+    let lab = Lab::new();
+    let gate = Gate::new(&lab);
+    let more = format!(
+        "[plugin.base]\nisolation = \"host\"\n{}",
+        gate.config("base")
+    );
+    let Some(host) = start(&lab, &base("b"), &more) else {
+        return;
+    };
+    thread::scope(|scope| {
+        let asks = scope.spawn(|| ask(&host, b"base wait"));
+        let visitor = gate.visitor();
+        let worker = Pid::from_raw(pid(&host, "user")).expect("it is a process");
+        let worker = pidfd_open(worker, PidfdFlags::empty()).expect("it runs");
+        pidfd_send_signal(&worker, Signal::KILL).expect("it takes signals");
+        let error = asks.join().unwrap().unwrap_err();
+        assert!(error.contains("SIGKILL"), "{error}");
+        // What the dead one asked for goes on, and keeps nobody from asking.
+        assert_eq!(ask(&host, b"base mark").unwrap(), b"b");
+        let all = host.call("user", "ask-all", b"base echo\n.").unwrap();
+        assert_eq!(all.output_base64.0, b".".repeat(20));
+        visitor.let_go();
+    });
+    host.stop();
+}
+
+#[test]
+fn states_of_any_size_are_handed_over() {
+    let lab = Lab::new();
+    let keeper = |mark: &str| actor(&format!("mark={mark} state=1000000")).named("base");
+    let Some(host) = start(&lab, &keeper("1"), "") else {
+        return;
+    };
+    let count = || {
+        let reply = host.call("base", "count", b"").expect("it counts");
+        u64::from_le_bytes(reply.output_base64.0.try_into().expect("a number"))
+    };
+    assert_eq!((count(), count()), (1, 2));
+    put(&lab, &keeper("2"));
+    host.reload();
+    assert_eq!(host.text("base", "mark"), "2");
+    assert_eq!(count(), 3);
+    // An instance that panicked is replaced by one with the state that was handed over.
+    host.call("base", "panic", b"").expect_err("it panics");
+    let after = host.wait_for("the state of the handover", |_| {
+        Some(count()).filter(|it| *it == 3)
+    });
+    assert_eq!(after, 3);
+    host.stop();
+}
