@@ -14,12 +14,15 @@
 #![forbid(unsafe_code)]
 
 mod callers;
+mod cgroup;
 mod disk;
+mod forbidding;
 mod gate;
 mod host;
 mod lab;
 mod log;
 mod memory;
+mod ordinary;
 mod package;
 mod process;
 mod programs;
@@ -31,17 +34,20 @@ mod workspace;
 use std::time::Duration;
 
 pub use callers::{Callers, Tally};
+pub use cgroup::TestGroup;
 pub use disk::TinyDisk;
+pub use forbidding::{Forbidden, without};
 pub use gate::{Gate, Visitor};
 pub use host::TestHost;
 pub use lab::Lab;
 pub use log::Log;
 pub use memory::Footprint;
+pub use ordinary::NOBODY;
 pub use package::Package;
 pub use process::{Process, Ran, run};
 pub use programs::{driver, example, hotmerge, repository, scratch, worker};
 pub use sandboxed::UNTIRING;
-pub use variant::{Variant, abrupt, actor, attacks, attacks_at, honest, plain};
+pub use variant::{Variant, abrupt, actor, attacks, attacks_at, honest, plain, reader};
 pub use vitals::{Vitals, children};
 pub use workspace::{Driver, Workspace, actions};
 

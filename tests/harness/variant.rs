@@ -97,6 +97,12 @@ fn with_script(bytes: &[u8], script: &str) -> Vec<u8> {
     bytes
 }
 
+/// A plugin that reads, writes and connects as it is asked; see its source.
+pub fn reader() -> Variant {
+    static READER: LazyLock<Arc<[u8]>> = LazyLock::new(|| built("reader"));
+    Variant::new("reader", READER.to_vec())
+}
+
 fn built(name: &str) -> Arc<[u8]> {
     let manifest = repository().join("tests/fixtures/Cargo.toml");
     let build_dir = scratch().join("build");

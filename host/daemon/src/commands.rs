@@ -1,8 +1,12 @@
 //! The command line: one module a command.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand};
+use hotmerge_daemon::Config;
 use hotmerge_meta::{
     RuntimeDir,
     control::{Client, ClientError, ConnectError, code},
@@ -18,6 +22,7 @@ mod history;
 mod inspect;
 mod man;
 mod pin;
+mod policy;
 mod reload;
 mod rollback;
 mod serve;
@@ -46,6 +51,7 @@ enum Command {
     Stop(stop::Stop),
     Hash(hash::Hash),
     Inspect(inspect::Inspect),
+    Policy(policy::Policy),
     Verify(verify::Verify),
     Completions(completions::Completions),
     Man(man::Man),
@@ -64,6 +70,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Stop(command) => command.run(),
         Command::Hash(command) => command.run(),
         Command::Inspect(command) => command.run(),
+        Command::Policy(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
@@ -113,6 +120,12 @@ impl HostArguments {
             Failure::new(code, error)
         })
     }
+}
+
+/// The configuration that a file has, or everything by default.
+fn configuration(path: Option<&Path>) -> Result<Config, Failure> {
+    path.map_or_else(|| Ok(Config::default()), Config::read)
+        .map_err(|error| Failure::new(exit::CONFIG, error))
 }
 
 /// Prints one JSON object on a line of its own.

@@ -56,11 +56,20 @@ pub struct Config {
     pub degraded: OnDegraded,
     /// Whether plugins are refused for what they import.
     pub symbols: Symbols,
+    /// A file instead of the built-in policy of system calls; `hotmerge policy syscalls` shows
+    /// the format.
+    pub syscall_policy: Option<PathBuf>,
+    /// A file instead of the built-in policy of symbols; `hotmerge policy symbols` shows the
+    /// format.
+    pub symbol_policy: Option<PathBuf>,
     /// How often a worker that crashes is replaced.
     pub restart: RestartConfig,
     /// How long a call without a deadline may take in a worker before that is ended, in
     /// milliseconds; 0 for ever.
     pub call_ms: u64,
+    /// A directory in a cgroup hierarchy of version 2 that is this host's to divide among its
+    /// workers. By default the host's own group if a service manager has delegated it.
+    pub cgroup: Option<PathBuf>,
     /// Settings of single plugins.
     pub plugin: BTreeMap<PluginName, PluginConfig>,
 }
@@ -86,6 +95,9 @@ pub struct PluginConfig {
     /// What it may do beyond computing, in a process of its own: `net`, `fs:/path:ro`,
     /// `fs:/path:rw`.
     pub allow: Vec<Grant>,
+    /// User and group, as a number, that its worker runs as if the host is root: for files that
+    /// it may write. By default each worker is a user of its own, who owns nothing.
+    pub user: Option<u32>,
     /// Methods that may be called once more if the worker dies during the call.
     pub idempotent: Vec<String>,
     /// How much its worker may use.
@@ -105,6 +117,9 @@ pub struct LimitsConfig {
     pub files: u64,
     /// Processor time over a worker's whole life in seconds; 0 for no limit.
     pub cpu_s: u64,
+    /// Processors that it may use at a time, such as 0.5: only where a cgroup with the
+    /// controller `cpu` is delegated to the host.
+    pub cpus: Option<f64>,
 }
 
 impl Default for LimitsConfig {
@@ -115,6 +130,7 @@ impl Default for LimitsConfig {
             threads: limits.threads,
             files: limits.files,
             cpu_s: limits.cpu_s,
+            cpus: None,
         }
     }
 }
@@ -126,6 +142,7 @@ impl From<LimitsConfig> for Limits {
             threads: config.threads,
             files: config.files,
             cpu_s: config.cpu_s,
+            cpu_permille: config.cpus.map(|cpus| (cpus * 1e3) as u64),
         }
     }
 }
@@ -186,8 +203,11 @@ impl Default for Config {
             isolation: None,
             degraded: OnDegraded::default(),
             symbols: Symbols::default(),
+            syscall_policy: None,
+            symbol_policy: None,
             restart: RestartConfig::default(),
             call_ms: 60_000,
+            cgroup: None,
             plugin: BTreeMap::new(),
         }
     }
@@ -245,6 +265,20 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         if self.keep_versions == 0 {
             let reason = "`keep_versions` must be at least 1".to_owned();
+            return Err(ConfigError::Value(reason));
+        }
+        if let Some((name, _)) = self.plugin.iter().find(|(_, own)| own.user == Some(0)) {
+            let reason = format!("`plugin.{name}.user`: a worker is never root");
+            return Err(ConfigError::Value(reason));
+        }
+        // A comparison with what is no number is false.
+        let sound = |cpus: f64| (0.01..=1024.0).contains(&cpus);
+        if let Some((name, _)) = self
+            .plugin
+            .iter()
+            .find(|(_, own)| own.limits.cpus.is_some_and(|cpus| !sound(cpus)))
+        {
+            let reason = format!("`plugin.{name}.limits.cpus` must be from 0.01 to 1024");
             return Err(ConfigError::Value(reason));
         }
         self.plugin

@@ -19,7 +19,9 @@ use crate::{
     clock::Tick,
     keeping::WishError,
     lifecycle::ChoiceError,
-    log, scan,
+    log,
+    policies::{self, PolicyFileError},
+    scan,
     status::{HostStatus, Status, TARGET},
     store::{Store, StoreError},
     supervisor::{State, Supervisor},
@@ -53,6 +55,9 @@ pub enum StartError {
     /// The plugin directory cannot be used.
     #[error("{0}; create it, or pass another `--plugin-dir`")]
     PluginDir(String),
+    /// A policy of the operator's cannot be used.
+    #[error(transparent)]
+    Policy(#[from] PolicyFileError),
     /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StoreError),
@@ -122,6 +127,8 @@ impl Host {
     pub fn check(config: &Config) -> Result<PathBuf, StartError> {
         let dir = config.plugin_dir.clone().ok_or(StartError::NoPluginDir)?;
         scan::open_dir(&dir).map_err(StartError::PluginDir)?;
+        policies::syscalls(config)?;
+        policies::symbols(config)?;
         Ok(dir)
     }
 
@@ -280,6 +287,7 @@ impl Host {
                 overdue: counters.overdue.load(Ordering::Relaxed),
                 log_dropped: log::dropped(),
                 degraded: self.supervisor.cells.missing().to_vec(),
+                limits: self.supervisor.cells.limits(),
             },
             plugins,
             problems,
@@ -303,6 +311,7 @@ impl Host {
         if clock.join().is_err() {
             tracing::error!("the clock's thread panicked");
         }
+        self.supervisor.cells.close();
         left
     }
 }

@@ -23,6 +23,7 @@ use crate::{
 use crate::{
     cell::{Cell, Cells, Isolation, Owner},
     symbols::{self, Symbols},
+    wants::not_granted,
 };
 
 /// A started plugin.
@@ -52,11 +53,23 @@ impl Instance {
         let isolation = cells
             .isolation(plugin.as_str())
             .map_err(LoadError::Refused)?;
+        let settings = cells.config.plugin.get(&plugin);
+        let grants = settings.map_or(&[][..], |settings| &settings.allow);
+        let asked = not_granted(&services.meta.wants, grants, isolation);
+        let in_vain = (!asked.is_empty()).then(|| {
+            let asked = asked.join("`, `");
+            format!("it asks for `{asked}`, which the configuration does not grant")
+        });
+        if let Some(in_vain) = &in_vain {
+            tracing::warn!(%plugin, "{in_vain}");
+        }
         if cells.config.symbols == Symbols::Enforce {
-            let settings = cells.config.plugin.get(&plugin);
-            let grants = settings.map_or(&[][..], |settings| &settings.allow);
-            symbols::check(verified.memory(), verified.bytes(), isolation, grants)
-                .map_err(LoadError::Refused)?;
+            let groups = cells.symbols.as_ref();
+            let groups = groups.map_err(|error| LoadError::Refused(error.to_string()))?;
+            symbols::check(&verified, groups, isolation, grants).map_err(|reason| {
+                let in_vain = in_vain.map(|text| format!("; {text}")).unwrap_or_default();
+                LoadError::Refused(format!("{reason}{in_vain}"))
+            })?;
         }
         if isolation == Isolation::Process {
             return Cell::start(cells, services, verified, config).map(Self::Worker);

@@ -33,12 +33,14 @@ mod keeping;
 pub mod lifecycle;
 pub mod log;
 mod plugin;
+pub mod policies;
 mod report;
 pub mod scan;
 pub mod status;
 mod store;
 mod supervisor;
 mod symbols;
+mod wants;
 mod watch;
 
 pub use config::{CanaryConfig, Config, ConfigError, PluginConfig};

@@ -2,14 +2,16 @@
 
 use std::{path::PathBuf, sync::atomic::Ordering};
 
-use hotmerge_meta::{Digest, control::Problem};
+use hotmerge_meta::{Digest, PluginMeta, control::Problem};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cell::Cell,
+    Config,
+    cell::{Cell, Isolation},
     lifecycle::{Origin, Slot, Stage, State as PluginState},
     plugin::{Plugin, Version},
     supervisor::{State, Supervisor},
+    wants,
 };
 
 /// The target triple of this host.
@@ -61,6 +63,9 @@ pub struct HostStatus {
     /// Parts of the sandbox that this system does not give; empty if all are in place.
     #[serde(default)]
     pub degraded: Vec<String>,
+    /// What keeps workers to their limits: rlimits, and the controllers of a cgroup.
+    #[serde(default)]
+    pub limits: String,
 }
 
 /// One plugin.
@@ -94,6 +99,9 @@ pub struct PluginStatus {
     /// Its worker, if it lives in a process of its own.
     #[serde(default)]
     pub worker: Option<WorkerStatus>,
+    /// What it asks for in its meta and was not granted: `fs:/path`, `net`.
+    #[serde(default)]
+    pub not_granted: Vec<String>,
     /// Calls that were answered with an error.
     pub calls_failed: u64,
     /// Calls that panicked.
@@ -187,7 +195,7 @@ impl Supervisor {
             .iter()
             .map(|(name, slot)| {
                 let plugin = self.plugin(name.as_str());
-                describe(&state, name.as_str(), slot, plugin.as_deref())
+                describe(&state, &self.config, name.as_str(), slot, plugin.as_deref())
             })
             .collect();
         let problems = state.problems.clone();
@@ -218,7 +226,23 @@ struct Running {
     is_given_up: bool,
 }
 
-fn describe(state: &State, name: &str, slot: &Slot, plugin: Option<&Plugin>) -> PluginStatus {
+fn not_granted(config: &Config, meta: &PluginMeta) -> Vec<String> {
+    let own = config.plugin.get(&meta.name);
+    let isolation = own.and_then(|own| own.isolation).or(config.isolation);
+    wants::not_granted(
+        &meta.wants,
+        own.map_or(&[], |own| &own.allow),
+        isolation.unwrap_or(Isolation::Process),
+    )
+}
+
+fn describe(
+    state: &State,
+    config: &Config,
+    name: &str,
+    slot: &Slot,
+    plugin: Option<&Plugin>,
+) -> PluginStatus {
     let live = slot.live();
     let candidate = slot.candidate();
     let ticket = live.map(|live| live.ticket);
@@ -251,6 +275,9 @@ fn describe(state: &State, name: &str, slot: &Slot, plugin: Option<&Plugin>) -> 
         }),
         address: running.address,
         worker: running.worker,
+        not_granted: meta
+            .or(slot.refused().map(|refused| &refused.meta))
+            .map_or_else(Vec::new, |meta| not_granted(config, meta)),
         calls_failed: count(|plugin| plugin.failed.load(Ordering::Relaxed)),
         calls_panicked: count(|plugin| plugin.panicked.load(Ordering::Relaxed)),
         retained: count(|plugin| plugin.retained.load(Ordering::Relaxed)),

@@ -1,7 +1,8 @@
 //! The symbol policy, before anything of a plugin is loaded.
 
-use std::{fs::File as Bytes, os::fd::BorrowedFd, os::unix::fs::FileExt as _};
+use std::{fs::File as Bytes, os::unix::fs::FileExt as _};
 
+use hotmerge_loader::Verified;
 use hotmerge_policy::{File, Groups, Rules, judge};
 use hotmerge_sandbox::Grant;
 use serde::Deserialize;
@@ -19,24 +20,24 @@ pub enum Symbols {
     Off,
 }
 
-/// Judges the verified image in `memory`.
+/// Judges a verified image.
 ///
 /// # Errors
 /// The first objections, each with its symbol and rule.
 pub(crate) fn check(
-    memory: BorrowedFd<'_>,
-    bytes: usize,
+    verified: &Verified,
+    groups: &Groups,
     isolation: Isolation,
     grants: &[Grant],
 ) -> Result<(), String> {
-    let mut image = vec![0; bytes];
-    memory
+    let mut image = vec![0; verified.bytes()];
+    verified
+        .memory()
         .try_clone_to_owned()
         .map(Bytes::from)
         .and_then(|file| file.read_exact_at(&mut image, 0))
         .map_err(|error| format!("failed to read its image: {error}"))?;
     let file = File::read(&image).map_err(|error| error.to_string())?;
-    let groups = Groups::builtin().map_err(|error| error.to_string())?;
     let is_host = isolation == Isolation::Host;
     let rules = Rules {
         // What is in the host's own process has what the host has.
@@ -47,7 +48,7 @@ pub(crate) fn check(
         net: is_host || grants.contains(&Grant::Network),
         strict: is_host,
     };
-    let objections = judge(&file, &groups, rules);
+    let objections = judge(&file, groups, rules);
     if objections.is_empty() {
         return Ok(());
     }

@@ -3,8 +3,8 @@
 use std::{ffi::CString, io, os::fd::BorrowedFd, path::PathBuf};
 
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
-    RulesetCreatedAttr as _, RulesetStatus, Scope, path_beneath_rules,
+    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, PathBeneath, Ruleset,
+    RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, Scope, path_beneath_rules,
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -15,7 +15,7 @@ use rustix::{
     thread::{CapabilitySet, CapabilitySets},
 };
 
-use crate::{Grant, PLUGIN_PATH, Plan, descriptor, filter, limits, root};
+use crate::{Grant, PLUGIN_PATH, Plan, descriptor, filter, grants, limits, root};
 
 /// Newest version of Landlock that is asked for; older kernels give what they have.
 const LANDLOCK: ABI = ABI::V6;
@@ -52,7 +52,16 @@ pub fn enter(plan: &Plan) -> io::Result<Entered> {
     missing.extend(limits::set(plan));
     drop_privileges(plan)?;
     die_with_host()?;
-    missing.extend(landlock(plan));
+    grants::check(plan)?;
+    if let Some(part) = landlock(plan) {
+        if !plan.namespaces
+            && let Some((grant, ..)) = grants::files(&plan.grants).next()
+        {
+            let why = format!("nothing would keep it to that: no namespaces, and no {part}");
+            return Err(grants::refused(grant, &why));
+        }
+        missing.push(part);
+    }
     for program in &plan.first {
         if let Err(error) = filter::install(program) {
             missing.push(format!("the system call filter: {error}"));
@@ -139,7 +148,7 @@ fn landlock(plan: &Plan) -> Option<String> {
     }
 }
 
-fn restrict(plan: &Plan) -> Result<RulesetStatus, landlock::RulesetError> {
+fn restrict(plan: &Plan) -> Result<RulesetStatus, Box<dyn std::error::Error>> {
     let read = AccessFs::from_read(LANDLOCK);
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -152,15 +161,10 @@ fn restrict(plan: &Plan) -> Result<RulesetStatus, landlock::RulesetError> {
     if plan.namespaces {
         created = created.add_rules(path_beneath_rules([PLUGIN_PATH], read))?;
     }
-    for grant in &plan.grants {
-        if let Grant::Files { path, write } = grant {
-            let access = if *write {
-                AccessFs::from_all(LANDLOCK)
-            } else {
-                read
-            };
-            created = created.add_rules(path_beneath_rules([path], access))?;
-        }
+    for (grant, path, write) in grants::files(&plan.grants) {
+        let file = grants::open(grant, path)?;
+        let access = grants::access(LANDLOCK, write, grants::is_dir(&file)?);
+        created = created.add_rule(PathBeneath::new(file, access))?;
     }
     Ok(created.restrict_self()?.ruleset)
 }

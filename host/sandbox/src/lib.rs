@@ -16,8 +16,10 @@
 //!
 //! Absent on purpose: what is called, and what follows from a crash.
 
+mod cgroup;
 mod enter;
 mod filter;
+mod grants;
 mod limits;
 mod notice;
 mod plan;
@@ -25,6 +27,7 @@ mod policy;
 mod root;
 mod spawn;
 
+pub use cgroup::{Cgroup, Cgroups};
 pub use enter::{Entered, enter, lock, probe};
 pub use notice::signal_on_message;
 pub use plan::{Grant, GrantError, Limits, Plan, Program};

@@ -15,6 +15,8 @@ pub(crate) fn set(plan: &Plan) -> Vec<String> {
         .grants
         .iter()
         .any(|grant| matches!(grant, Grant::Files { write: true, .. }));
+    // It counts all processes of a user: without namespaces or a user of its own, the host's too.
+    let counts_alone = plan.namespaces || plan.become_id.is_some();
     let wanted = [
         (Resource::Data, "memory", Some(limits.memory_bytes)),
         (
@@ -22,7 +24,11 @@ pub(crate) fn set(plan: &Plan) -> Vec<String> {
             "address space",
             Some(limits.memory_bytes + plan.shared_bytes + SLACK_BYTES),
         ),
-        (Resource::Nproc, "threads", Some(limits.threads)),
+        (
+            Resource::Nproc,
+            "threads",
+            counts_alone.then_some(limits.threads),
+        ),
         (
             Resource::Nofile,
             "files",
@@ -39,6 +45,9 @@ pub(crate) fn set(plan: &Plan) -> Vec<String> {
         ),
     ];
     let mut missing = Vec::new();
+    if !counts_alone {
+        missing.push("the limit on threads: it would count the host's user's own".to_owned());
+    }
     for (resource, name, limit) in wanted {
         let Some(limit) = limit else { continue };
         let both = Rlimit {

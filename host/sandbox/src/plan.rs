@@ -90,6 +90,8 @@ pub struct Limits {
     pub files: u64,
     /// Processor time over its whole life, in seconds; 0 for no limit.
     pub cpu_s: u64,
+    /// Thousandths of a processor that it may use at a time, where control groups are given.
+    pub cpu_permille: Option<u64>,
 }
 
 impl Default for Limits {
@@ -99,6 +101,7 @@ impl Default for Limits {
             threads: 64,
             files: 64,
             cpu_s: 0,
+            cpu_permille: None,
         }
     }
 }
@@ -114,6 +117,8 @@ pub struct Plan {
     pub namespaces: bool,
     /// User and group to become, as numbers inside its user namespace.
     pub become_id: Option<u32>,
+    /// As whom it runs, as the host sees it.
+    pub user: u32,
     /// What was granted.
     pub grants: Vec<Grant>,
     /// How much it may use.

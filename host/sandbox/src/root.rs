@@ -2,46 +2,52 @@
 //! read-only.
 
 use std::{
-    ffi::CString,
     fs,
     io::{self, Write as _},
     os::{
-        fd::BorrowedFd,
-        unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _},
+        fd::{AsRawFd as _, BorrowedFd, OwnedFd},
+        unix::fs::OpenOptionsExt as _,
     },
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::CWD,
+    fs::{CWD, Mode, OFlags, ResolveFlags, openat2},
+    io::Errno,
     mount::{
-        MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change,
-        mount_remount, unmount,
+        MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
+        mount_change, mount_remount, move_mount, open_tree, unmount,
     },
-    process::{chdir, pivot_root},
+    process::{chdir, pivot_root, umask},
 };
 
-use crate::{Grant, PLUGIN_PATH};
+use crate::{Grant, PLUGIN_PATH, grants};
 
 /// Directories that systems have, one of which becomes the place of the new root.
 const PLACES: [&str; 4] = ["/tmp", "/run", "/mnt", "/var"];
 
 /// Builds the root and makes it the process's. `image` is copied into it.
-pub(crate) fn change(image: BorrowedFd<'_>, grants: &[Grant]) -> io::Result<()> {
+pub(crate) fn change(image: BorrowedFd<'_>, granted: &[Grant]) -> io::Result<()> {
     mount_change(
         "/",
         MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
     )
     .map_err(|error| told("make mounts private", error.into()))?;
+    // Before the new root covers whatever is where it comes to lie.
+    let granted = grants::files(granted)
+        .map(|(grant, path, write)| Ok((path, take(grant, path, write)?)))
+        .collect::<io::Result<Vec<_>>>()?;
     let place = place()?;
     copy(image, &place.join(PLUGIN_PATH.trim_start_matches('/')))
         .map_err(|error| told("copy the plugin", error))?;
-    for grant in grants {
-        if let Grant::Files { path, write } = grant {
-            bind(&place, path, *write)
-                .map_err(|error| told(&format!("bring in `{}`", path.display()), error))?;
-        }
+    // The plugin's user goes through directories that are made here; files that it makes itself
+    // get what the host's umask leaves.
+    let before = umask(Mode::WGRP | Mode::WOTH);
+    for (path, (tree, is_dir)) in granted {
+        bind(&place, path, &tree, is_dir)
+            .map_err(|error| told(&format!("bring in `{}`", path.display()), error))?;
     }
+    umask(before);
     chdir(&place)?;
     pivot_root(".", ".").map_err(|error| told("change the root", error.into()))?;
     // The old root lies on top of the new one at the same place.
@@ -82,20 +88,46 @@ fn copy(image: BorrowedFd<'_>, to: &Path) -> io::Result<()> {
     }
 }
 
-fn bind(place: &Path, path: &Path, write: bool) -> io::Result<()> {
+/// A copy of the mounts of a granted tree, and whether it is a directory.
+fn take(grant: &Grant, path: &Path, write: bool) -> io::Result<(OwnedFd, bool)> {
+    let source = grants::open(grant, path)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(&source, "", flags)?;
+    restrict(&tree, write)?;
+    Ok((tree, grants::is_dir(&source)?))
+}
+
+/// Brings a granted tree in, at the path that it has outside.
+fn bind(place: &Path, path: &Path, tree: &OwnedFd, is_dir: bool) -> io::Result<()> {
     let target = place.join(path.strip_prefix("/").unwrap_or(path));
-    if fs::metadata(path)?.is_dir() {
-        fs::create_dir_all(&target)?;
-    } else {
-        fs::create_dir_all(target.parent().unwrap_or(place))?;
-        fs::File::create(&target)?;
-    }
-    mount_bind_recursive(path, &target)?;
-    restrict(&target, write)
+    let target = match open_target(&target) {
+        // Within a tree that was granted before it is there; else only the new root is written.
+        Err(Errno::NOENT) => {
+            if is_dir {
+                fs::create_dir_all(&target)?;
+            } else {
+                fs::create_dir_all(target.parent().unwrap_or(place))?;
+                fs::File::create_new(&target)?;
+            }
+            open_target(&target)?
+        }
+        target => target?,
+    };
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(tree, "", &target, "", flags)?;
+    Ok(())
+}
+
+fn open_target(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
 }
 
 /// Sets flags on a whole tree of mounts; `mount` itself would reach only its top.
-fn restrict(target: &Path, write: bool) -> io::Result<()> {
+fn restrict(tree: &OwnedFd, write: bool) -> io::Result<()> {
     let mut set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
     if !write {
         set |= libc::MOUNT_ATTR_RDONLY;
@@ -106,14 +138,13 @@ fn restrict(target: &Path, write: bool) -> io::Result<()> {
         propagation: 0,
         userns_fd: 0,
     };
-    let path = CString::new(target.as_os_str().as_bytes())?;
     // SAFETY: path and attributes live for the call, and the size is theirs.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            rustix::fd::AsRawFd::as_raw_fd(&CWD),
-            path.as_ptr(),
-            libc::AT_RECURSIVE,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_RECURSIVE | libc::AT_EMPTY_PATH,
             &raw const attributes,
             size_of::<libc::mount_attr>(),
         )

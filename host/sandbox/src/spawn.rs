@@ -19,7 +19,7 @@ use rustix::{
     process::{WaitId, WaitIdOptions, waitid},
 };
 
-use crate::descriptor;
+use crate::{Cgroup, descriptor};
 
 /// Stack of the child until it becomes another program, in bytes.
 const STACK_BYTES: usize = 64 << 10;
@@ -76,6 +76,9 @@ pub enum SpawnError {
     /// The ids of the new user namespace could not be set.
     #[error("failed to set the user of a worker: {0}")]
     Ids(io::Error),
+    /// It could not be put into its control group.
+    #[error("failed to put a worker into its cgroup: {0}")]
+    Cgroup(io::Error),
     /// Pipes or memory.
     #[error("failed to prepare a worker: {0}")]
     Prepare(io::Error),
@@ -91,7 +94,8 @@ struct Child {
     error: i32,
 }
 
-/// Starts `program` with `fds` as its descriptors 0, 1, 2, … and nothing else of the host's.
+/// Starts `program` with `fds` as its descriptors 0, 1, 2, … and nothing else of the host's, in
+/// `group` if there is one.
 ///
 /// The worker is killed when the calling **thread** ends: call this on one that outlives it.
 ///
@@ -102,6 +106,7 @@ pub fn spawn(
     fds: [BorrowedFd<'_>; descriptor::COUNT],
     namespaces: Namespaces,
     ids: Ids,
+    group: Option<&Cgroup>,
 ) -> Result<Spawned, SpawnError> {
     let (ready_out, ready_in) = pipe_with(PipeFlags::CLOEXEC).map_err(prepare)?;
     let (go_out, go_in) = pipe_with(PipeFlags::CLOEXEC).map_err(prepare)?;
@@ -110,7 +115,7 @@ pub fn spawn(
         fds: fds.map(|fd| fd.as_raw_fd()),
         ready: ready_in.as_raw_fd(),
         go: go_out.as_raw_fd(),
-        waits: namespaces != Namespaces::None,
+        waits: namespaces != Namespaces::None || group.is_some(),
         error: 0,
     };
     let pidfd = AtomicI32::new(-1);
@@ -118,14 +123,13 @@ pub fn spawn(
         // The calling thread sleeps until the child is another program, and the child until its
         // ids are set: a third one sets them.
         let pidfd = &pidfd;
-        let mapper = scope.spawn(move || -> io::Result<()> {
+        let mapper = scope.spawn(move || -> Result<(), SpawnError> {
             match retry_on_intr(|| rustix::io::read(&ready_out, &mut [0])) {
                 Ok(1) => {
-                    let pid = number(pidfd.load(Ordering::SeqCst));
-                    let mapped = pid.and_then(|pid| map_ids(pid, ids));
+                    let placed = place(pidfd.load(Ordering::SeqCst), namespaces, ids, group);
                     // The child holds an end of its own, so that silence would tell it nothing.
-                    rustix::io::write(&go_in, &[u8::from(mapped.is_ok())])?;
-                    mapped
+                    rustix::io::write(&go_in, &[u8::from(placed.is_ok())]).map_err(prepare)?;
+                    placed
                 }
                 _ => Ok(()),
             }
@@ -142,7 +146,7 @@ pub fn spawn(
     let pid = number(pidfd.as_raw_fd()).map_err(SpawnError::Prepare)?;
     let spawned = Spawned { pidfd, pid };
     let failed = match mapped {
-        Ok(Err(error)) => Some(SpawnError::Ids(error)),
+        Ok(Err(error)) => Some(error),
         Err(_) => Some(SpawnError::Ids(io::Error::other("a thread panicked"))),
         Ok(Ok(())) if child.error != 0 => {
             Some(SpawnError::Run(io::Error::from_raw_os_error(child.error)))
@@ -163,6 +167,23 @@ pub fn spawn(
 
 fn prepare(error: rustix::io::Errno) -> SpawnError {
     SpawnError::Prepare(error.into())
+}
+
+/// Makes a child that waits what it is to be before it runs.
+fn place(
+    pidfd: RawFd,
+    namespaces: Namespaces,
+    ids: Ids,
+    group: Option<&Cgroup>,
+) -> Result<(), SpawnError> {
+    let pid = number(pidfd).map_err(SpawnError::Prepare)?;
+    if let Some(group) = group {
+        group.take(pid).map_err(SpawnError::Cgroup)?;
+    }
+    if namespaces == Namespaces::None {
+        return Ok(());
+    }
+    map_ids(pid, ids).map_err(SpawnError::Ids)
 }
 
 fn map_ids(pid: i32, ids: Ids) -> io::Result<()> {

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("hotmerge-worker: {error}; it is started by a host, not by hand");
+            eprintln!("hotmerge-worker, which only a host starts: {error}");
             ExitCode::FAILURE
         }
     }
@@ -56,11 +56,8 @@ fn run() -> Result<(), String> {
     crash::catch_signals();
     let entered = hotmerge_sandbox::enter(&plan);
     if plan.probe {
-        let missing = match entered {
-            Ok(entered) => entered.missing,
-            Err(error) => vec![error.to_string()],
-        };
-        for part in missing {
+        // Without a whole entry no plugin would be loaded, so there is nothing to try.
+        for part in entered.map_err(|error| error.to_string())?.missing {
             crash::tell(&format!("missing {part}"));
         }
         hotmerge_sandbox::lock(&plan)?;

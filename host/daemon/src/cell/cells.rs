@@ -13,12 +13,16 @@ use std::{
     time::Duration,
 };
 
-use hotmerge_sandbox::{Grant, Ids, Limits, Namespaces, Policy, Program};
+use hotmerge_policy::Groups;
+use hotmerge_sandbox::{Cgroups, Grant, Ids, Limits, Namespaces, Policy, Program};
 use serde::Deserialize;
 use signal_hook::consts::SIGUSR1;
 
 use super::process::{self, Parts, Process};
-use crate::Config;
+use crate::{
+    Config,
+    policies::{self, PolicyFileError},
+};
 
 /// First of the users that workers of a root host run as; each has one of its own.
 const FIRST_USER: u32 = 0x7000_0000;
@@ -81,12 +85,16 @@ pub(super) type Filters = Arc<(Vec<Program>, Program)>;
 #[derive(Debug)]
 pub(crate) struct Cells {
     pub(crate) config: Config,
+    /// What plugins may import.
+    pub(crate) symbols: Result<Groups, PolicyFileError>,
     program: Option<OwnedFd>,
     policy: Option<Policy>,
     filters: Mutex<BTreeMap<Vec<Grant>, Filters>>,
     namespaces: bool,
-    is_root: bool,
+    /// Whether each worker runs as a user of its own.
+    own_users: bool,
     users: AtomicU32,
+    groups: Option<Arc<Cgroups>>,
     /// What of the sandbox is not in place, for people.
     missing: Vec<String>,
     _signalled: Arc<AtomicBool>,
@@ -100,12 +108,16 @@ impl Cells {
             policy: None,
             filters: Mutex::default(),
             namespaces: true,
-            is_root: rustix::process::geteuid().is_root(),
+            own_users: rustix::process::geteuid().is_root(),
             users: AtomicU32::new(0),
+            groups: None,
             missing: Vec::new(),
             _signalled: Arc::default(),
+            symbols: policies::symbols(&config),
             config,
         };
+        cells.open_groups();
+        cells.warn_of_limits();
         match cells.prepare() {
             Ok(()) => cells.probe(),
             Err(reason) => cells.missing.push(reason),
@@ -123,9 +135,63 @@ impl Cells {
         let path = self.program_path()?;
         let program = File::open(&path)
             .map_err(|error| format!("the worker program `{}`: {error}", path.display()))?;
-        self.policy = Some(Policy::builtin().map_err(|error| error.to_string())?);
+        self.policy = Some(policies::syscalls(&self.config).map_err(|error| error.to_string())?);
         self.program = Some(program.into());
         Ok(())
+    }
+
+    /// Takes what was delegated to this host. Only a group that the configuration names is
+    /// missed if it cannot be had.
+    fn open_groups(&mut self) {
+        let named = self.config.cgroup.clone();
+        let Some(path) = named.clone().or_else(Cgroups::delegated) else {
+            return;
+        };
+        match Cgroups::open(&path) {
+            Ok(groups) => self.groups = Some(groups),
+            Err(error) => {
+                let what = format!("the cgroup `{}`: {error}", path.display());
+                if named.is_some() {
+                    self.missing.push(what);
+                } else {
+                    tracing::warn!("workers have no cgroups of their own: {what}");
+                }
+            }
+        }
+    }
+
+    /// Gives back what was taken, after the last worker.
+    pub(crate) fn close(&self) {
+        if let Some(groups) = &self.groups {
+            groups.close();
+        }
+    }
+
+    /// Says which limits are asked for and not kept.
+    fn warn_of_limits(&self) {
+        let has_cpu = |groups: &Arc<Cgroups>| groups.has().contains(&"cpu");
+        if self.groups.as_ref().is_some_and(has_cpu) {
+            return;
+        }
+        let own = self.config.plugin.iter();
+        for (plugin, _) in own.filter(|(_, own)| own.limits.cpus.is_some()) {
+            tracing::warn!(
+                %plugin,
+                "its limit `cpus` does not hold: no cgroup with the controller `cpu` is delegated to this host"
+            );
+        }
+    }
+
+    /// What keeps workers to their limits, for people.
+    pub(crate) fn limits(&self) -> String {
+        let Some(groups) = &self.groups else {
+            return "rlimits; no cgroup is delegated to this host".to_owned();
+        };
+        let path = groups.path().display();
+        match groups.has() {
+            [] => format!("rlimits; the cgroup `{path}` has no controllers"),
+            has => format!("rlimits; {} by the cgroup `{path}`", has.join(", ")),
+        }
     }
 
     fn program_path(&self) -> Result<PathBuf, String> {
@@ -148,23 +214,48 @@ impl Cells {
         })
     }
 
-    /// Lets a stub try what a hostile plugin would. Only what was seen to fail is believed.
+    /// Lets a stub try what a hostile plugin would, in the best sandbox that this system gives.
+    /// Only what was seen to fail is believed.
     fn probe(&mut self) {
-        let mut found = self.probe_once();
-        if found.is_err() {
-            // Without namespaces there is still the rest.
-            self.namespaces = false;
-            let reason = found.err().unwrap_or_default();
-            self.missing.push(format!("namespaces: {reason}"));
-            found = self.probe_once();
-        }
-        match found {
-            Ok(parts) => self.missing.extend(parts),
-            Err(reason) => {
-                self.missing.push(format!("workers: {reason}"));
-                self.program = None;
+        let users = if self.own_users {
+            &[true, false][..]
+        } else {
+            &[false]
+        };
+        let mut reasons = Vec::new();
+        for (namespaces, own_users) in [true, false]
+            .into_iter()
+            .flat_map(|namespaces| users.iter().map(move |own| (namespaces, *own)))
+        {
+            (self.namespaces, self.own_users) = (namespaces, own_users);
+            match self.probe_once() {
+                Ok(parts) => {
+                    self.missing.extend(self.lacks(users.len(), &reasons));
+                    self.missing.extend(parts);
+                    return;
+                }
+                Err(reason) => reasons.push(reason),
             }
         }
+        self.missing
+            .push(format!("workers: {}", reasons.swap_remove(0)));
+        self.program = None;
+    }
+
+    /// What the way that works lacks, and why the ways before it failed; each namespace choice
+    /// has as many ways as there are choices of users.
+    fn lacks(&self, users: usize, reasons: &[String]) -> Vec<String> {
+        let mut missing = Vec::new();
+        if !self.namespaces {
+            missing.push(format!("namespaces: {}", reasons[0]));
+        }
+        if users > 1 && !self.own_users {
+            let last = reasons.last().map_or("", String::as_str);
+            missing.push(format!(
+                "users of their own, so that workers are root: {last}"
+            ));
+        }
+        missing
     }
 
     fn probe_once(&self) -> Result<Vec<String>, String> {
@@ -174,6 +265,7 @@ impl Cells {
             grants: &[],
             limits: Limits::default(),
             calls_others: false,
+            user: None,
         })?;
         process::probe_result(process)
     }
@@ -233,13 +325,22 @@ impl Cells {
         } else {
             Namespaces::None
         };
-        let ids = if self.is_root {
-            let user = self.users.fetch_add(1, Ordering::Relaxed) % USERS;
-            Ids::Other(FIRST_USER + user)
-        } else {
-            Ids::Own
+        let ids = match parts.user {
+            Some(user) if self.own_users => Ids::Other(user),
+            Some(_) => {
+                return Err(
+                    "`user` is set for it, and only a host that is root can start it as another user"
+                        .into(),
+                );
+            }
+            None if self.own_users => {
+                let user = self.users.fetch_add(1, Ordering::Relaxed) % USERS;
+                Ids::Other(FIRST_USER + user)
+            }
+            None => Ids::Own,
         };
-        process::launch(program.as_fd(), &parts, &filters, namespaces, ids)
+        let groups = self.groups.as_ref();
+        process::launch(program.as_fd(), &parts, &filters, namespaces, ids, groups)
     }
 
     fn filters(&self, grants: &[Grant]) -> Result<Filters, String> {

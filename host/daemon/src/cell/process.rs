@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use hotmerge_sandbox::{Grant, Ids, Limits, Namespaces, Plan, Spawned, signal_on_message, spawn};
+use hotmerge_sandbox::{
+    Cgroup, Cgroups, Grant, Ids, Limits, Namespaces, Plan, Spawned, signal_on_message, spawn,
+};
 use hotmerge_wire::{Caller, Geometry, Server};
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, poll},
@@ -38,6 +40,8 @@ pub(super) struct Parts<'a> {
     pub(super) limits: Limits,
     /// Whether the plugin requires others, which it may call.
     pub(super) calls_others: bool,
+    /// As whom it is to run, if the operator says so.
+    pub(super) user: Option<u32>,
 }
 
 /// A started worker process. Killed and waited for when dropped.
@@ -51,6 +55,8 @@ pub(super) struct Process {
     log_budget: Budget,
     crash_closed: bool,
     reaped: bool,
+    /// Goes after it, so that it is empty then.
+    group: Option<Box<Cgroup>>,
 }
 
 /// What leads to a worker.
@@ -120,6 +126,7 @@ pub(super) fn launch(
     filters: &Filters,
     namespaces: Namespaces,
     ids: Ids,
+    groups: Option<&Arc<Cgroups>>,
 ) -> Result<Process, String> {
     let geometry = Geometry::default();
     let outgoing = others::geometry();
@@ -138,6 +145,10 @@ pub(super) fn launch(
             (Ids::Own, _) => None,
             (Ids::Other(_), Namespaces::Own { .. }) => Some(1),
             (Ids::Other(id), Namespaces::None) => Some(id),
+        },
+        user: match ids {
+            Ids::Own => rustix::process::geteuid().as_raw(),
+            Ids::Other(id) => id,
         },
         grants: parts.grants.to_vec(),
         limits: parts.limits,
@@ -173,8 +184,12 @@ pub(super) fn launch(
             .as_ref()
             .map_or(null.as_fd(), |wire| wire.as_fd()),
     ];
+    let group = groups
+        .map(|groups| groups.group(&parts.limits, shared_bytes as u64))
+        .transpose()
+        .map_err(told("make a cgroup for a worker"))?;
     let Spawned { pidfd, pid } =
-        spawn(program, fds, namespaces, ids).map_err(|error| error.to_string())?;
+        spawn(program, fds, namespaces, ids, group.as_ref()).map_err(|error| error.to_string())?;
     Ok(Process {
         line: Arc::new(Line {
             caller,
@@ -190,6 +205,7 @@ pub(super) fn launch(
         log_budget: Budget::new(),
         crash_closed: false,
         reaped: false,
+        group: group.map(Box::new),
     })
 }
 
@@ -230,6 +246,9 @@ impl Process {
     /// Ends it, whatever it does.
     pub(super) fn kill(&self) {
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        if let Some(group) = &self.group {
+            group.kill();
+        }
     }
 
     /// How it ended, if it has; waits for the end if `wait`.

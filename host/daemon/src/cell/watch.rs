@@ -176,6 +176,7 @@ impl Cell {
             grants: &self.settings.allow,
             limits: self.settings.limits.into(),
             calls_others: !self.services.meta().requires.is_empty(),
+            user: self.settings.user,
         })?;
         let line = Arc::clone(&process.line);
         self.carry_calls(&line)?;

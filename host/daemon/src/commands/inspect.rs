@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use hotmerge_daemon::policies;
 use hotmerge_meta::Image;
-use hotmerge_policy::{File, Groups, Objection, Rules, judge};
+use hotmerge_policy::{File, Objection, Rules, judge};
 use hotmerge_sandbox::Grant;
 use serde::Serialize;
 
-use super::print_json;
+use super::{configuration, print_json};
 use crate::exit::{self, Failure};
 
 /// Show what a plugin's file imports, needs and maps, and whether the symbol policy takes it.
@@ -26,6 +27,9 @@ pub(super) struct Inspect {
     /// Judge it as for the host's own process
     #[arg(long)]
     host: bool,
+    /// Configuration (TOML) of the host that is meant, for its symbol policy
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -45,7 +49,8 @@ impl Inspect {
         let refused = |error: String| Failure::text(exit::REFUSED, error);
         let image = Image::normalise(bytes).map_err(|error| refused(error.to_string()))?;
         let file = File::read(image.bytes()).map_err(|error| refused(error.to_string()))?;
-        let policy = Groups::builtin()?;
+        let policy = policies::symbols(&configuration(self.config.as_deref())?)
+            .map_err(|error| Failure::new(exit::CONFIG, error))?;
         let rules = Rules {
             fs: self.host
                 || self

@@ -107,10 +107,7 @@ impl Serve {
     }
 
     fn configuration(&self) -> Result<Config, Failure> {
-        let mut config = match &self.config {
-            Some(path) => Config::read(path).map_err(|error| Failure::new(exit::CONFIG, error))?,
-            None => Config::default(),
-        };
+        let mut config = super::configuration(self.config.as_deref())?;
         if self.plugin_dir.is_some() {
             config.plugin_dir.clone_from(&self.plugin_dir);
         }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, builder::styling::AnsiColor};
+use comfy_table::Cell;
 use hotmerge_daemon::{
     lifecycle::State,
     status::{PluginStatus, Status as Report, WorkerStatus},
@@ -64,8 +65,10 @@ fn print(status: &Report) {
             anstream::println!("{count} {what}");
         }
     }
+    anstream::println!("workers are limited by {}", host.limits);
+    let red = AnsiColor::Red.on_default();
     for part in &host.degraded {
-        anstream::println!("the sandbox is degraded: {part}");
+        anstream::println!("{red}the sandbox is degraded: {part}{red:#}");
     }
     anstream::println!();
     if status.plugins.is_empty() {
@@ -98,7 +101,7 @@ fn plugins(plugins: &[PluginStatus]) {
                     .map_or_else(|| "-".to_owned(), |hash| hash.short()),
                 Meaning::Plain,
             ),
-            coloured(plugin.isolation.as_deref().unwrap_or("-"), Meaning::Plain),
+            isolation(plugin),
             coloured(note(plugin), Meaning::Plain),
         ]);
     }
@@ -111,6 +114,18 @@ fn meaning(state: State) -> Meaning {
         State::Error => Meaning::Bad,
         State::Idle => Meaning::Plain,
         State::Detecting | State::Unloading | State::Reloading => Meaning::Passing,
+    }
+}
+
+fn isolation(plugin: &PluginStatus) -> Cell {
+    let text = plugin.isolation.as_deref().unwrap_or("-");
+    let is_degraded = plugin
+        .worker
+        .as_ref()
+        .is_some_and(|it| !it.degraded.is_empty());
+    match is_degraded {
+        true => coloured(format!("{text} (degraded)"), Meaning::Passing),
+        false => coloured(text, Meaning::Plain),
     }
 }
 
@@ -163,6 +178,12 @@ fn note(plugin: &PluginStatus) -> String {
     }
     if let Some(worker) = &plugin.worker {
         notes.extend(of_worker(worker));
+    }
+    if !plugin.not_granted.is_empty() {
+        notes.push(format!(
+            "asks in vain for {}",
+            plugin.not_granted.join(", ")
+        ));
     }
     if plugin.retained > 0 {
         notes.push(format!("{} old versions still mapped", plugin.retained));

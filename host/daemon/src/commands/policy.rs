@@ -1,0 +1,42 @@
+//! `hotmerge policy`: what is in force, as data.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use hotmerge_daemon::policies::{self, Kind};
+
+use super::configuration;
+use crate::exit::{self, Failure};
+
+/// Print a policy: the built-in one, or the file that a configuration names.
+///
+/// What is printed can be changed and named as `syscall_policy` or `symbol_policy`.
+#[derive(Args, Debug)]
+pub(super) struct Policy {
+    /// Which one
+    which: Which,
+    /// Configuration (TOML) of the host that is meant
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Which {
+    /// System calls that plugins in workers may make
+    Syscalls,
+    /// Symbols that plugins may import
+    Symbols,
+}
+
+impl Policy {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let kind = match self.which {
+            Which::Syscalls => Kind::Syscalls,
+            Which::Symbols => Kind::Symbols,
+        };
+        let text = policies::text(&configuration(self.config.as_deref())?, kind)
+            .map_err(|error| Failure::new(exit::CONFIG, error))?;
+        print!("{text}");
+        Ok(())
+    }
+}

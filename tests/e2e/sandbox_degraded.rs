@@ -1,0 +1,212 @@
+//! Where the kernel does not give the whole sandbox, the host says so, and what is left still
+//! holds; or it refuses, if the operator wants it so.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use hotmerge_daemon::lifecycle::State;
+use hotmerge_tests::{
+    Forbidden, Lab, TestHost, UNTIRING, attacks, reader, skipped, without, worker,
+};
+use rustix::process::geteuid;
+
+/// A host that plays with these rules, with plugins in workers.
+fn start(lab: &Lab, forbidden: &[Forbidden], more: &str) -> TestHost {
+    let serve = serve(lab, more);
+    without(forbidden, || TestHost::start(serve, lab.runtime_dir()))
+}
+
+/// The same as a user without privileges.
+fn start_ordinary(lab: &Lab, forbidden: &[Forbidden], more: &str) -> TestHost {
+    let serve = lab.serve(&format!("isolation = \"process\"\n{UNTIRING}{more}"));
+    let serve = lab.as_ordinary_user(serve);
+    without(forbidden, || TestHost::start(serve, lab.runtime_dir()))
+}
+
+fn serve(lab: &Lab, more: &str) -> std::process::Command {
+    let worker = worker();
+    lab.serve(&format!(
+        "worker = {worker:?}\nisolation = \"process\"\n{UNTIRING}{more}"
+    ))
+}
+
+fn lab() -> Lab {
+    let lab = Lab::new();
+    lab.package("hostile").put(&[&attacks()]);
+    lab
+}
+
+/// What seccomp and Landlock stop without any namespace.
+#[track_caller]
+fn attacks_fail(host: &TestHost) {
+    for attack in [
+        "open",
+        "proc",
+        "list",
+        "write",
+        "socket",
+        "unix",
+        "connect",
+        "fork",
+        "rwx",
+        "mprotect",
+        "kill-parent",
+        "kill-all",
+        "kill-group",
+        "truncate",
+    ] {
+        let said = host.text("attacks", attack);
+        assert!(said.contains("not permitted"), "{attack}: {said}");
+    }
+    for attack in ["exec", "ptrace", "mount", "unshare", "memfd"] {
+        let error = host.call("attacks", attack, b"").expect_err(attack);
+        assert!(error.to_string().contains("SIGSYS"), "{attack}: {error}");
+    }
+}
+
+#[track_caller]
+fn names(host: &TestHost, part: &str) {
+    let degraded = host.status().host.degraded;
+    assert!(
+        degraded.iter().any(|it| it.starts_with(part)),
+        "no `{part}` in {degraded:#?}"
+    );
+    host.log().wait(&format!("the sandbox is degraded: {part}"));
+}
+
+#[test]
+fn without_namespaces_it_is_said_and_attacks_still_fail() {
+    let lab = lab();
+    let host = start(&lab, &[Forbidden::Namespaces], "");
+    names(&host, "namespaces: ");
+    let worker = host.plugin("attacks").worker.expect("it has a worker");
+    assert!(!worker.degraded.is_empty(), "{worker:?}");
+    attacks_fail(&host);
+    let shown = lab.hotmerge(["status"]).ok().text();
+    assert!(shown.contains("the sandbox is degraded: namespaces"));
+    assert!(shown.contains("process (degraded)"), "{shown}");
+    let coloured = lab
+        .command()
+        .args(["status"])
+        .env("CLICOLOR_FORCE", "1")
+        .output()
+        .unwrap();
+    let coloured = String::from_utf8(coloured.stdout).unwrap();
+    assert!(
+        coloured.contains("\u{1b}[31mthe sandbox is degraded"),
+        "{coloured}"
+    );
+    let json = lab.hotmerge(["status", "--json"]).ok().json();
+    assert!(json["host"]["degraded"][0].is_string(), "{json}");
+    host.stop();
+}
+
+#[test]
+fn an_ordinary_user_without_namespaces_has_the_same() {
+    let lab = lab();
+    let host = start_ordinary(&lab, &[Forbidden::Namespaces], "");
+    names(&host, "namespaces: ");
+    // Its processes are counted together with all others of the user.
+    names(&host, "the limit on threads");
+    attacks_fail(&host);
+    host.stop();
+}
+
+#[test]
+fn namespaces_in_which_nothing_can_be_mounted_are_no_use() {
+    let lab = lab();
+    let host = start(&lab, &[Forbidden::Mounts], "");
+    names(&host, "namespaces: ");
+    attacks_fail(&host);
+    host.stop();
+}
+
+#[test]
+fn without_landlock_the_rest_holds_and_it_is_said() {
+    let lab = lab();
+    let host = start(&lab, &[Forbidden::Landlock], "");
+    names(&host, "Landlock");
+    attacks_fail(&host);
+    host.stop();
+}
+
+#[test]
+fn an_operator_who_wants_all_of_it_gets_a_refusal() {
+    for forbidden in [
+        Forbidden::Namespaces,
+        Forbidden::Mounts,
+        Forbidden::Landlock,
+    ] {
+        let lab = lab();
+        let host = start(&lab, &[forbidden], "degraded = \"refuse\"\n");
+        let plugin = host.plugin("attacks");
+        assert_eq!(plugin.state, State::Error, "{forbidden:?}");
+        let reason = plugin.refused.expect("it was refused").reason;
+        assert!(
+            reason.contains("the sandbox is incomplete")
+                && reason.contains("degraded = \"refuse\""),
+            "{forbidden:?}: {reason}"
+        );
+        host.stop();
+    }
+}
+
+#[test]
+fn files_are_granted_only_where_something_keeps_to_them() {
+    let lab = Lab::new();
+    lab.package("reader").put(&[&reader()]);
+    let (granted, secret) = (lab.path("granted"), lab.path("secret"));
+    fs::write(&granted, "granted").unwrap();
+    fs::write(&secret, "secret").unwrap();
+    // Down to the file everybody may go, also where no mount leads there.
+    fs::set_permissions(lab.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let grants = format!(
+        "[plugin.reader]\nallow = [\"fs:{}:ro\"]\n",
+        granted.display()
+    );
+    let host = start(&lab, &[Forbidden::Namespaces], &grants);
+    let read = |host: &TestHost, path: &std::path::Path| {
+        let path = path.to_str().unwrap().as_bytes();
+        let reply = host.call("reader", "read", path).expect("it answers");
+        String::from_utf8(reply.output_base64.0).unwrap()
+    };
+    assert_eq!(read(&host, &granted), "granted");
+    for path in [secret.as_path(), "/etc/passwd".as_ref()] {
+        let said = read(&host, path);
+        assert!(said.starts_with("error: "), "{said}");
+    }
+    host.stop();
+    let nothing = [Forbidden::Namespaces, Forbidden::Landlock];
+    let host = start(&lab, &nothing, &grants);
+    let reason = host.plugin("reader").refused.expect("it was refused");
+    assert!(
+        reason.reason.contains("nothing would keep it to that"),
+        "{}",
+        reason.reason
+    );
+    host.stop();
+}
+
+#[test]
+fn a_root_that_has_no_other_users_runs_workers_as_itself_and_says_so() {
+    if !geteuid().is_root() {
+        return skipped("only root has other users to lose");
+    }
+    let lab = lab();
+    let serve = serve(&lab, "");
+    // A user namespace in which there is nobody but root, as in some containers.
+    let mut inside = std::process::Command::new("unshare");
+    inside
+        .args(["--user", "--map-root-user", "--"])
+        .arg(serve.get_program())
+        .args(serve.get_args());
+    for (name, value) in serve.get_envs() {
+        match value {
+            Some(value) => inside.env(name, value),
+            None => inside.env_remove(name),
+        };
+    }
+    let host = TestHost::start(inside, lab.runtime_dir());
+    names(&host, "users of their own");
+    attacks_fail(&host);
+    host.stop();
+}

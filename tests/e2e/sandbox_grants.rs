@@ -1,0 +1,277 @@
+//! What an operator grants is what a plugin has: these files, this network, and nothing else.
+
+use std::{
+    fs,
+    io::Write as _,
+    net::TcpListener,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink},
+    path::PathBuf,
+    thread,
+};
+
+use hotmerge_daemon::{lifecycle::State, status::PluginStatus};
+use hotmerge_meta::Wants;
+use hotmerge_tests::{Lab, TestHost, reader};
+use rustix::process::geteuid;
+
+/// The user that may write, where the host is root. Nobody else's, we hope; nothing is asked of
+/// it but numbers.
+const WRITER: u32 = 0x6d65_7267;
+
+/// A tree to be granted, with a file in it and one beside it.
+struct Ground {
+    lab: Lab,
+    tree: PathBuf,
+    secret: PathBuf,
+}
+
+impl Ground {
+    fn new() -> Self {
+        let lab = Lab::new();
+        lab.package("reader").put(&[&reader()]);
+        let (tree, secret) = (lab.path("data/tree"), lab.path("data/secret"));
+        fs::create_dir_all(tree.join("deep")).unwrap();
+        fs::write(tree.join("deep/file"), "granted").unwrap();
+        fs::write(&secret, "secret").unwrap();
+        for path in [&tree, &tree.join("deep")] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        Self { lab, tree, secret }
+    }
+
+    fn tree(&self, path: &str) -> String {
+        self.tree.join(path).to_str().unwrap().to_owned()
+    }
+
+    /// A host that grants these.
+    fn start(&self, grants: &[String], more: &str) -> TestHost {
+        let own = format!("[plugin.reader]\nallow = {grants:?}\n{more}");
+        self.lab
+            .start_sandboxed(&own)
+            .expect("the sandbox is whole")
+    }
+
+    fn grant(&self, path: &str, mode: &str) -> String {
+        format!("fs:{}:{mode}", self.tree(path).trim_end_matches('/'))
+    }
+
+    /// Lets the tree belong to the one who may write in it; lines that say so.
+    fn give_away(&self) -> String {
+        if !geteuid().is_root() {
+            return String::new();
+        }
+        for path in ["", "deep", "deep/file"] {
+            chown(self.tree(path), Some(WRITER), Some(WRITER)).unwrap();
+        }
+        format!("user = {WRITER}\n")
+    }
+}
+
+/// What the plugin says when it is to do something with a path.
+fn ask(host: &TestHost, method: &str, path: &str) -> String {
+    let reply = host.call("reader", method, path.as_bytes());
+    String::from_utf8(reply.expect("it answers").output_base64.0).unwrap()
+}
+
+#[track_caller]
+fn refused(host: &TestHost, method: &str, path: &str) {
+    let said = ask(host, method, path);
+    assert!(said.starts_with("error: "), "{method} {path}: {said}");
+}
+
+#[track_caller]
+fn reason(plugin: PluginStatus) -> String {
+    assert_eq!(plugin.state, State::Error);
+    plugin.refused.expect("it was refused").reason
+}
+
+#[test]
+fn without_a_grant_there_are_no_files_and_no_network() {
+    let ground = Ground::new();
+    let host = ground.start(&[], "");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    for path in [&ground.tree("deep/file"), "/etc/passwd", "/plugin.so"] {
+        refused(&host, "read", path);
+    }
+    refused(&host, "list", "/");
+    refused(&host, "write", &ground.tree("new"));
+    refused(
+        &host,
+        "connect",
+        &listener.local_addr().unwrap().to_string(),
+    );
+    host.stop();
+}
+
+#[test]
+fn a_tree_that_may_be_read_is_read_and_nothing_else_is() {
+    let ground = Ground::new();
+    symlink(&ground.secret, ground.tree("link")).unwrap();
+    symlink("../secret", ground.tree("relative")).unwrap();
+    symlink("/etc", ground.tree("etc")).unwrap();
+    let host = ground.start(&[ground.grant("", "ro")], "");
+    assert_eq!(ask(&host, "read", &ground.tree("deep/file")), "granted");
+    assert_eq!(
+        ask(&host, "list", &ground.tree("")),
+        "deep etc link relative"
+    );
+    for path in [
+        ground.secret.to_str().unwrap(),
+        &ground.tree("../secret"),
+        &ground.tree("link"),
+        &ground.tree("relative"),
+        &ground.tree("etc/passwd"),
+        "/etc/passwd",
+        "/proc/self/status",
+    ] {
+        refused(&host, "read", path);
+    }
+    for (method, path) in [
+        ("write", "deep/file"),
+        ("write", "new"),
+        ("make", "new"),
+        ("remove", "deep/file"),
+        ("rename", "deep/file"),
+    ] {
+        refused(&host, method, &ground.tree(path));
+    }
+    host.stop();
+    assert_eq!(
+        fs::read_to_string(ground.tree("deep/file")).unwrap(),
+        "granted"
+    );
+}
+
+#[test]
+fn a_single_file_is_granted_without_its_neighbours() {
+    let ground = Ground::new();
+    fs::write(ground.tree("deep/other"), "other").unwrap();
+    let host = ground.start(&[ground.grant("deep/file", "ro")], "");
+    assert_eq!(ask(&host, "read", &ground.tree("deep/file")), "granted");
+    refused(&host, "read", &ground.tree("deep/other"));
+    refused(&host, "write", &ground.tree("deep/file"));
+    host.stop();
+}
+
+#[test]
+fn what_may_be_written_is_written_by_its_owner_and_nothing_else_is() {
+    let ground = Ground::new();
+    symlink(&ground.secret, ground.tree("link")).unwrap();
+    let user = ground.give_away();
+    let host = ground.start(&[ground.grant("", "rw")], &user);
+    for (method, path) in [
+        ("write", "new"),
+        ("write", "deep/file"),
+        ("make", "made"),
+        ("rename", "new"),
+    ] {
+        assert_eq!(
+            ask(&host, method, &ground.tree(path)),
+            "done",
+            "{method} {path}"
+        );
+    }
+    assert_eq!(ask(&host, "read", &ground.tree("new.new")), "written");
+    refused(&host, "write", ground.secret.to_str().unwrap());
+    refused(&host, "write", &ground.tree("link"));
+    refused(&host, "write", &ground.tree("../beside"));
+    refused(&host, "write", "/new");
+    host.stop();
+    assert_eq!(fs::read_to_string(&ground.secret).unwrap(), "secret");
+    assert_eq!(
+        fs::read_to_string(ground.tree("deep/file")).unwrap(),
+        "written"
+    );
+    let made = fs::metadata(ground.tree("new.new")).unwrap();
+    assert_eq!(made.uid(), fs::metadata(ground.tree("")).unwrap().uid());
+}
+
+#[test]
+fn of_grants_within_each_other_the_inner_one_holds_inside() {
+    let ground = Ground::new();
+    let user = ground.give_away();
+    let grants = [ground.grant("deep/file", "ro"), ground.grant("", "rw")];
+    let host = ground.start(&grants, &user);
+    assert_eq!(ask(&host, "write", &ground.tree("deep/new")), "done");
+    refused(&host, "write", &ground.tree("deep/file"));
+    assert_eq!(ask(&host, "read", &ground.tree("deep/file")), "granted");
+    host.stop();
+}
+
+#[test]
+fn nobody_writes_where_the_owner_did_not_think_of_it() {
+    let ground = Ground::new();
+    // An ordinary host's worker is its owner all the same, but may not change what nobody may.
+    fs::set_permissions(&ground.tree, fs::Permissions::from_mode(0o555)).unwrap();
+    let host = ground.start(&[ground.grant("", "rw")], "");
+    let said = reason(host.plugin("reader"));
+    for word in [
+        &*ground.grant("", "rw"),
+        "may not write there",
+        "set `user`",
+    ] {
+        assert!(said.contains(word), "no `{word}` in: {said}");
+    }
+    host.stop();
+}
+
+#[test]
+fn a_grant_that_cannot_be_given_is_one_sentence_with_plugin_and_path() {
+    let ground = Ground::new();
+    symlink(ground.tree("deep"), ground.tree("link")).unwrap();
+    for (path, why) in [
+        ("missing", "there is no"),
+        ("link", "behind a symbolic link"),
+        ("link/file", "behind a symbolic link"),
+    ] {
+        let grant = ground.grant(path, "ro");
+        let host = ground.start(std::slice::from_ref(&grant), "");
+        let said = reason(host.plugin("reader"));
+        for word in [&*grant, why, &ground.tree(path)] {
+            assert!(said.contains(word), "no `{word}` in: {said}");
+        }
+        let log = host.stop();
+        let told = log.wait(&format!("refused: {said}"));
+        assert_eq!(told["plugin"], "reader");
+    }
+}
+
+#[test]
+fn only_the_network_that_was_granted_is_there() {
+    let ground = Ground::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let host = ground.start(&["net".to_owned()], "");
+    let serving = thread::spawn(move || {
+        let (mut guest, _) = listener.accept().unwrap();
+        guest.write_all(b"welcome").unwrap();
+    });
+    assert_eq!(ask(&host, "connect", &address), "welcome");
+    serving.join().unwrap();
+    refused(&host, "read", "/etc/passwd");
+    host.stop();
+}
+
+#[test]
+fn what_a_plugin_asks_for_is_told_and_not_given() {
+    let ground = Ground::new();
+    let wants = Wants {
+        fs: vec![ground.tree("deep"), ground.tree("deep/file")],
+        net: true,
+    };
+    ground
+        .lab
+        .package("reader")
+        .put(&[&reader().with_meta(|meta| meta.wants = wants)]);
+    let host = ground.start(&[ground.grant("deep/file", "ro")], "");
+    let asked = host.plugin("reader").not_granted;
+    assert_eq!(
+        asked,
+        [format!("fs:{}", ground.tree("deep")), "net".to_owned()]
+    );
+    refused(&host, "list", &ground.tree("deep"));
+    let shown = ground.lab.hotmerge(["status"]).ok().text();
+    assert!(shown.contains("asks in vain for"), "{shown}");
+    let log = host.stop();
+    log.wait("`net`, which the configuration does not grant");
+}

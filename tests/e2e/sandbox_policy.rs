@@ -1,0 +1,195 @@
+//! Policies are data: shown, replaced by the operator's own, and refused with the place of
+//! what is wrong in them.
+
+use std::{fs, path::PathBuf};
+
+use hotmerge_daemon::lifecycle::State;
+use hotmerge_tests::{Lab, TestHost, actor, attacks, reader, worker};
+
+/// A policy of the operator's own: the built-in one, changed.
+fn own(lab: &Lab, which: &str, change: impl FnOnce(String) -> String) -> PathBuf {
+    let path = lab.path(format!("{which}.toml"));
+    let shown = lab.hotmerge(["policy", which]).ok().text();
+    fs::write(&path, change(shown)).unwrap();
+    path
+}
+
+fn start(lab: &Lab, more: &str) -> TestHost {
+    lab.start_sandboxed(more).expect("the sandbox is whole")
+}
+
+#[test]
+fn every_entry_that_is_in_force_has_a_reason() {
+    let lab = Lab::new();
+    let syscalls = lab.hotmerge(["policy", "syscalls"]).ok().text();
+    assert!(syscalls.contains("\nexecve = \"another program\"\n"));
+    let symbols = lab.hotmerge(["policy", "symbols"]).ok().text();
+    assert_eq!(
+        symbols.matches("[[group]]").count(),
+        symbols.matches("\nreason = \"").count()
+    );
+    // What is shown can be used as it is.
+    for (which, text) in [("syscalls", syscalls), ("symbols", symbols)] {
+        let path = own(&lab, which, |_| text.clone());
+        let config = lab.path("config.toml");
+        let key = which.trim_end_matches('s');
+        fs::write(&config, format!("{key}_policy = {path:?}\n")).unwrap();
+        let again = lab.hotmerge(["policy", which, "--config", config.to_str().unwrap()]);
+        assert_eq!(again.ok().text(), text);
+    }
+}
+
+#[test]
+fn an_operator_may_allow_a_system_call_and_the_probe_sees_it() {
+    let lab = Lab::new();
+    lab.package("hostile").put(&[&attacks()]);
+    let host = start(&lab, "");
+    assert!(host.text("attacks", "socket").contains("not permitted"));
+    host.stop();
+    let path = own(&lab, "syscalls", |text| {
+        text.replace(
+            "[run]\n",
+            "[run]\nsocket = \"it counts its own descriptors\"\n",
+        )
+    });
+    let worker = worker();
+    let host = lab.start_with(&format!(
+        "worker = {worker:?}\nisolation = \"process\"\nsyscall_policy = {path:?}\n"
+    ));
+    assert!(host.text("attacks", "socket").contains("did it"));
+    // Whatever the reason, the stub that looks whether attacks fail has seen one that did not.
+    let degraded = host.status().host.degraded;
+    assert_eq!(
+        degraded,
+        [
+            "a hostile stub could socket",
+            "a hostile stub could unix socket"
+        ]
+    );
+    assert!(host.text("attacks", "open").contains("not permitted"));
+    host.stop();
+}
+
+#[test]
+fn an_operator_may_forbid_a_symbol() {
+    let lab = Lab::new();
+    lab.package("reader").put(&[&reader()]);
+    let path = own(&lab, "symbols", |text| {
+        let group = "[[group]]\nname = \"no connections\"\nwhen = \"never\"\n\
+                     reason = \"our plugins are offline\"\nsymbols = [\"connect\"]\n\n";
+        format!("{group}{text}")
+    });
+    let config = format!("symbol_policy = {path:?}\n");
+    let own = "[plugin.reader]\nallow = [\"net\", \"fs:/usr:ro\"]\n";
+    let host = start(&lab, &format!("{config}symbols = \"enforce\"\n{own}"));
+    let reason = host.plugin("reader").refused.expect("it was refused");
+    assert!(
+        reason
+            .reason
+            .contains("`connect`: imports of the group \"no connections\"")
+            && reason.reason.contains("our plugins are offline"),
+        "{}",
+        reason.reason
+    );
+    host.stop();
+    let file = lab.path("config.toml");
+    fs::write(&file, config).unwrap();
+    let plugin = lab.package("reader").file_path(&reader());
+    let arguments = ["--allow", "net", "--allow", "fs:/usr:ro"];
+    let inspect = |more: &[&str]| {
+        let file = [plugin.to_str().unwrap()];
+        lab.hotmerge([&["inspect"], &file[..], &arguments, more].concat())
+    };
+    inspect(&[]).ok();
+    let said = inspect(&["--config", file.to_str().unwrap()]).ended_with(5);
+    assert!(said.text().contains("no connections"), "{}", said.text());
+}
+
+#[test]
+fn a_policy_that_is_wrong_is_named_with_its_file_and_place() {
+    let lab = Lab::new();
+    for (which, change, words) in [
+        (
+            "syscalls",
+            ("[run]\n", "[run]\nfrobnicate = \"why not\"\n"),
+            &["syscalls.toml", "frobnicate"][..],
+        ),
+        (
+            "syscalls",
+            ("[run]\n", "[run]\ngetuid = \"\"\n"),
+            &["syscalls.toml", "`getuid` has no reason"],
+        ),
+        (
+            "syscalls",
+            ("[never]\n", "[always]\n"),
+            &["syscalls.toml", "always"],
+        ),
+        (
+            "symbols",
+            ("reason = \"libm\"", "reason = \" \""),
+            &["symbols.toml", "`mathematics` has no reason"],
+        ),
+        (
+            "symbols",
+            ("when = \"net\"", "when = \"maybe\""),
+            &["symbols.toml", "maybe"],
+        ),
+    ] {
+        let path = own(&lab, which, |text| {
+            assert!(text.contains(change.0), "{}", change.0);
+            text.replace(change.0, change.1)
+        });
+        let key = which.trim_end_matches('s');
+        let mut serve = lab.serve(&format!("{key}_policy = {path:?}\n"));
+        let said = hotmerge_tests::run(serve.arg("--check"), hotmerge_tests::SOON).ended_with(3);
+        for word in words {
+            assert!(
+                said.stderr.contains(word),
+                "no `{word}` in: {}",
+                said.stderr
+            );
+        }
+    }
+    let missing = format!("symbol_policy = {:?}\n", lab.path("missing"));
+    let mut serve = lab.serve(&missing);
+    let said = hotmerge_tests::run(serve.arg("--check"), hotmerge_tests::SOON).ended_with(3);
+    assert!(said.stderr.contains("missing"), "{}", said.stderr);
+}
+
+#[test]
+fn in_the_hosts_own_process_a_symbol_of_no_group_is_refused() {
+    let lab = Lab::new();
+    lab.package("actor").put(&[&actor("mark=1")]);
+    // What nobody has heard of is an import that the policy does not name any more.
+    let path = own(&lab, "symbols", |text| text.replace("\"getcwd\", ", ""));
+    let config = format!("symbol_policy = {path:?}\nsymbols = \"enforce\"\n");
+    let strict = lab.start_with(&format!("{config}isolation = \"host\"\n"));
+    let plugin = strict.plugin("actor");
+    assert_eq!(plugin.state, State::Error);
+    let reason = plugin.refused.expect("it was refused").reason;
+    assert!(
+        reason.contains("`getcwd`: no group of the symbol policy has it"),
+        "{reason}"
+    );
+    strict.stop();
+    let own = "[plugin.actor]\nallow = [\"net\", \"fs:/usr:ro\"]\n";
+    let worker = worker();
+    let config = format!("worker = {worker:?}\nisolation = \"process\"\n{config}{own}");
+    let sandboxed = lab.start_with(&config);
+    assert_eq!(sandboxed.text("actor", "mark"), "1");
+    sandboxed.stop();
+}
+
+#[test]
+fn in_the_hosts_own_process_the_never_groups_count_too() {
+    let lab = Lab::new();
+    lab.package("hostile").put(&[&attacks()]);
+    let host = lab.start_with("isolation = \"host\"\nsymbols = \"enforce\"\n");
+    let reason = host.plugin("attacks").refused.expect("it was refused");
+    assert!(
+        reason.reason.contains("imports of the group"),
+        "{}",
+        reason.reason
+    );
+    host.stop();
+}
