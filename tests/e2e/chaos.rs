@@ -129,7 +129,7 @@ fn crashes_of_all_kinds_never_reach_the_host() {
         (workers(&host) == 2).then_some(())
     });
     let plugin = host.plugin("attacks");
-    let restarts = plugin.worker.map_or(0, |worker| worker.restarts);
+    let restarts = plugin.restarts;
     println!(
         "{crashes} crashes in {took:.1?}: {restarts} restarts, {} replies, {} definite errors, \
          {} replies of the neighbour; host {memory} KiB before, {} after",

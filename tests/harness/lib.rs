@@ -47,7 +47,9 @@ pub use package::Package;
 pub use process::{Process, Ran, run};
 pub use programs::{driver, example, hotmerge, repository, scratch, worker};
 pub use sandboxed::UNTIRING;
-pub use variant::{Variant, abrupt, actor, attacks, attacks_at, honest, plain, reader};
+pub use variant::{
+    Variant, abrupt, actor, attacks, attacks_at, honest, named_actor, plain, reader,
+};
 pub use vitals::{Vitals, children};
 pub use workspace::{Driver, Workspace, actions};
 

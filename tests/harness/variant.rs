@@ -32,6 +32,22 @@ pub fn actor(script: &str) -> Variant {
     Variant::new("actor", with_script(&FIXTURES.actor, script))
 }
 
+/// The fixture `actor` with a script, and with the names of its functions.
+///
+/// # Panics
+/// If the script is too long.
+pub fn named_actor(script: &str) -> Variant {
+    static NAMED: LazyLock<Arc<[u8]>> = LazyLock::new(|| {
+        let manifest = repository().join("tests/fixtures/Cargo.toml");
+        let build_dir = scratch().join("build");
+        let _lock = lock(&build_dir);
+        let named = build_dir.join("named");
+        let strip = ("CARGO_PROFILE_RELEASE_STRIP", "none");
+        read(&build_with(&manifest, &named, "actor", &[strip]))
+    });
+    Variant::new("actor", with_script(&NAMED, script))
+}
+
 /// The fixture `attacks`, which does what its method's name says; see its source.
 pub fn attacks() -> Variant {
     attacks_at("")

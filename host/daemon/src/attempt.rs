@@ -1,12 +1,19 @@
 //! One attempt to bring a version up: read, verify, start, hand over the state.
 
-use std::{os::fd::OwnedFd, sync::Arc, thread, time::Instant};
+use std::{
+    io,
+    os::{fd::OwnedFd, unix::fs::FileExt as _},
+    sync::Arc,
+    thread,
+    time::Instant,
+};
 
 use hotmerge_loader::{CallError, LoadError, Reply, Verified};
-use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName, read_regular};
+use hotmerge_meta::{Handover, PackageName, PluginMeta, read_regular};
 use hotmerge_swap::Draining;
 
 use crate::{
+    failure,
     instance::{Instance, Services},
     jobs::Job,
     lifecycle::{Action, Event, Next, Origin, Refused, Target, Ticket},
@@ -138,7 +145,7 @@ impl Supervisor {
     ) {
         let refused = Refused {
             meta: Arc::clone(meta),
-            reason,
+            reason: failure::message(reason),
             lasting,
         };
         self.apply(&meta.name, Event::Failed { ticket, refused });
@@ -177,10 +184,30 @@ impl Supervisor {
                     Unverified::Refused(format!("the version that was kept is damaged: {error}"))
                 })
             }
+            Origin::Running(_) => {
+                let image = self.running_image(meta).map_err(|error| {
+                    Unverified::Refused(format!("what runs cannot be read: {error}"))
+                })?;
+                Verified::new(image, meta).map_err(|error| Unverified::Refused(error.to_string()))
+            }
         }
     }
 
-    fn read_package(&self, package: &PackageName, meta: &PluginMeta) -> Result<Vec<u8>, String> {
+    /// What the live version was loaded from. A copy: the dynamic loader would take the same file
+    /// for the same object.
+    fn running_image(&self, meta: &PluginMeta) -> io::Result<Vec<u8>> {
+        let file = self.image(meta)?;
+        let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+
+    pub(crate) fn read_package(
+        &self,
+        package: &PackageName,
+        meta: &PluginMeta,
+    ) -> Result<Vec<u8>, String> {
         let dir = self.open(package)?;
         read_regular(&dir, meta.file.as_str(), LIMIT_BYTES)
             .map(|(file, _)| file)
@@ -202,21 +229,19 @@ impl Supervisor {
             attempt.starting = Some(now);
         }
         self.clock.wake_at(now + self.config.start());
-        let services = Services::new(meta, Arc::downgrade(self));
+        let services = Services::new(meta, ticket, Arc::downgrade(self));
         let result = Instance::start(services, verified, &config, &self.cells)
             .map_err(|error| {
                 let lasting = !matches!(error, LoadError::Seal { .. } | LoadError::Occupied(_));
                 (error.to_string(), lasting)
             })
-            .and_then(
-                |instance| match self.prepare(&meta.name, &instance, target.takes_state) {
-                    Ok(next) => Ok((instance, next)),
-                    Err(reason) => {
-                        self.discard(&meta.name, instance);
-                        Err((reason, true))
-                    }
-                },
-            );
+            .and_then(|instance| match self.prepare(target, &instance) {
+                Ok(next) => Ok((instance, next)),
+                Err(reason) => {
+                    self.discard(&meta.name, instance);
+                    Err((reason, true))
+                }
+            });
         let mut state = self.state();
         let Some(attempt) = state.attempts.get_mut(&ticket) else {
             drop(state);
@@ -244,41 +269,48 @@ impl Supervisor {
 
     /// Finds out what has to happen between the start of a candidate and its first call.
     /// State that may be copied while calls go on is copied here.
-    fn prepare(
-        &self,
-        name: &PluginName,
-        candidate: &Instance,
-        takes_state: bool,
-    ) -> Result<Next, String> {
+    fn prepare(&self, target: &Target, candidate: &Instance) -> Result<Next, String> {
+        let name = &target.meta.name;
         let (Some(live), Some(plugin), true) = (
             self.state().live_meta(name.as_str()).cloned(),
             self.plugin(name.as_str()),
-            takes_state,
+            target.takes_state,
         ) else {
             return Ok(Next::Switch);
         };
         let mut state = Reply::default();
         let saved = plugin.live.with(|live| {
-            let live = live.ok_or(CallError::Unsupported)?;
-            live.instance.save(&mut state)
+            let Some(live) = live else {
+                return (false, Err(Box::new(CallError::Unsupported)));
+            };
+            (live.instance.is_failing(), live.instance.save(&mut state))
         });
-        let canary = self.config.canary(name);
-        match saved.map_err(|error| error.to_string())? {
+        let (is_failing, saved) = saved.map_err(|error| error.to_string())?;
+        // What fails is no measure for a canary.
+        let canary = self.config.canary(name).filter(|_| !is_failing);
+        match saved {
             Err(error) if *error == CallError::Unsupported => Ok(match canary {
                 Some(_) => Next::Try,
                 None => Next::Switch,
             }),
             Err(error) => Err(not_saved(&error)),
-            Ok(()) if canary.is_some() => Err(
+            Ok(_) if canary.is_some() => Err(
                 "it has state, which two versions at a time cannot share; take `canary` out of \
                  its configuration"
                     .to_owned(),
             ),
-            Ok(()) if live.handover == Handover::Pause => Ok(Next::HandOver),
-            Ok(()) => candidate
-                .restore(&live.version.to_string(), state.bytes())
+            // What was saved before a crash does not change while calls go on.
+            Ok(_) if live.handover == Handover::Pause && !is_failing => Ok(Next::HandOver),
+            Ok(from) => candidate
+                .restore(&from, state.bytes())
                 .map(|()| Next::Switch)
-                .map_err(|error| not_restored(&error)),
+                .map_err(|error| {
+                    // It is not offered to the same version twice.
+                    if matches!(target.origin, Origin::Running(_)) {
+                        self.forget_state(name);
+                    }
+                    not_restored(&error)
+                }),
         }
     }
 
@@ -288,16 +320,13 @@ impl Supervisor {
         let began = Instant::now();
         let deadline = began + self.config.handover(&meta.name);
         let mut state = self.state();
-        let from = state.live_meta(meta.name.as_str()).cloned();
         let Some(attempt) = state.attempts.get_mut(&ticket) else {
             return;
         };
         attempt.paused = Some(began);
         let instance = attempt.ready.take();
         drop(state);
-        let (Some(instance), Some(from), Some(plugin)) =
-            (instance, from, self.plugin(meta.name.as_str()))
-        else {
+        let (Some(instance), Some(plugin)) = (instance, self.plugin(meta.name.as_str())) else {
             return self.fail(ticket, meta, "the live version is gone".to_owned(), false);
         };
         if let Err(calls) = plugin.pause(deadline) {
@@ -316,9 +345,9 @@ impl Supervisor {
         let handed = plugin
             .save(&mut bytes)
             .map_err(|error| not_saved(&error))
-            .and_then(|()| {
+            .and_then(|from| {
                 instance
-                    .restore(&from.version.to_string(), bytes.bytes())
+                    .restore(&from, bytes.bytes())
                     .map_err(|error| not_restored(&error))
             });
         let mut state = self.state();

@@ -49,6 +49,9 @@ pub struct Config {
     pub watch: bool,
     /// The worker program; beside the host's own by default.
     pub worker: Option<PathBuf>,
+    /// How old the state may be that a plugin goes on from after a crash, in seconds: while it is
+    /// called it is asked for its state this often. 0: only when it is replaced anyway.
+    pub save_s: u64,
     /// How plugins are kept unless they say otherwise: in processes of their own if that is
     /// possible.
     pub isolation: Option<Isolation>,
@@ -86,6 +89,8 @@ pub struct PluginConfig {
     pub teardown_ms: Option<u64>,
     /// As [`Config::handover_ms`].
     pub handover_ms: Option<u64>,
+    /// As [`Config::save_s`].
+    pub save_s: Option<u64>,
     /// Gives new versions a share of the calls before they take all of them.
     pub canary: Option<CanaryConfig>,
     /// Handed to the plugin as a JSON object when it starts.
@@ -200,6 +205,7 @@ impl Default for Config {
             rescan_s: 300,
             watch: true,
             worker: None,
+            save_s: 10,
             isolation: None,
             degraded: OnDegraded::default(),
             symbols: Symbols::default(),
@@ -332,6 +338,13 @@ impl Config {
 
     pub(crate) fn handover(&self, plugin: &PluginName) -> Duration {
         self.own(plugin, |own| own.handover_ms, self.handover_ms)
+    }
+
+    /// How long after a call the state is saved, if it is.
+    pub(crate) fn save(&self, plugin: &PluginName) -> Option<Duration> {
+        let own = self.plugin.get(plugin).and_then(|own| own.save_s);
+        let period = Duration::from_secs(own.unwrap_or(self.save_s));
+        (!period.is_zero()).then_some(period)
     }
 
     pub(crate) fn canary(&self, plugin: &PluginName) -> Option<CanaryConfig> {

@@ -51,7 +51,7 @@ impl Supervisor {
     /// Gives up what has taken too long, and lets go on what has proved itself.
     pub(crate) fn expire(self: &Arc<Self>) {
         let now = Instant::now();
-        let mut next: Option<Instant> = None;
+        let mut next = self.attend(now);
         let mut events = Vec::new();
         let state = self.state();
         for name in &state.active {

@@ -65,7 +65,7 @@ impl History {
         match &note {
             Note::Plugin { to, .. } if to.0 == State::Idle => drop(self.since.remove(plugin)),
             Note::Plugin { .. } => drop(self.since.insert(plugin.clone(), time)),
-            Note::Old { .. } => {}
+            Note::Old { .. } | Note::Crash { .. } => {}
         }
         if self.transitions.len() == TRANSITIONS {
             self.transitions.pop_front();
@@ -108,6 +108,7 @@ impl Entry {
             Note::Plugin { from, to, reason } => {
                 (None, words(*from), words(*to), reason.clone().into_owned())
             }
+            Note::Crash { at, what } => (None, words(*at), "crashed".to_owned(), what.clone()),
             Note::Old { hash, from, to } => (
                 Some(*hash),
                 from.map_or_else(|| "active".to_owned(), |ending| ending.to_string()),

@@ -286,6 +286,7 @@ impl Host {
                 stuck: counters.stuck.load(Ordering::Relaxed),
                 overdue: counters.overdue.load(Ordering::Relaxed),
                 log_dropped: log::dropped(),
+                crash_signals: self.supervisor.cells.crash_signals(),
                 degraded: self.supervisor.cells.missing().to_vec(),
                 limits: self.supervisor.cells.limits(),
             },

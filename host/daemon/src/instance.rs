@@ -16,6 +16,11 @@ use hotmerge_loader::{
 use hotmerge_meta::{PluginMeta, PluginName};
 
 use crate::{
+    failure::Failure,
+    health::Reporter,
+    hosted::Hosted,
+    last_state::LastState,
+    lifecycle::Ticket,
     plugin::{CallError, Plugin, context},
     supervisor::Supervisor,
 };
@@ -28,9 +33,13 @@ use crate::{
 
 /// A started plugin.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are few, and a box would cost every call a load"
+)]
 pub(crate) enum Instance {
     /// In the host's own process.
-    Host(loader::Instance),
+    Host(Hosted),
     /// In a sandboxed process of its own.
     Worker(Owner),
 }
@@ -74,14 +83,7 @@ impl Instance {
         if isolation == Isolation::Process {
             return Cell::start(cells, services, verified, config).map(Self::Worker);
         }
-        let instance = loader::Instance::start(verified, config, Arc::new(services))?;
-        match instance.self_check() {
-            Ok(()) => Ok(Self::Host(instance)),
-            Err(error) => {
-                instance.destroy().unload();
-                Err(LoadError::Refused(format!("self-check failed: {error}")))
-            }
-        }
+        Hosted::start(services, verified, config).map(Self::Host)
     }
 
     #[inline]
@@ -98,8 +100,9 @@ impl Instance {
         }
     }
 
-    /// Asks for the state that the next version takes over.
-    pub(crate) fn save(&self, state: &mut Reply) -> Result<(), Box<loader::CallError>> {
+    /// Asks for the state that the next instance takes over. After a crash it is the last one that
+    /// was saved before. Returns the version that saved it.
+    pub(crate) fn save(&self, state: &mut Reply) -> Result<String, Box<loader::CallError>> {
         match self {
             Self::Host(instance) => instance.save(state),
             Self::Worker(cell) => cell.save(state),
@@ -111,6 +114,40 @@ impl Instance {
         match self {
             Self::Host(instance) => instance.restore(from, state),
             Self::Worker(cell) => cell.restore(from, state),
+        }
+    }
+
+    /// Saves the state for the case of a crash.
+    pub(crate) fn refresh(&self) -> Result<(), Box<loader::CallError>> {
+        match self {
+            Self::Host(instance) => instance.refresh(),
+            Self::Worker(cell) => cell.refresh(),
+        }
+    }
+
+    /// The last state that was saved.
+    pub(crate) fn last_state(&self) -> &LastState {
+        match self {
+            Self::Host(instance) => &instance.state,
+            Self::Worker(cell) => &cell.last_state,
+        }
+    }
+
+    /// A call of it panicked.
+    #[cold]
+    pub(crate) fn caught(&self, failure: Failure) {
+        match self {
+            Self::Host(instance) => instance.caught(failure),
+            // Its worker has told.
+            Self::Worker(_) => {}
+        }
+    }
+
+    /// Whether it crashed and only goes on until another takes its place.
+    pub(crate) fn is_failing(&self) -> bool {
+        match self {
+            Self::Host(instance) => instance.has_panicked(),
+            Self::Worker(cell) => cell.is_given_up(),
         }
     }
 
@@ -126,8 +163,8 @@ impl Instance {
     pub(crate) fn end(self, limit: Duration) -> (Result<(), Box<loader::CallError>>, Ended) {
         match self {
             Self::Host(instance) => {
-                let farewell = instance.teardown(limit);
-                (farewell, Ended::Host(instance.destroy()))
+                let (farewell, remains) = instance.end(limit);
+                (farewell, Ended::Host(remains))
             }
             Self::Worker(cell) => (cell.end(limit), Ended::Worker),
         }
@@ -137,6 +174,14 @@ impl Instance {
     pub(crate) fn address(&self) -> Option<usize> {
         match self {
             Self::Host(instance) => Some(instance.address()),
+            Self::Worker(_) => None,
+        }
+    }
+
+    /// The plugin in the host's own process, if it lives there.
+    pub(crate) fn hosted(&self) -> Option<&Hosted> {
+        match self {
+            Self::Host(instance) => Some(instance),
             Self::Worker(_) => None,
         }
     }
@@ -189,23 +234,32 @@ impl PluginLog {
 pub(crate) struct Services {
     meta: Arc<PluginMeta>,
     host: Weak<Supervisor>,
+    reporter: Reporter,
 }
 
 impl fmt::Debug for Services {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Services").finish_non_exhaustive()
+        f.debug_struct("Services")
+            .field("reporter", &self.reporter)
+            .finish_non_exhaustive()
     }
 }
 
 impl Services {
-    pub(crate) fn new(meta: &Arc<PluginMeta>, host: Weak<Supervisor>) -> Self {
+    pub(crate) fn new(meta: &Arc<PluginMeta>, ticket: Ticket, host: Weak<Supervisor>) -> Self {
         Self {
             meta: Arc::clone(meta),
+            reporter: Reporter::new(meta.name.clone(), ticket, Weak::clone(&host)),
             host,
         }
     }
 
-    /// Of the plugin that it is done for.
+    /// By whom the instance tells of itself.
+    pub(crate) fn reporter(&self) -> &Reporter {
+        &self.reporter
+    }
+
+    /// Which version it is.
     pub(crate) fn meta(&self) -> &Arc<PluginMeta> {
         &self.meta
     }

@@ -6,6 +6,7 @@ use hotmerge_meta::{PluginMeta, PluginName};
 
 use crate::{
     lifecycle::{ChoiceError, Machine, Slot, Step},
+    plugin::Version,
     supervisor::Supervisor,
 };
 
@@ -51,14 +52,17 @@ impl Supervisor {
         }
     }
 
-    fn image(&self, live: &PluginMeta) -> io::Result<std::fs::File> {
+    /// What a live version was loaded from, also while its state changes hands.
+    pub(crate) fn image(&self, live: &PluginMeta) -> io::Result<std::fs::File> {
         let gone = || io::Error::other("it runs no more");
         let plugin = self.plugin(live.name.as_str()).ok_or_else(gone)?;
-        let image = plugin.live.peek(|version| {
+        let image = |version: Option<&Version>| {
             let version = version.filter(|version| version.hash == live.hash);
-            version.ok_or_else(gone)?.instance.image()
-        });
-        image.map_err(io::Error::other)?
+            version.map(|version| version.instance.image())
+        };
+        let live = plugin.live.peek(image).map_err(io::Error::other)?;
+        let handing = || plugin.handing.with(image).ok().flatten();
+        live.or_else(handing).ok_or_else(gone)?
     }
 
     /// Forgets what was kept of plugins that the directory does not have, unless pinned.

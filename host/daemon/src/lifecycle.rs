@@ -17,6 +17,7 @@
 //! * every version that started is ended exactly once, and never while it is live;
 //! * a refused hash is not tried again until somebody asks or the hash changes;
 //! * a plugin starts after what it requires and stops before it;
+//! * a live version that crashed is replaced or given up, and never forgotten;
 //! * when nothing is under way any more, nothing waits.
 
 use std::{borrow::Cow, fmt, sync::Arc};
@@ -50,7 +51,8 @@ pub enum State {
     Reloading,
     /// A version takes calls.
     Active,
-    /// No version takes calls, and the last one that was tried was refused.
+    /// No version takes calls: the last one that was tried was refused, or the live one has
+    /// crashed too often.
     Error,
 }
 
@@ -141,6 +143,19 @@ pub enum Origin {
     Package(PackageName),
     /// In the host's own store.
     Store,
+    /// In the instance that runs, which came from this package.
+    Running(Option<PackageName>),
+}
+
+impl Origin {
+    /// The package that it came from, if it did.
+    pub fn package(&self) -> Option<&PackageName> {
+        match self {
+            Self::Package(package) => Some(package),
+            Self::Running(package) => package.as_ref(),
+            Self::Store => None,
+        }
+    }
 }
 
 /// A version that an operator chose over the one in the directory.
@@ -176,6 +191,8 @@ pub enum Why {
     Unblocked,
     /// At the host's start, the directory's version was refused: the last good one instead.
     Fallback,
+    /// The live instance crashed: another one of the same version instead.
+    Crashed,
 }
 
 impl Why {
@@ -187,6 +204,7 @@ impl Why {
             Self::Replaced => "a plugin that it requires was replaced",
             Self::Unblocked => "the plugins that it requires have changed",
             Self::Fallback => "the version in the directory was refused; back to the last good one",
+            Self::Crashed => "the running instance crashed; another one takes its place",
         }
     }
 }
@@ -265,6 +283,31 @@ pub enum Event {
         /// The attempt that had brought it up.
         ticket: Ticket,
     },
+    /// A version that takes calls crashed, or a panic of it was caught.
+    Crashed {
+        /// The attempt that had brought it up.
+        ticket: Ticket,
+        /// What happened, for people.
+        what: String,
+    },
+    /// A version that crashed is to be replaced by another instance of it. (One in a process
+    /// of its own sees to that itself.)
+    Replace {
+        /// The attempt that had brought it up.
+        ticket: Ticket,
+    },
+    /// A version has crashed too often: it takes no calls, and is not started again unasked.
+    GivenUp {
+        /// The attempt that had brought it up.
+        ticket: Ticket,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Somebody asked for a version that was given up: it takes calls again.
+    Revived {
+        /// The attempt that had brought it up.
+        ticket: Ticket,
+    },
 }
 
 impl Event {
@@ -279,7 +322,11 @@ impl Event {
             | Self::Proven { ticket }
             | Self::Drained { ticket }
             | Self::Late { ticket }
-            | Self::Ended { ticket } => *ticket,
+            | Self::Ended { ticket }
+            | Self::Crashed { ticket, .. }
+            | Self::Replace { ticket }
+            | Self::GivenUp { ticket, .. }
+            | Self::Revived { ticket } => *ticket,
         }
     }
 }
@@ -344,6 +391,13 @@ pub enum Note {
         to: (State, Option<Stage>),
         /// Why.
         reason: Cow<'static, str>,
+    },
+    /// What runs of the plugin crashed.
+    Crash {
+        /// Where the plugin was, and still is.
+        at: (State, Option<Stage>),
+        /// What happened.
+        what: String,
     },
     /// Of an old version; `None` is before and after its ending.
     Old {

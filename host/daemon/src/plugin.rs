@@ -12,7 +12,12 @@ use hotmerge_meta::{Digest, PluginName};
 use hotmerge_swap::{Cell, Draining, Gate};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::{canary::Canary, instance::Instance, lifecycle::Ticket};
+use crate::{
+    canary::Canary,
+    failure::{self, Failure},
+    instance::Instance,
+    lifecycle::Ticket,
+};
 
 /// A version that can take calls.
 #[derive(Debug)]
@@ -133,10 +138,13 @@ impl Plugin {
             let outcome = version.instance.call(context, method, request, reply);
             self.canary
                 .count(outcome.as_ref().err().map(|error| &**error));
-            Ok(outcome.map(|()| ask(version)))
+            Ok(match outcome {
+                Ok(()) => Ok(ask(version)),
+                Err(error) => Err(self.failed(version, context, method, *error)),
+            })
         });
         match tried {
-            Ok(Ok(outcome)) => outcome.map_err(|error| *self.failed(*error)),
+            Ok(Ok(outcome)) => outcome.map_err(|error| *error),
             // Its time has just ended.
             Ok(Err(ask)) => self.call_live(context, method, request, reply, ask),
             Err(_) => Err(CallError::TooDeep),
@@ -157,7 +165,7 @@ impl Plugin {
         let outcome = self.live.with(|live| match live {
             Some(version) => match version.instance.call(context, method, request, reply) {
                 Ok(()) => Ok(ask(version)),
-                Err(error) => Err(self.failed(*error)),
+                Err(error) => Err(self.failed(version, context, method, *error)),
             },
             None => Err(self.not_loaded()),
         });
@@ -188,8 +196,8 @@ impl Plugin {
         }
     }
 
-    /// The state of the version that was set aside.
-    pub(crate) fn save(&self, state: &mut Reply) -> Result<(), Box<loader::CallError>> {
+    /// The state of the version that was set aside, and which version saved it.
+    pub(crate) fn save(&self, state: &mut Reply) -> Result<String, Box<loader::CallError>> {
         let saved = self.handing.with(|version| match version {
             Some(version) => version.instance.save(state),
             None => Err(refused("its time is over")),
@@ -226,11 +234,23 @@ impl Plugin {
     }
 
     #[cold]
-    fn failed(&self, error: loader::CallError) -> Box<CallError> {
-        if let loader::CallError::Panicked(what) = &error {
-            self.panicked.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(plugin = %self.name, "{what}");
-        }
+    fn failed(
+        &self,
+        version: &Version,
+        context: &CallContext,
+        method: &str,
+        error: loader::CallError,
+    ) -> Box<CallError> {
+        let error = match error {
+            loader::CallError::Panicked(text) => {
+                self.panicked.fetch_add(1, Ordering::Relaxed);
+                let failure = Failure::panic(&text).during(method, context);
+                version.instance.caught(failure);
+                // The frames are for the host.
+                loader::CallError::Panicked(failure::message(text))
+            }
+            other => other,
+        };
         self.failed.fetch_add(1, Ordering::Relaxed);
         Box::new(CallError::Plugin(error))
     }

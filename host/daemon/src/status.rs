@@ -1,6 +1,6 @@
 //! What `hotmerge status` shows. Field names are stable: programs read them.
 
-use std::{path::PathBuf, sync::atomic::Ordering};
+use std::{fmt, path::PathBuf, sync::atomic::Ordering};
 
 use hotmerge_meta::{Digest, PluginMeta, control::Problem};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Config,
     cell::{Cell, Isolation},
-    lifecycle::{Origin, Slot, Stage, State as PluginState},
+    failure,
+    lifecycle::{Slot, Stage, State as PluginState},
     plugin::{Plugin, Version},
     supervisor::{State, Supervisor},
     wants,
@@ -60,6 +61,10 @@ pub struct HostStatus {
     pub overdue: u64,
     /// Log records that found no room.
     pub log_dropped: u64,
+    /// How often SIGUSR1 was seen to have come, with which workers tell of a crash. Several that
+    /// came at once are one.
+    #[serde(default)]
+    pub crash_signals: u64,
     /// Parts of the sandbox that this system does not give; empty if all are in place.
     #[serde(default)]
     pub degraded: Vec<String>,
@@ -96,6 +101,15 @@ pub struct PluginStatus {
     pub package: Option<String>,
     /// Where its table lies in the host's memory, in hexadecimal.
     pub address: Option<String>,
+    /// How often it was started again after a crash.
+    #[serde(default)]
+    pub restarts: u64,
+    /// What went wrong with it last.
+    #[serde(default)]
+    pub last_failure: Option<FailureStatus>,
+    /// The state that it would go on from after a crash.
+    #[serde(default)]
+    pub saved: Option<SavedStatus>,
     /// Its worker, if it lives in a process of its own.
     #[serde(default)]
     pub worker: Option<WorkerStatus>,
@@ -157,14 +171,48 @@ pub struct WorkerStatus {
     pub memory_bytes: Option<u64>,
     /// Processor time that it has used.
     pub cpu_ms: Option<u64>,
-    /// How often it was replaced after a crash.
-    pub restarts: u64,
-    /// What happened to the one that crashed last.
-    pub last_failure: Option<String>,
     /// Parts of its sandbox that are not in place.
     pub degraded: Vec<String>,
     /// Its log records that found no room.
     pub log_dropped: u64,
+}
+
+/// What went wrong with a plugin that ran.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct FailureStatus {
+    /// When, RFC 3339.
+    pub time: String,
+    /// What happened, to be read behind "it": `was killed by SIGSEGV at 0x8`.
+    pub what: String,
+    /// In which method.
+    pub method: Option<String>,
+    /// The trace of the call, in hexadecimal.
+    pub trace_id: Option<String>,
+    /// Where a panic came from, innermost first: names of functions, or offsets in a file that
+    /// has no names.
+    #[serde(default)]
+    pub stack: Vec<String>,
+    /// How old the state was that the next instance went on from, in milliseconds; absent if
+    /// there was none.
+    pub state_age_ms: Option<u64>,
+}
+
+impl fmt::Display for FailureStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (method, trace) = (self.method.as_deref(), self.trace_id.as_deref());
+        failure::sentence(f, &self.what, method, trace)
+    }
+}
+
+/// A state that was saved for the case of a crash.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SavedStatus {
+    /// When, RFC 3339.
+    pub time: String,
+    /// The version that saved it.
+    pub version: String,
+    /// Its size.
+    pub bytes: u64,
 }
 
 /// An old version that has not ended yet.
@@ -223,7 +271,7 @@ struct Running {
     isolation: String,
     address: Option<String>,
     worker: Option<WorkerStatus>,
-    is_given_up: bool,
+    saved: Option<SavedStatus>,
 }
 
 fn not_granted(config: &Config, meta: &PluginMeta) -> Vec<String> {
@@ -252,28 +300,25 @@ fn describe(
     let meta = meta.or(attempt.map(|attempt| &attempt.target.meta));
     let count = |counter: fn(&Plugin) -> u64| plugin.map_or(0, counter);
     let running = plugin.and_then(running);
-    let state_now = match &running {
-        Some(running) if running.is_given_up && slot.state() == PluginState::Active => {
-            PluginState::Error
-        }
-        _ => slot.state(),
-    };
     let running = running.unwrap_or_default();
+    let health = state.health.get(name);
     PluginStatus {
         name: name.to_owned(),
         version: meta.map(|meta| meta.version.to_string()),
         hash: live.map(|live| live.meta.hash),
-        state: state_now,
+        state: slot.state(),
         stage: slot.stage(),
         reason: slot.reason().to_owned(),
         since: state.history.unchanged_since(name),
         generation: live.map_or(0, |live| live.generation),
         isolation: (!running.isolation.is_empty()).then_some(running.isolation),
-        package: attempt.and_then(|attempt| match &attempt.target.origin {
-            Origin::Package(package) => Some(package.to_string()),
-            Origin::Store => None,
-        }),
+        package: attempt
+            .and_then(|attempt| attempt.target.origin.package())
+            .map(ToString::to_string),
         address: running.address,
+        restarts: health.map_or(0, |health| health.restarts),
+        last_failure: health.and_then(|health| health.last.clone()),
+        saved: running.saved,
         worker: running.worker,
         not_granted: meta
             .or(slot.refused().map(|refused| &refused.meta))
@@ -310,7 +355,7 @@ fn running(plugin: &Plugin) -> Option<Running> {
             isolation: instance.isolation().to_owned(),
             address: instance.address().map(|address| format!("{address:#x}")),
             worker: cell.map(Cell::status),
-            is_given_up: cell.is_some_and(Cell::is_given_up),
+            saved: instance.last_state().status(),
         })
     };
     let live = plugin.live.peek(describe).ok().flatten();

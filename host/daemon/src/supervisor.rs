@@ -20,12 +20,13 @@ use hotmerge_swap::Draining;
 use crate::{
     Config, Plugin,
     attempt::Attempt,
-    cell::{Cell, Cells},
+    cell::Cells,
     clock::Clock,
     deadlines::LOOK_AGAIN,
+    health::Health,
     history::History,
     jobs::{Job, Jobs},
-    lifecycle::{Action, Event, Machine, Origin, Slot, Stage, Step, Target, Ticket},
+    lifecycle::{Action, Event, Machine, Origin, Outcome, Slot, Stage, Step, Target, Ticket},
     plugin::Version,
     scan::{Findings, Found, Scanner},
     store::Store,
@@ -63,6 +64,7 @@ pub(crate) struct State {
     pub(crate) machine: Machine,
     pub(crate) attempts: HashMap<Ticket, Attempt>,
     pub(crate) history: History,
+    pub(crate) health: HashMap<PluginName, Health>,
     pub(crate) problems: Vec<Problem>,
     /// Plugins with a candidate.
     pub(crate) active: BTreeSet<PluginName>,
@@ -136,22 +138,6 @@ impl Supervisor {
         // The scanner stays locked until the findings are applied: two passes at once must
         // not be applied in the wrong order.
         self.take(findings, again);
-    }
-
-    /// Starts workers again that were given up.
-    fn revive(&self, names: &[PluginName]) {
-        for name in names {
-            if let Some(plugin) = self.plugin(name.as_str()) {
-                let revived = plugin.live.with(|version| {
-                    version
-                        .and_then(|version| version.instance.cell())
-                        .is_some_and(Cell::revive)
-                });
-                if revived == Ok(true) {
-                    tracing::info!(plugin = %name, "started again by hand");
-                }
-            }
-        }
     }
 
     fn is_refused(&self, name: &PluginName) -> bool {
@@ -253,7 +239,15 @@ impl Supervisor {
                 state.set_draining(tried);
             }
             Action::Forget(ticket) => drop(state.attempts.remove(&ticket)),
-            Action::Report(ticket, outcome) => state.report(name, ticket, outcome),
+            Action::Report(ticket, outcome) => {
+                let origin = state.attempts.get(&ticket).map(|it| &it.target.origin);
+                if matches!(outcome, Outcome::Refused(_))
+                    && matches!(origin, Some(Origin::Running(_)))
+                {
+                    self.not_replaced(name);
+                }
+                state.report(name, ticket, outcome);
+            }
             Action::Note(note) => state.history.note(name, note),
             Action::Verify(ticket, target) => {
                 state.attempts.insert(ticket, Attempt::new(target.clone()));
@@ -270,6 +264,10 @@ impl Supervisor {
 
     fn switch(&self, state: &mut State, name: &PluginName, ticket: Ticket) {
         let plugin = self.handle(name);
+        let attempt = state.attempts.get(&ticket);
+        if attempt.is_some_and(|it| matches!(it.target.origin, Origin::Running(_))) {
+            state.health(name).restarts += 1;
+        }
         let old = match state.ready_version(name, ticket) {
             Some(version) => plugin.live.swap(Some(version)),
             // It has taken its share of the calls already, and may be doing so.
@@ -308,6 +306,7 @@ impl Supervisor {
             state.differing.remove(name);
         }
         if !known {
+            state.health.remove(name);
             let mut plugins = self.plugins.write().unwrap_or_else(PoisonError::into_inner);
             // A handle that somebody holds is good for the plugin when it comes back.
             if plugins

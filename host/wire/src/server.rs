@@ -362,6 +362,14 @@ impl Writer<'_> {
         abi::STATUS_OK
     }
 
+    /// A copy of what was written so far.
+    pub fn written(&self) -> Vec<u8> {
+        let room = self.server.memory.geometry.room(self.number, self.area);
+        let mut bytes = Vec::new();
+        self.server.memory.read(room.reply(), self.len, &mut bytes);
+        bytes
+    }
+
     /// Drops what was written so far.
     pub fn clear(&mut self) {
         self.len = 0;

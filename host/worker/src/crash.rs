@@ -28,6 +28,15 @@ const CAUGHT: [c_int; 6] = [
     libc::SIGTRAP,
 ];
 
+/// What every report but a text begins with, in bytes.
+const HEAD: usize = 16;
+
+/// Longest name of a method in a report, in bytes.
+const METHOD: usize = 64;
+
+/// Longest text of a panic, in bytes.
+const TEXT: usize = 3 << 10;
+
 /// A fault this close to the stack pointer is an overflow.
 const NEAR_BYTES: usize = 64 << 10;
 
@@ -46,9 +55,24 @@ pub(crate) fn leave_call() {
     CURRENT.set(0);
 }
 
-/// Reports a panic that was caught; the reply carries its text.
-pub(crate) fn panicked() {
-    send(kind::PANIC, 0, 0);
+/// Reports a panic that was caught, with what the plugin says of it.
+///
+/// It names the call itself: the slot may be another call's when the host reads this.
+pub(crate) fn panicked(method: &[u8], trace_id: &[u8; 16], text: &[u8]) {
+    let method = &method[..method.len().min(METHOD)];
+    let mut bytes = vec![0; HEAD];
+    bytes[0] = kind::PANIC;
+    bytes[1] = method.len() as u8;
+    bytes.extend(trace_id);
+    bytes.extend(method);
+    // The host cuts what is longer; the end is what it needs most, for there are the frames.
+    let frames = text.iter().rposition(|byte| *byte == b'\n');
+    let (message, frames) = text.split_at(frames.unwrap_or(text.len()));
+    let frames = &frames[..frames.len().min(TEXT / 2)];
+    bytes.extend(&message[..message.len().min(TEXT - frames.len())]);
+    bytes.extend(frames);
+    // SAFETY: the bytes live for the call.
+    unsafe { libc::write(descriptor::CRASH, bytes.as_ptr().cast(), bytes.len()) };
 }
 
 /// Reports a text.
@@ -60,7 +84,7 @@ pub(crate) fn tell(text: &str) {
 }
 
 fn send(kind: u8, signal: u8, address: usize) {
-    let mut bytes = [0; 16];
+    let mut bytes = [0; HEAD];
     bytes[0] = kind;
     bytes[1] = signal;
     bytes[2] = CURRENT.get();

@@ -141,7 +141,10 @@ impl Worker {
             None => abi::STATUS_FAILED,
         };
         if status == abi::STATUS_PANIC {
-            crash::panicked();
+            // SAFETY: as in `run_op`.
+            let (method, _) = unsafe { taken.request() };
+            let method = if taken.op() == op::CALL { method } else { b"" };
+            crash::panicked(method, &taken.context().trace_id, &writer.written());
         }
         crash::leave_call();
         taken.finish(status, &writer);

@@ -50,7 +50,8 @@ pub const STATUS_BAD_REQUEST: Status = 3;
 /// The deadline of the call passed.
 pub const STATUS_DEADLINE: Status = 4;
 /// The plugin panicked; the panic was caught inside the plugin and the reply holds
-/// its message and place.
+/// its message and place. A last line `stack: 1a2b 3c4d`, if there is one, holds the plugin's
+/// frames, innermost first: return addresses relative to its ELF header, in hexadecimal.
 pub const STATUS_PANIC: Status = 5;
 /// The plugin does not support this (it has no state to save, for example).
 pub const STATUS_UNSUPPORTED: Status = 6;

@@ -37,6 +37,7 @@ mod error;
 mod export;
 mod host;
 mod panic;
+mod stack;
 pub mod testing;
 
 pub use call::{Call, Reply};
@@ -70,7 +71,9 @@ pub trait Plugin: Sized + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Writes the state that the next version takes over.
+    /// Writes the state that the next instance takes over: a new version, or this one again
+    /// after a crash. Asked for at any time and as often as the host likes, also while calls
+    /// run; it is no farewell.
     ///
     /// # Errors
     /// [`Error::Unsupported`], the default, says that there is no state.

@@ -13,7 +13,7 @@ use std::{
 
 use hotmerge_abi::{self as abi, Status};
 
-use crate::{Host, Level};
+use crate::{Host, Level, stack};
 
 thread_local! {
     static MESSAGE: Cell<*mut String> = const { Cell::new(ptr::null_mut()) };
@@ -58,10 +58,15 @@ pub(crate) fn uninstall() {
 
 fn hook(info: &PanicHookInfo<'_>) {
     let text = info.payload_as_str().unwrap_or("(no message)");
-    let report = match info.location() {
+    let mut report = match info.location() {
         Some(place) => format!("panicked at {place}: {text}"),
         None => format!("panicked: {text}"),
     };
+    let stack = stack::line();
+    if !stack.is_empty() {
+        report.push('\n');
+        report.push_str(&stack);
+    }
     let slot = MESSAGE.get();
     if slot.is_null() {
         // A thread of the plugin's own: nobody else will tell.

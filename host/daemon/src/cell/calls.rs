@@ -21,6 +21,7 @@ use super::{
 use crate::{
     config::PluginConfig,
     instance::{PluginLog, Services},
+    last_state::LastState,
     status::WorkerStatus,
 };
 
@@ -53,11 +54,7 @@ pub(super) struct State {
     pub(super) condemned: Option<(i32, String)>,
     /// Try again although it was given up.
     pub(super) revive: bool,
-    pub(super) restarts: u64,
-    pub(super) last_failure: Option<String>,
     pub(super) missing: Vec<String>,
-    /// The last state that is known, and the version it is from.
-    pub(super) saved: Option<(String, Vec<u8>)>,
 }
 
 /// One version of a plugin in a worker.
@@ -72,6 +69,7 @@ pub(crate) struct Cell {
     version: String,
     pub(super) config: String,
     pub(super) settings: PluginConfig,
+    pub(crate) last_state: LastState,
     pub(super) live: RwLock<Option<Arc<Users>>>,
     state: Mutex<State>,
     pub(super) changed: Condvar,
@@ -120,6 +118,7 @@ impl Cell {
             version: meta.version.to_string(),
             config: config.to_owned(),
             settings,
+            last_state: LastState::default(),
             live: RwLock::new(None),
             state: Mutex::new(State {
                 phase: Phase::Starting,
@@ -127,10 +126,7 @@ impl Cell {
                 stop: false,
                 condemned: None,
                 revive: false,
-                restarts: 0,
-                last_failure: None,
                 missing: Vec::new(),
-                saved: None,
             }),
             changed: Condvar::new(),
             wake,
@@ -185,6 +181,9 @@ impl Cell {
         request: &[u8],
         reply: &mut Reply,
     ) -> Result<(), Box<CallError>> {
+        if self.last_state.is_unnoted() && self.last_state.note_call() {
+            self.services.reporter().called();
+        }
         let mut may_retry = true;
         loop {
             let line = self.line(context)?;
@@ -356,8 +355,12 @@ impl Cell {
         Ok(File::from(self.image.memory().try_clone_to_owned()?))
     }
 
-    /// Asks for the state, and remembers it for the case of a crash.
-    pub(crate) fn save(&self, state: &mut Reply) -> Result<(), Box<CallError>> {
+    /// Asks for the state, and remembers it for the case of a crash. While no worker runs it is
+    /// the last one that was saved. Returns the version that saved it.
+    pub(crate) fn save(&self, state: &mut Reply) -> Result<String, Box<CallError>> {
+        if !matches!(self.state().phase, Phase::Live) {
+            return self.last_state.hand_out(state);
+        }
         self.ask(
             op::SAVE,
             "",
@@ -365,8 +368,17 @@ impl Cell {
             self.cells.config.teardown(self.log.plugin()),
             state,
         )?;
-        self.state().saved = Some((self.version.clone(), state.bytes().to_vec()));
-        Ok(())
+        self.last_state.remember(&self.version, state.bytes());
+        Ok(self.version.clone())
+    }
+
+    /// Saves the state for the case of a crash.
+    pub(crate) fn refresh(&self) -> Result<(), Box<CallError>> {
+        if !matches!(self.state().phase, Phase::Live) {
+            return Ok(());
+        }
+        let mut state = Reply::default();
+        self.last_state.refresh(|| self.save(&mut state).map(drop))
     }
 
     /// Hands a state over, and remembers it for the case of a crash.
@@ -379,20 +391,18 @@ impl Cell {
             self.cells.config.start(),
             &mut reply,
         )?;
-        self.state().saved = Some((from.to_owned(), state.to_vec()));
+        self.last_state.remember(from, state);
         Ok(())
     }
 
-    /// Tries again if it was given up. Returns whether it was.
-    pub(crate) fn revive(&self) -> bool {
+    /// Tries again if it was given up.
+    pub(crate) fn revive(&self) {
         let mut state = self.state();
-        let is_given_up = matches!(state.phase, Phase::GivenUp(_));
-        if is_given_up {
+        if matches!(state.phase, Phase::GivenUp(_)) {
             state.revive = true;
             drop(state);
             self.changed.notify_all();
         }
-        is_given_up
     }
 
     /// Whether it crashed too often.
@@ -410,8 +420,6 @@ impl Cell {
         let state = self.state();
         let mut status = WorkerStatus {
             pid: line.as_ref().map(|line| line.pid),
-            restarts: state.restarts,
-            last_failure: state.last_failure.clone(),
             degraded: state.missing.clone(),
             ..WorkerStatus::default()
         };

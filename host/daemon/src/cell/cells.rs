@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -97,7 +97,9 @@ pub(crate) struct Cells {
     groups: Option<Arc<Cgroups>>,
     /// What of the sandbox is not in place, for people.
     missing: Vec<String>,
-    _signalled: Arc<AtomicBool>,
+    /// Whether SIGUSR1 has come since this was asked last.
+    signalled: Arc<AtomicBool>,
+    crash_signals: AtomicU64,
 }
 
 impl Cells {
@@ -112,7 +114,8 @@ impl Cells {
             users: AtomicU32::new(0),
             groups: None,
             missing: Vec::new(),
-            _signalled: Arc::default(),
+            signalled: Arc::default(),
+            crash_signals: AtomicU64::new(0),
             symbols: policies::symbols(&config),
             config,
         };
@@ -130,7 +133,7 @@ impl Cells {
 
     fn prepare(&mut self) -> Result<(), String> {
         // Crash reports come with SIGUSR1, which kills whoever does not expect it.
-        signal_hook::flag::register(SIGUSR1, Arc::clone(&self._signalled))
+        signal_hook::flag::register(SIGUSR1, Arc::clone(&self.signalled))
             .map_err(|error| format!("no handler for SIGUSR1: {error}"))?;
         let path = self.program_path()?;
         let program = File::open(&path)
@@ -268,6 +271,17 @@ impl Cells {
             user: None,
         })?;
         process::probe_result(process)
+    }
+
+    /// How often SIGUSR1 was seen to have come. Asked whenever a worker has told of a crash, so
+    /// that several are one only if they came at once: the signal is a hint, and what it hints at
+    /// is read from descriptors.
+    pub(crate) fn crash_signals(&self) -> u64 {
+        let has_come = self.signalled.swap(false, Ordering::Relaxed);
+        let before = self
+            .crash_signals
+            .fetch_add(has_come.into(), Ordering::Relaxed);
+        before + u64::from(has_come)
     }
 
     /// Whether plugins can be kept in processes of their own.

@@ -1,16 +1,16 @@
 //! How a worker ended, in words.
 
+use hotmerge_abi::CallContext;
 use hotmerge_wire::Caller;
 use rustix::process::WaitIdStatus;
+
+use crate::failure::Failure;
 
 /// What a worker said before its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Report {
     /// A panic was caught.
-    Panic {
-        /// The slot of the call.
-        slot: Option<u32>,
-    },
+    Panic(Failure),
     /// A signal is about to kill it.
     Signal {
         signal: i32,
@@ -20,21 +20,27 @@ pub(super) enum Report {
     },
     /// Text of the probe.
     Text(String),
+    /// What no worker writes, but a plugin may.
+    Garbage,
 }
 
 impl Report {
-    /// Reads one message; `None` if it is none.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+    /// Reads one message.
+    pub(super) fn read(bytes: &[u8]) -> Self {
+        Self::parse(bytes).unwrap_or(Self::Garbage)
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
         let (kind, rest) = bytes.split_first()?;
         if *kind == 4 {
             return Some(Self::Text(String::from_utf8_lossy(rest).into_owned()));
         }
-        let bytes: &[u8; 16] = bytes.try_into().ok()?;
+        let (bytes, text) = bytes.split_first_chunk::<16>()?;
         let slot = u32::from(bytes[2]).checked_sub(1);
         let address = u64::from_ne_bytes([8, 9, 10, 11, 12, 13, 14, 15].map(|at| bytes[at]));
         match kind {
-            1 => Some(Self::Panic { slot }),
-            2 | 3 => Some(Self::Signal {
+            1 => Some(Self::Panic(panic(bytes[1].into(), text)?)),
+            2 | 3 if text.is_empty() => Some(Self::Signal {
                 signal: bytes[1].into(),
                 overflow: *kind == 3,
                 address,
@@ -45,9 +51,9 @@ impl Report {
     }
 
     /// What happened, with the call it happened in.
-    pub(super) fn describe(&self, caller: &Caller) -> String {
-        let (what, slot) = match self {
-            Self::Panic { slot } => ("panicked".to_owned(), *slot),
+    pub(super) fn describe(&self, caller: &Caller) -> Failure {
+        let (failure, slot) = match self {
+            Self::Panic(failure) => return failure.clone(),
             Self::Signal {
                 signal,
                 overflow,
@@ -59,22 +65,34 @@ impl Report {
                     (6, _) => "aborted".to_owned(),
                     (signal, _) => format!("was killed by {} at {address:#x}", name(signal)),
                 };
-                (what, *slot)
+                (Failure::from(what), *slot)
             }
-            Self::Text(text) => return text.clone(),
+            Self::Text(text) => return Failure::from(text),
+            Self::Garbage => return Failure::from("said what makes no sense"),
         };
         match slot.and_then(|slot| caller.describe(slot)) {
-            Some((method, context)) if !method.is_empty() => {
-                let trace: String = context
-                    .trace_id
-                    .iter()
-                    .map(|byte| format!("{byte:02x}"))
-                    .collect();
-                format!("{what} in `{method}` (trace {trace})")
-            }
-            _ => what,
+            Some((method, context)) if !method.is_empty() => failure.during(&method, &context),
+            _ => failure,
         }
     }
+}
+
+/// A panic: the trace, the method, and what the plugin says.
+fn panic(method: usize, bytes: &[u8]) -> Option<Failure> {
+    let (trace_id, bytes) = bytes.split_first_chunk::<16>()?;
+    let (method, text) = bytes.split_at_checked(method)?;
+    let failure = match text {
+        [] => Failure::from("panicked"),
+        text => Failure::panic(&String::from_utf8_lossy(text)),
+    };
+    let context = CallContext {
+        trace_id: *trace_id,
+        ..CallContext::default()
+    };
+    Some(match method {
+        [] => failure,
+        method => failure.during(&String::from_utf8_lossy(method), &context),
+    })
 }
 
 /// What the kernel says of an end.
@@ -129,5 +147,19 @@ mod tests {
             }
         }
         assert_eq!(Report::parse(&[1; 15]), None);
+        let mut panic = vec![0_u8; 16];
+        panic[0] = 1;
+        panic[1] = 2;
+        panic.extend([0xab; 16]);
+        panic.extend(b"gopanicked at x\nstack: 10");
+        let Some(Report::Panic(failure)) = Report::parse(&panic) else {
+            panic!("it is one");
+        };
+        let trace = "ab".repeat(16);
+        assert_eq!(
+            failure.to_string(),
+            format!("panicked at x in `go` (trace {trace})")
+        );
+        assert_eq!(failure.frames, [0x10]);
     }
 }

@@ -26,3 +26,4 @@ mod watch;
 pub(crate) use calls::{Cell, Owner};
 pub(crate) use cells::Cells;
 pub use cells::{Isolation, OnDegraded, RestartConfig};
+pub(crate) use restarts::{Restarts, Verdict};

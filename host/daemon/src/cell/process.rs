@@ -28,7 +28,13 @@ use super::{
     others,
     output::{Budget, PERIOD, Printed, take_record},
 };
-use crate::instance::PluginLog;
+use crate::{failure::Failure, instance::PluginLog};
+
+/// Longest report; what is more of one is lost.
+const REPORT_BYTES: usize = 4 << 10;
+
+/// Most reports of one worker: one before its end, or one a call that panics meanwhile.
+const REPORTS: usize = 64;
 
 /// What a worker is made of.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +60,7 @@ pub(super) struct Process {
     pub(super) printed: [Printed; 2],
     log_budget: Budget,
     crash_closed: bool,
+    reports: usize,
     reaped: bool,
     /// Goes after it, so that it is empty then.
     group: Option<Box<Cgroup>>,
@@ -66,7 +73,7 @@ pub(super) struct Line {
     /// Where the plugin calls others, if it requires any.
     pub(super) others: Option<Server>,
     pub(super) pid: i32,
-    end: Mutex<Option<String>>,
+    end: Mutex<Option<Failure>>,
     /// Written to when nobody can call any more.
     pub(super) unused: OwnedFd,
 }
@@ -106,16 +113,19 @@ impl Line {
 
     /// How the worker ended, or is about to.
     pub(super) fn end(&self) -> Option<String> {
-        self.end
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.failure().map(|failure| failure.to_string())
+    }
+
+    /// How the worker ended, or is about to, with its parts.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        end.clone()
     }
 
     /// Notes how it ended; the first account counts.
-    pub(super) fn note_end(&self, what: &str) {
+    pub(super) fn note_end(&self, what: impl Into<Failure>) {
         let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
-        end.get_or_insert_with(|| what.to_owned());
+        end.get_or_insert_with(|| what.into());
     }
 }
 
@@ -204,6 +214,7 @@ pub(super) fn launch(
         printed: [Printed::new(out, "stdout"), Printed::new(err, "stderr")],
         log_budget: Budget::new(),
         crash_closed: false,
+        reports: 0,
         reaped: false,
         group: group.map(Box::new),
     })
@@ -266,9 +277,9 @@ impl Process {
 
     /// The next report.
     pub(super) fn report(&self) -> Option<Report> {
-        let mut bytes = [0; 512];
+        let mut bytes = [0; REPORT_BYTES];
         let len = rustix::io::read(&self.crash, &mut bytes).ok()?;
-        Report::parse(&bytes[..len])
+        (len > 0).then(|| Report::read(&bytes[..len]))
     }
 }
 
@@ -339,6 +350,8 @@ pub(super) struct Seen {
     pub(super) ended: Option<WaitIdStatus>,
     /// The worker closed its end: it is dead, or as good as dead.
     pub(super) hung_up: bool,
+    /// What came as reports were not the worker's.
+    pub(super) forged: bool,
     /// `wake` was written to.
     pub(super) woken: bool,
 }
@@ -357,9 +370,14 @@ impl Process {
         if ready.wake {
             let _ = rustix::io::read(wake, &mut [0; 8]);
         }
-        while let Some(report) = self.report() {
+        // A plugin may write as well, without end or what nobody reads.
+        self.reports += usize::from(ready.reported);
+        while let Some(report) = self.report().filter(|_| self.reports <= REPORTS) {
+            self.reports += 1;
+            seen.forged |= matches!(report, Report::Garbage | Report::Text(_));
             seen.reports.push(report);
         }
+        seen.forged |= self.reports > REPORTS;
         seen.hung_up = ready.hung_up;
         seen.woken = ready.wake;
         if ready.ended {
@@ -416,6 +434,7 @@ impl Process {
             ended: has(0, PollFlags::IN),
             wake: has(1, PollFlags::IN),
             hung_up: !self.crash_closed && has(2, PollFlags::HUP),
+            reported: !self.crash_closed && has(2, PollFlags::IN),
         };
         drop(fds);
         self.crash_closed |= ready.hung_up;
@@ -427,4 +446,5 @@ struct Ready {
     ended: bool,
     wake: bool,
     hung_up: bool,
+    reported: bool,
 }

@@ -1,4 +1,4 @@
-//! How often a worker that crashes is replaced, and when that is given up.
+//! How often an instance that crashes is replaced, and when that is given up.
 
 use std::{
     collections::VecDeque,
@@ -12,7 +12,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 
 /// What follows from a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// Replace it after this pause.
     After(Duration),
     /// Give up.
@@ -21,13 +21,13 @@ pub(super) enum Verdict {
 
 /// The crashes of late.
 #[derive(Debug)]
-pub(super) struct Restarts {
+pub(crate) struct Restarts {
     config: RestartConfig,
     recent: VecDeque<Instant>,
 }
 
 impl Restarts {
-    pub(super) fn new(config: RestartConfig) -> Self {
+    pub(crate) fn new(config: RestartConfig) -> Self {
         Self {
             config,
             recent: VecDeque::new(),
@@ -35,7 +35,7 @@ impl Restarts {
     }
 
     /// Counts a crash.
-    pub(super) fn crashed(&mut self, now: Instant) -> Verdict {
+    pub(crate) fn crashed(&mut self, now: Instant) -> Verdict {
         let window = Duration::from_secs(self.config.within_s);
         while self
             .recent

@@ -10,7 +10,7 @@ use std::{
 };
 
 use hotmerge_abi::{self as abi, CallContext};
-use hotmerge_wire::{Failure, Reply, Request, now_ns, op};
+use hotmerge_wire::{Failure as WireFailure, Reply, Request, now_ns, op};
 
 use super::{
     calls::{Cell, Phase},
@@ -18,6 +18,8 @@ use super::{
     process::{Line, Parts, Process, Seen, Users},
     restarts::{Restarts, Verdict},
 };
+
+use crate::{failure::Failure, health::too_often};
 
 /// How long a call may go on after its caller has given up, before the worker is ended.
 const GRACE: Duration = Duration::from_secs(1);
@@ -29,14 +31,18 @@ const LAST: Duration = Duration::from_millis(200);
 /// How long to wait for the process after it was told to end.
 const EXIT: Duration = Duration::from_secs(1);
 
+/// Ends that the kernel knows nothing of.
+const CLOSED: &str = "closed its descriptors";
+const FORGED: &str = "broke the protocol: it reported what no worker reports";
+
 /// Why a worker is not watched any more.
 enum End {
     /// The host wanted it.
     Asked,
     /// It crashed, or was ended for what it did.
-    Crashed(String),
+    Crashed(Failure),
     /// A panic was caught: it still answers, and is to be replaced.
-    Panicked(Process, String),
+    Panicked(Box<Process>, Failure),
 }
 
 impl Cell {
@@ -52,7 +58,7 @@ impl Cell {
             let (what, old) = match self.watch(process) {
                 End::Asked => return self.set_phase(Phase::Ended("it was ended".into())),
                 End::Crashed(what) => (what, None),
-                End::Panicked(old, what) => (what, Some(old)),
+                End::Panicked(old, what) => (what, Some(*old)),
             };
             match self.replace(&mut restarts, what, old) {
                 Some(next) => process = next,
@@ -65,16 +71,18 @@ impl Cell {
     fn replace(
         self: &Arc<Self>,
         restarts: &mut Restarts,
-        mut what: String,
+        mut what: Failure,
         mut old: Option<Process>,
     ) -> Option<Process> {
         loop {
-            tracing::error!(plugin = %self.log.plugin(), "its worker {what}");
-            self.state().last_failure = Some(what.clone());
+            self.cells.crash_signals();
+            self.services
+                .reporter()
+                .crashed(&what, self.last_state.last().as_ref());
             match restarts.crashed(Instant::now()) {
                 Verdict::After(pause) => {
                     if old.is_none() && !pause.is_zero() {
-                        self.set_phase(Phase::Pausing(what.clone()));
+                        self.set_phase(Phase::Pausing(what.to_string()));
                     }
                     if !self.pause(Some(pause)) {
                         return None;
@@ -83,32 +91,34 @@ impl Cell {
                 Verdict::Enough => {
                     // What still answers after panics is not trusted any longer either.
                     self.take_out();
-                    old = None;
-                    let config = &self.cells.config.restart;
-                    let why = format!(
-                        "it crashed more than {} times in {} s, and is not started again before a new \
-                         version comes or `hotmerge reload --retry` asks; last it {what}",
-                        config.most, config.within_s
-                    );
+                    if let Some(old) = old.take() {
+                        self.retire(old);
+                    }
+                    let config = self.cells.config.restart;
+                    let why = too_often(config, self.log.plugin(), &what);
                     tracing::error!(plugin = %self.log.plugin(), "{why}");
-                    self.set_phase(Phase::GivenUp(why));
+                    self.set_phase(Phase::GivenUp(why.clone()));
+                    self.services.reporter().given_up(why);
                     if !self.pause(None) {
                         return None;
                     }
+                    self.services.reporter().revived();
                 }
             }
             if old.is_none() {
                 self.set_phase(Phase::Starting);
             }
-            self.state().restarts += 1;
             match self.bring_up() {
                 Ok(next) => {
+                    // Who sees it counted is answered by the new one.
+                    self.take_out();
+                    self.services.reporter().restarted();
                     if let Some(old) = old {
                         self.retire(old);
                     }
                     return Some(next);
                 }
-                Err(reason) => what = format!("was not replaced: {reason}"),
+                Err(reason) => what = Failure::from(format!("was not replaced: {reason}")),
             }
         }
     }
@@ -189,42 +199,52 @@ impl Cell {
                 self.stir();
                 outcome
             });
+            let mut end_by: Option<Instant> = None;
             while !done.load(Ordering::SeqCst) {
-                let seen = process.look(&self.wake, &self.log, None);
+                let left = end_by.map(|end| end.saturating_duration_since(Instant::now()));
+                let seen = process.look(&self.wake, &self.log, left);
                 if let Some(end) = account(&process, &seen) {
                     process.line.note_end(&end);
                     process.line.hang_up();
+                } else if seen.forged {
+                    process.line.note_end(FORGED);
+                    process.kill();
                 } else if self.state().stop {
                     process.line.note_end("was ended while it started");
                     process.kill();
+                } else if left.is_some_and(|left| left.is_zero()) {
+                    process.line.note_end(CLOSED);
+                    process.kill();
+                    end_by = None;
+                } else if seen.is_last_word() {
+                    end_by.get_or_insert_with(|| Instant::now() + LAST);
                 }
+            }
+            if end_by.is_some() {
+                process.line.note_end(CLOSED);
             }
             start
                 .join()
                 .unwrap_or_else(|_| Err("a thread panicked".into()))
         });
-        match outcome {
-            Ok(missing) => {
-                self.state().missing = missing;
-                Ok(process)
-            }
-            Err(reason) => Err(reason),
+        let missing = outcome?;
+        if let Some(end) = line.end() {
+            return Err(format!("its worker {end} while it started"));
         }
+        self.state().missing = missing;
+        Ok(process)
     }
 
     /// Asks the worker to start the plugin, and to take over the last state that is known.
     fn start_plugin(&self, line: &Line) -> Result<Vec<String>, String> {
         let missing = self.demand(line, op::START, "", self.config.as_bytes())?;
-        let saved = self.state().saved.clone();
-        if let Some((from, state)) = saved
-            && let Err(reason) = self.demand(line, op::RESTORE, &from, &state)
+        if let Some(saved) = self.last_state.last()
+            && let Err(reason) = self.demand(line, op::RESTORE, &saved.from, &saved.bytes)
         {
-            if line.caller.is_gone() {
-                // It is not tried with this state again.
-                self.state().saved = None;
-                return Err(reason);
-            }
-            tracing::warn!(plugin = %self.log.plugin(), "the last state was not taken over: {reason}");
+            // An instance that did not take it over must not take calls, and the next one is
+            // not tried with it again.
+            self.last_state.forget();
+            return Err(format!("the last state was not taken over: {reason}"));
         }
         Ok(missing.lines().map(str::to_owned).collect())
     }
@@ -247,11 +267,11 @@ impl Cell {
         match outcome {
             Ok(abi::STATUS_OK) => Ok(text),
             Ok(_) => Err(text),
-            Err(Failure::Gone { .. }) => {
+            Err(WireFailure::Gone { .. }) => {
                 let end = line.end().unwrap_or_else(|| "has ended".into());
                 Err(format!("its worker {end} while it started"))
             }
-            Err(Failure::Deadline) => Err(format!(
+            Err(WireFailure::Deadline) => Err(format!(
                 "it has not started within {} ms; its worker was ended",
                 limit.as_millis()
             )),
@@ -269,8 +289,12 @@ impl Cell {
                 line.note_end(&end);
                 return self.buried(process);
             }
-            if seen.hung_up {
+            if seen.is_last_word() {
                 return self.hung_up(process);
+            }
+            if seen.forged {
+                line.note_end(FORGED);
+                return self.killed(process);
             }
             let panic = seen
                 .reports
@@ -278,7 +302,7 @@ impl Cell {
                 .find(|report| matches!(report, Report::Panic { .. }));
             if let Some(report) = panic {
                 let what = report.describe(&line.caller);
-                return End::Panicked(process, what);
+                return End::Panicked(Box::new(process), what);
             }
             let hangs = line
                 .caller
@@ -302,7 +326,8 @@ impl Cell {
         }
     }
 
-    /// The worker's socket is closed. The kernel's account of its end comes a little later.
+    /// The worker's socket is closed, or it says what it dies of. The kernel's account of its end
+    /// comes a little later.
     fn hung_up(&self, mut process: Process) -> End {
         let until = Instant::now() + LAST;
         loop {
@@ -313,7 +338,7 @@ impl Cell {
                 return self.buried(process);
             }
             if left.is_zero() {
-                process.line.note_end("closed its descriptors");
+                process.line.note_end(CLOSED);
                 return self.killed(process);
             }
         }
@@ -328,7 +353,7 @@ impl Cell {
     /// The worker is dead: its callers learn that, and the plugin's end or its replacement
     /// follows.
     fn buried(&self, process: Process) -> End {
-        let what = process.line.end().unwrap_or_else(|| "ended".into());
+        let what = process.line.failure().unwrap_or_else(|| "ended".into());
         self.take_out();
         process.line.hang_up();
         let state = self.state();
@@ -375,7 +400,7 @@ impl Cell {
                 if let Some(end) = account(&process, &seen) {
                     line.note_end(&end);
                 }
-                if seen.woken || seen.ended.is_some() || left.is_zero() {
+                if seen.woken || seen.forged || seen.ended.is_some() || left.is_zero() {
                     break;
                 }
             }
@@ -388,6 +413,14 @@ impl Cell {
     }
 }
 
+impl Seen {
+    /// Whether the worker has nothing more to say, and its end is near if it is honest.
+    fn is_last_word(&self) -> bool {
+        let is_signal = |report: &Report| matches!(report, Report::Signal { .. });
+        self.hung_up || self.reports.iter().any(is_signal)
+    }
+}
+
 /// How the worker ended, if it has: its own report names the place, the kernel the fact.
 fn account(process: &Process, seen: &Seen) -> Option<String> {
     let report = seen
@@ -395,9 +428,7 @@ fn account(process: &Process, seen: &Seen) -> Option<String> {
         .iter()
         .find(|report| matches!(report, Report::Signal { .. }));
     if let Some(report) = report {
-        process
-            .line
-            .note_end(&report.describe(&process.line.caller));
+        process.line.note_end(report.describe(&process.line.caller));
     }
     let status = seen.ended.as_ref()?;
     Some(failure::ended(status))

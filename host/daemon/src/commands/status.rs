@@ -6,7 +6,7 @@ use clap::{Args, builder::styling::AnsiColor};
 use comfy_table::Cell;
 use hotmerge_daemon::{
     lifecycle::State,
-    status::{PluginStatus, Status as Report, WorkerStatus},
+    status::{FailureStatus, PluginStatus, Status as Report, WorkerStatus},
 };
 use hotmerge_meta::control::method;
 
@@ -87,25 +87,56 @@ fn plugins(plugins: &[PluginStatus]) {
         "GEN",
         "HASH",
         "ISOLATION",
-        "NOTE",
+        "PID",
+        "MEMORY",
+        "CPU",
+        "RESTARTS",
     ]);
     for plugin in plugins {
+        let worker = plugin.worker.as_ref().filter(|worker| worker.pid.is_some());
+        let of_worker = |text: &dyn Fn(&WorkerStatus) -> Option<String>| {
+            let text = worker.and_then(text);
+            coloured(text.as_deref().unwrap_or("-"), Meaning::Plain)
+        };
+        let hash = plugin.hash.map(|hash| hash.short());
+        let is_whole = plugin.restarts == 0;
         table.add_row(vec![
             coloured(&plugin.name, Meaning::Plain),
             coloured(plugin.version.as_deref().unwrap_or("-"), Meaning::Plain),
             coloured(plugin.state, meaning(plugin.state)),
             coloured(plugin.generation, Meaning::Plain),
-            coloured(
-                plugin
-                    .hash
-                    .map_or_else(|| "-".to_owned(), |hash| hash.short()),
-                Meaning::Plain,
-            ),
+            coloured(hash.as_deref().unwrap_or("-"), Meaning::Plain),
             isolation(plugin),
-            coloured(note(plugin), Meaning::Plain),
+            of_worker(&|it| Some(it.pid?.to_string())),
+            of_worker(&|it| Some(mebibytes(it.memory_bytes?))),
+            of_worker(&|it| Some(seconds(it.cpu_ms?))),
+            coloured(
+                plugin.restarts,
+                if is_whole {
+                    Meaning::Plain
+                } else {
+                    Meaning::Passing
+                },
+            ),
         ]);
     }
     table::print(&table);
+    // Sentences have no place in a table: the narrowest terminal would decide where they end.
+    let mut before = "\n";
+    for plugin in plugins {
+        for note in notes(plugin) {
+            anstream::println!("{before}{}: {note}", plugin.name);
+            before = "";
+        }
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{:.1} s", ms as f64 / 1e3)
 }
 
 fn meaning(state: State) -> Meaning {
@@ -129,27 +160,36 @@ fn isolation(plugin: &PluginStatus) -> Cell {
     }
 }
 
+/// What went wrong last, and what the plugin went on from.
+fn failure(failure: &FailureStatus) -> Vec<String> {
+    let state = match failure.state_age_ms {
+        Some(ms) => format!("; it went on from a state {} old", seconds(ms)),
+        None => String::new(),
+    };
+    let mut lines = vec![format!("at {} it {failure}{state}", failure.time)];
+    lines.extend(failure.stack.iter().map(|frame| format!("  in {frame}")));
+    lines
+}
+
 fn of_worker(worker: &WorkerStatus) -> Vec<String> {
-    let mut notes = Vec::new();
-    if let Some(pid) = worker.pid {
-        let memory = worker.memory_bytes.unwrap_or(0) as f64 / f64::from(1 << 20);
-        let cpu = worker.cpu_ms.unwrap_or(0) as f64 / 1e3;
-        notes.push(format!("pid {pid}, {memory:.1} MiB, {cpu:.1} s CPU"));
-    }
-    if worker.restarts > 0 {
-        notes.push(format!("{} restarts", worker.restarts));
-    }
-    if let Some(failure) = &worker.last_failure {
-        notes.push(format!("last it {failure}"));
-    }
+    let missing = worker.degraded.iter();
+    let mut notes: Vec<_> = missing
+        .map(|part| format!("its sandbox is degraded: {part}"))
+        .collect();
     if worker.log_dropped > 0 {
         notes.push(format!("{} log records lost", worker.log_dropped));
     }
     notes
 }
 
-fn note(plugin: &PluginStatus) -> String {
+fn notes(plugin: &PluginStatus) -> Vec<String> {
     let mut notes = Vec::new();
+    if plugin.state == State::Error && plugin.refused.is_none() {
+        notes.push(plugin.reason.clone());
+    }
+    if let Some(last) = &plugin.last_failure {
+        notes.extend(failure(last));
+    }
     if let Some(refused) = &plugin.refused {
         notes.push(format!(
             "refused {}: {}",
@@ -191,5 +231,5 @@ fn note(plugin: &PluginStatus) -> String {
     if plugin.calls_panicked > 0 {
         notes.push(format!("{} calls panicked", plugin.calls_panicked));
     }
-    notes.join("; ")
+    notes
 }

@@ -159,6 +159,10 @@ impl Machine {
             Event::Drained { ticket } => slot.drained(ticket, out),
             Event::Late { ticket } => slot.late(ticket, out),
             Event::Ended { ticket } => slot.ended(ticket, out),
+            Event::Crashed { ticket, what } => slot.crashed(ticket, what, out),
+            Event::Replace { ticket } => slot.replace(ticket),
+            Event::GivenUp { ticket, reason } => slot.give_up(ticket, reason),
+            Event::Revived { ticket } => slot.revive(ticket),
         });
         self.settle(&mut steps);
         steps
@@ -231,6 +235,7 @@ impl Machine {
             return Err(ChoiceError::Busy(name.clone()));
         }
         let instead_of = self.choice(name).and_then(|choice| choice.instead_of);
+        let hash = meta.hash;
         let choice = Choice {
             meta,
             pinned: true,
@@ -239,8 +244,10 @@ impl Machine {
         self.choose(name, Some(choice));
         let mut steps = Vec::new();
         push(&mut steps, name, Action::Keep);
-        // A candidate that is under way must not replace what was pinned.
-        if let Some((ticket, target)) = self.slots.get(name).and_then(Slot::candidate) {
+        // A candidate that is under way must not replace what was pinned, unless by the same.
+        if let Some((ticket, target)) = self.slots.get(name).and_then(Slot::candidate)
+            && target.meta.hash != hash
+        {
             let refused = Refused {
                 meta: Arc::clone(&target.meta),
                 reason: "the running version was pinned".to_owned(),
@@ -459,26 +466,36 @@ impl Machine {
         live.is_some_and(|live| !live.meta.requires.is_empty())
     }
 
-    /// Starts a live version anew that keeps something of one that was replaced.
+    /// Starts a live version anew that keeps something of one that was replaced, or crashed.
     fn renew(&mut self, name: &PluginName, steps: &mut Vec<Step>) {
-        let Some(slot) = self.slots.get_mut(name) else {
+        // What leaves is not started anew; it may come back before it has left.
+        let (Some(found), Some(slot)) = (self.directory.get(name), self.slots.get_mut(name)) else {
             return;
         };
-        let (Some(meta), choice) = (slot.take_stale(), slot.choice.clone()) else {
+        let (Some((meta, why)), choice) = (slot.take_anew(), slot.choice.clone()) else {
             return;
         };
-        let target = match self.directory.get(name) {
-            Some(found) if found.meta.runs_as(&meta) => found.clone(),
-            Some(_) => Target {
+        let target = match found {
+            found if why == Why::Crashed => {
+                let is_its = found.meta.runs_as(&meta);
+                let package = found.origin.package().filter(|_| is_its);
+                let origin = Origin::Running(package.cloned());
+                Target {
+                    meta,
+                    origin,
+                    takes_state: true,
+                }
+            }
+            found if found.meta.runs_as(&meta) => found.clone(),
+            _ => Target {
                 meta,
                 origin: Origin::Store,
                 takes_state: true,
             },
-            None => return,
         };
         let attempt = Attempt {
             target,
-            why: Why::Replaced,
+            why,
             choice,
         };
         self.attempt(name, attempt, steps);

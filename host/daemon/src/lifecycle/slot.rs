@@ -23,6 +23,8 @@ pub struct Live {
     pub meta: Arc<PluginMeta>,
     /// Counts the versions that went live, from 1.
     pub generation: u64,
+    /// Whether it crashed too often and takes no calls.
+    pub given_up: bool,
 }
 
 /// A version that takes no new calls and has not ended yet.
@@ -72,9 +74,9 @@ pub struct Slot {
     refused: Option<Refused>,
     /// Whether the refusal was for other plugins' sake, and goes when they change.
     blocked: bool,
-    /// Whether something that the live version was started with was replaced since, so that
-    /// it is to be started anew.
-    stale: bool,
+    /// Why the live version is to be started anew, if it is: something that it was started
+    /// with was replaced since, or it crashed.
+    anew: Option<Why>,
     pub(super) choice: Option<Choice>,
     generations: u64,
     pub(super) reason: Cow<'static, str>,
@@ -93,6 +95,7 @@ impl Slot {
         match (self.stage(), &self.live) {
             (Some(Stage::Verifying | Stage::Settling | Stage::Waiting), _) => State::Detecting,
             (Some(Stage::Starting | Stage::HandingOver | Stage::Trying), _) => State::Reloading,
+            (None, Some(live)) if live.given_up => State::Error,
             (None, Some(_)) => State::Active,
             (None, None) if self.refused.is_some() => State::Error,
             (None, None) if !self.olds.is_empty() => State::Unloading,
@@ -178,7 +181,7 @@ impl Slot {
         {
             attempt.why = Why::Asked;
         }
-        self.abandon(out);
+        self.overtake(out);
         self.because(attempt.why.text());
         out.push(Action::Verify(ticket, attempt.target.clone()));
         self.candidate = Some(Candidate {
@@ -195,7 +198,9 @@ impl Slot {
             let mut requires = meta.requires.iter();
             requires.any(|it| it.name == *replaced && it.on_replace == OnReplace::Reload)
         };
-        self.stale |= self.live.as_ref().is_some_and(|live| keeps(&live.meta));
+        if self.live.as_ref().is_some_and(|live| keeps(&live.meta)) {
+            self.renew_for(Why::Replaced);
+        }
         if let Some(candidate) = &mut self.candidate {
             // Those that have not started yet will start with the new one.
             let has_started = candidate.stage > Stage::Waiting;
@@ -203,14 +208,71 @@ impl Slot {
         }
     }
 
-    /// The live version, if it is to be started anew and nothing stands before that.
-    pub(super) fn take_stale(&mut self) -> Option<Arc<PluginMeta>> {
+    /// The live version, if it is to be started anew and nothing stands before that; and why.
+    pub(super) fn take_anew(&mut self) -> Option<(Arc<PluginMeta>, Why)> {
         let live = self.live.as_ref()?;
-        let now = self.stale && self.candidate.is_none() && self.deferred.is_none();
-        now.then(|| {
-            self.stale = false;
-            Arc::clone(&live.meta)
-        })
+        if self.candidate.is_some() || self.deferred.is_some() {
+            return None;
+        }
+        let why = self.anew.take()?;
+        Some((Arc::clone(&live.meta), why))
+    }
+
+    /// Drops the candidate for the sake of something else. If it was for the live version's sake,
+    /// that may still need it.
+    fn overtake(&mut self, out: &mut Vec<Action>) {
+        if let Some(why @ (Why::Replaced | Why::Crashed)) =
+            self.candidate.as_ref().map(|old| old.attempt.why)
+        {
+            self.renew_for(why);
+        }
+        self.abandon(out);
+    }
+
+    /// Asks for the live version to be started anew. A crash is the stronger reason: what
+    /// crashed cannot wait for the directory.
+    fn renew_for(&mut self, why: Why) {
+        if self.anew != Some(Why::Crashed) {
+            self.anew = Some(why);
+        }
+    }
+
+    fn live_at(&mut self, ticket: Ticket) -> Option<&mut Live> {
+        self.live.as_mut().filter(|live| live.ticket == ticket)
+    }
+
+    /// The live version crashed, or a panic of it was caught.
+    pub(super) fn crashed(&mut self, ticket: Ticket, what: String, out: &mut Vec<Action>) {
+        if self.live_at(ticket).is_some() {
+            let at = (self.state(), self.stage());
+            out.push(Action::Note(Note::Crash { at, what }));
+        }
+    }
+
+    /// Another instance is to take the place of the live one.
+    pub(super) fn replace(&mut self, ticket: Ticket) {
+        if self.live_at(ticket).is_some() {
+            self.renew_for(Why::Crashed);
+        }
+    }
+
+    /// The live version crashed too often.
+    pub(super) fn give_up(&mut self, ticket: Ticket, reason: String) {
+        if let Some(live) = self.live_at(ticket) {
+            live.given_up = true;
+            self.anew = None;
+            self.because(reason);
+        }
+    }
+
+    /// The live version is tried again by hand.
+    pub(super) fn revive(&mut self, ticket: Ticket) {
+        if let Some(live) = self.live_at(ticket)
+            && live.given_up
+        {
+            live.given_up = false;
+            self.because("somebody asked to try it again");
+        }
     }
 
     /// File and meta agree. Whether the candidate may start is decided elsewhere.
@@ -223,7 +285,7 @@ impl Slot {
             why,
             choice,
         } = attempt.clone();
-        if why != Why::Replaced
+        if !matches!(why, Why::Replaced | Why::Crashed)
             && let Some(live) = &mut self.live
             && live.meta.runs_as(&meta)
         {
@@ -349,7 +411,7 @@ impl Slot {
     pub(super) fn gone(&mut self, out: &mut Vec<Action>) {
         self.deferred = None;
         if self.stage() != Some(Stage::HandingOver) {
-            self.abandon(out);
+            self.overtake(out);
         }
         self.because("gone from the plugin directory");
         self.forgive();
@@ -426,10 +488,10 @@ impl Slot {
         else {
             return;
         };
-        self.stale = stale;
+        self.anew = stale.then_some(Why::Replaced);
         self.because(reason);
-        // These two say nothing about what was refused.
-        if !matches!(attempt.why, Why::Replaced | Why::Fallback) {
+        // These say nothing about what was refused.
+        if !matches!(attempt.why, Why::Replaced | Why::Fallback | Why::Crashed) {
             self.forgive();
         }
         self.choice = attempt.choice;
@@ -438,6 +500,7 @@ impl Slot {
             ticket,
             meta: attempt.target.meta,
             generation: self.generations,
+            given_up: false,
         });
         out.push(Action::Switch(ticket));
         let outcome = match old {

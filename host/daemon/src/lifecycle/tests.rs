@@ -116,6 +116,8 @@ struct Model {
     directory: BTreeMap<PluginName, Arc<PluginMeta>>,
     /// Refused for good, with nothing since that would excuse another try.
     refused: BTreeMap<PluginName, Digest>,
+    /// Live versions that are to be replaced, and of which no replacement was refused.
+    crashed: BTreeSet<Ticket>,
     stopping: bool,
     circles: bool,
 }
@@ -178,6 +180,11 @@ impl Model {
                     self.targets.contains_key(&ticket),
                     "told of what is forgotten"
                 );
+                if matches!(self.targets[&ticket].origin, Origin::Running(_))
+                    && let Some(live) = self.live(&plugin)
+                {
+                    self.crashed.remove(&live);
+                }
                 // What a choice stands against was not tried.
                 let tried = self.machine.slot(plugin.as_str()).and_then(Slot::refused);
                 if refused.lasting && tried == Some(&refused) {
@@ -188,6 +195,9 @@ impl Model {
             }
             Action::Note(Note::Plugin { from, to, .. }) => assert_ne!(from, to),
             Action::Note(Note::Old { from, to, .. }) => assert_ne!(from, to),
+            Action::Note(Note::Crash { .. }) => {
+                assert!(self.live(&plugin).is_some(), "nothing there to crash");
+            }
             Action::Report(_, Outcome::Unchanged) => drop(self.refused.remove(&plugin)),
             Action::Report(..) | Action::Keep | Action::Unkeep => {}
         }
@@ -414,12 +424,47 @@ impl Model {
         }
     }
 
+    /// Something happens to a version that may be the live one.
+    fn crash(&mut self, plugin: usize, how: u8) {
+        let name = NAMES[plugin].clone();
+        let live = self.live(&name);
+        let ticket = match how % 8 {
+            7 => Ticket(u64::from(how)),
+            _ => live.unwrap_or(Ticket(0)),
+        };
+        let is_live = live == Some(ticket);
+        let what = "it crashed".to_owned();
+        let event = match how % 8 {
+            0 | 7 => Event::Crashed { ticket, what },
+            1 => Event::Revived { ticket },
+            2 => {
+                self.crashed.remove(&ticket);
+                let reason = what;
+                Event::GivenUp { ticket, reason }
+            }
+            _ => {
+                if is_live {
+                    self.crashed.insert(ticket);
+                }
+                Event::Replace { ticket }
+            }
+        };
+        let is_given_up = matches!(event, Event::GivenUp { .. });
+        let steps = self.machine.apply(&name, event);
+        self.carry_out(steps);
+        if is_given_up && is_live {
+            let slot = self.machine.slot(name.as_str()).expect("it is live");
+            assert!(slot.stage().is_some() || slot.state() == State::Error);
+        }
+    }
+
     fn act(&mut self, what: u8, how: u8) {
         let plugin = usize::from(how) % PLUGINS;
         match what % 16 {
             0..=3 => self.stage(plugin, usize::from(how / 4) % KINDS, what & 16 != 0),
             4 => self.unstage(plugin),
             5 => self.choose(plugin, how / 4),
+            6 => self.crash(plugin, how / 4),
             _ => self.work(usize::from(what / 16), how),
         }
     }
@@ -444,6 +489,10 @@ impl Model {
         }
         for (ticket, (name, place)) in &self.started {
             let is_live = self.live(name) == Some(*ticket);
+            assert!(
+                !(is_live && self.crashed.contains(ticket)),
+                "`{name}` crashed, and nobody cares"
+            );
             assert_eq!(*place, if is_live { Place::Live } else { Place::Ended });
         }
         for (name, meta) in &self.directory {

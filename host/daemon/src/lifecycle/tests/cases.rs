@@ -442,3 +442,59 @@ fn a_restart_into_a_bad_version_falls_back_to_the_last_good_one() {
     assert_eq!(bench.slot(&one).live().unwrap().meta, one);
     assert_eq!(bench.refusal(&two), "no good", "it is still told");
 }
+
+#[test]
+fn a_version_that_crashed_is_replaced_by_another_instance_of_itself() {
+    let one = plugin("one", "1.0.0", &[]);
+    let mut bench = Bench::default();
+    let old = bench.live(&one);
+    let steps = bench
+        .machine
+        .apply(name(&one), Event::Replace { ticket: old });
+    let new = bench.ticket(&one);
+    let package = staged(&one).origin.package().cloned();
+    let target = Target {
+        meta: Arc::clone(&one),
+        origin: Origin::Running(package),
+        takes_state: true,
+    };
+    assert_eq!(done(steps), [Action::Verify(new, target)]);
+    drop(bench.verified(&one));
+    drop(bench.started(&one, Next::Switch));
+    let slot = bench.slot(&one);
+    assert_eq!(slot.live().map(|live| live.ticket), Some(new));
+    assert_eq!(slot.olds()[0].ticket, old);
+}
+
+#[test]
+fn a_crash_is_not_forgotten_over_a_new_version_that_is_refused() {
+    let one = plugin("one", "1.0.0", &[]);
+    let bad = plugin("one", "2.0.0", &[]);
+    let mut bench = Bench::default();
+    let ticket = bench.live(&one);
+    drop(bench.machine.apply(name(&one), Event::Replace { ticket }));
+    drop(bench.look(&[&bad]));
+    drop(bench.verified(&bad));
+    drop(bench.failed(&bad, true));
+    let (_, target) = bench.slot(&one).candidate().expect("it is replaced yet");
+    assert_eq!(target.meta.hash, one.hash);
+    assert_eq!(target.origin, Origin::Running(None));
+}
+
+#[test]
+fn what_was_given_up_is_an_error_until_it_is_revived_or_replaced() {
+    let one = plugin("one", "1.0.0", &[]);
+    let mut bench = Bench::default();
+    let ticket = bench.live(&one);
+    let reason = "too often".to_owned();
+    let given_up = Event::GivenUp { ticket, reason };
+    drop(bench.machine.apply(name(&one), given_up.clone()));
+    assert_eq!(bench.slot(&one).state(), State::Error);
+    assert_eq!(bench.slot(&one).reason(), "too often");
+    drop(bench.machine.apply(name(&one), Event::Revived { ticket }));
+    assert_eq!(bench.slot(&one).state(), State::Active);
+    drop(bench.machine.apply(name(&one), given_up));
+    let two = plugin("one", "2.0.0", &[]);
+    bench.live(&two);
+    assert_eq!(bench.slot(&two).state(), State::Active);
+}

@@ -1,0 +1,427 @@
+//! What goes wrong with a plugin is told in full, another instance takes its place with the last
+//! saved state, and what crashes too often is given up until a new version comes or somebody asks:
+//! in a process of its own as in the host's.
+
+use std::fs;
+
+use hotmerge_daemon::{
+    lifecycle::State,
+    status::{FailureStatus, PluginStatus},
+};
+use hotmerge_meta::control::{
+    Action, CallParams, CallReply, Client, TraceParent, Transition, method,
+};
+use hotmerge_tests::{Lab, SOON, TestHost, Variant, actor, attacks, named_actor, worker};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Both ways to live.
+const WAYS: [&str; 2] = ["process", "host"];
+
+const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+fn start(lab: &Lab, way: &str, more: &str) -> TestHost {
+    let config = format!(
+        "watch = false\nworker = {:?}\nisolation = \"{way}\"\n{more}",
+        worker()
+    );
+    lab.start_with(&config)
+}
+
+fn start_actor(way: &str, variant: &Variant, more: &str) -> (Lab, TestHost) {
+    let lab = Lab::new();
+    lab.package("one").put(&[variant]);
+    let host = start(&lab, way, more);
+    (lab, host)
+}
+
+/// Calls a method with a trace of the test's.
+fn call(client: &mut Client, name: &str) -> Result<Vec<u8>, String> {
+    let params = CallParams {
+        plugin: "actor".parse().unwrap(),
+        method: name.to_owned(),
+        input_base64: Vec::new().into(),
+        deadline_ms: None,
+        trace: Some(TRACE.parse::<TraceParent>().unwrap()),
+    };
+    let reply: Result<CallReply, _> = client.request(method::CALL, &params, SOON);
+    reply
+        .map(|reply| reply.output_base64.0)
+        .map_err(|error| error.to_string())
+}
+
+#[track_caller]
+fn count(host: &TestHost) -> u64 {
+    let bytes = call(&mut host.client(), "count").expect("it counts");
+    u64::from_le_bytes(bytes.try_into().unwrap())
+}
+
+/// Waits until something went wrong with the actor, and it was started again so often.
+#[track_caller]
+fn restarted(host: &TestHost, restarts: u64) -> PluginStatus {
+    host.wait_for("it is started again", |status| {
+        let plugin = status.plugins.iter().find(|it| it.name == "actor")?;
+        let is_back = plugin.state == State::Active && plugin.stage.is_none();
+        (plugin.restarts == restarts && is_back).then(|| plugin.clone())
+    })
+}
+
+#[track_caller]
+fn failure(plugin: &PluginStatus) -> FailureStatus {
+    plugin.last_failure.clone().expect("it is told")
+}
+
+fn history(host: &TestHost) -> Vec<Transition> {
+    let history = host.client().request(method::HISTORY, &(), SOON);
+    history.expect("the host remembers")
+}
+
+/// Has the actor crash until it is given up.
+fn wear_out(host: &TestHost) -> PluginStatus {
+    for crash in 1..=6 {
+        let error = call(&mut host.client(), "panic").unwrap_err();
+        assert!(error.contains("asked to panic"), "{error}");
+        if crash < 6 {
+            restarted(host, crash);
+        }
+    }
+    host.wait_for("it is given up", |status| {
+        let plugin = status.plugins.iter().find(|it| it.name == "actor")?;
+        (plugin.state == State::Error).then(|| plugin.clone())
+    })
+}
+
+#[test]
+fn a_panic_is_told_with_its_place_method_trace_and_stack() {
+    for way in WAYS {
+        let (_lab, host) = start_actor(way, &named_actor("mark=1"), "");
+        let error = call(&mut host.client(), "panic").unwrap_err();
+        assert!(
+            error.contains("actor/src/lib.rs:") && error.contains("it was asked to panic"),
+            "{error}"
+        );
+        assert!(
+            !error.contains("stack"),
+            "callers get no addresses: {error}"
+        );
+        let failure = failure(&restarted(&host, 1));
+        assert!(
+            failure.what.starts_with("panicked at ")
+                && failure.what.contains("actor/src/lib.rs:")
+                && failure.what.ends_with(": it was asked to panic"),
+            "{failure:?}"
+        );
+        assert_eq!(failure.method.as_deref(), Some("panic"), "{way}");
+        assert_eq!(failure.trace_id.as_deref(), Some(&TRACE[3..35]), "{way}");
+        assert!(
+            failure.stack[0].contains("actor::fall_apart"),
+            "{way}: {failure:?}"
+        );
+        assert!(failure.stack.len() <= 16, "{failure:?}");
+        let record = host.log().wait("it panicked at ");
+        assert_eq!(record["plugin"], "actor");
+        assert_eq!(record["method"], "panic");
+        assert_eq!(record["trace_id"], &TRACE[3..35]);
+        let stack = record["stack"].as_str().expect("it is logged");
+        assert!(stack.contains("actor::fall_apart"), "{stack}");
+        host.stop();
+    }
+}
+
+#[test]
+fn without_names_the_stack_is_offsets() {
+    for way in WAYS {
+        let (_lab, host) = start_actor(way, &actor("mark=1"), "");
+        call(&mut host.client(), "panic").unwrap_err();
+        let failure = failure(&restarted(&host, 1));
+        assert!(!failure.stack.is_empty(), "{way}: {failure:?}");
+        let is_offset = |frame: &String| frame.starts_with("+0x");
+        assert!(failure.stack.iter().all(is_offset), "{way}: {failure:?}");
+        host.stop();
+    }
+}
+
+#[test]
+fn an_instance_that_panicked_is_replaced_while_calls_go_on() {
+    for way in WAYS {
+        let (_lab, host) = start_actor(way, &actor("mark=1"), "");
+        let before = host.plugin("actor");
+        for crash in 1..=3 {
+            call(&mut host.client(), "panic").unwrap_err();
+            assert_eq!(host.text("actor", "mark"), "1", "it answers meanwhile");
+            restarted(&host, crash);
+        }
+        let after = host.plugin("actor");
+        assert_eq!(after.hash, before.hash);
+        assert_eq!(after.package.as_deref(), Some("one"), "{way}");
+        if way == "host" {
+            assert_eq!(after.generation, before.generation + 3);
+            host.wait_for("the old ones end", |status| {
+                status.plugins[0].ending.is_empty().then_some(())
+            });
+        }
+        let crashes = history(&host);
+        let crashes: Vec<_> = crashes.iter().filter(|it| it.to == "crashed").collect();
+        assert_eq!(crashes.len(), 3, "{way}: {crashes:#?}");
+        assert!(
+            crashes[0]
+                .reason
+                .contains("it was asked to panic in `panic`")
+        );
+        host.stop();
+    }
+}
+
+#[test]
+fn a_burst_of_panics_is_one_crash_of_one_instance() {
+    let (_lab, host) = start_actor("host", &actor("mark=1 start=wait"), "");
+    // It cannot start without a gate, so that it was refused.
+    assert_eq!(host.plugin("actor").state, State::Error);
+    host.stop();
+    let (_lab, host) = start_actor("host", &actor("mark=1"), "restart = { most = 1000 }\n");
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let mut client = host.client();
+            std::thread::spawn(move || {
+                for _ in 0..5 {
+                    call(&mut client, "panic").unwrap_err();
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    let plugin = host.wait_for("it is at rest", |status| {
+        let plugin = &status.plugins[0];
+        let at_rest = plugin.stage.is_none() && plugin.ending.is_empty();
+        (at_rest && plugin.restarts > 0).then(|| plugin.clone())
+    });
+    assert_eq!(plugin.calls_panicked, 20);
+    assert!(plugin.restarts <= 20, "{plugin:?}");
+    assert_eq!(host.text("actor", "mark"), "1");
+    host.stop();
+}
+
+#[test]
+fn what_crashes_too_often_is_given_up_and_calls_end_at_once() {
+    for way in WAYS {
+        let more = "restart = { pause_ms = 0 }\n";
+        let (lab, host) = start_actor(way, &actor("mark=1"), more);
+        let plugin = wear_out(&host);
+        assert!(
+            plugin.reason.contains("crashed more than 5 times in 10 s")
+                && plugin.reason.contains("`hotmerge reload actor`"),
+            "{plugin:?}"
+        );
+        let error = call(&mut host.client(), "mark").unwrap_err();
+        assert!(
+            error.contains("crashed more than 5 times"),
+            "{way}: {error}"
+        );
+        let told = history(&host);
+        assert_eq!(told.iter().filter(|it| it.to == "crashed").count(), 6);
+        let last = told
+            .iter()
+            .rfind(|it| it.to == "error")
+            .expect("it is told");
+        assert!(
+            last.reason.contains("crashed more than 5 times"),
+            "{last:?}"
+        );
+        // A look at the directory changes nothing.
+        host.reload();
+        assert_eq!(host.plugin("actor").state, State::Error, "{way}");
+        let shown = lab.hotmerge(["status"]).ok().text();
+        assert!(shown.contains("crashed more than 5 times"), "{shown}");
+        host.stop();
+    }
+}
+
+#[test]
+fn what_was_given_up_is_started_again_by_hand() {
+    for way in WAYS {
+        let more = "restart = { pause_ms = 0 }\n";
+        let (lab, host) = start_actor(way, &actor("mark=1"), more);
+        wear_out(&host);
+        lab.hotmerge(["reload", "actor"]).ok();
+        host.wait_for("it answers again", |_| {
+            call(&mut host.client(), "mark").ok()
+        });
+        restarted(&host, 6);
+        host.stop();
+    }
+}
+
+#[test]
+fn what_was_given_up_is_replaced_by_a_new_version() {
+    for way in WAYS {
+        for script in ["mark=2", "mark=2 state=1"] {
+            let more = "restart = { pause_ms = 0 }\n";
+            let state = if script.contains("state") {
+                "mark=1 state=1"
+            } else {
+                "mark=1"
+            };
+            let (lab, host) = start_actor(way, &actor(state), more);
+            wear_out(&host);
+            lab.package("one").put(&[&actor(script)]);
+            let report = host.reload().plugins.remove(0);
+            assert_eq!(report.action, Action::Reloaded, "{way}: {report:?}");
+            assert_eq!(host.text("actor", "mark"), "2", "{way}");
+            assert_eq!(host.plugin("actor").state, State::Active);
+            host.stop();
+        }
+    }
+}
+
+#[test]
+fn a_replacement_that_cannot_start_leaves_what_runs_and_says_so() {
+    let lab = Lab::new();
+    lab.package("one")
+        .put(&[&actor("mark=1 state=1 restore=refuse")]);
+    let host = start(&lab, "host", "save_s = 1\n");
+    assert_eq!(count(&host), 1);
+    host.wait_for("its state is saved", |status| {
+        status.plugins[0].saved.clone()
+    });
+    call(&mut host.client(), "panic").unwrap_err();
+    let refused = host.wait_for("its replacement is refused", |status| {
+        status.plugins[0].refused.clone()
+    });
+    assert!(refused.reason.contains("refuses to restore"), "{refused:?}");
+    assert_eq!(count(&host), 2, "the old one goes on");
+    // The next time it begins anew.
+    call(&mut host.client(), "panic").unwrap_err();
+    restarted(&host, 1);
+    assert_eq!(count(&host), 1);
+    host.stop();
+}
+
+#[test]
+fn after_a_crash_a_plugin_goes_on_from_its_last_saved_state() {
+    for way in WAYS {
+        let (_lab, host) = start_actor(way, &actor("mark=1 state=1"), "save_s = 1\n");
+        assert_eq!((count(&host), count(&host)), (1, 2));
+        let saved = host.wait_for("its state is saved", |status| {
+            status.plugins[0].saved.clone()
+        });
+        assert_eq!((&*saved.version, saved.bytes), ("1.0.0", 9));
+        call(&mut host.client(), "panic").unwrap_err();
+        let plugin = restarted(&host, 1);
+        let age = failure(&plugin).state_age_ms;
+        assert!(age.is_some(), "{way}: {plugin:?}");
+        assert_eq!(count(&host), 3, "{way}");
+        if way == "process" {
+            let pid = host.worker("actor").pid.and_then(Pid::from_raw);
+            kill_process(pid.expect("it runs"), Signal::KILL).unwrap();
+            let plugin = restarted(&host, 2);
+            assert_eq!(failure(&plugin).what, "was killed by SIGKILL");
+            // From what was saved or handed over last.
+            assert!((3..=4).contains(&count(&host)));
+        }
+        host.stop();
+    }
+}
+
+#[test]
+fn a_state_is_saved_because_of_calls_and_not_of_time() {
+    let (_lab, host) = start_actor("process", &actor("mark=1 state=1"), "save_s = 1\n");
+    count(&host);
+    let first = host.wait_for("its state is saved", |status| {
+        status.plugins[0].saved.clone()
+    });
+    // A call that comes later brings the next one.
+    count(&host);
+    host.wait_for("its state is saved again", |status| {
+        let saved = status.plugins[0].saved.clone()?;
+        (saved.time != first.time).then_some(())
+    });
+    host.stop();
+}
+
+#[test]
+fn who_has_no_state_or_is_not_to_be_asked_begins_anew() {
+    for way in WAYS {
+        for (script, more) in [
+            ("mark=1", "save_s = 1\n"),
+            ("mark=1 state=1", "save_s = 0\n"),
+        ] {
+            let (_lab, host) = start_actor(way, &actor(script), more);
+            assert_eq!((count(&host), count(&host)), (1, 2));
+            call(&mut host.client(), "panic").unwrap_err();
+            let plugin = restarted(&host, 1);
+            assert_eq!(failure(&plugin).state_age_ms, None, "{way} {script}");
+            assert_eq!(count(&host), 1, "{way} {script}");
+            host.stop();
+        }
+    }
+}
+
+/// Whether a host has a handler for SIGUSR1.
+fn takes_sigusr1(host: &TestHost) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", host.pid())).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = u64::from_str_radix(caught.expect("the kernel tells").trim(), 16).unwrap();
+    caught & (1 << (Signal::USR1.as_raw() - 1)) != 0
+}
+
+#[test]
+fn a_panic_in_a_worker_reaches_the_host_as_sigusr1() {
+    let (_lab, host) = start_actor("process", &actor("mark=1"), "");
+    assert!(takes_sigusr1(&host));
+    let before = host.status().host.crash_signals;
+    call(&mut host.client(), "panic").unwrap_err();
+    host.wait_for("the signal comes", |status| {
+        (status.host.crash_signals > before).then_some(())
+    });
+    restarted(&host, 1);
+    host.stop();
+}
+
+#[test]
+fn a_host_without_workers_survives_sigusr1() {
+    let lab = Lab::new();
+    lab.package("one").put(&[&actor("mark=1")]);
+    let config = "watch = false\nworker = \"/nonexistent/worker\"\nisolation = \"host\"\n";
+    let host = lab.start_with(config);
+    assert!(takes_sigusr1(&host));
+    host.signal(Signal::USR1);
+    host.wait_for("the signal is counted", |status| {
+        (status.host.crash_signals == 1).then_some(())
+    });
+    assert_eq!(host.text("actor", "mark"), "1");
+    host.stop();
+}
+
+#[test]
+fn status_shows_people_what_went_wrong_at_any_width() {
+    let lab = Lab::new();
+    lab.package("hostile").put(&[&attacks()]);
+    lab.package("one").put(&[&named_actor("mark=1")]);
+    let host = start(&lab, "process", "");
+    host.call("attacks", "segv", b"").unwrap_err();
+    call(&mut host.client(), "panic").unwrap_err();
+    restarted(&host, 1);
+    let shown = lab.hotmerge(["status"]).ok().text();
+    for expected in [
+        "PID",
+        "MEMORY",
+        "CPU",
+        "RESTARTS",
+        "process",
+        "MiB",
+        "was killed by SIGSEGV at 0x8 in `segv`",
+        "it was asked to panic in `panic` (trace 0af7651916cd43dd8448eb211c80319c)",
+        "in actor::fall_apart",
+    ] {
+        assert!(shown.contains(expected), "no `{expected}` in:\n{shown}");
+    }
+    let table: Vec<_> = shown
+        .lines()
+        .skip_while(|it| !it.starts_with("PLUGIN"))
+        .collect();
+    assert!(table[0].len() <= 100 && table[1].len() <= 100, "{shown}");
+    let pid = host.worker("actor").pid.expect("it runs").to_string();
+    assert!(shown.contains(&pid), "{shown}");
+    host.stop();
+}
