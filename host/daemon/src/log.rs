@@ -6,7 +6,7 @@ use std::{
 };
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, field::MakeExt as _, fmt::format::debug_fn};
 
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
@@ -37,11 +37,35 @@ pub fn start(format: Format, filter: &str) -> anyhow::Result<WorkerGuard> {
         .with_ansi(colours)
         .with_writer(writer);
     match format {
-        Format::Text => builder.try_init(),
+        Format::Text => {
+            let fields = debug_fn(|writer, field, value| {
+                let text = plain(&format!("{value:?}"));
+                match field.name() {
+                    "message" => write!(writer, "{text}"),
+                    name => write!(writer, "{name}={text}"),
+                }
+            });
+            builder.fmt_fields(fields.delimited(" ")).try_init()
+        }
         Format::Json => builder.json().flatten_event(true).try_init(),
     }
     .map_err(|error| anyhow::anyhow!("failed to start logging: {error}"))?;
     Ok(guard)
+}
+
+/// One line that a terminal shows as it is. Plugins say what they like: neither orders to
+/// terminals nor lines that look like other records.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for sign in text.chars() {
+        let turns_text = matches!(sign, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if sign.is_control() || turns_text {
+            plain.extend(sign.escape_default());
+        } else {
+            plain.push(sign);
+        }
+    }
+    plain
 }
 
 /// How many records found no room.
@@ -49,4 +73,15 @@ pub(crate) fn dropped() -> u64 {
     DROPPED
         .get()
         .map_or(0, |counter| counter.dropped_lines() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_one_line_without_orders_to_terminals() {
+        assert_eq!(plain("a \"b\" \\ ü 日本"), "a \"b\" \\ ü 日本");
+        assert_eq!(plain("\x1b[2J\r\n\u{202e}x"), "\\u{1b}[2J\\r\\n\\u{202e}x");
+    }
 }
