@@ -44,7 +44,7 @@ pub use log::Log;
 pub use memory::Footprint;
 pub use ordinary::NOBODY;
 pub use package::Package;
-pub use process::{Process, Ran, run};
+pub use process::{Process, Ran, is_ready, run};
 pub use programs::{driver, example, hotmerge, repository, scratch, worker};
 pub use sandboxed::UNTIRING;
 pub use variant::{

@@ -112,6 +112,13 @@ impl Log {
         assert!(state.ended, "somebody keeps the host's log open");
     }
 
+    /// All messages so far.
+    pub fn messages(&self) -> Vec<String> {
+        let state = self.lock();
+        let records = state.records.iter();
+        records.map(|record| message(record).to_owned()).collect()
+    }
+
     /// How many messages have this text in them.
     pub fn count(&self, text: &str) -> usize {
         let state = self.lock();

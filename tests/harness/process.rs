@@ -71,7 +71,10 @@ impl Drop for Process {
 }
 
 /// Waits until a descriptor can be read; `false` if it cannot in time.
-pub(crate) fn is_ready(fd: &impl std::os::fd::AsFd, limit: Duration) -> bool {
+///
+/// # Panics
+/// If the system cannot wait for it.
+pub fn is_ready(fd: &impl std::os::fd::AsFd, limit: Duration) -> bool {
     let limit = Timespec::try_from(limit).expect("limits are short");
     loop {
         match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&limit)) {

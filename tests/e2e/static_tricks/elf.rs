@@ -59,11 +59,11 @@ impl Elf<'_> {
         let loads = headers
             .iter()
             .filter(|header| header.p_type(LITTLE) == elf::PT_LOAD);
-        let place = loads.filter_map(|header| {
+        let mut place = loads.filter_map(|header| {
             let skip = address.checked_sub(header.p_vaddr(LITTLE))?;
             (skip < header.p_filesz(LITTLE)).then(|| (header.p_offset(LITTLE) + skip) as usize)
         });
-        place.last().expect("it is loaded")
+        place.next().expect("it is loaded")
     }
 
     /// Where the entry of the dynamic segment with this tag is, and its value.

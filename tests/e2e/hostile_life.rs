@@ -1,0 +1,102 @@
+//! Plugins that attack while state is handed over and while they end: a new version takes over
+//! or the old one stays, and nothing is left behind.
+
+use hotmerge_tests::{Callers, Lab, TestHost, UNTIRING, Variant, Vitals, actor, attacks_at};
+
+/// What a plugin may do at the worst moment, each in its own way.
+const ATTACKS: [&str; 7] = [
+    "hang",
+    "segv",
+    "exec",
+    "exit",
+    "exit-thread",
+    "kill-all",
+    "print-flood",
+];
+
+fn start(lab: &Lab) -> Option<TestHost> {
+    lab.package("hostile").put(&[&attacks_at("")]);
+    lab.package("good").put(&[&actor("mark=1")]);
+    lab.start_sandboxed(&format!(
+        "{UNTIRING}teardown_ms = 300\nhandover_ms = 300\nstart_ms = 1000\n"
+    ))
+}
+
+/// The one reason for which a good version may be kept out.
+const NOT_SAVED: &str = "did not save its state";
+
+/// Goes from one version to another, for each attack; then to an honest one.
+fn attack(scripts: impl Fn(&str) -> [Variant; 2]) {
+    let lab = Lab::new();
+    let Some(host) = start(&lab) else {
+        return;
+    };
+    let callers = Callers::start(&host, 1, ["actor"], "mark");
+    let package = lab.package("hostile");
+    let answers = || {
+        // It may have been handed over to, or ended and replaced.
+        host.wait_for("some version answers", |_| {
+            host.call("attacks", "echo", b"").ok()
+        });
+    };
+    let tries = |name: &str| {
+        for version in scripts(name) {
+            package.put(&[&version]);
+            host.reload();
+            answers();
+        }
+        let refused = host.plugin("attacks").refused.map(|attempt| attempt.reason);
+        let reason = refused.unwrap_or_else(|| NOT_SAVED.to_owned());
+        assert!(reason.contains(NOT_SAVED), "after {name}: {reason}");
+        // What cannot hand over its state can still be taken away.
+        package.remove();
+        host.reload();
+        package.put(&[&attacks_at(&format!("after={name}"))]);
+        host.reload();
+        answers();
+        let refused = host.plugin("attacks").refused;
+        assert!(refused.is_none(), "after {name}: {refused:?}");
+    };
+    // What is made once, such as the log's room and versions that are kept, is no leak.
+    for name in ["print-flood", "segv"] {
+        tries(name);
+    }
+    let before = Vitals::of(&host);
+    for name in ATTACKS {
+        tries(name);
+        callers.go_on();
+        before.regained(&host, name);
+    }
+    callers.unharmed();
+    host.stop();
+}
+
+#[test]
+fn an_attack_while_saving_keeps_the_next_version_out_at_most() {
+    attack(|name| [attacks_at(&format!("save={name}")), attacks_at("")]);
+}
+
+#[test]
+fn an_attack_while_taking_over_harms_nobody() {
+    attack(|name| [attacks_at(&format!("restore={name}")), attacks_at("")]);
+}
+
+#[test]
+fn an_attack_while_being_torn_down_does_not_keep_the_next_version_out() {
+    attack(|name| [attacks_at(&format!("teardown={name}")), attacks_at("")]);
+}
+
+#[test]
+fn a_host_ends_well_whatever_its_plugins_do_while_it_ends() {
+    let lab = Lab::new();
+    let variants: Vec<_> = ATTACKS
+        .iter()
+        .map(|name| attacks_at(&format!("teardown={name}")).named(name))
+        .collect();
+    lab.package("hostile")
+        .put(&variants.iter().collect::<Vec<_>>());
+    let Some(host) = lab.start_sandboxed("teardown_ms = 300\n") else {
+        return;
+    };
+    host.stop();
+}

@@ -1,0 +1,124 @@
+//! Plugins that flood and forge what goes to the log: the host's log and memory stay bounded, a
+//! terminal shows what was said, and reports that lie end their own worker at most.
+
+use std::time::Instant;
+
+use hotmerge_tests::{Callers, Lab, TestHost, UNTIRING, Vitals, actor, attacks, worker};
+
+fn start(lab: &Lab) -> Option<TestHost> {
+    lab.package("hostile").put(&[&attacks()]);
+    lab.package("good").put(&[&actor("mark=1")]);
+    lab.start_sandboxed(UNTIRING)
+}
+
+#[test]
+fn a_flood_costs_the_plugin_and_not_the_host() {
+    let lab = Lab::new();
+    let Some(host) = start(&lab) else {
+        return;
+    };
+    let callers = Callers::start(&host, 1, ["actor"], "mark");
+    let before = Vitals::of(&host);
+    for name in ["log-flood", "print-flood", "error-flood", "print-line"] {
+        host.text("attacks", name);
+        callers.go_on();
+        before.regained(&host, name);
+    }
+    assert!(
+        host.worker("attacks").log_dropped > 0,
+        "nothing was dropped"
+    );
+    callers.unharmed();
+    host.stop();
+}
+
+/// The host takes at most so much of one source in half a second; a record counts as 64 bytes.
+const RECORDS: usize = (256 << 10) / 64;
+
+#[test]
+fn an_endless_flood_leaves_the_log_in_bounds() {
+    let lab = Lab::new();
+    let Some(host) = start(&lab) else {
+        return;
+    };
+    let callers = Callers::start(&host, 1, ["actor"], "mark");
+    let before = Vitals::of(&host);
+    let (began, logged) = (Instant::now(), host.log().len());
+    for name in ["log-for-ever", "print-for-ever"] {
+        host.text("attacks", name);
+    }
+    for _ in 0..100 {
+        callers.go_on();
+        assert_eq!(host.text("attacks", "echo"), "");
+    }
+    let records = host.log().len() - logged;
+    let halves = began.elapsed().as_millis() as usize / 500 + 2;
+    assert!(records <= 3 * halves * RECORDS, "{records} records");
+    host.call("attacks", "exit-raw", b"").expect_err("it ends");
+    host.replaced("attacks", 1);
+    before.regained(&host, "floods");
+    callers.unharmed();
+    host.stop();
+}
+
+#[test]
+fn reports_that_lie_without_end_cost_neither_memory_nor_other_plugins() {
+    let lab = Lab::new();
+    let Some(host) = start(&lab) else {
+        return;
+    };
+    let callers = Callers::start(&host, 1, ["actor"], "mark");
+    let before = Vitals::of(&host);
+    for (number, name) in ["forge-for-ever", "garbage-for-ever", "panics-for-ever"]
+        .iter()
+        .enumerate()
+    {
+        // The answer and the end of the worker race.
+        let _ = host.call("attacks", name, b"");
+        host.replaced("attacks", number as u64 + 1);
+        host.wait_for("it answers again", |_| {
+            host.call("attacks", "echo", b"").ok()
+        });
+        callers.go_on();
+        before.regained(&host, name);
+    }
+    callers.unharmed();
+    host.stop();
+}
+
+#[test]
+fn what_terminals_take_for_orders_reaches_the_log_as_text() {
+    let lab = Lab::new();
+    lab.package("hostile").put(&[&attacks()]);
+    let config = lab.path("for-people.toml");
+    let text = format!(
+        "worker = {:?}\nsettle_ms = 100\nsymbols = \"off\"\n{UNTIRING}",
+        worker()
+    );
+    std::fs::write(&config, text).expect("the test's own directory");
+    let mut command = lab.command();
+    command
+        .args(["serve", "--log-format", "text", "--config"])
+        .arg(config)
+        .arg("--plugin-dir")
+        .arg(lab.plugin_dir())
+        .arg("--state-dir")
+        .arg(lab.state_dir());
+    let host = TestHost::start(command, lab.runtime_dir());
+    for name in ["log-escape", "print-escape", "forge-text", "panic-escape"] {
+        let _ = host.call("attacks", name, b"");
+    }
+    host.replaced("attacks", 1);
+    let log = host.stop();
+    let lines = log.messages();
+    let said = lines.iter().filter(|line| line.contains("forged line"));
+    assert!(said.count() >= 3, "{lines:#?}");
+    for line in &lines {
+        let is_clean = !line.contains(|sign: char| sign.is_control() || sign == '\u{202e}');
+        assert!(is_clean, "a control character in {line:?}");
+        assert!(
+            !line.starts_with("ERROR forged"),
+            "a line that nobody wrote: {line:?}"
+        );
+    }
+}

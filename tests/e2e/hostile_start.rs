@@ -1,0 +1,177 @@
+//! Plugins that attack while they are loaded or started: the host lives, others answer, and the
+//! refusal names what happened.
+
+use hotmerge_daemon::lifecycle::State;
+use hotmerge_tests::{Callers, Lab, TestHost, Vitals, actor, attacks_at};
+
+/// Attacks that end in a refusal, which has these words.
+const REFUSED: &[(&str, &str)] = &[
+    ("exec", "SIGSYS"),
+    ("execveat", "SIGSYS"),
+    ("vfork", "SIGSYS"),
+    ("ptrace", "SIGSYS"),
+    ("process-vm", "SIGSYS"),
+    ("raw", "SIGSYS"),
+    ("legacy", "SIGSYS"),
+    ("x32", "SIGSYS"),
+    ("io-uring", "SIGSYS"),
+    ("mount", "SIGSYS"),
+    ("unmount", "SIGSYS"),
+    ("chroot", "SIGSYS"),
+    ("unshare", "SIGSYS"),
+    ("setuid", "SIGSYS"),
+    ("capset", "SIGSYS"),
+    ("bpf", "SIGSYS"),
+    ("memfd", "SIGSYS"),
+    ("close", "closed its descriptors"),
+    ("cover", "SIGSEGV"),
+    ("memory", "aborted"),
+    ("abort", "aborted"),
+    ("segv", "SIGSEGV at 0x8"),
+    ("illegal", "SIGILL"),
+    ("divide", "SIGFPE"),
+    ("stack", "overflowed its stack"),
+    ("panic-twice", "aborted"),
+    ("raise", "SIGSEGV"),
+    ("forge-signal", "SIGSEGV"),
+    ("forge-garbage", "broke the protocol"),
+    ("exit", "exited with status 0"),
+    ("exit-raw", "exited with status 3"),
+    ("ignore-sys", "SIGSYS"),
+    ("handle-segv", "SIGSYS"),
+    ("exit-thread", "exited with status 0"),
+    ("fault-forever", "has not started within"),
+    ("hang", "has not started within"),
+    ("sleep", "has not started within"),
+];
+
+/// Those of them that are only ended at their deadline.
+const HANGING: [&str; 3] = ["fault-forever", "hang", "sleep"];
+
+/// Attacks that come to nothing: the plugin starts, and works.
+const IN_VAIN: &[&str] = &[
+    "command",
+    "fork",
+    "forks",
+    "clone3",
+    "kill-parent",
+    "kill-all",
+    "kill-group",
+    "queue-parent",
+    "tgkill-parent",
+    "pidfd",
+    "stop",
+    "open",
+    "proc",
+    "list",
+    "write",
+    "overwrite",
+    "socket",
+    "unix",
+    "netlink",
+    "connect",
+    "truncate",
+    "dup",
+    "own",
+    "new",
+    "rlimit",
+    "dumpable",
+    "outlive",
+    "priority",
+    "affinity",
+    "rwx",
+    "lock",
+    "log-garbage",
+    "log-huge",
+    "print-escape",
+    "forge-empty",
+];
+
+/// What is not as expected, once all attacks were tried.
+fn unexpected(host: &TestHost) -> Vec<String> {
+    let refused = REFUSED.iter().filter_map(|(name, words)| {
+        let refused = host.plugin(name).refused.map(|attempt| attempt.reason);
+        let reason = refused.unwrap_or_else(|| "it is not refused".to_owned());
+        (!reason.contains(words)).then(|| format!("{name} should be {words}, but: {reason}"))
+    });
+    let in_vain = IN_VAIN.iter().filter_map(|name| {
+        let plugin = host.plugin(name);
+        let answer = host.call(name, "echo", b"");
+        let works = plugin.state == State::Active && answer.is_ok();
+        (!works).then(|| format!("{name} should work, but: {:?}", plugin.refused))
+    });
+    refused.chain(in_vain).collect()
+}
+
+fn attack(lab: &Lab, moment: &str) {
+    lab.package("good").put(&[&actor("mark=1")]);
+    let Some(host) = lab.start_sandboxed("start_ms = 3000\n") else {
+        return;
+    };
+    let callers = Callers::start(&host, 1, ["actor"], "mark");
+    let put = |names: &mut dyn Iterator<Item = &str>| {
+        let variants: Vec<_> = names
+            .map(|name| attacks_at(&format!("{moment}={name}")).named(name))
+            .collect();
+        lab.package("hostile")
+            .put(&variants.iter().collect::<Vec<_>>());
+        host.reload();
+    };
+    let remove = || {
+        lab.package("hostile").remove();
+        host.reload();
+    };
+    let refused = || REFUSED.iter().map(|(name, _)| *name);
+    put(&mut refused().chain(IN_VAIN.iter().copied()));
+    let unexpected = unexpected(&host);
+    assert!(unexpected.is_empty(), "{}", unexpected.join("\n"));
+    remove();
+    let before = Vitals::of(&host);
+    // Once more, since what is made once is no leak; without those that take long.
+    put(&mut refused().filter(|name| !HANGING.contains(name)));
+    remove();
+    before.regained(&host, "all attacks");
+    callers.unharmed();
+    host.stop();
+}
+
+#[test]
+fn an_attack_by_a_constructor_is_refused_by_name_or_comes_to_nothing() {
+    attack(&Lab::new(), "load");
+}
+
+#[test]
+fn an_attack_while_starting_is_refused_by_name_or_comes_to_nothing() {
+    attack(&Lab::new(), "start");
+}
+
+#[test]
+fn a_candidate_that_attacks_leaves_the_version_that_runs_in_place() {
+    let lab = Lab::new();
+    let package = lab.package("hostile");
+    package.put(&[&attacks_at("")]);
+    let Some(host) = lab.start_sandboxed("start_ms = 1000\n") else {
+        return;
+    };
+    let callers = Callers::start(&host, 1, ["attacks"], "echo");
+    let before = Vitals::of(&host);
+    for script in [
+        "load=exec",
+        "load=hang",
+        "start=segv",
+        "start=exit",
+        "check=hang",
+        "check=abort",
+    ] {
+        package.put(&[&attacks_at(script)]);
+        host.reload();
+        let plugin = host.plugin("attacks");
+        assert!(plugin.refused.is_some(), "{script} is not refused");
+        assert_eq!(plugin.state, State::Active, "{script}");
+        assert_eq!(host.plugin("attacks").restarts, 0, "{script}");
+        callers.go_on();
+        before.regained(&host, script);
+    }
+    callers.unharmed();
+    host.stop();
+}

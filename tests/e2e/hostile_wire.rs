@@ -1,0 +1,156 @@
+//! Plugins that write where the host and the worker speak to each other: the host believes
+//! nothing that it has not checked, and no other plugin notices.
+
+use std::thread;
+
+use hotmerge_meta::control::{CallParams, CallReply, Client, ClientError, method};
+use hotmerge_tests::{Callers, Lab, SOON, TestHost, UNTIRING, Vitals, actor, attacks};
+use hotmerge_wire::Geometry;
+
+/// How many bytes lie in front of the payloads.
+fn head() -> usize {
+    let geometry = Geometry::default();
+    let slots = geometry.slots as usize * 2 * geometry.small_bytes as usize;
+    let areas = geometry.areas as usize * 2 * geometry.area_bytes as usize;
+    geometry.bytes() - slots - areas
+}
+
+/// Calls, and waits no longer than a call should take whose answer was destroyed.
+fn call(
+    client: &mut Client,
+    plugin: &str,
+    name: &str,
+    input: &str,
+) -> Result<CallReply, ClientError> {
+    let params = CallParams {
+        plugin: plugin.parse().expect("it is a name"),
+        method: name.to_owned(),
+        input_base64: input.as_bytes().to_vec().into(),
+        deadline_ms: Some(200),
+        trace: None,
+    };
+    client.request(method::CALL, &params, SOON)
+}
+
+/// Lets the worker end, which it may have done already, and waits for another.
+fn renew(host: &TestHost, plugin: &str, restarts: u64) {
+    host.wait_for("a worker that nobody disturbs", |_| {
+        if host.plugin(plugin).restarts == restarts {
+            let _ = call(&mut host.client(), plugin, "exit-raw", "");
+        }
+        let is_new = host.plugin(plugin).restarts > restarts;
+        (is_new && call(&mut host.client(), plugin, "echo", "").is_ok()).then_some(())
+    });
+}
+
+/// Every answer must be one: a reply or a definite error.
+fn answered(outcome: &Result<CallReply, ClientError>) {
+    if let Err(error) = outcome {
+        assert!(
+            matches!(error, ClientError::Refused(_)),
+            "no answer: {error}"
+        );
+    }
+}
+
+fn start(lab: &Lab, hostile: &[&str]) -> Option<TestHost> {
+    let variants: Vec<_> = hostile.iter().map(|name| attacks().named(name)).collect();
+    lab.package("hostile")
+        .put(&variants.iter().collect::<Vec<_>>());
+    lab.package("good").put(&[&actor("mark=1")]);
+    lab.start_sandboxed(UNTIRING)
+}
+
+#[test]
+fn one_blow_against_the_shared_memory_harms_one_worker_at_most() {
+    let lab = Lab::new();
+    let Some(host) = start(&lab, &["attacks"]) else {
+        return;
+    };
+    let callers = Callers::start(&host, 1, ["actor"], "mark");
+    let size = format!("{} {}", head(), Geometry::default().bytes());
+    let before = Vitals::of(&host);
+    for name in ["scribble", "zero", "punch", "fill", "unmap"] {
+        for _ in 0..5 {
+            let restarts = host.plugin("attacks").restarts;
+            answered(&call(&mut host.client(), "attacks", name, &size));
+            answered(&call(&mut host.client(), "attacks", "echo", ""));
+            renew(&host, "attacks", restarts);
+        }
+        callers.go_on();
+        before.regained(&host, name);
+    }
+    callers.unharmed();
+    host.stop();
+}
+
+#[test]
+fn a_storm_over_the_shared_memory_while_calls_run_stays_in_it() {
+    let lab = Lab::new();
+    let Some(host) = start(&lab, &["attacks"]) else {
+        return;
+    };
+    let callers = Callers::start(&host, 1, ["actor"], "mark");
+    let before = Vitals::of(&host);
+    for round in 0..10 {
+        let restarts = host.plugin("attacks").restarts;
+        answered(&call(
+            &mut host.client(),
+            "attacks",
+            "storm",
+            &head().to_string(),
+        ));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut client = host.client();
+                    for _ in 0..5 {
+                        answered(&call(&mut client, "attacks", "echo", "some bytes"));
+                    }
+                });
+            }
+        });
+        renew(&host, "attacks", restarts);
+        before.regained(&host, &format!("storm {round}"));
+    }
+    callers.unharmed();
+    host.stop();
+}
+
+/// The words of the common head and of the first slot.
+const WORDS: usize = 128;
+
+#[test]
+fn no_word_of_the_shared_memory_can_be_made_dangerous() {
+    let lab = Lab::new();
+    let names = ["one", "two", "three", "four"];
+    let Some(host) = start(&lab, &names) else {
+        return;
+    };
+    let callers = Callers::start(&host, 1, ["actor"], "mark");
+    let before = Vitals::of(&host);
+    thread::scope(|scope| {
+        for (first, name) in names.iter().enumerate() {
+            let host = &host;
+            scope.spawn(move || {
+                for word in (first..WORDS).step_by(names.len()) {
+                    let restarts = host.plugin(name).restarts;
+                    let mut client = host.client();
+                    answered(&call(
+                        &mut client,
+                        name,
+                        "hammer",
+                        &format!("{} {word}", head()),
+                    ));
+                    for _ in 0..3 {
+                        answered(&call(&mut client, name, "echo", "some bytes"));
+                    }
+                    renew(host, name, restarts);
+                }
+            });
+        }
+    });
+    before.regained(&host, "every word");
+    callers.unharmed();
+    host.stop();
+}

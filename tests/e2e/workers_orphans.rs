@@ -1,0 +1,115 @@
+//! No orphans, whatever dies first.
+
+use std::{os::fd::OwnedFd, thread};
+
+use hotmerge_meta::control::{CallParams, CallReply, ClientError, method};
+use hotmerge_tests::{
+    Lab, SOON, TestHost, UNTIRING, actor, attacks, attacks_at, children, is_ready,
+};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// Descriptors of all workers of a host.
+fn workers(host: &TestHost) -> Vec<OwnedFd> {
+    let pids = children(host).into_iter().filter_map(Pid::from_raw);
+    let fds = pids.map(|pid| pidfd_open(pid, PidfdFlags::empty()).expect("it lives"));
+    fds.collect()
+}
+
+fn all_gone(workers: &[OwnedFd]) {
+    for worker in workers {
+        assert!(is_ready(worker, SOON), "a worker outlives its host");
+    }
+}
+
+fn call(
+    host: &TestHost,
+    plugin: &str,
+    name: &str,
+) -> impl FnOnce() -> Result<CallReply, ClientError> + Send + 'static {
+    let mut client = host.client();
+    let params = CallParams {
+        plugin: plugin.parse().expect("it is a name"),
+        method: name.to_owned(),
+        input_base64: Vec::new().into(),
+        deadline_ms: None,
+        trace: None,
+    };
+    move || client.request(method::CALL, &params, SOON)
+}
+
+/// Killed in the middle of calls, of threads that spin, of a start that hangs, and of a plugin's
+/// attempt to outlive it.
+#[test]
+fn a_host_that_is_killed_takes_its_workers_with_it() {
+    let lab = Lab::new();
+    let busy = [
+        "hang",
+        "sleep",
+        "busy",
+        "threads",
+        "outlive",
+        "ignore-segv",
+        "print-for-ever",
+    ];
+    let mut variants: Vec<_> = busy.iter().map(|name| attacks().named(name)).collect();
+    variants.push(attacks_at("start=outlive").named("restless"));
+    lab.package("hostile")
+        .put(&variants.iter().collect::<Vec<_>>());
+    lab.package("good").put(&[&actor("mark=1")]);
+    let Some(mut host) = lab.start_sandboxed(UNTIRING) else {
+        return;
+    };
+    let calls: Vec<_> = busy
+        .map(|name| thread::spawn(call(&host, name, name)))
+        .into();
+    let started = children(&host).len();
+    lab.package("late")
+        .put(&[&attacks_at("load=hang").named("late")]);
+    host.signal(Signal::HUP);
+    host.wait_for("one more worker is being started", |_| {
+        (children(&host).len() > started).then_some(())
+    });
+    host.wait_for("the call that hangs has begun", |_| {
+        (host.worker("hang").cpu_ms? > 0).then_some(())
+    });
+    let workers = workers(&host);
+    assert!(workers.len() > busy.len(), "{} workers", workers.len());
+    host.signal(Signal::KILL);
+    host.ended();
+    all_gone(&workers);
+    for call in calls {
+        let _ = call.join().expect("callers do not panic");
+    }
+}
+
+/// Killed over and over: each worker is waited for, and another takes its place.
+#[test]
+fn a_worker_that_is_killed_is_waited_for_and_replaced() {
+    let lab = Lab::new();
+    lab.package("hostile").put(&[&attacks()]);
+    let Some(host) = lab.start_sandboxed(UNTIRING) else {
+        return;
+    };
+    for restarts in 1..=20 {
+        let workers = workers(&host);
+        assert_eq!(workers.len(), 1, "others are left behind");
+        pidfd_send_signal(&workers[0], Signal::KILL).expect("it lives");
+        assert!(host.replaced("attacks", restarts).contains("SIGKILL"));
+        all_gone(&workers);
+    }
+    host.stop();
+}
+
+#[test]
+fn a_host_that_ends_well_leaves_no_worker() {
+    let lab = Lab::new();
+    lab.package("hostile").put(&[&attacks()]);
+    lab.package("good").put(&[&actor("mark=1")]);
+    let Some(host) = lab.start_sandboxed(UNTIRING) else {
+        return;
+    };
+    host.text("attacks", "busy");
+    let workers = workers(&host);
+    host.stop();
+    all_gone(&workers);
+}
