@@ -4,10 +4,7 @@
 use std::{
     fs,
     io::Read as _,
-    os::unix::{
-        fs::{PermissionsExt as _, chown},
-        process::CommandExt as _,
-    },
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::Path,
     process::{Command, Stdio},
 };
@@ -16,40 +13,14 @@ use hotmerge_meta::{
     PidFile,
     runtime::{self, RuntimeError, Signalled},
 };
-use hotmerge_tests::{Callers, Lab, Process, SOON, TestHost, actor, hotmerge, run, skipped};
+use hotmerge_tests::{
+    Callers, Lab, NOBODY, Process, SOON, TestHost, actor, hotmerge, run, skipped,
+};
 use rustix::process::{Pid, Signal, geteuid};
-
-/// Root reads whatever it likes; this user does not.
-const NOBODY: u32 = 65_534;
 
 /// Starts a host as a user that file modes hold for.
 fn start_unprivileged(lab: &Lab) -> TestHost {
-    let serve = lab.serve("");
-    if !geteuid().is_root() {
-        return TestHost::start(serve, lab.runtime_dir());
-    }
-    // The build directory may be out of this user's reach.
-    let program = lab.path("hotmerge");
-    fs::copy(hotmerge(), &program).unwrap();
-    let mut command = Command::new(program);
-    command.args(serve.get_args()).uid(NOBODY).gid(NOBODY);
-    for (name, value) in serve.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    give_away(&lab.path(""));
-    TestHost::start(command, lab.runtime_dir())
-}
-
-fn give_away(path: &Path) {
-    chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
-    if path.is_dir() {
-        for entry in fs::read_dir(path).unwrap() {
-            give_away(&entry.unwrap().path());
-        }
-    }
+    TestHost::start(lab.as_ordinary_user(lab.serve("")), lab.runtime_dir())
 }
 
 fn set_mode(path: &Path, mode: u32) {
@@ -214,7 +185,7 @@ fn a_configuration_that_makes_no_sense_is_named_with_its_place() {
     ] {
         let mut serve = lab.serve(text);
         let ran = run(&mut serve, SOON).ended_with(3);
-        for word in ["hotmerge.toml", "line 2"].into_iter().chain(words) {
+        for word in ["hotmerge.toml", "line 4"].into_iter().chain(words) {
             assert!(ran.stderr.contains(word), "no `{word}` in: {}", ran.stderr);
         }
     }

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use hotmerge_daemon::lifecycle::State;
 use hotmerge_tests::{
-    Forbidden, Lab, TestHost, UNTIRING, attacks, reader, skipped, without, worker,
+    Forbidden, Lab, TestHost, UNTIRING, actor, attacks, reader, skipped, without, worker,
 };
 use rustix::process::geteuid;
 
@@ -146,6 +146,30 @@ fn an_operator_who_wants_all_of_it_gets_a_refusal() {
                 && reason.contains("degraded = \"refuse\""),
             "{forbidden:?}: {reason}"
         );
+        host.stop();
+    }
+}
+
+#[test]
+fn without_workers_plugins_run_in_the_host_unless_somebody_minds() {
+    let lab = Lab::new();
+    lab.package("good").put(&[&actor("mark=1")]);
+    let nowhere = format!("worker = {:?}\n", lab.path("nowhere"));
+    // No `isolation` at all: the comment keeps the tests' own from being added.
+    let host = lab.start_with(&format!("{nowhere}# isolation\n"));
+    names(&host, "the worker program");
+    assert_eq!(host.plugin("actor").isolation.as_deref(), Some("host"));
+    assert_eq!(host.text("actor", "mark"), "1");
+    host.stop();
+    for minds in [
+        "isolation = \"process\"",
+        "degraded = \"refuse\" # isolation",
+    ] {
+        let host = lab.start_with(&format!("{nowhere}{minds}\n"));
+        let plugin = host.plugin("actor");
+        assert_eq!(plugin.state, State::Error, "{minds}");
+        let reason = plugin.refused.expect("it was refused").reason;
+        assert!(reason.contains("nowhere"), "{minds}: {reason}");
         host.stop();
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use hotmerge_daemon::{lifecycle::State, status::PluginStatus};
 use hotmerge_meta::Wants;
-use hotmerge_tests::{Lab, TestHost, reader};
+use hotmerge_tests::{Lab, TestHost, attacks, reader};
 use rustix::process::geteuid;
 
 /// The user that may write, where the host is root. Nobody else's, we hope; nothing is asked of
@@ -253,6 +253,21 @@ fn only_the_network_that_was_granted_is_there() {
 }
 
 #[test]
+fn a_granted_network_is_no_door_to_anything_else() {
+    let lab = Lab::new();
+    lab.package("hostile").put(&[&attacks()]);
+    let own = "[plugin.attacks]\nallow = [\"net\"]\n";
+    let host = lab.start_sandboxed(own).expect("the sandbox is whole");
+    assert!(host.text("attacks", "socket").contains("did it"));
+    // Another one for the signals of a socket would let it signal whomever it likes.
+    for attack in ["unix", "netlink", "own", "open", "list", "kill-parent"] {
+        let said = host.text("attacks", attack);
+        assert!(said.contains("not permitted"), "{attack}: {said}");
+    }
+    host.stop();
+}
+
+#[test]
 fn what_a_plugin_asks_for_is_told_and_not_given() {
     let ground = Ground::new();
     let wants = Wants {
@@ -272,6 +287,11 @@ fn what_a_plugin_asks_for_is_told_and_not_given() {
     refused(&host, "list", &ground.tree("deep"));
     let shown = ground.lab.hotmerge(["status"]).ok().text();
     assert!(shown.contains("asks in vain for"), "{shown}");
+    let file = ground.lab.package("reader").file_path(&reader());
+    let arguments = ["inspect", "--allow", "net", "--allow", "fs:/srv:ro"];
+    let seen = [&arguments[..], &[file.to_str().unwrap()]].concat();
+    let seen = ground.lab.hotmerge(seen).ok().text();
+    assert!(seen.contains("asks for net\n"), "{seen}");
     let log = host.stop();
     log.wait("`net`, which the configuration does not grant");
 }

@@ -1,12 +1,16 @@
 //! `hotmerge inspect`: what a plugin's file asks of the dynamic loader, and whether that is
 //! allowed.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use clap::Args;
 use hotmerge_daemon::policies;
-use hotmerge_meta::Image;
+use hotmerge_meta::{Image, Meta};
 use hotmerge_policy::{File, Objection, Rules, judge};
 use hotmerge_sandbox::Grant;
 use serde::Serialize;
@@ -38,6 +42,8 @@ pub(super) struct Inspect {
 #[derive(Serialize)]
 struct Report {
     file: File,
+    /// What the `plugin.meta` beside the file asks for, granted or not.
+    wants: Vec<String>,
     groups: BTreeMap<String, Vec<String>>,
     objections: Vec<Objection>,
 }
@@ -72,6 +78,7 @@ impl Inspect {
         let count = objections.len();
         let report = Report {
             file,
+            wants: wants(&self.file),
             groups,
             objections,
         };
@@ -87,6 +94,22 @@ impl Inspect {
     }
 }
 
+/// What the plugin asks for: nothing if there is no `plugin.meta` that tells of the file.
+fn wants(file: &Path) -> Vec<String> {
+    let dir = match file.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    let Ok(meta) = Meta::read_path(dir) else {
+        return Vec::new();
+    };
+    let mut plugins = meta.plugin.iter();
+    let own = plugins.find(|plugin| Some(plugin.file.as_str().as_ref()) == file.file_name());
+    let wants = own.map(|plugin| plugin.wants.clone()).unwrap_or_default();
+    let files = wants.fs.into_iter().map(|path| format!("fs:{path}"));
+    files.chain(wants.net.then(|| "net".to_owned())).collect()
+}
+
 fn print(report: &Report) {
     for segment in &report.file.segments {
         let (access, address, bytes) = (&segment.access, segment.address, segment.bytes);
@@ -97,6 +120,9 @@ fn print(report: &Report) {
     }
     for (group, symbols) in &report.groups {
         println!("imports  {group}: {}", symbols.join(" "));
+    }
+    for wanted in &report.wants {
+        println!("asks for {wanted}");
     }
     for objection in &report.objections {
         println!("refused  {objection}");
