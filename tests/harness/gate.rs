@@ -3,36 +3,35 @@
 use std::{
     fmt,
     io::{BufRead as _, BufReader},
-    os::unix::net::{UnixListener, UnixStream},
-    path::PathBuf,
+    net::{TcpListener, TcpStream},
 };
 
-use crate::{Lab, SOON, process::is_ready};
+use crate::{Lab, SOON, lab::in_workers, process::is_ready};
 
-/// A socket that plugins with the script word `wait` visit.
+/// A port that plugins with the script word `wait` visit: nobody can let a worker to a Unix socket.
 #[derive(Debug)]
 pub struct Gate {
-    listener: UnixListener,
-    path: PathBuf,
+    listener: TcpListener,
 }
 
 impl Gate {
-    /// Opens the gate of a lab.
+    /// Opens a gate for the plugins of a lab.
     ///
     /// # Panics
-    /// If the lab has one already.
-    pub fn new(lab: &Lab) -> Self {
-        let path = lab.path("gate");
-        let listener = UnixListener::bind(&path).expect("one gate a lab");
-        Self { listener, path }
+    /// If there is no loopback.
+    pub fn new(_: &Lab) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a loopback");
+        Self { listener }
     }
 
     /// The lines of configuration that show the gate to a plugin.
     pub fn config(&self, plugin: &str) -> String {
-        format!(
-            "[plugin.{plugin}.config]\ngate = \"{}\"\n",
-            self.path.display()
-        )
+        let granted = match in_workers() {
+            true => format!("[plugin.{plugin}]\nallow = [\"net\"]\n"),
+            false => String::new(),
+        };
+        let address = self.listener.local_addr().expect("it is bound");
+        format!("{granted}[plugin.{plugin}.config]\ngate = \"{address}\"\n")
     }
 
     /// Waits for a plugin to arrive.
@@ -63,7 +62,7 @@ impl Gate {
 pub struct Visitor {
     /// The scene and the mark of the plugin, such as `call 7`.
     pub scene: String,
-    _stream: UnixStream,
+    _stream: TcpStream,
 }
 
 impl Visitor {

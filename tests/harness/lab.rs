@@ -9,7 +9,25 @@ use std::{
 use hotmerge_meta::RuntimeDir;
 use tempfile::TempDir;
 
-use crate::{Package, Ran, SOON, TestHost, hotmerge, run};
+use crate::{Package, Ran, SOON, TestHost, hotmerge, run, worker};
+
+/// Whether plugins live in workers, unless a test says so itself. Most tests are about the life
+/// cycle, which must hold in both: `HOTMERGE_TEST_ISOLATION=process` runs them with workers.
+pub(crate) fn in_workers() -> bool {
+    match std::env::var("HOTMERGE_TEST_ISOLATION").as_deref() {
+        Err(_) | Ok("host") => false,
+        Ok("process") => true,
+        Ok(other) => panic!("HOTMERGE_TEST_ISOLATION is `host` or `process`, not `{other}`"),
+    }
+}
+
+fn isolation(config: &str) -> String {
+    match in_workers() {
+        _ if config.contains("isolation") => String::new(),
+        true => format!("isolation = \"process\"\nworker = {:?}\n", worker()),
+        false => "isolation = \"host\"\n".to_owned(),
+    }
+}
 
 /// A plugin directory and a runtime directory, in a temporary directory of their own.
 #[derive(Debug)]
@@ -108,12 +126,7 @@ impl Lab {
         } else {
             "settle_ms = 100\n"
         };
-        // Most tests are about the life cycle, whatever a plugin lives in.
-        let isolation = if config.contains("isolation") {
-            ""
-        } else {
-            "isolation = \"host\"\n"
-        };
+        let isolation = isolation(config);
         // The fixtures use sockets, which nobody grants them.
         let symbols = if config.contains("symbols") {
             ""
