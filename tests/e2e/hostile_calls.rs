@@ -2,7 +2,9 @@
 //! and nothing is left behind.
 
 use hotmerge_meta::control::{CallParams, CallReply, method};
-use hotmerge_tests::{Callers, Lab, SOON, TestHost, UNTIRING, Vitals, actor, attacks};
+use hotmerge_tests::{
+    Callers, Lab, SOON, TestHost, UNTIRING, Vitals, actor, attacks, children, skipped,
+};
 
 /// What becomes of an attack.
 #[derive(Clone, Copy, Debug)]
@@ -229,5 +231,25 @@ fn an_attack_harms_its_own_worker_at_most_and_leaves_nothing_behind() {
         before.regained(&host, name);
     });
     callers.unharmed();
+    host.stop();
+}
+
+#[test]
+fn the_same_comes_of_attacks_on_a_host_of_an_ordinary_user() {
+    let lab = Lab::new();
+    lab.package("hostile").put(&[&attacks()]);
+    lab.package("good").put(&[&actor("mark=1")]);
+    let serve = lab.serve(&format!("isolation = \"process\"\n{UNTIRING}"));
+    let host = TestHost::start(lab.as_ordinary_user(serve), lab.runtime_dir());
+    let degraded = host.status().host.degraded;
+    if !degraded.is_empty() {
+        return skipped(&format!("no whole sandbox: {}", degraded.join("; ")));
+    }
+    let callers = Callers::start(&host, 1, ["actor"], "mark");
+    attack_in_every_way(&host, |_| callers.go_on());
+    callers.unharmed();
+    host.wait_for("no worker is left but two", |_| {
+        (children(&host).len() == 2).then_some(())
+    });
     host.stop();
 }
