@@ -353,7 +353,6 @@ impl Call<'_> {
         let slot = self.slot;
         slot.area.store(word, Ordering::Relaxed);
         slot.op.store(request.op, Ordering::Relaxed);
-        slot.begun.store(0, Ordering::Relaxed);
         slot.cancelled.store(0, Ordering::Relaxed);
         slot.caller_sleeps.store(0, Ordering::Relaxed);
         slot.method_len
@@ -397,7 +396,8 @@ impl Call<'_> {
                 self.sleep(request)?;
             }
             if self.caller.is_gone() {
-                let begun = self.slot.begun.load(Ordering::Relaxed) != 0;
+                let ready = &self.caller.memory.head().ready;
+                let begun = ready.load(Ordering::SeqCst) & 1 << self.number == 0;
                 return Err(Failure::Gone { begun });
             }
             match self.slot.state.load(Ordering::Acquire) {

@@ -151,7 +151,6 @@ impl Server {
     /// Copies what a call is made of, and checks the copy.
     fn take(&self, number: u32) -> Result<Taken<'_>, &'static str> {
         let slot = self.memory.slot(number);
-        slot.begun.store(1, Ordering::Relaxed);
         if !occupy(&self.slots, number) {
             return Err("two calls in one slot");
         }
@@ -293,7 +292,6 @@ impl<'a> Taken<'a> {
 
     /// Where the reply goes.
     pub fn writer(&self) -> Writer<'a> {
-        self.slot.media_type_len.store(0, Ordering::Relaxed);
         let limit = self.slot.reply_limit.load(Ordering::Relaxed);
         Writer {
             server: self.server,
@@ -301,24 +299,26 @@ impl<'a> Taken<'a> {
             number: self.number,
             area: self.area,
             len: 0,
+            media_type_len: 0,
             limit: usize::try_from(limit).unwrap_or(usize::MAX),
         }
     }
 
     /// Answers the call.
     pub fn finish(self, status: Status, writer: &Writer<'_>) {
-        self.slot.status.store(status, Ordering::Relaxed);
-        self.slot
-            .reply_len
-            .store(writer.len as u64, Ordering::Relaxed);
         // Before the other side knows: it uses both again at once.
         if let Some(area) = writer.area {
             self.server.areas.fetch_and(!(1 << area), Ordering::Relaxed);
         }
         let slots = &self.server.slots;
         slots.fetch_and(!(1 << self.number), Ordering::Relaxed);
-        self.slot.state.store(state::DONE, Ordering::SeqCst);
-        wake_caller(self.slot);
+        let slot = self.slot;
+        slot.status.store(status, Ordering::Relaxed);
+        slot.reply_len.store(writer.len as u64, Ordering::Relaxed);
+        slot.media_type_len
+            .store(writer.media_type_len, Ordering::Relaxed);
+        slot.state.store(state::DONE, Ordering::SeqCst);
+        wake_caller(slot);
     }
 }
 
@@ -336,6 +336,7 @@ pub struct Writer<'a> {
     number: u32,
     area: Option<u32>,
     len: usize,
+    media_type_len: u32,
     limit: usize,
 }
 
@@ -378,6 +379,7 @@ impl Writer<'_> {
     /// Sets the media type.
     pub fn media_type(&mut self, media_type: &[u8]) -> Status {
         if self.slot.put_media_type(media_type) {
+            self.media_type_len = media_type.len() as u32;
             abi::STATUS_OK
         } else {
             abi::STATUS_FAILED

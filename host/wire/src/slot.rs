@@ -44,11 +44,16 @@ pub(crate) struct Head {
 #[derive(Debug)]
 pub(crate) struct Slot {
     /// One of [`state`]. The word that both sides sleep on.
+    ///
+    /// The caller looks at it all the time: the called side writes to the rest of the cache line
+    /// only right before it.
     pub(crate) state: AtomicU32,
     pub(crate) caller_sleeps: AtomicU32,
     pub(crate) server_sleeps: AtomicU32,
-    /// Whether the worker has taken it.
-    pub(crate) begun: AtomicU32,
+    pub(crate) status: AtomicI32,
+    pub(crate) reply_len: AtomicU64,
+    pub(crate) media_type_len: AtomicU32,
+    line: [u32; 9],
     /// Whether nobody waits for the reply any more.
     pub(crate) cancelled: AtomicU32,
     /// [`NO_AREA`], or the number of the area plus one.
@@ -58,9 +63,6 @@ pub(crate) struct Slot {
     pub(crate) request_len: AtomicU64,
     pub(crate) reply_limit: AtomicU64,
     context: [AtomicU64; 7],
-    pub(crate) status: AtomicI32,
-    pub(crate) media_type_len: AtomicU32,
-    pub(crate) reply_len: AtomicU64,
     media_type: [AtomicU8; MEDIA_TYPE_LIMIT],
 }
 
@@ -100,7 +102,7 @@ impl Slot {
         context
     }
 
-    /// `false` if it is too long.
+    /// `false` if it is too long. Its length is told with the reply's.
     pub(crate) fn put_media_type(&self, text: &[u8]) -> bool {
         if text.len() > MEDIA_TYPE_LIMIT {
             return false;
@@ -108,8 +110,6 @@ impl Slot {
         for (to, from) in self.media_type.iter().zip(text) {
             to.store(*from, Ordering::Relaxed);
         }
-        self.media_type_len
-            .store(text.len() as u32, Ordering::Relaxed);
         true
     }
 
