@@ -11,7 +11,7 @@ use crate::{cargo::Cargo, exit};
 /// figures of one machine say little about another.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Only these: call, reload, switch, rescan, driver
+    /// Only these: call, reload, switch, rescan, driver, worker
     #[arg(value_name = "BENCH")]
     benches: Vec<String>,
     /// Write one JSON object a line

@@ -12,6 +12,7 @@ mod reload;
 mod rescan;
 mod subject;
 mod switch;
+mod worker;
 
 use figure::Figures;
 use subject::Subject;
@@ -19,7 +20,7 @@ use subject::Subject;
 /// Measure what hotmerge costs.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Only these: call, reload, switch, rescan, driver
+    /// Only these: call, reload, switch, rescan, driver, worker
     #[arg(value_name = "BENCH")]
     benches: Vec<String>,
     /// Print one JSON object a figure
@@ -32,15 +33,19 @@ struct Arguments {
 
 type Bench = fn(&Subject, usize, &mut Figures) -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 5] = [
+const BENCHES: [(&str, Bench); 6] = [
     ("call", call::run),
     ("reload", reload::run),
     ("switch", switch::run),
     ("rescan", rescan::run),
     ("driver", driver::run),
+    ("worker", worker::run),
 ];
 
 fn main() -> anyhow::Result<()> {
+    if let Some(result) = worker::peer::run() {
+        return result;
+    }
     let arguments = Arguments::parse();
     for name in &arguments.benches {
         anyhow::ensure!(

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use hotmerge_daemon::{Config, Host};
+use hotmerge_daemon::{Config, Host, config::Isolation};
 use hotmerge_meta::{
     Abi, FileName, Handover, Image, Meta, PackageName, PluginMeta, PluginName, Wants, publish,
 };
@@ -87,10 +87,21 @@ pub(crate) fn write_crate(dir: &Path, variant: &str) -> anyhow::Result<()> {
 }
 
 /// A host on a plugin directory, with everything loaded, that only looks when it is told.
+/// Plugins live in its own process.
 pub(crate) fn host(plugin_dir: &Path) -> anyhow::Result<Host> {
+    host_with(plugin_dir, |_| ())
+}
+
+/// As [`host`], with further configuration.
+pub(crate) fn host_with(
+    plugin_dir: &Path,
+    configure: impl FnOnce(&mut Config),
+) -> anyhow::Result<Host> {
     let mut config = Config::default();
     config.plugin_dir = Some(plugin_dir.to_owned());
     config.watch = false;
+    config.isolation = Some(Isolation::Host);
+    configure(&mut config);
     let host = Host::start(config)?;
     host.settle();
     Ok(host)

@@ -1,0 +1,305 @@
+//! What a sandboxed plugin costs: a round trip, a start, the way back from a crash, memory and a
+//! reload, beside what no call between processes can be faster than and what others do.
+//!
+//! Floors and peers run in child processes of their own, as the plugin does.
+
+use std::{
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use hotmerge_daemon::{Config, Host, Plugin, Reply, config::Isolation, context};
+use hotmerge_meta::control::ReloadParams;
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::retry_on_intr,
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
+use tempfile::TempDir;
+
+use crate::{
+    figure::{Figure, Figures, median, micros, time},
+    subject::{Subject, cargo, host_with, stage, workspace},
+};
+
+mod grpc;
+pub(crate) mod peer;
+mod ping_pong;
+
+/// Calls of one turn: some milliseconds.
+const CALLS: usize = 2_000;
+const WARM_UP: usize = 200;
+/// How long nothing is to happen.
+const REST: Duration = Duration::from_secs(2);
+
+pub(crate) fn run(subject: &Subject, rounds: usize, figures: &mut Figures) -> anyhow::Result<()> {
+    let worker = build()?;
+    round_trips(subject, &worker, rounds, figures)?;
+    crashes(subject, &worker, rounds, figures)?;
+    reloads(subject, &worker, rounds, figures)
+}
+
+fn build() -> anyhow::Result<PathBuf> {
+    let mut command = Command::new(cargo());
+    command.current_dir(workspace()).args([
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "hotmerge-worker",
+    ]);
+    anyhow::ensure!(command.status()?.success(), "the worker does not build");
+    let own = std::env::current_exe()?;
+    let dir = own.parent().context("a program is in a directory")?;
+    Ok(dir.join("hotmerge-worker"))
+}
+
+fn sandboxed(worker: &std::path::Path) -> impl FnOnce(&mut Config) {
+    let worker = worker.to_owned();
+    move |config| {
+        config.isolation = Some(Isolation::Process);
+        config.worker = Some(worker);
+        config.restart.most = u32::MAX;
+        config.restart.pause_ms = 0;
+    }
+}
+
+/// The plugin in a worker of its own.
+fn start(
+    subject: &Subject,
+    worker: &std::path::Path,
+) -> anyhow::Result<(TempDir, Host, std::sync::Arc<Plugin>)> {
+    let dir = TempDir::new()?;
+    stage(dir.path(), "subject", &subject.variants[0])?;
+    let host = host_with(dir.path(), sandboxed(worker))?;
+    let plugin = host.plugin("subject").context("the plugin is not loaded")?;
+    Ok((dir, host, plugin))
+}
+
+/// One turn: how long each call took, sorted.
+fn turn(mut call: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Vec<Duration>> {
+    for _ in 0..WARM_UP {
+        call()?;
+    }
+    let mut times = Vec::with_capacity(CALLS);
+    for _ in 0..CALLS {
+        let began = Instant::now();
+        call()?;
+        times.push(began.elapsed());
+    }
+    times.sort_unstable();
+    Ok(times)
+}
+
+fn at(times: &[Duration], percent: usize) -> f64 {
+    micros(times[times.len() * percent / 100])
+}
+
+fn round_trips(
+    subject: &Subject,
+    worker: &std::path::Path,
+    rounds: usize,
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
+    let (_dir, _host, plugin) = start(subject, worker)?;
+    let futex = ping_pong::Futex::start()?;
+    let mut socket = ping_pong::Socket::start()?;
+    let grpc = grpc::Client::start()?;
+    let context = context(None);
+    let mut reply = Reply::default();
+    let mut values: [[Vec<f64>; 4]; 2] = Default::default();
+    for _ in 0..rounds {
+        let turns = [
+            turn(|| {
+                plugin.call(&context, "nothing", &[0; 16], &mut reply)?;
+                Ok(())
+            })?,
+            turn(|| {
+                futex.ask();
+                Ok(())
+            })?,
+            turn(|| socket.ask())?,
+            turn(|| grpc.ask())?,
+        ];
+        for (percent, values) in [50, 99].into_iter().zip(&mut values) {
+            for (times, values) in turns.iter().zip(values) {
+                values.push(at(times, percent));
+            }
+        }
+    }
+    for (name, [hotmerge, futex, socket, grpc]) in ["p50", "p99"].into_iter().zip(values) {
+        let value = median(hotmerge.clone());
+        let ratio = |others: &[f64]| {
+            let ratios = hotmerge.iter().zip(others).map(|(own, other)| own / other);
+            Some(median(ratios.collect()))
+        };
+        for (what, others, is_floor) in [
+            ("futex ping-pong", futex, true),
+            ("Unix socket ping-pong", socket, true),
+            ("gRPC over a Unix socket", grpc, false),
+        ] {
+            let other = Some(median(others.clone()));
+            figures.tell(&Figure {
+                bench: format!("worker call {name}, against {what}"),
+                unit: "µs",
+                value,
+                floor: other.filter(|_| is_floor),
+                peer: other.filter(|_| !is_floor),
+                ratio: ratio(&others),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// The worker of the one plugin.
+fn pid(host: &Host) -> anyhow::Result<i32> {
+    let status = host.status();
+    let worker = status.plugins.first().and_then(|it| it.worker.as_ref());
+    worker
+        .and_then(|worker| worker.pid)
+        .context("it has no worker")
+}
+
+/// Kills the worker, and takes the time until another answers: noticed, spawned, sandboxed, loaded
+/// and started.
+fn crashes(
+    subject: &Subject,
+    worker: &std::path::Path,
+    rounds: usize,
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
+    let (_dir, host, plugin) = start(subject, worker)?;
+    let context = context(None);
+    let mut reply = Reply::default();
+    let (mut died, mut served) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        plugin.call(&context, "nothing", &[], &mut reply)?;
+        let process = Pid::from_raw(pid(&host)?).context("it is a process")?;
+        let process = pidfd_open(process, PidfdFlags::empty())?;
+        let began = Instant::now();
+        pidfd_send_signal(&process, Signal::KILL)?;
+        let mut ends = [PollFd::new(&process, PollFlags::IN)];
+        // Its end may be told by a signal as well.
+        retry_on_intr(|| poll(&mut ends, None))?;
+        let dead = began.elapsed();
+        // Whoever answers from here on is another.
+        while plugin.call(&context, "nothing", &[], &mut reply).is_err() {}
+        let whole = began.elapsed();
+        died.push(micros(whole.saturating_sub(dead)));
+        served.push(micros(whole));
+    }
+    for (what, values) in [
+        ("worker dead to first reply of the next", died),
+        ("worker killed to first reply of the next", served),
+    ] {
+        figures.tell(&Figure {
+            bench: what.to_owned(),
+            unit: "µs",
+            value: median(values),
+            ..Figure::default()
+        })?;
+    }
+    at_rest(pid(&host)?, figures)?;
+    let (whole, own) = private_kib(pid(&host)?)?;
+    figures.tell(&Figure {
+        bench: "worker memory, private, beyond the plugin".to_owned(),
+        unit: "KiB",
+        value: whole - own,
+        ..Figure::default()
+    })
+}
+
+/// How often anything of host and worker runs while nobody calls.
+fn at_rest(worker: i32, figures: &mut Figures) -> anyhow::Result<()> {
+    // What the last call left to do is done by then.
+    std::thread::sleep(REST);
+    let before = switches(worker)?;
+    std::thread::sleep(REST);
+    let after = switches(worker)?;
+    // This thread sleeps once itself.
+    let turns = (after - before).saturating_sub(1);
+    figures.tell(&Figure {
+        bench: "wake-ups of host and worker at rest".to_owned(),
+        unit: "1/s",
+        value: turns as f64 / REST.as_secs_f64(),
+        ..Figure::default()
+    })
+}
+
+/// How often the threads of this process and of a worker went to sleep so far.
+fn switches(worker: i32) -> anyhow::Result<u64> {
+    let mut sum = 0;
+    for pid in [std::process::id().to_string(), worker.to_string()] {
+        for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+            let text = std::fs::read_to_string(task?.path().join("status"))?;
+            let line = text
+                .lines()
+                .find_map(|it| it.strip_prefix("voluntary_ctxt_switches:"));
+            sum += line.context("the kernel says it")?.trim().parse::<u64>()?;
+        }
+    }
+    Ok(sum)
+}
+
+/// Private memory of a process, and what of it is the plugin's file.
+fn private_kib(pid: i32) -> anyhow::Result<(f64, f64)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps"))?;
+    let (mut whole, mut own, mut is_own) = (0.0, 0.0, false);
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace();
+        match words.next() {
+            Some("Private_Clean:" | "Private_Dirty:") => {
+                let kib: f64 = words.next().context("a number")?.parse()?;
+                whole += kib;
+                own += if is_own { kib } else { 0.0 };
+            }
+            Some(first) if !first.ends_with(':') => is_own = line.contains("/plugin.so"),
+            _ => {}
+        }
+    }
+    Ok((whole, own))
+}
+
+/// A reload in a worker and one in the host, in turns.
+fn reloads(
+    subject: &Subject,
+    worker: &std::path::Path,
+    rounds: usize,
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
+    let dirs = [TempDir::new()?, TempDir::new()?];
+    for dir in &dirs {
+        stage(dir.path(), "subject", &subject.variants[0])?;
+    }
+    let hosts = [
+        host_with(dirs[0].path(), sandboxed(worker))?,
+        host_with(dirs[1].path(), |_| ())?,
+    ];
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..rounds {
+        let variant = &subject.variants[(round + 1) % 2];
+        for ((dir, host), times) in dirs.iter().zip(&hosts).zip(&mut times) {
+            stage(dir.path(), "subject", variant)?;
+            let (took, report) = time(|| host.reload(&ReloadParams::default()));
+            anyhow::ensure!(report.plugins.len() == 1, "no reload: {report:?}");
+            times.push(micros(took));
+        }
+    }
+    let [sandboxed, inside] = times;
+    let ratios = sandboxed
+        .iter()
+        .zip(&inside)
+        .map(|(own, other)| own / other);
+    let ratio = Some(median(ratios.collect()));
+    figures.tell(&Figure {
+        bench: "request to switch, sandboxed, against in the host".to_owned(),
+        unit: "µs",
+        value: median(sandboxed.clone()),
+        floor: Some(median(inside.clone())),
+        ratio,
+        ..Figure::default()
+    })
+}
