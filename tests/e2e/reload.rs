@@ -10,8 +10,12 @@ fn instances(host: &TestHost) -> BTreeMap<String, (u64, String)> {
     let plugins = host.status().plugins.into_iter();
     plugins
         .map(|plugin| {
-            let address = plugin.address.expect("it is active");
-            (plugin.name, (plugin.generation, address))
+            let worker = plugin.worker.and_then(|worker| worker.pid);
+            let place = plugin.address.or(worker.map(|pid| pid.to_string()));
+            (
+                plugin.name,
+                (plugin.generation, place.expect("it is active")),
+            )
         })
         .collect()
 }

@@ -24,7 +24,7 @@ pub(crate) fn in_workers() -> bool {
 fn isolation(config: &str) -> String {
     match in_workers() {
         _ if config.contains("isolation") => String::new(),
-        true => format!("isolation = \"process\"\nworker = {:?}\n", worker()),
+        true => "isolation = \"process\"\n".to_owned(),
         false => "isolation = \"host\"\n".to_owned(),
     }
 }
@@ -150,6 +150,9 @@ impl Lab {
             .arg(plugin_dir)
             .arg("--state-dir")
             .arg(self.state_dir());
+        if in_workers() && !config.contains("worker") {
+            command.arg("--worker").arg(worker());
+        }
         command
     }
 }
