@@ -14,7 +14,7 @@ use hotmerge_tests::{Lab, SOON, TestHost, UNTIRING, Vitals, attacks};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// How many crashes without `HOTMERGE_CHAOS`.
-const CRASHES: u64 = 1_500;
+const CRASHES: u64 = 1_000;
 /// After so many everything that is made once has been made.
 const WARM_UP: u64 = 100;
 
