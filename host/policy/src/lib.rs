@@ -9,6 +9,8 @@
 //! Absent on purpose: the border. Code can make system calls without importing anything; this
 //! finds mistakes and shows intentions. Namespaces and filters hold what is not honest.
 
+#![forbid(unsafe_code)]
+
 mod dynamic;
 mod file;
 mod reader;
