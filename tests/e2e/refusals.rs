@@ -572,12 +572,14 @@ fn a_plugin_that_panics_in_a_call_goes_on_with_the_next() {
     let plugin = bench.host.plugin("actor");
     assert_eq!((plugin.calls_panicked, plugin.calls_failed), (3, 3));
     // What panicked is not trusted for long: the same code takes its place, and no call notices.
-    bench.host.wait_for("another instance takes its place", |status| {
-        let mut plugins = status.plugins.iter();
-        let plugin = plugins.find(|plugin| plugin.name == "actor")?;
-        let is_another = plugin.generation > bench.before.generation;
-        (is_another && plugin.hash == bench.before.hash).then_some(())
-    });
+    bench
+        .host
+        .wait_for("another instance takes its place", |status| {
+            let mut plugins = status.plugins.iter();
+            let plugin = plugins.find(|plugin| plugin.name == "actor")?;
+            let is_another = plugin.generation > bench.before.generation;
+            (is_another && plugin.hash == bench.before.hash).then_some(())
+        });
     bench.callers.go_on();
     bench.callers.unharmed();
     bench.host.stop();
