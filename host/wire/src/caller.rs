@@ -18,7 +18,7 @@ use crate::{
     memory::Memory,
     now_ns,
     pool::{Pool, passed},
-    slot::{NO_AREA, Slot, state},
+    slot::{LOOKING, NO_AREA, Slot, state},
     spin::Spin,
 };
 
@@ -367,8 +367,8 @@ impl Call<'_> {
         memory.write(room.request + request.method.len(), request.bytes);
         slot.state.store(state::POSTED, Ordering::Release);
         let head = memory.head();
-        head.ready.fetch_or(1 << self.number, Ordering::SeqCst);
-        if head.spinners.load(Ordering::SeqCst) == 0 && head.sleepers.load(Ordering::SeqCst) > 0 {
+        let ready = head.ready.fetch_or(1 << self.number, Ordering::SeqCst);
+        if ready & LOOKING == 0 && head.sleepers.load(Ordering::SeqCst) > 0 {
             let _ = futex::wake(&head.ready, Flags::empty(), 1);
         }
         Ok(())

@@ -9,7 +9,7 @@ const PAGE_BYTES: usize = 4096;
 /// Sizes of a shared memory. The same on both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
-    /// Calls that may be in flight, 1 to 32.
+    /// Calls that may be in flight, 1 to 31.
     pub slots: u32,
     /// Room of a slot for a request, and again for a reply, in bytes.
     pub small_bytes: u32,
@@ -34,7 +34,7 @@ impl Default for Geometry {
 
 /// Numbers that make no memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a geometry has 1 to 32 slots, at most 32 areas, whole pages and at most 64 GiB")]
+#[error("a geometry has 1 to 31 slots, at most 32 areas, whole pages and at most 64 GiB")]
 pub struct GeometryError;
 
 impl Geometry {
@@ -46,7 +46,7 @@ impl Geometry {
         let pages = (self.small_bytes as usize).is_multiple_of(PAGE_BYTES)
             && self.small_bytes > 0
             && self.area_bytes.is_multiple_of(PAGE_BYTES as u64);
-        let small = (1..=32).contains(&self.slots) && self.areas <= 32;
+        let small = (1..=31).contains(&self.slots) && self.areas <= 32;
         let bytes = u64::from(self.areas)
             .checked_mul(2)
             .and_then(|areas| areas.checked_mul(self.area_bytes))

@@ -19,7 +19,7 @@ use crate::{
     Geometry, METHOD_LIMIT,
     memory::Memory,
     now_ns,
-    slot::{Slot, state},
+    slot::{LOOKING, Slot, state},
     spin::Spin,
 };
 
@@ -133,7 +133,11 @@ impl Server {
     fn try_next(&self) -> Result<Option<Taken<'_>>, &'static str> {
         let ready = &self.memory.head().ready;
         let mut bits = ready.load(Ordering::SeqCst);
-        while bits != 0 {
+        // Who never looks is not to be kept awake by somebody who says so and says not.
+        if bits & LOOKING != 0 && !self.spin.ever_pays() {
+            return Err("a thread that looks for calls and is not there");
+        }
+        while bits & !LOOKING != 0 {
             let bit = bits & bits.wrapping_neg();
             let number = bit.trailing_zeros();
             if number >= self.memory.geometry.slots {
@@ -189,28 +193,32 @@ impl Server {
 
     /// Looks for a call for a while. Returns whether there is one.
     fn look(&self) -> bool {
-        if self.looking.swap(true, Ordering::Relaxed) {
+        if !self.spin.pays() || self.looking.swap(true, Ordering::Relaxed) {
             return false;
         }
         let head = self.memory.head();
-        head.spinners.fetch_add(1, Ordering::SeqCst);
-        let found = self.spin.look(|| head.ready.load(Ordering::Relaxed) != 0);
-        head.spinners.fetch_sub(1, Ordering::SeqCst);
+        head.ready.fetch_or(LOOKING, Ordering::SeqCst);
+        self.spin
+            .look(|| head.ready.load(Ordering::Relaxed) & !LOOKING != 0);
+        let ready = head.ready.fetch_and(!LOOKING, Ordering::SeqCst) & !LOOKING;
         self.looking.store(false, Ordering::Relaxed);
         // Who posted while this thread looked has woken nobody. One call is this thread's.
-        let ready = head.ready.load(Ordering::SeqCst);
         if ready.count_ones() > 1 && head.sleepers.load(Ordering::SeqCst) > 0 {
             let _ = futex::wake(&head.ready, Flags::empty(), 1);
         }
-        found || ready != 0
+        ready != 0
     }
 
     fn sleep(&self) {
         let head = self.memory.head();
         let began = now_ns();
         head.sleepers.fetch_add(1, Ordering::SeqCst);
-        // A call that was posted before is seen by the kernel's comparison.
-        self.wait(&head.ready, 0);
+        // A call that is posted from here on is seen by the kernel's comparison. While another
+        // thread looks, it is that one's.
+        let ready = head.ready.load(Ordering::SeqCst);
+        if ready & !LOOKING == 0 {
+            self.wait(&head.ready, ready);
+        }
         head.sleepers.fetch_sub(1, Ordering::SeqCst);
         self.spin.slept(now_ns() - began);
     }

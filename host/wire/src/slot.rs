@@ -24,17 +24,22 @@ pub(crate) mod state {
 /// The `area` of a slot that has none.
 pub(crate) const NO_AREA: u32 = 0;
 
+/// In [`Head::ready`]: a thread looks for calls without sleeping, and needs no waking.
+pub(crate) const LOOKING: u32 = 1 << 31;
+
 /// What is not a slot's.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub(crate) struct Head {
-    /// One bit a slot that waits to be taken. The word that the worker's threads sleep on.
+    /// One bit a slot that waits to be taken, and [`LOOKING`]. The word that the called side's
+    /// threads sleep on.
+    ///
+    /// One word for both, because each further one that two processors write costs a call as
+    /// much as an answer.
     pub(crate) ready: AtomicU32,
     line: [u32; 15],
-    /// How many of the worker's threads sleep.
+    /// How many of the called side's threads sleep.
     pub(crate) sleepers: AtomicU32,
-    /// How many of the worker's threads look for calls without sleeping.
-    pub(crate) spinners: AtomicU32,
     /// Log records that the worker had no room for.
     pub(crate) dropped: AtomicU64,
 }

@@ -44,15 +44,25 @@ impl Spin {
         }
     }
 
+    /// Whether this side looks at all.
+    pub(crate) fn ever_pays(&self) -> bool {
+        self.most_ns != 0
+    }
+
+    /// Whether looking has been worth its while of late.
+    pub(crate) fn pays(&self) -> bool {
+        self.budget_ns.load(Ordering::Relaxed) >= LEAST_NS
+    }
+
     /// Looks until `done` or the budget is used up. Returns whether it was done.
     pub(crate) fn look(&self, done: impl Fn() -> bool) -> bool {
         if done() {
             return true;
         }
-        let budget = self.budget_ns.load(Ordering::Relaxed);
-        if budget < LEAST_NS {
+        if !self.pays() {
             return false;
         }
+        let budget = self.budget_ns.load(Ordering::Relaxed);
         for _ in 0..4 * GLANCES {
             if done() {
                 return true;

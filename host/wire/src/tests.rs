@@ -1,3 +1,5 @@
+//! Both sides in one process, and each side against one that breaks every rule.
+
 use std::{sync::atomic::Ordering, thread};
 
 use hotmerge_abi::{CallContext, STATUS_OK, STATUS_REPLY_TOO_LARGE};
@@ -362,31 +364,51 @@ fn hanging_up_ends_the_wait_for_an_area_that_is_never_granted() {
 
 /// What a hostile worker writes, and what its host says of it.
 #[track_caller]
-fn breaks(write: impl Fn(&Memory)) {
+fn breaks(what: &str, write: impl Fn(&Memory)) {
     let (server, file) = Server::create(SMALL).unwrap();
     let hostile = Memory::open(&file, SMALL).unwrap();
     write(&hostile);
-    hostile.head().ready.fetch_or(1, Ordering::SeqCst);
+    let ready = &hostile.head().ready;
+    let post = || ready.compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst);
+    let _ = post();
     let ended = loop {
         match server.next() {
             // The same slot again, before its call was answered.
-            Ok(_) => hostile.head().ready.fetch_or(1, Ordering::SeqCst),
+            Ok(_) => drop(post()),
             Err(ended) => break ended,
         };
     };
-    assert!(matches!(ended, Ended::Broken(_)), "{ended:?}");
+    assert!(
+        matches!(ended, Ended::Broken(why) if why.contains(what)),
+        "{ended:?}"
+    );
 }
 
 #[test]
 fn a_caller_that_breaks_the_rules_is_told_apart() {
-    breaks(|_| {});
-    breaks(|memory| memory.head().ready.store(1 << 31, Ordering::SeqCst));
-    breaks(|memory| memory.slot(0).area.store(2, Ordering::SeqCst));
-    breaks(|memory| memory.slot(0).area.store(u32::MAX, Ordering::SeqCst));
-    breaks(|memory| memory.slot(0).method_len.store(1025, Ordering::SeqCst));
-    breaks(|memory| memory.slot(0).request_len.store(4097, Ordering::SeqCst));
-    breaks(|memory| memory.slot(0).request_len.store(u64::MAX, Ordering::SeqCst));
-    breaks(|memory| {
+    breaks("two calls in one slot", |_| {});
+    breaks("is not there", |memory| {
+        memory.head().ready.store(1 << 31, Ordering::SeqCst);
+    });
+    breaks("a slot that is not there", |memory| {
+        memory.head().ready.store(1 << 30, Ordering::SeqCst);
+    });
+    breaks("an area that is not there", |memory| {
+        memory.slot(0).area.store(2, Ordering::SeqCst)
+    });
+    breaks("an area that is not there", |memory| {
+        memory.slot(0).area.store(u32::MAX, Ordering::SeqCst)
+    });
+    breaks("larger than its room", |memory| {
+        memory.slot(0).method_len.store(1025, Ordering::SeqCst)
+    });
+    breaks("larger than its room", |memory| {
+        memory.slot(0).request_len.store(4097, Ordering::SeqCst)
+    });
+    breaks("larger than its room", |memory| {
+        memory.slot(0).request_len.store(u64::MAX, Ordering::SeqCst)
+    });
+    breaks("two calls in one area", |memory| {
         for number in 0..2 {
             memory.slot(number).area.store(1, Ordering::SeqCst);
         }
