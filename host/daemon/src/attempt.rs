@@ -228,7 +228,7 @@ impl Supervisor {
         if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
             attempt.starting = Some(now);
         }
-        self.clock.wake_at(now + self.config.start());
+        self.clock.wake_at(now + self.start_limit(&meta.name));
         let services = Services::new(meta, ticket, Arc::downgrade(self));
         let result = Instance::start(services, verified, &config, &self.cells)
             .map_err(|error| {

@@ -9,12 +9,17 @@ use hotmerge_meta::PluginName;
 
 use crate::{
     attempt::Attempt,
+    cell::Isolation,
     lifecycle::{Event, Refused, Stage, Ticket},
     supervisor::{State, Supervisor},
 };
 
 /// How soon the clock looks again while something that it must not miss is under way.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// A worker that does not start is ended, with a reason, before the thread that waits for it is
+/// given up.
+const WORKERS_FIRST: Duration = Duration::from_secs(1);
 
 /// What the clock finds of one candidate.
 enum Due {
@@ -46,6 +51,15 @@ impl Supervisor {
         self.state().forget(name, ticket);
         self.clock
             .wake_at(now + LOOK_AGAIN.min(self.config.settle()));
+    }
+
+    /// How long a candidate's thread may take to start it.
+    pub(crate) fn start_limit(&self, name: &PluginName) -> Duration {
+        let limit = self.config.start();
+        match self.cells.isolation(name.as_str()) {
+            Ok(Isolation::Process) => limit + WORKERS_FIRST,
+            _ => limit,
+        }
     }
 
     /// Gives up what has taken too long, and lets go on what has proved itself.
@@ -114,13 +128,14 @@ impl Supervisor {
                     }
                 })
             }
-            Stage::Starting => {
-                let limit = self.config.start();
-                Some(overtime(attempt.starting? + limit, now, || {
-                    let ms = limit.as_millis();
+            Stage::Starting => Some(overtime(
+                attempt.starting? + self.start_limit(name),
+                now,
+                || {
+                    let ms = self.config.start().as_millis();
                     format!("it has not started within {ms} ms; it is given up, its thread is kept")
-                }))
-            }
+                },
+            )),
             Stage::HandingOver => {
                 let ms = self.config.handover(name).as_millis();
                 Some(overtime(attempt.handing?, now, || {

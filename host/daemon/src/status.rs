@@ -171,6 +171,10 @@ pub struct WorkerStatus {
     pub memory_bytes: Option<u64>,
     /// Processor time that it has used.
     pub cpu_ms: Option<u64>,
+    /// How long it took from the start of the process to being fit to take calls: shut in,
+    /// loaded, started and checked.
+    #[serde(default)]
+    pub start_ms: f64,
     /// Parts of its sandbox that are not in place.
     pub degraded: Vec<String>,
     /// Its log records that found no room.

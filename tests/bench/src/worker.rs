@@ -10,7 +10,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use hotmerge_daemon::{Config, Host, Plugin, Reply, config::Isolation, context};
+use hotmerge_daemon::{
+    Config, Host, Plugin, Reply, config::Isolation, context, status::WorkerStatus,
+};
 use hotmerge_meta::control::ReloadParams;
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -155,12 +157,20 @@ fn round_trips(
 }
 
 /// The worker of the one plugin.
-fn pid(host: &Host) -> anyhow::Result<i32> {
+fn worker_of(host: &Host) -> anyhow::Result<WorkerStatus> {
     let status = host.status();
-    let worker = status.plugins.first().and_then(|it| it.worker.as_ref());
-    worker
-        .and_then(|worker| worker.pid)
+    let plugin = status.plugins.into_iter().next();
+    plugin
+        .and_then(|plugin| plugin.worker)
         .context("it has no worker")
+}
+
+fn pid(host: &Host) -> anyhow::Result<i32> {
+    worker_of(host)?.pid.context("its worker does not run")
+}
+
+fn start_ms(host: &Host) -> anyhow::Result<f64> {
+    Ok(worker_of(host)?.start_ms)
 }
 
 /// Kills the worker, and takes the time until another answers: noticed, spawned, sandboxed, loaded
@@ -174,7 +184,7 @@ fn crashes(
     let (_dir, host, plugin) = start(subject, worker)?;
     let context = context(None);
     let mut reply = Reply::default();
-    let (mut died, mut served) = (Vec::new(), Vec::new());
+    let [mut started, mut bare, mut died, mut served] = [const { Vec::new() }; 4];
     for _ in 0..rounds {
         plugin.call(&context, "nothing", &[], &mut reply)?;
         let process = Pid::from_raw(pid(&host)?).context("it is a process")?;
@@ -188,9 +198,24 @@ fn crashes(
         // Whoever answers from here on is another.
         while plugin.call(&context, "nothing", &[], &mut reply).is_err() {}
         let whole = began.elapsed();
+        started.push(start_ms(&host)? * 1e3);
+        // What the system needs for any process.
+        let (took, status) = time(|| Command::new("true").status());
+        anyhow::ensure!(status?.success(), "`true` fails");
+        bare.push(micros(took));
         died.push(micros(whole.saturating_sub(dead)));
         served.push(micros(whole));
     }
+    let ratios = started.iter().zip(&bare).map(|(own, bare)| own / bare);
+    let ratio = Some(median(ratios.collect()));
+    figures.tell(&Figure {
+        bench: "worker spawned to ready, against running `true`".to_owned(),
+        unit: "µs",
+        value: median(started.clone()),
+        floor: Some(median(bare.clone())),
+        ratio,
+        ..Figure::default()
+    })?;
     for (what, values) in [
         ("worker dead to first reply of the next", died),
         ("worker killed to first reply of the next", served),

@@ -55,6 +55,8 @@ pub(super) struct State {
     /// Try again although it was given up.
     pub(super) revive: bool,
     pub(super) missing: Vec<String>,
+    /// From the start of the process to its being fit to take calls.
+    pub(super) start: Duration,
 }
 
 /// One version of a plugin in a worker.
@@ -127,6 +129,7 @@ impl Cell {
                 condemned: None,
                 revive: false,
                 missing: Vec::new(),
+                start: Duration::ZERO,
             }),
             changed: Condvar::new(),
             wake,
@@ -421,6 +424,7 @@ impl Cell {
         let mut status = WorkerStatus {
             pid: line.as_ref().map(|line| line.pid),
             degraded: state.missing.clone(),
+            start_ms: state.start.as_secs_f64() * 1e3,
             ..WorkerStatus::default()
         };
         if let Some(line) = line {

@@ -180,6 +180,7 @@ impl Cell {
         bytes[8..10].copy_from_slice(&header.abi_major.to_ne_bytes());
         bytes[10..12].copy_from_slice(&header.abi_minor.to_ne_bytes());
         bytes[12..].copy_from_slice(&header.size.to_ne_bytes());
+        let began = Instant::now();
         let mut process = self.cells.launch(Parts {
             image: Some(self.image.memory()),
             header: bytes,
@@ -231,7 +232,10 @@ impl Cell {
         if let Some(end) = line.end() {
             return Err(format!("its worker {end} while it started"));
         }
-        self.state().missing = missing;
+        let mut state = self.state();
+        state.missing = missing;
+        state.start = began.elapsed();
+        drop(state);
         Ok(process)
     }
 
