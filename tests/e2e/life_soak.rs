@@ -221,13 +221,16 @@ fn memory_is_flat_while_versions_alternate() {
     };
     let warm = round(1, 60);
     let end = round(60, 60 + switches());
-    // A line in the bounded history for each, as in any host.
-    assert!(
-        end.rss_kib <= warm.rss_kib + 2 * switches(),
-        "{warm:?} {end:?}"
-    );
-    assert!(end.mappings <= warm.mappings + 16, "{warm:?} {end:?}");
-    assert!(end.descriptors <= warm.descriptors + 8, "{warm:?} {end:?}");
+    eprintln!("warm {warm:?}, in the end {end:?}");
+    // The last threads may still be on their way out.
+    host.wait_for("memory as it was", |_| {
+        let now = Footprint::of(host.pid());
+        // A line in the bounded history for each, as in any host.
+        let is_flat = now.rss_kib <= warm.rss_kib + 2 * switches()
+            && now.mappings <= warm.mappings + 16
+            && now.descriptors <= warm.descriptors + 8;
+        is_flat.then_some(())
+    });
     let status = host.status();
     assert_eq!(status.host.retained, 0);
     assert_eq!(status.plugins[0].generation, 60 + switches());

@@ -366,7 +366,8 @@ impl Machine {
             );
             // A candidate that is under way comes from what the directory had before.
             if slot.and_then(Slot::candidate).is_none() {
-                return;
+                // It may have been on its way out when it was to be started anew.
+                return self.renew(name, steps);
             }
         }
         let attempt = Attempt {

@@ -529,6 +529,29 @@ fn run(orders: &[(u8, u8)]) {
     assert!(model.started.values().all(ended), "a version was not ended");
 }
 
+/// Found by chance: a version that crashed on its way out, and stays because of a choice.
+#[test]
+fn what_crashed_while_it_left_is_replaced_when_it_comes_back_and_a_choice_holds_it() {
+    run(&[
+        (96, 76),
+        (0, 38),
+        (23, 0),
+        (7, 18),
+        (7, 1),
+        (96, 41),
+        (23, 18),
+        (7, 10),
+        (183, 42),
+        (7, 0),
+        (0, 1),
+        (0, 41),
+        (229, 112),
+        (20, 72),
+        (38, 12),
+        (16, 56),
+    ]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: orders(),
