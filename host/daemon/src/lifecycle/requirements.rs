@@ -76,7 +76,7 @@ impl Machine {
                 return true;
             }
             if seen.insert(&required.name)
-                && let Some(next) = self.wanted(&required.name)
+                && let Some(next) = self.coming(&required.name)
                 && self.leads_to(goal, next, path, seen)
             {
                 return true;
@@ -194,6 +194,16 @@ impl Machine {
         self.slots
             .iter()
             .filter_map(|(name, slot)| Some((name, slot.live()?.meta.as_ref())))
+    }
+
+    /// What is being brought up of a plugin, or is to run of it: candidates that wait for each
+    /// other would wait for ever, whatever the directory says by now.
+    fn coming(&self, name: &PluginName) -> Option<&PluginMeta> {
+        let candidate = self.slots.get(name).and_then(Slot::candidate);
+        candidate.map_or_else(
+            || self.wanted(name),
+            |(_, target)| Some(target.meta.as_ref()),
+        )
     }
 
     /// What is to run of a plugin: what an operator chose, or what the directory has.

@@ -529,6 +529,41 @@ fn run(orders: &[(u8, u8)]) {
     assert!(model.started.values().all(ended), "a version was not ended");
 }
 
+/// Found by chance: a candidate in the place of one that crashed, and one that an operator chose,
+/// which require each other.
+#[test]
+fn candidates_that_would_wait_for_each_other_do_not() {
+    run(&[
+        (16, 142),
+        (192, 185),
+        (112, 27),
+        (119, 0),
+        (55, 10),
+        (0, 92),
+        (6, 0),
+        (103, 2),
+        (96, 123),
+        (55, 82),
+        (39, 0),
+        (39, 74),
+        (231, 2),
+        (0, 1),
+        (71, 24),
+        (16, 2),
+        (16, 238),
+        (23, 1),
+        (96, 20),
+        (102, 118),
+        (38, 0),
+        (166, 0),
+        (80, 2),
+        (53, 4),
+        (80, 62),
+        (7, 152),
+        (5, 219),
+    ]);
+}
+
 /// Found by chance: a version that crashed on its way out, and stays because of a choice.
 #[test]
 fn what_crashed_while_it_left_is_replaced_when_it_comes_back_and_a_choice_holds_it() {
