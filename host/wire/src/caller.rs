@@ -358,9 +358,11 @@ impl Call<'_> {
         slot.method_len
             .store(request.method.len() as u32, Ordering::Relaxed);
         slot.request_len
-            .store(request.bytes.len() as u64, Ordering::Relaxed);
-        slot.reply_limit
-            .store(request.reply_limit as u64, Ordering::Relaxed);
+            .store(request.bytes.len() as u32, Ordering::Relaxed);
+        slot.reply_limit.store(
+            u32::try_from(request.reply_limit).unwrap_or(u32::MAX),
+            Ordering::Relaxed,
+        );
         slot.put_context(request.context);
         let memory = &self.caller.memory;
         memory.write(room.request, request.method.as_bytes());

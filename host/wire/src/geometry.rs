@@ -34,7 +34,9 @@ impl Default for Geometry {
 
 /// Numbers that make no memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a geometry has 1 to 31 slots, at most 32 areas, whole pages and at most 64 GiB")]
+#[error(
+    "a geometry has 1 to 31 slots, at most 32 areas, whole pages, less than 4 GiB an area and at most 64 GiB"
+)]
 pub struct GeometryError;
 
 impl Geometry {
@@ -51,7 +53,8 @@ impl Geometry {
             .checked_mul(2)
             .and_then(|areas| areas.checked_mul(self.area_bytes))
             .is_some_and(|bytes| bytes <= 64 << 30);
-        if pages && small && bytes && self.small_bytes <= 16 << 20 {
+        let lengths = self.small_bytes <= 16 << 20 && self.area_bytes <= u32::MAX.into();
+        if pages && small && bytes && lengths {
             Ok(self)
         } else {
             Err(GeometryError)

@@ -155,13 +155,14 @@ impl Server {
     /// Copies what a call is made of, and checks the copy.
     fn take(&self, number: u32) -> Result<Taken<'_>, &'static str> {
         let slot = self.memory.slot(number);
+        // Most requests lie there, and come while the rest is looked at.
+        self.memory.touch(self.memory.geometry.room(number, None));
         if !occupy(&self.slots, number) {
             return Err("two calls in one slot");
         }
         let area = self.area(slot)?;
         let method_len = slot.method_len.load(Ordering::Relaxed) as usize;
-        let request_len = slot.request_len.load(Ordering::Relaxed);
-        let request_len = usize::try_from(request_len).unwrap_or(usize::MAX);
+        let request_len = slot.request_len.load(Ordering::Relaxed) as usize;
         let room = self.memory.geometry.room(number, area).bytes;
         if method_len > METHOD_LIMIT || method_len.saturating_add(request_len) > room {
             return Err("a request that is larger than its room");
@@ -308,7 +309,7 @@ impl<'a> Taken<'a> {
             area: self.area,
             len: 0,
             media_type_len: 0,
-            limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            limit: limit as usize,
         }
     }
 

@@ -65,13 +65,15 @@ pub(crate) struct Slot {
     pub(crate) area: AtomicU32,
     pub(crate) op: AtomicU32,
     pub(crate) method_len: AtomicU32,
-    pub(crate) request_len: AtomicU64,
-    pub(crate) reply_limit: AtomicU64,
-    context: [AtomicU64; 7],
+    pub(crate) request_len: AtomicU32,
+    pub(crate) reply_limit: AtomicU32,
+    /// All of a call's context but what is reserved, so that a request fits into one line.
+    context: [AtomicU64; 5],
     media_type: [AtomicU8; MEDIA_TYPE_LIMIT],
 }
 
 const _: () = assert!(size_of::<CallContext>() == 56);
+const _: () = assert!(std::mem::offset_of!(Slot, media_type) == 128);
 
 impl Slot {
     pub(crate) fn put_context(&self, context: &CallContext) {
@@ -84,8 +86,6 @@ impl Slot {
             word(high),
             word(low),
             word(&context.span_id),
-            context.reserved[0],
-            context.reserved[1],
         ];
         for (to, from) in self.context.iter().zip(words) {
             to.store(from, Ordering::Relaxed);
@@ -99,7 +99,6 @@ impl Slot {
             trace_flags: (word(0) >> 32) as u32,
             deadline_ns: word(1),
             span_id: word(4).to_ne_bytes(),
-            reserved: [word(5), word(6)],
             ..CallContext::default()
         };
         context.trace_id[..8].copy_from_slice(&word(2).to_ne_bytes());

@@ -93,7 +93,7 @@ fn the_context_arrives_unchanged() {
         deadline_ns: 5,
         trace_id: *b"0123456789abcdef",
         span_id: *b"01234567",
-        reserved: [8, 9],
+        reserved: [0; 2],
     };
     let (caller, _) = Caller::create(SMALL).unwrap();
     let (memory, _) = Memory::create(SMALL).unwrap();
@@ -344,7 +344,7 @@ fn hanging_up_ends_the_wait_for_an_area_that_is_never_granted() {
     let (server, file) = Server::create(SMALL).unwrap();
     let hostile = Memory::open(&file, SMALL).unwrap();
     let slot = hostile.slot(1);
-    slot.reply_limit.store(u64::MAX, Ordering::SeqCst);
+    slot.reply_limit.store(u32::MAX, Ordering::SeqCst);
     hostile.head().ready.store(0b10, Ordering::SeqCst);
     thread::scope(|scope| {
         let waits = scope.spawn(|| {
@@ -406,7 +406,7 @@ fn a_caller_that_breaks_the_rules_is_told_apart() {
         memory.slot(0).request_len.store(4097, Ordering::SeqCst)
     });
     breaks("larger than its room", |memory| {
-        memory.slot(0).request_len.store(u64::MAX, Ordering::SeqCst)
+        memory.slot(0).request_len.store(u32::MAX, Ordering::SeqCst)
     });
     breaks("two calls in one area", |memory| {
         for number in 0..2 {
