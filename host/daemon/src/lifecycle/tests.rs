@@ -187,7 +187,9 @@ impl Model {
                 }
                 // What a choice stands against was not tried.
                 let tried = self.machine.slot(plugin.as_str()).and_then(Slot::refused);
-                if refused.lasting && tried == Some(&refused) {
+                // Whoever has gone meanwhile and comes back may be tried again.
+                let is_there = self.directory.contains_key(&plugin);
+                if refused.lasting && tried == Some(&refused) && is_there {
                     self.refused.insert(plugin, refused.meta.hash);
                 } else {
                     self.refused.remove(&plugin);
