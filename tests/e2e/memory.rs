@@ -43,10 +43,13 @@ impl Turns {
         for _ in 0..times {
             self.turn += 1;
             let next = &self.versions[self.turn % 2];
+            let params = ReloadParams {
+                // The host's own clock may be faster than the request.
+                since: Some(client.request(method::POSITION, &(), SOON).unwrap()),
+                ..ReloadParams::default()
+            };
             self.lab.package("one").put(&[next]);
-            let report: ReloadReport = client
-                .request(method::RELOAD, &ReloadParams::default(), SOON)
-                .unwrap();
+            let report: ReloadReport = client.request(method::RELOAD, &params, SOON).unwrap();
             assert_eq!(report.plugins[0].generation, Some(self.turn as u64 + 1));
             call(client, name);
         }
