@@ -9,8 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread,
-    time::Instant,
+    thread::{self, Thread},
 };
 
 use anyhow::Context as _;
@@ -64,7 +63,7 @@ fn pauses(subject: &Subject, rounds: usize, state: bool) -> anyhow::Result<Pause
     stage(&plugins, "subject", &subject.variants[0])?;
     let host = configured(dir.path(), &plugins, state)?;
     let plugin = host.plugin("subject").context("the plugin is not loaded")?;
-    let longest = Arc::new(Longest::default());
+    let longest = Arc::new(Longest::new());
     let caller = {
         let longest = Arc::clone(&longest);
         thread::spawn(move || longest.call(&plugin))
@@ -76,20 +75,18 @@ fn pauses(subject: &Subject, rounds: usize, state: bool) -> anyhow::Result<Pause
             since: Some(host.position()),
             ..ReloadParams::default()
         };
-        longest.take();
         stage(&plugins, "subject", &subject.variants[(round + 1) % 2])?;
-        let began = Instant::now();
+        longest.take();
+        let before = longest.calls.load(Ordering::Acquire);
         let report = host.reload(&params);
-        let took = began.elapsed();
-        longest.let_end();
+        longest.let_pass(1);
+        let calls = longest.calls.load(Ordering::Acquire) - before;
         pauses.at_switch.push(longest.take());
         anyhow::ensure!(report.plugins.len() == 1, "no reload: {report:?}");
         let shut = report.plugins[0].pause_ms.map(|ms| ms * 1e3);
         anyhow::ensure!(shut.is_some() == state, "no state went over: {report:?}");
         pauses.shut.extend(shut);
-        // As long as it took, with nothing happening.
-        thread::sleep(took);
-        longest.let_end();
+        longest.let_pass(calls);
         pauses.at_rest.push(longest.take());
     }
     longest.stop.store(true, Ordering::Relaxed);
@@ -112,14 +109,27 @@ fn configured(dir: &Path, plugins: &Path, state: bool) -> anyhow::Result<Host> {
 }
 
 /// The longest call since somebody asked.
-#[derive(Default)]
 struct Longest {
     stop: AtomicBool,
     calls: AtomicU64,
     nanos: AtomicU64,
+    /// Whoever measures, woken when so many calls have been made.
+    measures: Thread,
+    until: AtomicU64,
 }
 
 impl Longest {
+    /// For the calling thread to ask.
+    fn new() -> Self {
+        Self {
+            stop: AtomicBool::new(false),
+            calls: AtomicU64::new(0),
+            nanos: AtomicU64::new(0),
+            measures: thread::current(),
+            until: AtomicU64::new(u64::MAX),
+        }
+    }
+
     /// Calls until it is stopped; whether a call failed.
     fn call(&self, plugin: &Plugin) -> bool {
         let context = context(None);
@@ -128,20 +138,26 @@ impl Longest {
             let (took, outcome) = time(|| plugin.call(&context, "nothing", &[], &mut reply));
             if outcome.is_err() {
                 self.stop.store(true, Ordering::Relaxed);
+                self.measures.unpark();
                 return true;
             }
             let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
             self.nanos.fetch_max(nanos, Ordering::Relaxed);
-            self.calls.fetch_add(1, Ordering::Release);
+            let calls = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+            if calls >= self.until.load(Ordering::SeqCst) {
+                self.until.store(u64::MAX, Ordering::SeqCst);
+                self.measures.unpark();
+            }
         }
         false
     }
 
-    /// Waits for the end of the call that is under way.
-    fn let_end(&self) {
-        let before = self.calls.load(Ordering::Acquire);
-        while self.calls.load(Ordering::Acquire) == before && !self.stop.load(Ordering::Relaxed) {
-            thread::yield_now();
+    /// Waits for the end of so many calls, the one that is under way included.
+    fn let_pass(&self, calls: u64) {
+        let until = self.calls.load(Ordering::SeqCst) + calls;
+        self.until.store(until, Ordering::SeqCst);
+        while self.calls.load(Ordering::SeqCst) < until && !self.stop.load(Ordering::Relaxed) {
+            thread::park();
         }
     }
 

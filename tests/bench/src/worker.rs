@@ -15,7 +15,7 @@ use hotmerge_daemon::{
 };
 use hotmerge_meta::control::ReloadParams;
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     io::retry_on_intr,
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
@@ -240,11 +240,11 @@ fn crashes(
 /// How often anything of host and worker runs while nobody calls.
 fn at_rest(worker: i32, figures: &mut Figures) -> anyhow::Result<()> {
     // What the last call left to do is done by then.
-    std::thread::sleep(REST);
+    lives_on(worker)?;
     let before = switches(worker)?;
-    std::thread::sleep(REST);
+    lives_on(worker)?;
     let after = switches(worker)?;
-    // This thread sleeps once itself.
+    // This thread waits once itself.
     let turns = (after - before).saturating_sub(1);
     figures.tell(&Figure {
         bench: "wake-ups of host and worker at rest".to_owned(),
@@ -252,6 +252,17 @@ fn at_rest(worker: i32, figures: &mut Figures) -> anyhow::Result<()> {
         value: turns as f64 / REST.as_secs_f64(),
         ..Figure::default()
     })
+}
+
+/// Waits for a worker's end, which must not come while nobody does anything.
+fn lives_on(worker: i32) -> anyhow::Result<()> {
+    let worker = Pid::from_raw(worker).context("it is a process")?;
+    let worker = pidfd_open(worker, PidfdFlags::empty())?;
+    let rest = Timespec::try_from(REST)?;
+    let mut ends = [PollFd::new(&worker, PollFlags::IN)];
+    let ended = retry_on_intr(|| poll(&mut ends, Some(&rest)))?;
+    anyhow::ensure!(ended == 0, "a worker at rest has ended");
+    Ok(())
 }
 
 /// How often the threads of this process and of a worker went to sleep so far.
