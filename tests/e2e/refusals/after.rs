@@ -1,0 +1,84 @@
+//! What comes after a refusal.
+
+use hotmerge_daemon::lifecycle::State;
+use hotmerge_tests::{Lab, actor};
+use std::fs;
+
+use crate::bench::{Bench, is_a_sentence};
+
+#[test]
+fn what_was_refused_is_tried_again_when_somebody_asks() {
+    // A reload tells what it did itself: nobody may be faster.
+    let bench = Bench::new("watch = false");
+    bench.package().put(&[&actor("mark=2 start=refuse")]);
+    bench
+        .lab
+        .hotmerge(["reload"])
+        .ended_with(5)
+        .said(&["1 plugin refused", "still runs"]);
+    let log = bench.host.log();
+    log.wait("refused: ");
+    let tried_once = log.len();
+    // Who asks for all is told of it again, and it is not tried again.
+    let told = bench.lab.hotmerge(["reload", "--json"]).ended_with(5);
+    assert_eq!(told.json()["plugins"][0]["action"], "refused");
+    assert_eq!(told.json()["plugins"][0]["took_ms"], 0.0);
+    let again = bench
+        .lab
+        .hotmerge(["reload", "actor", "--json"])
+        .ended_with(5);
+    assert_eq!(again.json()["plugins"][0]["action"], "refused");
+    let refused = log.wait_from(tried_once, "another refusal", |record| {
+        record["plugin"] == "actor"
+    });
+    assert_eq!(refused["message"], "refused: the script refuses to start");
+    bench.is_undisturbed();
+    bench.end();
+}
+
+#[test]
+fn a_good_version_after_a_refused_one_is_taken() {
+    let bench = Bench::new("");
+    bench.package().put(&[&actor("mark=2 start=refuse")]);
+    bench.is_refused(&["refuses"]);
+    bench.package().put(&[&actor("mark=3")]);
+    bench.host.reload();
+    let plugin = bench.host.plugin("actor");
+    assert!(plugin.refused.is_none());
+    assert_eq!(plugin.generation, 2);
+    assert_eq!(bench.host.text("actor", "mark"), "3");
+    assert_eq!(bench.callers.unharmed()["actor"].generations, [1, 2].into());
+    bench.host.stop();
+}
+
+#[test]
+fn a_first_version_that_is_refused_is_an_error_and_not_a_plugin() {
+    let lab = Lab::new();
+    lab.package("bad").put(&[&actor("start=refuse")]);
+    let host = lab.start();
+    let plugin = host.plugin("actor");
+    assert_eq!((plugin.state, plugin.generation), (State::Error, 0));
+    lab.hotmerge(["call", "actor", "mark"])
+        .ended_with(8)
+        .said(&["no version", "`actor`", "hotmerge status"]);
+    host.stop();
+}
+
+#[test]
+fn a_host_starts_with_whatever_it_finds() {
+    let lab = Lab::new();
+    lab.package("good").put(&[&actor("mark=1")]);
+    lab.package("refuses")
+        .put(&[&actor("start=refuse").named("refuses")]);
+    lab.package("nonsense").put(&[&actor("").named("nonsense")]);
+    lab.package("nonsense").write_meta("nonsense");
+    lab.package("half").put_files(&[&actor("").named("half")]);
+    fs::create_dir(lab.plugin_dir().join("empty")).unwrap();
+    let host = lab.start();
+    assert_eq!(host.text("actor", "mark"), "1");
+    assert_eq!(host.plugin("refuses").state, State::Error);
+    for package in ["nonsense", "half", "empty"] {
+        is_a_sentence(&host.problem(package).reason, &["plugin.meta"]);
+    }
+    host.stop();
+}

@@ -1,0 +1,94 @@
+//! What a plugin's file may not be.
+
+use hotmerge_meta::Digest;
+use hotmerge_tests::{Variant, plain};
+use std::fs;
+
+use crate::bench::{Bench, a_refusal, two};
+
+#[test]
+fn a_file_that_is_missing() {
+    let bench = Bench::new("");
+    bench.package().put_meta(&[&two()]);
+    fs::remove_file(bench.package().file_path(&two())).unwrap();
+    bench.is_refused(&["libactor.so", "does not exist"]);
+    bench.end();
+}
+
+#[test]
+fn an_empty_file() {
+    let empty = two().with_bytes(Vec::clear);
+    a_refusal(&empty, &["libactor.so", "is empty"]);
+}
+
+#[test]
+fn a_file_that_is_no_shared_object() {
+    let script = Variant::new("actor", b"#!/bin/sh\nexec true\n".to_vec());
+    let script = script.with_meta(|meta| meta.hash = Digest::of(b"#!/bin/sh\nexec true\n"));
+    a_refusal(&script, &["libactor.so", "not an ELF file"]);
+}
+
+#[test]
+fn a_file_that_ends_too_early() {
+    let bench = Bench::new("");
+    let whole = two().bytes;
+    let ends = [
+        1,
+        4,
+        63,
+        64,
+        1000,
+        whole.len() / 2,
+        two().meta.size as usize - 1,
+    ];
+    for end in ends {
+        let half = two().with_meta(|_| {});
+        bench.package().put(&[&Variant {
+            bytes: whole[..end].to_vec(),
+            ..half
+        }]);
+        bench.is_refused(&["libactor.so"]);
+    }
+    bench.package().put(&[&two()]);
+    bench.host.reload();
+    assert_eq!(
+        bench.host.text("actor", "mark"),
+        "2",
+        "the whole file is taken"
+    );
+}
+
+#[test]
+fn a_file_for_another_machine() {
+    let (code, name) = if cfg!(target_arch = "aarch64") {
+        (62_u16, "x86_64")
+    } else {
+        (183, "aarch64")
+    };
+    let foreign = two().with_bytes(|bytes| bytes[18..20].copy_from_slice(&code.to_ne_bytes()));
+    a_refusal(&foreign, &[name, std::env::consts::ARCH]);
+}
+
+#[test]
+fn a_shared_object_that_is_no_plugin() {
+    a_refusal(
+        &plain().named("actor"),
+        &["libactor.so", "exports no `hotmerge_plugin`"],
+    );
+}
+
+#[test]
+fn another_contract() {
+    a_refusal(
+        &two().with_abi(2, 0),
+        &["ABI 2.0", "1.1", "rebuild the plugin"],
+    );
+}
+
+#[test]
+fn a_newer_contract() {
+    a_refusal(
+        &two().with_abi(1, 2),
+        &["ABI 1.2", "newer", "1.1", "upgrade the host"],
+    );
+}
