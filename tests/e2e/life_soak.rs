@@ -225,8 +225,10 @@ fn memory_is_flat_while_versions_alternate() {
     // The last threads may still be on their way out.
     host.wait_for("memory as it was", |_| {
         let now = Footprint::of(host.pid());
-        // A line in the bounded history for each, as in any host.
-        let is_flat = now.rss_kib <= warm.rss_kib + 2 * switches()
+        // A line in the bounded history for each, as in any host, and what that holds in
+        // advance: it grows by doubling (400 to 600 KiB were seen). A version that stays mapped
+        // leaves 200 KiB, and 20 MiB in a hundred switches.
+        let is_flat = now.rss_kib <= warm.rss_kib + 1024 + 2 * switches()
             && now.mappings <= warm.mappings + 16
             && now.descriptors <= warm.descriptors + 8;
         is_flat.then_some(())
