@@ -2,6 +2,7 @@
 //! plugin calls others.
 
 use std::{
+    hint::spin_loop,
     io,
     os::fd::{AsFd, OwnedFd},
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
@@ -18,13 +19,17 @@ use crate::{
     memory::Memory,
     now_ns,
     pool::{Pool, passed},
-    slot::{LOOKING, NO_AREA, Slot, state},
+    slot::{NO_AREA, Slot, WITHDRAWN, following, state},
     spin::Spin,
 };
 
 /// A sleeping caller looks up at least this often, in nanoseconds: a wake-up that a hostile
 /// worker provoked or a race lost must not cost more.
 const NAP_NS: u64 = 50_000_000;
+
+/// Glances at a call before a thread of the other side is woken for it that sleeps although
+/// another looks: a few microseconds.
+const GLANCES: u32 = 128;
 
 /// What is asked of a worker.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +112,10 @@ impl Cancel {
 /// What the host alone knows of a slot.
 #[derive(Debug, Default)]
 struct Private {
+    /// The number of its newest call.
+    newest: AtomicU32,
+    /// What its state says until the called side has anything new to say.
+    state: AtomicU32,
     /// The area it has, as the slot's own word says it.
     area: AtomicU32,
     /// Since when nobody waits for its reply, in nanoseconds; 0 if somebody does.
@@ -120,6 +129,8 @@ pub struct Caller {
     slots: Pool,
     areas: Pool,
     private: Vec<Private>,
+    /// How many slots have been used so far.
+    used: AtomicU32,
     abandoned: AtomicU32,
     gone: AtomicBool,
     spin: Spin,
@@ -149,6 +160,7 @@ impl Caller {
             slots: Pool::new(slots),
             areas: Pool::new(areas),
             private: (0..slots).map(|_| Private::default()).collect(),
+            used: AtomicU32::new(0),
             abandoned: AtomicU32::new(0),
             gone: AtomicBool::new(false),
             spin: Spin::new(),
@@ -162,11 +174,14 @@ impl Caller {
     /// Why there is no answer; `reply` is as it was then.
     pub fn call(&self, request: &Request<'_>, reply: &mut Reply) -> Result<Status, Failure> {
         let number = self.take_slot(request)?;
-        let call = Call {
+        let private = &self.private[number as usize];
+        let mut call = Call {
             caller: self,
             slot: self.memory.slot(number),
-            private: &self.private[number as usize],
-            number,
+            private,
+            slot_number: number,
+            number: following(private.newest.load(Ordering::Relaxed)),
+            before: private.state.load(Ordering::Relaxed),
         };
         let posted = call.post(request);
         let outcome = posted.and_then(|()| call.wait(request));
@@ -191,10 +206,9 @@ impl Caller {
     pub fn hang_up(&self) {
         self.gone.store(true, Ordering::SeqCst);
         for number in 0..self.memory.geometry.slots {
-            self.memory
-                .slot(number)
-                .state
-                .store(state::GONE, Ordering::SeqCst);
+            // The rest of the word says how far a call has come.
+            let state = &self.memory.slot(number).state;
+            state.fetch_or(state::GONE, Ordering::SeqCst);
         }
         self.stir();
     }
@@ -225,12 +239,13 @@ impl Caller {
     pub fn describe(&self, number: u32) -> Option<(String, CallContext)> {
         let number = (number < self.memory.geometry.slots).then_some(number)?;
         let slot = self.memory.slot(number);
-        let len = (slot.method_len.load(Ordering::Relaxed) as usize).min(64);
+        let method_len = slot.method_len.load(Ordering::Relaxed) as usize;
+        let request_len = slot.request_len.load(Ordering::Relaxed) as usize;
         let area = area(self.private[number as usize].area.load(Ordering::Relaxed));
-        let room = self.memory.geometry.room(number, area);
+        let len = method_len.saturating_add(request_len);
+        let begin = self.memory.geometry.request(number, area, len);
         let mut name = Vec::new();
-        self.memory
-            .read(room.request, len.min(room.bytes), &mut name);
+        self.memory.read(begin, method_len.min(64), &mut name);
         let name = String::from_utf8_lossy(&name)
             .chars()
             .filter(|sign| !sign.is_control())
@@ -273,11 +288,14 @@ impl Caller {
             let number = abandoned.trailing_zeros();
             let bit = 1 << number;
             abandoned &= !bit;
-            let done = self.memory.slot(number).state.load(Ordering::SeqCst) == state::DONE;
-            if done && self.abandoned.fetch_and(!bit, Ordering::SeqCst) & bit != 0 {
-                self.private[number as usize]
-                    .abandoned_ns
-                    .store(0, Ordering::Relaxed);
+            let (slot, private) = (self.memory.slot(number), &self.private[number as usize]);
+            let done = state::of(private.newest.load(Ordering::Relaxed), state::DONE);
+            if slot.state.load(Ordering::SeqCst) == done
+                && self.abandoned.fetch_and(!bit, Ordering::SeqCst) & bit != 0
+            {
+                slot.cancelled.store(0, Ordering::Relaxed);
+                private.state.store(done, Ordering::Relaxed);
+                private.abandoned_ns.store(0, Ordering::Relaxed);
                 self.free(number);
             }
         }
@@ -290,15 +308,11 @@ impl Caller {
                 .swap(NO_AREA, Ordering::Relaxed),
         );
         if let Some(area) = area {
-            self.memory
-                .clear(self.memory.geometry.room(number, Some(area)));
+            let Memory { geometry, .. } = &self.memory;
+            self.memory.clear(geometry.room(number, Some(area)));
+            let slot = self.memory.slot(number);
+            slot.area.store(NO_AREA, Ordering::Relaxed);
             self.areas.give(area);
-        }
-        if !self.is_gone() {
-            self.memory
-                .slot(number)
-                .state
-                .store(state::FREE, Ordering::Relaxed);
         }
         self.slots.give(number);
     }
@@ -326,16 +340,21 @@ struct Call<'a> {
     caller: &'a Caller,
     slot: &'a Slot,
     private: &'a Private,
+    slot_number: u32,
+    /// Which of its slot's calls it is.
     number: u32,
+    /// What the slot's state says until there is news of this call.
+    before: u32,
 }
 
 impl Call<'_> {
     fn post(&self, request: &Request<'_>) -> Result<(), Failure> {
         let geometry = &self.caller.memory.geometry;
-        if request.method.len() > METHOD_LIMIT {
-            return Err(Failure::LongMethod(request.method.len()));
+        let method = request.method.as_bytes();
+        if method.len() > METHOD_LIMIT {
+            return Err(Failure::LongMethod(method.len()));
         }
-        let bytes = request.method.len() + request.bytes.len();
+        let bytes = method.len() + request.bytes.len();
         if bytes > geometry.small_bytes as usize {
             let room = if geometry.areas == 0 {
                 geometry.small_bytes.into()
@@ -348,15 +367,23 @@ impl Call<'_> {
             }
             self.take_area(request)?;
         }
-        let word = self.private.area.load(Ordering::Relaxed);
-        let room = geometry.room(self.number, area(word));
+        let memory = &self.caller.memory;
+        let area = area(self.private.area.load(Ordering::Relaxed));
+        let begin = geometry.request(self.slot_number, area, bytes);
+        memory.write(begin, method);
+        memory.write(begin + method.len(), request.bytes);
+        let head = memory.head();
+        if self.caller.used.load(Ordering::Relaxed) <= self.slot_number {
+            let used = self.slot_number + 1;
+            self.caller.used.fetch_max(used, Ordering::SeqCst);
+            head.used.fetch_max(used, Ordering::SeqCst);
+        }
+        self.private.newest.store(self.number, Ordering::Relaxed);
+
         let slot = self.slot;
-        slot.area.store(word, Ordering::Relaxed);
         slot.op.store(request.op, Ordering::Relaxed);
-        slot.cancelled.store(0, Ordering::Relaxed);
-        slot.caller_sleeps.store(0, Ordering::Relaxed);
         slot.method_len
-            .store(request.method.len() as u32, Ordering::Relaxed);
+            .store(method.len() as u32, Ordering::Relaxed);
         slot.request_len
             .store(request.bytes.len() as u32, Ordering::Relaxed);
         slot.reply_limit.store(
@@ -364,16 +391,35 @@ impl Call<'_> {
             Ordering::Relaxed,
         );
         slot.put_context(request.context);
-        let memory = &self.caller.memory;
-        memory.write(room.request, request.method.as_bytes());
-        memory.write(room.request + request.method.len(), request.bytes);
-        slot.state.store(state::POSTED, Ordering::Release);
-        let head = memory.head();
-        let ready = head.ready.fetch_or(1 << self.number, Ordering::SeqCst);
-        if ready & LOOKING == 0 && head.sleepers.load(Ordering::SeqCst) > 0 {
-            let _ = futex::wake(&head.ready, Flags::empty(), 1);
+        slot.posted.store(self.number, Ordering::SeqCst);
+        // Either a thread of the other side sees the call before it sleeps, or it is seen here.
+        if head.sleepers.load(Ordering::SeqCst) > 0 && !self.is_taken_soon() {
+            head.bell.fetch_add(1, Ordering::SeqCst);
+            let _ = futex::wake(&head.bell, Flags::empty(), 1);
         }
         Ok(())
+    }
+
+    /// Whether a thread that looks for calls took this one.
+    fn is_taken_soon(&self) -> bool {
+        if self.caller.memory.head().looks.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        for _ in 0..GLANCES {
+            if self.has_news() {
+                return true;
+            }
+            spin_loop();
+        }
+        self.is_claimed()
+    }
+
+    fn has_news(&self) -> bool {
+        self.slot.state.load(Ordering::Acquire) != self.before
+    }
+
+    fn is_claimed(&self) -> bool {
+        self.slot.claim.load(Ordering::SeqCst) == self.number
     }
 
     fn take_area(&self, request: &Request<'_>) -> Result<(), Failure> {
@@ -387,26 +433,28 @@ impl Call<'_> {
         });
         let area = taken.ok_or(reason.get())?;
         self.private.area.store(area + 1, Ordering::Relaxed);
+        self.slot.area.store(area + 1, Ordering::Relaxed);
         Ok(())
     }
 
     /// Waits until there is an answer.
-    fn wait(&self, request: &Request<'_>) -> Result<(), Failure> {
-        let is_posted = || self.slot.state.load(Ordering::Acquire) == state::POSTED;
+    fn wait(&mut self, request: &Request<'_>) -> Result<(), Failure> {
         loop {
-            if !self.caller.spin.look(|| !is_posted()) {
+            if !self.caller.spin.look(|| self.has_news()) {
                 self.sleep(request)?;
             }
             if self.caller.is_gone() {
-                let ready = &self.caller.memory.head().ready;
-                let begun = ready.load(Ordering::SeqCst) & 1 << self.number == 0;
+                let begun = self.is_claimed();
                 return Err(Failure::Gone { begun });
             }
-            match self.slot.state.load(Ordering::Acquire) {
-                state::DONE => return Ok(()),
-                state::POSTED => {}
-                state::WANTS_AREA => self.grant(request)?,
-                _ => return Err(Failure::Broken("a state that no slot has")),
+            let now = self.slot.state.load(Ordering::Acquire);
+            if now == state::of(self.number, state::DONE) {
+                self.private.state.store(now, Ordering::Relaxed);
+                return Ok(());
+            } else if now == state::of(self.number, state::WANTS_AREA) {
+                self.grant(request)?;
+            } else if now != self.before {
+                return Err(Failure::Broken("a state that no slot has"));
             }
         }
     }
@@ -416,7 +464,7 @@ impl Call<'_> {
         let began = now_ns();
         self.slot.caller_sleeps.store(1, Ordering::SeqCst);
         let result = loop {
-            if self.slot.state.load(Ordering::SeqCst) != state::POSTED {
+            if self.slot.state.load(Ordering::SeqCst) != self.before {
                 break Ok(());
             }
             if let Some(failure) = self.caller.ended(request) {
@@ -431,7 +479,7 @@ impl Call<'_> {
                 tv_sec: 0,
                 tv_nsec: nap as _,
             };
-            let _ = futex::wait(&self.slot.state, Flags::empty(), state::POSTED, Some(&nap));
+            let _ = futex::wait(&self.slot.state, Flags::empty(), self.before, Some(&nap));
         };
         self.slot.caller_sleeps.store(0, Ordering::Relaxed);
         self.caller.spin.slept(now_ns() - began);
@@ -439,18 +487,26 @@ impl Call<'_> {
     }
 
     /// Gives the call an area for its reply; the worker learns if none is to be had.
-    fn grant(&self, request: &Request<'_>) -> Result<(), Failure> {
+    fn grant(&mut self, request: &Request<'_>) -> Result<(), Failure> {
         if self.private.area.load(Ordering::Relaxed) != NO_AREA {
             return Err(Failure::Broken("it wants a second area"));
         }
         if self.caller.memory.geometry.areas > 0 {
             self.take_area(request)?;
         }
-        let word = self.private.area.load(Ordering::Relaxed);
-        self.slot.area.store(word, Ordering::Relaxed);
-        self.slot.state.store(state::POSTED, Ordering::SeqCst);
+        self.before = state::of(self.number, state::HEARD);
+        let wants = state::of(self.number, state::WANTS_AREA);
+        let end = self.slot.state.compare_exchange(
+            wants,
+            self.before,
+            Ordering::SeqCst,
+            Ordering::SeqCst,
+        );
         if self.caller.is_gone() {
             return Err(Failure::Gone { begun: true });
+        }
+        if end.is_err() {
+            return Err(Failure::Broken("it wants an area no more"));
         }
         if self.slot.server_sleeps.load(Ordering::SeqCst) != 0 {
             let _ = futex::wake(&self.slot.state, Flags::empty(), 1);
@@ -460,36 +516,52 @@ impl Call<'_> {
 
     /// Copies the answer, and checks the copy.
     fn take(&self, request: &Request<'_>, reply: &mut Reply) -> Result<Status, Failure> {
+        let geometry = &self.caller.memory.geometry;
         let area = area(self.private.area.load(Ordering::Relaxed));
-        let room = self.caller.memory.geometry.room(self.number, area);
-        let len = self.slot.reply_len.load(Ordering::Relaxed);
-        let len = usize::try_from(len).unwrap_or(usize::MAX);
-        if len > request.reply_limit || len > room.bytes {
+        let len = self.slot.reply_len.load(Ordering::Relaxed) as usize;
+        if len > request.reply_limit || len > geometry.room(self.slot_number, area).bytes {
             return Err(Failure::Broken("a reply that is larger than its room"));
         }
         let media_type = self.slot.media_type();
         reply.media_type = media_type.ok_or(Failure::Broken("a media type that is too long"))?;
-        self.caller.memory.read(room.reply(), len, &mut reply.bytes);
+        let begin = geometry.reply(self.slot_number, area, len);
+        self.caller.memory.read(begin, len, &mut reply.bytes);
         Ok(self.slot.status.load(Ordering::Relaxed))
     }
 
     /// Takes a call back that the worker has not taken yet. Returns whether that was so.
     fn withdraw(&self) -> bool {
-        let bit = 1 << self.number;
-        self.slot.cancelled.store(1, Ordering::SeqCst);
+        let Slot {
+            claim,
+            state,
+            cancelled,
+            ..
+        } = self.slot;
+        cancelled.store(1, Ordering::SeqCst);
         // A reply that waits for room gets none any more.
-        let wants = &self.slot.state;
-        let end = wants.compare_exchange(
-            state::WANTS_AREA,
-            state::POSTED,
+        let end = state.compare_exchange(
+            state::of(self.number, state::WANTS_AREA),
+            state::of(self.number, state::HEARD),
             Ordering::SeqCst,
             Ordering::SeqCst,
         );
         if end.is_ok() {
-            let _ = futex::wake(wants, Flags::empty(), 1);
+            let _ = futex::wake(state, Flags::empty(), 1);
         }
-        let ready = &self.caller.memory.head().ready;
-        ready.fetch_and(!bit, Ordering::SeqCst) & bit != 0
+        let claimed = claim.load(Ordering::SeqCst);
+        if claimed == self.number {
+            return false;
+        }
+        let withdrawn = claim.compare_exchange(
+            claimed,
+            self.number | WITHDRAWN,
+            Ordering::SeqCst,
+            Ordering::SeqCst,
+        );
+        if withdrawn.is_ok() {
+            cancelled.store(0, Ordering::Relaxed);
+        }
+        withdrawn.is_ok()
     }
 
     /// Leaves the slot to the worker until it is done with it.
@@ -499,7 +571,7 @@ impl Call<'_> {
             .store(now_ns().max(1), Ordering::Relaxed);
         self.caller
             .abandoned
-            .fetch_or(1 << self.number, Ordering::SeqCst);
+            .fetch_or(1 << self.slot_number, Ordering::SeqCst);
     }
 }
 

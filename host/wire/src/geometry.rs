@@ -1,7 +1,7 @@
 //! How the shared memory is divided. Computed on both sides from four numbers that the host
 //! chose; never read from the memory itself.
 
-use crate::slot::{Head, Slot};
+use crate::slot::{Head, INLINE_REPLY, INLINE_REQUEST, REPLY_OFFSET, REQUEST_OFFSET, Slot};
 
 /// Start of the memory that belongs to the payload areas is a multiple of this.
 const PAGE_BYTES: usize = 4096;
@@ -98,7 +98,25 @@ impl Geometry {
         self.payloads_offset() + self.slots as usize * 2 * self.small_bytes as usize
     }
 
-    /// Where the payloads of a slot lie: in an area if it has one, in its own room otherwise.
+    /// Where a request of so many bytes lies, method included.
+    pub(crate) fn request(&self, slot: u32, area: Option<u32>, len: usize) -> usize {
+        if len <= INLINE_REQUEST {
+            self.slot_offset(slot) + REQUEST_OFFSET
+        } else {
+            self.room(slot, area).request
+        }
+    }
+
+    /// Where a reply of so many bytes lies once it is complete.
+    pub(crate) fn reply(&self, slot: u32, area: Option<u32>, len: usize) -> usize {
+        if len <= INLINE_REPLY {
+            self.slot_offset(slot) + REPLY_OFFSET
+        } else {
+            self.room(slot, area).reply()
+        }
+    }
+
+    /// Where larger payloads of a slot lie: in an area if it has one, in its own room otherwise.
     pub(crate) fn room(&self, slot: u32, area: Option<u32>) -> Room {
         match area {
             None => {

@@ -108,12 +108,6 @@ impl Memory {
         }
     }
 
-    /// Begins to fetch a room's first bytes from the other processor.
-    pub(crate) fn touch(&self, room: Room) {
-        // SAFETY: within the mapping, as all rooms are; whatever is read is dropped.
-        unsafe { self.at(room.request).as_ptr().read_volatile() };
-    }
-
     /// Appends what lies in a payload's room to `to`.
     pub(crate) fn read(&self, offset: usize, len: usize, to: &mut Vec<u8>) {
         assert!(offset + len <= self.geometry.bytes());

@@ -19,7 +19,7 @@ use crate::{
     Geometry, METHOD_LIMIT,
     memory::Memory,
     now_ns,
-    slot::{LOOKING, Slot, state},
+    slot::{INLINE_REPLY, Slot, WITHDRAWN, state},
     spin::Spin,
 };
 
@@ -30,8 +30,6 @@ pub struct Server {
     spin: Spin,
     /// One thread that looks for calls is enough.
     looking: AtomicBool,
-    /// Threads that wait for a call.
-    idle: AtomicU32,
     /// Threads that may sleep on a word of the shared memory.
     pub(crate) asleep: AtomicU32,
     /// One bit a slot whose call is under way.
@@ -77,7 +75,6 @@ impl Server {
             memory,
             spin,
             looking: AtomicBool::new(false),
-            idle: AtomicU32::new(0),
             asleep: AtomicU32::new(0),
             slots: AtomicU32::new(0),
             areas: AtomicU32::new(0),
@@ -90,25 +87,22 @@ impl Server {
     /// # Errors
     /// Why there is none.
     pub fn next(&self) -> Result<Taken<'_>, Ended> {
-        self.idle.fetch_add(1, Ordering::SeqCst);
-        let next = loop {
+        loop {
             if self.closed.load(Ordering::SeqCst) {
-                break Err(Ended::HungUp);
+                return Err(Ended::HungUp);
             }
             match self.try_next() {
                 Ok(None) if self.look() => {}
                 Ok(None) => self.sleep(),
-                Ok(Some(taken)) => break Ok(taken),
-                Err(what) => break Err(Ended::Broken(what)),
+                Ok(Some(taken)) => return Ok(taken),
+                Err(what) => return Err(Ended::Broken(what)),
             }
-        };
-        self.idle.fetch_sub(1, Ordering::SeqCst);
-        next
+        }
     }
 
-    /// Whether no thread waits for the next call.
-    pub fn is_short_of_threads(&self) -> bool {
-        self.idle.load(Ordering::SeqCst) == 0
+    /// How many calls have been taken and not answered yet.
+    pub fn under_way(&self) -> u32 {
+        self.slots.load(Ordering::Relaxed).count_ones()
     }
 
     /// Ends all waiting: no call is taken any more, whatever the other side writes.
@@ -117,7 +111,9 @@ impl Server {
         // A thread that saw no end before and falls asleep after a wake-up is woken by the next.
         while self.asleep.load(Ordering::SeqCst) > 0 {
             let everybody = u32::MAX >> 1;
-            let _ = futex::wake(&self.memory.head().ready, Flags::empty(), everybody);
+            let bell = &self.memory.head().bell;
+            bell.fetch_add(1, Ordering::SeqCst);
+            let _ = futex::wake(bell, Flags::empty(), everybody);
             for number in 0..self.memory.geometry.slots {
                 let _ = futex::wake(&self.memory.slot(number).state, Flags::empty(), everybody);
             }
@@ -131,32 +127,35 @@ impl Server {
     }
 
     fn try_next(&self) -> Result<Option<Taken<'_>>, &'static str> {
-        let ready = &self.memory.head().ready;
-        let mut bits = ready.load(Ordering::SeqCst);
-        // Who never looks is not to be kept awake by somebody who says so and says not.
-        if bits & LOOKING != 0 && !self.spin.ever_pays() {
-            return Err("a thread that looks for calls and is not there");
-        }
-        while bits & !LOOKING != 0 {
-            let bit = bits & bits.wrapping_neg();
-            let number = bit.trailing_zeros();
-            if number >= self.memory.geometry.slots {
-                return Err("a call in a slot that is not there");
-            }
-            match ready.compare_exchange_weak(bits, bits & !bit, Ordering::SeqCst, Ordering::SeqCst)
-            {
-                Ok(_) => return self.take(number).map(Some),
-                Err(now) => bits = now,
+        for number in 0..self.used()? {
+            if let Some(call) = self.claim(self.memory.slot(number)) {
+                return self.take(number, call).map(Some);
             }
         }
         Ok(None)
     }
 
+    /// How many slots may have a call.
+    fn used(&self) -> Result<u32, &'static str> {
+        let used = self.memory.head().used.load(Ordering::SeqCst);
+        if used > self.memory.geometry.slots {
+            return Err("a call in a slot that is not there");
+        }
+        Ok(used)
+    }
+
+    /// Takes the call of a slot, if there is one that nobody has taken or withdrawn.
+    fn claim(&self, slot: &Slot) -> Option<u32> {
+        let (claim, posted) = newest(slot)?;
+        let exchange =
+            slot.claim
+                .compare_exchange(claim, posted, Ordering::SeqCst, Ordering::SeqCst);
+        exchange.is_ok().then_some(posted)
+    }
+
     /// Copies what a call is made of, and checks the copy.
-    fn take(&self, number: u32) -> Result<Taken<'_>, &'static str> {
+    fn take(&self, number: u32, call: u32) -> Result<Taken<'_>, &'static str> {
         let slot = self.memory.slot(number);
-        // Most requests lie there, and come while the rest is looked at.
-        self.memory.touch(self.memory.geometry.room(number, None));
         if !occupy(&self.slots, number) {
             return Err("two calls in one slot");
         }
@@ -171,6 +170,7 @@ impl Server {
             server: self,
             slot,
             number,
+            call,
             op: slot.op.load(Ordering::Relaxed),
             area,
             method_len,
@@ -197,28 +197,41 @@ impl Server {
         if !self.spin.pays() || self.looking.swap(true, Ordering::Relaxed) {
             return false;
         }
-        let head = self.memory.head();
-        head.ready.fetch_or(LOOKING, Ordering::SeqCst);
-        self.spin
-            .look(|| head.ready.load(Ordering::Relaxed) & !LOOKING != 0);
-        let ready = head.ready.fetch_and(!LOOKING, Ordering::SeqCst) & !LOOKING;
-        self.looking.store(false, Ordering::Relaxed);
-        // Who posted while this thread looked has woken nobody. One call is this thread's.
-        if ready.count_ones() > 1 && head.sleepers.load(Ordering::SeqCst) > 0 {
-            let _ = futex::wake(&head.ready, Flags::empty(), 1);
+        // Left as it is by a call that is found: the next look is soon, and the caller need not
+        // be told of each.
+        let looks = &self.memory.head().looks;
+        if looks.load(Ordering::Relaxed) == 0 {
+            looks.store(1, Ordering::SeqCst);
         }
-        ready != 0
+        let found = self.spin.look(|| self.is_called());
+        if !found {
+            looks.store(0, Ordering::SeqCst);
+        }
+        self.looking.store(false, Ordering::Relaxed);
+        found
+    }
+
+    /// Whether there is a call to be taken, or a caller that breaks the rules.
+    fn is_called(&self) -> bool {
+        let used = self.memory.head().used.load(Ordering::SeqCst);
+        let slots = 0..used.min(self.memory.geometry.slots);
+        used > self.memory.geometry.slots
+            || slots
+                .into_iter()
+                .any(|number| newest(self.memory.slot(number)).is_some())
     }
 
     fn sleep(&self) {
         let head = self.memory.head();
         let began = now_ns();
+        let bell = head.bell.load(Ordering::SeqCst);
         head.sleepers.fetch_add(1, Ordering::SeqCst);
-        // A call that is posted from here on is seen by the kernel's comparison. While another
-        // thread looks, it is that one's.
-        let ready = head.ready.load(Ordering::SeqCst);
-        if ready & !LOOKING == 0 {
-            self.wait(&head.ready, ready);
+        if !self.looking.load(Ordering::Relaxed) && head.looks.load(Ordering::Relaxed) != 0 {
+            head.looks.store(0, Ordering::SeqCst);
+        }
+        // A call that is posted from here on is told by the bell.
+        if !self.is_called() {
+            self.wait(&head.bell, bell);
         }
         head.sleepers.fetch_sub(1, Ordering::SeqCst);
         self.spin.slept(now_ns() - began);
@@ -234,6 +247,14 @@ impl Server {
     }
 }
 
+/// What a slot's claim says, and the number of its call if that is another one.
+fn newest(slot: &Slot) -> Option<(u32, u32)> {
+    // In this order: if a call comes and goes in between, the claim is not what it was.
+    let claim = slot.claim.load(Ordering::SeqCst);
+    let posted = slot.posted.load(Ordering::SeqCst);
+    ((posted ^ claim) & !WITHDRAWN != 0).then_some((claim, posted))
+}
+
 /// Whether a number was free; it is not afterwards.
 fn occupy(numbers: &AtomicU32, number: u32) -> bool {
     numbers.fetch_or(1 << number, Ordering::Relaxed) & 1 << number == 0
@@ -245,6 +266,8 @@ pub struct Taken<'a> {
     server: &'a Server,
     slot: &'a Slot,
     number: u32,
+    /// Which of the slot's calls it is.
+    call: u32,
     op: u32,
     area: Option<u32>,
     method_len: usize,
@@ -272,9 +295,10 @@ impl<'a> Taken<'a> {
         self.slot.context()
     }
 
-    fn room(&self) -> usize {
+    /// Where method and request lie.
+    fn begin(&self) -> usize {
         let geometry = &self.server.memory.geometry;
-        geometry.room(self.number, self.area).request
+        geometry.request(self.number, self.area, self.method_len + self.request_len)
     }
 
     /// Method and request, in place.
@@ -285,7 +309,7 @@ impl<'a> Taken<'a> {
         let len = self.method_len + self.request_len;
         // SAFETY: the other side writes to a slot only before it posts and after it was
         // answered; this value exists in between, and whoever calls vouches for the other side.
-        let both = unsafe { self.server.memory.borrow(self.room(), len) };
+        let both = unsafe { self.server.memory.borrow(self.begin(), len) };
         both.split_at(self.method_len)
     }
 
@@ -293,9 +317,9 @@ impl<'a> Taken<'a> {
     pub fn copy_request(&self) -> (Vec<u8>, Vec<u8>) {
         let (mut method, mut request) = (Vec::new(), Vec::new());
         let memory = &self.server.memory;
-        memory.read(self.room(), self.method_len, &mut method);
-        let begin = self.room() + self.method_len;
-        memory.read(begin, self.request_len, &mut request);
+        let begin = self.begin();
+        memory.read(begin, self.method_len, &mut method);
+        memory.read(begin + self.method_len, self.request_len, &mut request);
         (method, request)
     }
 
@@ -306,7 +330,9 @@ impl<'a> Taken<'a> {
             server: self.server,
             slot: self.slot,
             number: self.number,
+            call: self.call,
             area: self.area,
+            small: [0; INLINE_REPLY],
             len: 0,
             media_type_len: 0,
             limit: limit as usize,
@@ -321,12 +347,15 @@ impl<'a> Taken<'a> {
         }
         let slots = &self.server.slots;
         slots.fetch_and(!(1 << self.number), Ordering::Relaxed);
+        writer.put_small();
         let slot = self.slot;
         slot.status.store(status, Ordering::Relaxed);
-        slot.reply_len.store(writer.len as u64, Ordering::Relaxed);
+        slot.reply_len.store(writer.len as u32, Ordering::Relaxed);
         slot.media_type_len
             .store(writer.media_type_len, Ordering::Relaxed);
-        slot.state.store(state::DONE, Ordering::SeqCst);
+        let done = state::of(self.call, state::DONE);
+        slot.state.store(done, Ordering::SeqCst);
+        // Either the caller sees the answer before it sleeps, or it is seen here.
         wake_caller(slot);
     }
 }
@@ -343,7 +372,11 @@ pub struct Writer<'a> {
     server: &'a Server,
     slot: &'a Slot,
     number: u32,
+    call: u32,
     area: Option<u32>,
+    /// All of a reply that is no longer than this. It goes where the caller looks, which is not
+    /// to be touched before the end.
+    small: [u8; INLINE_REPLY],
     len: usize,
     media_type_len: u32,
     limit: usize,
@@ -367,17 +400,37 @@ impl Writer<'_> {
         if end > room.bytes {
             return abi::STATUS_REPLY_TOO_LARGE;
         }
-        self.server.memory.write(room.reply() + self.len, bytes);
+        let memory = &self.server.memory;
+        if let Some(rest) = self.small.get_mut(self.len..end) {
+            rest.copy_from_slice(bytes);
+        } else {
+            if let Some(small) = self.small.get(..self.len) {
+                memory.write(room.reply(), small);
+            }
+            memory.write(room.reply() + self.len, bytes);
+        }
         self.len = end;
         abi::STATUS_OK
     }
 
     /// A copy of what was written so far.
     pub fn written(&self) -> Vec<u8> {
+        if let Some(small) = self.small.get(..self.len) {
+            return small.to_vec();
+        }
         let room = self.server.memory.geometry.room(self.number, self.area);
         let mut bytes = Vec::new();
         self.server.memory.read(room.reply(), self.len, &mut bytes);
         bytes
+    }
+
+    /// Puts a small reply where the caller reads it.
+    fn put_small(&self) {
+        if let Some(small) = self.small.get(..self.len) {
+            let memory = &self.server.memory;
+            let begin = memory.geometry.reply(self.number, self.area, self.len);
+            memory.write(begin, small);
+        }
     }
 
     /// Drops what was written so far.
@@ -398,27 +451,29 @@ impl Writer<'_> {
     /// Asks for an area, and takes along what was written so far.
     fn move_to_area(&mut self) {
         let slot = self.slot;
+        let wants = state::of(self.call, state::WANTS_AREA);
         slot.server_sleeps.store(1, Ordering::SeqCst);
-        slot.state.store(state::WANTS_AREA, Ordering::SeqCst);
+        slot.state.store(wants, Ordering::SeqCst);
         wake_caller(slot);
         let is_over = || {
             slot.cancelled.load(Ordering::SeqCst) != 0 || self.server.closed.load(Ordering::SeqCst)
         };
-        while slot.state.load(Ordering::SeqCst) == state::WANTS_AREA && !is_over() {
-            self.server.wait(&slot.state, state::WANTS_AREA);
+        while slot.state.load(Ordering::SeqCst) == wants && !is_over() {
+            self.server.wait(&slot.state, wants);
         }
         slot.server_sleeps.store(0, Ordering::Relaxed);
         // Nonsense is as good as no area.
         let Ok(Some(area)) = self.server.area(slot) else {
             return;
         };
-        let geometry = &self.server.memory.geometry;
-        let (small, large) = (
-            geometry.room(self.number, None),
-            geometry.room(self.number, Some(area)),
-        );
         let memory = &self.server.memory;
-        memory.copy(small.reply(), large.reply(), self.len);
+        let (small, large) = (
+            memory.geometry.room(self.number, None),
+            memory.geometry.room(self.number, Some(area)),
+        );
+        if self.len > self.small.len() {
+            memory.copy(small.reply(), large.reply(), self.len);
+        }
         self.area = Some(area);
     }
 }

@@ -13,8 +13,8 @@ use std::{
 
 use crate::now_ns;
 
-/// Longest look, in nanoseconds: about what the wake-up that it spares costs.
-const MOST_NS: u32 = 50_000;
+/// Longest look, in nanoseconds: about what the wake-ups of both sides cost that it spares.
+const MOST_NS: u32 = 100_000;
 /// Shortest look that is worth its while.
 const LEAST_NS: u32 = 2_000;
 /// Glances between two looks at the clock.
@@ -42,11 +42,6 @@ impl Spin {
             budget_ns: AtomicU32::new(0),
             most_ns: 0,
         }
-    }
-
-    /// Whether this side looks at all.
-    pub(crate) fn ever_pays(&self) -> bool {
-        self.most_ns != 0
     }
 
     /// Whether looking has been worth its while of late.
@@ -87,7 +82,7 @@ impl Spin {
     /// Learns how long a sleep took that a look had not spared.
     pub(crate) fn slept(&self, ns: u64) {
         let budget = self.budget_ns.load(Ordering::Relaxed);
-        let next = if ns < u64::from(4 * MOST_NS) {
+        let next = if ns < u64::from(2 * MOST_NS) {
             (budget * 2).max(2 * LEAST_NS).min(self.most_ns)
         } else {
             budget / 2

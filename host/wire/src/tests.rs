@@ -10,7 +10,7 @@ use crate::{
     memory::Memory,
     now_ns,
     pool::Pool,
-    slot::{Head, Slot, state},
+    slot::{Head, INLINE_REPLY, INLINE_REQUEST, Slot, following, state},
 };
 
 const SMALL: Geometry = Geometry {
@@ -345,7 +345,7 @@ fn hanging_up_ends_the_wait_for_an_area_that_is_never_granted() {
     let hostile = Memory::open(&file, SMALL).unwrap();
     let slot = hostile.slot(1);
     slot.reply_limit.store(u32::MAX, Ordering::SeqCst);
-    hostile.head().ready.store(0b10, Ordering::SeqCst);
+    post(&hostile, 1);
     thread::scope(|scope| {
         let waits = scope.spawn(|| {
             let taken = server.next().unwrap();
@@ -354,12 +354,19 @@ fn hanging_up_ends_the_wait_for_an_area_that_is_never_granted() {
             taken.finish(STATUS_OK, &writer);
             status
         });
-        while slot.state.load(Ordering::SeqCst) != state::WANTS_AREA {
+        while slot.state.load(Ordering::SeqCst) != state::of(1, state::WANTS_AREA) {
             thread::yield_now();
         }
         server.hang_up();
         assert_eq!(waits.join().unwrap(), STATUS_REPLY_TOO_LARGE);
     });
+}
+
+/// Says that there is a call in a slot.
+fn post(hostile: &Memory, number: u32) {
+    hostile.head().used.fetch_max(number + 1, Ordering::SeqCst);
+    let slot = hostile.slot(number);
+    slot.posted.fetch_add(1, Ordering::SeqCst);
 }
 
 /// What a hostile worker writes, and what its host says of it.
@@ -368,13 +375,11 @@ fn breaks(what: &str, write: impl Fn(&Memory)) {
     let (server, file) = Server::create(SMALL).unwrap();
     let hostile = Memory::open(&file, SMALL).unwrap();
     write(&hostile);
-    let ready = &hostile.head().ready;
-    let post = || ready.compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst);
-    let _ = post();
+    post(&hostile, 0);
     let ended = loop {
         match server.next() {
             // The same slot again, before its call was answered.
-            Ok(_) => drop(post()),
+            Ok(_) => post(&hostile, 0),
             Err(ended) => break ended,
         };
     };
@@ -387,12 +392,11 @@ fn breaks(what: &str, write: impl Fn(&Memory)) {
 #[test]
 fn a_caller_that_breaks_the_rules_is_told_apart() {
     breaks("two calls in one slot", |_| {});
-    breaks("is not there", |memory| {
-        memory.head().ready.store(1 << 31, Ordering::SeqCst);
-    });
-    breaks("a slot that is not there", |memory| {
-        memory.head().ready.store(1 << 30, Ordering::SeqCst);
-    });
+    for used in [SMALL.slots + 1, u32::MAX] {
+        breaks("a slot that is not there", |memory| {
+            memory.head().used.store(used, Ordering::SeqCst);
+        });
+    }
     breaks("an area that is not there", |memory| {
         memory.slot(0).area.store(2, Ordering::SeqCst)
     });
@@ -408,12 +412,19 @@ fn a_caller_that_breaks_the_rules_is_told_apart() {
     breaks("larger than its room", |memory| {
         memory.slot(0).request_len.store(u32::MAX, Ordering::SeqCst)
     });
-    breaks("two calls in one area", |memory| {
-        for number in 0..2 {
-            memory.slot(number).area.store(1, Ordering::SeqCst);
-        }
-        memory.head().ready.store(0b11, Ordering::SeqCst);
-    });
+}
+
+#[test]
+fn two_calls_cannot_have_one_area() {
+    let (server, file) = Server::create(SMALL).unwrap();
+    let hostile = Memory::open(&file, SMALL).unwrap();
+    for number in 0..2 {
+        hostile.slot(number).area.store(1, Ordering::SeqCst);
+        post(&hostile, number);
+    }
+    let _first = server.next().unwrap();
+    let second = server.next().unwrap_err();
+    assert_eq!(second, Ended::Broken("two calls in one area"));
 }
 
 proptest! {
@@ -424,8 +435,8 @@ proptest! {
     fn hostile_contents_never_hurt_the_host(
         noise in proptest::collection::vec((any::<u16>(), any::<u64>()), 1..60),
         status in any::<i32>(),
-        final_state in 0..6_u32,
-        len in prop_oneof![Just(u64::MAX), 0..10_000_u64, any::<u64>()],
+        final_state in 0..16_u32,
+        len in prop_oneof![Just(u32::MAX), 0..10_000_u32, any::<u32>()],
     ) {
         let (caller, file) = Caller::create(SMALL).unwrap();
         let hostile = Memory::open(&file, SMALL).unwrap();
@@ -475,7 +486,7 @@ proptest! {
     #[test]
     fn hostile_calls_never_hurt_the_host(
         noise in proptest::collection::vec((any::<u16>(), any::<u64>()), 1..60),
-        ready in 0..16_u32,
+        used in 0..5_u32,
     ) {
         let (server, file) = Server::create(SMALL).unwrap();
         let hostile = Memory::open(&file, SMALL).unwrap();
@@ -484,7 +495,7 @@ proptest! {
             let offset = usize::from(*offset) % (head_and_slots - 8);
             hostile.write(offset, &word.to_ne_bytes());
         }
-        hostile.head().ready.store(ready, Ordering::SeqCst);
+        hostile.head().used.store(used, Ordering::SeqCst);
         thread::scope(|scope| {
             let serves = scope.spawn(|| {
                 while let Ok(taken) = server.next() {
@@ -506,13 +517,85 @@ proptest! {
 }
 
 #[test]
-fn states_are_what_both_sides_agree_on() {
-    let all = [
-        state::FREE,
-        state::POSTED,
-        state::DONE,
-        state::WANTS_AREA,
-        state::GONE,
-    ];
-    assert_eq!(all, [0, 1, 2, 3, 4]);
+fn the_numbers_of_calls_begin_anew_and_are_never_0() {
+    assert_eq!(following(0), 1);
+    let last = (1 << 29) - 1;
+    assert_eq!(following(last), 1);
+    assert_eq!(state::of(last, state::DONE) >> 3, last);
+}
+
+#[test]
+fn payloads_arrive_whole_wherever_they_lie() {
+    with_echo(1, |caller| {
+        let context = CallContext::default();
+        let edges = [INLINE_REQUEST, INLINE_REPLY, 4096, 1000];
+        // The name of the method lies before the request.
+        for size in edges.iter().flat_map(|edge| edge - 6..edge + 2) {
+            let bytes: Vec<_> = (0..size).map(|byte| byte as u8).collect();
+            let mut reply = Reply::default();
+            let status = caller.call(&request(&context, &bytes), &mut reply);
+            assert_eq!(status, Ok(STATUS_OK), "{size}");
+            assert!(reply.bytes == bytes, "{size}");
+        }
+    });
+}
+
+#[test]
+fn a_reply_in_parts_is_whole_and_can_be_begun_anew() {
+    let (caller, file) = Caller::create(SMALL).unwrap();
+    let server = Server::open(file, SMALL).unwrap();
+    let context = CallContext::default();
+    for parts in [[1, 2, 3], [40, 8, 1], [40, 9, 1], [48, 0, 1], [49, 3, 4096]] {
+        thread::scope(|scope| {
+            let asks = scope.spawn(|| {
+                let mut reply = Reply::default();
+                let status = caller.call(&request(&context, b""), &mut reply);
+                assert_eq!(status, Ok(STATUS_OK));
+                reply.bytes
+            });
+            let taken = server.next().unwrap();
+            let mut writer = taken.writer();
+            for length in [60, 10] {
+                writer.write(&vec![9; length]);
+                assert_eq!(writer.written(), vec![9; length]);
+                writer.clear();
+            }
+            let mut whole = Vec::new();
+            for (part, length) in parts.into_iter().enumerate() {
+                let bytes = vec![part as u8; length];
+                writer.write(&bytes);
+                whole.extend(bytes);
+                assert_eq!(writer.written(), whole);
+            }
+            taken.finish(STATUS_OK, &writer);
+            assert_eq!(asks.join().unwrap(), whole);
+        });
+    }
+}
+
+#[test]
+fn calls_at_once_are_all_answered_though_one_thread_is_busy() {
+    // One thread of the called side is kept busy: the other must be woken for the rest.
+    let (caller, file) = Caller::create(SMALL).unwrap();
+    let server = Server::open(file, SMALL).unwrap();
+    let context = CallContext::default();
+    thread::scope(|scope| {
+        let long = scope.spawn(|| caller.call(&request(&context, b"long"), &mut Reply::default()));
+        let taken = server.next().unwrap();
+        let others = scope.spawn(|| {
+            for _ in 0..20_000 {
+                let one = server.next().unwrap();
+                let writer = one.writer();
+                one.finish(STATUS_OK, &writer);
+            }
+        });
+        for _ in 0..20_000 {
+            let asked = request(&context, b"");
+            assert_eq!(caller.call(&asked, &mut Reply::default()), Ok(STATUS_OK));
+        }
+        others.join().unwrap();
+        let writer = taken.writer();
+        taken.finish(STATUS_OK, &writer);
+        assert_eq!(long.join().unwrap(), Ok(STATUS_OK));
+    });
 }

@@ -103,7 +103,7 @@ impl Worker {
     fn serve(&'static self) -> ! {
         loop {
             let taken = self.next();
-            if self.server.is_short_of_threads() {
+            if self.server.under_way() >= self.threads.load(Ordering::Relaxed) {
                 self.add_thread();
             }
             self.answer(taken);

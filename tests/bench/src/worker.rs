@@ -6,6 +6,11 @@
 use std::{
     path::PathBuf,
     process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -72,7 +77,7 @@ fn sandboxed(worker: &std::path::Path) -> impl FnOnce(&mut Config) {
 fn start(
     subject: &Subject,
     worker: &std::path::Path,
-) -> anyhow::Result<(TempDir, Host, std::sync::Arc<Plugin>)> {
+) -> anyhow::Result<(TempDir, Host, Arc<Plugin>)> {
     let dir = TempDir::new()?;
     stage(dir.path(), "subject", &subject.variants[0])?;
     let host = host_with(dir.path(), sandboxed(worker))?;
@@ -99,6 +104,35 @@ fn at(times: &[Duration], percent: usize) -> f64 {
     micros(times[times.len() * percent / 100])
 }
 
+/// Threads that want all of every core's time, until dropped.
+struct Load {
+    goes_on: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    fn on_every_core() -> anyhow::Result<Self> {
+        let goes_on = Arc::new(AtomicBool::new(true));
+        let cores = thread::available_parallelism()?.get();
+        let busy = |_| {
+            let goes_on = Arc::clone(&goes_on);
+            thread::spawn(move || while goes_on.load(Ordering::Relaxed) {})
+        };
+        let threads = (0..cores).map(busy).collect();
+        Ok(Self { goes_on, threads })
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.goes_on.store(false, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // It cannot have panicked.
+            let _ = thread.join();
+        }
+    }
+}
+
 fn round_trips(
     subject: &Subject,
     worker: &std::path::Path,
@@ -111,26 +145,39 @@ fn round_trips(
     let grpc = grpc::Client::start()?;
     let context = context(None);
     let mut reply = Reply::default();
-    let mut values: [[Vec<f64>; 4]; 2] = Default::default();
-    for _ in 0..rounds {
-        let turns = [
-            turn(|| {
-                plugin.call(&context, "nothing", &[0; 16], &mut reply)?;
-                Ok(())
-            })?,
-            turn(|| {
-                futex.ask();
-                Ok(())
-            })?,
-            turn(|| socket.ask())?,
-            turn(|| grpc.ask())?,
-        ];
-        for (percent, values) in [50, 99].into_iter().zip(&mut values) {
-            for (times, values) in turns.iter().zip(values) {
-                values.push(at(times, percent));
+    let mut measure = |rounds: usize| -> anyhow::Result<[[Vec<f64>; 4]; 2]> {
+        let mut values: [[Vec<f64>; 4]; 2] = Default::default();
+        for _ in 0..rounds {
+            let turns = [
+                turn(|| {
+                    plugin.call(&context, "nothing", &[0; 16], &mut reply)?;
+                    Ok(())
+                })?,
+                turn(|| {
+                    futex.ask();
+                    Ok(())
+                })?,
+                turn(|| socket.ask())?,
+                turn(|| grpc.ask())?,
+            ];
+            for (percent, values) in [50, 99].into_iter().zip(&mut values) {
+                for (times, values) in turns.iter().zip(values) {
+                    values.push(at(times, percent));
+                }
             }
         }
-    }
+        Ok(values)
+    };
+    tell_round_trips("worker call", measure(rounds)?, figures)?;
+    let _load = Load::on_every_core()?;
+    tell_round_trips("worker call on busy cores", measure(rounds)?, figures)
+}
+
+fn tell_round_trips(
+    bench: &str,
+    values: [[Vec<f64>; 4]; 2],
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
     for (name, [hotmerge, futex, socket, grpc]) in ["p50", "p99"].into_iter().zip(values) {
         let value = median(hotmerge.clone());
         let ratio = |others: &[f64]| {
@@ -144,7 +191,7 @@ fn round_trips(
         ] {
             let other = Some(median(others.clone()));
             figures.tell(&Figure {
-                bench: format!("worker call {name}, against {what}"),
+                bench: format!("{bench} {name}, against {what}"),
                 unit: "µs",
                 value,
                 floor: other.filter(|_| is_floor),

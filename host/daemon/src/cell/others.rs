@@ -44,16 +44,18 @@ impl Cell {
     }
 
     fn add_carrier(self: &Arc<Self>, line: &Arc<Line>) -> std::io::Result<()> {
-        let (cell, line) = (Arc::clone(self), Arc::clone(line));
+        let (cell, of_thread) = (Arc::clone(self), Arc::clone(line));
         self.carriers.fetch_add(1, Ordering::Relaxed);
+        line.carriers.fetch_add(1, Ordering::Relaxed);
         let spawned = thread::Builder::new().name("calls".into()).spawn(move || {
-            if let Some(others) = &line.others {
-                cell.carry(&line, others);
+            if let Some(others) = &of_thread.others {
+                cell.carry(&of_thread, others);
             }
             cell.carriers.fetch_sub(1, Ordering::Relaxed);
         });
         if spawned.is_err() {
             self.carriers.fetch_sub(1, Ordering::Relaxed);
+            line.carriers.fetch_sub(1, Ordering::Relaxed);
         }
         spawned.map(drop)
     }
@@ -65,8 +67,9 @@ impl Cell {
                 Err(Ended::HungUp) => return,
                 Err(broken) => return self.condemn(line, broken.to_string()),
             };
+            let is_short = others.under_way() >= line.carriers.load(Ordering::Relaxed);
             // Those that still wait for an answer to a worker that has died count as well.
-            if others.is_short_of_threads() && self.carriers.load(Ordering::Relaxed) < MOST {
+            if is_short && self.carriers.load(Ordering::Relaxed) < MOST {
                 // Without another one, calls wait for this one.
                 let _ = self.add_carrier(line);
             }

@@ -5,7 +5,7 @@ use std::{
     io::{Seek as _, Write as _},
     ops::Deref,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU32},
     time::Duration,
 };
 
@@ -72,6 +72,8 @@ pub(super) struct Line {
     pub(super) caller: Caller,
     /// Where the plugin calls others, if it requires any.
     pub(super) others: Option<Server>,
+    /// Threads that carry these calls.
+    pub(super) carriers: AtomicU32,
     pub(super) pid: i32,
     end: Mutex<Option<Failure>>,
     /// Written to when nobody can call any more.
@@ -204,6 +206,7 @@ pub(super) fn launch(
         line: Arc::new(Line {
             caller,
             others,
+            carriers: AtomicU32::new(0),
             pid,
             end: Mutex::default(),
             unused,

@@ -111,8 +111,9 @@ pub(crate) fn answer_futex(path: &Path) -> anyhow::Result<()> {
 
 /// Sixteen bytes each way.
 pub(crate) struct Socket {
-    stream: UnixStream,
+    // Ended before it is hung up on.
     _peer: Peer,
+    stream: UnixStream,
     _dir: TempDir,
 }
 
