@@ -10,7 +10,7 @@ use std::{
 };
 
 use hotmerge_meta::control::{CallParams, CallReply, Client, ClientError, method};
-use hotmerge_tests::{Lab, SOON, TestHost, UNTIRING, Vitals, attacks};
+use hotmerge_tests::{Lab, SOON, TestHost, UNTIRING, Vitals, attacks, call_params};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// How many crashes without `HOTMERGE_CHAOS`.
@@ -44,11 +44,8 @@ const KINDS: [&str; 17] = [
 
 fn call(client: &mut Client, plugin: &str, name: &str) -> Result<CallReply, ClientError> {
     let params = CallParams {
-        plugin: plugin.parse().expect("it is a name"),
-        method: name.to_owned(),
-        input_base64: b"hello".to_vec().into(),
         deadline_ms: Some(30_000),
-        trace: None,
+        ..call_params(plugin, name, b"hello")
     };
     client.request(method::CALL, &params, SOON)
 }

@@ -3,7 +3,7 @@
 
 use hotmerge_meta::control::{CallParams, CallReply, method};
 use hotmerge_tests::{
-    Callers, Lab, SOON, TestHost, UNTIRING, Vitals, actor, attacks, children, skipped,
+    Callers, Lab, SOON, TestHost, UNTIRING, Vitals, actor, attacks, call_params, children, skipped,
 };
 
 /// What becomes of an attack.
@@ -142,11 +142,8 @@ const ATTACKS: &[(&str, Expected)] = &[
 /// Calls a method; one that hangs is given up soon.
 fn call(host: &TestHost, name: &str, expected: Expected) -> Result<String, String> {
     let params = CallParams {
-        plugin: "attacks".parse().expect("it is a name"),
-        method: name.to_owned(),
-        input_base64: Vec::new().into(),
         deadline_ms: matches!(expected, Hangs).then_some(200),
-        trace: None,
+        ..call_params("attacks", name, b"")
     };
     let reply: Result<CallReply, _> = host.client().request(method::CALL, &params, SOON);
     match reply {

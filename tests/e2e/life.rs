@@ -4,7 +4,7 @@ use std::{fs, thread};
 
 use hotmerge_daemon::{lifecycle::State, status::Status};
 use hotmerge_meta::control::{CallReply, ClientError};
-use hotmerge_tests::{Callers, Gate, Lab, SOON, TestHost, Visitor, actor};
+use hotmerge_tests::{Callers, Gate, Lab, TestHost, Visitor, actor, call};
 use rustix::process::Signal;
 
 /// A host with a plugin that has a gate.
@@ -31,16 +31,7 @@ impl Bench {
     /// A call that does not come back before its visitor is let go.
     fn long_call(&self) -> (Visitor, LongCall) {
         let mut client = self.host.client();
-        let call = thread::spawn(move || {
-            let params = hotmerge_meta::control::CallParams {
-                plugin: "actor".parse().unwrap(),
-                method: "wait".to_owned(),
-                input_base64: Vec::new().into(),
-                deadline_ms: None,
-                trace: None,
-            };
-            client.request(hotmerge_meta::control::method::CALL, &params, SOON)
-        });
+        let call = thread::spawn(move || call(&mut client, "actor", "wait", b""));
         (self.gate.visitor(), LongCall(call))
     }
 

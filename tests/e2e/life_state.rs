@@ -4,9 +4,9 @@ use std::thread;
 
 use hotmerge_meta::{
     Handover,
-    control::{Action, CallParams, CallReply, PluginReport, ReloadParams, ReloadReport, method},
+    control::{Action, PluginReport, ReloadParams, ReloadReport, method},
 };
-use hotmerge_tests::{Gate, Lab, SOON, TestHost, actor};
+use hotmerge_tests::{Gate, Lab, SOON, TestHost, actor, call};
 
 struct Bench {
     lab: Lab,
@@ -52,18 +52,6 @@ impl Bench {
     }
 }
 
-fn call(client: &mut hotmerge_meta::control::Client, name: &str) -> CallReply {
-    let params = CallParams {
-        plugin: "actor".parse().unwrap(),
-        method: name.to_owned(),
-        input_base64: Vec::new().into(),
-        deadline_ms: None,
-        trace: None,
-    };
-    let reply = client.request(method::CALL, &params, SOON);
-    reply.expect("no call fails because of a reload")
-}
-
 fn reload(client: &mut hotmerge_meta::control::Client) -> PluginReport {
     let params = ReloadParams::default();
     let report: ReloadReport = client.request(method::RELOAD, &params, SOON).unwrap();
@@ -97,11 +85,14 @@ fn calls_that_come_while_state_changes_hands_wait_and_are_answered_by_the_new_ve
         plugin.stage.map(|stage| stage.to_string()).as_deref(),
         Some("handing-over")
     );
-    let waiting = bench.in_background(|client| call(client, "count"));
+    let waiting = bench.in_background(|client| call(client, "actor", "count", b""));
     // It can only be answered after the state has changed hands.
     assert!(!waiting.is_finished());
     visitor.let_go();
-    let reply = waiting.join().unwrap();
+    let reply = waiting
+        .join()
+        .unwrap()
+        .expect("no call fails because of a reload");
     assert_eq!(
         (reply.generation, &reply.output_base64.0[..]),
         (2, &2u64.to_le_bytes()[..])
@@ -180,7 +171,7 @@ fn a_restore_that_hangs_is_given_up_and_calls_go_on() {
 #[test]
 fn a_long_call_on_the_old_version_ends_the_pause_and_not_the_other_way_round() {
     let bench = Bench::new("mark=1 state=1", "handover_ms = 100");
-    let long = bench.in_background(|client| call(client, "wait"));
+    let long = bench.in_background(|client| call(client, "actor", "wait", b""));
     let visitor = bench.gate.visitor();
     let report = bench.put("mark=2 state=1");
     assert_eq!(report.action, Action::Refused);
@@ -192,7 +183,11 @@ fn a_long_call_on_the_old_version_ends_the_pause_and_not_the_other_way_round() {
     );
     assert_eq!(bench.count(), 1);
     visitor.let_go();
-    assert_eq!(long.join().unwrap().generation, 1);
+    let reply = long
+        .join()
+        .unwrap()
+        .expect("no call fails because of a reload");
+    assert_eq!(reply.generation, 1);
     assert_eq!(bench.count(), 2);
     bench.host.stop();
 }

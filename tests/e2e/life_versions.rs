@@ -6,7 +6,7 @@ use hotmerge_daemon::{lifecycle::State, status::PluginStatus};
 use hotmerge_meta::control::{
     Action, HistoryParams, PluginReport, RollbackParams, Transition, method,
 };
-use hotmerge_tests::{Lab, Ran, SOON, TestHost, Variant, actor};
+use hotmerge_tests::{Lab, Ran, SOON, TestHost, Variant, actor, call};
 
 fn put(lab: &Lab, host: &TestHost, variant: &Variant) -> Vec<PluginReport> {
     lab.package("one").put(&[variant]);
@@ -197,15 +197,7 @@ fn a_canary_takes_a_share_and_then_all() {
     let mut client = host.client();
     let mut seen = [0u32; 3];
     while host.plugin("actor").generation == 1 {
-        let params = hotmerge_meta::control::CallParams {
-            plugin: "actor".parse().unwrap(),
-            method: "mark".to_owned(),
-            input_base64: Vec::new().into(),
-            deadline_ms: None,
-            trace: None,
-        };
-        let reply: hotmerge_meta::control::CallReply =
-            client.request(method::CALL, &params, SOON).unwrap();
+        let reply = call(&mut client, "actor", "mark", b"").unwrap();
         seen[usize::try_from(reply.generation).unwrap()] += 1;
     }
     assert!(seen[1] > 0 && seen[2] > 0, "{seen:?}");

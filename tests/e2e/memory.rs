@@ -1,7 +1,7 @@
 //! A thousand reloads, and what stays of them in the host's memory.
 
-use hotmerge_meta::control::{CallParams, Client, ReloadParams, ReloadReport, method};
-use hotmerge_tests::{Footprint, Lab, SOON, TestHost, Variant, actor};
+use hotmerge_meta::control::{Client, ReloadParams, ReloadReport, method};
+use hotmerge_tests::{Footprint, Lab, SOON, TestHost, Variant, actor, call};
 
 /// What a reload may leave behind on average, in KiB: its outcome and its transitions in the
 /// host's history (0.7 to 1.1 were seen), which is bounded. A version that stays mapped leaves
@@ -51,20 +51,9 @@ impl Turns {
             self.lab.package("one").put(&[next]);
             let report: ReloadReport = client.request(method::RELOAD, &params, SOON).unwrap();
             assert_eq!(report.plugins[0].generation, Some(self.turn as u64 + 1));
-            call(client, name);
+            call(client, "actor", name, b"").unwrap();
         }
     }
-}
-
-fn call(client: &mut Client, name: &str) {
-    let params = CallParams {
-        plugin: "actor".parse().unwrap(),
-        method: name.to_owned(),
-        input_base64: Vec::new().into(),
-        deadline_ms: None,
-        trace: None,
-    };
-    let _: serde_json::Value = client.request(method::CALL, &params, SOON).unwrap();
 }
 
 /// What the host holds once nothing of an old version is on its way out.
@@ -117,7 +106,7 @@ fn versions_that_cannot_be_unloaded_are_counted_and_shown() {
         let host = turns.start();
         // This connection's thread lives on in the host, and with it what it touched.
         let mut client = host.client();
-        call(&mut client, keeps);
+        call(&mut client, "actor", keeps, b"").unwrap();
         let before = at_rest(&host);
         turns.reload(RELOADS as usize, &mut client, keeps);
         host.wait_for("all old versions counted", |status| {

@@ -7,7 +7,9 @@ use hotmerge_meta::{
     OnReplace, Requires,
     control::{CallParams, CallReply, ClientError, method},
 };
-use hotmerge_tests::{Gate, Lab, SOON, TestHost, Variant, actor, attacks, skipped, worker};
+use hotmerge_tests::{
+    Gate, Lab, SOON, TestHost, Variant, actor, attacks, call_params, skipped, worker,
+};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -136,11 +138,9 @@ fn deadline_and_trace_go_on_to_what_is_called() {
     let before = pid(&host, "user");
     let ask = |question: &[u8], deadline| -> Result<CallReply, ClientError> {
         let params = CallParams {
-            plugin: "user".parse().unwrap(),
-            method: "ask".to_owned(),
-            input_base64: question.to_vec().into(),
             deadline_ms: deadline,
             trace: Some(format!("00-{TRACE}-00f067aa0ba902b7-01").parse().unwrap()),
+            ..call_params("user", "ask", question)
         };
         host.client().request(method::CALL, &params, SOON)
     };

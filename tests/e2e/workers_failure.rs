@@ -11,7 +11,9 @@ use hotmerge_daemon::{
 use hotmerge_meta::control::{
     Action, CallParams, CallReply, Client, TraceParent, Transition, method,
 };
-use hotmerge_tests::{Lab, SOON, TestHost, Variant, actor, attacks, named_actor, worker};
+use hotmerge_tests::{
+    Lab, SOON, TestHost, Variant, actor, attacks, call_params, named_actor, worker,
+};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Both ways to live.
@@ -37,11 +39,8 @@ fn start_actor(way: &str, variant: &Variant, more: &str) -> (Lab, TestHost) {
 /// Calls a method with a trace of the test's.
 fn call(client: &mut Client, name: &str) -> Result<Vec<u8>, String> {
     let params = CallParams {
-        plugin: "actor".parse().unwrap(),
-        method: name.to_owned(),
-        input_base64: Vec::new().into(),
-        deadline_ms: None,
         trace: Some(TRACE.parse::<TraceParent>().unwrap()),
+        ..call_params("actor", name, b"")
     };
     let reply: Result<CallReply, _> = client.request(method::CALL, &params, SOON);
     reply

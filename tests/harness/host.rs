@@ -190,19 +190,26 @@ impl Drop for TestHost {
     }
 }
 
-/// Calls a plugin over a connection.
-pub(crate) fn call(
-    client: &mut Client,
-    plugin: &str,
-    name: &str,
-    input: &[u8],
-) -> Result<CallReply, ClientError> {
-    let params = CallParams {
+/// A call without a deadline or a trace.
+///
+/// # Panics
+/// If the plugin's name is none.
+pub fn call_params(plugin: &str, name: &str, input: &[u8]) -> CallParams {
+    CallParams {
         plugin: plugin.parse().expect("tests use good names"),
         method: name.to_owned(),
         input_base64: input.to_vec().into(),
         deadline_ms: None,
         trace: None,
-    };
-    client.request(method::CALL, &params, SOON)
+    }
+}
+
+/// Calls a plugin over a connection.
+pub fn call(
+    client: &mut Client,
+    plugin: &str,
+    name: &str,
+    input: &[u8],
+) -> Result<CallReply, ClientError> {
+    client.request(method::CALL, &call_params(plugin, name, input), SOON)
 }
