@@ -87,8 +87,7 @@ fn a_dependant_that_keeps_something_of_it_is_started_anew() {
     );
     put(&lab, &plugin("base", "mark=b1", &[]));
     let host = lab.start_with("watch = false");
-    put(&lab, &plugin("base", "mark=b2", &[]));
-    let report = host.reload();
+    let report = host.reload_after(|| put(&lab, &plugin("base", "mark=b2", &[])));
     let done: Vec<_> = report
         .plugins
         .iter()
@@ -194,8 +193,8 @@ fn a_circle_is_refused_with_its_path_and_harms_nobody_else() {
 #[test]
 fn a_version_that_a_running_plugin_cannot_use_is_refused() {
     let (lab, host) = base_and_user();
-    put(&lab, &plugin("base", "mark=b2", &[]).version("2.0.0"));
-    let report = host.reload();
+    let next = plugin("base", "mark=b2", &[]).version("2.0.0");
+    let report = host.reload_after(|| put(&lab, &next));
     let reason = report.plugins[0].reason.as_deref().unwrap();
     assert!(reason.contains("user → base"), "{reason}");
     assert_eq!(ask(&host, "user", "base mark"), "b1");

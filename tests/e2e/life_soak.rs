@@ -16,9 +16,9 @@ use std::{
 use hotmerge_daemon::{Config, Host, Plugin, Reply, context};
 use hotmerge_meta::{
     OnReplace, Requires,
-    control::{Action, ReloadParams, ReloadReport, method},
+    control::{Action, ReloadParams},
 };
-use hotmerge_tests::{Footprint, Gate, Lab, SOON, TestHost, Variant, actor};
+use hotmerge_tests::{Footprint, Gate, Lab, TestHost, Variant, actor, reload_after};
 
 /// How many callers there are of each plugin.
 const CALLERS: usize = 2;
@@ -209,10 +209,8 @@ fn memory_is_flat_while_versions_alternate() {
     let mut client = host.client();
     let mut round = |from: u64, to: u64| {
         for step in from..to {
-            put(&lab, &counter(&format!("mark={}", step % 7)));
-            let params = ReloadParams::default();
-            let report = client.request::<ReloadReport>(method::RELOAD, &params, SOON);
-            report.expect("it says what it did");
+            let next = counter(&format!("mark={}", step % 7));
+            reload_after(&mut client, || put(&lab, &next));
         }
         host.wait_for("the end of all old versions", |status| {
             status.plugins[0].ending.is_empty().then_some(())
@@ -245,14 +243,8 @@ fn a_newer_version_overtakes_one_that_is_still_starting() {
     let gate = Gate::new(&lab);
     put(&lab, &counter("mark=0"));
     let host = lab.start_with(&gate.config("counter"));
-    put(&lab, &counter("mark=1 start=wait"));
-    let slow = {
-        let mut client = host.client();
-        thread::spawn(move || {
-            let params = ReloadParams::default();
-            client.request::<ReloadReport>(method::RELOAD, &params, SOON)
-        })
-    };
+    let (package, next) = (lab.package("counter"), counter("mark=1 start=wait"));
+    let slow = host.in_background(move |client| reload_after(client, || package.put(&[&next])));
     let visitor = gate.visitor();
     put(&lab, &counter("mark=2"));
     host.reload();
@@ -262,7 +254,7 @@ fn a_newer_version_overtakes_one_that_is_still_starting() {
         "it did not wait for the other one"
     );
     visitor.let_go();
-    slow.join().unwrap().unwrap();
+    slow.join().unwrap();
     host.wait_for("the end of the one that was overtaken", |status| {
         status.plugins[0].ending.is_empty().then_some(())
     });

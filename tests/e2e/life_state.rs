@@ -27,19 +27,8 @@ impl Bench {
     }
 
     fn put(&self, script: &str) -> PluginReport {
-        let params = ReloadParams {
-            // The host's own clock may be faster than the request.
-            since: Some(self.host.status().host.position),
-            ..ReloadParams::default()
-        };
-        self.lab.package("one").put(&[&actor(script)]);
-        self.host.reload_with(&params).plugins.remove(0)
-    }
-
-    #[track_caller]
-    fn count(&self) -> u64 {
-        let reply = self.host.call("actor", "count", b"").expect("it counts");
-        u64::from_le_bytes(reply.output_base64.0.try_into().unwrap())
+        let stage = || self.lab.package("one").put(&[&actor(script)]);
+        self.host.reload_after(stage).plugins.remove(0)
     }
 
     /// Something that does not come back before a visitor of the gate is let go.
@@ -61,19 +50,22 @@ fn reload(client: &mut hotmerge_meta::control::Client) -> PluginReport {
 #[test]
 fn a_new_version_goes_on_where_the_old_one_stopped() {
     let bench = Bench::new("mark=1 state=1", "");
-    assert_eq!((bench.count(), bench.count()), (1, 2));
+    assert_eq!(
+        (bench.host.count("actor"), bench.host.count("actor")),
+        (1, 2)
+    );
     let report = bench.put("mark=2 state=1");
     assert_eq!(report.action, Action::Reloaded);
     assert!(report.pause_ms.is_some(), "the pause is measured");
     assert_eq!(bench.host.text("actor", "mark"), "2");
-    assert_eq!(bench.count(), 3);
+    assert_eq!(bench.host.count("actor"), 3);
     bench.host.stop();
 }
 
 #[test]
 fn calls_that_come_while_state_changes_hands_wait_and_are_answered_by_the_new_version() {
     let bench = Bench::new("mark=1 state=1", "handover_ms = 60000");
-    bench.count();
+    bench.host.count("actor");
     bench
         .lab
         .package("one")
@@ -110,11 +102,11 @@ fn a_failing_restore_keeps_the_old_version_with_its_state() {
         "check=refuse",
     ] {
         let bench = Bench::new("mark=1 state=1", "");
-        bench.count();
+        bench.host.count("actor");
         let report = bench.put(&format!("mark=2 state=1 {script}"));
         assert_eq!(report.action, Action::Refused, "{script}");
         assert_eq!(bench.host.text("actor", "mark"), "1");
-        assert_eq!(bench.count(), 2);
+        assert_eq!(bench.host.count("actor"), 2);
         bench.host.reload();
         assert_eq!(bench.host.log().count("refused: "), 1, "it is tried once");
         bench.host.stop();
@@ -125,33 +117,33 @@ fn a_failing_restore_keeps_the_old_version_with_its_state() {
 fn a_rollback_may_leave_the_state_behind() {
     let bench = Bench::new("mark=1 state=1 restore=refuse", "");
     bench.put("mark=2 state=1");
-    bench.count();
+    bench.host.count("actor");
     let refused = bench.lab.hotmerge(["rollback", "actor"]);
     assert!(refused.stderr.contains("--without-state"), "{refused:?}");
     assert_eq!(bench.host.text("actor", "mark"), "2");
-    assert_eq!(bench.count(), 2, "nothing was lost");
+    assert_eq!(bench.host.count("actor"), 2, "nothing was lost");
     let done = bench.lab.hotmerge(["rollback", "actor", "--without-state"]);
     assert_eq!(done.code, Some(0), "{done:?}");
     assert_eq!(bench.host.text("actor", "mark"), "1");
-    assert_eq!(bench.count(), 1, "it began as new");
+    assert_eq!(bench.host.count("actor"), 1, "it began as new");
     bench.host.stop();
 }
 
 #[test]
 fn a_failing_save_keeps_the_old_version() {
     let bench = Bench::new("mark=1 state=1 save=refuse", "");
-    bench.count();
+    bench.host.count("actor");
     let report = bench.put("mark=2 state=1");
     assert_eq!(report.action, Action::Refused);
     assert!(report.reason.unwrap().contains("did not save"));
-    assert_eq!(bench.count(), 2);
+    assert_eq!(bench.host.count("actor"), 2);
     bench.host.stop();
 }
 
 #[test]
 fn a_restore_that_hangs_is_given_up_and_calls_go_on() {
     let bench = Bench::new("mark=1 state=1", "handover_ms = 100");
-    bench.count();
+    bench.host.count("actor");
     bench
         .lab
         .package("one")
@@ -161,10 +153,10 @@ fn a_restore_that_hangs_is_given_up_and_calls_go_on() {
     let report = reload.join().unwrap();
     assert_eq!(report.action, Action::Refused);
     assert!(report.reason.unwrap().contains("within 100 ms"));
-    assert_eq!(bench.count(), 2);
+    assert_eq!(bench.host.count("actor"), 2);
     visitor.let_go();
     assert_eq!(bench.put("mark=3 state=1").action, Action::Reloaded);
-    assert_eq!(bench.count(), 3);
+    assert_eq!(bench.host.count("actor"), 3);
     bench.host.stop();
 }
 
@@ -181,14 +173,14 @@ fn a_long_call_on_the_old_version_ends_the_pause_and_not_the_other_way_round() {
             .unwrap()
             .starts_with("1 calls on the running version")
     );
-    assert_eq!(bench.count(), 1);
+    assert_eq!(bench.host.count("actor"), 1);
     visitor.let_go();
     let reply = long
         .join()
         .unwrap()
         .expect("no call fails because of a reload");
     assert_eq!(reply.generation, 1);
-    assert_eq!(bench.count(), 2);
+    assert_eq!(bench.host.count("actor"), 2);
     bench.host.stop();
 }
 
@@ -200,7 +192,7 @@ fn a_plugin_may_copy_its_state_while_calls_go_on() {
     lab.package("one").put(&[&live("mark=1 state=1")]);
     let host = lab.start_with(&format!("watch = false\n{}", gate.config("actor")));
     let bench = Bench { lab, gate, host };
-    bench.count();
+    bench.host.count("actor");
     bench
         .lab
         .package("one")
@@ -208,12 +200,12 @@ fn a_plugin_may_copy_its_state_while_calls_go_on() {
     let reload = bench.in_background(reload);
     let visitor = bench.gate.visitor();
     // Answered by the old version, while the new one takes over.
-    assert_eq!(bench.count(), 2);
+    assert_eq!(bench.host.count("actor"), 2);
     visitor.let_go();
     let report = reload.join().unwrap();
     assert_eq!((report.action, report.pause_ms), (Action::Reloaded, None));
     assert_eq!(
-        bench.count(),
+        bench.host.count("actor"),
         2,
         "what changed after the copy stayed behind"
     );
@@ -223,7 +215,7 @@ fn a_plugin_may_copy_its_state_while_calls_go_on() {
 #[test]
 fn what_is_staged_while_state_changes_hands_comes_after_it() {
     let bench = Bench::new("mark=1 state=1", "handover_ms = 60000");
-    bench.count();
+    bench.host.count("actor");
     bench
         .lab
         .package("one")
@@ -237,6 +229,6 @@ fn what_is_staged_while_state_changes_hands_comes_after_it() {
     second.join().unwrap();
     assert_eq!(bench.host.text("actor", "mark"), "3");
     assert_eq!(bench.host.plugin("actor").generation, 3);
-    assert_eq!(bench.count(), 2);
+    assert_eq!(bench.host.count("actor"), 2);
     bench.host.stop();
 }

@@ -9,8 +9,8 @@ use hotmerge_meta::control::{
 use hotmerge_tests::{Lab, Ran, SOON, TestHost, Variant, actor, call};
 
 fn put(lab: &Lab, host: &TestHost, variant: &Variant) -> Vec<PluginReport> {
-    lab.package("one").put(&[variant]);
-    host.reload().plugins
+    host.reload_after(|| lab.package("one").put(&[variant]))
+        .plugins
 }
 
 fn version(number: u32) -> Variant {
@@ -83,8 +83,7 @@ fn any_version_that_is_kept_can_be_gone_to_by_its_hash() {
 fn what_was_rolled_back_stays_away_until_the_directory_changes() {
     let (lab, host) = three_versions();
     roll_back(&host, None);
-    lab.package("one").put(&[&version(3)]);
-    let report = host.reload();
+    let report = host.reload_after(|| lab.package("one").put(&[&version(3)]));
     assert_eq!(report.plugins[0].action, Action::Refused);
     let reason = report.plugins[0].reason.as_deref().unwrap();
     assert!(reason.contains("rolled back"), "{reason}");

@@ -1,7 +1,7 @@
 //! A thousand reloads, and what stays of them in the host's memory.
 
-use hotmerge_meta::control::{Client, ReloadParams, ReloadReport, method};
-use hotmerge_tests::{Footprint, Lab, SOON, TestHost, Variant, actor, call};
+use hotmerge_meta::control::Client;
+use hotmerge_tests::{Footprint, Lab, TestHost, Variant, actor, call, reload_after};
 
 /// What a reload may leave behind on average, in KiB: its outcome and its transitions in the
 /// host's history (0.7 to 1.1 were seen), which is bounded. A version that stays mapped leaves
@@ -43,13 +43,7 @@ impl Turns {
         for _ in 0..times {
             self.turn += 1;
             let next = &self.versions[self.turn % 2];
-            let params = ReloadParams {
-                // The host's own clock may be faster than the request.
-                since: Some(client.request(method::POSITION, &(), SOON).unwrap()),
-                ..ReloadParams::default()
-            };
-            self.lab.package("one").put(&[next]);
-            let report: ReloadReport = client.request(method::RELOAD, &params, SOON).unwrap();
+            let report = reload_after(client, || self.lab.package("one").put(&[next]));
             assert_eq!(report.plugins[0].generation, Some(self.turn as u64 + 1));
             call(client, "actor", name, b"").unwrap();
         }
@@ -137,8 +131,8 @@ fn a_version_that_was_refused_leaves_nothing() {
     let refused = |number: usize| {
         let script = ["start=refuse", "start=panic", "check=refuse"][number % 3];
         let bad = actor(&format!("mark={number} {script}"));
-        turns.lab.package("one").put(&[&bad]);
-        assert!(host.reload().plugins[0].reason.is_some());
+        let report = host.reload_after(|| turns.lab.package("one").put(&[&bad]));
+        assert!(report.plugins[0].reason.is_some());
     };
     (0..30).for_each(refused);
     let before = at_rest(&host);

@@ -48,12 +48,6 @@ fn call(client: &mut Client, name: &str) -> Result<Vec<u8>, String> {
         .map_err(|error| error.to_string())
 }
 
-#[track_caller]
-fn count(host: &TestHost) -> u64 {
-    let bytes = call(&mut host.client(), "count").expect("it counts");
-    u64::from_le_bytes(bytes.try_into().unwrap())
-}
-
 /// Waits until something went wrong with the actor, and it was started again so often.
 #[track_caller]
 fn restarted(host: &TestHost, restarts: u64) -> PluginStatus {
@@ -263,8 +257,8 @@ fn what_was_given_up_is_replaced_by_a_new_version() {
             };
             let (lab, host) = start_actor(way, &actor(state), more);
             wear_out(&host);
-            lab.package("one").put(&[&actor(script)]);
-            let report = host.reload().plugins.remove(0);
+            let report = host.reload_after(|| lab.package("one").put(&[&actor(script)]));
+            let report = &report.plugins[0];
             assert_eq!(report.action, Action::Reloaded, "{way}: {report:?}");
             assert_eq!(host.text("actor", "mark"), "2", "{way}");
             assert_eq!(host.plugin("actor").state, State::Active);
@@ -279,7 +273,7 @@ fn a_replacement_that_cannot_start_leaves_what_runs_and_says_so() {
     lab.package("one")
         .put(&[&actor("mark=1 state=1 restore=refuse")]);
     let host = start(&lab, "host", "save_s = 1\n");
-    assert_eq!(count(&host), 1);
+    assert_eq!(host.count("actor"), 1);
     host.wait_for("its state is saved", |status| {
         status.plugins[0].saved.clone()
     });
@@ -288,11 +282,11 @@ fn a_replacement_that_cannot_start_leaves_what_runs_and_says_so() {
         status.plugins[0].refused.clone()
     });
     assert!(refused.reason.contains("refuses to restore"), "{refused:?}");
-    assert_eq!(count(&host), 2, "the old one goes on");
+    assert_eq!(host.count("actor"), 2, "the old one goes on");
     // The next time it begins anew.
     call(&mut host.client(), "panic").unwrap_err();
     restarted(&host, 1);
-    assert_eq!(count(&host), 1);
+    assert_eq!(host.count("actor"), 1);
     host.stop();
 }
 
@@ -300,7 +294,7 @@ fn a_replacement_that_cannot_start_leaves_what_runs_and_says_so() {
 fn after_a_crash_a_plugin_goes_on_from_its_last_saved_state() {
     for way in WAYS {
         let (_lab, host) = start_actor(way, &actor("mark=1 state=1"), "save_s = 1\n");
-        assert_eq!((count(&host), count(&host)), (1, 2));
+        assert_eq!((host.count("actor"), host.count("actor")), (1, 2));
         let saved = host.wait_for("its state is saved", |status| {
             status.plugins[0].saved.clone()
         });
@@ -309,14 +303,14 @@ fn after_a_crash_a_plugin_goes_on_from_its_last_saved_state() {
         let plugin = restarted(&host, 1);
         let age = failure(&plugin).state_age_ms;
         assert!(age.is_some(), "{way}: {plugin:?}");
-        assert_eq!(count(&host), 3, "{way}");
+        assert_eq!(host.count("actor"), 3, "{way}");
         if way == "process" {
             let pid = host.worker("actor").pid.and_then(Pid::from_raw);
             kill_process(pid.expect("it runs"), Signal::KILL).unwrap();
             let plugin = restarted(&host, 2);
             assert_eq!(failure(&plugin).what, "was killed by SIGKILL");
             // From what was saved or handed over last.
-            assert!((3..=4).contains(&count(&host)));
+            assert!((3..=4).contains(&host.count("actor")));
         }
         host.stop();
     }
@@ -325,12 +319,12 @@ fn after_a_crash_a_plugin_goes_on_from_its_last_saved_state() {
 #[test]
 fn a_state_is_saved_because_of_calls_and_not_of_time() {
     let (_lab, host) = start_actor("process", &actor("mark=1 state=1"), "save_s = 1\n");
-    count(&host);
+    host.count("actor");
     let first = host.wait_for("its state is saved", |status| {
         status.plugins[0].saved.clone()
     });
     // A call that comes later brings the next one.
-    count(&host);
+    host.count("actor");
     host.wait_for("its state is saved again", |status| {
         let saved = status.plugins[0].saved.clone()?;
         (saved.time != first.time).then_some(())
@@ -346,11 +340,11 @@ fn who_has_no_state_or_is_not_to_be_asked_begins_anew() {
             ("mark=1 state=1", "save_s = 0\n"),
         ] {
             let (_lab, host) = start_actor(way, &actor(script), more);
-            assert_eq!((count(&host), count(&host)), (1, 2));
+            assert_eq!((host.count("actor"), host.count("actor")), (1, 2));
             call(&mut host.client(), "panic").unwrap_err();
             let plugin = restarted(&host, 1);
             assert_eq!(failure(&plugin).state_age_ms, None, "{way} {script}");
-            assert_eq!(count(&host), 1, "{way} {script}");
+            assert_eq!(host.count("actor"), 1, "{way} {script}");
             host.stop();
         }
     }

@@ -38,7 +38,7 @@ pub use cgroup::TestGroup;
 pub use disk::TinyDisk;
 pub use forbidding::{Forbidden, without};
 pub use gate::{Gate, Visitor};
-pub use host::{TestHost, call, call_params};
+pub use host::{TestHost, call, call_params, reload_after};
 pub use lab::Lab;
 pub use log::Log;
 pub use memory::Footprint;
