@@ -1,55 +1,15 @@
 //! State goes from one version to the next while calls wait, or not at all.
 
-use std::thread;
+use hotmerge_meta::{Handover, control::Action};
+use hotmerge_tests::{GatedHost, actor, call};
 
-use hotmerge_meta::{
-    Handover,
-    control::{Action, PluginReport, ReloadParams, ReloadReport, method},
-};
-use hotmerge_tests::{Gate, Lab, SOON, TestHost, actor, call};
-
-struct Bench {
-    lab: Lab,
-    gate: Gate,
-    host: TestHost,
-}
-
-impl Bench {
-    fn new(script: &str, config: &str) -> Self {
-        let lab = Lab::new();
-        let gate = Gate::new(&lab);
-        lab.package("one").put(&[&actor(script)]);
-        let host = lab.start_with(&format!(
-            "watch = false\n{config}\n{}",
-            gate.config("actor")
-        ));
-        Self { lab, gate, host }
-    }
-
-    fn put(&self, script: &str) -> PluginReport {
-        let stage = || self.lab.package("one").put(&[&actor(script)]);
-        self.host.reload_after(stage).plugins.remove(0)
-    }
-
-    /// Something that does not come back before a visitor of the gate is let go.
-    fn in_background<T: Send + 'static>(
-        &self,
-        ask: impl FnOnce(&mut hotmerge_meta::control::Client) -> T + Send + 'static,
-    ) -> thread::JoinHandle<T> {
-        let mut client = self.host.client();
-        thread::spawn(move || ask(&mut client))
-    }
-}
-
-fn reload(client: &mut hotmerge_meta::control::Client) -> PluginReport {
-    let params = ReloadParams::default();
-    let report: ReloadReport = client.request(method::RELOAD, &params, SOON).unwrap();
-    report.plugins.into_iter().next().expect("it tells of it")
+fn start(script: &str, config: &str) -> GatedHost {
+    GatedHost::new(script, &format!("watch = false\n{config}"))
 }
 
 #[test]
 fn a_new_version_goes_on_where_the_old_one_stopped() {
-    let bench = Bench::new("mark=1 state=1", "");
+    let bench = start("mark=1 state=1", "");
     assert_eq!(
         (bench.host.count("actor"), bench.host.count("actor")),
         (1, 2)
@@ -64,20 +24,18 @@ fn a_new_version_goes_on_where_the_old_one_stopped() {
 
 #[test]
 fn calls_that_come_while_state_changes_hands_wait_and_are_answered_by_the_new_version() {
-    let bench = Bench::new("mark=1 state=1", "handover_ms = 60000");
+    let bench = start("mark=1 state=1", "handover_ms = 60000");
     bench.host.count("actor");
-    bench
-        .lab
-        .package("one")
-        .put(&[&actor("mark=2 state=1 restore=wait")]);
-    let reload = bench.in_background(reload);
+    let reload = bench.put_in_background(&actor("mark=2 state=1 restore=wait"));
     let visitor = bench.gate.visitor();
     let plugin = bench.host.plugin("actor");
     assert_eq!(
         plugin.stage.map(|stage| stage.to_string()).as_deref(),
         Some("handing-over")
     );
-    let waiting = bench.in_background(|client| call(client, "actor", "count", b""));
+    let waiting = bench
+        .host
+        .in_background(|client| call(client, "actor", "count", b""));
     // It can only be answered after the state has changed hands.
     assert!(!waiting.is_finished());
     visitor.let_go();
@@ -101,7 +59,7 @@ fn a_failing_restore_keeps_the_old_version_with_its_state() {
         "start=refuse",
         "check=refuse",
     ] {
-        let bench = Bench::new("mark=1 state=1", "");
+        let bench = start("mark=1 state=1", "");
         bench.host.count("actor");
         let report = bench.put(&format!("mark=2 state=1 {script}"));
         assert_eq!(report.action, Action::Refused, "{script}");
@@ -115,7 +73,7 @@ fn a_failing_restore_keeps_the_old_version_with_its_state() {
 
 #[test]
 fn a_rollback_may_leave_the_state_behind() {
-    let bench = Bench::new("mark=1 state=1 restore=refuse", "");
+    let bench = start("mark=1 state=1 restore=refuse", "");
     bench.put("mark=2 state=1");
     bench.host.count("actor");
     let refused = bench.lab.hotmerge(["rollback", "actor"]);
@@ -131,7 +89,7 @@ fn a_rollback_may_leave_the_state_behind() {
 
 #[test]
 fn a_failing_save_keeps_the_old_version() {
-    let bench = Bench::new("mark=1 state=1 save=refuse", "");
+    let bench = start("mark=1 state=1 save=refuse", "");
     bench.host.count("actor");
     let report = bench.put("mark=2 state=1");
     assert_eq!(report.action, Action::Refused);
@@ -142,13 +100,9 @@ fn a_failing_save_keeps_the_old_version() {
 
 #[test]
 fn a_restore_that_hangs_is_given_up_and_calls_go_on() {
-    let bench = Bench::new("mark=1 state=1", "handover_ms = 100");
+    let bench = start("mark=1 state=1", "handover_ms = 100");
     bench.host.count("actor");
-    bench
-        .lab
-        .package("one")
-        .put(&[&actor("mark=2 state=1 restore=wait")]);
-    let reload = bench.in_background(reload);
+    let reload = bench.put_in_background(&actor("mark=2 state=1 restore=wait"));
     let visitor = bench.gate.visitor();
     let report = reload.join().unwrap();
     assert_eq!(report.action, Action::Refused);
@@ -162,8 +116,10 @@ fn a_restore_that_hangs_is_given_up_and_calls_go_on() {
 
 #[test]
 fn a_long_call_on_the_old_version_ends_the_pause_and_not_the_other_way_round() {
-    let bench = Bench::new("mark=1 state=1", "handover_ms = 100");
-    let long = bench.in_background(|client| call(client, "actor", "wait", b""));
+    let bench = start("mark=1 state=1", "handover_ms = 100");
+    let long = bench
+        .host
+        .in_background(|client| call(client, "actor", "wait", b""));
     let visitor = bench.gate.visitor();
     let report = bench.put("mark=2 state=1");
     assert_eq!(report.action, Action::Refused);
@@ -186,18 +142,10 @@ fn a_long_call_on_the_old_version_ends_the_pause_and_not_the_other_way_round() {
 
 #[test]
 fn a_plugin_may_copy_its_state_while_calls_go_on() {
-    let lab = Lab::new();
-    let gate = Gate::new(&lab);
     let live = |script: &str| actor(script).with_meta(|meta| meta.handover = Handover::Live);
-    lab.package("one").put(&[&live("mark=1 state=1")]);
-    let host = lab.start_with(&format!("watch = false\n{}", gate.config("actor")));
-    let bench = Bench { lab, gate, host };
+    let bench = GatedHost::with(&live("mark=1 state=1"), "watch = false");
     bench.host.count("actor");
-    bench
-        .lab
-        .package("one")
-        .put(&[&live("mark=2 state=1 restore=wait")]);
-    let reload = bench.in_background(reload);
+    let reload = bench.put_in_background(&live("mark=2 state=1 restore=wait"));
     let visitor = bench.gate.visitor();
     // Answered by the old version, while the new one takes over.
     assert_eq!(bench.host.count("actor"), 2);
@@ -214,16 +162,11 @@ fn a_plugin_may_copy_its_state_while_calls_go_on() {
 
 #[test]
 fn what_is_staged_while_state_changes_hands_comes_after_it() {
-    let bench = Bench::new("mark=1 state=1", "handover_ms = 60000");
+    let bench = start("mark=1 state=1", "handover_ms = 60000");
     bench.host.count("actor");
-    bench
-        .lab
-        .package("one")
-        .put(&[&actor("mark=2 state=1 restore=wait")]);
-    let first = bench.in_background(reload);
+    let first = bench.put_in_background(&actor("mark=2 state=1 restore=wait"));
     let visitor = bench.gate.visitor();
-    bench.lab.package("one").put(&[&actor("mark=3 state=1")]);
-    let second = bench.in_background(reload);
+    let second = bench.put_in_background(&actor("mark=3 state=1"));
     visitor.let_go();
     first.join().unwrap();
     second.join().unwrap();

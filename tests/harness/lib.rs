@@ -2,6 +2,7 @@
 //!
 //! * [`Lab`] is one test's world: a plugin directory, a runtime directory, nothing shared.
 //! * [`TestHost`] is a running `hotmerge serve`; [`Callers`] call its plugins all the while.
+//! * [`GatedHost`] is one whose plugin stops at a [`Gate`] until its test lets it go on.
 //! * [`Variant`] and [`Package`] make plugins, good and bad, out of one built fixture.
 //! * [`Workspace`] is a plugin author's workspace, and the driver run on it.
 //!
@@ -18,6 +19,7 @@ mod cgroup;
 mod disk;
 mod forbidding;
 mod gate;
+mod gated;
 mod host;
 mod lab;
 mod log;
@@ -38,6 +40,7 @@ pub use cgroup::TestGroup;
 pub use disk::TinyDisk;
 pub use forbidding::{Forbidden, without};
 pub use gate::{Gate, Visitor};
+pub use gated::GatedHost;
 pub use host::{TestHost, call, call_params, reload_after};
 pub use lab::Lab;
 pub use log::Log;
