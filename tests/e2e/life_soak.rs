@@ -15,7 +15,7 @@ use std::{
 
 use hotmerge_daemon::{Config, Host, Plugin, Reply, context};
 use hotmerge_meta::{
-    OnReplace, Requires,
+    OnReplace,
     control::{Action, ReloadParams},
 };
 use hotmerge_tests::{Gate, Lab, Variant, actor, reload_after};
@@ -90,18 +90,9 @@ fn counter(script: &str) -> Variant {
 }
 
 fn user(mark: u64, on_replace: OnReplace) -> Variant {
-    let requires = Requires {
-        name: "counter".parse().unwrap(),
-        version: "*".parse().unwrap(),
-        on_replace,
-    };
     actor(&format!("mark={mark}"))
         .named("user")
-        .with_meta(|meta| meta.requires = vec![requires])
-}
-
-fn put(lab: &Lab, variant: &Variant) {
-    lab.package(variant.meta.name.as_str()).put(&[variant]);
+        .requiring("counter", "*", on_replace)
 }
 
 /// Puts a version in place; what the host did with it.
@@ -112,7 +103,7 @@ fn reload(lab: &Lab, host: &Host, variant: &Variant) -> Action {
         since: Some(host.position()),
         ..ReloadParams::default()
     };
-    put(lab, variant);
+    lab.put(variant);
     let report = host.reload(&params);
     let found = report.plugins.iter().find(|it| it.plugin == *plugin);
     found
@@ -123,8 +114,8 @@ fn reload(lab: &Lab, host: &Host, variant: &Variant) -> Action {
 #[test]
 fn no_call_is_lost_doubled_or_failed_while_versions_alternate() {
     let lab = Lab::new();
-    put(&lab, &counter("mark=0"));
-    put(&lab, &user(0, OnReplace::Rebind));
+    lab.put(&counter("mark=0"));
+    lab.put(&user(0, OnReplace::Rebind));
     let host = embedded(&lab.plugin_dir(), &lab.state_dir());
     host.settle();
     let shared = Arc::new(Shared::default());
@@ -201,14 +192,14 @@ fn no_call_is_lost_doubled_or_failed_while_versions_alternate() {
 #[test]
 fn memory_is_flat_while_versions_alternate() {
     let lab = Lab::new();
-    put(&lab, &counter("mark=0"));
+    lab.put(&counter("mark=0"));
     // A process of its own: what other tests need here does not count.
     let host = lab.start_with_one_heap();
     let mut client = host.client();
     let mut round = |from: u64, to: u64| {
         for step in from..to {
             let next = counter(&format!("mark={}", step % 7));
-            reload_after(&mut client, || put(&lab, &next));
+            reload_after(&mut client, || lab.put(&next));
         }
     };
     round(1, 60);
@@ -229,12 +220,12 @@ fn memory_is_flat_while_versions_alternate() {
 fn a_newer_version_overtakes_one_that_is_still_starting() {
     let lab = Lab::new();
     let gate = Gate::new(&lab);
-    put(&lab, &counter("mark=0"));
+    lab.put(&counter("mark=0"));
     let host = lab.start_with(&gate.config("counter"));
     let (package, next) = (lab.package("counter"), counter("mark=1 start=wait"));
     let slow = host.in_background(move |client| reload_after(client, || package.put(&[&next])));
     let visitor = gate.visitor();
-    put(&lab, &counter("mark=2"));
+    lab.put(&counter("mark=2"));
     host.reload();
     assert_eq!(
         host.text("counter", "mark"),

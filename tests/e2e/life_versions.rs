@@ -150,7 +150,7 @@ fn a_version_that_was_damaged_in_the_store_is_not_run() {
 #[test]
 fn a_plugin_that_leaves_takes_what_was_kept_of_it_along() {
     let (lab, host) = three_versions();
-    fs::remove_dir_all(lab.package("one").dir()).unwrap();
+    lab.package("one").remove();
     host.reload();
     host.wait_for("its end", |status| status.plugins.is_empty().then_some(()));
     host.reload();

@@ -4,7 +4,7 @@
 use std::thread;
 
 use hotmerge_meta::{
-    OnReplace, Requires,
+    OnReplace,
     control::{CallParams, CallReply, ClientError, method},
 };
 use hotmerge_tests::{
@@ -14,21 +14,12 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-fn put(lab: &Lab, variant: &Variant) {
-    lab.package(variant.meta.name.as_str()).put(&[variant]);
-}
-
 /// A host with `user`, which requires `base`; `None` where there is no whole sandbox.
 fn start(lab: &Lab, base: &Variant, more: &str) -> Option<TestHost> {
-    let user = actor("mark=user").named("user").with_meta(|meta| {
-        meta.requires = vec![Requires {
-            name: "base".parse().unwrap(),
-            version: "*".parse().unwrap(),
-            on_replace: OnReplace::Rebind,
-        }];
-    });
-    put(lab, &user);
-    put(lab, base);
+    let user = actor("mark=user").named("user");
+    let user = user.requiring("base", "*", OnReplace::Rebind);
+    lab.put(&user);
+    lab.put(base);
     let config = format!(
         "watch = false\nworker = {:?}\nisolation = \"process\"\nsymbols = \"off\"\n{more}",
         worker()
@@ -68,7 +59,7 @@ fn a_sandboxed_plugin_calls_what_it_requires_whatever_version_that_is() {
     };
     assert_eq!(ask(&host, b"base mark").unwrap(), b"b1");
     let before = pid(&host, "user");
-    put(&lab, &base("b2"));
+    lab.put(&base("b2"));
     host.reload();
     assert_eq!(ask(&host, b"base mark").unwrap(), b"b2");
     assert_eq!(pid(&host, "user"), before, "it was not touched");
@@ -211,7 +202,7 @@ fn states_of_any_size_are_handed_over() {
     };
     let count = || host.count("base");
     assert_eq!((count(), count()), (1, 2));
-    put(&lab, &keeper("2"));
+    lab.put(&keeper("2"));
     host.reload();
     assert_eq!(host.text("base", "mark"), "2");
     assert_eq!(count(), 3);

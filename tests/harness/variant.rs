@@ -8,7 +8,7 @@ use std::{
 };
 
 use hotmerge_abi::MAGIC;
-use hotmerge_meta::{Abi, Digest, Image, PluginMeta, Wants};
+use hotmerge_meta::{Abi, Digest, Image, OnReplace, PluginMeta, Requires, Wants};
 
 use crate::{BUILT, Driver, process::run, programs, repository, scratch};
 
@@ -173,6 +173,20 @@ impl Variant {
     pub fn version(mut self, version: &str) -> Self {
         self.meta.version = version.parse().expect("it is a version");
         self
+    }
+
+    /// The same, and it requires another plugin.
+    ///
+    /// # Panics
+    /// If that is no name, or no requirement of a version.
+    pub fn requiring(self, name: &str, version: &str, on_replace: OnReplace) -> Self {
+        self.with_meta(|meta| {
+            meta.requires.push(Requires {
+                name: name.parse().expect("tests use good names"),
+                version: version.parse().expect("it is a requirement"),
+                on_replace,
+            });
+        })
     }
 
     /// Changes the file, and lets the meta follow.
