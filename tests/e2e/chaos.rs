@@ -11,7 +11,6 @@ use std::{
 
 use hotmerge_meta::control::{CallParams, CallReply, Client, ClientError, method};
 use hotmerge_tests::{Lab, SOON, TestHost, UNTIRING, Vitals, attacks, call_params};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// How many crashes without `HOTMERGE_CHAOS`.
 const CRASHES: u64 = 1_000;
@@ -74,22 +73,13 @@ impl Answers {
     }
 }
 
-/// Kills the worker of a plugin, and nobody else: when its number is used, it may be another's.
-fn kill_worker(host: &TestHost, plugin: &str) {
-    let pid = || Pid::from_raw(host.worker(plugin).pid?);
-    let found = pid().expect("a worker runs");
-    let worker = pidfd_open(found, PidfdFlags::empty()).expect("it lives");
-    assert_eq!(pid(), Some(found), "nobody else ends it");
-    pidfd_send_signal(&worker, Signal::KILL).expect("it lives");
-}
-
 /// Crashes the worker so often, and sees each time that it was replaced once.
 fn crash(host: &TestHost, numbers: std::ops::Range<u64>) {
     let mut client = host.client();
     for number in numbers {
         let kind = KINDS[number as usize % KINDS.len()];
         if kind == KILLED {
-            kill_worker(host, "attacks");
+            host.kill_worker("attacks");
         } else if let Err(error) = call(&mut client, "attacks", kind) {
             assert!(matches!(error, ClientError::Refused(_)), "{kind}: {error}");
         }

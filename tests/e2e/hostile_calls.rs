@@ -193,9 +193,7 @@ fn attack(host: &TestHost, name: &str, expected: Expected) -> Result<(), String>
             ended("hung: a call went on after its deadline")?;
         }
     }
-    host.wait_for("it answers again", |_| {
-        host.call("attacks", "echo", b"").ok()
-    });
+    host.answers_again("attacks");
     Ok(())
 }
 

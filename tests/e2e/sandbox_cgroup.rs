@@ -8,13 +8,13 @@ use std::{
 
 use hotmerge_daemon::lifecycle::State;
 use hotmerge_tests::{
-    Lab, NOBODY, Process, SOON, TestGroup, TestHost, UNTIRING, attacks, skipped, worker,
+    Lab, NOBODY, Process, SOON, TestGroup, TestHost, UNTIRING, attacks, living_in, skipped,
 };
 use rustix::process::Signal;
 
 fn config(group: &str, more: &str) -> String {
-    let worker = worker();
-    format!("worker = {worker:?}\nisolation = \"process\"\n{UNTIRING}{group}{more}")
+    let workers = living_in("process");
+    format!("{workers}{UNTIRING}{group}{more}")
 }
 
 fn named(group: &TestGroup) -> String {

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use hotmerge_daemon::lifecycle::State;
 use hotmerge_tests::{
-    Forbidden, Lab, TestHost, UNTIRING, actor, attacks, reader, skipped, without, worker,
+    Forbidden, Lab, TestHost, UNTIRING, actor, attacks, living_in, reader, skipped, without,
 };
 use rustix::process::geteuid;
 
@@ -23,10 +23,7 @@ fn start_ordinary(lab: &Lab, forbidden: &[Forbidden], more: &str) -> TestHost {
 }
 
 fn serve(lab: &Lab, more: &str) -> std::process::Command {
-    let worker = worker();
-    lab.serve(&format!(
-        "worker = {worker:?}\nisolation = \"process\"\n{UNTIRING}{more}"
-    ))
+    lab.serve(&format!("{}{UNTIRING}{more}", living_in("process")))
 }
 
 fn lab() -> Lab {

@@ -73,9 +73,7 @@ fn five_crashes_in_ten_seconds_end_the_trying_until_somebody_asks() {
         retry: true,
         ..ReloadParams::default()
     });
-    host.wait_for("it answers again", |_| {
-        host.call("attacks", "echo", b"").ok()
-    });
+    host.answers_again("attacks");
     host.stop();
 }
 

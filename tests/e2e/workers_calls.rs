@@ -7,10 +7,7 @@ use hotmerge_meta::{
     OnReplace,
     control::{CallParams, CallReply, ClientError, method},
 };
-use hotmerge_tests::{
-    Gate, Lab, SOON, TestHost, Variant, actor, attacks, call_params, skipped, worker,
-};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use hotmerge_tests::{Gate, Lab, SOON, TestHost, UNTIRING, Variant, actor, attacks, call_params};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -20,20 +17,7 @@ fn start(lab: &Lab, base: &Variant, more: &str) -> Option<TestHost> {
     let user = user.requiring("base", "*", OnReplace::Rebind);
     lab.put(&user);
     lab.put(base);
-    let config = format!(
-        "watch = false\nworker = {:?}\nisolation = \"process\"\nsymbols = \"off\"\n{more}",
-        worker()
-    );
-    let host = lab.start_with(&config);
-    let degraded = host.status().host.degraded;
-    if !degraded.is_empty() {
-        skipped(&format!(
-            "this system gives no whole sandbox: {}",
-            degraded.join("; ")
-        ));
-        return None;
-    }
-    Some(host)
+    lab.start_sandboxed(&format!("watch = false\n{more}"))
 }
 
 fn base(mark: &str) -> Variant {
@@ -47,8 +31,7 @@ fn ask(host: &TestHost, request: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 fn pid(host: &TestHost, plugin: &str) -> i32 {
-    let worker = host.plugin(plugin).worker.expect("it has a worker");
-    worker.pid.expect("it runs")
+    host.worker(plugin).pid.expect("it runs")
 }
 
 #[test]
@@ -151,8 +134,7 @@ fn deadline_and_trace_go_on_to_what_is_called() {
 #[test]
 fn if_what_it_calls_crashes_it_gets_a_definite_error_and_lives() {
     let lab = Lab::new();
-    let more = "restart = { most = 1000, within_s = 1, pause_ms = 0 }\n";
-    let Some(host) = start(&lab, &attacks().named("base"), more) else {
+    let Some(host) = start(&lab, &attacks().named("base"), UNTIRING) else {
         return;
     };
     let before = pid(&host, "user");
@@ -179,9 +161,7 @@ fn a_worker_that_dies_while_it_waits_for_another_is_replaced_at_once() {
     thread::scope(|scope| {
         let asks = scope.spawn(|| ask(&host, b"base wait"));
         let visitor = gate.visitor();
-        let worker = Pid::from_raw(pid(&host, "user")).expect("it is a process");
-        let worker = pidfd_open(worker, PidfdFlags::empty()).expect("it runs");
-        pidfd_send_signal(&worker, Signal::KILL).expect("it takes signals");
+        host.kill_worker("user");
         let error = asks.join().unwrap().unwrap_err();
         assert!(error.contains("SIGKILL"), "{error}");
         // What the dead one asked for goes on, and keeps nobody from asking.

@@ -12,9 +12,9 @@ use hotmerge_meta::control::{
     Action, CallParams, CallReply, Client, TraceParent, Transition, method,
 };
 use hotmerge_tests::{
-    Lab, SOON, TestHost, Variant, actor, attacks, call_params, named_actor, worker,
+    Lab, SOON, TestHost, Variant, actor, attacks, call_params, living_in, named_actor,
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 /// Both ways to live.
 const WAYS: [&str; 2] = ["process", "host"];
@@ -22,11 +22,7 @@ const WAYS: [&str; 2] = ["process", "host"];
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 fn start(lab: &Lab, way: &str, more: &str) -> TestHost {
-    let config = format!(
-        "watch = false\nworker = {:?}\nisolation = \"{way}\"\n{more}",
-        worker()
-    );
-    lab.start_with(&config)
+    lab.start_with(&format!("watch = false\n{}{more}", living_in(way)))
 }
 
 fn start_actor(way: &str, variant: &Variant, more: &str) -> (Lab, TestHost) {
@@ -237,9 +233,7 @@ fn what_was_given_up_is_started_again_by_hand() {
         let (lab, host) = start_actor(way, &actor("mark=1"), more);
         wear_out(&host);
         lab.hotmerge(["reload", "actor"]).ok();
-        host.wait_for("it answers again", |_| {
-            call(&mut host.client(), "mark").ok()
-        });
+        host.answers_again("actor");
         restarted(&host, 6);
         host.stop();
     }
@@ -305,8 +299,7 @@ fn after_a_crash_a_plugin_goes_on_from_its_last_saved_state() {
         assert!(age.is_some(), "{way}: {plugin:?}");
         assert_eq!(host.count("actor"), 3, "{way}");
         if way == "process" {
-            let pid = host.worker("actor").pid.and_then(Pid::from_raw);
-            kill_process(pid.expect("it runs"), Signal::KILL).unwrap();
+            host.kill_worker("actor");
             let plugin = restarted(&host, 2);
             assert_eq!(failure(&plugin).what, "was killed by SIGKILL");
             // From what was saved or handed over last.
