@@ -47,7 +47,7 @@ pub use log::Log;
 pub use memory::Footprint;
 pub use ordinary::NOBODY;
 pub use package::Package;
-pub use process::{Process, Ran, is_ready, run};
+pub use process::{Process, Ran, copy_environment, is_ready, run};
 pub use programs::{driver, example, hotmerge, repository, scratch, worker};
 pub use sandboxed::{UNTIRING, living_in};
 pub use variant::{
