@@ -10,7 +10,7 @@ use std::{
 };
 
 use hotmerge_meta::control::{CallParams, CallReply, Client, ClientError, method};
-use hotmerge_tests::{Lab, SOON, TestHost, UNTIRING, Vitals, attacks, call_params};
+use hotmerge_tests::{Lab, SOON, TestHost, UNTIRING, Vitals, attacks, call_params, how_often};
 
 /// How many crashes without `HOTMERGE_CHAOS`.
 const CRASHES: u64 = 1_000;
@@ -91,9 +91,7 @@ fn crash(host: &TestHost, numbers: std::ops::Range<u64>) {
 
 #[test]
 fn crashes_of_all_kinds_never_reach_the_host() {
-    let crashes = std::env::var("HOTMERGE_CHAOS").map_or(CRASHES, |text| {
-        text.parse().expect("`HOTMERGE_CHAOS` is a number")
-    });
+    let crashes = how_often("HOTMERGE_CHAOS", CRASHES);
     let lab = Lab::new();
     lab.package("one").put(&[&attacks()]);
     lab.package("two").put(&[&attacks().named("quiet")]);

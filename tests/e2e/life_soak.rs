@@ -4,7 +4,6 @@
 //! calls. `HOTMERGE_SOAK` says how many switches; some seconds' worth by default.
 
 use std::{
-    env,
     path::Path,
     sync::{
         Arc,
@@ -18,14 +17,13 @@ use hotmerge_meta::{
     OnReplace,
     control::{Action, ReloadParams},
 };
-use hotmerge_tests::{Gate, Lab, Variant, actor, reload_after};
+use hotmerge_tests::{Gate, Lab, Variant, actor, how_often, reload_after};
 
 /// How many callers there are of each plugin.
 const CALLERS: usize = 2;
 
 fn switches() -> u64 {
-    let asked = env::var("HOTMERGE_SOAK").ok();
-    asked.and_then(|count| count.parse().ok()).unwrap_or(100)
+    how_often("HOTMERGE_SOAK", 100)
 }
 
 fn embedded(plugin_dir: &Path, state_dir: &Path) -> Host {

@@ -62,6 +62,18 @@ pub const SOON: Duration = Duration::from_secs(60);
 /// How long a test waits for cargo.
 pub const BUILT: Duration = Duration::from_secs(600);
 
+/// How often a test does what it repeats: the environment's word, or else CI's.
+///
+/// # Panics
+/// If the word is no number: a long run that is a short one would show less than it seems to.
+#[track_caller]
+pub fn how_often(variable: &str, in_ci: u64) -> u64 {
+    std::env::var(variable).map_or(in_ci, |text| {
+        let number = text.parse();
+        number.unwrap_or_else(|_| panic!("{variable} is a number, not `{text}`"))
+    })
+}
+
 /// Says why a test shows nothing on this machine. The caller returns then.
 ///
 /// Test programs hide what tests that end well print; whoever counts gives a file by
