@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use hotmerge_daemon::{Config, Host, Plugin, Reply, context};
+use hotmerge_daemon::{Config, Host, Plugin, Reply, config::Isolation, context};
 use hotmerge_meta::{
     OnReplace,
     control::{Action, ReloadParams},
@@ -31,6 +31,7 @@ fn embedded(plugin_dir: &Path, state_dir: &Path) -> Host {
     config.plugin_dir = Some(plugin_dir.to_owned());
     config.state_dir = Some(state_dir.to_owned());
     config.watch = false;
+    config.isolation = Some(Isolation::Host);
     // A gate that opens too late would fail a switch, and this machine may be busy.
     config.handover_ms = 30_000;
     Host::start(config).expect("the directory is there")
