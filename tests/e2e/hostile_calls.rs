@@ -95,6 +95,7 @@ const ATTACKS: &[(&str, Expected)] = &[
     // Memory
     ("rwx", NOT_PERMITTED),
     ("mprotect", NOT_PERMITTED),
+    ("remap", Harmless),
     ("patch", Killed("SIGSEGV")),
     ("shellcode", Killed("SIGSEGV")),
     ("cover", Killed("SIGSEGV")),
