@@ -3,7 +3,8 @@
 
 use hotmerge_meta::control::{CallParams, CallReply, method};
 use hotmerge_tests::{
-    Callers, Lab, SOON, TestHost, UNTIRING, Vitals, actor, attacks, call_params, children, skipped,
+    Callers, HANGS_MS, Lab, SOON, TestHost, UNTIRING, Vitals, actor, attacks, call_params,
+    children, skipped,
 };
 
 /// What becomes of an attack.
@@ -143,7 +144,7 @@ const ATTACKS: &[(&str, Expected)] = &[
 /// Calls a method; one that hangs is given up soon.
 fn call(host: &TestHost, name: &str, expected: Expected) -> Result<String, String> {
     let params = CallParams {
-        deadline_ms: matches!(expected, Hangs).then_some(200),
+        deadline_ms: matches!(expected, Hangs).then_some(HANGS_MS),
         ..call_params("attacks", name, b"")
     };
     let reply: Result<CallReply, _> = host.client().request(method::CALL, &params, SOON);

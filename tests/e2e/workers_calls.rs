@@ -7,7 +7,9 @@ use hotmerge_meta::{
     OnReplace,
     control::{CallParams, CallReply, ClientError, method},
 };
-use hotmerge_tests::{Gate, Lab, SOON, TestHost, UNTIRING, Variant, actor, attacks, call_params};
+use hotmerge_tests::{
+    Gate, HANGS_MS, Lab, SOON, TestHost, UNTIRING, Variant, actor, attacks, call_params,
+};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -118,7 +120,7 @@ fn deadline_and_trace_go_on_to_what_is_called() {
         };
         host.client().request(method::CALL, &params, SOON)
     };
-    let error = ask(b"base hang", Some(300)).unwrap_err().to_string();
+    let error = ask(b"base hang", Some(HANGS_MS)).unwrap_err().to_string();
     assert!(error.contains("deadline"), "{error}");
     // It goes on after its deadline, and is ended for that.
     host.log().wait("hung");

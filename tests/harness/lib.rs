@@ -49,7 +49,7 @@ pub use ordinary::NOBODY;
 pub use package::Package;
 pub use process::{Process, Ran, copy_environment, is_ready, run};
 pub use programs::{driver, example, hotmerge, repository, scratch, worker};
-pub use sandboxed::{UNTIRING, living_in};
+pub use sandboxed::{HANGS_MS, UNTIRING, living_in};
 pub use variant::{
     Variant, abrupt, actor, attacks, attacks_at, honest, named_actor, plain, reader,
 };

@@ -8,6 +8,10 @@ use crate::{Lab, TestHost, skipped, worker};
 /// Replaces crashed workers as often as a test crashes them.
 pub const UNTIRING: &str = "restart = { most = 1000000, within_s = 1, pause_ms = 0 }\n";
 
+/// The deadline of a call that is to hang, in milliseconds: a worker on a busy machine must have
+/// taken it before, or nothing hangs in it.
+pub const HANGS_MS: u64 = 1000;
+
 /// Lines of configuration: plugins live in a `process` of their own or in the `host`'s, and the
 /// worker program is there in any case.
 pub fn living_in(isolation: &str) -> String {
