@@ -10,8 +10,7 @@ use std::{
 };
 
 use hotmerge_meta::control::{CallParams, CallReply, Client, ClientError, method};
-use hotmerge_tests::{Lab, SOON, TestHost, UNTIRING, Vitals, attacks};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use hotmerge_tests::{Lab, SOON, TestHost, UNTIRING, Vitals, attacks, call_params, how_often};
 
 /// How many crashes without `HOTMERGE_CHAOS`.
 const CRASHES: u64 = 1_000;
@@ -44,11 +43,8 @@ const KINDS: [&str; 17] = [
 
 fn call(client: &mut Client, plugin: &str, name: &str) -> Result<CallReply, ClientError> {
     let params = CallParams {
-        plugin: plugin.parse().expect("it is a name"),
-        method: name.to_owned(),
-        input_base64: b"hello".to_vec().into(),
         deadline_ms: Some(30_000),
-        trace: None,
+        ..call_params(plugin, name, b"hello")
     };
     client.request(method::CALL, &params, SOON)
 }
@@ -77,22 +73,13 @@ impl Answers {
     }
 }
 
-/// Kills the worker of a plugin, and nobody else: when its number is used, it may be another's.
-fn kill_worker(host: &TestHost, plugin: &str) {
-    let pid = || Pid::from_raw(host.worker(plugin).pid?);
-    let found = pid().expect("a worker runs");
-    let worker = pidfd_open(found, PidfdFlags::empty()).expect("it lives");
-    assert_eq!(pid(), Some(found), "nobody else ends it");
-    pidfd_send_signal(&worker, Signal::KILL).expect("it lives");
-}
-
 /// Crashes the worker so often, and sees each time that it was replaced once.
 fn crash(host: &TestHost, numbers: std::ops::Range<u64>) {
     let mut client = host.client();
     for number in numbers {
         let kind = KINDS[number as usize % KINDS.len()];
         if kind == KILLED {
-            kill_worker(host, "attacks");
+            host.kill_worker("attacks");
         } else if let Err(error) = call(&mut client, "attacks", kind) {
             assert!(matches!(error, ClientError::Refused(_)), "{kind}: {error}");
         }
@@ -104,9 +91,7 @@ fn crash(host: &TestHost, numbers: std::ops::Range<u64>) {
 
 #[test]
 fn crashes_of_all_kinds_never_reach_the_host() {
-    let crashes = std::env::var("HOTMERGE_CHAOS").map_or(CRASHES, |text| {
-        text.parse().expect("`HOTMERGE_CHAOS` is a number")
-    });
+    let crashes = how_often("HOTMERGE_CHAOS", CRASHES);
     let lab = Lab::new();
     lab.package("one").put(&[&attacks()]);
     lab.package("two").put(&[&attacks().named("quiet")]);

@@ -3,7 +3,8 @@
 
 use hotmerge_meta::control::{CallParams, CallReply, method};
 use hotmerge_tests::{
-    Callers, Lab, SOON, TestHost, UNTIRING, Vitals, actor, attacks, children, skipped,
+    Callers, HANGS_MS, Lab, SOON, TestHost, UNTIRING, Vitals, actor, attacks, call_params,
+    children, skipped,
 };
 
 /// What becomes of an attack.
@@ -95,6 +96,7 @@ const ATTACKS: &[(&str, Expected)] = &[
     // Memory
     ("rwx", NOT_PERMITTED),
     ("mprotect", NOT_PERMITTED),
+    ("remap", Harmless),
     ("patch", Killed("SIGSEGV")),
     ("shellcode", Killed("SIGSEGV")),
     ("cover", Killed("SIGSEGV")),
@@ -142,11 +144,8 @@ const ATTACKS: &[(&str, Expected)] = &[
 /// Calls a method; one that hangs is given up soon.
 fn call(host: &TestHost, name: &str, expected: Expected) -> Result<String, String> {
     let params = CallParams {
-        plugin: "attacks".parse().expect("it is a name"),
-        method: name.to_owned(),
-        input_base64: Vec::new().into(),
-        deadline_ms: matches!(expected, Hangs).then_some(200),
-        trace: None,
+        deadline_ms: matches!(expected, Hangs).then_some(HANGS_MS),
+        ..call_params("attacks", name, b"")
     };
     let reply: Result<CallReply, _> = host.client().request(method::CALL, &params, SOON);
     match reply {
@@ -196,9 +195,7 @@ fn attack(host: &TestHost, name: &str, expected: Expected) -> Result<(), String>
             ended("hung: a call went on after its deadline")?;
         }
     }
-    host.wait_for("it answers again", |_| {
-        host.call("attacks", "echo", b"").ok()
-    });
+    host.answers_again("attacks");
     Ok(())
 }
 

@@ -33,17 +33,11 @@ fn attack(scripts: impl Fn(&str) -> [Variant; 2]) {
     };
     let callers = Callers::start(&host, 1, ["actor"], "mark");
     let package = lab.package("hostile");
-    let answers = || {
-        // It may have been handed over to, or ended and replaced.
-        host.wait_for("some version answers", |_| {
-            host.call("attacks", "echo", b"").ok()
-        });
-    };
     let tries = |name: &str| {
         for version in scripts(name) {
             package.put(&[&version]);
             host.reload();
-            answers();
+            host.answers_again("attacks");
         }
         let refused = host.plugin("attacks").refused.map(|attempt| attempt.reason);
         let reason = refused.unwrap_or_else(|| NOT_SAVED.to_owned());
@@ -53,7 +47,7 @@ fn attack(scripts: impl Fn(&str) -> [Variant; 2]) {
         host.reload();
         package.put(&[&attacks_at(&format!("after={name}"))]);
         host.reload();
-        answers();
+        host.answers_again("attacks");
         let refused = host.plugin("attacks").refused;
         assert!(refused.is_none(), "after {name}: {refused:?}");
     };

@@ -76,9 +76,7 @@ fn reports_that_lie_without_end_cost_neither_memory_nor_other_plugins() {
         // The answer and the end of the worker race.
         let _ = host.call("attacks", name, b"");
         host.replaced("attacks", number as u64 + 1);
-        host.wait_for("it answers again", |_| {
-            host.call("attacks", "echo", b"").ok()
-        });
+        host.answers_again("attacks");
         callers.go_on();
         before.regained(&host, name);
     }

@@ -4,7 +4,7 @@
 use std::thread;
 
 use hotmerge_meta::control::{CallParams, CallReply, Client, ClientError, method};
-use hotmerge_tests::{Callers, Lab, SOON, TestHost, UNTIRING, Vitals, actor, attacks};
+use hotmerge_tests::{Callers, Lab, SOON, TestHost, UNTIRING, Vitals, actor, attacks, call_params};
 use hotmerge_wire::Geometry;
 
 /// How many bytes lie in front of the payloads.
@@ -23,11 +23,8 @@ fn call(
     input: &str,
 ) -> Result<CallReply, ClientError> {
     let params = CallParams {
-        plugin: plugin.parse().expect("it is a name"),
-        method: name.to_owned(),
-        input_base64: input.as_bytes().to_vec().into(),
         deadline_ms: Some(200),
-        trace: None,
+        ..call_params(plugin, name, input.as_bytes())
     };
     client.request(method::CALL, &params, SOON)
 }

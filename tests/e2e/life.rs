@@ -3,58 +3,28 @@
 use std::{fs, thread};
 
 use hotmerge_daemon::{lifecycle::State, status::Status};
-use hotmerge_meta::control::{CallReply, ClientError};
-use hotmerge_tests::{Callers, Gate, Lab, SOON, TestHost, Visitor, actor};
+use hotmerge_meta::control::{CallReply, Client, ClientError};
+use hotmerge_tests::{Callers, GatedHost, Lab, TestHost, Visitor, actor, call};
 use rustix::process::Signal;
 
-/// A host with a plugin that has a gate.
-struct Bench {
-    lab: Lab,
-    gate: Gate,
-    host: TestHost,
+/// A call that does not come back before its visitor is let go.
+fn long_call(bench: &GatedHost) -> (Visitor, LongCall) {
+    let call = |client: &mut Client| call(client, "actor", "wait", b"");
+    let call = bench.host.in_background(call);
+    (bench.gate.visitor(), LongCall(call))
 }
 
-impl Bench {
-    fn new(script: &str, config: &str) -> Self {
-        let lab = Lab::new();
-        let gate = Gate::new(&lab);
-        lab.package("one").put(&[&actor(script)]);
-        let host = lab.start_with(&format!("{config}\n{}", gate.config("actor")));
-        Self { lab, gate, host }
-    }
+#[track_caller]
+fn wait_for(bench: &GatedHost, what: &str, wanted: impl Fn(&Status) -> bool) {
+    bench
+        .host
+        .wait_for(what, |status| wanted(status).then_some(()));
+}
 
-    fn put(&self, script: &str) {
-        self.lab.package("one").put(&[&actor(script)]);
-        self.host.reload();
-    }
-
-    /// A call that does not come back before its visitor is let go.
-    fn long_call(&self) -> (Visitor, LongCall) {
-        let mut client = self.host.client();
-        let call = thread::spawn(move || {
-            let params = hotmerge_meta::control::CallParams {
-                plugin: "actor".parse().unwrap(),
-                method: "wait".to_owned(),
-                input_base64: Vec::new().into(),
-                deadline_ms: None,
-                trace: None,
-            };
-            client.request(hotmerge_meta::control::method::CALL, &params, SOON)
-        });
-        (self.gate.visitor(), LongCall(call))
-    }
-
-    #[track_caller]
-    fn wait_for(&self, what: &str, wanted: impl Fn(&Status) -> bool) {
-        self.host
-            .wait_for(what, |status| wanted(status).then_some(()));
-    }
-
-    /// The states of the old versions of the plugin.
-    fn ending(&self) -> Vec<String> {
-        let ending = self.host.plugin("actor").ending.into_iter();
-        ending.map(|ending| ending.state).collect()
-    }
+/// The states of the old versions of the plugin.
+fn ending(bench: &GatedHost) -> Vec<String> {
+    let ending = bench.host.plugin("actor").ending.into_iter();
+    ending.map(|ending| ending.state).collect()
 }
 
 struct LongCall(thread::JoinHandle<Result<CallReply, ClientError>>);
@@ -76,8 +46,8 @@ fn nothing_ends(status: &Status) -> bool {
 
 #[test]
 fn an_old_version_ends_after_its_last_call() {
-    let bench = Bench::new("mark=1 teardown=wait", "");
-    let (visitor, call) = bench.long_call();
+    let bench = GatedHost::new("mark=1 teardown=wait", "");
+    let (visitor, call) = long_call(&bench);
     assert_eq!(visitor.scene, "call 1");
     bench.put("mark=2");
     assert_eq!(
@@ -87,7 +57,7 @@ fn an_old_version_ends_after_its_last_call() {
     );
     let plugin = bench.host.plugin("actor");
     assert_eq!((plugin.state, plugin.generation), (State::Active, 2));
-    assert_eq!(bench.ending(), ["draining"]);
+    assert_eq!(ending(&bench), ["draining"]);
     assert_ne!(plugin.ending[0].hash, plugin.hash);
 
     visitor.let_go();
@@ -95,9 +65,9 @@ fn an_old_version_ends_after_its_last_call() {
     // Only now is it torn down, and only when that has returned is it gone.
     let teardown = bench.gate.visitor();
     assert_eq!(teardown.scene, "teardown 1");
-    assert_eq!(bench.ending(), ["teardown"]);
+    assert_eq!(ending(&bench), ["teardown"]);
     teardown.let_go();
-    bench.wait_for("the end of the old version", nothing_ends);
+    wait_for(&bench, "the end of the old version", nothing_ends);
     let status = bench.host.status();
     assert_eq!(
         (status.host.overdue, status.host.stuck, status.host.retained),
@@ -108,31 +78,33 @@ fn an_old_version_ends_after_its_last_call() {
 
 #[test]
 fn several_old_versions_end_each_after_its_own_last_call() {
-    let bench = Bench::new("mark=1", "");
-    let (first, call_1) = bench.long_call();
+    let bench = GatedHost::new("mark=1", "");
+    let (first, call_1) = long_call(&bench);
     bench.put("mark=2");
-    let (second, call_2) = bench.long_call();
+    let (second, call_2) = long_call(&bench);
     bench.put("mark=3");
-    assert_eq!(bench.ending(), ["draining", "draining"]);
+    assert_eq!(ending(&bench), ["draining", "draining"]);
     second.let_go();
     call_2.replied("2", 2);
-    bench.wait_for("the end of the second version", |status| {
+    wait_for(&bench, "the end of the second version", |status| {
         status.plugins[0].ending.len() == 1
     });
     first.let_go();
     call_1.replied("1", 1);
-    bench.wait_for("the end of the first version", nothing_ends);
+    wait_for(&bench, "the end of the first version", nothing_ends);
     assert_eq!(bench.host.text("actor", "mark"), "3");
     bench.host.stop();
 }
 
 #[test]
 fn an_overdue_drain_is_shown_and_its_call_still_answered() {
-    let bench = Bench::new("mark=1", "drain_ms = 50");
-    let (visitor, call) = bench.long_call();
+    let bench = GatedHost::new("mark=1", "drain_ms = 50");
+    let (visitor, call) = long_call(&bench);
     bench.put("mark=2");
-    bench.wait_for("an overdue drain", |status| status.host.overdue == 1);
-    bench.wait_for("its state", |status| {
+    wait_for(&bench, "an overdue drain", |status| {
+        status.host.overdue == 1
+    });
+    wait_for(&bench, "its state", |status| {
         status.plugins[0]
             .ending
             .iter()
@@ -142,20 +114,20 @@ fn an_overdue_drain_is_shown_and_its_call_still_answered() {
     assert_eq!(record["calls"], 1);
     visitor.let_go();
     call.replied("1", 1);
-    bench.wait_for("the end of the old version", nothing_ends);
+    wait_for(&bench, "the end of the old version", nothing_ends);
     bench.host.stop();
 }
 
 #[test]
 fn a_teardown_that_takes_too_long_is_shown_until_it_returns() {
-    let bench = Bench::new("mark=1 teardown=wait", "teardown_ms = 50");
+    let bench = GatedHost::new("mark=1 teardown=wait", "teardown_ms = 50");
     bench.put("mark=2");
     let teardown = bench.gate.visitor();
-    bench.wait_for("a stuck teardown", |status| status.host.stuck == 1);
-    assert_eq!(bench.ending(), ["stuck"]);
+    wait_for(&bench, "a stuck teardown", |status| status.host.stuck == 1);
+    assert_eq!(ending(&bench), ["stuck"]);
     assert_eq!(bench.host.text("actor", "mark"), "2");
     teardown.let_go();
-    bench.wait_for("the end of the old version", nothing_ends);
+    wait_for(&bench, "the end of the old version", nothing_ends);
     assert_eq!(bench.host.status().host.stuck, 0);
     bench.host.stop();
 }
@@ -166,18 +138,18 @@ fn a_teardown_that_fails_ends_the_version_all_the_same() {
         ("mark=1 teardown=refuse", "the script refuses to teardown"),
         ("mark=1 teardown=panic", "the script panics in teardown"),
     ] {
-        let bench = Bench::new(script, "");
+        let bench = GatedHost::new(script, "");
         bench.put("mark=2");
         bench.host.log().wait(words);
-        bench.wait_for("the end of the old version", nothing_ends);
+        wait_for(&bench, "the end of the old version", nothing_ends);
         bench.host.stop();
     }
 }
 
 #[test]
 fn a_plugin_that_is_removed_answers_the_calls_it_has() {
-    let bench = Bench::new("mark=1", "");
-    let (visitor, call) = bench.long_call();
+    let bench = GatedHost::new("mark=1", "");
+    let (visitor, call) = long_call(&bench);
     bench.lab.package("one").remove();
     bench.host.reload();
     assert_eq!(bench.host.plugin("actor").state, State::Unloading);
@@ -189,14 +161,16 @@ fn a_plugin_that_is_removed_answers_the_calls_it_has() {
     assert!(error.contains("no version of plugin `actor`"), "{error}");
     visitor.let_go();
     call.replied("1", 1);
-    bench.wait_for("the end of the plugin", |status| status.plugins.is_empty());
+    wait_for(&bench, "the end of the plugin", |status| {
+        status.plugins.is_empty()
+    });
     bench.host.stop();
 }
 
 #[test]
 fn a_candidate_that_is_overtaken_is_ended_without_a_call() {
-    let bench = Bench::new("mark=1", "watch = false");
-    bench.lab.package("one").put(&[&actor("mark=2 start=wait")]);
+    let bench = GatedHost::new("mark=1", "watch = false");
+    bench.stage(&actor("mark=2 start=wait"));
     bench.host.signal(Signal::HUP);
     let slow = bench.gate.visitor();
     assert_eq!(slow.scene, "start 2");
@@ -215,8 +189,8 @@ fn a_candidate_that_is_overtaken_is_ended_without_a_call() {
 #[test]
 fn a_host_that_is_asked_to_end_answers_the_calls_it_has() {
     for signal in [Signal::TERM, Signal::INT] {
-        let mut bench = Bench::new("mark=1", "");
-        let (visitor, call) = bench.long_call();
+        let mut bench = GatedHost::new("mark=1", "");
+        let (visitor, call) = long_call(&bench);
         bench.host.signal(signal);
         bench.host.log().wait("stopping");
         assert!(bench.host.process().is_running(), "it ended under a call");
@@ -230,8 +204,8 @@ fn a_host_that_is_asked_to_end_answers_the_calls_it_has() {
 
 #[test]
 fn a_host_ends_also_if_a_call_never_does() {
-    let mut bench = Bench::new("mark=1", "drain_ms = 50\nteardown_ms = 50");
-    let (_visitor, call) = bench.long_call();
+    let mut bench = GatedHost::new("mark=1", "drain_ms = 50\nteardown_ms = 50");
+    let (_visitor, call) = long_call(&bench);
     bench.host.signal(Signal::TERM);
     assert!(bench.host.ended().success());
     bench
@@ -253,7 +227,7 @@ fn stop_is_answered_before_the_host_ends() {
 
 #[test]
 fn a_host_that_ends_tears_its_plugins_down() {
-    let mut bench = Bench::new("mark=1 teardown=wait", "");
+    let mut bench = GatedHost::new("mark=1 teardown=wait", "");
     bench.host.signal(Signal::TERM);
     let teardown = bench.gate.visitor();
     assert!(bench.host.process().is_running());

@@ -1,22 +1,17 @@
 //! A host that is killed at any moment comes up again as the directory says, with a store
 //! that makes sense. `HOTMERGE_KILLS` says how often.
 
-use std::{collections::BTreeSet, env, fs, path::Path, sync::mpsc, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, sync::mpsc, time::Duration};
 
 use hotmerge_meta::{
     Image, PluginMeta,
     control::{PluginReport, RollbackParams, method},
 };
-use hotmerge_tests::{Lab, SOON, TestHost, Variant, actor};
+use hotmerge_tests::{Lab, SOON, TestHost, Variant, actor, how_often};
 use rustix::process::Signal;
 use serde_json::Value;
 
 const PLUGINS: [&str; 3] = ["one", "two", "three"];
-
-fn kills() -> u64 {
-    let asked = env::var("HOTMERGE_KILLS").ok();
-    asked.and_then(|count| count.parse().ok()).unwrap_or(200)
-}
 
 fn version(name: &str, mark: u64) -> Variant {
     actor(&format!("mark={mark} state=1")).named(name)
@@ -84,7 +79,7 @@ fn a_killed_host_comes_up_with_what_the_directory_says_and_a_store_that_makes_se
         })
         .collect();
     let (_never, silence) = mpsc::channel::<()>();
-    for kill in 0..kills() {
+    for kill in 0..how_often("HOTMERGE_KILLS", 200) {
         let mut host = lab.start();
         for (name, expected) in PLUGINS.iter().zip(&expected) {
             let runs: u64 = host.text(name, "mark").parse().unwrap();

@@ -1,27 +1,11 @@
 //! Plugins that require others: when they start, stop, and whom they may call.
 
-use std::fs;
-
 use hotmerge_daemon::lifecycle::State;
-use hotmerge_meta::{OnReplace, Requires, control::Action};
+use hotmerge_meta::{OnReplace, control::Action};
 use hotmerge_tests::{Gate, Lab, TestHost, Variant, actor};
 
-fn requires(name: &str, version: &str, on_replace: OnReplace) -> Requires {
-    Requires {
-        name: name.parse().unwrap(),
-        version: version.parse().unwrap(),
-        on_replace,
-    }
-}
-
-fn plugin(name: &str, script: &str, needs: &[Requires]) -> Variant {
-    actor(script)
-        .named(name)
-        .with_meta(|meta| meta.requires = needs.to_vec())
-}
-
-fn put(lab: &Lab, variant: &Variant) {
-    lab.package(variant.meta.name.as_str()).put(&[variant]);
+fn plugin(name: &str, script: &str) -> Variant {
+    actor(script).named(name)
 }
 
 #[track_caller]
@@ -32,26 +16,19 @@ fn ask(host: &TestHost, plugin: &str, request: &str) -> String {
     String::from_utf8(reply.output_base64.0).unwrap()
 }
 
-fn base_and_user() -> (Lab, TestHost) {
+fn base_and_user(on_replace: OnReplace) -> (Lab, TestHost) {
     let lab = Lab::new();
-    put(
-        &lab,
-        &plugin(
-            "user",
-            "mark=u1",
-            &[requires("base", "^1", OnReplace::Rebind)],
-        ),
-    );
-    put(&lab, &plugin("base", "mark=b1", &[]));
+    lab.put(&plugin("user", "mark=u1").requiring("base", "^1", on_replace));
+    lab.put(&plugin("base", "mark=b1"));
     let host = lab.start_with("watch = false");
     (lab, host)
 }
 
 #[test]
 fn a_plugin_calls_what_it_requires_through_the_host_whatever_version_that_is() {
-    let (lab, host) = base_and_user();
+    let (lab, host) = base_and_user(OnReplace::Rebind);
     assert_eq!(ask(&host, "user", "base mark"), "b1");
-    put(&lab, &plugin("base", "mark=b2", &[]));
+    lab.put(&plugin("base", "mark=b2"));
     host.reload();
     assert_eq!(ask(&host, "user", "base mark"), "b2");
     assert_eq!(
@@ -76,19 +53,8 @@ fn a_plugin_calls_what_it_requires_through_the_host_whatever_version_that_is() {
 
 #[test]
 fn a_dependant_that_keeps_something_of_it_is_started_anew() {
-    let lab = Lab::new();
-    put(
-        &lab,
-        &plugin(
-            "user",
-            "mark=u1",
-            &[requires("base", "^1", OnReplace::Reload)],
-        ),
-    );
-    put(&lab, &plugin("base", "mark=b1", &[]));
-    let host = lab.start_with("watch = false");
-    put(&lab, &plugin("base", "mark=b2", &[]));
-    let report = host.reload();
+    let (lab, host) = base_and_user(OnReplace::Reload);
+    let report = host.reload_after(|| lab.put(&plugin("base", "mark=b2")));
     let done: Vec<_> = report
         .plugins
         .iter()
@@ -106,16 +72,9 @@ fn a_dependant_that_keeps_something_of_it_is_started_anew() {
 fn plugins_start_after_what_they_require_and_stop_before_it() {
     let lab = Lab::new();
     let gate = Gate::new(&lab);
-    let user = plugin(
-        "user",
-        "mark=u teardown=wait",
-        &[requires("base", "^1", OnReplace::Rebind)],
-    );
-    put(&lab, &user);
-    put(
-        &lab,
-        &plugin("base", "mark=b start=wait teardown=wait", &[]),
-    );
+    let user = plugin("user", "mark=u teardown=wait").requiring("base", "^1", OnReplace::Rebind);
+    lab.put(&user);
+    lab.put(&plugin("base", "mark=b start=wait teardown=wait"));
     let config = format!("{}{}", gate.config("user"), gate.config("base"));
     let mut host = TestHost::spawn(lab.serve(&config), lab.runtime_dir());
     let visitor = gate.visitor();
@@ -141,14 +100,8 @@ fn plugins_start_after_what_they_require_and_stop_before_it() {
 #[test]
 fn what_is_missing_is_told_with_its_path_and_comes_right_by_itself() {
     let lab = Lab::new();
-    put(
-        &lab,
-        &plugin("a", "mark=a", &[requires("b", "*", OnReplace::Rebind)]),
-    );
-    put(
-        &lab,
-        &plugin("b", "mark=b", &[requires("c", "^2", OnReplace::Rebind)]),
-    );
+    lab.put(&plugin("a", "mark=a").requiring("b", "*", OnReplace::Rebind));
+    lab.put(&plugin("b", "mark=b").requiring("c", "^2", OnReplace::Rebind));
     let host = lab.start_with("watch = false");
     let refused = host.plugin("a").refused.expect("it cannot start");
     assert!(refused.reason.contains("a → b → c"), "{refused:?}");
@@ -156,11 +109,11 @@ fn what_is_missing_is_told_with_its_path_and_comes_right_by_itself() {
         refused.reason.contains("not in the plugin directory"),
         "{refused:?}"
     );
-    put(&lab, &plugin("c", "mark=c", &[]).version("1.0.0"));
+    lab.put(&plugin("c", "mark=c").version("1.0.0"));
     host.reload();
     let refused = host.plugin("b").refused.expect("it cannot start");
     assert!(refused.reason.contains("there is 1.0.0"), "{refused:?}");
-    put(&lab, &plugin("c", "mark=c2", &[]).version("2.1.0"));
+    lab.put(&plugin("c", "mark=c2").version("2.1.0"));
     host.reload();
     for name in ["a", "b", "c"] {
         assert_eq!(host.plugin(name).state, State::Active, "{name}");
@@ -171,15 +124,9 @@ fn what_is_missing_is_told_with_its_path_and_comes_right_by_itself() {
 #[test]
 fn a_circle_is_refused_with_its_path_and_harms_nobody_else() {
     let lab = Lab::new();
-    put(
-        &lab,
-        &plugin("a", "mark=a", &[requires("b", "*", OnReplace::Rebind)]),
-    );
-    put(
-        &lab,
-        &plugin("b", "mark=b", &[requires("a", "*", OnReplace::Rebind)]),
-    );
-    put(&lab, &plugin("c", "mark=c", &[]));
+    lab.put(&plugin("a", "mark=a").requiring("b", "*", OnReplace::Rebind));
+    lab.put(&plugin("b", "mark=b").requiring("a", "*", OnReplace::Rebind));
+    lab.put(&plugin("c", "mark=c"));
     let host = lab.start_with("watch = false");
     let paths = ["a", "b"].map(|name| host.plugin(name).refused.unwrap().reason);
     assert!(
@@ -193,21 +140,14 @@ fn a_circle_is_refused_with_its_path_and_harms_nobody_else() {
 
 #[test]
 fn a_version_that_a_running_plugin_cannot_use_is_refused() {
-    let (lab, host) = base_and_user();
-    put(&lab, &plugin("base", "mark=b2", &[]).version("2.0.0"));
-    let report = host.reload();
+    let (lab, host) = base_and_user(OnReplace::Rebind);
+    let next = plugin("base", "mark=b2").version("2.0.0");
+    let report = host.reload_after(|| lab.put(&next));
     let reason = report.plugins[0].reason.as_deref().unwrap();
     assert!(reason.contains("user → base"), "{reason}");
     assert_eq!(ask(&host, "user", "base mark"), "b1");
     // Both together are fine.
-    put(
-        &lab,
-        &plugin(
-            "user",
-            "mark=u2",
-            &[requires("base", "^2", OnReplace::Rebind)],
-        ),
-    );
+    lab.put(&plugin("user", "mark=u2").requiring("base", "^2", OnReplace::Rebind));
     host.reload();
     assert_eq!(host.text("user", "mark"), "u2");
     assert_eq!(ask(&host, "user", "base mark"), "b2");
@@ -216,15 +156,15 @@ fn a_version_that_a_running_plugin_cannot_use_is_refused() {
 
 #[test]
 fn a_plugin_goes_when_what_it_requires_goes_and_comes_back_with_it() {
-    let (lab, host) = base_and_user();
-    fs::remove_dir_all(lab.package("base").dir()).unwrap();
+    let (lab, host) = base_and_user(OnReplace::Rebind);
+    lab.package("base").remove();
     host.reload();
     host.wait_for("both to stop", |status| {
         let user = status.plugins.iter().find(|it| it.name == "user")?;
         let alone = status.plugins.len() == 1 && user.ending.is_empty();
         (alone && user.state == State::Error).then_some(())
     });
-    put(&lab, &plugin("base", "mark=b3", &[]));
+    lab.put(&plugin("base", "mark=b3"));
     host.reload();
     assert_eq!(ask(&host, "user", "base mark"), "b3");
     host.stop();

@@ -4,7 +4,6 @@
 //! calls. `HOTMERGE_SOAK` says how many switches; some seconds' worth by default.
 
 use std::{
-    env,
     path::Path,
     sync::{
         Arc,
@@ -13,19 +12,18 @@ use std::{
     thread,
 };
 
-use hotmerge_daemon::{Config, Host, Plugin, Reply, context};
+use hotmerge_daemon::{Config, Host, Plugin, Reply, config::Isolation, context};
 use hotmerge_meta::{
-    OnReplace, Requires,
-    control::{Action, ReloadParams, ReloadReport, method},
+    OnReplace,
+    control::{Action, ReloadParams},
 };
-use hotmerge_tests::{Footprint, Gate, Lab, SOON, TestHost, Variant, actor};
+use hotmerge_tests::{Gate, Lab, Variant, actor, how_often, reload_after};
 
 /// How many callers there are of each plugin.
 const CALLERS: usize = 2;
 
 fn switches() -> u64 {
-    let asked = env::var("HOTMERGE_SOAK").ok();
-    asked.and_then(|count| count.parse().ok()).unwrap_or(100)
+    how_often("HOTMERGE_SOAK", 100)
 }
 
 fn embedded(plugin_dir: &Path, state_dir: &Path) -> Host {
@@ -33,6 +31,7 @@ fn embedded(plugin_dir: &Path, state_dir: &Path) -> Host {
     config.plugin_dir = Some(plugin_dir.to_owned());
     config.state_dir = Some(state_dir.to_owned());
     config.watch = false;
+    config.isolation = Some(Isolation::Host);
     // A gate that opens too late would fail a switch, and this machine may be busy.
     config.handover_ms = 30_000;
     Host::start(config).expect("the directory is there")
@@ -90,18 +89,9 @@ fn counter(script: &str) -> Variant {
 }
 
 fn user(mark: u64, on_replace: OnReplace) -> Variant {
-    let requires = Requires {
-        name: "counter".parse().unwrap(),
-        version: "*".parse().unwrap(),
-        on_replace,
-    };
     actor(&format!("mark={mark}"))
         .named("user")
-        .with_meta(|meta| meta.requires = vec![requires])
-}
-
-fn put(lab: &Lab, variant: &Variant) {
-    lab.package(variant.meta.name.as_str()).put(&[variant]);
+        .requiring("counter", "*", on_replace)
 }
 
 /// Puts a version in place; what the host did with it.
@@ -112,7 +102,7 @@ fn reload(lab: &Lab, host: &Host, variant: &Variant) -> Action {
         since: Some(host.position()),
         ..ReloadParams::default()
     };
-    put(lab, variant);
+    lab.put(variant);
     let report = host.reload(&params);
     let found = report.plugins.iter().find(|it| it.plugin == *plugin);
     found
@@ -123,8 +113,8 @@ fn reload(lab: &Lab, host: &Host, variant: &Variant) -> Action {
 #[test]
 fn no_call_is_lost_doubled_or_failed_while_versions_alternate() {
     let lab = Lab::new();
-    put(&lab, &counter("mark=0"));
-    put(&lab, &user(0, OnReplace::Rebind));
+    lab.put(&counter("mark=0"));
+    lab.put(&user(0, OnReplace::Rebind));
     let host = embedded(&lab.plugin_dir(), &lab.state_dir());
     host.settle();
     let shared = Arc::new(Shared::default());
@@ -201,38 +191,24 @@ fn no_call_is_lost_doubled_or_failed_while_versions_alternate() {
 #[test]
 fn memory_is_flat_while_versions_alternate() {
     let lab = Lab::new();
-    put(&lab, &counter("mark=0"));
+    lab.put(&counter("mark=0"));
     // A process of its own: what other tests need here does not count.
-    let mut serve = lab.serve("watch = false");
-    serve.env("MALLOC_ARENA_MAX", "1");
-    let host = TestHost::start(serve, lab.runtime_dir());
+    let host = lab.start_with_one_heap();
     let mut client = host.client();
     let mut round = |from: u64, to: u64| {
         for step in from..to {
-            put(&lab, &counter(&format!("mark={}", step % 7)));
-            let params = ReloadParams::default();
-            let report = client.request::<ReloadReport>(method::RELOAD, &params, SOON);
-            report.expect("it says what it did");
+            let next = counter(&format!("mark={}", step % 7));
+            reload_after(&mut client, || lab.put(&next));
         }
-        host.wait_for("the end of all old versions", |status| {
-            status.plugins[0].ending.is_empty().then_some(())
-        });
-        Footprint::of(host.pid())
     };
-    let warm = round(1, 60);
-    let end = round(60, 60 + switches());
+    round(1, 60);
+    let warm = host.at_rest();
+    round(60, 60 + switches());
+    // A line in the bounded history for each, as in any host, and what that holds in advance: it
+    // grows by doubling (400 to 600 KiB were seen). A version that stays mapped leaves 200 KiB, and
+    // 20 MiB in a hundred switches.
+    let end = host.holds_no_more_than(&warm, 1024 + 2 * switches());
     eprintln!("warm {warm:?}, in the end {end:?}");
-    // The last threads may still be on their way out.
-    host.wait_for("memory as it was", |_| {
-        let now = Footprint::of(host.pid());
-        // A line in the bounded history for each, as in any host, and what that holds in
-        // advance: it grows by doubling (400 to 600 KiB were seen). A version that stays mapped
-        // leaves 200 KiB, and 20 MiB in a hundred switches.
-        let is_flat = now.rss_kib <= warm.rss_kib + 1024 + 2 * switches()
-            && now.mappings <= warm.mappings + 16
-            && now.descriptors <= warm.descriptors + 8;
-        is_flat.then_some(())
-    });
     let status = host.status();
     assert_eq!(status.host.retained, 0);
     assert_eq!(status.plugins[0].generation, 60 + switches());
@@ -243,18 +219,12 @@ fn memory_is_flat_while_versions_alternate() {
 fn a_newer_version_overtakes_one_that_is_still_starting() {
     let lab = Lab::new();
     let gate = Gate::new(&lab);
-    put(&lab, &counter("mark=0"));
+    lab.put(&counter("mark=0"));
     let host = lab.start_with(&gate.config("counter"));
-    put(&lab, &counter("mark=1 start=wait"));
-    let slow = {
-        let mut client = host.client();
-        thread::spawn(move || {
-            let params = ReloadParams::default();
-            client.request::<ReloadReport>(method::RELOAD, &params, SOON)
-        })
-    };
+    let (package, next) = (lab.package("counter"), counter("mark=1 start=wait"));
+    let slow = host.in_background(move |client| reload_after(client, || package.put(&[&next])));
     let visitor = gate.visitor();
-    put(&lab, &counter("mark=2"));
+    lab.put(&counter("mark=2"));
     host.reload();
     assert_eq!(
         host.text("counter", "mark"),
@@ -262,7 +232,7 @@ fn a_newer_version_overtakes_one_that_is_still_starting() {
         "it did not wait for the other one"
     );
     visitor.let_go();
-    slow.join().unwrap().unwrap();
+    slow.join().unwrap();
     host.wait_for("the end of the one that was overtaken", |status| {
         status.plugins[0].ending.is_empty().then_some(())
     });

@@ -1,107 +1,48 @@
 //! State goes from one version to the next while calls wait, or not at all.
 
-use std::thread;
+use hotmerge_meta::{Handover, control::Action};
+use hotmerge_tests::{GatedHost, actor, call};
 
-use hotmerge_meta::{
-    Handover,
-    control::{Action, CallParams, CallReply, PluginReport, ReloadParams, ReloadReport, method},
-};
-use hotmerge_tests::{Gate, Lab, SOON, TestHost, actor};
-
-struct Bench {
-    lab: Lab,
-    gate: Gate,
-    host: TestHost,
-}
-
-impl Bench {
-    fn new(script: &str, config: &str) -> Self {
-        let lab = Lab::new();
-        let gate = Gate::new(&lab);
-        lab.package("one").put(&[&actor(script)]);
-        let host = lab.start_with(&format!(
-            "watch = false\n{config}\n{}",
-            gate.config("actor")
-        ));
-        Self { lab, gate, host }
-    }
-
-    fn put(&self, script: &str) -> PluginReport {
-        let params = ReloadParams {
-            // The host's own clock may be faster than the request.
-            since: Some(self.host.status().host.position),
-            ..ReloadParams::default()
-        };
-        self.lab.package("one").put(&[&actor(script)]);
-        self.host.reload_with(&params).plugins.remove(0)
-    }
-
-    #[track_caller]
-    fn count(&self) -> u64 {
-        let reply = self.host.call("actor", "count", b"").expect("it counts");
-        u64::from_le_bytes(reply.output_base64.0.try_into().unwrap())
-    }
-
-    /// Something that does not come back before a visitor of the gate is let go.
-    fn in_background<T: Send + 'static>(
-        &self,
-        ask: impl FnOnce(&mut hotmerge_meta::control::Client) -> T + Send + 'static,
-    ) -> thread::JoinHandle<T> {
-        let mut client = self.host.client();
-        thread::spawn(move || ask(&mut client))
-    }
-}
-
-fn call(client: &mut hotmerge_meta::control::Client, name: &str) -> CallReply {
-    let params = CallParams {
-        plugin: "actor".parse().unwrap(),
-        method: name.to_owned(),
-        input_base64: Vec::new().into(),
-        deadline_ms: None,
-        trace: None,
-    };
-    let reply = client.request(method::CALL, &params, SOON);
-    reply.expect("no call fails because of a reload")
-}
-
-fn reload(client: &mut hotmerge_meta::control::Client) -> PluginReport {
-    let params = ReloadParams::default();
-    let report: ReloadReport = client.request(method::RELOAD, &params, SOON).unwrap();
-    report.plugins.into_iter().next().expect("it tells of it")
+fn start(script: &str, config: &str) -> GatedHost {
+    GatedHost::new(script, &format!("watch = false\n{config}"))
 }
 
 #[test]
 fn a_new_version_goes_on_where_the_old_one_stopped() {
-    let bench = Bench::new("mark=1 state=1", "");
-    assert_eq!((bench.count(), bench.count()), (1, 2));
+    let bench = start("mark=1 state=1", "");
+    assert_eq!(
+        (bench.host.count("actor"), bench.host.count("actor")),
+        (1, 2)
+    );
     let report = bench.put("mark=2 state=1");
     assert_eq!(report.action, Action::Reloaded);
     assert!(report.pause_ms.is_some(), "the pause is measured");
     assert_eq!(bench.host.text("actor", "mark"), "2");
-    assert_eq!(bench.count(), 3);
+    assert_eq!(bench.host.count("actor"), 3);
     bench.host.stop();
 }
 
 #[test]
 fn calls_that_come_while_state_changes_hands_wait_and_are_answered_by_the_new_version() {
-    let bench = Bench::new("mark=1 state=1", "handover_ms = 60000");
-    bench.count();
-    bench
-        .lab
-        .package("one")
-        .put(&[&actor("mark=2 state=1 restore=wait")]);
-    let reload = bench.in_background(reload);
+    let bench = start("mark=1 state=1", "handover_ms = 60000");
+    bench.host.count("actor");
+    let reload = bench.put_in_background(&actor("mark=2 state=1 restore=wait"));
     let visitor = bench.gate.visitor();
     let plugin = bench.host.plugin("actor");
     assert_eq!(
         plugin.stage.map(|stage| stage.to_string()).as_deref(),
         Some("handing-over")
     );
-    let waiting = bench.in_background(|client| call(client, "count"));
+    let waiting = bench
+        .host
+        .in_background(|client| call(client, "actor", "count", b""));
     // It can only be answered after the state has changed hands.
     assert!(!waiting.is_finished());
     visitor.let_go();
-    let reply = waiting.join().unwrap();
+    let reply = waiting
+        .join()
+        .unwrap()
+        .expect("no call fails because of a reload");
     assert_eq!(
         (reply.generation, &reply.output_base64.0[..]),
         (2, &2u64.to_le_bytes()[..])
@@ -118,12 +59,12 @@ fn a_failing_restore_keeps_the_old_version_with_its_state() {
         "start=refuse",
         "check=refuse",
     ] {
-        let bench = Bench::new("mark=1 state=1", "");
-        bench.count();
+        let bench = start("mark=1 state=1", "");
+        bench.host.count("actor");
         let report = bench.put(&format!("mark=2 state=1 {script}"));
         assert_eq!(report.action, Action::Refused, "{script}");
         assert_eq!(bench.host.text("actor", "mark"), "1");
-        assert_eq!(bench.count(), 2);
+        assert_eq!(bench.host.count("actor"), 2);
         bench.host.reload();
         assert_eq!(bench.host.log().count("refused: "), 1, "it is tried once");
         bench.host.stop();
@@ -132,55 +73,53 @@ fn a_failing_restore_keeps_the_old_version_with_its_state() {
 
 #[test]
 fn a_rollback_may_leave_the_state_behind() {
-    let bench = Bench::new("mark=1 state=1 restore=refuse", "");
+    let bench = start("mark=1 state=1 restore=refuse", "");
     bench.put("mark=2 state=1");
-    bench.count();
+    bench.host.count("actor");
     let refused = bench.lab.hotmerge(["rollback", "actor"]);
     assert!(refused.stderr.contains("--without-state"), "{refused:?}");
     assert_eq!(bench.host.text("actor", "mark"), "2");
-    assert_eq!(bench.count(), 2, "nothing was lost");
+    assert_eq!(bench.host.count("actor"), 2, "nothing was lost");
     let done = bench.lab.hotmerge(["rollback", "actor", "--without-state"]);
     assert_eq!(done.code, Some(0), "{done:?}");
     assert_eq!(bench.host.text("actor", "mark"), "1");
-    assert_eq!(bench.count(), 1, "it began as new");
+    assert_eq!(bench.host.count("actor"), 1, "it began as new");
     bench.host.stop();
 }
 
 #[test]
 fn a_failing_save_keeps_the_old_version() {
-    let bench = Bench::new("mark=1 state=1 save=refuse", "");
-    bench.count();
+    let bench = start("mark=1 state=1 save=refuse", "");
+    bench.host.count("actor");
     let report = bench.put("mark=2 state=1");
     assert_eq!(report.action, Action::Refused);
     assert!(report.reason.unwrap().contains("did not save"));
-    assert_eq!(bench.count(), 2);
+    assert_eq!(bench.host.count("actor"), 2);
     bench.host.stop();
 }
 
 #[test]
 fn a_restore_that_hangs_is_given_up_and_calls_go_on() {
-    let bench = Bench::new("mark=1 state=1", "handover_ms = 100");
-    bench.count();
-    bench
-        .lab
-        .package("one")
-        .put(&[&actor("mark=2 state=1 restore=wait")]);
-    let reload = bench.in_background(reload);
+    let bench = start("mark=1 state=1", "handover_ms = 100");
+    bench.host.count("actor");
+    let reload = bench.put_in_background(&actor("mark=2 state=1 restore=wait"));
     let visitor = bench.gate.visitor();
     let report = reload.join().unwrap();
     assert_eq!(report.action, Action::Refused);
     assert!(report.reason.unwrap().contains("within 100 ms"));
-    assert_eq!(bench.count(), 2);
+    assert_eq!(bench.host.count("actor"), 2);
     visitor.let_go();
     assert_eq!(bench.put("mark=3 state=1").action, Action::Reloaded);
-    assert_eq!(bench.count(), 3);
+    assert_eq!(bench.host.count("actor"), 3);
     bench.host.stop();
 }
 
 #[test]
 fn a_long_call_on_the_old_version_ends_the_pause_and_not_the_other_way_round() {
-    let bench = Bench::new("mark=1 state=1", "handover_ms = 100");
-    let long = bench.in_background(|client| call(client, "wait"));
+    let bench = start("mark=1 state=1", "handover_ms = 100");
+    let long = bench
+        .host
+        .in_background(|client| call(client, "actor", "wait", b""));
     let visitor = bench.gate.visitor();
     let report = bench.put("mark=2 state=1");
     assert_eq!(report.action, Action::Refused);
@@ -190,35 +129,31 @@ fn a_long_call_on_the_old_version_ends_the_pause_and_not_the_other_way_round() {
             .unwrap()
             .starts_with("1 calls on the running version")
     );
-    assert_eq!(bench.count(), 1);
+    assert_eq!(bench.host.count("actor"), 1);
     visitor.let_go();
-    assert_eq!(long.join().unwrap().generation, 1);
-    assert_eq!(bench.count(), 2);
+    let reply = long
+        .join()
+        .unwrap()
+        .expect("no call fails because of a reload");
+    assert_eq!(reply.generation, 1);
+    assert_eq!(bench.host.count("actor"), 2);
     bench.host.stop();
 }
 
 #[test]
 fn a_plugin_may_copy_its_state_while_calls_go_on() {
-    let lab = Lab::new();
-    let gate = Gate::new(&lab);
     let live = |script: &str| actor(script).with_meta(|meta| meta.handover = Handover::Live);
-    lab.package("one").put(&[&live("mark=1 state=1")]);
-    let host = lab.start_with(&format!("watch = false\n{}", gate.config("actor")));
-    let bench = Bench { lab, gate, host };
-    bench.count();
-    bench
-        .lab
-        .package("one")
-        .put(&[&live("mark=2 state=1 restore=wait")]);
-    let reload = bench.in_background(reload);
+    let bench = GatedHost::with(&live("mark=1 state=1"), "watch = false");
+    bench.host.count("actor");
+    let reload = bench.put_in_background(&live("mark=2 state=1 restore=wait"));
     let visitor = bench.gate.visitor();
     // Answered by the old version, while the new one takes over.
-    assert_eq!(bench.count(), 2);
+    assert_eq!(bench.host.count("actor"), 2);
     visitor.let_go();
     let report = reload.join().unwrap();
     assert_eq!((report.action, report.pause_ms), (Action::Reloaded, None));
     assert_eq!(
-        bench.count(),
+        bench.host.count("actor"),
         2,
         "what changed after the copy stayed behind"
     );
@@ -227,21 +162,16 @@ fn a_plugin_may_copy_its_state_while_calls_go_on() {
 
 #[test]
 fn what_is_staged_while_state_changes_hands_comes_after_it() {
-    let bench = Bench::new("mark=1 state=1", "handover_ms = 60000");
-    bench.count();
-    bench
-        .lab
-        .package("one")
-        .put(&[&actor("mark=2 state=1 restore=wait")]);
-    let first = bench.in_background(reload);
+    let bench = start("mark=1 state=1", "handover_ms = 60000");
+    bench.host.count("actor");
+    let first = bench.put_in_background(&actor("mark=2 state=1 restore=wait"));
     let visitor = bench.gate.visitor();
-    bench.lab.package("one").put(&[&actor("mark=3 state=1")]);
-    let second = bench.in_background(reload);
+    let second = bench.put_in_background(&actor("mark=3 state=1"));
     visitor.let_go();
     first.join().unwrap();
     second.join().unwrap();
     assert_eq!(bench.host.text("actor", "mark"), "3");
     assert_eq!(bench.host.plugin("actor").generation, 3);
-    assert_eq!(bench.count(), 2);
+    assert_eq!(bench.host.count("actor"), 2);
     bench.host.stop();
 }

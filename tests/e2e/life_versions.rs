@@ -6,11 +6,11 @@ use hotmerge_daemon::{lifecycle::State, status::PluginStatus};
 use hotmerge_meta::control::{
     Action, HistoryParams, PluginReport, RollbackParams, Transition, method,
 };
-use hotmerge_tests::{Lab, Ran, SOON, TestHost, Variant, actor};
+use hotmerge_tests::{Lab, Ran, SOON, TestHost, Variant, actor, call};
 
 fn put(lab: &Lab, host: &TestHost, variant: &Variant) -> Vec<PluginReport> {
-    lab.package("one").put(&[variant]);
-    host.reload().plugins
+    host.reload_after(|| lab.package("one").put(&[variant]))
+        .plugins
 }
 
 fn version(number: u32) -> Variant {
@@ -83,8 +83,7 @@ fn any_version_that_is_kept_can_be_gone_to_by_its_hash() {
 fn what_was_rolled_back_stays_away_until_the_directory_changes() {
     let (lab, host) = three_versions();
     roll_back(&host, None);
-    lab.package("one").put(&[&version(3)]);
-    let report = host.reload();
+    let report = host.reload_after(|| lab.package("one").put(&[&version(3)]));
     assert_eq!(report.plugins[0].action, Action::Refused);
     let reason = report.plugins[0].reason.as_deref().unwrap();
     assert!(reason.contains("rolled back"), "{reason}");
@@ -151,7 +150,7 @@ fn a_version_that_was_damaged_in_the_store_is_not_run() {
 #[test]
 fn a_plugin_that_leaves_takes_what_was_kept_of_it_along() {
     let (lab, host) = three_versions();
-    fs::remove_dir_all(lab.package("one").dir()).unwrap();
+    lab.package("one").remove();
     host.reload();
     host.wait_for("its end", |status| status.plugins.is_empty().then_some(()));
     host.reload();
@@ -197,15 +196,7 @@ fn a_canary_takes_a_share_and_then_all() {
     let mut client = host.client();
     let mut seen = [0u32; 3];
     while host.plugin("actor").generation == 1 {
-        let params = hotmerge_meta::control::CallParams {
-            plugin: "actor".parse().unwrap(),
-            method: "mark".to_owned(),
-            input_base64: Vec::new().into(),
-            deadline_ms: None,
-            trace: None,
-        };
-        let reply: hotmerge_meta::control::CallReply =
-            client.request(method::CALL, &params, SOON).unwrap();
+        let reply = call(&mut client, "actor", "mark", b"").unwrap();
         seen[usize::try_from(reply.generation).unwrap()] += 1;
     }
     assert!(seen[1] > 0 && seen[2] > 0, "{seen:?}");

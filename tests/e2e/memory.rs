@@ -1,16 +1,12 @@
 //! A thousand reloads, and what stays of them in the host's memory.
 
-use hotmerge_meta::control::{CallParams, Client, ReloadParams, ReloadReport, method};
-use hotmerge_tests::{Footprint, Lab, SOON, TestHost, Variant, actor};
+use hotmerge_meta::control::Client;
+use hotmerge_tests::{Lab, Variant, actor, call, reload_after};
 
 /// What a reload may leave behind on average, in KiB: its outcome and its transitions in the
 /// host's history (0.7 to 1.1 were seen), which is bounded. A version that stays mapped leaves
 /// more than a hundred times this.
 const RELOAD_KIB: u64 = 2;
-
-/// How many mappings, descriptors and threads may come and go by themselves, mostly stacks. A
-/// version that stays has four mappings and a descriptor of its own.
-const FEW: usize = 16;
 
 /// Versions that take turns.
 struct Turns {
@@ -30,82 +26,32 @@ impl Turns {
         turns
     }
 
-    /// A host that nobody hints at but by request. Its allocator keeps no heaps for threads
-    /// that have ended: these would hide what reloads leave.
-    fn start(&self) -> TestHost {
-        let mut serve = self.lab.serve("watch = false");
-        serve.env("MALLOC_ARENA_MAX", "1");
-        TestHost::start(serve, self.lab.runtime_dir())
-    }
-
     /// Reloads so often, over one connection, with a call of each version.
     fn reload(&mut self, times: usize, client: &mut Client, name: &str) {
         for _ in 0..times {
             self.turn += 1;
             let next = &self.versions[self.turn % 2];
-            let params = ReloadParams {
-                // The host's own clock may be faster than the request.
-                since: Some(client.request(method::POSITION, &(), SOON).unwrap()),
-                ..ReloadParams::default()
-            };
-            self.lab.package("one").put(&[next]);
-            let report: ReloadReport = client.request(method::RELOAD, &params, SOON).unwrap();
+            let report = reload_after(client, || self.lab.package("one").put(&[next]));
             assert_eq!(report.plugins[0].generation, Some(self.turn as u64 + 1));
-            call(client, name);
+            call(client, "actor", name, b"").unwrap();
         }
     }
-}
-
-fn call(client: &mut Client, name: &str) {
-    let params = CallParams {
-        plugin: "actor".parse().unwrap(),
-        method: name.to_owned(),
-        input_base64: Vec::new().into(),
-        deadline_ms: None,
-        trace: None,
-    };
-    let _: serde_json::Value = client.request(method::CALL, &params, SOON).unwrap();
-}
-
-/// What the host holds once nothing of an old version is on its way out.
-fn at_rest(host: &TestHost) -> Footprint {
-    host.wait_for("the end of all old versions", |status| {
-        status.plugins[0].ending.is_empty().then_some(())
-    });
-    Footprint::of(host.pid())
 }
 
 #[test]
 fn a_thousand_reloads_leave_nothing_of_a_plugin_that_can_be_unloaded() {
     let mut turns = Turns::new();
-    let host = turns.start();
+    let host = turns.lab.start_with_one_heap();
     let mut client = host.client();
     turns.reload(100, &mut client, "mark");
-    let before = at_rest(&host);
+    let before = host.at_rest();
     turns.reload(900, &mut client, "mark");
-    let after = at_rest(&host);
+    let after = host.holds_no_more_than(&before, 900 * RELOAD_KIB);
 
-    let grown = after.rss_kib.saturating_sub(before.rss_kib);
-    assert!(
-        grown <= 900 * RELOAD_KIB,
-        "{grown} KiB: {before:?} {after:?}"
-    );
-    assert!(
-        after.mappings <= before.mappings + FEW,
-        "{before:?} {after:?}"
-    );
-    assert!(
-        after.descriptors <= before.descriptors + FEW,
-        "{before:?} {after:?}"
-    );
-    assert!(
-        after.threads <= before.threads + FEW,
-        "{before:?} {after:?}"
-    );
     let status = host.status();
     assert_eq!((status.host.retained, status.plugins[0].retained), (0, 0));
     assert_eq!(status.plugins[0].generation, 1001);
-    println!("{grown} KiB after 900 reloads: {before:?} {after:?}");
+    println!("before 900 reloads {before:?}, after them {after:?}");
     host.stop();
 }
 
@@ -114,18 +60,18 @@ fn versions_that_cannot_be_unloaded_are_counted_and_shown() {
     const RELOADS: u64 = 20;
     for keeps in ["cling", "leave-thread"] {
         let mut turns = Turns::new();
-        let host = turns.start();
+        let host = turns.lab.start_with_one_heap();
         // This connection's thread lives on in the host, and with it what it touched.
         let mut client = host.client();
-        call(&mut client, keeps);
-        let before = at_rest(&host);
+        call(&mut client, "actor", keeps, b"").unwrap();
+        let before = host.at_rest();
         turns.reload(RELOADS as usize, &mut client, keeps);
         host.wait_for("all old versions counted", |status| {
             (status.host.retained == RELOADS).then_some(())
         });
         let plugin = host.plugin("actor");
         assert_eq!(plugin.retained, RELOADS);
-        let after = at_rest(&host);
+        let after = host.at_rest();
         assert!(
             after.mappings >= before.mappings + 2 * RELOADS as usize,
             "{keeps}: they are unmapped: {before:?} {after:?}"
@@ -144,30 +90,17 @@ fn versions_that_cannot_be_unloaded_are_counted_and_shown() {
 #[test]
 fn a_version_that_was_refused_leaves_nothing() {
     let turns = Turns::new();
-    let host = turns.start();
+    let host = turns.lab.start_with_one_heap();
     let refused = |number: usize| {
         let script = ["start=refuse", "start=panic", "check=refuse"][number % 3];
         let bad = actor(&format!("mark={number} {script}"));
-        turns.lab.package("one").put(&[&bad]);
-        assert!(host.reload().plugins[0].reason.is_some());
+        let report = host.reload_after(|| turns.lab.package("one").put(&[&bad]));
+        assert!(report.plugins[0].reason.is_some());
     };
     (0..30).for_each(refused);
-    let before = at_rest(&host);
+    let before = host.at_rest();
     (30..130).for_each(refused);
-    let after = at_rest(&host);
-    let grown = after.rss_kib.saturating_sub(before.rss_kib);
-    assert!(
-        grown <= 100 * RELOAD_KIB,
-        "{grown} KiB: {before:?} {after:?}"
-    );
-    assert!(
-        after.mappings <= before.mappings + FEW,
-        "{before:?} {after:?}"
-    );
-    assert!(
-        after.descriptors <= before.descriptors + FEW,
-        "{before:?} {after:?}"
-    );
+    host.holds_no_more_than(&before, 100 * RELOAD_KIB);
     assert_eq!(host.plugin("actor").generation, 1);
     host.stop();
 }

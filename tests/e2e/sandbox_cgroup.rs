@@ -8,13 +8,14 @@ use std::{
 
 use hotmerge_daemon::lifecycle::State;
 use hotmerge_tests::{
-    Lab, NOBODY, Process, SOON, TestGroup, TestHost, UNTIRING, attacks, skipped, worker,
+    Lab, NOBODY, Process, SOON, TestGroup, TestHost, UNTIRING, attacks, copy_environment,
+    living_in, skipped,
 };
 use rustix::process::Signal;
 
 fn config(group: &str, more: &str) -> String {
-    let worker = worker();
-    format!("worker = {worker:?}\nisolation = \"process\"\n{UNTIRING}{group}{more}")
+    let workers = living_in("process");
+    format!("{workers}{UNTIRING}{group}{more}")
 }
 
 fn named(group: &TestGroup) -> String {
@@ -40,12 +41,7 @@ fn inside(group: &TestGroup, user: u32, command: &Command) -> Command {
     );
     shell.args(["-c", &join, "sh"]);
     shell.arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
-        };
-    }
+    copy_environment(command, &mut shell);
     shell
 }
 

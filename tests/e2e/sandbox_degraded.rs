@@ -1,11 +1,12 @@
 //! Where the kernel does not give the whole sandbox, the host says so, and what is left still
 //! holds; or it refuses, if the operator wants it so.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use hotmerge_daemon::lifecycle::State;
 use hotmerge_tests::{
-    Forbidden, Lab, TestHost, UNTIRING, actor, attacks, reader, skipped, without, worker,
+    Forbidden, Lab, TestHost, UNTIRING, actor, attacks, copy_environment, living_in, reader,
+    skipped, without,
 };
 use rustix::process::geteuid;
 
@@ -22,11 +23,8 @@ fn start_ordinary(lab: &Lab, forbidden: &[Forbidden], more: &str) -> TestHost {
     without(forbidden, || TestHost::start(serve, lab.runtime_dir()))
 }
 
-fn serve(lab: &Lab, more: &str) -> std::process::Command {
-    let worker = worker();
-    lab.serve(&format!(
-        "worker = {worker:?}\nisolation = \"process\"\n{UNTIRING}{more}"
-    ))
+fn serve(lab: &Lab, more: &str) -> Command {
+    lab.serve(&format!("{}{UNTIRING}{more}", living_in("process")))
 }
 
 fn lab() -> Lab {
@@ -188,7 +186,7 @@ fn files_are_granted_only_where_something_keeps_to_them() {
         granted.display()
     );
     let host = start(&lab, &[Forbidden::Namespaces], &grants);
-    let read = |host: &TestHost, path: &std::path::Path| {
+    let read = |host: &TestHost, path: &Path| {
         let path = path.to_str().unwrap().as_bytes();
         let reply = host.call("reader", "read", path).expect("it answers");
         String::from_utf8(reply.output_base64.0).unwrap()
@@ -218,17 +216,12 @@ fn a_root_that_has_no_other_users_runs_workers_as_itself_and_says_so() {
     let lab = lab();
     let serve = serve(&lab, "");
     // A user namespace in which there is nobody but root, as in some containers.
-    let mut inside = std::process::Command::new("unshare");
+    let mut inside = Command::new("unshare");
     inside
         .args(["--user", "--map-root-user", "--"])
         .arg(serve.get_program())
         .args(serve.get_args());
-    for (name, value) in serve.get_envs() {
-        match value {
-            Some(value) => inside.env(name, value),
-            None => inside.env_remove(name),
-        };
-    }
+    copy_environment(&serve, &mut inside);
     let host = TestHost::start(inside, lab.runtime_dir());
     names(&host, "users of their own");
     attacks_fail(&host);

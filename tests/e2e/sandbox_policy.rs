@@ -4,7 +4,7 @@
 use std::{fs, path::PathBuf};
 
 use hotmerge_daemon::lifecycle::State;
-use hotmerge_tests::{Lab, TestHost, actor, attacks, reader, worker};
+use hotmerge_tests::{Lab, SOON, TestHost, actor, attacks, living_in, reader, run};
 
 /// A policy of the operator's own: the built-in one, changed.
 fn own(lab: &Lab, which: &str, change: impl FnOnce(String) -> String) -> PathBuf {
@@ -52,10 +52,8 @@ fn an_operator_may_allow_a_system_call_and_the_probe_sees_it() {
             "[run]\nsocket = \"it counts its own descriptors\"\n",
         )
     });
-    let worker = worker();
-    let host = lab.start_with(&format!(
-        "worker = {worker:?}\nisolation = \"process\"\nsyscall_policy = {path:?}\n"
-    ));
+    let workers = living_in("process");
+    let host = lab.start_with(&format!("{workers}syscall_policy = {path:?}\n"));
     assert!(host.text("attacks", "socket").contains("did it"));
     // Whatever the reason, the stub that looks whether attacks fail has seen one that did not.
     let degraded = host.status().host.degraded;
@@ -141,7 +139,7 @@ fn a_policy_that_is_wrong_is_named_with_its_file_and_place() {
         });
         let key = which.trim_end_matches('s');
         let mut serve = lab.serve(&format!("{key}_policy = {path:?}\n"));
-        let said = hotmerge_tests::run(serve.arg("--check"), hotmerge_tests::SOON).ended_with(3);
+        let said = run(serve.arg("--check"), SOON).ended_with(3);
         for word in words {
             assert!(
                 said.stderr.contains(word),
@@ -152,7 +150,7 @@ fn a_policy_that_is_wrong_is_named_with_its_file_and_place() {
     }
     let missing = format!("symbol_policy = {:?}\n", lab.path("missing"));
     let mut serve = lab.serve(&missing);
-    let said = hotmerge_tests::run(serve.arg("--check"), hotmerge_tests::SOON).ended_with(3);
+    let said = run(serve.arg("--check"), SOON).ended_with(3);
     assert!(said.stderr.contains("missing"), "{}", said.stderr);
 }
 
@@ -173,8 +171,7 @@ fn in_the_hosts_own_process_a_symbol_of_no_group_is_refused() {
     );
     strict.stop();
     let own = "[plugin.actor]\nallow = [\"net\", \"fs:/usr:ro\"]\n";
-    let worker = worker();
-    let config = format!("worker = {worker:?}\nisolation = \"process\"\n{config}{own}");
+    let config = format!("{}{config}{own}", living_in("process"));
     let sandboxed = lab.start_with(&config);
     assert_eq!(sandboxed.text("actor", "mark"), "1");
     sandboxed.stop();

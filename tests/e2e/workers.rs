@@ -2,7 +2,7 @@
 
 use hotmerge_daemon::lifecycle::State;
 use hotmerge_meta::control::ReloadParams;
-use hotmerge_tests::{Lab, TestHost, UNTIRING, actor, attacks};
+use hotmerge_tests::{HANGS_MS, Lab, TestHost, UNTIRING, actor, attacks};
 
 /// A host with the hostile plugin and a neighbour, both in workers; `None` where that cannot be.
 fn start(lab: &Lab, more: &str) -> Option<TestHost> {
@@ -33,7 +33,7 @@ fn a_panic_is_reported_and_the_instance_replaced() {
 #[test]
 fn a_call_that_hangs_ends_at_its_deadline_and_the_worker_with_it() {
     let lab = Lab::new();
-    let Some(host) = start(&lab, &format!("{UNTIRING}call_ms = 200\n")) else {
+    let Some(host) = start(&lab, &format!("{UNTIRING}call_ms = {HANGS_MS}\n")) else {
         return;
     };
     let error = host
@@ -73,9 +73,7 @@ fn five_crashes_in_ten_seconds_end_the_trying_until_somebody_asks() {
         retry: true,
         ..ReloadParams::default()
     });
-    host.wait_for("it answers again", |_| {
-        host.call("attacks", "echo", b"").ok()
-    });
+    host.answers_again("attacks");
     host.stop();
 }
 

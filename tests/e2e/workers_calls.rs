@@ -4,43 +4,22 @@
 use std::thread;
 
 use hotmerge_meta::{
-    OnReplace, Requires,
+    OnReplace,
     control::{CallParams, CallReply, ClientError, method},
 };
-use hotmerge_tests::{Gate, Lab, SOON, TestHost, Variant, actor, attacks, skipped, worker};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use hotmerge_tests::{
+    Gate, HANGS_MS, Lab, SOON, TestHost, UNTIRING, Variant, actor, attacks, call_params,
+};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-fn put(lab: &Lab, variant: &Variant) {
-    lab.package(variant.meta.name.as_str()).put(&[variant]);
-}
-
 /// A host with `user`, which requires `base`; `None` where there is no whole sandbox.
 fn start(lab: &Lab, base: &Variant, more: &str) -> Option<TestHost> {
-    let user = actor("mark=user").named("user").with_meta(|meta| {
-        meta.requires = vec![Requires {
-            name: "base".parse().unwrap(),
-            version: "*".parse().unwrap(),
-            on_replace: OnReplace::Rebind,
-        }];
-    });
-    put(lab, &user);
-    put(lab, base);
-    let config = format!(
-        "watch = false\nworker = {:?}\nisolation = \"process\"\nsymbols = \"off\"\n{more}",
-        worker()
-    );
-    let host = lab.start_with(&config);
-    let degraded = host.status().host.degraded;
-    if !degraded.is_empty() {
-        skipped(&format!(
-            "this system gives no whole sandbox: {}",
-            degraded.join("; ")
-        ));
-        return None;
-    }
-    Some(host)
+    let user = actor("mark=user").named("user");
+    let user = user.requiring("base", "*", OnReplace::Rebind);
+    lab.put(&user);
+    lab.put(base);
+    lab.start_sandboxed(&format!("watch = false\n{more}"))
 }
 
 fn base(mark: &str) -> Variant {
@@ -54,8 +33,7 @@ fn ask(host: &TestHost, request: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 fn pid(host: &TestHost, plugin: &str) -> i32 {
-    let worker = host.plugin(plugin).worker.expect("it has a worker");
-    worker.pid.expect("it runs")
+    host.worker(plugin).pid.expect("it runs")
 }
 
 #[test]
@@ -66,7 +44,7 @@ fn a_sandboxed_plugin_calls_what_it_requires_whatever_version_that_is() {
     };
     assert_eq!(ask(&host, b"base mark").unwrap(), b"b1");
     let before = pid(&host, "user");
-    put(&lab, &base("b2"));
+    lab.put(&base("b2"));
     host.reload();
     assert_eq!(ask(&host, b"base mark").unwrap(), b"b2");
     assert_eq!(pid(&host, "user"), before, "it was not touched");
@@ -136,15 +114,13 @@ fn deadline_and_trace_go_on_to_what_is_called() {
     let before = pid(&host, "user");
     let ask = |question: &[u8], deadline| -> Result<CallReply, ClientError> {
         let params = CallParams {
-            plugin: "user".parse().unwrap(),
-            method: "ask".to_owned(),
-            input_base64: question.to_vec().into(),
             deadline_ms: deadline,
             trace: Some(format!("00-{TRACE}-00f067aa0ba902b7-01").parse().unwrap()),
+            ..call_params("user", "ask", question)
         };
         host.client().request(method::CALL, &params, SOON)
     };
-    let error = ask(b"base hang", Some(300)).unwrap_err().to_string();
+    let error = ask(b"base hang", Some(HANGS_MS)).unwrap_err().to_string();
     assert!(error.contains("deadline"), "{error}");
     // It goes on after its deadline, and is ended for that.
     host.log().wait("hung");
@@ -160,8 +136,7 @@ fn deadline_and_trace_go_on_to_what_is_called() {
 #[test]
 fn if_what_it_calls_crashes_it_gets_a_definite_error_and_lives() {
     let lab = Lab::new();
-    let more = "restart = { most = 1000, within_s = 1, pause_ms = 0 }\n";
-    let Some(host) = start(&lab, &attacks().named("base"), more) else {
+    let Some(host) = start(&lab, &attacks().named("base"), UNTIRING) else {
         return;
     };
     let before = pid(&host, "user");
@@ -188,9 +163,7 @@ fn a_worker_that_dies_while_it_waits_for_another_is_replaced_at_once() {
     thread::scope(|scope| {
         let asks = scope.spawn(|| ask(&host, b"base wait"));
         let visitor = gate.visitor();
-        let worker = Pid::from_raw(pid(&host, "user")).expect("it is a process");
-        let worker = pidfd_open(worker, PidfdFlags::empty()).expect("it runs");
-        pidfd_send_signal(&worker, Signal::KILL).expect("it takes signals");
+        host.kill_worker("user");
         let error = asks.join().unwrap().unwrap_err();
         assert!(error.contains("SIGKILL"), "{error}");
         // What the dead one asked for goes on, and keeps nobody from asking.
@@ -209,12 +182,9 @@ fn states_of_any_size_are_handed_over() {
     let Some(host) = start(&lab, &keeper("1"), "") else {
         return;
     };
-    let count = || {
-        let reply = host.call("base", "count", b"").expect("it counts");
-        u64::from_le_bytes(reply.output_base64.0.try_into().expect("a number"))
-    };
+    let count = || host.count("base");
     assert_eq!((count(), count()), (1, 2));
-    put(&lab, &keeper("2"));
+    lab.put(&keeper("2"));
     host.reload();
     assert_eq!(host.text("base", "mark"), "2");
     assert_eq!(count(), 3);

@@ -11,8 +11,10 @@ use hotmerge_daemon::{
 use hotmerge_meta::control::{
     Action, CallParams, CallReply, Client, TraceParent, Transition, method,
 };
-use hotmerge_tests::{Lab, SOON, TestHost, Variant, actor, attacks, named_actor, worker};
-use rustix::process::{Pid, Signal, kill_process};
+use hotmerge_tests::{
+    Lab, SOON, TestHost, Variant, actor, attacks, call_params, living_in, named_actor,
+};
+use rustix::process::Signal;
 
 /// Both ways to live.
 const WAYS: [&str; 2] = ["process", "host"];
@@ -20,11 +22,7 @@ const WAYS: [&str; 2] = ["process", "host"];
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 fn start(lab: &Lab, way: &str, more: &str) -> TestHost {
-    let config = format!(
-        "watch = false\nworker = {:?}\nisolation = \"{way}\"\n{more}",
-        worker()
-    );
-    lab.start_with(&config)
+    lab.start_with(&format!("watch = false\n{}{more}", living_in(way)))
 }
 
 fn start_actor(way: &str, variant: &Variant, more: &str) -> (Lab, TestHost) {
@@ -37,22 +35,13 @@ fn start_actor(way: &str, variant: &Variant, more: &str) -> (Lab, TestHost) {
 /// Calls a method with a trace of the test's.
 fn call(client: &mut Client, name: &str) -> Result<Vec<u8>, String> {
     let params = CallParams {
-        plugin: "actor".parse().unwrap(),
-        method: name.to_owned(),
-        input_base64: Vec::new().into(),
-        deadline_ms: None,
         trace: Some(TRACE.parse::<TraceParent>().unwrap()),
+        ..call_params("actor", name, b"")
     };
     let reply: Result<CallReply, _> = client.request(method::CALL, &params, SOON);
     reply
         .map(|reply| reply.output_base64.0)
         .map_err(|error| error.to_string())
-}
-
-#[track_caller]
-fn count(host: &TestHost) -> u64 {
-    let bytes = call(&mut host.client(), "count").expect("it counts");
-    u64::from_le_bytes(bytes.try_into().unwrap())
 }
 
 /// Waits until something went wrong with the actor, and it was started again so often.
@@ -73,6 +62,12 @@ fn failure(plugin: &PluginStatus) -> FailureStatus {
 fn history(host: &TestHost) -> Vec<Transition> {
     let history = host.client().request(method::HISTORY, &(), SOON);
     history.expect("the host remembers")
+}
+
+fn crashes(host: &TestHost) -> Vec<Transition> {
+    let mut crashes = history(host);
+    crashes.retain(|it| it.to == "crashed");
+    crashes
 }
 
 /// Has the actor crash until it is given up.
@@ -159,8 +154,7 @@ fn an_instance_that_panicked_is_replaced_while_calls_go_on() {
                 status.plugins[0].ending.is_empty().then_some(())
             });
         }
-        let crashes = history(&host);
-        let crashes: Vec<_> = crashes.iter().filter(|it| it.to == "crashed").collect();
+        let crashes = crashes(&host);
         assert_eq!(crashes.len(), 3, "{way}: {crashes:#?}");
         assert!(
             crashes[0]
@@ -173,31 +167,23 @@ fn an_instance_that_panicked_is_replaced_while_calls_go_on() {
 
 #[test]
 fn a_burst_of_panics_is_one_crash_of_one_instance() {
-    let (_lab, host) = start_actor("host", &actor("mark=1 start=wait"), "");
-    // It cannot start without a gate, so that it was refused.
-    assert_eq!(host.plugin("actor").state, State::Error);
-    host.stop();
     let (_lab, host) = start_actor("host", &actor("mark=1"), "restart = { most = 1000 }\n");
-    let threads: Vec<_> = (0..4)
-        .map(|_| {
-            let mut client = host.client();
-            std::thread::spawn(move || {
-                for _ in 0..5 {
-                    call(&mut client, "panic").unwrap_err();
-                }
-            })
-        })
-        .collect();
-    for thread in threads {
+    let burst = |client: &mut Client| {
+        for _ in 0..5 {
+            call(client, "panic").unwrap_err();
+        }
+    };
+    for thread in [(); 4].map(|()| host.in_background(burst)) {
         thread.join().unwrap();
     }
-    let plugin = host.wait_for("it is at rest", |status| {
+    let plugin = host.wait_for("as many restarts as crashes", |status| {
         let plugin = &status.plugins[0];
         let at_rest = plugin.stage.is_none() && plugin.ending.is_empty();
-        (at_rest && plugin.restarts > 0).then(|| plugin.clone())
+        let crashes = crashes(&host).len() as u64;
+        (at_rest && crashes > 0 && plugin.restarts == crashes).then(|| plugin.clone())
     });
     assert_eq!(plugin.calls_panicked, 20);
-    assert!(plugin.restarts <= 20, "{plugin:?}");
+    assert!(plugin.restarts < 20, "{plugin:?}");
     assert_eq!(host.text("actor", "mark"), "1");
     host.stop();
 }
@@ -218,8 +204,8 @@ fn what_crashes_too_often_is_given_up_and_calls_end_at_once() {
             error.contains("crashed more than 5 times"),
             "{way}: {error}"
         );
+        assert_eq!(crashes(&host).len(), 6);
         let told = history(&host);
-        assert_eq!(told.iter().filter(|it| it.to == "crashed").count(), 6);
         let last = told
             .iter()
             .rfind(|it| it.to == "error")
@@ -244,9 +230,7 @@ fn what_was_given_up_is_started_again_by_hand() {
         let (lab, host) = start_actor(way, &actor("mark=1"), more);
         wear_out(&host);
         lab.hotmerge(["reload", "actor"]).ok();
-        host.wait_for("it answers again", |_| {
-            call(&mut host.client(), "mark").ok()
-        });
+        host.answers_again("actor");
         restarted(&host, 6);
         host.stop();
     }
@@ -264,8 +248,8 @@ fn what_was_given_up_is_replaced_by_a_new_version() {
             };
             let (lab, host) = start_actor(way, &actor(state), more);
             wear_out(&host);
-            lab.package("one").put(&[&actor(script)]);
-            let report = host.reload().plugins.remove(0);
+            let report = host.reload_after(|| lab.package("one").put(&[&actor(script)]));
+            let report = &report.plugins[0];
             assert_eq!(report.action, Action::Reloaded, "{way}: {report:?}");
             assert_eq!(host.text("actor", "mark"), "2", "{way}");
             assert_eq!(host.plugin("actor").state, State::Active);
@@ -280,7 +264,7 @@ fn a_replacement_that_cannot_start_leaves_what_runs_and_says_so() {
     lab.package("one")
         .put(&[&actor("mark=1 state=1 restore=refuse")]);
     let host = start(&lab, "host", "save_s = 1\n");
-    assert_eq!(count(&host), 1);
+    assert_eq!(host.count("actor"), 1);
     host.wait_for("its state is saved", |status| {
         status.plugins[0].saved.clone()
     });
@@ -289,11 +273,11 @@ fn a_replacement_that_cannot_start_leaves_what_runs_and_says_so() {
         status.plugins[0].refused.clone()
     });
     assert!(refused.reason.contains("refuses to restore"), "{refused:?}");
-    assert_eq!(count(&host), 2, "the old one goes on");
+    assert_eq!(host.count("actor"), 2, "the old one goes on");
     // The next time it begins anew.
     call(&mut host.client(), "panic").unwrap_err();
     restarted(&host, 1);
-    assert_eq!(count(&host), 1);
+    assert_eq!(host.count("actor"), 1);
     host.stop();
 }
 
@@ -301,7 +285,7 @@ fn a_replacement_that_cannot_start_leaves_what_runs_and_says_so() {
 fn after_a_crash_a_plugin_goes_on_from_its_last_saved_state() {
     for way in WAYS {
         let (_lab, host) = start_actor(way, &actor("mark=1 state=1"), "save_s = 1\n");
-        assert_eq!((count(&host), count(&host)), (1, 2));
+        assert_eq!((host.count("actor"), host.count("actor")), (1, 2));
         let saved = host.wait_for("its state is saved", |status| {
             status.plugins[0].saved.clone()
         });
@@ -310,14 +294,13 @@ fn after_a_crash_a_plugin_goes_on_from_its_last_saved_state() {
         let plugin = restarted(&host, 1);
         let age = failure(&plugin).state_age_ms;
         assert!(age.is_some(), "{way}: {plugin:?}");
-        assert_eq!(count(&host), 3, "{way}");
+        assert_eq!(host.count("actor"), 3, "{way}");
         if way == "process" {
-            let pid = host.worker("actor").pid.and_then(Pid::from_raw);
-            kill_process(pid.expect("it runs"), Signal::KILL).unwrap();
+            host.kill_worker("actor");
             let plugin = restarted(&host, 2);
             assert_eq!(failure(&plugin).what, "was killed by SIGKILL");
             // From what was saved or handed over last.
-            assert!((3..=4).contains(&count(&host)));
+            assert!((3..=4).contains(&host.count("actor")));
         }
         host.stop();
     }
@@ -326,12 +309,12 @@ fn after_a_crash_a_plugin_goes_on_from_its_last_saved_state() {
 #[test]
 fn a_state_is_saved_because_of_calls_and_not_of_time() {
     let (_lab, host) = start_actor("process", &actor("mark=1 state=1"), "save_s = 1\n");
-    count(&host);
+    host.count("actor");
     let first = host.wait_for("its state is saved", |status| {
         status.plugins[0].saved.clone()
     });
     // A call that comes later brings the next one.
-    count(&host);
+    host.count("actor");
     host.wait_for("its state is saved again", |status| {
         let saved = status.plugins[0].saved.clone()?;
         (saved.time != first.time).then_some(())
@@ -347,11 +330,11 @@ fn who_has_no_state_or_is_not_to_be_asked_begins_anew() {
             ("mark=1 state=1", "save_s = 0\n"),
         ] {
             let (_lab, host) = start_actor(way, &actor(script), more);
-            assert_eq!((count(&host), count(&host)), (1, 2));
+            assert_eq!((host.count("actor"), host.count("actor")), (1, 2));
             call(&mut host.client(), "panic").unwrap_err();
             let plugin = restarted(&host, 1);
             assert_eq!(failure(&plugin).state_age_ms, None, "{way} {script}");
-            assert_eq!(count(&host), 1, "{way} {script}");
+            assert_eq!(host.count("actor"), 1, "{way} {script}");
             host.stop();
         }
     }

@@ -2,9 +2,8 @@
 
 use std::{os::fd::OwnedFd, thread};
 
-use hotmerge_meta::control::{CallParams, CallReply, ClientError, method};
 use hotmerge_tests::{
-    Lab, SOON, TestHost, UNTIRING, actor, attacks, attacks_at, children, is_ready,
+    Lab, SOON, TestHost, UNTIRING, actor, attacks, attacks_at, call, children, is_ready,
 };
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -19,22 +18,6 @@ fn all_gone(workers: &[OwnedFd]) {
     for worker in workers {
         assert!(is_ready(worker, SOON), "a worker outlives its host");
     }
-}
-
-fn call(
-    host: &TestHost,
-    plugin: &str,
-    name: &str,
-) -> impl FnOnce() -> Result<CallReply, ClientError> + Send + 'static {
-    let mut client = host.client();
-    let params = CallParams {
-        plugin: plugin.parse().expect("it is a name"),
-        method: name.to_owned(),
-        input_base64: Vec::new().into(),
-        deadline_ms: None,
-        trace: None,
-    };
-    move || client.request(method::CALL, &params, SOON)
 }
 
 /// Killed in the middle of calls, of threads that spin, of a start that hangs, and of a plugin's
@@ -59,9 +42,10 @@ fn a_host_that_is_killed_takes_its_workers_with_it() {
     let Some(mut host) = lab.start_sandboxed(UNTIRING) else {
         return;
     };
-    let calls: Vec<_> = busy
-        .map(|name| thread::spawn(call(&host, name, name)))
-        .into();
+    let calls = busy.map(|name| {
+        let mut client = host.client();
+        thread::spawn(move || call(&mut client, name, name, b""))
+    });
     let started = children(&host).len();
     lab.package("late")
         .put(&[&attacks_at("load=hang").named("late")]);

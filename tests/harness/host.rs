@@ -2,7 +2,7 @@
 
 use std::{
     process::{Command, ExitStatus, Stdio},
-    thread,
+    thread::{self, JoinHandle},
     time::Instant,
 };
 
@@ -130,7 +130,8 @@ impl TestHost {
         }
     }
 
-    /// Lets it look, and waits for everything that follows.
+    /// Lets it look, and waits for everything that follows. What the host's own clock saw before
+    /// this is not in the report: see [`TestHost::reload_after`].
     #[track_caller]
     pub fn reload(&self) -> ReloadReport {
         self.reload_with(&ReloadParams::default())
@@ -143,9 +144,35 @@ impl TestHost {
         report.expect("the host says what it did")
     }
 
+    /// Lets it look at what `change` changes, and waits for everything that follows. The report
+    /// tells of everything since before the change, also if the host's own clock was faster than
+    /// the request.
+    #[track_caller]
+    pub fn reload_after(&self, change: impl FnOnce()) -> ReloadReport {
+        reload_after(&mut self.client(), change)
+    }
+
+    /// Does something with a connection of its own, on a thread of its own.
+    #[track_caller]
+    pub fn in_background<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut Client) -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let mut client = self.client();
+        thread::spawn(move || ask(&mut client))
+    }
+
     /// Calls a plugin over a connection of its own.
     pub fn call(&self, plugin: &str, name: &str, input: &[u8]) -> Result<CallReply, ClientError> {
         call(&mut self.client(), plugin, name, input)
+    }
+
+    /// How often the fixture `actor` was asked for this, as it remembers.
+    #[track_caller]
+    pub fn count(&self, plugin: &str) -> u64 {
+        let reply = self.call(plugin, "count", b"").expect("it counts");
+        let bytes = reply.output_base64.0.try_into();
+        u64::from_le_bytes(bytes.expect("it answers with a number"))
     }
 
     /// The text that a plugin answers with.
@@ -190,19 +217,55 @@ impl Drop for TestHost {
     }
 }
 
-/// Calls a plugin over a connection.
-pub(crate) fn call(
-    client: &mut Client,
-    plugin: &str,
-    name: &str,
-    input: &[u8],
-) -> Result<CallReply, ClientError> {
-    let params = CallParams {
+/// As [`TestHost::reload_after`], over a connection.
+///
+/// # Panics
+/// If the host does not say what it did.
+#[track_caller]
+pub fn reload_after(client: &mut Client, change: impl FnOnce()) -> ReloadReport {
+    let since = position(client);
+    change();
+    reload_since(client, since)
+}
+
+/// Where the host's history has come to.
+#[track_caller]
+pub(crate) fn position(client: &mut Client) -> u64 {
+    let position = client.request(method::POSITION, &(), SOON);
+    position.expect("the host answers")
+}
+
+/// Lets the host look, and waits until it has told of everything since then.
+#[track_caller]
+pub(crate) fn reload_since(client: &mut Client, position: u64) -> ReloadReport {
+    let params = ReloadParams {
+        since: Some(position),
+        ..ReloadParams::default()
+    };
+    let report = client.request(method::RELOAD, &params, SOON);
+    report.expect("the host says what it did")
+}
+
+/// A call without a deadline or a trace.
+///
+/// # Panics
+/// If the plugin's name is none.
+pub fn call_params(plugin: &str, name: &str, input: &[u8]) -> CallParams {
+    CallParams {
         plugin: plugin.parse().expect("tests use good names"),
         method: name.to_owned(),
         input_base64: input.to_vec().into(),
         deadline_ms: None,
         trace: None,
-    };
-    client.request(method::CALL, &params, SOON)
+    }
+}
+
+/// Calls a plugin over a connection.
+pub fn call(
+    client: &mut Client,
+    plugin: &str,
+    name: &str,
+    input: &[u8],
+) -> Result<CallReply, ClientError> {
+    client.request(method::CALL, &call_params(plugin, name, input), SOON)
 }

@@ -9,7 +9,7 @@ use std::{
 use hotmerge_meta::RuntimeDir;
 use tempfile::TempDir;
 
-use crate::{Package, Ran, SOON, TestHost, hotmerge, run, worker};
+use crate::{Package, Ran, SOON, TestHost, Variant, hotmerge, run, worker};
 
 /// Whether plugins live in workers, unless a test says so itself. Most tests are about the life
 /// cycle, which must hold in both: `HOTMERGE_TEST_ISOLATION=process` runs them with workers.
@@ -80,6 +80,11 @@ impl Lab {
     /// A package in the plugin directory, which need not be there yet.
     pub fn package(&self, name: &str) -> Package {
         Package::at(self.plugin_dir().join(name))
+    }
+
+    /// Puts a plugin in place, as the only one of a package of its name.
+    pub fn put(&self, variant: &Variant) {
+        self.package(variant.meta.name.as_str()).put(&[variant]);
     }
 
     /// Runs `hotmerge` with the runtime directory of this test.

@@ -2,6 +2,7 @@
 //!
 //! * [`Lab`] is one test's world: a plugin directory, a runtime directory, nothing shared.
 //! * [`TestHost`] is a running `hotmerge serve`; [`Callers`] call its plugins all the while.
+//! * [`GatedHost`] is one whose plugin stops at a [`Gate`] until its test lets it go on.
 //! * [`Variant`] and [`Package`] make plugins, good and bad, out of one built fixture.
 //! * [`Workspace`] is a plugin author's workspace, and the driver run on it.
 //!
@@ -18,6 +19,7 @@ mod cgroup;
 mod disk;
 mod forbidding;
 mod gate;
+mod gated;
 mod host;
 mod lab;
 mod log;
@@ -38,15 +40,16 @@ pub use cgroup::TestGroup;
 pub use disk::TinyDisk;
 pub use forbidding::{Forbidden, without};
 pub use gate::{Gate, Visitor};
-pub use host::TestHost;
+pub use gated::GatedHost;
+pub use host::{TestHost, call, call_params, reload_after};
 pub use lab::Lab;
 pub use log::Log;
 pub use memory::Footprint;
 pub use ordinary::NOBODY;
 pub use package::Package;
-pub use process::{Process, Ran, is_ready, run};
+pub use process::{Process, Ran, copy_environment, is_ready, run};
 pub use programs::{driver, example, hotmerge, repository, scratch, worker};
-pub use sandboxed::UNTIRING;
+pub use sandboxed::{HANGS_MS, UNTIRING, living_in};
 pub use variant::{
     Variant, abrupt, actor, attacks, attacks_at, honest, named_actor, plain, reader,
 };
@@ -58,6 +61,18 @@ pub const SOON: Duration = Duration::from_secs(60);
 
 /// How long a test waits for cargo.
 pub const BUILT: Duration = Duration::from_secs(600);
+
+/// How often a test does what it repeats: the environment's word, or else CI's.
+///
+/// # Panics
+/// If the word is no number: a long run that is a short one would show less than it seems to.
+#[track_caller]
+pub fn how_often(variable: &str, in_ci: u64) -> u64 {
+    std::env::var(variable).map_or(in_ci, |text| {
+        let number = text.parse();
+        number.unwrap_or_else(|_| panic!("{variable} is a number, not `{text}`"))
+    })
+}
 
 /// Says why a test shows nothing on this machine. The caller returns then.
 ///

@@ -1,6 +1,15 @@
-//! What a process holds of the machine's memory.
+//! What a process holds of the machine's memory, and whether reloads leave any of it behind.
 
-use std::fs;
+use std::{fs, time::Instant};
+
+use crate::{Lab, SOON, TestHost};
+
+/// How many mappings or threads may come and go by themselves, mostly stacks. A version that
+/// stays has four mappings.
+const FEW: usize = 16;
+
+/// The same for descriptors; a version that stays has one.
+const FEW_DESCRIPTORS: usize = 8;
 
 /// A process's memory at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +48,53 @@ impl Footprint {
             mappings: read("maps").lines().count(),
             descriptors: count("fd"),
             threads: count("task"),
+        }
+    }
+}
+
+impl Lab {
+    /// Starts a host that nobody hints at but by request. Its allocator keeps no heaps for threads
+    /// that have ended: these would hide what reloads leave.
+    #[track_caller]
+    pub fn start_with_one_heap(&self) -> TestHost {
+        let mut serve = self.serve("watch = false");
+        serve.env("MALLOC_ARENA_MAX", "1");
+        TestHost::start(serve, self.runtime_dir())
+    }
+}
+
+impl TestHost {
+    /// What it holds once nothing of an old version is on its way out.
+    #[track_caller]
+    pub fn at_rest(&self) -> Footprint {
+        self.wait_for("the end of all old versions", |status| {
+            let mut plugins = status.plugins.iter();
+            plugins.all(|plugin| plugin.ending.is_empty()).then_some(())
+        });
+        Footprint::of(self.pid())
+    }
+
+    /// Waits until it holds no more than `before`, but for so much memory: the last threads may
+    /// still be on their way out.
+    ///
+    /// # Panics
+    /// If something is left behind.
+    #[track_caller]
+    pub fn holds_no_more_than(&self, before: &Footprint, more_kib: u64) -> Footprint {
+        let deadline = Instant::now() + SOON;
+        loop {
+            let now = self.at_rest();
+            let is_flat = now.rss_kib <= before.rss_kib + more_kib
+                && now.mappings <= before.mappings + FEW
+                && now.descriptors <= before.descriptors + FEW_DESCRIPTORS
+                && now.threads <= before.threads + FEW;
+            if is_flat {
+                return now;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "more than {more_kib} KiB, or more than memory: {before:?}, and now {now:?}"
+            );
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use rustix::process::geteuid;
 
-use crate::{Lab, hotmerge, worker};
+use crate::{Lab, copy_environment, hotmerge, worker};
 
 /// Root reads whatever it likes; this user does not.
 pub const NOBODY: u32 = 65_534;
@@ -31,12 +31,7 @@ impl Lab {
         fs::copy(worker(), self.ordinary_worker()).expect("the test's own directory");
         let mut ordinary = Command::new(program);
         ordinary.args(command.get_args()).uid(NOBODY).gid(NOBODY);
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => ordinary.env(name, value),
-                None => ordinary.env_remove(name),
-            };
-        }
+        copy_environment(&command, &mut ordinary);
         give_away(&self.path(""));
         ordinary
     }

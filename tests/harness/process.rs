@@ -70,6 +70,16 @@ impl Drop for Process {
     }
 }
 
+/// Gives a command what another one's environment is to be.
+pub fn copy_environment(from: &Command, to: &mut Command) {
+    for (name, value) in from.get_envs() {
+        match value {
+            Some(value) => to.env(name, value),
+            None => to.env_remove(name),
+        };
+    }
+}
+
 /// Waits until a descriptor can be read; `false` if it cannot in time.
 ///
 /// # Panics

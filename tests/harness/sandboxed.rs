@@ -1,19 +1,29 @@
 //! Hosts whose plugins live in processes of their own.
 
 use hotmerge_daemon::status::WorkerStatus;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::{Lab, TestHost, skipped, worker};
 
 /// Replaces crashed workers as often as a test crashes them.
 pub const UNTIRING: &str = "restart = { most = 1000000, within_s = 1, pause_ms = 0 }\n";
 
+/// The deadline of a call that is to hang, in milliseconds: a worker on a busy machine must have
+/// taken it before, or nothing hangs in it.
+pub const HANGS_MS: u64 = 1000;
+
+/// Lines of configuration: plugins live in a `process` of their own or in the `host`'s, and the
+/// worker program is there in any case.
+pub fn living_in(isolation: &str) -> String {
+    format!("worker = {:?}\nisolation = \"{isolation}\"\n", worker())
+}
+
 impl Lab {
     /// Starts a host that keeps plugins in workers; `None`, and told, where this system does not
     /// give the whole sandbox.
     #[track_caller]
     pub fn start_sandboxed(&self, more: &str) -> Option<TestHost> {
-        let config = format!("worker = {:?}\nisolation = \"process\"\n{more}", worker());
-        let host = self.start_with(&config);
+        let host = self.start_with(&format!("{}{more}", living_in("process")));
         let degraded = host.status().host.degraded;
         if degraded.is_empty() {
             return Some(host);
@@ -35,6 +45,26 @@ impl TestHost {
     pub fn worker(&self, plugin: &str) -> WorkerStatus {
         let plugin = self.plugin(plugin);
         plugin.worker.expect("it lives in a process of its own")
+    }
+
+    /// Kills the worker of a plugin, and nobody else: when its number is used, it may be another's.
+    ///
+    /// # Panics
+    /// If the plugin has none that runs.
+    #[track_caller]
+    pub fn kill_worker(&self, plugin: &str) {
+        let pid = || Pid::from_raw(self.worker(plugin).pid?);
+        let found = pid().expect("a worker runs");
+        let worker = pidfd_open(found, PidfdFlags::empty()).expect("it lives");
+        assert_eq!(pid(), Some(found), "nobody else ends it");
+        pidfd_send_signal(&worker, Signal::KILL).expect("it lives");
+    }
+
+    /// Waits until a fixture answers that may have been ended and replaced, or handed over to another
+    /// version.
+    #[track_caller]
+    pub fn answers_again(&self, plugin: &str) {
+        self.wait_for("it answers again", |_| self.call(plugin, "echo", b"").ok());
     }
 
     /// Waits until the worker of a plugin was replaced so often and takes calls; says why it was

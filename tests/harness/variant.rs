@@ -8,7 +8,7 @@ use std::{
 };
 
 use hotmerge_abi::MAGIC;
-use hotmerge_meta::{Abi, Digest, Image, PluginMeta, Wants};
+use hotmerge_meta::{Abi, Digest, Image, OnReplace, PluginMeta, Requires, Wants};
 
 use crate::{BUILT, Driver, process::run, programs, repository, scratch};
 
@@ -29,7 +29,8 @@ pub struct Variant {
 /// # Panics
 /// If the script is too long.
 pub fn actor(script: &str) -> Variant {
-    Variant::new("actor", with_script(&FIXTURES.actor, script))
+    static ACTOR: LazyLock<Arc<[u8]>> = LazyLock::new(driven_actor);
+    Variant::new("actor", with_script(&ACTOR, script))
 }
 
 /// The fixture `actor` with a script, and with the names of its functions.
@@ -37,14 +38,8 @@ pub fn actor(script: &str) -> Variant {
 /// # Panics
 /// If the script is too long.
 pub fn named_actor(script: &str) -> Variant {
-    static NAMED: LazyLock<Arc<[u8]>> = LazyLock::new(|| {
-        let manifest = repository().join("tests/fixtures/Cargo.toml");
-        let build_dir = scratch().join("build");
-        let _lock = lock(&build_dir);
-        let named = build_dir.join("named");
-        let strip = ("CARGO_PROFILE_RELEASE_STRIP", "none");
-        read(&build_with(&manifest, &named, "actor", &[strip]))
-    });
+    static NAMED: LazyLock<Arc<[u8]>> =
+        LazyLock::new(|| built_apart("actor", "named", ("CARGO_PROFILE_RELEASE_STRIP", "none")));
     Variant::new("actor", with_script(&NAMED, script))
 }
 
@@ -64,19 +59,21 @@ pub fn attacks_at(script: &str) -> Variant {
 
 /// The fixture `small`, built so that a panic ends its process.
 pub fn abrupt() -> Variant {
-    static ABRUPT: LazyLock<Arc<[u8]>> = LazyLock::new(|| {
-        let manifest = repository().join("tests/fixtures/Cargo.toml");
-        let build_dir = scratch().join("build");
-        let _lock = lock(&build_dir);
-        let abrupt = build_dir.join("abrupt");
-        read(&build_with(
-            &manifest,
-            &abrupt,
-            "small",
-            &[("CARGO_PROFILE_RELEASE_PANIC", "abort")],
-        ))
-    });
+    static ABRUPT: LazyLock<Arc<[u8]>> =
+        LazyLock::new(|| built_apart("small", "abrupt", ("CARGO_PROFILE_RELEASE_PANIC", "abort")));
     Variant::new("small", ABRUPT.to_vec())
+}
+
+/// A plugin that reads, writes and connects as it is asked; see its source.
+pub fn reader() -> Variant {
+    static READER: LazyLock<Arc<[u8]>> = LazyLock::new(|| built("reader"));
+    Variant::new("reader", READER.to_vec())
+}
+
+/// A shared object that is no plugin.
+pub fn plain() -> Variant {
+    static PLAIN: LazyLock<Arc<[u8]>> = LazyLock::new(|| built("plain"));
+    Variant::new("plain", PLAIN.to_vec())
 }
 
 /// An honest plugin by the name of its directory; see its source.
@@ -111,24 +108,6 @@ fn with_script(bytes: &[u8], script: &str) -> Vec<u8> {
     place.fill(b' ');
     place[..script.len()].copy_from_slice(script.as_bytes());
     bytes
-}
-
-/// A plugin that reads, writes and connects as it is asked; see its source.
-pub fn reader() -> Variant {
-    static READER: LazyLock<Arc<[u8]>> = LazyLock::new(|| built("reader"));
-    Variant::new("reader", READER.to_vec())
-}
-
-fn built(name: &str) -> Arc<[u8]> {
-    let manifest = repository().join("tests/fixtures/Cargo.toml");
-    let build_dir = scratch().join("build");
-    let _lock = lock(&build_dir);
-    read(&build_by_cargo(&manifest, &build_dir, name))
-}
-
-/// A shared object that is no plugin.
-pub fn plain() -> Variant {
-    Variant::new("plain", FIXTURES.plain.to_vec())
 }
 
 impl Variant {
@@ -173,6 +152,20 @@ impl Variant {
     pub fn version(mut self, version: &str) -> Self {
         self.meta.version = version.parse().expect("it is a version");
         self
+    }
+
+    /// The same, and it requires another plugin.
+    ///
+    /// # Panics
+    /// If that is no name, or no requirement of a version.
+    pub fn requiring(self, name: &str, version: &str, on_replace: OnReplace) -> Self {
+        self.with_meta(|meta| {
+            meta.requires.push(Requires {
+                name: name.parse().expect("tests use good names"),
+                version: version.parse().expect("it is a requirement"),
+                on_replace,
+            });
+        })
     }
 
     /// Changes the file, and lets the meta follow.
@@ -221,32 +214,33 @@ fn find(bytes: &[u8], wanted: &[u8]) -> usize {
     at
 }
 
-struct Fixtures {
-    actor: Arc<[u8]>,
-    plain: Arc<[u8]>,
-}
-
-static FIXTURES: LazyLock<Fixtures> = LazyLock::new(|| {
-    let manifest = repository().join("tests/fixtures/Cargo.toml");
+/// By the driver, as authors do it.
+fn driven_actor() -> Arc<[u8]> {
     let build_dir = scratch().join("build");
     let _lock = lock(&build_dir);
     let staging = scratch().join("staging");
-    Driver::new(&manifest, &staging, &build_dir)
+    Driver::new(&manifest(), &staging, &build_dir)
         .arguments(["--notify", "never", "--plugin", "actor"])
         .run()
         .ok();
-    Fixtures {
-        actor: read(&staging.join("actor/libactor.so")),
-        plain: read(&build_by_cargo(&manifest, &build_dir, "plain")),
-    }
-});
-
-/// Without the driver, which knows only plugins, and only good ones.
-fn build_by_cargo(manifest: &Path, build_dir: &Path, name: &str) -> PathBuf {
-    build_with(manifest, build_dir, name, &[])
+    read(&staging.join("actor/libactor.so"))
 }
 
-fn build_with(manifest: &Path, build_dir: &Path, name: &str, with: &[(&str, &str)]) -> PathBuf {
+/// Without the driver, which knows only plugins, and only good ones.
+fn built(name: &str) -> Arc<[u8]> {
+    let build_dir = scratch().join("build");
+    let _lock = lock(&build_dir);
+    build(name, &build_dir, &[])
+}
+
+/// As [`built`], otherwise than all the others: in a directory of its own.
+fn built_apart(name: &str, dir: &str, variable: (&str, &str)) -> Arc<[u8]> {
+    let build_dir = scratch().join("build");
+    let _lock = lock(&build_dir);
+    build(name, &build_dir.join(dir), &[variable])
+}
+
+fn build(name: &str, build_dir: &Path, variables: &[(&str, &str)]) -> Arc<[u8]> {
     let mut cargo = Command::new(programs::cargo());
     cargo
         .args([
@@ -257,13 +251,17 @@ fn build_with(manifest: &Path, build_dir: &Path, name: &str, with: &[(&str, &str
             &format!("fixture-{name}"),
         ])
         .arg("--manifest-path")
-        .arg(manifest)
+        .arg(manifest())
         .arg("--target-dir")
         .arg(build_dir)
         .env_remove("CARGO_BUILD_TARGET")
-        .envs(with.iter().copied());
+        .envs(variables.iter().copied());
     run(&mut cargo, BUILT).ok();
-    build_dir.join(format!("release/lib{name}.so"))
+    read(&build_dir.join(format!("release/lib{name}.so")))
+}
+
+fn manifest() -> PathBuf {
+    repository().join("tests/fixtures/Cargo.toml")
 }
 
 fn read(path: &Path) -> Arc<[u8]> {

@@ -2,11 +2,11 @@
 
 use std::{sync::atomic::Ordering, thread};
 
-use hotmerge_abi::{CallContext, STATUS_OK, STATUS_REPLY_TOO_LARGE};
+use hotmerge_abi::{CallContext, STATUS_OK, STATUS_REPLY_TOO_LARGE, Status};
 use proptest::prelude::*;
 
 use crate::{
-    Caller, Cancel, Ended, Failure, Geometry, Reply, Request, Server,
+    Caller, Cancel, Ended, Failure, Geometry, Reply, Request, Server, Taken,
     memory::Memory,
     now_ns,
     pool::Pool,
@@ -53,10 +53,48 @@ fn serve(server: &Server) {
     }
 }
 
-/// Runs `body` against a server of `threads` threads that echoes.
-fn with_echo(threads: usize, body: impl FnOnce(&Caller)) {
+/// Both sides of one memory.
+fn pair() -> (Caller, Server) {
     let (caller, file) = Caller::create(SMALL).unwrap();
     let server = Server::open(file, SMALL).unwrap();
+    (caller, server)
+}
+
+/// Calls with nothing but a way to cancel it.
+fn call_until_cancelled(caller: &Caller, cancel: &Cancel) -> Result<Status, Failure> {
+    let context = CallContext::default();
+    let request = Request {
+        cancel: Some(cancel),
+        ..request(&context, b"")
+    };
+    caller.call(&request, &mut Reply::default())
+}
+
+/// So many calls as the server has them, whose callers have gone since.
+fn abandoned<'a>(caller: &Caller, server: &'a Server, calls: u32) -> Vec<Taken<'a>> {
+    let cancel = Cancel::default();
+    thread::scope(|scope| {
+        let callers: Vec<_> = (0..calls)
+            .map(|_| scope.spawn(|| call_until_cancelled(caller, &cancel)))
+            .collect();
+        let taken = (0..calls).map(|_| server.next().unwrap()).collect();
+        cancel.cancel(caller);
+        for caller in callers {
+            assert_eq!(caller.join().unwrap(), Err(Failure::Cancelled));
+        }
+        taken
+    })
+}
+
+/// Answers a call with nothing.
+fn answer(taken: Taken<'_>) {
+    let writer = taken.writer();
+    taken.finish(STATUS_OK, &writer);
+}
+
+/// Runs `body` against a server of `threads` threads that echoes.
+fn with_echo(threads: usize, body: impl FnOnce(&Caller)) {
+    let (caller, server) = pair();
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| serve(&server));
@@ -90,16 +128,19 @@ fn the_context_arrives_unchanged() {
     let context = CallContext {
         size: 56,
         trace_flags: 1,
-        deadline_ns: 5,
+        deadline_ns: u64::MAX - 5,
         trace_id: *b"0123456789abcdef",
         span_id: *b"01234567",
         reserved: [0; 2],
     };
-    let (caller, _) = Caller::create(SMALL).unwrap();
-    let (memory, _) = Memory::create(SMALL).unwrap();
-    memory.slot(0).put_context(&context);
-    assert_eq!(memory.slot(0).context(), context);
-    assert!(!caller.is_gone());
+    let (caller, server) = pair();
+    thread::scope(|scope| {
+        let call = scope.spawn(|| caller.call(&request(&context, b""), &mut Reply::default()));
+        let taken = server.next().unwrap();
+        assert_eq!(taken.context(), context);
+        answer(taken);
+        assert_eq!(call.join().unwrap(), Ok(STATUS_OK));
+    });
 }
 
 #[test]
@@ -158,60 +199,23 @@ fn a_call_that_nobody_takes_ends_at_its_deadline_and_frees_its_slot() {
 
 #[test]
 fn a_call_that_hangs_keeps_its_slot_until_it_returns() {
-    let (caller, file) = Caller::create(SMALL).unwrap();
-    let server = Server::open(file, SMALL).unwrap();
-    let cancel = Cancel::default();
-    let context = CallContext::default();
-    thread::scope(|scope| {
-        let failed = scope.spawn(|| {
-            let request = Request {
-                cancel: Some(&cancel),
-                ..request(&context, b"")
-            };
-            caller.call(&request, &mut Reply::default())
-        });
-        let taken = server.next().unwrap();
-        cancel.cancel(&caller);
-        assert_eq!(failed.join().unwrap(), Err(Failure::Cancelled));
-        assert!(taken.is_cancelled());
-        assert!(caller.abandoned_since().is_some());
-        let writer = taken.writer();
-        taken.finish(STATUS_OK, &writer);
-        assert_eq!(caller.abandoned_since(), None);
-    });
+    let (caller, server) = pair();
+    let taken = abandoned(&caller, &server, 1).remove(0);
+    assert!(taken.is_cancelled());
+    assert!(caller.abandoned_since().is_some());
+    answer(taken);
+    assert_eq!(caller.abandoned_since(), None);
 }
 
 #[test]
 fn who_waits_for_a_slot_gets_one_of_an_abandoned_call_that_has_returned() {
-    let (caller, file) = Caller::create(SMALL).unwrap();
-    let server = Server::open(file, SMALL).unwrap();
-    let cancel = Cancel::default();
+    let (caller, server) = pair();
+    let taken = abandoned(&caller, &server, SMALL.slots);
     let context = CallContext::default();
     thread::scope(|scope| {
-        let abandoned: Vec<_> = (0..SMALL.slots)
-            .map(|_| {
-                scope.spawn(|| {
-                    let request = Request {
-                        cancel: Some(&cancel),
-                        ..request(&context, b"")
-                    };
-                    caller.call(&request, &mut Reply::default())
-                })
-            })
-            .collect();
-        let taken: Vec<_> = (0..SMALL.slots).map(|_| server.next().unwrap()).collect();
-        cancel.cancel(&caller);
-        for call in abandoned {
-            assert_eq!(call.join().unwrap(), Err(Failure::Cancelled));
-        }
         let waits = scope.spawn(|| caller.call(&request(&context, b""), &mut Reply::default()));
-        for one in taken {
-            let writer = one.writer();
-            one.finish(STATUS_OK, &writer);
-        }
-        let last = server.next().unwrap();
-        let writer = last.writer();
-        last.finish(STATUS_OK, &writer);
+        taken.into_iter().for_each(answer);
+        answer(server.next().unwrap());
         assert_eq!(waits.join().unwrap(), Ok(STATUS_OK));
     });
 }
@@ -232,15 +236,8 @@ fn who_waits_for_a_number_may_give_one_back_itself() {
 fn a_cancelled_call_returns() {
     let (caller, _file) = Caller::create(SMALL).unwrap();
     let cancel = Cancel::default();
-    let context = CallContext::default();
     thread::scope(|scope| {
-        let call = scope.spawn(|| {
-            let request = Request {
-                cancel: Some(&cancel),
-                ..request(&context, b"")
-            };
-            caller.call(&request, &mut Reply::default())
-        });
+        let call = scope.spawn(|| call_until_cancelled(&caller, &cancel));
         cancel.cancel(&caller);
         assert_eq!(call.join().unwrap(), Err(Failure::Cancelled));
     });
@@ -248,8 +245,7 @@ fn a_cancelled_call_returns() {
 
 #[test]
 fn when_the_worker_is_gone_every_call_ends() {
-    let (caller, file) = Caller::create(SMALL).unwrap();
-    let server = Server::open(file, SMALL).unwrap();
+    let (caller, server) = pair();
     let context = CallContext::default();
     thread::scope(|scope| {
         let calls: Vec<_> = (0..6)
@@ -277,26 +273,12 @@ fn the_file_can_neither_shrink_nor_grow() {
 
 #[test]
 fn a_reply_that_outgrows_its_slot_after_its_caller_has_gone_is_refused() {
-    let (caller, file) = Caller::create(SMALL).unwrap();
-    let server = Server::open(file, SMALL).unwrap();
-    let cancel = Cancel::default();
-    let context = CallContext::default();
-    thread::scope(|scope| {
-        let abandoned = scope.spawn(|| {
-            let request = Request {
-                cancel: Some(&cancel),
-                ..request(&context, b"")
-            };
-            caller.call(&request, &mut Reply::default())
-        });
-        let taken = server.next().unwrap();
-        cancel.cancel(&caller);
-        assert_eq!(abandoned.join().unwrap(), Err(Failure::Cancelled));
-        let mut writer = taken.writer();
-        assert_eq!(writer.write(&[7; 10_000]), STATUS_REPLY_TOO_LARGE);
-        taken.finish(STATUS_OK, &writer);
-        assert_eq!(caller.abandoned_since(), None);
-    });
+    let (caller, server) = pair();
+    let taken = abandoned(&caller, &server, 1).remove(0);
+    let mut writer = taken.writer();
+    assert_eq!(writer.write(&[7; 10_000]), STATUS_REPLY_TOO_LARGE);
+    taken.finish(STATUS_OK, &writer);
+    assert_eq!(caller.abandoned_since(), None);
 }
 
 #[test]

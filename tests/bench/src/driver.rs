@@ -1,19 +1,19 @@
 //! What `build-plugins` adds to a bare `cargo build` when there is nothing to do.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{process::Command, time::Duration};
 
 use anyhow::Context as _;
 use tempfile::TempDir;
 
 use crate::{
     figure::{Figure, Figures, Pairs, time},
-    subject::{Subject, cargo, workspace, write_crate},
+    subject::{Subject, cargo, program, write_crate},
 };
 
 pub(crate) fn run(_: &Subject, rounds: usize, figures: &mut Figures) -> anyhow::Result<()> {
     let dir = TempDir::new()?;
     write_crate(dir.path(), "1")?;
-    let driver = build_driver()?;
+    let driver = program("hotmerge-xtask", "xtask")?;
     let mut pairs = Pairs::default();
     for round in 0..rounds.min(21) + 1 {
         let driven = run_quietly(
@@ -48,31 +48,6 @@ pub(crate) fn run(_: &Subject, rounds: usize, figures: &mut Figures) -> anyhow::
         value: value - floor,
         ..Figure::default()
     })
-}
-
-fn build_driver() -> anyhow::Result<std::path::PathBuf> {
-    let status = Command::new(cargo())
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "--package",
-            "hotmerge-xtask",
-        ])
-        .current_dir(workspace())
-        .status()
-        .context("failed to run cargo")?;
-    anyhow::ensure!(status.success(), "the driver does not build");
-    Ok(target_dir()?.join("release/xtask"))
-}
-
-fn target_dir() -> anyhow::Result<std::path::PathBuf> {
-    // This program is in <target>/release.
-    let program = std::env::current_exe()?;
-    let dir = program.parent().and_then(Path::parent);
-    Ok(dir
-        .context("the benchmark lies outside a target directory")?
-        .to_owned())
 }
 
 fn run_quietly(command: &mut Command) -> anyhow::Result<Duration> {

@@ -43,10 +43,9 @@ pub(crate) fn run(subject: &Subject, rounds: usize, figures: &mut Figures) -> an
         })
     };
     let kib = subject.variants[0].image.len() / 1024;
-    let reload = alternate(subject, rounds, dir.path(), |variant| {
+    let reload = alternate(subject, rounds, dir.path(), |_| {
         let (took, report) = time(|| host.reload(&ReloadParams::default()));
         anyhow::ensure!(report.plugins.len() == 1, "no reload: {report:?}");
-        let _ = variant;
         Ok(took)
     });
     let signal = reload.and_then(|reload| {

@@ -47,7 +47,7 @@ impl Subject {
 }
 
 /// Where this workspace is.
-pub(crate) fn workspace() -> PathBuf {
+fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
@@ -105,6 +105,19 @@ pub(crate) fn host_with(
     let host = Host::start(config)?;
     host.settle();
     Ok(host)
+}
+
+/// Builds a program of this workspace, which comes to lie beside this one.
+pub(crate) fn program(package: &str, name: &str) -> anyhow::Result<PathBuf> {
+    let status = Command::new(cargo())
+        .args(["build", "--quiet", "--release", "--package", package])
+        .current_dir(workspace())
+        .status()
+        .context("failed to run cargo")?;
+    anyhow::ensure!(status.success(), "`{package}` does not build");
+    let own = env::current_exe()?;
+    let dir = own.parent().context("a program is in a directory")?;
+    Ok(dir.join(name))
 }
 
 pub(crate) fn cargo() -> std::ffi::OsString {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use hotmerge_daemon::{Config, Host, Plugin, Reply, context};
+use hotmerge_daemon::{Config, Host, Plugin, Reply, config::Isolation, context};
 use hotmerge_meta::control::ReloadParams;
 use tempfile::TempDir;
 
@@ -103,6 +103,7 @@ fn configured(dir: &Path, plugins: &Path, state: bool) -> anyhow::Result<Host> {
     )?;
     let mut config = Config::read(&path)?;
     config.plugin_dir = Some(plugins.to_owned());
+    config.isolation = Some(Isolation::Host);
     let host = Host::start(config)?;
     host.settle();
     Ok(host)

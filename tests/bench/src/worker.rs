@@ -4,7 +4,7 @@
 //! Floors and peers run in child processes of their own, as the plugin does.
 
 use std::{
-    path::PathBuf,
+    path::Path,
     process::Command,
     sync::{
         Arc,
@@ -28,7 +28,7 @@ use tempfile::TempDir;
 
 use crate::{
     figure::{Figure, Figures, median, micros, time},
-    subject::{Subject, cargo, host_with, stage, workspace},
+    subject::{Subject, host_with, program, stage},
 };
 
 mod grpc;
@@ -42,28 +42,13 @@ const WARM_UP: usize = 200;
 const REST: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(subject: &Subject, rounds: usize, figures: &mut Figures) -> anyhow::Result<()> {
-    let worker = build()?;
+    let worker = program("hotmerge-worker", "hotmerge-worker")?;
     round_trips(subject, &worker, rounds, figures)?;
     crashes(subject, &worker, rounds, figures)?;
     reloads(subject, &worker, rounds, figures)
 }
 
-fn build() -> anyhow::Result<PathBuf> {
-    let mut command = Command::new(cargo());
-    command.current_dir(workspace()).args([
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "hotmerge-worker",
-    ]);
-    anyhow::ensure!(command.status()?.success(), "the worker does not build");
-    let own = std::env::current_exe()?;
-    let dir = own.parent().context("a program is in a directory")?;
-    Ok(dir.join("hotmerge-worker"))
-}
-
-fn sandboxed(worker: &std::path::Path) -> impl FnOnce(&mut Config) {
+fn sandboxed(worker: &Path) -> impl FnOnce(&mut Config) {
     let worker = worker.to_owned();
     move |config| {
         config.isolation = Some(Isolation::Process);
@@ -76,7 +61,7 @@ fn sandboxed(worker: &std::path::Path) -> impl FnOnce(&mut Config) {
 /// The plugin in a worker of its own.
 fn start(
     subject: &Subject,
-    worker: &std::path::Path,
+    worker: &Path,
 ) -> anyhow::Result<(TempDir, Host, Arc<Plugin>)> {
     let dir = TempDir::new()?;
     stage(dir.path(), "subject", &subject.variants[0])?;
@@ -135,7 +120,7 @@ impl Drop for Load {
 
 fn round_trips(
     subject: &Subject,
-    worker: &std::path::Path,
+    worker: &Path,
     rounds: usize,
     figures: &mut Figures,
 ) -> anyhow::Result<()> {
@@ -224,7 +209,7 @@ fn start_ms(host: &Host) -> anyhow::Result<f64> {
 /// and started.
 fn crashes(
     subject: &Subject,
-    worker: &std::path::Path,
+    worker: &Path,
     rounds: usize,
     figures: &mut Figures,
 ) -> anyhow::Result<()> {
@@ -349,7 +334,7 @@ fn private_kib(pid: i32) -> anyhow::Result<(f64, f64)> {
 /// A reload in a worker and one in the host, in turns.
 fn reloads(
     subject: &Subject,
-    worker: &std::path::Path,
+    worker: &Path,
     rounds: usize,
     figures: &mut Figures,
 ) -> anyhow::Result<()> {

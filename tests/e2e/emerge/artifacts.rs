@@ -10,8 +10,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use hotmerge_tests::repository;
 
-use crate::lab::{Lab, Mode, cache, project, said, script};
+use crate::lab::{Lab, Mode, cache, said, script};
 
 /// A directory whose files a lab gets.
 #[derive(Clone, Debug)]
@@ -149,7 +150,7 @@ fn what_makes_the_host() -> Result<String> {
     let sum = said(
         Command::new("bash")
             .args(["-ec", list])
-            .current_dir(project()),
+            .current_dir(repository()),
     )?;
     Ok(sum.chars().take(16).collect())
 }

@@ -3,10 +3,11 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
+use hotmerge_tests::repository;
 use pulldown_cmark::{CodeBlockKind, Event, HeadingLevel, Parser, Tag, TagEnd};
 
 use crate::{
-    lab::{Lab, is_root, project, said},
+    lab::{Lab, is_root, said},
     packages,
 };
 
@@ -17,7 +18,7 @@ fn a_plugin_is_packaged_in_ten_lines_as_the_document_says() -> Result<()> {
     if !is_root() {
         return Ok(());
     }
-    let text = fs::read_to_string(project().join("ebuilds/README.md"))?;
+    let text = fs::read_to_string(repository().join("ebuilds/README.md"))?;
     let blocks = blocks_of(&text, SECTION);
     let block = |kind| {
         blocks

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use hotmerge_meta::Digest;
-use hotmerge_tests::skipped;
+use hotmerge_tests::{repository, skipped};
 use rustix::fs::FlockOperation;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -29,16 +29,9 @@ FETCHCOMMAND="false"
 RESUMECOMMAND="false"
 "#;
 
-/// The tree that the tests are part of.
-pub(crate) fn project() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the tests lie in the project")
-}
-
 /// A script of the project's.
 pub(crate) fn script(name: &str) -> Command {
-    let mut command = Command::new(project().join("scripts").join(name));
+    let mut command = Command::new(repository().join("scripts").join(name));
     // What signals its process group from a lab is not to reach the tests.
     command.stdin(Stdio::null()).process_group(0);
     command
@@ -201,7 +194,7 @@ impl Lab {
         let mut setup = script("portage-lab");
         setup.arg("setup").arg(&self.dir);
         setup.arg("--cache").arg(cache()?);
-        setup.arg("--overlay").arg(project().join("ebuilds"));
+        setup.arg("--overlay").arg(repository().join("ebuilds"));
         setup.arg("--overlay").arg(made);
         if self.mode == Mode::Root {
             setup.arg("--root");

@@ -3,11 +3,11 @@
 use std::{fs, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
-use hotmerge_tests::skipped;
+use hotmerge_tests::{repository, skipped};
 
 use crate::{
     calls::greeting,
-    lab::{Lab, Mode, ended, is_root, project, said},
+    lab::{Lab, Mode, ended, is_root, said},
     packages,
 };
 
@@ -40,7 +40,7 @@ fn pkgcheck_finds_nothing() -> Result<()> {
 #[test]
 fn the_eclass_passes_its_tests() -> Result<()> {
     said(&mut Command::new(
-        project().join("ebuilds/eclass/tests/hotmerge-plugin.sh"),
+        repository().join("ebuilds/eclass/tests/hotmerge-plugin.sh"),
     ))?;
     Ok(())
 }
@@ -52,7 +52,7 @@ fn shell_scripts_pass_shellcheck() -> Result<()> {
         return Ok(());
     }
     let mut check = Command::new("shellcheck");
-    check.arg("--external-sources").current_dir(project());
+    check.arg("--external-sources").current_dir(repository());
     check.args([
         "scripts/portage-lab",
         "scripts/release-tarballs",
@@ -74,7 +74,7 @@ fn live_ebuilds_differ_from_versioned_ones_in_nothing_but_their_version() -> Res
         "hotmerge-example-1.0.0",
     ] {
         let (name, _) = package.rsplit_once('-').context("a name and a version")?;
-        let dir = project().join("ebuilds/app-admin").join(name);
+        let dir = repository().join("ebuilds/app-admin").join(name);
         let versioned = fs::read_to_string(dir.join(format!("{package}.ebuild")))?;
         let live = fs::read_to_string(dir.join(format!("{name}-9999.ebuild")))?;
         ensure!(versioned == live, "`{package}` and its live ebuild differ");
@@ -84,7 +84,7 @@ fn live_ebuilds_differ_from_versioned_ones_in_nothing_but_their_version() -> Res
 
 #[test]
 fn the_sub_slot_is_the_major_version_of_the_contract() -> Result<()> {
-    let ebuild = project().join("ebuilds/app-admin/hotmerge/hotmerge-0.1.0.ebuild");
+    let ebuild = repository().join("ebuilds/app-admin/hotmerge/hotmerge-0.1.0.ebuild");
     let slot = format!("SLOT=\"0/{}\"", hotmerge_meta::Abi::CURRENT.major);
     ensure!(
         fs::read_to_string(ebuild)?.contains(&slot),

@@ -3,10 +3,11 @@
 use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
+use hotmerge_tests::repository;
 
 use crate::{
     artifacts,
-    lab::{Lab, project, said},
+    lab::{Lab, said},
 };
 
 /// A version of a plugin that greets.
@@ -118,7 +119,7 @@ KEYWORDS="~amd64 ~arm64"
 
 /// Copies the example's source tree, which every plugin here is made from.
 pub(crate) fn copy_example(tree: &Path) -> Result<()> {
-    let example = project().join("tests/gentoo/sources/hotmerge-example");
+    let example = repository().join("tests/gentoo/sources/hotmerge-example");
     fs::create_dir_all(tree.parent().context("a tree lies somewhere")?)?;
     said(Command::new("cp").arg("-a").arg(example).arg(tree))?;
     Ok(())

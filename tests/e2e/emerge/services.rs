@@ -3,17 +3,18 @@
 use std::{fs, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
+use hotmerge_tests::repository;
 
 use crate::{
     calls::{Calls, greeting},
-    lab::{Lab, ended, is_root, project, said},
+    lab::{Lab, ended, is_root, said},
     packages::Greeter,
 };
 
 #[test]
 fn systemd_accepts_the_unit() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let render = project().join("scripts/services/render");
+    let render = repository().join("scripts/services/render");
     said(Command::new(&render).arg(dir.path()).arg("bindir=/usr/bin"))?;
     let unit = dir.path().join("hotmerge.service");
     // The check wants to see the program, which is installed by emerge and not here.
