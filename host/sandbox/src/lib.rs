@@ -12,7 +12,7 @@
 //!
 //! * Whatever the kernel refuses is told: a part is in place or in the list of what is
 //!   missing, and the operator's policy decides whether that is enough.
-//! * The policy is data (`policy/*.toml`) with a reason beside each entry.
+//! * The policy is data (`policy/syscalls.toml`) with a reason beside each entry.
 //!
 //! Absent on purpose: what is called, and what follows from a crash.
 
