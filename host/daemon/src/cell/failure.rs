@@ -1,6 +1,7 @@
 //! How a worker ended, in words.
 
 use hotmerge_abi::CallContext;
+use hotmerge_sandbox::message::report;
 use hotmerge_wire::Caller;
 use rustix::process::WaitIdStatus;
 
@@ -32,17 +33,17 @@ impl Report {
 
     fn parse(bytes: &[u8]) -> Option<Self> {
         let (kind, rest) = bytes.split_first()?;
-        if *kind == 4 {
+        if *kind == report::TEXT {
             return Some(Self::Text(String::from_utf8_lossy(rest).into_owned()));
         }
-        let (bytes, text) = bytes.split_first_chunk::<16>()?;
+        let (bytes, text) = bytes.split_first_chunk::<{ report::HEAD_BYTES }>()?;
         let slot = u32::from(bytes[2]).checked_sub(1);
         let address = u64::from_ne_bytes([8, 9, 10, 11, 12, 13, 14, 15].map(|at| bytes[at]));
-        match kind {
-            1 => Some(Self::Panic(panic(bytes[1].into(), text)?)),
-            2 | 3 if text.is_empty() => Some(Self::Signal {
+        match *kind {
+            report::PANIC => Some(Self::Panic(panic(bytes[1].into(), text)?)),
+            report::SIGNAL | report::STACK if text.is_empty() => Some(Self::Signal {
                 signal: bytes[1].into(),
-                overflow: *kind == 3,
+                overflow: *kind == report::STACK,
                 address,
                 slot,
             }),

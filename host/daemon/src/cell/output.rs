@@ -8,6 +8,7 @@ use std::{
 use hotmerge_abi::CallContext;
 use hotmerge_loader::LogRecord;
 use hotmerge_meta::PluginName;
+use hotmerge_sandbox::message::record;
 use rustix::io::Errno;
 
 use crate::instance::PluginLog;
@@ -109,7 +110,7 @@ pub(super) fn take_record(socket: &OwnedFd, budget: &mut Budget, log: &PluginLog
         return false;
     }
     budget.spend(len);
-    let Some((head, message)) = bytes[..len].split_at_checked(26) else {
+    let Some((head, message)) = bytes[..len].split_at_checked(record::HEAD_BYTES) else {
         return true;
     };
     let mut call = CallContext::default();
