@@ -101,8 +101,10 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut li
     // that happens again on return kill, even the first process of a namespace.
     unsafe {
         let address = (*info).si_addr().addr();
-        let near = stack_pointer(context.cast()).abs_diff(address) < NEAR_BYTES;
-        let kind = if signal == libc::SIGSEGV && near {
+        let overflow = signal == libc::SIGSEGV
+            && stack_pointer(context.cast())
+                .is_some_and(|stack| stack.abs_diff(address) < NEAR_BYTES);
+        let kind = if overflow {
             report::STACK
         } else {
             report::SIGNAL
@@ -114,16 +116,24 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut li
     }
 }
 
+/// `None` on machines that nobody has looked at: a null pointer is no overflow there.
+///
 /// # Safety
 /// `context` is what the kernel passed to a handler.
-unsafe fn stack_pointer(context: *const libc::ucontext_t) -> usize {
+unsafe fn stack_pointer(context: *const libc::ucontext_t) -> Option<usize> {
     // SAFETY: passed on to the caller.
     unsafe {
         #[cfg(target_arch = "x86_64")]
-        return (*context).uc_mcontext.gregs[libc::REG_RSP as usize] as usize;
+        return Some((*context).uc_mcontext.gregs[libc::REG_RSP as usize] as usize);
         #[cfg(target_arch = "aarch64")]
-        return (*context).uc_mcontext.sp as usize;
-        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-        return 0;
+        return Some((*context).uc_mcontext.sp as usize);
+        #[cfg(target_arch = "riscv64")]
+        return Some((*context).uc_mcontext.__gregs[libc::REG_SP] as usize);
+        #[cfg(not(any(
+            target_arch = "x86_64",
+            target_arch = "aarch64",
+            target_arch = "riscv64"
+        )))]
+        return None;
     }
 }
