@@ -4,6 +4,10 @@ use hotmerge_abi::CallContext;
 use hotmerge_sandbox::message::report;
 use hotmerge_wire::Caller;
 use rustix::process::WaitIdStatus;
+use signal_hook::{
+    consts::{SIGABRT, SIGSYS, SIGXCPU},
+    low_level::signal_name,
+};
 
 use crate::failure::Failure;
 
@@ -63,7 +67,7 @@ impl Report {
             } => {
                 let what = match (*signal, overflow) {
                     (_, true) => "overflowed its stack".to_owned(),
-                    (6, _) => "aborted".to_owned(),
+                    (SIGABRT, _) => "aborted".to_owned(),
                     (signal, _) => format!("was killed by {} at {address:#x}", name(signal)),
                 };
                 (Failure::from(what), *slot)
@@ -102,26 +106,17 @@ pub(super) fn ended(status: &WaitIdStatus) -> String {
         return format!("exited with status {code} without being asked to");
     }
     match status.terminating_signal() {
-        Some(31) => "was killed by SIGSYS: it made a system call that is never allowed".to_owned(),
-        Some(24) => "was killed by SIGXCPU: it used up its processor time".to_owned(),
+        Some(SIGSYS) => {
+            "was killed by SIGSYS: it made a system call that is never allowed".to_owned()
+        }
+        Some(SIGXCPU) => "was killed by SIGXCPU: it used up its processor time".to_owned(),
         Some(signal) => format!("was killed by {}", name(signal)),
         None => "ended".to_owned(),
     }
 }
 
 fn name(signal: i32) -> String {
-    let known = match signal {
-        4 => "SIGILL",
-        5 => "SIGTRAP",
-        6 => "SIGABRT",
-        7 => "SIGBUS",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        11 => "SIGSEGV",
-        15 => "SIGTERM",
-        _ => return format!("signal {signal}"),
-    };
-    known.to_owned()
+    signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
 }
 
 #[cfg(test)]

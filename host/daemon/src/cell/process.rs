@@ -21,6 +21,7 @@ use rustix::{
     pipe::{PipeFlags, pipe_with},
     process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid},
 };
+use signal_hook::consts::SIGSYS;
 
 use super::{
     cells::{Filters, told},
@@ -336,7 +337,7 @@ pub(super) fn probe_result(mut process: Process) -> Result<Vec<String>, String> 
             .map_or_else(|| "did not end".to_owned(), failure::ended);
         return Err(format!("a probe {end}: {}", missing.join("; ")));
     }
-    let by_filter = status.and_then(|status| status.terminating_signal()) == Some(31);
+    let by_filter = status.and_then(|status| status.terminating_signal()) == Some(SIGSYS);
     if !by_filter {
         missing.push("a hostile stub could run another program".to_owned());
     }
