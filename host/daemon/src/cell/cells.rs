@@ -55,29 +55,6 @@ pub enum OnDegraded {
     Refuse,
 }
 
-/// How often a worker that crashes is replaced.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RestartConfig {
-    /// Most crashes within `within_s`; one more ends the trying.
-    pub most: u32,
-    /// In seconds.
-    pub within_s: u64,
-    /// Pause before the second replacement in a row, in milliseconds; it doubles with each
-    /// further one. The first one has no pause.
-    pub pause_ms: u64,
-}
-
-impl Default for RestartConfig {
-    fn default() -> Self {
-        Self {
-            most: 5,
-            within_s: 10,
-            pause_ms: 20,
-        }
-    }
-}
-
 /// The filters for one set of grants.
 pub(super) type Filters = Arc<(Vec<Program>, Program)>;
 

@@ -25,5 +25,6 @@ mod watch;
 
 pub(crate) use calls::{Cell, Owner};
 pub(crate) use cells::Cells;
-pub use cells::{Isolation, OnDegraded, RestartConfig};
+pub use cells::{Isolation, OnDegraded};
+pub use restarts::RestartConfig;
 pub(crate) use restarts::{Restarts, Verdict};
