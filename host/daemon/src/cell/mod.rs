@@ -19,6 +19,7 @@ mod cells;
 mod failure;
 mod others;
 mod output;
+mod probe;
 mod process;
 mod restarts;
 mod watch;
