@@ -96,19 +96,14 @@ fn result(mut process: Process) -> Result<Vec<String>, String> {
         }
     }
     if !ended || !tried {
-        let mut said = Vec::new();
-        for printed in &mut process.printed {
+        for pipe in process.printed.iter().filter_map(|it| it.pipe.as_ref()) {
             let mut bytes = [0; 512];
-            if let Some(Ok(len)) = printed
-                .pipe
-                .as_ref()
-                .map(|pipe| rustix::io::read(pipe, &mut bytes))
-            {
-                said.push(String::from_utf8_lossy(&bytes[..len]).trim_end().to_owned());
+            let len = rustix::io::read(pipe, &mut bytes).unwrap_or(0);
+            let said = String::from_utf8_lossy(&bytes[..len]);
+            if !said.trim_end().is_empty() {
+                missing.push(said.trim_end().to_owned());
             }
         }
-        missing.retain(|part| !part.is_empty());
-        missing.extend(said.into_iter().filter(|text| !text.is_empty()));
         let end = status
             .as_ref()
             .map_or_else(|| "did not end".to_owned(), failure::ended);

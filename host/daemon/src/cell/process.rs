@@ -55,8 +55,8 @@ pub(super) struct Parts<'a> {
 pub(super) struct Process {
     pub(super) line: Arc<Line>,
     pub(super) pidfd: OwnedFd,
-    pub(super) crash: OwnedFd,
-    pub(super) log: OwnedFd,
+    crash: OwnedFd,
+    log: OwnedFd,
     pub(super) printed: [Printed; 2],
     log_budget: Budget,
     crash_closed: bool,
