@@ -26,7 +26,7 @@ use super::{
     cells::{Filters, told},
     failure::Report,
     others,
-    output::{Budget, PERIOD, Printed, take_record},
+    output::{Budget, PERIOD, Printed, take_records},
 };
 use crate::{failure::Failure, instance::PluginLog};
 
@@ -335,13 +335,7 @@ impl Process {
             seen.ended = self.reap(false);
         }
         let last = seen.ended.is_some();
-        for _ in 0..64 {
-            let more = (last || self.log_budget.is_open())
-                && take_record(&self.log, &mut self.log_budget, log);
-            if !more {
-                break;
-            }
-        }
+        take_records(&self.log, &mut self.log_budget, log, last);
         for printed in &mut self.printed {
             // After the end there is at most a pipe's fill.
             for _ in 0..if last { 16 } else { 1 } {
