@@ -63,7 +63,9 @@ impl Cell {
             let taken = match others.next() {
                 Ok(taken) => taken,
                 Err(Ended::HungUp) => return,
-                Err(broken) => return self.condemn(line, broken.to_string()),
+                Err(Ended::Broken(what)) => {
+                    return self.condemn(line, format!("broke the protocol: {what}"));
+                }
             };
             // Those that still wait for an answer to a worker that has died count as well.
             if others.is_short_of_threads() && self.carriers.load(Ordering::Relaxed) < MOST {
