@@ -210,6 +210,9 @@ impl Cell {
                 } else if seen.forged {
                     process.line.note_end(FORGED);
                     process.kill();
+                } else if let Some(what) = self.condemned(&process.line) {
+                    process.line.note_end(what);
+                    process.kill();
                 } else if self.state().stop {
                     process.line.note_end("was ended while it started");
                     process.kill();
@@ -283,6 +286,13 @@ impl Cell {
         }
     }
 
+    /// Why a worker must be ended, if somebody has found out while it was watched.
+    fn condemned(&self, line: &Line) -> Option<String> {
+        let condemned = &mut self.state().condemned;
+        let (_, what) = condemned.take_if(|(pid, _)| *pid == line.pid)?;
+        Some(what)
+    }
+
     /// Watches a worker that takes calls.
     fn watch(&self, mut process: Process) -> End {
         let line = Arc::clone(&process.line);
@@ -312,19 +322,15 @@ impl Cell {
                 .caller
                 .abandoned_since()
                 .is_some_and(|since| Duration::from_nanos(now_ns().saturating_sub(since)) > GRACE);
-            let mut state = self.state();
-            let condemned = state.condemned.take_if(|(pid, _)| *pid == line.pid);
-            let stop = state.stop;
-            drop(state);
-            if let Some((_, what)) = condemned {
-                line.note_end(&what);
+            if let Some(what) = self.condemned(&line) {
+                line.note_end(what);
                 return self.killed(process);
             }
             if hangs {
                 line.note_end("hung: a call went on after its deadline");
                 return self.killed(process);
             }
-            if stop {
+            if self.state().stop {
                 return self.ended(process);
             }
         }
