@@ -72,7 +72,7 @@ impl Report {
                 };
                 (Failure::from(what), *slot)
             }
-            Self::Text(text) => return Failure::from(text),
+            Self::Text(text) => return Failure::from(text.as_str()),
             Self::Garbage => return Failure::from("said what makes no sense"),
         };
         match slot.and_then(|slot| caller.describe(slot)) {

@@ -205,7 +205,7 @@ impl Cell {
                 let left = end_by.map(|end| end.saturating_duration_since(Instant::now()));
                 let seen = process.look(&self.wake, &self.log, left);
                 if let Some(end) = account(&process, &seen) {
-                    process.line.note_end(&end);
+                    process.line.note_end(end);
                     process.line.hang_up();
                 } else if seen.forged {
                     process.line.note_end(FORGED);
@@ -300,7 +300,7 @@ impl Cell {
             let since = line.caller.abandoned_since();
             let seen = process.look(&self.wake, &self.log, since.map(|_| TICK));
             if let Some(end) = account(&process, &seen) {
-                line.note_end(&end);
+                line.note_end(end);
                 return self.buried(process);
             }
             if seen.is_last_word() {
@@ -313,7 +313,7 @@ impl Cell {
             let panic = seen
                 .reports
                 .iter()
-                .find(|report| matches!(report, Report::Panic { .. }));
+                .find(|report| matches!(report, Report::Panic(_)));
             if let Some(report) = panic {
                 let what = report.describe(&line.caller);
                 return End::Panicked(Box::new(process), what);
@@ -344,7 +344,7 @@ impl Cell {
             let left = until.saturating_duration_since(Instant::now());
             let seen = process.look(&self.wake, &self.log, Some(left));
             if let Some(end) = account(&process, &seen) {
-                process.line.note_end(&end);
+                process.line.note_end(end);
                 return self.buried(process);
             }
             if left.is_zero() {
@@ -408,7 +408,7 @@ impl Cell {
                 let left = limit.saturating_duration_since(Instant::now());
                 let seen = process.look(&line.unused, &cell.log, Some(left));
                 if let Some(end) = account(&process, &seen) {
-                    line.note_end(&end);
+                    line.note_end(end);
                 }
                 if seen.woken || seen.forged || seen.ended.is_some() || left.is_zero() {
                     break;
