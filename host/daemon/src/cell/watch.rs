@@ -204,8 +204,7 @@ impl Cell {
             while !done.load(Ordering::SeqCst) {
                 let left = end_by.map(|end| end.saturating_duration_since(Instant::now()));
                 let seen = process.look(&self.wake, &self.log, left);
-                if let Some(end) = account(&process, &seen) {
-                    process.line.note_end(end);
+                if note_end(&process, &seen) {
                     process.line.hang_up();
                 } else if seen.forged {
                     process.line.note_end(FORGED);
@@ -299,8 +298,7 @@ impl Cell {
         loop {
             let since = line.caller.abandoned_since();
             let seen = process.look(&self.wake, &self.log, since.map(|_| TICK));
-            if let Some(end) = account(&process, &seen) {
-                line.note_end(end);
+            if note_end(&process, &seen) {
                 return self.buried(process);
             }
             if seen.is_last_word() {
@@ -343,8 +341,7 @@ impl Cell {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let seen = process.look(&self.wake, &self.log, Some(left));
-            if let Some(end) = account(&process, &seen) {
-                process.line.note_end(end);
+            if note_end(&process, &seen) {
                 return self.buried(process);
             }
             if left.is_zero() {
@@ -407,10 +404,8 @@ impl Cell {
             loop {
                 let left = limit.saturating_duration_since(Instant::now());
                 let seen = process.look(&line.unused, &cell.log, Some(left));
-                if let Some(end) = account(&process, &seen) {
-                    line.note_end(end);
-                }
-                if seen.woken || seen.forged || seen.ended.is_some() || left.is_zero() {
+                let has_ended = note_end(&process, &seen);
+                if seen.woken || seen.forged || has_ended || left.is_zero() {
                     break;
                 }
             }
@@ -431,8 +426,9 @@ impl Seen {
     }
 }
 
-/// How the worker ended, if it has: its own report names the place, the kernel the fact.
-fn account(process: &Process, seen: &Seen) -> Option<String> {
+/// Notes what the worker dies of, and says whether it is dead: its own report names the place,
+/// the kernel the fact.
+fn note_end(process: &Process, seen: &Seen) -> bool {
     let report = seen
         .reports
         .iter()
@@ -440,6 +436,8 @@ fn account(process: &Process, seen: &Seen) -> Option<String> {
     if let Some(report) = report {
         process.line.note_end(report.describe(&process.line.caller));
     }
-    let status = seen.ended.as_ref()?;
-    Some(failure::ended(status))
+    if let Some(status) = &seen.ended {
+        process.line.note_end(failure::ended(status));
+    }
+    seen.ended.is_some()
 }
