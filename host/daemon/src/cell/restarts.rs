@@ -10,7 +10,7 @@ use serde::Deserialize;
 /// Longest pause between two replacements.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// How often a worker that crashes is replaced.
+/// How often an instance that crashes is replaced.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RestartConfig {
@@ -19,7 +19,7 @@ pub struct RestartConfig {
     /// In seconds.
     pub within_s: u64,
     /// Pause before the second replacement in a row, in milliseconds; it doubles with each
-    /// further one. The first one has no pause.
+    /// further one, up to 2 s. The first one has no pause.
     pub pause_ms: u64,
 }
 
