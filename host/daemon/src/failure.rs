@@ -9,6 +9,8 @@ use hotmerge_abi::CallContext;
 use hotmerge_meta::PluginName;
 use object::{Object as _, ObjectSymbol as _, SymbolKind};
 
+use crate::instance::hex;
+
 /// Longest message of a panic that is kept, in bytes.
 const LONGEST: usize = 2 << 10;
 /// Most frames that are kept of a stack.
@@ -47,10 +49,7 @@ impl Failure {
     pub(crate) fn during(mut self, method: &str, context: &CallContext) -> Self {
         let is_shown = |sign: &char| !sign.is_control();
         self.method = Some(method.chars().filter(is_shown).take(64).collect());
-        self.trace = (context.trace_id != [0; 16]).then(|| {
-            let bytes = context.trace_id.iter();
-            bytes.map(|byte| format!("{byte:02x}")).collect()
-        });
+        self.trace = (context.trace_id != [0; 16]).then(|| hex(&context.trace_id));
         self
     }
 }
@@ -70,12 +69,6 @@ impl From<String> for Failure {
             what,
             ..Self::default()
         }
-    }
-}
-
-impl From<&String> for Failure {
-    fn from(what: &String) -> Self {
-        Self::from(&**what)
     }
 }
 

@@ -328,6 +328,7 @@ fn log(plugin: &str, record: LogRecord<'_>) {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// An id of a call as logs show it.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

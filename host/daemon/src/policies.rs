@@ -5,8 +5,8 @@
 
 use std::{borrow::Cow, fs, path::PathBuf};
 
-use hotmerge_policy::Groups;
-use hotmerge_sandbox::Policy;
+use hotmerge_policy::{Groups, Rules};
+use hotmerge_sandbox::{Grant, Policy};
 
 use crate::Config;
 
@@ -90,6 +90,17 @@ pub fn syscalls(config: &Config) -> Result<Policy, PolicyFileError> {
 pub fn symbols(config: &Config) -> Result<Groups, PolicyFileError> {
     let groups = Groups::parse(&text(config, Kind::Symbols)?);
     groups.map_err(|error| wrong(config, Kind::Symbols, &error))
+}
+
+/// By which rules the symbols of a plugin are judged. In the host's own process (`is_host`) it
+/// has what the host has, and must not bring anything unknown.
+pub fn rules(is_host: bool, grants: &[Grant]) -> Rules {
+    let is_files = |grant: &Grant| matches!(grant, Grant::Files { .. });
+    Rules {
+        fs: is_host || grants.iter().any(is_files),
+        net: is_host || grants.contains(&Grant::Network),
+        strict: is_host,
+    }
 }
 
 fn wrong(config: &Config, kind: Kind, error: &dyn std::error::Error) -> PolicyFileError {

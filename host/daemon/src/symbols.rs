@@ -3,11 +3,11 @@
 use std::{fs::File as Bytes, os::unix::fs::FileExt as _};
 
 use hotmerge_loader::Verified;
-use hotmerge_policy::{File, Groups, Rules, judge};
+use hotmerge_policy::{File, Groups, judge};
 use hotmerge_sandbox::Grant;
 use serde::Deserialize;
 
-use crate::cell::Isolation;
+use crate::{cell::Isolation, policies};
 
 /// Whether the symbol policy counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -38,16 +38,7 @@ pub(crate) fn check(
         .and_then(|file| file.read_exact_at(&mut image, 0))
         .map_err(|error| format!("failed to read its image: {error}"))?;
     let file = File::read(&image).map_err(|error| error.to_string())?;
-    let is_host = isolation == Isolation::Host;
-    let rules = Rules {
-        // What is in the host's own process has what the host has.
-        fs: is_host
-            || grants
-                .iter()
-                .any(|grant| matches!(grant, Grant::Files { .. })),
-        net: is_host || grants.contains(&Grant::Network),
-        strict: is_host,
-    };
+    let rules = policies::rules(isolation == Isolation::Host, grants);
     let objections = judge(&file, groups, rules);
     if objections.is_empty() {
         return Ok(());

@@ -4,22 +4,22 @@ use std::{collections::BTreeSet, ops::Range};
 
 use object::{
     Endianness, U64,
-    elf::{self, Dyn64, DynamicTag, Rela64, Sym64},
+    elf::{self, Dyn64, DynamicTag, Rela64, RelocationType, Sym64},
     read::elf::{Dyn as _, ProgramHeader as _, Rela as _, Sym as _},
 };
 
 use crate::{FileError, LIBRARIES, reader::Reader};
 
-/// Of x86-64, AArch64 and RISC-V.
-const IRELATIVE: [u32; 3] = [37, 1032, 58];
-const STT_GNU_IFUNC: u8 = 10;
-
-const DF_TEXTREL: u64 = 4;
-const DF_1_NOW: u64 = 1;
+/// Relocations that run code, of all machines that plugins are built for.
+const IRELATIVE: [RelocationType; 3] = [
+    elf::R_X86_64_IRELATIVE,
+    elf::R_AARCH64_IRELATIVE,
+    elf::R_RISCV_IRELATIVE,
+];
 
 /// The entries up to the end mark, and where they lie.
 struct Dynamic {
-    entries: Vec<(u64, u64)>,
+    entries: Vec<(DynamicTag, u64)>,
     place: Range<u64>,
     symbols: u64,
     strings: u64,
@@ -28,7 +28,6 @@ struct Dynamic {
 impl Dynamic {
     /// Of several entries with one tag the loader keeps the last.
     fn value(&self, wanted: DynamicTag) -> Option<u64> {
-        let wanted = wanted.0 as u64;
         let mut found = self.entries.iter().rev().filter(|(tag, _)| *tag == wanted);
         found.next().map(|(_, value)| *value)
     }
@@ -40,7 +39,7 @@ impl Reader<'_> {
         self.forbidden(&dynamic);
         self.misplaced(&dynamic);
         for (tag, name) in &dynamic.entries {
-            if *tag == elf::DT_NEEDED.0 as u64 {
+            if *tag == elf::DT_NEEDED {
                 let name = self.string(dynamic.strings, *name)?;
                 self.file.needed.push(name);
             }
@@ -80,8 +79,8 @@ impl Reader<'_> {
             strings: 0,
         };
         for entry in all {
-            let tag = entry.tag(self.endian).0 as u64;
-            if tag == 0 {
+            let tag = entry.tag(self.endian);
+            if tag == elf::DT_NULL {
                 let strings = dynamic.value(elf::DT_STRTAB);
                 dynamic.strings = strings.ok_or(FileError("it has no string table"))?;
                 let symbols = dynamic.value(elf::DT_SYMTAB);
@@ -100,21 +99,25 @@ impl Reader<'_> {
         const ENTRIES: &str = "the loader knows entries of one kind and size only";
         for (tag, value) in &dynamic.entries {
             let (name, rule) = match *tag {
-                15 => ("DT_RPATH", FILES),
-                29 => ("DT_RUNPATH", FILES),
-                0x6fff_fefc => ("DT_AUDIT", FILES),
-                0x6fff_fefb => ("DT_DEPAUDIT", FILES),
-                0x6fff_fefa => ("DT_CONFIG", FILES),
-                0x7fff_ffff => ("DT_FILTER", FILES),
-                0x7fff_fffd => ("DT_AUXILIARY", FILES),
-                22 => ("DT_TEXTREL", CODE),
-                30 if value & DF_TEXTREL != 0 => ("DT_TEXTREL", CODE),
-                17 => ("DT_REL", "64-bit files have relocations with addends"),
+                elf::DT_RPATH => ("DT_RPATH", FILES),
+                elf::DT_RUNPATH => ("DT_RUNPATH", FILES),
+                elf::DT_AUDIT => ("DT_AUDIT", FILES),
+                elf::DT_DEPAUDIT => ("DT_DEPAUDIT", FILES),
+                elf::DT_CONFIG => ("DT_CONFIG", FILES),
+                elf::DT_FILTER => ("DT_FILTER", FILES),
+                elf::DT_AUXILIARY => ("DT_AUXILIARY", FILES),
+                elf::DT_TEXTREL => ("DT_TEXTREL", CODE),
+                elf::DT_FLAGS if value & elf::DF_TEXTREL.0 != 0 => ("DT_TEXTREL", CODE),
+                elf::DT_REL => ("DT_REL", "64-bit files have relocations with addends"),
                 // The loader ends the process over each of these.
-                20 if *value != 7 => ("DT_PLTREL", ENTRIES),
-                9 if *value != 24 => ("DT_RELAENT", ENTRIES),
-                11 if *value != 24 => ("DT_SYMENT", ENTRIES),
-                0x6fff_fffb if value & !DF_1_NOW != 0 => (
+                elf::DT_PLTREL if *value != elf::DT_RELA.0 as u64 => ("DT_PLTREL", ENTRIES),
+                elf::DT_RELAENT if *value != entry_bytes::<Rela64<Endianness>>() => {
+                    ("DT_RELAENT", ENTRIES)
+                }
+                elf::DT_SYMENT if *value != entry_bytes::<Sym64<Endianness>>() => {
+                    ("DT_SYMENT", ENTRIES)
+                }
+                elf::DT_FLAGS_1 if value & !elf::DF_1_NOW.0 != 0 => (
                     "DT_FLAGS_1",
                     "it would stay for ever, or come before others",
                 ),
@@ -154,7 +157,7 @@ impl Reader<'_> {
         let mut seen = BTreeSet::new();
         for entry in self.table::<Rela64<Endianness>>(table, size)? {
             self.target(dynamic, entry.r_offset(endian));
-            if IRELATIVE.contains(&entry.r_type(endian, false).0) {
+            if IRELATIVE.contains(&entry.r_type(endian, false)) {
                 self.odd("IFUNC", "code would run while the loader relocates");
             }
             let symbol = entry.r_sym(endian, false);
@@ -167,14 +170,14 @@ impl Reader<'_> {
 
     fn symbol(&mut self, dynamic: &Dynamic, index: u32) -> Result<(), FileError> {
         let wrong = FileError("a symbol lies outside of what is loaded");
-        let size = size_of::<Sym64<Endianness>>() as u64;
+        let size = entry_bytes::<Sym64<Endianness>>();
         let address = dynamic.symbols.checked_add(u64::from(index) * size);
         let table = address.map(|address| self.table::<Sym64<Endianness>>(address, size));
         let Some(symbol) = table.transpose()?.and_then(<[_]>::first) else {
             return Err(wrong);
         };
         let name = self.string(dynamic.strings, symbol.st_name(self.endian).into())?;
-        if symbol.st_info().0 & 0xf == STT_GNU_IFUNC {
+        if symbol.st_type() == elf::STT_GNU_IFUNC {
             self.odd("IFUNC", "code would run while the loader relocates");
         }
         if symbol.st_shndx(self.endian) == elf::SHN_UNDEF {
@@ -210,6 +213,11 @@ impl Reader<'_> {
             self.odd("relocation", "it would change what the loader reads");
         }
     }
+}
+
+/// Size of an entry of a table, in bytes.
+const fn entry_bytes<T>() -> u64 {
+    size_of::<T>() as u64
 }
 
 fn size_of_table(size: Option<u64>) -> Result<u64, FileError> {

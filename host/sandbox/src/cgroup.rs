@@ -17,7 +17,6 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::AsFd as _,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -25,10 +24,7 @@ use std::{
     },
 };
 
-use rustix::{
-    fs::{FlockOperation, flock, getxattr, statfs},
-    io::Errno,
-};
+use rustix::fs::{FlockOperation, flock, getxattr, statfs};
 
 use crate::Limits;
 
@@ -171,11 +167,6 @@ impl Drop for Cgroups {
 }
 
 impl Cgroup {
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.dir
-    }
-
     /// Puts a process in.
     pub(crate) fn take(&self, pid: i32) -> io::Result<()> {
         fs::write(self.dir.join("cgroup.procs"), pid.to_string())
@@ -225,6 +216,13 @@ fn make(dir: &Path) -> io::Result<()> {
     }
 }
 
+/// Holds a host's group for as long as the file is open.
+fn lock(dir: &Path) -> io::Result<File> {
+    let file = File::open(dir)?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(file)
+}
+
 /// A new group of this host's own, with its lock.
 fn claim(path: &Path) -> io::Result<(PathBuf, File)> {
     for attempt in 0..MOST {
@@ -235,8 +233,7 @@ fn claim(path: &Path) -> io::Result<(PathBuf, File)> {
             Err(error) => return Err(error),
         }
         // A host that sweeps meanwhile may take it for a dead one's.
-        if let Ok(lock) = File::open(&dir)
-            && flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+        if let Ok(lock) = lock(&dir)
             && dir.exists()
         {
             return Ok((dir, lock));
@@ -250,11 +247,8 @@ fn claim(path: &Path) -> io::Result<(PathBuf, File)> {
 /// Removes what hosts that are dead have left.
 fn sweep(path: &Path) {
     for dir in children(path, OURS) {
-        let Ok(lock) = File::open(&dir) else { continue };
-        match flock(lock.as_fd(), FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => remove(&dir),
-            Err(Errno::WOULDBLOCK) => {}
-            Err(_) => continue,
+        if let Ok(_lock) = lock(&dir) {
+            remove(&dir);
         }
     }
 }

@@ -12,7 +12,7 @@
 //!
 //! * Whatever the kernel refuses is told: a part is in place or in the list of what is
 //!   missing, and the operator's policy decides whether that is enough.
-//! * The policy is data (`policy/*.toml`) with a reason beside each entry.
+//! * The policy is data (`policy/syscalls.toml`) with a reason beside each entry.
 //!
 //! Absent on purpose: what is called, and what follows from a crash.
 
@@ -21,6 +21,7 @@ mod enter;
 mod filter;
 mod grants;
 mod limits;
+pub mod message;
 mod notice;
 mod plan;
 mod policy;
@@ -45,9 +46,9 @@ pub mod descriptor {
     pub const WIRE: i32 = 4;
     /// The plugin's sealed image.
     pub const IMAGE: i32 = 5;
-    /// Log records, one a message.
+    /// Log records, each a [`message`](crate::message).
     pub const LOG: i32 = 6;
-    /// Crash reports, one a message.
+    /// Crash reports, each a [`message`](crate::message).
     pub const CRASH: i32 = 7;
     /// The shared memory for calls of other plugins; nothing of use if it requires none.
     pub const OUTGOING: i32 = 8;

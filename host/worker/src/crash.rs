@@ -5,19 +5,7 @@
 
 use std::{cell::Cell, ffi::c_int, ptr};
 
-use hotmerge_sandbox::descriptor;
-
-/// Kinds of reports.
-mod kind {
-    /// A panic that was caught.
-    pub(super) const PANIC: u8 = 1;
-    /// A signal that kills.
-    pub(super) const SIGNAL: u8 = 2;
-    /// As `SIGNAL`, by a stack that has no room left.
-    pub(super) const STACK: u8 = 3;
-    /// Text, while probing.
-    pub(super) const TEXT: u8 = 4;
-}
+use hotmerge_sandbox::{descriptor, message::report};
 
 const CAUGHT: [c_int; 6] = [
     libc::SIGSEGV,
@@ -27,9 +15,6 @@ const CAUGHT: [c_int; 6] = [
     libc::SIGABRT,
     libc::SIGTRAP,
 ];
-
-/// What every report but a text begins with, in bytes.
-const HEAD: usize = 16;
 
 /// Longest name of a method in a report, in bytes.
 const METHOD: usize = 64;
@@ -60,8 +45,8 @@ pub(crate) fn leave_call() {
 /// It names the call itself: the slot may be another call's when the host reads this.
 pub(crate) fn panicked(method: &[u8], trace_id: &[u8; 16], text: &[u8]) {
     let method = &method[..method.len().min(METHOD)];
-    let mut bytes = vec![0; HEAD];
-    bytes[0] = kind::PANIC;
+    let mut bytes = vec![0; report::HEAD_BYTES];
+    bytes[0] = report::PANIC;
     bytes[1] = method.len() as u8;
     bytes.extend(trace_id);
     bytes.extend(method);
@@ -71,25 +56,29 @@ pub(crate) fn panicked(method: &[u8], trace_id: &[u8; 16], text: &[u8]) {
     let frames = &frames[..frames.len().min(TEXT / 2)];
     bytes.extend(&message[..message.len().min(TEXT - frames.len())]);
     bytes.extend(frames);
-    // SAFETY: the bytes live for the call.
-    unsafe { libc::write(descriptor::CRASH, bytes.as_ptr().cast(), bytes.len()) };
+    send(&bytes);
 }
 
 /// Reports a text.
 pub(crate) fn tell(text: &str) {
-    let mut bytes = vec![kind::TEXT];
+    let mut bytes = vec![report::TEXT];
     bytes.extend(text.as_bytes());
-    // SAFETY: the bytes live for the call.
-    unsafe { libc::write(descriptor::CRASH, bytes.as_ptr().cast(), bytes.len()) };
+    send(&bytes);
 }
 
-fn send(kind: u8, signal: u8, address: usize) {
-    let mut bytes = [0; HEAD];
+/// Reports a signal; may be called in its handler.
+fn tell_signal(kind: u8, signal: u8, address: usize) {
+    let mut bytes = [0; report::HEAD_BYTES];
     bytes[0] = kind;
     bytes[1] = signal;
     bytes[2] = CURRENT.get();
     bytes[8..].copy_from_slice(&(address as u64).to_ne_bytes());
-    // SAFETY: the bytes live for the call; `write` may be called in a signal handler.
+    send(&bytes);
+}
+
+/// What finds no room is lost: the kernel's account of the end remains.
+fn send(bytes: &[u8]) {
+    // SAFETY: the bytes live for the call, which a signal handler may make as well.
     unsafe { libc::write(descriptor::CRASH, bytes.as_ptr().cast(), bytes.len()) };
 }
 
@@ -100,41 +89,51 @@ pub(crate) fn catch_signals() {
         // SAFETY: the handler makes only calls that a handler may make.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = report as *const () as usize;
+            action.sa_sigaction = handle as *const () as usize;
             action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
             libc::sigaction(signal, &raw const action, ptr::null_mut());
         }
     }
 }
 
-extern "C" fn report(signal: c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel passes both, valid for the handler. Resetting the action lets the fault
     // that happens again on return kill, even the first process of a namespace.
     unsafe {
         let address = (*info).si_addr().addr();
-        let near = stack_pointer(context.cast()).abs_diff(address) < NEAR_BYTES;
-        let kind = if signal == libc::SIGSEGV && near {
-            kind::STACK
+        let overflow = signal == libc::SIGSEGV
+            && stack_pointer(context.cast())
+                .is_some_and(|stack| stack.abs_diff(address) < NEAR_BYTES);
+        let kind = if overflow {
+            report::STACK
         } else {
-            kind::SIGNAL
+            report::SIGNAL
         };
-        send(kind, signal as u8, address);
+        tell_signal(kind, signal as u8, address);
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = libc::SIG_DFL;
         libc::sigaction(signal, &raw const action, ptr::null_mut());
     }
 }
 
+/// `None` on machines that nobody has looked at: a null pointer is no overflow there.
+///
 /// # Safety
 /// `context` is what the kernel passed to a handler.
-unsafe fn stack_pointer(context: *const libc::ucontext_t) -> usize {
+unsafe fn stack_pointer(context: *const libc::ucontext_t) -> Option<usize> {
     // SAFETY: passed on to the caller.
     unsafe {
         #[cfg(target_arch = "x86_64")]
-        return (*context).uc_mcontext.gregs[libc::REG_RSP as usize] as usize;
+        return Some((*context).uc_mcontext.gregs[libc::REG_RSP as usize] as usize);
         #[cfg(target_arch = "aarch64")]
-        return (*context).uc_mcontext.sp as usize;
-        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-        return 0;
+        return Some((*context).uc_mcontext.sp as usize);
+        #[cfg(target_arch = "riscv64")]
+        return Some((*context).uc_mcontext.__gregs[libc::REG_SP] as usize);
+        #[cfg(not(any(
+            target_arch = "x86_64",
+            target_arch = "aarch64",
+            target_arch = "riscv64"
+        )))]
+        return None;
     }
 }

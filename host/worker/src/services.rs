@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use hotmerge_abi::{self as abi, CallContext};
 use hotmerge_loader::{CallError, HostServices, LogRecord, OutgoingCall, Reply};
-use hotmerge_sandbox::descriptor;
+use hotmerge_sandbox::{descriptor, message::record::HEAD_BYTES};
 use hotmerge_wire::{Caller, Failure, Reply as WireReply, Request, Server, op};
 
 /// Longest log record in bytes; a longer message is cut.
@@ -20,7 +20,9 @@ pub(crate) struct Services {
 
 impl HostServices for Services {
     fn log(&self, record: LogRecord<'_>) {
-        let mut bytes = Vec::with_capacity(64 + record.message.len().min(LIMIT));
+        let message = record.message.as_bytes();
+        let message = &message[..message.len().min(LIMIT)];
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + message.len());
         let level = u8::try_from(record.level).unwrap_or(u8::MAX);
         bytes.extend([level, u8::from(record.call.is_some())]);
         match record.call {
@@ -28,10 +30,9 @@ impl HostServices for Services {
                 bytes.extend(call.trace_id);
                 bytes.extend(call.span_id);
             }
-            None => bytes.extend([0; 24]),
+            None => bytes.resize(HEAD_BYTES, 0),
         }
-        let message = record.message.as_bytes();
-        bytes.extend(&message[..message.len().min(LIMIT)]);
+        bytes.extend(message);
         // SAFETY: the descriptor is the worker's by agreement; if the plugin closed it, the
         // write fails.
         let socket = unsafe { BorrowedFd::borrow_raw(descriptor::LOG) };

@@ -222,7 +222,9 @@ impl TableHeader {
 ///
 /// The host calls `create` once, then any of `self_check`, `restore`, `call` and `save`
 /// (from any thread, several at once), then `teardown` after the last call has returned,
-/// then `destroy`. After `destroy` no thread of the plugin may run.
+/// then `destroy`. After `destroy` no thread of the plugin may run. Where the plugin has a
+/// process of its own, that process ends instead of `destroy`; after a crash or a panic it ends
+/// without `teardown` too.
 #[repr(C)]
 #[derive(Debug)]
 pub struct PluginTable {

@@ -71,7 +71,7 @@ pub struct PluginMeta {
     /// Plugins that must be active before this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<Requires>,
-    /// What it may do beyond computing.
+    /// What it asks to be allowed beyond computing. It grants nothing.
     #[serde(default, skip_serializing_if = "Wants::is_nothing")]
     pub wants: Wants,
 }
@@ -131,8 +131,8 @@ impl PluginMeta {
         Ok(())
     }
 
-    /// Whether an instance of `other` can go on as one of this: the same code, allowed the
-    /// same. A version number or a file name makes no difference to it.
+    /// Whether an instance of `other` can go on as one of this: the same code, which asks for
+    /// the same. A version number or a file name makes no difference to it.
     pub fn runs_as(&self, other: &Self) -> bool {
         self.hash == other.hash
             && self.handover == other.handover
@@ -223,10 +223,10 @@ impl Handover {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Wants {
-    /// Absolute paths that it may read.
+    /// Absolute paths that it asks for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fs: Vec<String>,
-    /// Whether it may use the network.
+    /// Whether it asks for the network.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub net: bool,
 }

@@ -48,7 +48,7 @@ pub use hotmerge_abi as abi;
 
 use std::time::Duration;
 
-/// A plugin. One value lives from `start` until the host has let the last call end.
+/// A plugin. One value lives from `start` until the last call has ended.
 pub trait Plugin: Sized + Send + Sync + 'static {
     /// Makes the plugin ready to take calls. `config` is the operator's configuration as a
     /// JSON object, `{}` if there is none.
@@ -93,8 +93,11 @@ pub trait Plugin: Sized + Send + Sync + 'static {
 
     /// Ends the work within `limit`: joins threads, closes files. No call is under way.
     ///
+    /// In the host's process the value is dropped then; a process of its own just ends. What
+    /// crashed or panicked there ends without being asked, so keep nothing for this moment.
+    ///
     /// # Errors
-    /// Is logged; the instance is dropped all the same.
+    /// Is logged; the instance ends all the same.
     fn teardown(&self, limit: Duration) -> Result<(), Error> {
         let _ = limit;
         Ok(())

@@ -14,7 +14,7 @@ use std::{
 };
 
 use hotmerge_policy::Groups;
-use hotmerge_sandbox::{Cgroups, Grant, Ids, Limits, Namespaces, Policy, Program};
+use hotmerge_sandbox::{Cgroups, Grant, Ids, Namespaces, Policy, Program};
 use serde::Deserialize;
 use signal_hook::consts::SIGUSR1;
 
@@ -55,29 +55,6 @@ pub enum OnDegraded {
     Refuse,
 }
 
-/// How often a worker that crashes is replaced.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RestartConfig {
-    /// Most crashes within `within_s`; one more ends the trying.
-    pub most: u32,
-    /// In seconds.
-    pub within_s: u64,
-    /// Pause before the second replacement in a row, in milliseconds; it doubles with each
-    /// further one. The first one has no pause.
-    pub pause_ms: u64,
-}
-
-impl Default for RestartConfig {
-    fn default() -> Self {
-        Self {
-            most: 5,
-            within_s: 10,
-            pause_ms: 20,
-        }
-    }
-}
-
 /// The filters for one set of grants.
 pub(super) type Filters = Arc<(Vec<Program>, Program)>;
 
@@ -87,16 +64,16 @@ pub(crate) struct Cells {
     pub(crate) config: Config,
     /// What plugins may import.
     pub(crate) symbols: Result<Groups, PolicyFileError>,
-    program: Option<OwnedFd>,
+    pub(super) program: Option<OwnedFd>,
     policy: Option<Policy>,
     filters: Mutex<BTreeMap<Vec<Grant>, Filters>>,
-    namespaces: bool,
+    pub(super) namespaces: bool,
     /// Whether each worker runs as a user of its own.
-    own_users: bool,
+    pub(super) own_users: bool,
     users: AtomicU32,
     groups: Option<Arc<Cgroups>>,
     /// What of the sandbox is not in place, for people.
-    missing: Vec<String>,
+    pub(super) missing: Vec<String>,
     /// Whether SIGUSR1 has come since this was asked last.
     signalled: Arc<AtomicBool>,
     crash_signals: AtomicU64,
@@ -215,62 +192,6 @@ impl Cells {
                     .join(", ")
             )
         })
-    }
-
-    /// Lets a stub try what a hostile plugin would, in the best sandbox that this system gives.
-    /// Only what was seen to fail is believed.
-    fn probe(&mut self) {
-        let users = if self.own_users {
-            &[true, false][..]
-        } else {
-            &[false]
-        };
-        let mut reasons = Vec::new();
-        for (namespaces, own_users) in [true, false]
-            .into_iter()
-            .flat_map(|namespaces| users.iter().map(move |own| (namespaces, *own)))
-        {
-            (self.namespaces, self.own_users) = (namespaces, own_users);
-            match self.probe_once() {
-                Ok(parts) => {
-                    self.missing.extend(self.lacks(users.len(), &reasons));
-                    self.missing.extend(parts);
-                    return;
-                }
-                Err(reason) => reasons.push(reason),
-            }
-        }
-        self.missing
-            .push(format!("workers: {}", reasons.swap_remove(0)));
-        self.program = None;
-    }
-
-    /// What the way that works lacks, and why the ways before it failed; each namespace choice
-    /// has as many ways as there are choices of users.
-    fn lacks(&self, users: usize, reasons: &[String]) -> Vec<String> {
-        let mut missing = Vec::new();
-        if !self.namespaces {
-            missing.push(format!("namespaces: {}", reasons[0]));
-        }
-        if users > 1 && !self.own_users {
-            let last = reasons.last().map_or("", String::as_str);
-            missing.push(format!(
-                "users of their own, so that workers are root: {last}"
-            ));
-        }
-        missing
-    }
-
-    fn probe_once(&self) -> Result<Vec<String>, String> {
-        let process = self.launch(Parts {
-            image: None,
-            header: [0; 16],
-            grants: &[],
-            limits: Limits::default(),
-            calls_others: false,
-            user: None,
-        })?;
-        process::probe_result(process)
     }
 
     /// How often SIGUSR1 was seen to have come. Asked whenever a worker has told of a crash, so

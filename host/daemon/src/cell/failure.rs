@@ -1,8 +1,13 @@
 //! How a worker ended, in words.
 
 use hotmerge_abi::CallContext;
+use hotmerge_sandbox::message::report;
 use hotmerge_wire::Caller;
 use rustix::process::WaitIdStatus;
+use signal_hook::{
+    consts::{SIGABRT, SIGSYS, SIGXCPU},
+    low_level::signal_name,
+};
 
 use crate::failure::Failure;
 
@@ -32,17 +37,17 @@ impl Report {
 
     fn parse(bytes: &[u8]) -> Option<Self> {
         let (kind, rest) = bytes.split_first()?;
-        if *kind == 4 {
+        if *kind == report::TEXT {
             return Some(Self::Text(String::from_utf8_lossy(rest).into_owned()));
         }
-        let (bytes, text) = bytes.split_first_chunk::<16>()?;
+        let (bytes, text) = bytes.split_first_chunk::<{ report::HEAD_BYTES }>()?;
         let slot = u32::from(bytes[2]).checked_sub(1);
         let address = u64::from_ne_bytes([8, 9, 10, 11, 12, 13, 14, 15].map(|at| bytes[at]));
-        match kind {
-            1 => Some(Self::Panic(panic(bytes[1].into(), text)?)),
-            2 | 3 if text.is_empty() => Some(Self::Signal {
+        match *kind {
+            report::PANIC => Some(Self::Panic(panic(bytes[1].into(), text)?)),
+            report::SIGNAL | report::STACK if text.is_empty() => Some(Self::Signal {
                 signal: bytes[1].into(),
-                overflow: *kind == 3,
+                overflow: *kind == report::STACK,
                 address,
                 slot,
             }),
@@ -62,12 +67,12 @@ impl Report {
             } => {
                 let what = match (*signal, overflow) {
                     (_, true) => "overflowed its stack".to_owned(),
-                    (6, _) => "aborted".to_owned(),
+                    (SIGABRT, _) => "aborted".to_owned(),
                     (signal, _) => format!("was killed by {} at {address:#x}", name(signal)),
                 };
                 (Failure::from(what), *slot)
             }
-            Self::Text(text) => return Failure::from(text),
+            Self::Text(text) => return Failure::from(text.as_str()),
             Self::Garbage => return Failure::from("said what makes no sense"),
         };
         match slot.and_then(|slot| caller.describe(slot)) {
@@ -101,26 +106,17 @@ pub(super) fn ended(status: &WaitIdStatus) -> String {
         return format!("exited with status {code} without being asked to");
     }
     match status.terminating_signal() {
-        Some(31) => "was killed by SIGSYS: it made a system call that is never allowed".to_owned(),
-        Some(24) => "was killed by SIGXCPU: it used up its processor time".to_owned(),
+        Some(SIGSYS) => {
+            "was killed by SIGSYS: it made a system call that is never allowed".to_owned()
+        }
+        Some(SIGXCPU) => "was killed by SIGXCPU: it used up its processor time".to_owned(),
         Some(signal) => format!("was killed by {}", name(signal)),
         None => "ended".to_owned(),
     }
 }
 
 fn name(signal: i32) -> String {
-    let known = match signal {
-        4 => "SIGILL",
-        5 => "SIGTRAP",
-        6 => "SIGABRT",
-        7 => "SIGBUS",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        11 => "SIGSEGV",
-        15 => "SIGTERM",
-        _ => return format!("signal {signal}"),
-    };
-    known.to_owned()
+    signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
 }
 
 #[cfg(test)]

@@ -19,11 +19,13 @@ mod cells;
 mod failure;
 mod others;
 mod output;
+mod probe;
 mod process;
 mod restarts;
 mod watch;
 
 pub(crate) use calls::{Cell, Owner};
 pub(crate) use cells::Cells;
-pub use cells::{Isolation, OnDegraded, RestartConfig};
+pub use cells::{Isolation, OnDegraded};
+pub use restarts::RestartConfig;
 pub(crate) use restarts::{Restarts, Verdict};

@@ -65,7 +65,9 @@ impl Cell {
             let taken = match others.next() {
                 Ok(taken) => taken,
                 Err(Ended::HungUp) => return,
-                Err(broken) => return self.condemn(line, broken.to_string()),
+                Err(Ended::Broken(what)) => {
+                    return self.condemn(line, format!("broke the protocol: {what}"));
+                }
             };
             let is_short = others.under_way() >= line.carriers.load(Ordering::Relaxed);
             // Those that still wait for an answer to a worker that has died count as well.

@@ -8,6 +8,7 @@ use std::{
 use hotmerge_abi::CallContext;
 use hotmerge_loader::LogRecord;
 use hotmerge_meta::PluginName;
+use hotmerge_sandbox::message::record;
 use rustix::io::Errno;
 
 use crate::instance::PluginLog;
@@ -18,6 +19,10 @@ const BUDGET: usize = 256 << 10;
 pub(super) const PERIOD: Duration = Duration::from_millis(500);
 /// Longest line; the rest of it becomes another.
 const LINE: usize = 4 << 10;
+/// Log records that are taken at a time from a worker that lives.
+const AT_ONCE: usize = 64;
+/// Most that are taken from one that has ended; a socket holds some hundred.
+const LEFT: usize = 4096;
 
 /// A limit on how much is taken from a source.
 #[derive(Debug)]
@@ -99,8 +104,22 @@ impl Printed {
     }
 }
 
-/// Takes one record from the log socket. Returns whether there was one.
-pub(super) fn take_record(socket: &OwnedFd, budget: &mut Budget, log: &PluginLog) -> bool {
+/// Takes records from the log socket, and returns how many. The last ones of a worker that has
+/// ended say why: they are taken whatever it has said before.
+pub(super) fn take_records(
+    socket: &OwnedFd,
+    budget: &mut Budget,
+    log: &PluginLog,
+    has_ended: bool,
+) -> usize {
+    let most = if has_ended { LEFT } else { AT_ONCE };
+    (0..most)
+        .take_while(|_| (has_ended || budget.is_open()) && take_record(socket, budget, log))
+        .count()
+}
+
+/// Takes one record. Returns whether there was one.
+fn take_record(socket: &OwnedFd, budget: &mut Budget, log: &PluginLog) -> bool {
     let mut bytes = [0; 9 << 10];
     let Ok(len) = rustix::io::read(socket, &mut bytes) else {
         return false;
@@ -109,7 +128,7 @@ pub(super) fn take_record(socket: &OwnedFd, budget: &mut Budget, log: &PluginLog
         return false;
     }
     budget.spend(len);
-    let Some((head, message)) = bytes[..len].split_at_checked(26) else {
+    let Some((head, message)) = bytes[..len].split_at_checked(record::HEAD_BYTES) else {
         return true;
     };
     let mut call = CallContext::default();
@@ -122,4 +141,29 @@ pub(super) fn take_record(socket: &OwnedFd, budget: &mut Budget, log: &PluginLog
         call: (head[1] != 0).then_some(&call),
     });
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+
+    #[test]
+    fn the_last_records_of_a_worker_are_all_taken() {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let record = [0; record::HEAD_BYTES];
+        let written = (0..200)
+            .take_while(|_| rustix::io::write(&theirs, &record).is_ok())
+            .count();
+        drop(theirs);
+        let log = PluginLog("a".parse().unwrap());
+        let mut budget = Budget::new();
+        assert_eq!(take_records(&ours, &mut budget, &log, false), AT_ONCE);
+        let left = written - AT_ONCE;
+        assert!(left > AT_ONCE, "the socket takes only {written}");
+        assert_eq!(take_records(&ours, &mut budget, &log, true), left);
+    }
 }

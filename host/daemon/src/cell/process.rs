@@ -24,9 +24,9 @@ use rustix::{
 
 use super::{
     cells::{Filters, told},
-    failure::{self, Report},
+    failure::Report,
     others,
-    output::{Budget, PERIOD, Printed, take_record},
+    output::{Budget, PERIOD, Printed, take_records},
 };
 use crate::{failure::Failure, instance::PluginLog};
 
@@ -55,8 +55,8 @@ pub(super) struct Parts<'a> {
 pub(super) struct Process {
     pub(super) line: Arc<Line>,
     pub(super) pidfd: OwnedFd,
-    pub(super) crash: OwnedFd,
-    pub(super) log: OwnedFd,
+    crash: OwnedFd,
+    log: OwnedFd,
     pub(super) printed: [Printed; 2],
     log_budget: Budget,
     crash_closed: bool,
@@ -297,55 +297,6 @@ impl Drop for Process {
     }
 }
 
-/// What a probe found to be missing.
-pub(super) fn probe_result(mut process: Process) -> Result<Vec<String>, String> {
-    let mut missing = Vec::new();
-    let mut tried = false;
-    let limit = Timespec {
-        tv_sec: 10,
-        tv_nsec: 0,
-    };
-    let mut ends = [PollFd::new(&process.pidfd, PollFlags::IN)];
-    // Its reports come with signals.
-    let ended = retry_on_intr(|| poll(&mut ends, Some(&limit))).is_ok_and(|ready| ready > 0);
-    if !ended {
-        process.kill();
-    }
-    let status = process.reap(true);
-    while let Some(report) = process.report() {
-        let Report::Text(text) = report else { continue };
-        match (text.strip_prefix("missing "), &*text) {
-            (Some(part), _) => missing.push(part.to_owned()),
-            (None, "tried") => tried = true,
-            (None, attempt) => missing.push(format!("a hostile stub could {attempt}")),
-        }
-    }
-    if !ended || !tried {
-        let mut said = Vec::new();
-        for printed in &mut process.printed {
-            let mut bytes = [0; 512];
-            if let Some(Ok(len)) = printed
-                .pipe
-                .as_ref()
-                .map(|pipe| rustix::io::read(pipe, &mut bytes))
-            {
-                said.push(String::from_utf8_lossy(&bytes[..len]).trim_end().to_owned());
-            }
-        }
-        missing.retain(|part| !part.is_empty());
-        missing.extend(said.into_iter().filter(|text| !text.is_empty()));
-        let end = status
-            .as_ref()
-            .map_or_else(|| "did not end".to_owned(), failure::ended);
-        return Err(format!("a probe {end}: {}", missing.join("; ")));
-    }
-    let by_filter = status.and_then(|status| status.terminating_signal()) == Some(31);
-    if !by_filter {
-        missing.push("a hostile stub could run another program".to_owned());
-    }
-    Ok(missing)
-}
-
 /// What one look at a worker brought.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
@@ -387,13 +338,7 @@ impl Process {
             seen.ended = self.reap(false);
         }
         let last = seen.ended.is_some();
-        for _ in 0..64 {
-            let more = (last || self.log_budget.is_open())
-                && take_record(&self.log, &mut self.log_budget, log);
-            if !more {
-                break;
-            }
-        }
+        take_records(&self.log, &mut self.log_budget, log, last);
         for printed in &mut self.printed {
             // After the end there is at most a pipe's fill.
             for _ in 0..if last { 16 } else { 1 } {

@@ -5,10 +5,33 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::RestartConfig;
+use serde::Deserialize;
 
 /// Longest pause between two replacements.
 const LONGEST: Duration = Duration::from_secs(2);
+
+/// How often an instance that crashes is replaced.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RestartConfig {
+    /// Most crashes within `within_s`; one more ends the trying.
+    pub most: u32,
+    /// In seconds.
+    pub within_s: u64,
+    /// Pause before the second replacement in a row, in milliseconds; it doubles with each
+    /// further one, up to 2 s. The first one has no pause.
+    pub pause_ms: u64,
+}
+
+impl Default for RestartConfig {
+    fn default() -> Self {
+        Self {
+            most: 5,
+            within_s: 10,
+            pause_ms: 20,
+        }
+    }
+}
 
 /// What follows from a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

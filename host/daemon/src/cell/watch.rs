@@ -204,11 +204,13 @@ impl Cell {
             while !done.load(Ordering::SeqCst) {
                 let left = end_by.map(|end| end.saturating_duration_since(Instant::now()));
                 let seen = process.look(&self.wake, &self.log, left);
-                if let Some(end) = account(&process, &seen) {
-                    process.line.note_end(&end);
+                if note_end(&process, &seen) {
                     process.line.hang_up();
                 } else if seen.forged {
                     process.line.note_end(FORGED);
+                    process.kill();
+                } else if let Some(what) = self.condemned(&process.line) {
+                    process.line.note_end(what);
                     process.kill();
                 } else if self.state().stop {
                     process.line.note_end("was ended while it started");
@@ -283,14 +285,20 @@ impl Cell {
         }
     }
 
+    /// Why a worker must be ended, if somebody has found out while it was watched.
+    fn condemned(&self, line: &Line) -> Option<String> {
+        let condemned = &mut self.state().condemned;
+        let (_, what) = condemned.take_if(|(pid, _)| *pid == line.pid)?;
+        Some(what)
+    }
+
     /// Watches a worker that takes calls.
     fn watch(&self, mut process: Process) -> End {
         let line = Arc::clone(&process.line);
         loop {
             let since = line.caller.abandoned_since();
             let seen = process.look(&self.wake, &self.log, since.map(|_| TICK));
-            if let Some(end) = account(&process, &seen) {
-                line.note_end(&end);
+            if note_end(&process, &seen) {
                 return self.buried(process);
             }
             if seen.is_last_word() {
@@ -303,7 +311,7 @@ impl Cell {
             let panic = seen
                 .reports
                 .iter()
-                .find(|report| matches!(report, Report::Panic { .. }));
+                .find(|report| matches!(report, Report::Panic(_)));
             if let Some(report) = panic {
                 let what = report.describe(&line.caller);
                 return End::Panicked(Box::new(process), what);
@@ -312,19 +320,15 @@ impl Cell {
                 .caller
                 .abandoned_since()
                 .is_some_and(|since| Duration::from_nanos(now_ns().saturating_sub(since)) > GRACE);
-            let mut state = self.state();
-            let condemned = state.condemned.take_if(|(pid, _)| *pid == line.pid);
-            let stop = state.stop;
-            drop(state);
-            if let Some((_, what)) = condemned {
-                line.note_end(&what);
+            if let Some(what) = self.condemned(&line) {
+                line.note_end(what);
                 return self.killed(process);
             }
             if hangs {
                 line.note_end("hung: a call went on after its deadline");
                 return self.killed(process);
             }
-            if stop {
+            if self.state().stop {
                 return self.ended(process);
             }
         }
@@ -337,8 +341,7 @@ impl Cell {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let seen = process.look(&self.wake, &self.log, Some(left));
-            if let Some(end) = account(&process, &seen) {
-                process.line.note_end(&end);
+            if note_end(&process, &seen) {
                 return self.buried(process);
             }
             if left.is_zero() {
@@ -401,10 +404,8 @@ impl Cell {
             loop {
                 let left = limit.saturating_duration_since(Instant::now());
                 let seen = process.look(&line.unused, &cell.log, Some(left));
-                if let Some(end) = account(&process, &seen) {
-                    line.note_end(&end);
-                }
-                if seen.woken || seen.forged || seen.ended.is_some() || left.is_zero() {
+                let has_ended = note_end(&process, &seen);
+                if seen.woken || seen.forged || has_ended || left.is_zero() {
                     break;
                 }
             }
@@ -425,8 +426,9 @@ impl Seen {
     }
 }
 
-/// How the worker ended, if it has: its own report names the place, the kernel the fact.
-fn account(process: &Process, seen: &Seen) -> Option<String> {
+/// Notes what the worker dies of, and says whether it is dead: its own report names the place,
+/// the kernel the fact.
+fn note_end(process: &Process, seen: &Seen) -> bool {
     let report = seen
         .reports
         .iter()
@@ -434,6 +436,8 @@ fn account(process: &Process, seen: &Seen) -> Option<String> {
     if let Some(report) = report {
         process.line.note_end(report.describe(&process.line.caller));
     }
-    let status = seen.ended.as_ref()?;
-    Some(failure::ended(status))
+    if let Some(status) = &seen.ended {
+        process.line.note_end(failure::ended(status));
+    }
+    seen.ended.is_some()
 }

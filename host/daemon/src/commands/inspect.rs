@@ -57,15 +57,7 @@ impl Inspect {
         let file = File::read(image.bytes()).map_err(|error| refused(error.to_string()))?;
         let policy = policies::symbols(&configuration(self.config.as_deref())?)
             .map_err(|error| Failure::new(exit::CONFIG, error))?;
-        let rules = Rules {
-            fs: self.host
-                || self
-                    .allow
-                    .iter()
-                    .any(|grant| matches!(grant, Grant::Files { .. })),
-            net: self.host || self.allow.contains(&Grant::Network),
-            strict: self.host,
-        };
+        let rules: Rules = policies::rules(self.host, &self.allow);
         let objections = judge(&file, &policy, rules);
         let mut groups = BTreeMap::<String, Vec<String>>::new();
         for symbol in &file.imports {
