@@ -25,11 +25,13 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use hotmerge_meta::{Digest, PackageName, PluginMeta, PluginName};
 use serde::{Deserialize, Serialize};
 
+mod choices;
 mod machine;
 mod requirements;
 mod slot;
 
-pub use machine::{ChoiceError, Machine};
+pub use choices::ChoiceError;
+pub use machine::Machine;
 pub use slot::{Live, Old, Slot};
 
 /// Tells the attempts to bring a version up apart. Never used twice in a host's life.
