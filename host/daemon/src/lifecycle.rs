@@ -27,12 +27,14 @@ use serde::{Deserialize, Serialize};
 
 mod choices;
 mod machine;
+mod old;
 mod requirements;
 mod slot;
 
 pub use choices::ChoiceError;
 pub use machine::Machine;
-pub use slot::{Live, Old, Slot};
+pub use old::Old;
+pub use slot::{Live, Slot};
 
 /// Tells the attempts to bring a version up apart. Never used twice in a host's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
