@@ -17,8 +17,6 @@ mod library;
 mod reply;
 mod verified;
 
-pub use hotmerge_abi::CallContext;
-pub use hotmerge_meta::Digest;
 pub use instance::{CallError, HostServices, Instance, LogRecord, OutgoingCall, Remains};
 pub use library::Unloaded;
 pub use reply::Reply;
