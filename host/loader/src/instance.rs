@@ -327,15 +327,10 @@ impl CallError {
             Self::NoMethod(_) => (abi::STATUS_NO_METHOD, String::new()),
             Self::BadRequest(reason) => (abi::STATUS_BAD_REQUEST, reason),
             Self::Deadline => (abi::STATUS_DEADLINE, String::new()),
-            // To the caller it is a failure of somebody else's.
-            Self::Panicked(reason) => (abi::STATUS_FAILED, format!("the plugin {reason}")),
             Self::Unsupported => (abi::STATUS_UNSUPPORTED, String::new()),
             Self::ReplyTooLarge => (abi::STATUS_REPLY_TOO_LARGE, String::new()),
             Self::NoPlugin(reason) => (abi::STATUS_NO_PLUGIN, reason),
-            Self::UnknownStatus(status) => (
-                abi::STATUS_FAILED,
-                format!("the plugin answered with the unknown status {status}"),
-            ),
+            // To the caller a panic, too, is a failure of somebody else's.
             other => (abi::STATUS_FAILED, other.to_string()),
         }
     }
