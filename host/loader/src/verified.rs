@@ -50,7 +50,8 @@ pub enum LoadError {
     /// The loaded table is not the one that was read from the file.
     #[error("the loaded table differs from the one in the file")]
     Table,
-    /// The plugin itself refused to start.
+    /// The plugin itself refused to start, or the host does not let it: by a policy, or for want
+    /// of a sandbox.
     #[error("{0}")]
     Refused(String),
 }
