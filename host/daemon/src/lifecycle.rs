@@ -140,6 +140,17 @@ pub struct Target {
     pub takes_state: bool,
 }
 
+impl Target {
+    /// A version that the store has, with the state of the one that runs.
+    fn kept(meta: Arc<PluginMeta>) -> Self {
+        Self {
+            meta,
+            origin: Origin::Store,
+            takes_state: true,
+        }
+    }
+}
+
 /// Where the bytes of a version are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {

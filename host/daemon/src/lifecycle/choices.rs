@@ -9,8 +9,8 @@ use std::sync::Arc;
 use hotmerge_meta::{Digest, PluginMeta, PluginName};
 
 use super::{
-    Action, Choice, Machine, Origin, Outcome, Refused, Slot, Stage, Step, Target, Why,
-    machine::push, slot::Attempt,
+    Action, Choice, Machine, Outcome, Refused, Slot, Stage, Step, Target, Why, machine::push,
+    slot::Attempt,
 };
 
 /// Why an operator's choice was not taken.
@@ -78,9 +78,8 @@ impl Machine {
             },
             found => Attempt {
                 target: Target {
-                    meta: Arc::clone(&to),
-                    origin: Origin::Store,
                     takes_state,
+                    ..Target::kept(Arc::clone(&to))
                 },
                 why: Why::Chosen,
                 choice: Some(Choice {
@@ -245,11 +244,7 @@ impl Machine {
             }
         }
         let attempt = Attempt {
-            target: Target {
-                meta: Arc::clone(&choice.meta),
-                origin: Origin::Store,
-                takes_state: true,
-            },
+            target: Target::kept(Arc::clone(&choice.meta)),
             why,
             choice: Some(choice.clone()),
         };

@@ -215,7 +215,7 @@ impl Machine {
             slot.stage() == Some(Stage::Waiting),
         );
         set(&mut self.blocked, name, slot.is_blocked());
-        if slot.is_empty() && slot.state() == State::Idle {
+        if slot.is_empty() {
             self.slots.remove(name);
         }
     }
@@ -231,31 +231,25 @@ impl Machine {
         let (Some(found), Some(slot)) = (self.directory.get(name), self.slots.get_mut(name)) else {
             return;
         };
-        let (Some((meta, why)), choice) = (slot.take_anew(), slot.choice.clone()) else {
+        let Some((meta, why)) = slot.take_anew() else {
             return;
         };
-        let target = match found {
-            found if why == Why::Crashed => {
-                let is_its = found.meta.runs_as(&meta);
-                let package = found.origin.package().filter(|_| is_its);
-                let origin = Origin::Running(package.cloned());
-                Target {
-                    meta,
-                    origin,
-                    takes_state: true,
-                }
+        let is_found = found.meta.runs_as(&meta);
+        let target = if why == Why::Crashed {
+            let package = found.origin.package().filter(|_| is_found);
+            Target {
+                origin: Origin::Running(package.cloned()),
+                ..Target::kept(meta)
             }
-            found if found.meta.runs_as(&meta) => found.clone(),
-            _ => Target {
-                meta,
-                origin: Origin::Store,
-                takes_state: true,
-            },
+        } else if is_found {
+            found.clone()
+        } else {
+            Target::kept(meta)
         };
         let attempt = Attempt {
             target,
             why,
-            choice,
+            choice: slot.choice.clone(),
         };
         self.attempt(name, attempt, steps);
     }
@@ -267,11 +261,7 @@ impl Machine {
         };
         if meta.hash != *refused && self.directory.contains_key(name) {
             let attempt = Attempt {
-                target: Target {
-                    meta,
-                    origin: Origin::Store,
-                    takes_state: true,
-                },
+                target: Target::kept(meta),
                 why: Why::Fallback,
                 choice: self.choice(name).cloned(),
             };
