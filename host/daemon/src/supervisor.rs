@@ -159,14 +159,12 @@ impl Supervisor {
             self.clock.wake_at(Instant::now() + LOOK_FOR_DIR);
         }
         self.take_problems(findings.problems, findings.next_look.is_some());
-        let is_changed = |found: &Found| {
-            let mut changed = findings.changed.iter();
-            changed.any(|other| other.meta.name == found.meta.name)
-        };
-        let again: Vec<_> = again.into_iter().filter(|it| !is_changed(it)).collect();
+        // What somebody asks for is tried even if it only seems to have changed.
+        let is_asked = |found: &Found| again.iter().any(|it| it.meta.name == found.meta.name);
+        let mut changed = findings.changed;
+        changed.retain(|found| !is_asked(found));
         let asked = again.into_iter().map(|found| (target(found), true));
-        let changed = findings.changed.into_iter();
-        let changed = asked.chain(changed.map(|found| (target(found), false)));
+        let changed = asked.chain(changed.into_iter().map(|found| (target(found), false)));
         let changed: Vec<_> = changed.collect();
         let gone = findings.gone;
         self.drive(|machine| machine.look(changed, &gone));

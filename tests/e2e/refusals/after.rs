@@ -32,6 +32,21 @@ fn what_was_refused_is_tried_again_when_somebody_asks() {
         record["plugin"] == "actor"
     });
     assert_eq!(refused["message"], "refused: the script refuses to start");
+    // Nor does it matter that the same bytes were put there once more.
+    let starts = || {
+        let history = bench.lab.hotmerge(["history", "actor", "--json"]).ok();
+        let history = history.json();
+        let steps = history.as_array().expect("a list").iter();
+        let starts = steps.filter(|step| step["to"] == "reloading/starting");
+        starts.count()
+    };
+    let before = starts();
+    bench.package().put(&[&actor("mark=2 start=refuse")]);
+    bench.lab.hotmerge(["reload"]).ended_with(5);
+    assert_eq!(starts(), before, "it was not asked for");
+    bench.package().put(&[&actor("mark=2 start=refuse")]);
+    bench.lab.hotmerge(["reload", "actor"]).ended_with(5);
+    assert_eq!(starts(), before + 1, "it was asked for");
     bench.is_undisturbed();
     bench.end();
 }
