@@ -6,8 +6,7 @@ use hotmerge_meta::{Digest, PluginMeta, control::Problem};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Config,
-    cell::{Cell, Isolation},
+    cell::{Cell, Cells, Isolation},
     failure,
     lifecycle::{Slot, Stage, State as PluginState},
     plugin::{Plugin, Version},
@@ -247,7 +246,7 @@ impl Supervisor {
             .iter()
             .map(|(name, slot)| {
                 let plugin = self.plugin(name.as_str());
-                describe(&state, &self.config, name.as_str(), slot, plugin.as_deref())
+                describe(&state, &self.cells, name.as_str(), slot, plugin.as_deref())
             })
             .collect();
         let problems = state.problems.clone();
@@ -278,19 +277,19 @@ struct Running {
     saved: Option<SavedStatus>,
 }
 
-fn not_granted(config: &Config, meta: &PluginMeta) -> Vec<String> {
-    let own = config.plugin.get(&meta.name);
-    let isolation = own.and_then(|own| own.isolation).or(config.isolation);
+fn not_granted(cells: &Cells, meta: &PluginMeta) -> Vec<String> {
+    // What cannot be kept as it should is refused, and has nothing.
+    let isolation = cells.isolation(meta.name.as_str());
     wants::not_granted(
         &meta.wants,
-        own.map_or(&[], |own| &own.allow),
+        cells.config.grants(&meta.name),
         isolation.unwrap_or(Isolation::Process),
     )
 }
 
 fn describe(
     state: &State,
-    config: &Config,
+    cells: &Cells,
     name: &str,
     slot: &Slot,
     plugin: Option<&Plugin>,
@@ -326,7 +325,7 @@ fn describe(
         worker: running.worker,
         not_granted: meta
             .or(slot.refused().map(|refused| &refused.meta))
-            .map_or_else(Vec::new, |meta| not_granted(config, meta)),
+            .map_or_else(Vec::new, |meta| not_granted(cells, meta)),
         calls_failed: count(|plugin| plugin.failed.load(Ordering::Relaxed)),
         calls_panicked: count(|plugin| plugin.panicked.load(Ordering::Relaxed)),
         retained: count(|plugin| plugin.retained.load(Ordering::Relaxed)),
