@@ -56,13 +56,10 @@ impl Supervisor {
     pub(crate) fn image(&self, live: &PluginMeta) -> io::Result<std::fs::File> {
         let gone = || io::Error::other("it runs no more");
         let plugin = self.plugin(live.name.as_str()).ok_or_else(gone)?;
-        let image = |version: Option<&Version>| {
-            let version = version.filter(|version| version.hash == live.hash);
-            version.map(|version| version.instance.image())
-        };
-        let live = plugin.live.peek(image).map_err(io::Error::other)?;
-        let handing = || plugin.handing.with(image).ok().flatten();
-        live.or_else(handing).ok_or_else(gone)?
+        let is_it = |version: &&Version| version.hash == live.hash;
+        let image =
+            plugin.peek(|version| Some(version).filter(is_it).map(|it| it.instance.image()));
+        image.ok_or_else(gone)?
     }
 
     /// Forgets what was kept of plugins that the directory does not have, unless pinned.

@@ -9,7 +9,7 @@ use crate::{
     cell::{Cell, Cells, Isolation},
     failure,
     lifecycle::{Slot, Stage, State as PluginState},
-    plugin::{Plugin, Version},
+    plugin::Plugin,
     supervisor::{State, Supervisor},
     wants,
 };
@@ -351,8 +351,8 @@ fn describe(
 /// How the live version is kept apart, and where it lies. Whoever asks holds a lock that the
 /// end of a pause needs, so this must not wait for it.
 fn running(plugin: &Plugin) -> Option<Running> {
-    let describe = |version: Option<&Version>| {
-        let instance = &version?.instance;
+    plugin.peek(|version| {
+        let instance = &version.instance;
         let cell = instance.cell();
         Some(Running {
             isolation: instance.isolation().to_owned(),
@@ -360,9 +360,7 @@ fn running(plugin: &Plugin) -> Option<Running> {
             worker: cell.map(Cell::status),
             saved: instance.last_state().status(),
         })
-    };
-    let live = plugin.live.peek(describe).ok().flatten();
-    live.or_else(|| plugin.handing.with(describe).ok().flatten())
+    })
 }
 
 fn canary(slot: &Slot, plugin: Option<&Plugin>) -> Option<CanaryStatus> {
