@@ -349,17 +349,17 @@ fn as_it_is(state: &State, name: &PluginName) -> Option<PluginReport> {
     let slot = state.machine.slot(name.as_str())?;
     let live = slot.live();
     let refused = slot.refused();
+    let running = live.map(|live| &live.meta);
+    let told = refused.map(|refused| &refused.meta).or(running);
     Some(PluginReport {
         plugin: name.clone(),
         action: match refused {
             Some(_) => Action::Refused,
             None => Action::Unchanged,
         },
-        old_hash: live.map(|live| live.meta.hash),
-        hash: refused
-            .map(|refused| refused.meta.hash)
-            .or(live.map(|live| live.meta.hash)),
-        version: live.map(|live| live.meta.version.clone()),
+        old_hash: running.map(|meta| meta.hash),
+        hash: told.map(|meta| meta.hash),
+        version: told.map(|meta| meta.version.clone()),
         generation: live.map(|live| live.generation),
         reason: refused.map(|refused| refused.reason.clone()),
         pause_ms: None,

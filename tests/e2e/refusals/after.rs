@@ -10,7 +10,8 @@ use crate::bench::{Bench, is_a_sentence};
 fn what_was_refused_is_tried_again_when_somebody_asks() {
     // A reload tells what it did itself: nobody may be faster.
     let bench = Bench::new("watch = false");
-    bench.package().put(&[&actor("mark=2 start=refuse")]);
+    let bad = actor("mark=2 start=refuse").version("9.0.0");
+    bench.package().put(&[&bad]);
     bench
         .lab
         .hotmerge(["reload"])
@@ -23,6 +24,7 @@ fn what_was_refused_is_tried_again_when_somebody_asks() {
     let told = bench.lab.hotmerge(["reload", "--json"]).ended_with(5);
     assert_eq!(told.json()["plugins"][0]["action"], "refused");
     assert_eq!(told.json()["plugins"][0]["took_ms"], 0.0);
+    assert_eq!(told.json()["plugins"][0]["version"], "9.0.0");
     let again = bench
         .lab
         .hotmerge(["reload", "actor", "--json"])
@@ -41,10 +43,10 @@ fn what_was_refused_is_tried_again_when_somebody_asks() {
         starts.count()
     };
     let before = starts();
-    bench.package().put(&[&actor("mark=2 start=refuse")]);
+    bench.package().put(&[&bad]);
     bench.lab.hotmerge(["reload"]).ended_with(5);
     assert_eq!(starts(), before, "it was not asked for");
-    bench.package().put(&[&actor("mark=2 start=refuse")]);
+    bench.package().put(&[&bad]);
     bench.lab.hotmerge(["reload", "actor"]).ended_with(5);
     assert_eq!(starts(), before + 1, "it was asked for");
     bench.is_undisturbed();
