@@ -77,7 +77,7 @@ pub struct HostStatus {
 pub struct PluginStatus {
     /// Its name.
     pub name: String,
-    /// Version of what runs, or of what was refused if nothing does.
+    /// Version of what runs; if nothing does, of the candidate, or of what was refused.
     pub version: Option<String>,
     /// Digest of what runs.
     pub hash: Option<Digest>,
@@ -254,6 +254,7 @@ impl Supervisor {
         (self.with_kept(plugins), problems)
     }
 
+    /// Adds what the store has, whose lock is held while it writes: nothing else may wait for it.
     fn with_kept(&self, mut plugins: Vec<PluginStatus>) -> Vec<PluginStatus> {
         for plugin in &mut plugins {
             let store = self.store.iter();
@@ -299,8 +300,10 @@ fn describe(
     let ticket = live.map(|live| live.ticket);
     let ticket = ticket.or(candidate.map(|(ticket, _)| ticket));
     let attempt = ticket.and_then(|ticket| state.attempts.get(&ticket));
-    let meta = live.map(|live| &live.meta);
-    let meta = meta.or(attempt.map(|attempt| &attempt.target.meta));
+    let meta = live
+        .map(|live| &live.meta)
+        .or(candidate.map(|(_, target)| &target.meta))
+        .or(slot.refused().map(|refused| &refused.meta));
     let count = |counter: fn(&Plugin) -> u64| plugin.map_or(0, counter);
     let running = plugin.and_then(running);
     let running = running.unwrap_or_default();
@@ -323,9 +326,7 @@ fn describe(
         last_failure: health.and_then(|health| health.last.clone()),
         saved: running.saved,
         worker: running.worker,
-        not_granted: meta
-            .or(slot.refused().map(|refused| &refused.meta))
-            .map_or_else(Vec::new, |meta| not_granted(cells, meta)),
+        not_granted: meta.map_or_else(Vec::new, |meta| not_granted(cells, meta)),
         calls_failed: count(|plugin| plugin.failed.load(Ordering::Relaxed)),
         calls_panicked: count(|plugin| plugin.panicked.load(Ordering::Relaxed)),
         retained: count(|plugin| plugin.retained.load(Ordering::Relaxed)),

@@ -75,6 +75,7 @@ fn a_first_version_that_is_refused_is_an_error_and_not_a_plugin() {
     let host = lab.start();
     let plugin = host.plugin("actor");
     assert_eq!((plugin.state, plugin.generation), (State::Error, 0));
+    assert_eq!(plugin.version.as_deref(), Some("1.0.0"), "what was refused");
     lab.hotmerge(["call", "actor", "mark"])
         .ended_with(8)
         .said(&["no version", "`actor`", "hotmerge status"]);
