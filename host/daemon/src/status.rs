@@ -222,7 +222,7 @@ pub struct SavedStatus {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EndingStatus {
     /// Digest of the version.
-    pub hash: Option<Digest>,
+    pub hash: Digest,
     /// `draining`, `overdue`, `teardown` or `stuck`.
     pub state: String,
 }
@@ -334,7 +334,7 @@ fn describe(
             .olds()
             .iter()
             .map(|old| EndingStatus {
-                hash: Some(old.meta.hash),
+                hash: old.meta.hash,
                 state: old.ending.to_string(),
             })
             .collect(),
