@@ -66,14 +66,14 @@ enum Unverified {
 
 impl Supervisor {
     pub(crate) fn submit(self: &Arc<Self>, job: Job) {
-        self.jobs.submit(job, || self.spawn_worker());
+        self.jobs.submit(job, || self.spawn_thread());
     }
 
     pub(crate) fn write_off(self: &Arc<Self>, ticket: Ticket) {
-        self.jobs.write_off(ticket, || self.spawn_worker());
+        self.jobs.write_off(ticket, || self.spawn_thread());
     }
 
-    fn spawn_worker(self: &Arc<Self>) {
+    fn spawn_thread(self: &Arc<Self>) {
         let this = Arc::clone(self);
         let work = move || this.jobs.work(|job| this.work(job));
         if let Err(error) = thread::Builder::new()
