@@ -33,6 +33,7 @@ mod slot;
 
 pub use choices::ChoiceError;
 pub use machine::Machine;
+pub(crate) use machine::set;
 pub use old::Old;
 pub use slot::{Live, Slot};
 

@@ -26,7 +26,7 @@ use crate::{
     health::Health,
     history::History,
     jobs::{Job, Jobs},
-    lifecycle::{Action, Event, Machine, Origin, Outcome, Slot, Stage, Step, Target, Ticket},
+    lifecycle::{Action, Event, Machine, Origin, Outcome, Slot, Stage, Step, Target, Ticket, set},
     plugin::Version,
     scan::{Findings, Found, Scanner},
     store::Store,
@@ -445,13 +445,5 @@ fn target(found: Found) -> Target {
         meta: Arc::new(found.meta),
         origin: Origin::Package(found.package),
         takes_state: true,
-    }
-}
-
-fn set(set: &mut BTreeSet<PluginName>, name: &PluginName, member: bool) {
-    if member {
-        set.insert(name.clone());
-    } else {
-        set.remove(name);
     }
 }

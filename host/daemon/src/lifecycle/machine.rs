@@ -365,7 +365,8 @@ impl Machine {
     }
 }
 
-fn set(set: &mut BTreeSet<PluginName>, name: &PluginName, member: bool) {
+/// Makes a plugin a member of a set, or no member.
+pub(crate) fn set(set: &mut BTreeSet<PluginName>, name: &PluginName, member: bool) {
     if !member {
         set.remove(name);
     } else if !set.contains(name) {
