@@ -203,7 +203,10 @@ fn a_candidate_that_is_overtaken_is_ended_without_a_call() {
     bench.put("mark=3");
     assert_eq!(bench.host.text("actor", "mark"), "3");
     slow.let_go();
-    bench.host.log().wait("a candidate was overtaken");
+    bench
+        .host
+        .log()
+        .wait("a candidate that took no calls is ended");
     let plugin = bench.host.plugin("actor");
     assert_eq!((plugin.generation, plugin.state), (2, State::Active));
     assert_eq!(bench.host.text("actor", "mark"), "3");

@@ -39,7 +39,7 @@ impl Supervisor {
 
     /// Ends an instance that never took a call.
     pub(crate) fn discard(&self, name: &PluginName, instance: Instance) {
-        tracing::info!(plugin = %name, "a candidate was overtaken and is ended");
+        tracing::info!(plugin = %name, "a candidate that took no calls is ended");
         self.tear_down(name, instance, || {});
     }
 
