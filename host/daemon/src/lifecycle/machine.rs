@@ -32,6 +32,8 @@ pub struct Machine {
     blocked: BTreeSet<PluginName>,
     /// Whether some live version may have to go.
     pub(super) leaving: bool,
+    /// Whether nothing is to start any more.
+    stopped: bool,
 }
 
 impl Machine {
@@ -69,6 +71,9 @@ impl Machine {
     /// even if it was refused), and what is gone.
     pub fn look(&mut self, changed: Vec<(Target, bool)>, gone: &[PluginName]) -> Vec<Step> {
         let mut steps = Vec::new();
+        if self.stopped {
+            return steps;
+        }
         for name in gone {
             self.directory.remove(name);
             self.demanding.remove(name);
@@ -102,9 +107,11 @@ impl Machine {
         steps
     }
 
-    /// Takes everything out of service, each plugin before those that it requires.
+    /// Takes everything out of service, each plugin before those that it requires. What the
+    /// directory has does not count any more: a look may be under way at this moment.
     pub fn stop(&mut self) -> Vec<Step> {
         let mut steps = Vec::new();
+        self.stopped = true;
         self.directory.clear();
         self.demanding.clear();
         self.last_good.clear();
