@@ -3,7 +3,9 @@
 
 use std::time::Instant;
 
-use hotmerge_tests::{Callers, Lab, TestHost, UNTIRING, Vitals, actor, attacks, worker};
+use hotmerge_tests::{
+    Callers, Lab, SOON, TestHost, UNTIRING, Vitals, actor, attacks, attacks_at, run, worker,
+};
 
 fn start(lab: &Lab) -> Option<TestHost> {
     lab.package("hostile").put(&[&attacks()]);
@@ -119,4 +121,36 @@ fn what_terminals_take_for_orders_reaches_the_log_as_text() {
             "a line that nobody wrote: {line:?}"
         );
     }
+}
+
+#[test]
+fn what_terminals_take_for_orders_is_shown_as_text() {
+    let lab = Lab::new();
+    let Some(host) = start(&lab) else {
+        return;
+    };
+    // As it would be on a terminal: otherwise orders to it are taken out on the way.
+    let hotmerge = |arguments: &[&str]| {
+        let mut command = lab.command();
+        run(command.args(arguments).env("CLICOLOR_FORCE", "1"), SOON)
+    };
+    let shows_text = |shown: &str| {
+        assert!(shown.contains("forged line"), "{shown:?}");
+        for line in shown.lines() {
+            assert!(!line.contains(char::is_control), "{line:?}");
+        }
+    };
+    let answered = hotmerge(&["call", "attacks", "panic-escape"]);
+    shows_text(&answered.ended_with(8).stderr);
+    host.replaced("attacks", 1);
+    lab.package("hostile")
+        .put(&[&attacks_at("start=panic-escape")]);
+    host.reload();
+    for arguments in [&["reload", "attacks"][..], &["status"], &["history"]] {
+        let shown = hotmerge(arguments).text();
+        shows_text(&shown);
+        let lines = shown.lines().filter(|line| line.starts_with("ERROR"));
+        assert_eq!(lines.count(), 0, "a line that nobody wrote: {shown:?}");
+    }
+    host.stop();
 }

@@ -151,12 +151,15 @@ fn an_operator_who_wants_all_of_it_gets_a_refusal() {
 #[test]
 fn without_workers_plugins_run_in_the_host_unless_somebody_minds() {
     let lab = Lab::new();
-    lab.package("good").put(&[&actor("mark=1")]);
+    let wants_net = actor("mark=1").with_meta(|meta| meta.wants.net = true);
+    lab.package("good").put(&[&wants_net]);
     let nowhere = format!("worker = {:?}\n", lab.path("nowhere"));
     // No `isolation` at all: the comment keeps the tests' own from being added.
     let host = lab.start_with(&format!("{nowhere}# isolation\n"));
     names(&host, "the worker program");
-    assert_eq!(host.plugin("actor").isolation.as_deref(), Some("host"));
+    let plugin = host.plugin("actor");
+    assert_eq!(plugin.isolation.as_deref(), Some("host"));
+    assert_eq!(plugin.not_granted, [""; 0], "it has what the host has");
     assert_eq!(host.text("actor", "mark"), "1");
     host.stop();
     for minds in [
@@ -166,6 +169,7 @@ fn without_workers_plugins_run_in_the_host_unless_somebody_minds() {
         let host = lab.start_with(&format!("{nowhere}{minds}\n"));
         let plugin = host.plugin("actor");
         assert_eq!(plugin.state, State::Error, "{minds}");
+        assert_eq!(plugin.not_granted, ["net"], "{minds}");
         let reason = plugin.refused.expect("it was refused").reason;
         assert!(reason.contains("nowhere"), "{minds}: {reason}");
         host.stop();

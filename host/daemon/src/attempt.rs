@@ -1,12 +1,6 @@
 //! One attempt to bring a version up: read, verify, start, hand over the state.
 
-use std::{
-    io,
-    os::{fd::OwnedFd, unix::fs::FileExt as _},
-    sync::Arc,
-    thread,
-    time::Instant,
-};
+use std::{os::fd::OwnedFd, sync::Arc, thread, time::Instant};
 
 use hotmerge_loader::{CallError, LoadError, Reply, Verified};
 use hotmerge_meta::{Handover, PackageName, PluginMeta, read_regular};
@@ -72,14 +66,14 @@ enum Unverified {
 
 impl Supervisor {
     pub(crate) fn submit(self: &Arc<Self>, job: Job) {
-        self.jobs.submit(job, || self.spawn_worker());
+        self.jobs.submit(job, || self.spawn_thread());
     }
 
     pub(crate) fn write_off(self: &Arc<Self>, ticket: Ticket) {
-        self.jobs.write_off(ticket, || self.spawn_worker());
+        self.jobs.write_off(ticket, || self.spawn_thread());
     }
 
-    fn spawn_worker(self: &Arc<Self>) {
+    fn spawn_thread(self: &Arc<Self>) {
         let this = Arc::clone(self);
         let work = move || this.jobs.work(|job| this.work(job));
         if let Err(error) = thread::Builder::new()
@@ -185,22 +179,13 @@ impl Supervisor {
                 })
             }
             Origin::Running(_) => {
-                let image = self.running_image(meta).map_err(|error| {
+                // A copy: the dynamic loader would take the same file for the same object.
+                let image = self.image(meta).map_err(|error| {
                     Unverified::Refused(format!("what runs cannot be read: {error}"))
                 })?;
                 Verified::new(image, meta).map_err(|error| Unverified::Refused(error.to_string()))
             }
         }
-    }
-
-    /// What the live version was loaded from. A copy: the dynamic loader would take the same file
-    /// for the same object.
-    fn running_image(&self, meta: &PluginMeta) -> io::Result<Vec<u8>> {
-        let file = self.image(meta)?;
-        let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
-        let mut bytes = vec![0; len];
-        file.read_exact_at(&mut bytes, 0)?;
-        Ok(bytes)
     }
 
     pub(crate) fn read_package(

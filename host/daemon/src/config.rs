@@ -347,6 +347,11 @@ impl Config {
         (!period.is_zero()).then_some(period)
     }
 
+    /// What a plugin may do beyond computing, in a process of its own.
+    pub(crate) fn grants(&self, plugin: &PluginName) -> &[Grant] {
+        self.plugin.get(plugin).map_or(&[], |own| &own.allow)
+    }
+
     pub(crate) fn canary(&self, plugin: &PluginName) -> Option<CanaryConfig> {
         self.plugin.get(plugin)?.canary
     }

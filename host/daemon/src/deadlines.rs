@@ -21,6 +21,11 @@ pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// given up.
 const WORKERS_FIRST: Duration = Duration::from_secs(1);
 
+/// After so many calls a canary's failures are held against it; a few calls say little …
+const CALLS_THAT_TELL: u64 = 100;
+/// … unless so many of them have failed.
+const FAILURES_THAT_TELL: u64 = 10;
+
 /// What the clock finds of one candidate.
 enum Due {
     /// Nothing yet; look again at this time.
@@ -156,8 +161,7 @@ impl Supervisor {
         let canary = self.config.canary(name)?;
         let (calls, failed) = self.plugin(name.as_str())?.canary_counts();
         let is_bad = failed as f64 > canary.max_error_rate * calls as f64;
-        // A few calls say little, unless they all go wrong.
-        let is_clear = calls >= 100 || failed >= 10;
+        let is_clear = calls >= CALLS_THAT_TELL || failed >= FAILURES_THAT_TELL;
         Some(if is_bad && (is_clear || now >= until) {
             Due::Fail {
                 reason: format!(

@@ -22,8 +22,7 @@ use crate::{
 impl Supervisor {
     pub(crate) fn end_in_background(self: &Arc<Self>, name: &PluginName, ticket: Ticket) {
         let (this, name) = (Arc::clone(self), name.clone());
-        let end = move || this.drain(&name, ticket);
-        spawn("ending", end);
+        spawn(move || this.drain(&name, ticket));
     }
 
     pub(crate) fn discard_in_background(self: &Arc<Self>, name: &PluginName, ticket: Ticket) {
@@ -34,13 +33,13 @@ impl Supervisor {
         };
         if let Some(instance) = ready {
             let (this, name) = (Arc::clone(self), name.clone());
-            spawn("ending", move || this.discard(&name, instance));
+            spawn(move || this.discard(&name, instance));
         }
     }
 
     /// Ends an instance that never took a call.
     pub(crate) fn discard(&self, name: &PluginName, instance: Instance) {
-        tracing::info!(plugin = %name, "a candidate was overtaken and is ended");
+        tracing::info!(plugin = %name, "a candidate that took no calls is ended");
         self.tear_down(name, instance, || {});
     }
 
@@ -135,9 +134,10 @@ impl Supervisor {
     }
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) {
+fn spawn(body: impl FnOnce() + Send + 'static) {
     // A host that cannot start a thread keeps the old version and says so; it must not end.
-    if let Err(error) = thread::Builder::new().name(name.into()).spawn(body) {
+    let thread = thread::Builder::new().name("ending".into());
+    if let Err(error) = thread.spawn(body) {
         tracing::error!("failed to start a thread, an old version stays: {error}");
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{fmt, process::ExitCode};
 
+use hotmerge_daemon::log::plain;
+
 /// Something failed that has no code of its own.
 pub(crate) const FAILURE: u8 = 1;
 // 2 is clap's, for wrong usage.
@@ -65,7 +67,10 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#}", self.error)
+        // It may be a plugin's word. Some errors have more than one line.
+        let text = format!("{:#}", self.error);
+        let lines: Vec<_> = text.split('\n').map(plain).collect();
+        f.write_str(&lines.join("\n"))
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     cell::{Restarts, Verdict},
     config::RestartConfig,
     failure::{self, Failure},
+    hosted::Hosted,
     last_state::Saved,
     lifecycle::{Event, Slot, Ticket},
     plugin::Version,
@@ -215,7 +216,9 @@ impl Supervisor {
             Verdict::Enough => {
                 let reason = too_often(config, plugin, failure);
                 tracing::error!(%plugin, "{reason}");
-                self.with_hosted(plugin, ticket, |hosted| hosted.give_up(reason.clone()));
+                self.with_hosted(plugin, Some(ticket), |hosted| {
+                    hosted.give_up(reason.clone())
+                });
                 self.apply(plugin, Event::GivenUp { ticket, reason });
             }
         }
@@ -276,26 +279,12 @@ impl Supervisor {
 
     /// A replacement was refused: the instance goes on, and its next panic counts again.
     pub(crate) fn not_replaced(&self, plugin: &PluginName) {
-        if let Some(handle) = self.plugin(plugin.as_str()) {
-            let _ = handle.live.peek(|version| {
-                if let Some(hosted) = version.and_then(|version| version.instance.hosted()) {
-                    hosted.tell_again();
-                }
-            });
-        }
+        self.with_hosted(plugin, None, Hosted::tell_again);
     }
 
     /// Forgets the state that a replacement did not take over.
     pub(crate) fn forget_state(&self, plugin: &PluginName) {
-        let forget = |version: Option<&Version>| {
-            if let Some(hosted) = version.and_then(|version| version.instance.hosted()) {
-                hosted.state.forget();
-            }
-        };
-        if let Some(handle) = self.plugin(plugin.as_str()) {
-            let _ = handle.live.peek(forget);
-            let _ = handle.handing.with(forget);
-        }
+        self.with_hosted(plugin, None, |hosted| hosted.state.forget());
     }
 
     /// Starts again by hand what was given up.
@@ -320,21 +309,12 @@ impl Supervisor {
         }
     }
 
-    fn with_hosted(
-        &self,
-        plugin: &PluginName,
-        ticket: Ticket,
-        body: impl Fn(&crate::hosted::Hosted),
-    ) {
-        let body = |version: Option<&Version>| {
-            let version = version.filter(|version| version.ticket == ticket);
-            if let Some(hosted) = version.and_then(|version| version.instance.hosted()) {
-                body(hosted);
-            }
-        };
+    /// Does something with what runs, if that is in the host's own process; with a ticket, only
+    /// if that attempt has brought it up.
+    fn with_hosted(&self, plugin: &PluginName, ticket: Option<Ticket>, body: impl Fn(&Hosted)) {
+        let is_it = |version: &&Version| ticket.is_none_or(|ticket| version.ticket == ticket);
         if let Some(handle) = self.plugin(plugin.as_str()) {
-            let _ = handle.live.peek(body);
-            let _ = handle.handing.with(body);
+            handle.peek(|version| Some(version).filter(is_it)?.instance.hosted().map(&body));
         }
     }
 }

@@ -70,8 +70,8 @@ impl Host {
     /// Starts a host and loads what the plugin directory has, up to what has not settled.
     ///
     /// # Errors
-    /// If the plugin directory cannot be read. Bad plugins are no error: they are refused,
-    /// and [`Host::status`] says why.
+    /// See [`StartError`]. Bad plugins are no error: they are refused, and [`Host::status`]
+    /// says why.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let plugin_dir = Self::check(&config)?;
         let watching = config.watch;
@@ -120,7 +120,8 @@ impl Host {
         Ok(host)
     }
 
-    /// Answers whether a host could start with this configuration.
+    /// Answers whether a host could start with this configuration: the plugin directory, which
+    /// it returns, and the policies. The state directory is not opened.
     ///
     /// # Errors
     /// As [`Host::start`].
@@ -168,10 +169,7 @@ impl Host {
         let asked = params.plugins.as_deref().unwrap_or_default();
         self.look(if params.retry { asked } else { &[] });
         let state = self.supervisor.wait_settled();
-        let mut plugins: BTreeMap<PluginName, PluginReport> = BTreeMap::new();
-        for report in state.history.since(since) {
-            merge(&mut plugins, report);
-        }
+        let mut plugins = outcomes(&state, since);
         let told: Vec<PluginName> = match &params.plugins {
             Some(asked) => asked.clone(),
             // Who asks for all of them wants to know what is wrong, whenever it went wrong.
@@ -240,11 +238,7 @@ impl Host {
         let since = self.position();
         wish()?;
         let state = self.supervisor.wait_settled();
-        let mut reports = BTreeMap::new();
-        for report in state.history.since(since) {
-            merge(&mut reports, report);
-        }
-        reports
+        outcomes(&state, since)
             .remove(plugin)
             .or_else(|| as_it_is(&state, plugin))
             .ok_or_else(|| ChoiceError::NotLive(plugin.clone()).into())
@@ -323,6 +317,15 @@ impl Drop for Host {
     }
 }
 
+/// What came of each plugin since a position.
+fn outcomes(state: &State, since: u64) -> BTreeMap<PluginName, PluginReport> {
+    let mut plugins = BTreeMap::new();
+    for report in state.history.since(since) {
+        merge(&mut plugins, report);
+    }
+    plugins
+}
+
 /// Several outcomes of one plugin become one: from where it was to where it is.
 fn merge(plugins: &mut BTreeMap<PluginName, PluginReport>, report: &PluginReport) {
     let mut report = report.clone();
@@ -346,19 +349,17 @@ fn as_it_is(state: &State, name: &PluginName) -> Option<PluginReport> {
     let slot = state.machine.slot(name.as_str())?;
     let live = slot.live();
     let refused = slot.refused();
+    let running = live.map(|live| &live.meta);
+    let told = refused.map(|refused| &refused.meta).or(running);
     Some(PluginReport {
         plugin: name.clone(),
         action: match refused {
             Some(_) => Action::Refused,
             None => Action::Unchanged,
         },
-        old_hash: live.map(|live| live.meta.hash),
-        hash: refused
-            .map(|refused| refused.meta.hash)
-            .or(live.map(|live| live.meta.hash)),
-        version: state
-            .live_meta(name.as_str())
-            .map(|meta| meta.version.clone()),
+        old_hash: running.map(|meta| meta.hash),
+        hash: told.map(|meta| meta.hash),
+        version: told.map(|meta| meta.version.clone()),
         generation: live.map(|live| live.generation),
         reason: refused.map(|refused| refused.reason.clone()),
         pause_ms: None,

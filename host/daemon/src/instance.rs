@@ -16,6 +16,7 @@ use hotmerge_loader::{
 use hotmerge_meta::{PluginMeta, PluginName};
 
 use crate::{
+    cell::{Cell, Cells, Isolation, Owner},
     failure::Failure,
     health::Reporter,
     hosted::Hosted,
@@ -23,10 +24,6 @@ use crate::{
     lifecycle::Ticket,
     plugin::{CallError, Plugin, context},
     supervisor::Supervisor,
-};
-
-use crate::{
-    cell::{Cell, Cells, Isolation, Owner},
     symbols::{self, Symbols},
     wants::not_granted,
 };
@@ -62,8 +59,7 @@ impl Instance {
         let isolation = cells
             .isolation(plugin.as_str())
             .map_err(LoadError::Refused)?;
-        let settings = cells.config.plugin.get(&plugin);
-        let grants = settings.map_or(&[][..], |settings| &settings.allow);
+        let grants = cells.config.grants(&plugin);
         let asked = not_granted(&services.meta.wants, grants, isolation);
         let in_vain = (!asked.is_empty()).then(|| {
             let asked = asked.join("`, `");

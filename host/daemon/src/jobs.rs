@@ -1,4 +1,5 @@
-//! Short-lived threads that bring candidates up, no more at once than there are cores.
+//! Short-lived threads that bring candidates up and write down what runs, no more at once than
+//! there are cores.
 //!
 //! A thread ends when there is nothing left to do: whatever a plugin leaves in its
 //! thread-locals goes with it, and an idle host keeps none. A job that takes too long is

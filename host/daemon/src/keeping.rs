@@ -1,6 +1,6 @@
 //! What an operator decides about versions, and how it is kept beyond the host's life.
 
-use std::{io, sync::Arc};
+use std::{fs::File, io, os::unix::fs::FileExt as _, sync::Arc};
 
 use hotmerge_meta::{PluginMeta, PluginName};
 
@@ -52,17 +52,14 @@ impl Supervisor {
         }
     }
 
-    /// What a live version was loaded from, also while its state changes hands.
-    pub(crate) fn image(&self, live: &PluginMeta) -> io::Result<std::fs::File> {
+    /// A copy of what a live version was loaded from, also while its state changes hands.
+    pub(crate) fn image(&self, live: &PluginMeta) -> io::Result<Vec<u8>> {
         let gone = || io::Error::other("it runs no more");
         let plugin = self.plugin(live.name.as_str()).ok_or_else(gone)?;
-        let image = |version: Option<&Version>| {
-            let version = version.filter(|version| version.hash == live.hash);
-            version.map(|version| version.instance.image())
-        };
-        let live = plugin.live.peek(image).map_err(io::Error::other)?;
-        let handing = || plugin.handing.with(image).ok().flatten();
-        live.or_else(handing).ok_or_else(gone)?
+        let is_it = |version: &&Version| version.hash == live.hash;
+        let image =
+            plugin.peek(|version| Some(version).filter(is_it).map(|it| it.instance.image()));
+        read_all(&image.ok_or_else(gone)??)
     }
 
     /// Forgets what was kept of plugins that the directory does not have, unless pinned.
@@ -119,5 +116,27 @@ impl Supervisor {
             })
         });
         refused.map_or(Ok(()), |error| Err(error.into()))
+    }
+}
+
+/// All bytes of a file, wherever others who have it open as well have read to.
+fn read_all(file: &File) -> io::Result<Vec<u8>> {
+    let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn where_others_have_read_to_makes_no_difference() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"an image").unwrap();
+        assert_eq!(read_all(&file).unwrap(), b"an image");
     }
 }

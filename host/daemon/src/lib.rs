@@ -44,7 +44,7 @@ pub mod status;
 mod store;
 mod supervisor;
 mod symbols;
-mod wants;
+pub mod wants;
 mod watch;
 
 pub use config::{CanaryConfig, Config, ConfigError, PluginConfig};

@@ -25,12 +25,17 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use hotmerge_meta::{Digest, PackageName, PluginMeta, PluginName};
 use serde::{Deserialize, Serialize};
 
+mod choices;
 mod machine;
+mod old;
 mod requirements;
 mod slot;
 
-pub use machine::{ChoiceError, Machine};
-pub use slot::{Live, Old, Slot};
+pub use choices::ChoiceError;
+pub use machine::Machine;
+pub(crate) use machine::set;
+pub use old::Old;
+pub use slot::{Live, Slot};
 
 /// Tells the attempts to bring a version up apart. Never used twice in a host's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -134,6 +139,17 @@ pub struct Target {
     /// Whether it takes over the state of the version that runs; an operator may choose a
     /// version that cannot, and lose the state.
     pub takes_state: bool,
+}
+
+impl Target {
+    /// A version that the store has, with the state of the one that runs.
+    fn kept(meta: Arc<PluginMeta>) -> Self {
+        Self {
+            meta,
+            origin: Origin::Store,
+            takes_state: true,
+        }
+    }
 }
 
 /// Where the bytes of a version are.

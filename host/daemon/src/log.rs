@@ -55,7 +55,7 @@ pub fn start(format: Format, filter: &str) -> anyhow::Result<WorkerGuard> {
 
 /// One line that a terminal shows as it is. Plugins say what they like: neither orders to
 /// terminals nor lines that look like other records.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for sign in text.chars() {
         let turns_text = matches!(sign, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

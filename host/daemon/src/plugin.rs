@@ -196,6 +196,14 @@ impl Plugin {
         }
     }
 
+    /// Asks the live version for something, or the one that was set aside while its state changes
+    /// hands. Never waits.
+    pub(crate) fn peek<R>(&self, ask: impl Fn(&Version) -> Option<R>) -> Option<R> {
+        let ask = |version: Option<&Version>| version.and_then(&ask);
+        let live = self.live.peek(ask).ok().flatten();
+        live.or_else(|| self.handing.with(ask).ok().flatten())
+    }
+
     /// The state of the version that was set aside, and which version saved it.
     pub(crate) fn save(&self, state: &mut Reply) -> Result<String, Box<loader::CallError>> {
         let saved = self.handing.with(|version| match version {

@@ -6,11 +6,10 @@ use hotmerge_meta::{Digest, PluginMeta, control::Problem};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Config,
-    cell::{Cell, Isolation},
+    cell::{Cell, Cells, Isolation},
     failure,
     lifecycle::{Slot, Stage, State as PluginState},
-    plugin::{Plugin, Version},
+    plugin::Plugin,
     supervisor::{State, Supervisor},
     wants,
 };
@@ -78,7 +77,7 @@ pub struct HostStatus {
 pub struct PluginStatus {
     /// Its name.
     pub name: String,
-    /// Version of what runs, or of what was refused if nothing does.
+    /// Version of what runs; if nothing does, of the candidate, or of what was refused.
     pub version: Option<String>,
     /// Digest of what runs.
     pub hash: Option<Digest>,
@@ -223,7 +222,7 @@ pub struct SavedStatus {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EndingStatus {
     /// Digest of the version.
-    pub hash: Option<Digest>,
+    pub hash: Digest,
     /// `draining`, `overdue`, `teardown` or `stuck`.
     pub state: String,
 }
@@ -247,7 +246,7 @@ impl Supervisor {
             .iter()
             .map(|(name, slot)| {
                 let plugin = self.plugin(name.as_str());
-                describe(&state, &self.config, name.as_str(), slot, plugin.as_deref())
+                describe(&state, &self.cells, name.as_str(), slot, plugin.as_deref())
             })
             .collect();
         let problems = state.problems.clone();
@@ -255,6 +254,7 @@ impl Supervisor {
         (self.with_kept(plugins), problems)
     }
 
+    /// Adds what the store has, whose lock is held while it writes: nothing else may wait for it.
     fn with_kept(&self, mut plugins: Vec<PluginStatus>) -> Vec<PluginStatus> {
         for plugin in &mut plugins {
             let store = self.store.iter();
@@ -278,19 +278,19 @@ struct Running {
     saved: Option<SavedStatus>,
 }
 
-fn not_granted(config: &Config, meta: &PluginMeta) -> Vec<String> {
-    let own = config.plugin.get(&meta.name);
-    let isolation = own.and_then(|own| own.isolation).or(config.isolation);
+fn not_granted(cells: &Cells, meta: &PluginMeta) -> Vec<String> {
+    // What cannot be kept as it should is refused, and has nothing.
+    let isolation = cells.isolation(meta.name.as_str());
     wants::not_granted(
         &meta.wants,
-        own.map_or(&[], |own| &own.allow),
+        cells.config.grants(&meta.name),
         isolation.unwrap_or(Isolation::Process),
     )
 }
 
 fn describe(
     state: &State,
-    config: &Config,
+    cells: &Cells,
     name: &str,
     slot: &Slot,
     plugin: Option<&Plugin>,
@@ -300,8 +300,10 @@ fn describe(
     let ticket = live.map(|live| live.ticket);
     let ticket = ticket.or(candidate.map(|(ticket, _)| ticket));
     let attempt = ticket.and_then(|ticket| state.attempts.get(&ticket));
-    let meta = live.map(|live| &live.meta);
-    let meta = meta.or(attempt.map(|attempt| &attempt.target.meta));
+    let meta = live
+        .map(|live| &live.meta)
+        .or(candidate.map(|(_, target)| &target.meta))
+        .or(slot.refused().map(|refused| &refused.meta));
     let count = |counter: fn(&Plugin) -> u64| plugin.map_or(0, counter);
     let running = plugin.and_then(running);
     let running = running.unwrap_or_default();
@@ -324,9 +326,7 @@ fn describe(
         last_failure: health.and_then(|health| health.last.clone()),
         saved: running.saved,
         worker: running.worker,
-        not_granted: meta
-            .or(slot.refused().map(|refused| &refused.meta))
-            .map_or_else(Vec::new, |meta| not_granted(config, meta)),
+        not_granted: meta.map_or_else(Vec::new, |meta| not_granted(cells, meta)),
         calls_failed: count(|plugin| plugin.failed.load(Ordering::Relaxed)),
         calls_panicked: count(|plugin| plugin.panicked.load(Ordering::Relaxed)),
         retained: count(|plugin| plugin.retained.load(Ordering::Relaxed)),
@@ -334,7 +334,7 @@ fn describe(
             .olds()
             .iter()
             .map(|old| EndingStatus {
-                hash: Some(old.meta.hash),
+                hash: old.meta.hash,
                 state: old.ending.to_string(),
             })
             .collect(),
@@ -352,8 +352,8 @@ fn describe(
 /// How the live version is kept apart, and where it lies. Whoever asks holds a lock that the
 /// end of a pause needs, so this must not wait for it.
 fn running(plugin: &Plugin) -> Option<Running> {
-    let describe = |version: Option<&Version>| {
-        let instance = &version?.instance;
+    plugin.peek(|version| {
+        let instance = &version.instance;
         let cell = instance.cell();
         Some(Running {
             isolation: instance.isolation().to_owned(),
@@ -361,9 +361,7 @@ fn running(plugin: &Plugin) -> Option<Running> {
             worker: cell.map(Cell::status),
             saved: instance.last_state().status(),
         })
-    };
-    let live = plugin.live.peek(describe).ok().flatten();
-    live.or_else(|| plugin.handing.with(describe).ok().flatten())
+    })
 }
 
 fn canary(slot: &Slot, plugin: Option<&Plugin>) -> Option<CanaryStatus> {

@@ -13,7 +13,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, DirBuilder, File},
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -219,7 +219,7 @@ impl Store {
         &self,
         live: &PluginMeta,
         choice: Option<&Choice>,
-        image: impl FnOnce() -> io::Result<File>,
+        image: impl FnOnce() -> io::Result<Vec<u8>>,
     ) -> Result<(), StoreError> {
         let mut records = self.lock();
         let old = records.get(&live.name);
@@ -244,8 +244,7 @@ impl Store {
             Some(known) => known.clone_from(live),
             None => {
                 if !path.is_file() {
-                    let bytes = image().and_then(|file| read_all(&file));
-                    let bytes = bytes.map_err(failed("read the image for", &path))?;
+                    let bytes = image().map_err(failed("read the image for", &path))?;
                     self.write(&path, &bytes)?;
                 }
                 record.versions.insert(0, live.clone());
@@ -330,29 +329,6 @@ fn read_record(path: &Path) -> Result<Record, String> {
         return Err(format!("it has format {}", record.format));
     }
     Ok(record)
-}
-
-/// All bytes of a descriptor that others may read as well, at offsets of their own.
-fn read_all(file: &File) -> io::Result<Vec<u8>> {
-    let size = file.metadata()?.len();
-    let mut bytes = Vec::new();
-    let mut reader = AtOffset { file, offset: 0 }.take(size);
-    reader.read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-struct AtOffset<'a> {
-    file: &'a File,
-    offset: u64,
-}
-
-impl io::Read for AtOffset<'_> {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        use std::os::unix::fs::FileExt as _;
-        let read = self.file.read_at(bytes, self.offset)?;
-        self.offset += read as u64;
-        Ok(read)
-    }
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use crate::{
     health::Health,
     history::History,
     jobs::{Job, Jobs},
-    lifecycle::{Action, Event, Machine, Origin, Outcome, Slot, Stage, Step, Target, Ticket},
+    lifecycle::{Action, Event, Machine, Origin, Outcome, Slot, Stage, Step, Target, Ticket, set},
     plugin::Version,
     scan::{Findings, Found, Scanner},
     store::Store,
@@ -159,14 +159,12 @@ impl Supervisor {
             self.clock.wake_at(Instant::now() + LOOK_FOR_DIR);
         }
         self.take_problems(findings.problems, findings.next_look.is_some());
-        let is_changed = |found: &Found| {
-            let mut changed = findings.changed.iter();
-            changed.any(|other| other.meta.name == found.meta.name)
-        };
-        let again: Vec<_> = again.into_iter().filter(|it| !is_changed(it)).collect();
+        // What somebody asks for is tried even if it only seems to have changed.
+        let is_asked = |found: &Found| again.iter().any(|it| it.meta.name == found.meta.name);
+        let mut changed = findings.changed;
+        changed.retain(|found| !is_asked(found));
         let asked = again.into_iter().map(|found| (target(found), true));
-        let changed = findings.changed.into_iter();
-        let changed = asked.chain(changed.map(|found| (target(found), false)));
+        let changed = asked.chain(changed.into_iter().map(|found| (target(found), false)));
         let changed: Vec<_> = changed.collect();
         let gone = findings.gone;
         self.drive(|machine| machine.look(changed, &gone));
@@ -447,13 +445,5 @@ fn target(found: Found) -> Target {
         meta: Arc::new(found.meta),
         origin: Origin::Package(found.package),
         takes_state: true,
-    }
-}
-
-fn set(set: &mut BTreeSet<PluginName>, name: &PluginName, member: bool) {
-    if member {
-        set.insert(name.clone());
-    } else {
-        set.remove(name);
     }
 }

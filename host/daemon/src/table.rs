@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
+use hotmerge_daemon::log::plain;
 use hotmerge_meta::control::Problem;
 
 /// An empty table with a heading.
@@ -39,14 +40,14 @@ pub(crate) fn print_problems(problems: &[Problem]) {
         if package.is_empty() {
             anstream::println!("problem: {reason}");
         } else {
-            anstream::println!("problem: {}: {reason}", package.escape_debug());
+            anstream::println!("problem: {}: {reason}", plain(package));
         }
     }
 }
 
-/// A cell in a colour of what it means.
+/// A cell in a colour of what it means. The text may be a plugin's.
 pub(crate) fn coloured(text: impl ToString, meaning: Meaning) -> Cell {
-    let cell = Cell::new(text.to_string());
+    let cell = Cell::new(plain(&text.to_string()));
     match meaning {
         Meaning::Good => cell.fg(Color::Green),
         Meaning::Passing => cell.fg(Color::Yellow),

@@ -11,7 +11,7 @@ use crate::cell::Isolation;
 
 /// What it asks for and does not have: `fs:/path` or `net`. In the host's own process it has
 /// what the host has.
-pub(crate) fn not_granted(wants: &Wants, grants: &[Grant], isolation: Isolation) -> Vec<String> {
+pub fn not_granted(wants: &Wants, grants: &[Grant], isolation: Isolation) -> Vec<String> {
     if isolation == Isolation::Host {
         return Vec::new();
     }

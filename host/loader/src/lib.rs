@@ -15,11 +15,11 @@
 mod instance;
 mod library;
 mod reply;
+mod services;
 mod verified;
 
-pub use hotmerge_abi::CallContext;
-pub use hotmerge_meta::Digest;
-pub use instance::{CallError, HostServices, Instance, LogRecord, OutgoingCall, Remains};
+pub use instance::{CallError, Instance, Remains};
 pub use library::Unloaded;
 pub use reply::Reply;
+pub use services::{HostServices, LogRecord, OutgoingCall};
 pub use verified::{LoadError, Verified};

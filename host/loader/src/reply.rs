@@ -101,10 +101,12 @@ impl Reply {
 }
 
 /// A panic here (no memory, say) must not unwind into the plugin.
-fn contained(context: *mut c_void, body: impl FnOnce(&mut Reply) -> Status) -> Status {
+///
+/// # Safety
+/// `context` is that of a [`Reply::sink`] whose borrow lasts, and nobody else uses the reply.
+unsafe fn contained(context: *mut c_void, body: impl FnOnce(&mut Reply) -> Status) -> Status {
     catch_unwind(AssertUnwindSafe(|| {
-        // SAFETY: `context` is the reply of the call under way, mutably borrowed for it and
-        // touched by nobody else; the contract keeps the sink on the call's thread.
+        // SAFETY: a sink's context is its reply, and the caller vouches for the rest.
         body(unsafe { &mut *context.cast::<Reply>() })
     }))
     .unwrap_or(abi::STATUS_REPLY_TOO_LARGE)
@@ -113,33 +115,40 @@ fn contained(context: *mut c_void, body: impl FnOnce(&mut Reply) -> Status) -> S
 unsafe extern "C" fn write(context: *mut c_void, bytes: Bytes) -> Status {
     // SAFETY: the plugin lends the bytes for this call.
     let bytes = unsafe { bytes.as_slice() };
-    contained(context, |reply| {
+    let write = |reply: &mut Reply| {
         let room = reply.limit - reply.bytes.len();
         if bytes.len() > room || reply.bytes.try_reserve(bytes.len()).is_err() {
             return abi::STATUS_REPLY_TOO_LARGE;
         }
         reply.bytes.extend_from_slice(bytes);
         abi::STATUS_OK
-    })
+    };
+    // SAFETY: the reply is mutably borrowed for the call under way, and the contract keeps the
+    // sink on the call's thread.
+    unsafe { contained(context, write) }
 }
 
 unsafe extern "C" fn clear(context: *mut c_void) {
-    contained(context, |reply| {
+    let clear = |reply: &mut Reply| {
         reply.bytes.clear();
         abi::STATUS_OK
-    });
+    };
+    // SAFETY: as in `write`.
+    unsafe { contained(context, clear) };
 }
 
 unsafe extern "C" fn content_type(context: *mut c_void, media_type: Bytes) -> Status {
     // SAFETY: the plugin lends the bytes for this call.
     let media_type = unsafe { media_type.as_slice() };
-    contained(context, |reply| match permitted(media_type) {
+    let set = |reply: &mut Reply| match permitted(media_type) {
         Some(text) => {
             text.clone_into(&mut reply.content_type);
             abi::STATUS_OK
         }
         None => abi::STATUS_FAILED,
-    })
+    };
+    // SAFETY: as in `write`.
+    unsafe { contained(context, set) }
 }
 
 fn permitted(media_type: &[u8]) -> Option<&str> {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use hotmerge_abi::TableHeader;
-use hotmerge_meta::{Digest, Image, ImageError, Machine, PluginMeta, PromiseError, check_abi};
+use hotmerge_meta::{Image, ImageError, Machine, PluginMeta, PromiseError, check_abi};
 use rustix::{
     fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create},
     io::Errno,
@@ -50,7 +50,8 @@ pub enum LoadError {
     /// The loaded table is not the one that was read from the file.
     #[error("the loaded table differs from the one in the file")]
     Table,
-    /// The plugin itself refused to start.
+    /// The plugin itself refused to start, or the host does not let it: by a policy, or for want
+    /// of a sandbox.
     #[error("{0}")]
     Refused(String),
 }
@@ -62,7 +63,6 @@ pub struct Verified {
     /// Where the dynamic loader finds the bytes, if not by the descriptor.
     pub(crate) path: Option<PathBuf>,
     pub(crate) header: TableHeader,
-    hash: Digest,
     bytes: usize,
 }
 
@@ -90,7 +90,6 @@ impl Verified {
             memory,
             path: None,
             header,
-            hash: image.digest(),
             bytes,
         })
     }
@@ -100,12 +99,7 @@ impl Verified {
     ///
     /// # Errors
     /// If the memory is not sealed.
-    pub fn by_host(
-        memory: OwnedFd,
-        path: PathBuf,
-        header: TableHeader,
-        hash: Digest,
-    ) -> Result<Self, LoadError> {
+    pub fn by_host(memory: OwnedFd, path: PathBuf, header: TableHeader) -> Result<Self, LoadError> {
         let bytes = usize::try_from(fstat(&memory).map_or(0, |stat| stat.st_size)).unwrap_or(0);
         let sealed = fcntl_get_seals(&memory)
             .is_ok_and(|seals| seals.contains(SealFlags::WRITE | SealFlags::SHRINK));
@@ -117,7 +111,6 @@ impl Verified {
             memory,
             path: Some(path),
             header,
-            hash,
             bytes,
         })
     }
@@ -130,11 +123,6 @@ impl Verified {
     /// The header of the plugin's table, as it lies in the image.
     pub fn header(&self) -> TableHeader {
         self.header
-    }
-
-    /// The digest that was verified.
-    pub fn hash(&self) -> Digest {
-        self.hash
     }
 
     /// Size of the image in bytes.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use hotmerge_abi::TableHeader;
-use hotmerge_loader::{Digest, Instance, Verified};
+use hotmerge_loader::{Instance, Verified};
 use hotmerge_sandbox::{Plan, descriptor};
 
 use crate::services::Services;
@@ -38,8 +38,8 @@ pub(crate) fn start(
 ) -> Result<Instance, String> {
     // SAFETY: the host put it there; it is taken once.
     let image = unsafe { OwnedFd::from_raw_fd(descriptor::IMAGE) };
-    let verified = Verified::by_host(image, plugin, header(plan), Digest::of(&[]))
-        .map_err(|error| error.to_string())?;
+    let verified =
+        Verified::by_host(image, plugin, header(plan)).map_err(|error| error.to_string())?;
     let instance =
         Instance::start(verified, config, services).map_err(|error| error.to_string())?;
     match instance.self_check() {

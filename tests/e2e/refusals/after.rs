@@ -10,7 +10,8 @@ use crate::bench::{Bench, is_a_sentence};
 fn what_was_refused_is_tried_again_when_somebody_asks() {
     // A reload tells what it did itself: nobody may be faster.
     let bench = Bench::new("watch = false");
-    bench.package().put(&[&actor("mark=2 start=refuse")]);
+    let bad = actor("mark=2 start=refuse").version("9.0.0");
+    bench.package().put(&[&bad]);
     bench
         .lab
         .hotmerge(["reload"])
@@ -23,6 +24,7 @@ fn what_was_refused_is_tried_again_when_somebody_asks() {
     let told = bench.lab.hotmerge(["reload", "--json"]).ended_with(5);
     assert_eq!(told.json()["plugins"][0]["action"], "refused");
     assert_eq!(told.json()["plugins"][0]["took_ms"], 0.0);
+    assert_eq!(told.json()["plugins"][0]["version"], "9.0.0");
     let again = bench
         .lab
         .hotmerge(["reload", "actor", "--json"])
@@ -32,6 +34,21 @@ fn what_was_refused_is_tried_again_when_somebody_asks() {
         record["plugin"] == "actor"
     });
     assert_eq!(refused["message"], "refused: the script refuses to start");
+    // Nor does it matter that the same bytes were put there once more.
+    let starts = || {
+        let history = bench.lab.hotmerge(["history", "actor", "--json"]).ok();
+        let history = history.json();
+        let steps = history.as_array().expect("a list").iter();
+        let starts = steps.filter(|step| step["to"] == "reloading/starting");
+        starts.count()
+    };
+    let before = starts();
+    bench.package().put(&[&bad]);
+    bench.lab.hotmerge(["reload"]).ended_with(5);
+    assert_eq!(starts(), before, "it was not asked for");
+    bench.package().put(&[&bad]);
+    bench.lab.hotmerge(["reload", "actor"]).ended_with(5);
+    assert_eq!(starts(), before + 1, "it was asked for");
     bench.is_undisturbed();
     bench.end();
 }
@@ -58,6 +75,7 @@ fn a_first_version_that_is_refused_is_an_error_and_not_a_plugin() {
     let host = lab.start();
     let plugin = host.plugin("actor");
     assert_eq!((plugin.state, plugin.generation), (State::Error, 0));
+    assert_eq!(plugin.version.as_deref(), Some("1.0.0"), "what was refused");
     lab.hotmerge(["call", "actor", "mark"])
         .ended_with(8)
         .said(&["no version", "`actor`", "hotmerge status"]);

@@ -13,7 +13,6 @@ use hotmerge_meta::{
     PluginName,
     control::{CallParams, CallReply, TraceParent, method},
 };
-use serde_json::json;
 
 use super::{HostArguments, print_json};
 use crate::exit::Failure;
@@ -53,12 +52,7 @@ impl Call {
         };
         let reply: CallReply = self.host.ask(method::CALL, &params, timeout)?;
         if self.json {
-            return print_json(&json!({
-                "output_base64": reply.output_base64,
-                "content_type": reply.content_type,
-                "generation": reply.generation,
-                "hash": reply.hash,
-            }));
+            return print_json(&reply);
         }
         let mut out = io::stdout().lock();
         out.write_all(&reply.output_base64.0)

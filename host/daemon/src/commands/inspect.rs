@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use hotmerge_daemon::policies;
-use hotmerge_meta::{Image, Meta};
+use hotmerge_daemon::{config::Isolation, policies, wants::not_granted};
+use hotmerge_meta::{Image, Meta, PluginMeta};
 use hotmerge_policy::{File, Objection, Rules, judge};
 use hotmerge_sandbox::Grant;
 use serde::Serialize;
@@ -97,9 +97,8 @@ fn wants(file: &Path) -> Vec<String> {
     };
     let mut plugins = meta.plugin.iter();
     let own = plugins.find(|plugin| Some(plugin.file.as_str().as_ref()) == file.file_name());
-    let wants = own.map(|plugin| plugin.wants.clone()).unwrap_or_default();
-    let files = wants.fs.into_iter().map(|path| format!("fs:{path}"));
-    files.chain(wants.net.then(|| "net".to_owned())).collect()
+    let asked = |plugin: &PluginMeta| not_granted(&plugin.wants, &[], Isolation::Process);
+    own.map(asked).unwrap_or_default()
 }
 
 fn print(report: &Report) {

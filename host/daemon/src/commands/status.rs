@@ -6,6 +6,7 @@ use clap::{Args, builder::styling::AnsiColor};
 use comfy_table::Cell;
 use hotmerge_daemon::{
     lifecycle::State,
+    log::plain,
     status::{FailureStatus, PluginStatus, Status as Report, WorkerStatus},
 };
 use hotmerge_meta::control::method;
@@ -125,7 +126,7 @@ fn plugins(plugins: &[PluginStatus]) {
     let mut before = "\n";
     for plugin in plugins {
         for note in notes(plugin) {
-            anstream::println!("{before}{}: {note}", plugin.name);
+            anstream::println!("{before}{}: {}", plugin.name, plain(&note));
             before = "";
         }
     }

@@ -13,8 +13,8 @@ use std::{
 use hotmerge_meta::{Digest, PluginMeta, PluginName};
 
 use super::{
-    Action, Choice, Event, Note, Origin, Outcome, Refused, Slot, Stage, State, Step, Target,
-    Ticket, Why, requirements::Verdict, slot::Attempt,
+    Action, Choice, Event, Note, Origin, Outcome, Slot, Stage, State, Step, Target, Ticket, Why,
+    requirements::Verdict, slot::Attempt,
 };
 
 /// All plugins of a host.
@@ -24,7 +24,7 @@ pub struct Machine {
     pub(super) slots: BTreeMap<PluginName, Slot>,
     /// Those in the directory that require others.
     pub(super) demanding: BTreeSet<PluginName>,
-    choices: BTreeMap<PluginName, Choice>,
+    pub(super) choices: BTreeMap<PluginName, Choice>,
     /// At the start: what ran when the host ran last.
     last_good: BTreeMap<PluginName, Arc<PluginMeta>>,
     tickets: u64,
@@ -32,26 +32,8 @@ pub struct Machine {
     blocked: BTreeSet<PluginName>,
     /// Whether some live version may have to go.
     pub(super) leaving: bool,
-}
-
-/// Why an operator's choice was not taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ChoiceError {
-    /// Nothing of the plugin runs.
-    #[error("no version of plugin `{0}` is loaded; see `hotmerge status`")]
-    NotLive(PluginName),
-    /// A pin stands against it.
-    #[error("plugin `{0}` is pinned; `hotmerge unpin {0}` first")]
-    Pinned(PluginName),
-    /// There is no pin to take out.
-    #[error("plugin `{0}` is not pinned")]
-    NotPinned(PluginName),
-    /// A version is taking over its state at this moment.
-    #[error("plugin `{0}` is being replaced at this moment; try again")]
-    Busy(PluginName),
-    /// The version runs already.
-    #[error("plugin `{0}` runs {1} already")]
-    Runs(PluginName, Digest),
+    /// Whether nothing is to start any more.
+    stopped: bool,
 }
 
 impl Machine {
@@ -63,14 +45,6 @@ impl Machine {
     /// One plugin.
     pub fn slot(&self, name: &str) -> Option<&Slot> {
         self.slots.get(name)
-    }
-
-    /// What an operator chose over the directory.
-    pub fn choice(&self, name: &PluginName) -> Option<&Choice> {
-        match self.slots.get(name) {
-            Some(slot) => slot.choice(),
-            None => self.choices.get(name),
-        }
     }
 
     /// What the plugin directory has of a plugin.
@@ -97,6 +71,9 @@ impl Machine {
     /// even if it was refused), and what is gone.
     pub fn look(&mut self, changed: Vec<(Target, bool)>, gone: &[PluginName]) -> Vec<Step> {
         let mut steps = Vec::new();
+        if self.stopped {
+            return steps;
+        }
         for name in gone {
             self.directory.remove(name);
             self.demanding.remove(name);
@@ -130,9 +107,11 @@ impl Machine {
         steps
     }
 
-    /// Takes everything out of service, each plugin before those that it requires.
+    /// Takes everything out of service, each plugin before those that it requires. What the
+    /// directory has does not count any more: a look may be under way at this moment.
     pub fn stop(&mut self) -> Vec<Step> {
         let mut steps = Vec::new();
+        self.stopped = true;
         self.directory.clear();
         self.demanding.clear();
         self.last_good.clear();
@@ -168,228 +147,14 @@ impl Machine {
         steps
     }
 
-    /// Goes to a version that an operator chose (which the store has) instead of the one in
-    /// the directory, until that changes. Without `takes_state` it starts as new.
-    ///
-    /// # Errors
-    /// See [`ChoiceError`].
-    pub fn roll_back(
-        &mut self,
-        name: &PluginName,
-        to: Arc<PluginMeta>,
-        takes_state: bool,
-    ) -> Result<Vec<Step>, ChoiceError> {
-        let slot = self.slots.get(name);
-        if !self.directory.contains_key(name) {
-            return Err(ChoiceError::NotLive(name.clone()));
-        }
-        if slot
-            .and_then(Slot::live)
-            .is_some_and(|live| live.meta.hash == to.hash)
-        {
-            return Err(ChoiceError::Runs(name.clone(), to.hash));
-        }
-        if self.choice(name).is_some_and(|choice| choice.pinned) {
-            return Err(ChoiceError::Pinned(name.clone()));
-        }
-        let found = self.directory.get(name).cloned();
-        let attempt = match found {
-            Some(target) if target.meta.hash == to.hash => Attempt {
-                target: Target {
-                    takes_state,
-                    ..target
-                },
-                why: Why::Chosen,
-                choice: None,
-            },
-            found => Attempt {
-                target: Target {
-                    meta: Arc::clone(&to),
-                    origin: Origin::Store,
-                    takes_state,
-                },
-                why: Why::Chosen,
-                choice: Some(Choice {
-                    meta: to,
-                    pinned: false,
-                    instead_of: found.map(|target| target.meta.hash),
-                }),
-            },
-        };
-        let mut steps = Vec::new();
-        self.attempt(name, attempt, &mut steps);
-        self.settle(&mut steps);
-        Ok(steps)
-    }
-
-    /// Keeps what runs, whatever the directory says.
-    ///
-    /// # Errors
-    /// See [`ChoiceError`].
-    pub fn pin(&mut self, name: &PluginName) -> Result<Vec<Step>, ChoiceError> {
-        let meta = self.live_meta(name)?;
-        if self.choice(name).is_some_and(|choice| choice.pinned) {
-            return Err(ChoiceError::Pinned(name.clone()));
-        }
-        if self.slots.get(name).and_then(Slot::stage) == Some(Stage::HandingOver) {
-            return Err(ChoiceError::Busy(name.clone()));
-        }
-        let instead_of = self.choice(name).and_then(|choice| choice.instead_of);
-        let hash = meta.hash;
-        let choice = Choice {
-            meta,
-            pinned: true,
-            instead_of,
-        };
-        self.choose(name, Some(choice));
-        let mut steps = Vec::new();
-        push(&mut steps, name, Action::Keep);
-        // A candidate that is under way must not replace what was pinned, unless by the same.
-        if let Some((ticket, target)) = self.slots.get(name).and_then(Slot::candidate)
-            && target.meta.hash != hash
-        {
-            let refused = Refused {
-                meta: Arc::clone(&target.meta),
-                reason: "the running version was pinned".to_owned(),
-                lasting: false,
-            };
-            self.change(name, &mut steps, |slot, out| {
-                slot.failed(ticket, refused, out);
-            });
-        }
-        self.settle(&mut steps);
-        Ok(steps)
-    }
-
-    /// Lets the directory decide again.
-    ///
-    /// # Errors
-    /// See [`ChoiceError`].
-    pub fn unpin(&mut self, name: &PluginName) -> Result<Vec<Step>, ChoiceError> {
-        let Some(choice) = self.choice(name).filter(|choice| choice.pinned).cloned() else {
-            return Err(ChoiceError::NotPinned(name.clone()));
-        };
-        let rolled_back = choice.instead_of.is_some();
-        let choice = Choice {
-            pinned: false,
-            ..choice
-        };
-        self.choose(name, rolled_back.then_some(choice));
-        let mut steps = Vec::new();
-        push(&mut steps, name, Action::Keep);
-        self.offer(name, Why::Asked, &mut steps);
-        self.settle(&mut steps);
-        Ok(steps)
-    }
-
-    fn live_meta(&self, name: &PluginName) -> Result<Arc<PluginMeta>, ChoiceError> {
-        let live = self.slots.get(name).and_then(Slot::live);
-        live.map(|live| Arc::clone(&live.meta))
-            .ok_or_else(|| ChoiceError::NotLive(name.clone()))
-    }
-
-    fn choose(&mut self, name: &PluginName, choice: Option<Choice>) {
-        if let Some(slot) = self.slots.get_mut(name) {
-            slot.choice.clone_from(&choice);
-        }
-        match choice {
-            Some(choice) => self.choices.insert(name.clone(), choice),
-            None => self.choices.remove(name),
-        };
-    }
-
-    /// The directory has something that is worth a look; a choice may stand against it.
-    fn offer(&mut self, name: &PluginName, why: Why, steps: &mut Vec<Step>) {
-        let Some(found) = self.directory.get(name).cloned() else {
-            return;
-        };
-        let hash = found.meta.hash;
-        let mut choice = self.choice(name).cloned();
-        if let Some(Choice {
-            pinned,
-            instead_of: instead_of @ Some(_),
-            ..
-        }) = &mut choice
-            && *instead_of != Some(hash)
-        {
-            // The directory has moved on from what was rolled back.
-            *instead_of = None;
-            let pinned = *pinned;
-            choice = choice.filter(|_| pinned);
-            self.choose(name, choice.clone());
-            push(steps, name, Action::Keep);
-        }
-        match choice {
-            Some(choice) if choice.stands_against(&hash) => {
-                self.hold(name, &found, &choice, why, steps);
-            }
-            choice => {
-                let choice = choice.filter(|choice| choice.pinned);
-                let attempt = Attempt {
-                    target: found,
-                    why,
-                    choice,
-                };
-                self.attempt(name, attempt, steps);
-            }
-        }
-    }
-
-    /// What the directory has is not to run: says so, and sees that the chosen version runs.
-    fn hold(
-        &mut self,
-        name: &PluginName,
-        found: &Target,
-        choice: &Choice,
-        why: Why,
-        steps: &mut Vec<Step>,
-    ) {
-        let slot = self.slots.get(name);
-        let live = slot.and_then(Slot::live);
-        if let Some(live) = live
-            && live.meta.hash == choice.meta.hash
-        {
-            let reason = if choice.pinned {
-                format!("{} is pinned; `hotmerge unpin {name}`", choice.meta.version)
-            } else {
-                "it was rolled back; stage another version".to_owned()
-            };
-            let refused = Refused {
-                meta: Arc::clone(&found.meta),
-                reason,
-                lasting: true,
-            };
-            push(
-                steps,
-                name,
-                Action::Report(live.ticket, Outcome::Refused(refused)),
-            );
-            // A candidate that is under way comes from what the directory had before.
-            if slot.and_then(Slot::candidate).is_none() {
-                // It may have been on its way out when it was to be started anew.
-                return self.renew(name, steps);
-            }
-        }
-        let attempt = Attempt {
-            target: Target {
-                meta: Arc::clone(&choice.meta),
-                origin: Origin::Store,
-                takes_state: true,
-            },
-            why,
-            choice: Some(choice.clone()),
-        };
-        self.attempt(name, attempt, steps);
-    }
-
-    fn attempt(&mut self, name: &PluginName, attempt: Attempt, steps: &mut Vec<Step>) {
+    pub(super) fn attempt(&mut self, name: &PluginName, attempt: Attempt, steps: &mut Vec<Step>) {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         self.change(name, steps, |slot, out| slot.begin(ticket, attempt, out));
     }
 
     /// Changes one slot and does what follows for it alone.
-    fn change(
+    pub(super) fn change(
         &mut self,
         name: &PluginName,
         steps: &mut Vec<Step>,
@@ -457,7 +222,7 @@ impl Machine {
             slot.stage() == Some(Stage::Waiting),
         );
         set(&mut self.blocked, name, slot.is_blocked());
-        if slot.is_empty() && slot.state() == State::Idle {
+        if slot.is_empty() {
             self.slots.remove(name);
         }
     }
@@ -468,36 +233,30 @@ impl Machine {
     }
 
     /// Starts a live version anew that keeps something of one that was replaced, or crashed.
-    fn renew(&mut self, name: &PluginName, steps: &mut Vec<Step>) {
+    pub(super) fn renew(&mut self, name: &PluginName, steps: &mut Vec<Step>) {
         // What leaves is not started anew; it may come back before it has left.
         let (Some(found), Some(slot)) = (self.directory.get(name), self.slots.get_mut(name)) else {
             return;
         };
-        let (Some((meta, why)), choice) = (slot.take_anew(), slot.choice.clone()) else {
+        let Some((meta, why)) = slot.take_anew() else {
             return;
         };
-        let target = match found {
-            found if why == Why::Crashed => {
-                let is_its = found.meta.runs_as(&meta);
-                let package = found.origin.package().filter(|_| is_its);
-                let origin = Origin::Running(package.cloned());
-                Target {
-                    meta,
-                    origin,
-                    takes_state: true,
-                }
+        let is_found = found.meta.runs_as(&meta);
+        let target = if why == Why::Crashed {
+            let package = found.origin.package().filter(|_| is_found);
+            Target {
+                origin: Origin::Running(package.cloned()),
+                ..Target::kept(meta)
             }
-            found if found.meta.runs_as(&meta) => found.clone(),
-            _ => Target {
-                meta,
-                origin: Origin::Store,
-                takes_state: true,
-            },
+        } else if is_found {
+            found.clone()
+        } else {
+            Target::kept(meta)
         };
         let attempt = Attempt {
             target,
             why,
-            choice,
+            choice: slot.choice.clone(),
         };
         self.attempt(name, attempt, steps);
     }
@@ -509,11 +268,7 @@ impl Machine {
         };
         if meta.hash != *refused && self.directory.contains_key(name) {
             let attempt = Attempt {
-                target: Target {
-                    meta,
-                    origin: Origin::Store,
-                    takes_state: true,
-                },
+                target: Target::kept(meta),
                 why: Why::Fallback,
                 choice: self.choice(name).cloned(),
             };
@@ -531,7 +286,7 @@ impl Machine {
     }
 
     /// Does for all plugins what has become possible or necessary.
-    fn settle(&mut self, steps: &mut Vec<Step>) {
+    pub(super) fn settle(&mut self, steps: &mut Vec<Step>) {
         loop {
             let before = steps.len();
             for name in self.waiting.clone() {
@@ -617,7 +372,8 @@ impl Machine {
     }
 }
 
-fn set(set: &mut BTreeSet<PluginName>, name: &PluginName, member: bool) {
+/// Makes a plugin a member of a set, or no member.
+pub(crate) fn set(set: &mut BTreeSet<PluginName>, name: &PluginName, member: bool) {
     if !member {
         set.remove(name);
     } else if !set.contains(name) {
@@ -657,7 +413,7 @@ fn note(
     }
 }
 
-fn push(steps: &mut Vec<Step>, plugin: &PluginName, action: Action) {
+pub(super) fn push(steps: &mut Vec<Step>, plugin: &PluginName, action: Action) {
     steps.push(Step {
         plugin: plugin.clone(),
         action,

@@ -10,9 +10,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use hotmerge_meta::{OnReplace, PluginMeta, PluginName};
 
-use super::{
-    Action, Choice, Ending, Next, Note, Outcome, Refused, Stage, State, Target, Ticket, Why,
-};
+use super::{Action, Choice, Next, Note, Old, Outcome, Refused, Stage, State, Target, Ticket, Why};
 
 /// A version that takes calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,24 +23,6 @@ pub struct Live {
     pub generation: u64,
     /// Whether it crashed too often and takes no calls.
     pub given_up: bool,
-}
-
-/// A version that takes no new calls and has not ended yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Old {
-    /// The attempt that had brought it up.
-    pub ticket: Ticket,
-    /// What it ran.
-    pub meta: Arc<PluginMeta>,
-    /// How far it has come.
-    pub ending: Ending,
-}
-
-impl Old {
-    /// Whether it is still within its time.
-    pub(super) fn is_in_time(&self) -> bool {
-        matches!(self.ending, Ending::Draining | Ending::TearingDown)
-    }
 }
 
 /// An attempt to bring a version up.
@@ -71,9 +51,9 @@ pub struct Slot {
     pub(super) deferred: Option<Attempt>,
     pub(super) live: Option<Live>,
     pub(super) olds: Vec<Old>,
-    refused: Option<Refused>,
+    pub(super) refused: Option<Refused>,
     /// Whether the refusal was for other plugins' sake, and goes when they change.
-    blocked: bool,
+    pub(super) blocked: bool,
     /// Why the live version is to be started anew, if it is: something that it was started
     /// with was replaced since, or it crashed.
     anew: Option<Why>,
@@ -417,67 +397,6 @@ impl Slot {
         self.forgive();
     }
 
-    /// Takes the live version out of service: for good, or because of a plugin it requires.
-    pub(super) fn withdraw(&mut self, unmet: Option<String>, out: &mut Vec<Action>) {
-        if self.stage() == Some(Stage::HandingOver) {
-            return;
-        }
-        self.abandon(out);
-        let Some(live) = self.live.take() else {
-            return;
-        };
-        let outcome = match unmet {
-            Some(reason) => {
-                self.because(reason.clone());
-                let refused = Refused {
-                    meta: Arc::clone(&live.meta),
-                    reason,
-                    lasting: false,
-                };
-                self.refused = Some(refused.clone());
-                self.blocked = true;
-                Outcome::Refused(refused)
-            }
-            None => {
-                self.because("gone from the plugin directory");
-                self.forgive();
-                Outcome::Removed(live.meta.hash)
-            }
-        };
-        let ticket = live.ticket;
-        out.push(Action::Withdraw);
-        self.drain(live.ticket, live.meta, out);
-        out.push(Action::Report(ticket, outcome));
-    }
-
-    pub(super) fn drained(&mut self, ticket: Ticket, out: &mut Vec<Action>) {
-        self.advance_old(ticket, out, |ending| match ending {
-            Ending::Draining | Ending::Overdue => Ending::TearingDown,
-            other => other,
-        });
-    }
-
-    pub(super) fn late(&mut self, ticket: Ticket, out: &mut Vec<Action>) {
-        self.advance_old(ticket, out, |ending| match ending {
-            Ending::Draining | Ending::Overdue => Ending::Overdue,
-            Ending::TearingDown | Ending::Stuck => Ending::Stuck,
-        });
-    }
-
-    pub(super) fn ended(&mut self, ticket: Ticket, out: &mut Vec<Action>) {
-        if let Some(index) = self.olds.iter().position(|old| old.ticket == ticket) {
-            let old = self.olds.remove(index);
-            out.push(Action::Note(Note::Old {
-                hash: old.meta.hash,
-                from: Some(old.ending),
-                to: None,
-            }));
-            if self.olds.is_empty() && self.state() == State::Idle {
-                self.because("the last old version has ended");
-            }
-        }
-    }
-
     fn go_live(&mut self, out: &mut Vec<Action>, reason: &'static str) {
         let Some(Candidate {
             ticket,
@@ -515,22 +434,8 @@ impl Slot {
         out.push(Action::Keep);
     }
 
-    fn drain(&mut self, ticket: Ticket, meta: Arc<PluginMeta>, out: &mut Vec<Action>) {
-        out.push(Action::Drain(ticket));
-        out.push(Action::Note(Note::Old {
-            hash: meta.hash,
-            from: None,
-            to: Some(Ending::Draining),
-        }));
-        self.olds.push(Old {
-            ticket,
-            meta,
-            ending: Ending::Draining,
-        });
-    }
-
     /// Drops the candidate, whatever became of it so far.
-    fn abandon(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn abandon(&mut self, out: &mut Vec<Action>) {
         let Some(candidate) = self.candidate.take() else {
             return;
         };
@@ -557,29 +462,6 @@ impl Slot {
         self.because(reason);
     }
 
-    fn advance_old(
-        &mut self,
-        ticket: Ticket,
-        out: &mut Vec<Action>,
-        next: impl FnOnce(Ending) -> Ending,
-    ) {
-        let Some(old) = self.olds.iter_mut().find(|old| old.ticket == ticket) else {
-            return;
-        };
-        let from = old.ending;
-        old.ending = next(from);
-        if old.ending != from {
-            out.push(Action::Note(Note::Old {
-                hash: old.meta.hash,
-                from: Some(from),
-                to: Some(old.ending),
-            }));
-            if old.ending == Ending::TearingDown {
-                out.push(Action::End(ticket));
-            }
-        }
-    }
-
     fn current(&self, ticket: Ticket) -> Option<&Candidate> {
         self.candidate
             .as_ref()
@@ -591,12 +473,12 @@ impl Slot {
             .filter(|candidate| candidate.stage == stage)
     }
 
-    fn forgive(&mut self) {
+    pub(super) fn forgive(&mut self) {
         self.refused = None;
         self.blocked = false;
     }
 
-    fn because(&mut self, reason: impl Into<Cow<'static, str>>) {
+    pub(super) fn because(&mut self, reason: impl Into<Cow<'static, str>>) {
         self.reason = reason.into();
     }
 }

@@ -218,6 +218,20 @@ fn an_overdue_dependant_does_not_hold_up_the_end_for_ever() {
 }
 
 #[test]
+fn what_is_found_while_all_is_being_stopped_is_not_started() {
+    let mut bench = Bench::default();
+    let (one, two) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
+    let ticket = bench.live(&one);
+    assert_eq!(
+        done(bench.machine.stop()),
+        [Action::Withdraw, Action::Drain(ticket)]
+    );
+    assert_eq!(bench.look(&[&two, &plugin("b", "1.0.0", &[])]), []);
+    drop(bench.ended(&one, ticket));
+    assert!(bench.machine.slots().is_empty());
+}
+
+#[test]
 fn circles_and_missing_plugins_are_refused_with_their_path() {
     let mut bench = Bench::default();
     let a = plugin("a", "1.0.0", &[("b", "*", OnReplace::Rebind)]);

@@ -1,0 +1,128 @@
+//! Versions on their way out: each drains, is torn down, and has ended.
+//!
+//! Invariant: a version that has gone live, or took a share of the calls, comes here before it
+//! ends, and goes only by its `Ended`.
+
+use std::sync::Arc;
+
+use hotmerge_meta::PluginMeta;
+
+use super::{Action, Ending, Note, Outcome, Refused, Slot, Stage, State, Ticket};
+
+/// A version that takes no new calls and has not ended yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Old {
+    /// The attempt that had brought it up.
+    pub ticket: Ticket,
+    /// What it ran.
+    pub meta: Arc<PluginMeta>,
+    /// How far it has come.
+    pub ending: Ending,
+}
+
+impl Old {
+    /// Whether it is still within its time.
+    pub(super) fn is_in_time(&self) -> bool {
+        matches!(self.ending, Ending::Draining | Ending::TearingDown)
+    }
+}
+
+impl Slot {
+    /// Takes the live version out of service: for good, or because of a plugin it requires.
+    pub(super) fn withdraw(&mut self, unmet: Option<String>, out: &mut Vec<Action>) {
+        if self.stage() == Some(Stage::HandingOver) {
+            return;
+        }
+        self.abandon(out);
+        let Some(live) = self.live.take() else {
+            return;
+        };
+        let outcome = match unmet {
+            Some(reason) => {
+                self.because(reason.clone());
+                let refused = Refused {
+                    meta: Arc::clone(&live.meta),
+                    reason,
+                    lasting: false,
+                };
+                self.refused = Some(refused.clone());
+                self.blocked = true;
+                Outcome::Refused(refused)
+            }
+            None => {
+                self.because("gone from the plugin directory");
+                self.forgive();
+                Outcome::Removed(live.meta.hash)
+            }
+        };
+        let ticket = live.ticket;
+        out.push(Action::Withdraw);
+        self.drain(live.ticket, live.meta, out);
+        out.push(Action::Report(ticket, outcome));
+    }
+
+    pub(super) fn drained(&mut self, ticket: Ticket, out: &mut Vec<Action>) {
+        self.advance_old(ticket, out, |ending| match ending {
+            Ending::Draining | Ending::Overdue => Ending::TearingDown,
+            other => other,
+        });
+    }
+
+    pub(super) fn late(&mut self, ticket: Ticket, out: &mut Vec<Action>) {
+        self.advance_old(ticket, out, |ending| match ending {
+            Ending::Draining | Ending::Overdue => Ending::Overdue,
+            Ending::TearingDown | Ending::Stuck => Ending::Stuck,
+        });
+    }
+
+    pub(super) fn ended(&mut self, ticket: Ticket, out: &mut Vec<Action>) {
+        if let Some(index) = self.olds.iter().position(|old| old.ticket == ticket) {
+            let old = self.olds.remove(index);
+            out.push(Action::Note(Note::Old {
+                hash: old.meta.hash,
+                from: Some(old.ending),
+                to: None,
+            }));
+            if self.olds.is_empty() && self.state() == State::Idle {
+                self.because("the last old version has ended");
+            }
+        }
+    }
+
+    pub(super) fn drain(&mut self, ticket: Ticket, meta: Arc<PluginMeta>, out: &mut Vec<Action>) {
+        out.push(Action::Drain(ticket));
+        out.push(Action::Note(Note::Old {
+            hash: meta.hash,
+            from: None,
+            to: Some(Ending::Draining),
+        }));
+        self.olds.push(Old {
+            ticket,
+            meta,
+            ending: Ending::Draining,
+        });
+    }
+
+    fn advance_old(
+        &mut self,
+        ticket: Ticket,
+        out: &mut Vec<Action>,
+        next: impl FnOnce(Ending) -> Ending,
+    ) {
+        let Some(old) = self.olds.iter_mut().find(|old| old.ticket == ticket) else {
+            return;
+        };
+        let from = old.ending;
+        old.ending = next(from);
+        if old.ending != from {
+            out.push(Action::Note(Note::Old {
+                hash: old.meta.hash,
+                from: Some(from),
+                to: Some(old.ending),
+            }));
+            if old.ending == Ending::TearingDown {
+                out.push(Action::End(ticket));
+            }
+        }
+    }
+}
