@@ -47,7 +47,8 @@ pub struct Config {
     pub rescan_s: u64,
     /// Whether the plugin directory is watched. Without it only signals and requests count.
     pub watch: bool,
-    /// The worker program; beside the host's own by default.
+    /// The worker program. By default `hotmerge-worker` beside the host's own, in
+    /// `../libexec/hotmerge` from there, or in `/usr/libexec/hotmerge`.
     pub worker: Option<PathBuf>,
     /// How old the state may be that a plugin goes on from after a crash, in seconds: while it is
     /// called it is asked for its state this often. 0: only when it is replaced anyway.
