@@ -374,3 +374,28 @@ impl Config {
         (self.rescan_s != 0).then(|| Duration::from_secs(self.rescan_s))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugins_own_times_come_before_those_of_all() {
+        let text = "drain_ms = 10\nteardown_ms = 20\nhandover_ms = 30\nsave_s = 40\n\
+                    [plugin.own]\ndrain_ms = 1\nteardown_ms = 2\nhandover_ms = 3\nsave_s = 0\n";
+        let config: Config = toml::from_str(text).unwrap();
+        let times = |name: &str| {
+            let name = name.parse().unwrap();
+            let times = [
+                config.drain(&name),
+                config.teardown(&name),
+                config.handover(&name),
+            ];
+            (times.map(|time| time.as_millis()), config.save(&name))
+        };
+        assert_eq!(times("own"), ([1, 2, 3], None));
+        let all = Some(Duration::from_secs(40));
+        assert_eq!(times("other"), ([10, 20, 30], all));
+        assert_eq!(config.longest_end().as_millis(), 30);
+    }
+}
