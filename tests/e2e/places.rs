@@ -14,7 +14,7 @@ use hotmerge_meta::{
     runtime::{self, RuntimeError, Signalled},
 };
 use hotmerge_tests::{
-    Callers, Lab, NOBODY, Process, SOON, TestHost, actor, hotmerge, run, skipped,
+    Callers, Lab, NOBODY, Process, SOON, TestHost, actor, hotmerge, repository, run, skipped,
 };
 use rustix::process::{Pid, Signal, geteuid};
 
@@ -194,6 +194,45 @@ fn a_configuration_that_makes_no_sense_is_named_with_its_place() {
     run(&mut serve, SOON)
         .ended_with(3)
         .said(&["hotmerge.toml", "cannot be read"]);
+}
+
+/// The keys that a table of a configuration may have, as the refusal of another one lists them.
+fn keys(lab: &Lab, table: &str) -> Vec<String> {
+    let mut serve = lab.serve(&format!("{table}no-such-key = 1"));
+    let ran = run(serve.arg("--check"), SOON).ended_with(3);
+    let (_, list) = ran.stderr.split_once("expected one of ").expect("a list");
+    let list = list.lines().next().expect("it is on one line");
+    list.split(", ")
+        .map(|key| key.trim_matches('`').to_owned())
+        .collect()
+}
+
+#[test]
+fn every_key_is_documented_and_what_is_documented_is_a_key() {
+    let lab = Lab::new();
+    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
+    let (_, block) = readme.split_once("```toml\n").expect("it shows one");
+    let (block, _) = block.split_once("```").expect("it ends");
+    let service = repository().join("scripts/services/hotmerge.toml.in");
+    let service = fs::read_to_string(service).unwrap();
+    let tables = ["", "[plugin.x]\n", "[plugin.x.limits]\n", "[restart]\n"];
+    let has = |text: &str, key: &str| {
+        let mut words = text.split(|sign: char| !sign.is_ascii_lowercase() && sign != '_');
+        words.any(|word| word == key)
+    };
+    for key in tables.iter().flat_map(|table| keys(&lab, table)) {
+        assert!(has(block, &key), "README.md has no `{key}`");
+        // Where a service is found, its own definition says.
+        let is_there = has(&service, &key) || key == "runtime_dir";
+        assert!(is_there, "the configuration of services has no `{key}`");
+    }
+    let uncommented: String = block
+        .lines()
+        .map(|line| format!("{}\n", line.trim_start_matches('#')))
+        .collect();
+    let path = lab.path("documented.toml");
+    fs::write(&path, uncommented).unwrap();
+    hotmerge_daemon::Config::read(&path).expect("it is a configuration");
 }
 
 #[test]

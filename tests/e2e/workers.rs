@@ -47,6 +47,21 @@ fn a_call_that_hangs_ends_at_its_deadline_and_the_worker_with_it() {
 }
 
 #[test]
+fn a_worker_that_uses_up_its_processor_time_is_replaced() {
+    let lab = Lab::new();
+    let limits = "[plugin.attacks.limits]\ncpu_s = 1\n";
+    let Some(host) = start(&lab, &format!("{UNTIRING}{limits}")) else {
+        return;
+    };
+    host.call("attacks", "hang", b"")
+        .expect_err("it is ended long before its deadline");
+    host.replaced("attacks", 1);
+    assert_eq!(host.text("attacks", "echo"), "");
+    assert_eq!(host.text("actor", "mark"), "1");
+    host.stop();
+}
+
+#[test]
 fn five_crashes_in_ten_seconds_end_the_trying_until_somebody_asks() {
     let lab = Lab::new();
     let Some(host) = start(&lab, "restart = { pause_ms = 0 }\n") else {

@@ -1,6 +1,6 @@
 //! No orphans, whatever dies first.
 
-use std::{os::fd::OwnedFd, thread};
+use std::{os::fd::OwnedFd, sync::mpsc, thread, time::Duration};
 
 use hotmerge_tests::{
     Lab, SOON, TestHost, UNTIRING, actor, attacks, attacks_at, call, children, is_ready,
@@ -64,6 +64,33 @@ fn a_host_that_is_killed_takes_its_workers_with_it() {
     for call in calls {
         let _ = call.join().expect("callers do not panic");
     }
+}
+
+/// Killed while it starts workers, at another moment each time: what is left of one that was
+/// not a worker yet would hold the host's locks, and the next host could not start.
+#[test]
+fn a_host_that_is_killed_while_it_starts_workers_leaves_its_place_to_the_next() {
+    let lab = Lab::new();
+    let put = |mark: u64| {
+        for name in ["one", "two", "three", "four"] {
+            let version = actor(&format!("mark={mark}")).named(name);
+            lab.package(name).put(&[&version]);
+        }
+    };
+    put(0);
+    let (_never, silence) = mpsc::channel::<()>();
+    for kill in 1..=60 {
+        let Some(mut host) = lab.start_sandboxed("watch = false\n") else {
+            return;
+        };
+        put(kill);
+        host.signal(Signal::HUP);
+        // Nothing is awaited here: any moment will do.
+        let _ = silence.recv_timeout(Duration::from_micros(kill % 30 * 1_000));
+        host.signal(Signal::KILL);
+        host.ended();
+    }
+    lab.start_sandboxed("").expect("as before").stop();
 }
 
 /// Killed over and over: each worker is waited for, and another takes its place.

@@ -47,7 +47,8 @@ pub struct Config {
     pub rescan_s: u64,
     /// Whether the plugin directory is watched. Without it only signals and requests count.
     pub watch: bool,
-    /// The worker program; beside the host's own by default.
+    /// The worker program. By default `hotmerge-worker` beside the host's own, in
+    /// `../libexec/hotmerge` from there, or in `/usr/libexec/hotmerge`.
     pub worker: Option<PathBuf>,
     /// How old the state may be that a plugin goes on from after a crash, in seconds: while it is
     /// called it is asked for its state this often. 0: only when it is replaced anyway.
@@ -376,5 +377,30 @@ impl Config {
 
     pub(crate) fn rescan(&self) -> Option<Duration> {
         (self.rescan_s != 0).then(|| Duration::from_secs(self.rescan_s))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugins_own_times_come_before_those_of_all() {
+        let text = "drain_ms = 10\nteardown_ms = 20\nhandover_ms = 30\nsave_s = 40\n\
+                    [plugin.own]\ndrain_ms = 1\nteardown_ms = 2\nhandover_ms = 3\nsave_s = 0\n";
+        let config: Config = toml::from_str(text).unwrap();
+        let times = |name: &str| {
+            let name = name.parse().unwrap();
+            let times = [
+                config.drain(&name),
+                config.teardown(&name),
+                config.handover(&name),
+            ];
+            (times.map(|time| time.as_millis()), config.save(&name))
+        };
+        assert_eq!(times("own"), ([1, 2, 3], None));
+        let all = Some(Duration::from_secs(40));
+        assert_eq!(times("other"), ([10, 20, 30], all));
+        assert_eq!(config.longest_end().as_millis(), 30);
     }
 }

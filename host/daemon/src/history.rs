@@ -144,3 +144,24 @@ fn why(to: Option<Ending>) -> &'static str {
         None => "it is torn down",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_the_newest_stays() {
+        let mut history = History::default();
+        let plugin: PluginName = "a".parse().unwrap();
+        for number in 0..TRANSITIONS + 10 {
+            let what = number.to_string();
+            let at = (State::Active, None);
+            history.note(&plugin, Note::Crash { at, what });
+        }
+        let told: Vec<_> = history.transitions(None).collect();
+        assert_eq!(told.len(), TRANSITIONS);
+        assert_eq!(told[0].reason, "10");
+        let other = "b".parse().unwrap();
+        assert_eq!(history.transitions(Some(&other)).count(), 0);
+    }
+}

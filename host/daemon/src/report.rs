@@ -72,7 +72,8 @@ fn fill(report: &mut PluginReport, outcome: Outcome) {
 fn log(report: &PluginReport) {
     let short = |hash: Option<Digest>| hash.map_or_else(|| "-".to_owned(), |hash| hash.short());
     let (plugin, old, new) = (&report.plugin, short(report.old_hash), short(report.hash));
-    let ms = report.took_ms;
+    // Nobody reads more digits.
+    let ms = (report.took_ms * 1e3).round() / 1e3;
     match report.action {
         Did::Loaded => tracing::info!(%plugin, hash = new, ms, "loaded"),
         Did::Reloaded => tracing::info!(%plugin, old, new, ms, "reloaded"),

@@ -16,7 +16,7 @@ use std::{
 use rustix::{
     io::retry_on_intr,
     pipe::{PipeFlags, pipe_with},
-    process::{WaitId, WaitIdOptions, waitid},
+    process::{PidfdFlags, WaitId, WaitIdOptions, getpid, pidfd_open, waitid},
 };
 
 use crate::{Cgroup, descriptor};
@@ -90,6 +90,9 @@ struct Child {
     fds: [RawFd; descriptor::COUNT],
     ready: RawFd,
     go: RawFd,
+    /// The host itself: others hold the other end of `go` as well, so that only this tells of
+    /// its death.
+    host: RawFd,
     waits: bool,
     error: i32,
 }
@@ -110,11 +113,13 @@ pub fn spawn(
 ) -> Result<Spawned, SpawnError> {
     let (ready_out, ready_in) = pipe_with(PipeFlags::CLOEXEC).map_err(prepare)?;
     let (go_out, go_in) = pipe_with(PipeFlags::CLOEXEC).map_err(prepare)?;
+    let host = pidfd_open(getpid(), PidfdFlags::empty()).map_err(prepare)?;
     let mut child = Child {
         program: program.as_raw_fd(),
         fds: fds.map(|fd| fd.as_raw_fd()),
         ready: ready_in.as_raw_fd(),
         go: go_out.as_raw_fd(),
+        host: host.as_raw_fd(),
         waits: namespaces != Namespaces::None || group.is_some(),
         error: 0,
     };
@@ -261,9 +266,18 @@ extern "C" fn become_worker(argument: *mut c_void) -> i32 {
     // arrays that live until the program is replaced.
     unsafe {
         let child = &mut *argument.cast::<Child>();
+        // It has all that the host holds, locks and sockets too: it must not outlive it.
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         if child.waits {
             let mut byte = 0_u8;
+            let mut ends = [child.go, child.host].map(|fd| libc::pollfd {
+                fd,
+                events: libc::POLLIN,
+                revents: 0,
+            });
             if libc::write(child.ready, ptr::from_ref(&byte).cast(), 1) != 1
+                || libc::poll(ends.as_mut_ptr(), ends.len() as libc::nfds_t, -1) < 1
+                || ends[0].revents == 0
                 || libc::read(child.go, ptr::from_mut(&mut byte).cast(), 1) != 1
                 || byte != 1
             {

@@ -45,8 +45,9 @@ use crate::{
 ///
 /// With --json, one object a line: plugin, version, old_hash, hash, action, reason,
 /// generation, build_ms, host_ms. If a host answered, the action is what it did: loaded,
-/// reloaded, unchanged, refused (with a reason) or removed. Otherwise it is what happened in
-/// the staging directory: staged, unchanged or removed.
+/// reloaded, unchanged, refused (with a reason), removed, or trying (a share of the calls goes
+/// to it). Otherwise it is what happened in the staging directory: staged, unchanged or
+/// removed.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = exit::HELP)]
 pub struct Args {
@@ -70,8 +71,8 @@ pub struct Args {
     /// Whether to tell a running host
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     notify: Notify,
-    /// Where the host is found [default: /run/hotmerge for root, otherwise
-    /// $XDG_RUNTIME_DIR/hotmerge]
+    /// Where the host is found [default: /run/hotmerge for root, otherwise hotmerge in
+    /// $XDG_RUNTIME_DIR, otherwise /tmp/hotmerge-UID]
     #[arg(long, value_name = "DIR")]
     runtime_dir: Option<PathBuf>,
     /// Write one JSON object a line

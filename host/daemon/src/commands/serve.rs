@@ -43,7 +43,8 @@ pub(super) struct Serve {
     /// Configuration (TOML); options on the command line come before it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The program that sandboxed plugins live in [default: `hotmerge-worker` beside this one]
+    /// The program that sandboxed plugins live in [default: `hotmerge-worker` beside this one, in
+    /// ../libexec/hotmerge from there, or in /usr/libexec/hotmerge]
     #[arg(long, value_name = "PATH")]
     worker: Option<PathBuf>,
     /// Only say whether configuration and plugin directory can be used
