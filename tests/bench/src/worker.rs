@@ -59,10 +59,7 @@ fn sandboxed(worker: &Path) -> impl FnOnce(&mut Config) {
 }
 
 /// The plugin in a worker of its own.
-fn start(
-    subject: &Subject,
-    worker: &Path,
-) -> anyhow::Result<(TempDir, Host, Arc<Plugin>)> {
+fn start(subject: &Subject, worker: &Path) -> anyhow::Result<(TempDir, Host, Arc<Plugin>)> {
     let dir = TempDir::new()?;
     stage(dir.path(), "subject", &subject.variants[0])?;
     let host = host_with(dir.path(), sandboxed(worker))?;
