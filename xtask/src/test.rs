@@ -59,6 +59,9 @@ const LIVES: &str = "1000000";
 /// more, say another number in `PROPTEST_RNG_SEED`.
 const SEED: &str = "20261122";
 
+/// Where plugins live in the tests of the life cycle: in the `host`, or in a `process` each.
+const ISOLATION: &str = "HOTMERGE_TEST_ISOLATION";
+
 /// The family that an end-to-end test program belongs to.
 fn family_of(program: &str) -> Family {
     match program.split('_').next() {
@@ -83,7 +86,16 @@ pub fn run(args: &Args) -> Result<u8> {
     let skips = tempfile::NamedTempFile::new().context("failed to make a temporary file")?;
     let mut tally = Tally::default();
     for family in families {
-        for mut command in commands(family, &cargo)? {
+        let mut commands = commands(family, &cargo)?;
+        if family == Family::Life && env::var_os(ISOLATION).is_none() {
+            // The life cycle is the same wherever plugins live.
+            let mut sandboxed = self::commands(family, &cargo)?;
+            sandboxed.iter_mut().for_each(|command| {
+                command.env(ISOLATION, "process");
+            });
+            commands.extend(sandboxed);
+        }
+        for mut command in commands {
             command.arg("--").args(&args.rest);
             let whole = command.env(SKIPPED, skips.path());
             let ended_well = run_one(whole, &mut tally)?;
