@@ -100,11 +100,18 @@ impl Cancel {
     /// Ends the calls that carry this mark. Their callers return at once; what the plugin
     /// does goes on until its deadline.
     pub fn cancel(&self, caller: &Caller) {
-        self.0.store(true, Ordering::SeqCst);
+        self.set();
         caller.stir();
     }
 
-    fn is_set(&self) -> bool {
+    /// Ends the calls that carry this mark, for whoever does not know yet through which caller
+    /// they go: one that waits already notices only when it looks up.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it was cancelled.
+    pub fn is_set(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
 }
@@ -118,7 +125,8 @@ struct Private {
     state: AtomicU32,
     /// The area it has, as the slot's own word says it.
     area: AtomicU32,
-    /// Since when nobody waits for its reply, in nanoseconds; 0 if somebody does.
+    /// If nobody waits for its reply: when the call ought to have ended, in nanoseconds. 0 if
+    /// somebody does.
     abandoned_ns: AtomicU64,
 }
 
@@ -195,7 +203,7 @@ impl Caller {
                 if posted.is_err() || call.withdraw() {
                     self.free(number);
                 } else {
-                    call.abandon();
+                    call.abandon(request);
                 }
                 Err(failure)
             }
@@ -218,14 +226,15 @@ impl Caller {
         self.gone.load(Ordering::SeqCst)
     }
 
-    /// Since when the longest of the calls runs that nobody waits for any more, as a point on
-    /// the monotonic clock in nanoseconds.
-    pub fn abandoned_since(&self) -> Option<u64> {
+    /// When the first of the calls that nobody waits for any more ought to have ended, as a point
+    /// on the monotonic clock in nanoseconds. It lies ahead if the call was cancelled before its
+    /// deadline, and is [`u64::MAX`] if it had none.
+    pub fn abandoned_due(&self) -> Option<u64> {
         self.reclaim();
         let times = self.private.iter();
         times
             .map(|private| private.abandoned_ns.load(Ordering::Relaxed))
-            .filter(|since| *since != 0)
+            .filter(|due| *due != 0)
             .min()
     }
 
@@ -564,11 +573,14 @@ impl Call<'_> {
         withdrawn.is_ok()
     }
 
-    /// Leaves the slot to the worker until it is done with it.
-    fn abandon(&self) {
+    /// Leaves the slot to the worker until it is done with it, for which it has as long as if
+    /// somebody waited.
+    fn abandon(&self, request: &Request<'_>) {
+        let limits = [request.context.deadline_ns, request.give_up_ns];
+        let due = limits.into_iter().filter(|limit| *limit != 0).min();
         self.private
             .abandoned_ns
-            .store(now_ns().max(1), Ordering::Relaxed);
+            .store(due.unwrap_or(u64::MAX).max(now_ns()), Ordering::Relaxed);
         self.caller
             .abandoned
             .fetch_or(1 << self.slot_number, Ordering::SeqCst);

@@ -194,7 +194,7 @@ fn a_call_that_nobody_takes_ends_at_its_deadline_and_frees_its_slot() {
         let failure = caller.call(&request(&context, b""), &mut Reply::default());
         assert_eq!(failure, Err(Failure::Deadline));
     }
-    assert_eq!(caller.abandoned_since(), None);
+    assert_eq!(caller.abandoned_due(), None);
 }
 
 #[test]
@@ -202,9 +202,33 @@ fn a_call_that_hangs_keeps_its_slot_until_it_returns() {
     let (caller, server) = pair();
     let taken = abandoned(&caller, &server, 1).remove(0);
     assert!(taken.is_cancelled());
-    assert!(caller.abandoned_since().is_some());
+    assert!(caller.abandoned_due().is_some());
     answer(taken);
-    assert_eq!(caller.abandoned_since(), None);
+    assert_eq!(caller.abandoned_due(), None);
+}
+
+#[test]
+fn a_cancelled_call_may_go_on_until_the_time_at_which_its_caller_would_have_given_up() {
+    let (caller, server) = pair();
+    let cancel = Cancel::default();
+    let limits = [now_ns() + 1_000_000_000_000, now_ns() + 2_000_000_000_000];
+    let context = CallContext {
+        deadline_ns: limits[1],
+        ..CallContext::default()
+    };
+    let request = Request {
+        give_up_ns: limits[0],
+        cancel: Some(&cancel),
+        ..request(&context, b"")
+    };
+    thread::scope(|scope| {
+        let call = scope.spawn(|| caller.call(&request, &mut Reply::default()));
+        let taken = server.next().unwrap();
+        cancel.cancel(&caller);
+        assert_eq!(call.join().unwrap(), Err(Failure::Cancelled));
+        assert_eq!(caller.abandoned_due(), Some(limits[0]));
+        answer(taken);
+    });
 }
 
 #[test]
@@ -278,7 +302,7 @@ fn a_reply_that_outgrows_its_slot_after_its_caller_has_gone_is_refused() {
     let mut writer = taken.writer();
     assert_eq!(writer.write(&[7; 10_000]), STATUS_REPLY_TOO_LARGE);
     taken.finish(STATUS_OK, &writer);
-    assert_eq!(caller.abandoned_since(), None);
+    assert_eq!(caller.abandoned_due(), None);
 }
 
 #[test]
@@ -450,7 +474,7 @@ proptest! {
         });
         // Whatever it wrote, the host's own books are in order.
         caller.hang_up();
-        let _ = caller.abandoned_since();
+        let _ = caller.abandoned_due();
         for number in 0..64 {
             let _ = caller.describe(number);
         }

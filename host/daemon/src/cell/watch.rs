@@ -21,7 +21,7 @@ use super::{
 
 use crate::{failure::Failure, health::too_often};
 
-/// How long a call may go on after its caller has given up, before the worker is ended.
+/// How long a call that nobody waits for may go on after its deadline, before the worker is ended.
 const GRACE: Duration = Duration::from_secs(1);
 /// How often calls that go on are looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -296,8 +296,9 @@ impl Cell {
     fn watch(&self, mut process: Process) -> End {
         let line = Arc::clone(&process.line);
         loop {
-            let since = line.caller.abandoned_since();
-            let seen = process.look(&self.wake, &self.log, since.map(|_| TICK));
+            let due = line.caller.abandoned_due();
+            let limit = due.map(|due| until(due) + TICK);
+            let seen = process.look(&self.wake, &self.log, limit);
             if note_end(&process, &seen) {
                 return self.buried(process);
             }
@@ -318,8 +319,8 @@ impl Cell {
             }
             let hangs = line
                 .caller
-                .abandoned_since()
-                .is_some_and(|since| Duration::from_nanos(now_ns().saturating_sub(since)) > GRACE);
+                .abandoned_due()
+                .is_some_and(|due| Duration::from_nanos(now_ns().saturating_sub(due)) > GRACE);
             if let Some(what) = self.condemned(&line) {
                 line.note_end(what);
                 return self.killed(process);
@@ -440,4 +441,9 @@ fn note_end(process: &Process, seen: &Seen) -> bool {
         process.line.note_end(failure::ended(status));
     }
     seen.ended.is_some()
+}
+
+/// How long until a point on the monotonic clock in nanoseconds.
+fn until(point_ns: u64) -> Duration {
+    Duration::from_nanos(point_ns.saturating_sub(now_ns()))
 }
