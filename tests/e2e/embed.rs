@@ -7,7 +7,12 @@ use std::{
     thread,
 };
 
-use hotmerge_tests::{Lab, Process, SOON, actor, example};
+use hotmerge_daemon::{
+    CallError, Cancel, Config, Host, Reply,
+    config::{Isolation, OnDegraded, Symbols},
+    context,
+};
+use hotmerge_tests::{Gate, Lab, Process, SOON, actor, example, skipped, worker};
 
 /// What a child writes, line by line as it comes.
 fn lines(process: &mut Process) -> Receiver<String> {
@@ -51,4 +56,89 @@ fn a_program_with_a_host_inside_takes_new_versions_and_keeps_good_ones() {
     drop(asking);
     let status = program.wait(SOON).expect("it ends with its input");
     assert!(status.success(), "the program ended with {status}");
+}
+
+/// A host in this process, with the fixture `actor` living as it is told and its gate shown.
+fn embedded(lab: &Lab, isolation: Isolation, more: &str) -> Host {
+    lab.put(&actor("mark=1"));
+    let path = lab.path("embedded.toml");
+    std::fs::write(&path, more).unwrap();
+    let mut config = Config::read(&path).unwrap();
+    config.plugin_dir = Some(lab.plugin_dir());
+    config.worker = Some(worker().to_owned());
+    config.isolation = Some(isolation);
+    config.symbols = Symbols::Off;
+    config.degraded = OnDegraded::Run;
+    let host = Host::start(config).unwrap();
+    host.settle();
+    host
+}
+
+fn is_cancelled(error: &CallError) -> bool {
+    error.to_string() == "the call was cancelled"
+}
+
+#[test]
+fn a_call_in_a_worker_is_cancelled_from_another_thread() {
+    let lab = Lab::new();
+    let gate = Gate::new(&lab);
+    let allow = "allow = [\"net\"]\n[plugin.actor.config]";
+    let more = gate.config("actor");
+    let more = match more.contains("allow") {
+        true => more,
+        false => more.replace("[plugin.actor.config]", &format!("[plugin.actor]\n{allow}")),
+    };
+    let host = embedded(&lab, Isolation::Process, &more);
+    let degraded = host.status().host.degraded;
+    if !degraded.is_empty() {
+        return skipped(&format!("no whole sandbox: {}", degraded.join("; ")));
+    }
+    let plugin = host.plugin("actor").unwrap();
+    let cancel = Cancel::default();
+    let call = || {
+        let reply = &mut Reply::default();
+        plugin.call_with(&context(None), "wait", b"", reply, &cancel)
+    };
+    let visitor = thread::scope(|scope| {
+        let waits = scope.spawn(call);
+        let visitor = gate.visitor();
+        cancel.cancel();
+        assert!(is_cancelled(&waits.join().unwrap().unwrap_err()));
+        visitor
+    });
+    // It lasts, and ends none that does not have it.
+    assert!(is_cancelled(&call().unwrap_err()));
+    let mut reply = Reply::default();
+    plugin
+        .call(&context(None), "mark", b"", &mut reply)
+        .unwrap();
+    assert_eq!(reply.bytes(), b"1");
+    visitor.let_go();
+    assert_eq!(host.stop(), 0);
+}
+
+#[test]
+fn a_call_in_the_host_is_not_begun_if_it_was_cancelled() {
+    let lab = Lab::new();
+    let host = embedded(&lab, Isolation::Host, "");
+    let plugin = host.plugin("actor").unwrap();
+    let cancel = Cancel::default();
+    let call = || {
+        let reply = &mut Reply::default();
+        let outcome = plugin.call_with(&context(None), "count", b"", reply, &cancel);
+        outcome.map(|_| reply.bytes().to_vec())
+    };
+    assert_eq!(call().unwrap(), 1_u64.to_le_bytes());
+    cancel.cancel();
+    assert!(is_cancelled(&call().unwrap_err()));
+    let mut reply = Reply::default();
+    plugin
+        .call(&context(None), "count", b"", &mut reply)
+        .unwrap();
+    assert_eq!(
+        reply.bytes(),
+        2_u64.to_le_bytes(),
+        "the second was not begun"
+    );
+    assert_eq!(host.stop(), 0);
 }

@@ -1,7 +1,12 @@
 //! Sandboxed plugins that call what they require, and what passes between a worker and its host
 //! besides small calls.
 
-use std::thread;
+use std::{
+    io::{Read as _, Write as _},
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    thread,
+};
 
 use hotmerge_meta::{
     OnReplace,
@@ -172,6 +177,91 @@ fn a_worker_that_dies_while_it_waits_for_another_is_replaced_at_once() {
         assert_eq!(all.output_base64.0, b".".repeat(20));
         visitor.let_go();
     });
+    host.stop();
+}
+
+/// More than a worker has slots.
+const MANY: u64 = 20;
+
+/// Waits until so many calls of `base` were cancelled.
+fn cancelled(host: &TestHost, calls: u64) {
+    host.wait_for("a cancelled call", |status| {
+        let mut plugins = status.plugins.iter();
+        let base = plugins.find(|it| it.name == "base")?;
+        (base.calls_cancelled == calls).then_some(())
+    });
+}
+
+/// A client whose call `wait` of `base` is in the plugin, over a bare stream.
+fn asks(lab: &Lab, more: &str) -> UnixStream {
+    let mut client = UnixStream::connect(lab.runtime_dir().control_socket()).unwrap();
+    let params = format!(r#"{{"plugin":"base","method":"wait","input_base64":""{more}}}"#);
+    let request = format!(r#"{{"jsonrpc":"2.0","method":"call","params":{params},"id":1}}"#);
+    writeln!(client, "{request}").unwrap();
+    client.set_read_timeout(Some(SOON)).unwrap();
+    client
+}
+
+#[test]
+fn a_client_that_hangs_up_cancels_its_call_and_the_slot_comes_back() {
+    let lab = Lab::new();
+    let gate = Gate::new(&lab);
+    let Some(host) = start(&lab, &base("b"), &gate.config("base")) else {
+        return;
+    };
+    let before = pid(&host, "base");
+    for calls in 1..=MANY {
+        let client = asks(&lab, "");
+        let visitor = gate.visitor();
+        drop(client);
+        // The plugin has not returned: its caller has.
+        cancelled(&host, calls);
+        visitor.let_go();
+    }
+    assert_eq!(host.text("base", "mark"), "b");
+    assert_eq!(pid(&host, "base"), before, "none was past its deadline");
+    assert_eq!(host.plugin("base").calls_failed, 0);
+    host.stop();
+}
+
+#[test]
+fn a_client_that_only_stops_sending_still_gets_its_reply() {
+    let lab = Lab::new();
+    let gate = Gate::new(&lab);
+    let Some(host) = start(&lab, &base("b"), &gate.config("base")) else {
+        return;
+    };
+    let mut client = asks(&lab, "");
+    let visitor = gate.visitor();
+    client.shutdown(Shutdown::Write).unwrap();
+    // One that is gone is noticed meanwhile.
+    let gone = asks(&lab, "");
+    let other = gate.visitor();
+    drop(gone);
+    cancelled(&host, 1);
+    drop((visitor, other));
+    let mut reply = String::new();
+    client.read_to_string(&mut reply).unwrap();
+    assert!(reply.contains("\"result\""), "{reply}");
+    host.stop();
+}
+
+#[test]
+fn a_cancelled_call_that_hangs_is_ended_after_its_deadline() {
+    let lab = Lab::new();
+    let gate = Gate::new(&lab);
+    let more = format!("{UNTIRING}{}", gate.config("base"));
+    let Some(host) = start(&lab, &base("b"), &more) else {
+        return;
+    };
+    let client = asks(&lab, &format!(r#","deadline_ms":{}"#, 3 * HANGS_MS));
+    let _stays = gate.visitor();
+    drop(client);
+    cancelled(&host, 1);
+    assert_eq!(host.text("base", "mark"), "b");
+    let failure = host.replaced("base", 1);
+    assert!(failure.contains("after its deadline"), "{failure}");
+    assert_eq!(host.text("base", "mark"), "b");
     host.stop();
 }
 

@@ -34,10 +34,14 @@ impl Canary {
     #[cold]
     pub(crate) fn count(&self, failed: Option<&loader::CallError>) {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        // Whoever asks nonsense, or in too little time, says nothing about the version.
+        // Whoever asks nonsense, in too little time, or goes, says nothing about the version.
         let is_its_fault = !matches!(
             failed,
-            None | Some(loader::CallError::BadRequest(_) | loader::CallError::Deadline)
+            None | Some(
+                loader::CallError::BadRequest(_)
+                    | loader::CallError::Deadline
+                    | loader::CallError::Cancelled
+            )
         );
         if is_its_fault {
             self.failed.fetch_add(1, Ordering::Relaxed);

@@ -1,7 +1,8 @@
 //! The door: answers JSON-RPC 2.0 requests on the control socket.
 //!
 //! One thread a connection, no more than `CONNECTIONS` of them, each request answered
-//! before the next is read. Only root and the host's own user are let in.
+//! before the next is read. Only root and the host's own user are let in. A client that hangs up
+//! cancels its call.
 
 use std::{
     collections::HashMap,
@@ -26,6 +27,9 @@ use crate::Host;
 
 mod answer;
 mod connection;
+mod hangups;
+
+use hangups::Hangups;
 
 /// How many connections are open at once.
 const CONNECTIONS: usize = 64;
@@ -41,6 +45,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub struct Server {
     shared: Arc<Shared>,
     accepting: Option<JoinHandle<()>>,
+    watching: Option<JoinHandle<()>>,
     path: PathBuf,
 }
 
@@ -50,6 +55,7 @@ struct Shared {
     host: Arc<Host>,
     open: Mutex<HashMap<u64, UnixStream>>,
     ended: Condvar,
+    hangups: Hangups,
     closing: AtomicBool,
     ask_to_stop: Box<dyn AskToStop>,
 }
@@ -89,21 +95,27 @@ impl Server {
             host,
             open: Mutex::default(),
             ended: Condvar::new(),
+            hangups: Hangups::new().context("failed to make an epoll instance")?,
             closing: AtomicBool::new(false),
             ask_to_stop,
         });
-        let accepting = {
+        let start = |name: &str, run: fn(&Arc<Shared>)| {
             let shared = Arc::clone(&shared);
             thread::Builder::new()
-                .name("control".into())
-                .spawn(move || shared.accept())
-                .context("failed to start the control thread")?
+                .name(name.into())
+                .spawn(move || run(&shared))
+                .context("failed to start the control threads")
         };
-        Ok(Self {
-            shared,
-            accepting: Some(accepting),
+        let watching = start("hangups", |shared| shared.hangups.run())?;
+        // From here on a failure ends the other one.
+        let mut server = Self {
+            shared: Arc::clone(&shared),
+            accepting: None,
+            watching: Some(watching),
             path,
-        })
+        };
+        server.accepting = Some(start("control", Shared::accept)?);
+        Ok(server)
     }
 
     /// Stops taking requests. Those under way are still answered.
@@ -143,6 +155,13 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.close();
         self.shared.shut(std::net::Shutdown::Both);
+        // Nobody can be answered any more.
+        self.shared.hangups.stop();
+        if let Some(watching) = self.watching.take()
+            && watching.join().is_err()
+        {
+            tracing::error!("the thread that notices hang-ups panicked");
+        }
     }
 }
 

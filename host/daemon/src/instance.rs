@@ -16,6 +16,7 @@ use hotmerge_loader::{
 use hotmerge_meta::{PluginMeta, PluginName};
 
 use crate::{
+    cancel::Cancel,
     cell::{Cell, Cells, Isolation, Owner},
     failure::Failure,
     health::Reporter,
@@ -89,10 +90,14 @@ impl Instance {
         method: &str,
         request: &[u8],
         reply: &mut Reply,
+        cancel: Option<&Cancel>,
     ) -> Result<(), Box<loader::CallError>> {
         match self {
+            Self::Host(_) if cancel.is_some_and(Cancel::is_cancelled) => {
+                Err(Box::new(loader::CallError::Cancelled))
+            }
             Self::Host(instance) => instance.call(context, method, request, reply),
-            Self::Worker(cell) => cell.call(context, method, request, reply),
+            Self::Worker(cell) => cell.call(context, method, request, reply, cancel),
         }
     }
 

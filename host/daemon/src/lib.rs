@@ -19,6 +19,7 @@
 
 mod attempt;
 mod canary;
+mod cancel;
 mod cell;
 mod clock;
 pub mod config;
@@ -47,6 +48,7 @@ mod symbols;
 pub mod wants;
 mod watch;
 
+pub use cancel::Cancel;
 pub use config::{CanaryConfig, Config, ConfigError, PluginConfig};
 pub use host::{Host, StartError};
 pub use hotmerge_abi::CallContext;

@@ -14,6 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
     canary::Canary,
+    cancel::Cancel,
     failure::{self, Failure},
     instance::Instance,
     lifecycle::Ticket,
@@ -38,6 +39,7 @@ pub struct Plugin {
     canary: Canary,
     pub(crate) failed: AtomicU64,
     pub(crate) panicked: AtomicU64,
+    pub(crate) cancelled: AtomicU64,
     pub(crate) retained: AtomicU64,
 }
 
@@ -54,6 +56,14 @@ impl fmt::Debug for Plugin {
 pub struct Answered {
     /// Counts the versions that went live, from 1.
     pub generation: u64,
+}
+
+impl Answered {
+    fn by(version: &Version) -> Self {
+        Self {
+            generation: version.generation,
+        }
+    }
 }
 
 /// Why a call brought no reply.
@@ -79,6 +89,7 @@ impl Plugin {
             canary: Canary::default(),
             failed: AtomicU64::new(0),
             panicked: AtomicU64::new(0),
+            cancelled: AtomicU64::new(0),
             retained: AtomicU64::new(0),
         }
     }
@@ -100,9 +111,24 @@ impl Plugin {
         request: &[u8],
         reply: &mut Reply,
     ) -> Result<Answered, CallError> {
-        self.call_as(context, method, request, reply, |version| Answered {
-            generation: version.generation,
-        })
+        self.call_as(context, method, request, reply, None, Answered::by)
+    }
+
+    /// As [`Plugin::call`], until another thread cancels it. See [`Cancel`] for what becomes of a
+    /// call that has begun: in a worker this returns at once, in the host's own process when the
+    /// plugin does.
+    ///
+    /// # Errors
+    /// As [`Plugin::call`], and [`loader::CallError::Cancelled`].
+    pub fn call_with(
+        &self,
+        context: &CallContext,
+        method: &str,
+        request: &[u8],
+        reply: &mut Reply,
+        cancel: &Cancel,
+    ) -> Result<Answered, CallError> {
+        self.call_as(context, method, request, reply, Some(cancel), Answered::by)
     }
 
     /// Calls a method and asks the version that answered for something about it.
@@ -113,12 +139,13 @@ impl Plugin {
         method: &str,
         request: &[u8],
         reply: &mut Reply,
+        cancel: Option<&Cancel>,
         ask: impl FnOnce(&Version) -> R,
     ) -> Result<R, CallError> {
         if self.canary.takes_some() && self.canary.takes_this() {
-            return self.call_canary(context, method, request, reply, ask);
+            return self.call_canary(context, method, request, reply, cancel, ask);
         }
-        self.call_live(context, method, request, reply, ask)
+        self.call_live(context, method, request, reply, cancel, ask)
     }
 
     #[cold]
@@ -129,13 +156,16 @@ impl Plugin {
         method: &str,
         request: &[u8],
         reply: &mut Reply,
+        cancel: Option<&Cancel>,
         ask: impl FnOnce(&Version) -> R,
     ) -> Result<R, CallError> {
         let tried = self.canary.version.with(|version| {
             let Some(version) = version else {
                 return Err(ask);
             };
-            let outcome = version.instance.call(context, method, request, reply);
+            let outcome = version
+                .instance
+                .call(context, method, request, reply, cancel);
             self.canary
                 .count(outcome.as_ref().err().map(|error| &**error));
             Ok(match outcome {
@@ -146,7 +176,7 @@ impl Plugin {
         match tried {
             Ok(Ok(outcome)) => outcome.map_err(|error| *error),
             // Its time has just ended.
-            Ok(Err(ask)) => self.call_live(context, method, request, reply, ask),
+            Ok(Err(ask)) => self.call_live(context, method, request, reply, cancel, ask),
             Err(_) => Err(CallError::TooDeep),
         }
     }
@@ -158,12 +188,16 @@ impl Plugin {
         method: &str,
         request: &[u8],
         reply: &mut Reply,
+        cancel: Option<&Cancel>,
         ask: impl FnOnce(&Version) -> R,
     ) -> Result<R, CallError> {
         // Errors are boxed until the call is over: a small result stays in registers, a large
         // one goes through memory in pieces and stalls every call.
         let outcome = self.live.with(|live| match live {
-            Some(version) => match version.instance.call(context, method, request, reply) {
+            Some(version) => match version
+                .instance
+                .call(context, method, request, reply, cancel)
+            {
                 Ok(()) => Ok(ask(version)),
                 Err(error) => Err(self.failed(version, context, method, *error)),
             },
@@ -256,6 +290,10 @@ impl Plugin {
                 version.instance.caught(failure);
                 // The frames are for the host.
                 loader::CallError::Panicked(failure::message(text))
+            }
+            loader::CallError::Cancelled => {
+                self.cancelled.fetch_add(1, Ordering::Relaxed);
+                return Box::new(CallError::Plugin(error));
             }
             other => other,
         };

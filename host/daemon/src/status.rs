@@ -117,6 +117,9 @@ pub struct PluginStatus {
     pub not_granted: Vec<String>,
     /// Calls that were answered with an error.
     pub calls_failed: u64,
+    /// Calls that their callers ended, or hung up on; not among those that failed.
+    #[serde(default)]
+    pub calls_cancelled: u64,
     /// Calls that panicked.
     pub calls_panicked: u64,
     /// Old versions of it whose memory could not be given back.
@@ -328,6 +331,7 @@ fn describe(
         worker: running.worker,
         not_granted: meta.map_or_else(Vec::new, |meta| not_granted(cells, meta)),
         calls_failed: count(|plugin| plugin.failed.load(Ordering::Relaxed)),
+        calls_cancelled: count(|plugin| plugin.cancelled.load(Ordering::Relaxed)),
         calls_panicked: count(|plugin| plugin.panicked.load(Ordering::Relaxed)),
         retained: count(|plugin| plugin.retained.load(Ordering::Relaxed)),
         ending: slot

@@ -24,6 +24,9 @@ pub enum CallError {
     /// The deadline passed.
     #[error("the deadline of the call has passed")]
     Deadline,
+    /// The caller has ended the call.
+    #[error("the call was cancelled")]
+    Cancelled,
     /// The plugin panicked; the panic was contained.
     #[error("the plugin {0}")]
     Panicked(String),

@@ -19,6 +19,7 @@ use super::{
     process::{Line, Users, event},
 };
 use crate::{
+    cancel::{Cancel, Wake},
     config::PluginConfig,
     instance::{PluginLog, Services},
     last_state::LastState,
@@ -177,19 +178,20 @@ impl Cell {
     ///
     /// # Errors
     /// What the plugin answered instead of a reply, or what became of its worker.
-    pub(crate) fn call(
-        &self,
+    fn call(
+        self: &Arc<Self>,
         context: &CallContext,
         method: &str,
         request: &[u8],
         reply: &mut Reply,
+        cancel: Option<&Cancel>,
     ) -> Result<(), Box<CallError>> {
         if self.last_state.is_unnoted() && self.last_state.note_call() {
             self.services.reporter().called();
         }
         let mut may_retry = true;
         loop {
-            let line = self.line(context)?;
+            let line = self.line(context, cancel)?;
             let give_up_ns = match (context.deadline_ns, self.cells.call_limit()) {
                 (0, Some(limit)) => {
                     now_ns() + u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX / 2)
@@ -203,13 +205,20 @@ impl Cell {
                 bytes: request,
                 reply_limit: reply.limit(),
                 give_up_ns,
-                cancel: None,
+                cancel: cancel.map(Cancel::mark),
             };
             let mut answer = WireReply {
                 bytes: reply.take_buffer(),
                 media_type: Vec::new(),
             };
-            let failure = match line.caller.call(&asked, &mut answer) {
+            let mut ask = || line.caller.call(&asked, &mut answer);
+            let outcome = match cancel {
+                Some(cancel) => cancel
+                    .wait_in(Arc::clone(&line) as _, ask)
+                    .unwrap_or(Err(Failure::Cancelled)),
+                None => ask(),
+            };
+            let failure = match outcome {
                 Ok(abi::STATUS_OK) => {
                     reply.fill(answer.bytes, &answer.media_type);
                     return Ok(());
@@ -251,7 +260,10 @@ impl Cell {
             Failure::Deadline | Failure::Cancelled => {
                 // It may hang; the watching thread finds out.
                 self.stir();
-                CallError::Deadline
+                match failure {
+                    Failure::Cancelled => CallError::Cancelled,
+                    _ => CallError::Deadline,
+                }
             }
             Failure::TooLarge { .. } => CallError::BadRequest(failure.to_string()),
             Failure::Broken(what) => {
@@ -264,10 +276,30 @@ impl Cell {
     }
 
     /// The worker that takes calls. While one is being started, waits for it.
-    fn line(&self, context: &CallContext) -> Result<Arc<Users>, CallError> {
+    fn line(
+        self: &Arc<Self>,
+        context: &CallContext,
+        cancel: Option<&Cancel>,
+    ) -> Result<Arc<Users>, CallError> {
         if let Some(line) = &*self.live.read().unwrap_or_else(PoisonError::into_inner) {
             return Ok(Arc::clone(line));
         }
+        match cancel {
+            Some(cancel) => cancel
+                .wait_in(Arc::clone(self) as _, || {
+                    self.next_line(context, &|| cancel.is_cancelled())
+                })
+                .unwrap_or(Err(CallError::Cancelled)),
+            None => self.next_line(context, &|| false),
+        }
+    }
+
+    /// Waits for the worker that is being started.
+    fn next_line(
+        &self,
+        context: &CallContext,
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<Arc<Users>, CallError> {
         let mut patience = self.cells.config.start();
         if context.deadline_ns != 0 {
             let left = context.deadline_ns.saturating_sub(now_ns());
@@ -292,6 +324,9 @@ impl Cell {
                 Phase::GivenUp(why) | Phase::Ended(why) => {
                     return Err(CallError::Unavailable(why.clone()));
                 }
+            }
+            if is_cancelled() {
+                return Err(CallError::Cancelled);
             }
             let left = limit.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -435,7 +470,35 @@ impl Cell {
     }
 }
 
+/// Callers wait in a cell for its next worker.
+impl Wake for Cell {
+    fn wake(&self, _: &hotmerge_wire::Cancel) {
+        // Whoever holds it may be between its look at the mark and its sleep.
+        drop(self.state());
+        self.changed.notify_all();
+    }
+}
+
+/// Callers wait on the line to a worker for its answer.
+impl Wake for Users {
+    fn wake(&self, mark: &hotmerge_wire::Cancel) {
+        mark.cancel(&self.caller);
+    }
+}
+
 impl Owner {
+    /// Calls a method. See [`Cell::call`].
+    pub(crate) fn call(
+        &self,
+        context: &CallContext,
+        method: &str,
+        request: &[u8],
+        reply: &mut Reply,
+        cancel: Option<&Cancel>,
+    ) -> Result<(), Box<CallError>> {
+        Cell::call(&self.cell, context, method, request, reply, cancel)
+    }
+
     /// Lets the plugin end its work, then ends its process.
     pub(crate) fn end(mut self, limit: Duration) -> Result<(), Box<CallError>> {
         self.state().ending = true;

@@ -1,6 +1,6 @@
 //! What each method of the control protocol does.
 
-use std::time::Duration;
+use std::{os::unix::net::UnixStream, sync::Arc, time::Duration};
 
 use hotmerge_loader::{CallError as PluginError, Reply};
 use hotmerge_meta::control::{
@@ -11,14 +11,19 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::Shared;
-use crate::{CallError, WishError, context};
+use crate::{CallError, Cancel, WishError, context};
 
 type Answer = Result<Box<RawValue>, ErrorObjectOwned>;
 
 /// A reply travels as base64 inside one frame.
 const REPLY_LIMIT: usize = MAX_FRAME_BYTES / 4 * 3 - 4096;
 
-pub(super) fn answer(shared: &Shared, name: &str, params: Option<&RawValue>) -> Answer {
+pub(super) fn answer(
+    shared: &Shared,
+    client: &UnixStream,
+    name: &str,
+    params: Option<&RawValue>,
+) -> Answer {
     match name {
         method::STATUS => result(&shared.host.status()),
         method::POSITION => result(&shared.host.position()),
@@ -47,7 +52,7 @@ pub(super) fn answer(shared: &Shared, name: &str, params: Option<&RawValue>) -> 
             let plugin = params.unwrap_or_default().plugin;
             result(&shared.host.history(plugin.as_ref()))
         }
-        method::CALL => call(shared, &parse(params)?),
+        method::CALL => call(shared, client, &parse(params)?),
         method::STOP => {
             shared.ask_to_stop.stop();
             result(&())
@@ -59,7 +64,7 @@ pub(super) fn answer(shared: &Shared, name: &str, params: Option<&RawValue>) -> 
     }
 }
 
-fn call(shared: &Shared, params: &CallParams) -> Answer {
+fn call(shared: &Shared, client: &UnixStream, params: &CallParams) -> Answer {
     let mut context = context(params.deadline_ms.map(Duration::from_millis));
     if let Some(trace) = params.trace {
         context.trace_id = trace.trace_id;
@@ -69,12 +74,24 @@ fn call(shared: &Shared, params: &CallParams) -> Answer {
         .host
         .plugin(params.plugin.as_str())
         .ok_or_else(|| refused(&CallError::NotLoaded(params.plugin.to_string())))?;
+    let cancel = Arc::new(Cancel::default());
+    let _watched = shared.hangups.watch(client, &cancel).map_err(|failed| {
+        error(
+            code::INTERNAL,
+            format!("failed to watch the client: {failed}"),
+        )
+    })?;
     let mut reply = Reply::with_limit(REPLY_LIMIT);
     let request = &params.input_base64.0;
     let (generation, hash) = plugin
-        .call_as(&context, &params.method, request, &mut reply, |version| {
-            (version.generation, version.hash)
-        })
+        .call_as(
+            &context,
+            &params.method,
+            request,
+            &mut reply,
+            Some(&cancel),
+            |version| (version.generation, version.hash),
+        )
         .map_err(|error| refused(&error))?;
     result(&CallReply {
         content_type: reply.content_type().to_owned(),

@@ -24,7 +24,10 @@ pub(super) fn run(shared: &Shared, mut stream: UnixStream) -> io::Result<()> {
     let mut bytes = vec![0; 64 * 1024];
     loop {
         match frames.next_frame() {
-            Ok(Some(request)) => stream.write_all(&respond(shared, &request))?,
+            Ok(Some(request)) => {
+                let response = respond(shared, &stream, &request);
+                stream.write_all(&response)?;
+            }
             Ok(None) => match stream.read(&mut bytes) {
                 Ok(0) => return Ok(()),
                 Ok(read) => frames.push(&bytes[..read]),
@@ -51,7 +54,7 @@ pub(super) fn refuse(mut stream: UnixStream, why: Why) -> io::Result<()> {
     stream.write_all(&failure(Id::Null, code, text))
 }
 
-fn respond(shared: &Shared, bytes: &[u8]) -> Vec<u8> {
+fn respond(shared: &Shared, client: &UnixStream, bytes: &[u8]) -> Vec<u8> {
     let request: Request<'_> = match serde_json::from_slice(bytes) {
         Ok(request) => request,
         Err(error) => {
@@ -68,7 +71,7 @@ fn respond(shared: &Shared, bytes: &[u8]) -> Vec<u8> {
     };
     let id = request.id.clone();
     let params = request.params.as_deref();
-    match answer::answer(shared, &request.method, params) {
+    match answer::answer(shared, client, &request.method, params) {
         Ok(result) => {
             let response = Response::new(ResponsePayload::success(result), id.clone());
             match serde_json::to_vec(&response) {
