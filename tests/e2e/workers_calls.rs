@@ -160,7 +160,7 @@ fn a_worker_that_dies_while_it_waits_for_another_is_replaced_at_once() {
     let gate = Gate::new(&lab);
     let more = format!(
         "[plugin.base]\nisolation = \"host\"\n{}",
-        gate.config("base")
+        gate.config_in_worker("base")
     );
     let Some(host) = start(&lab, &base("b"), &more) else {
         return;
@@ -206,7 +206,7 @@ fn asks(lab: &Lab, more: &str) -> UnixStream {
 fn a_client_that_hangs_up_cancels_its_call_and_the_slot_comes_back() {
     let lab = Lab::new();
     let gate = Gate::new(&lab);
-    let Some(host) = start(&lab, &base("b"), &gate.config("base")) else {
+    let Some(host) = start(&lab, &base("b"), &gate.config_in_worker("base")) else {
         return;
     };
     let before = pid(&host, "base");
@@ -228,7 +228,7 @@ fn a_client_that_hangs_up_cancels_its_call_and_the_slot_comes_back() {
 fn a_client_that_only_stops_sending_still_gets_its_reply() {
     let lab = Lab::new();
     let gate = Gate::new(&lab);
-    let Some(host) = start(&lab, &base("b"), &gate.config("base")) else {
+    let Some(host) = start(&lab, &base("b"), &gate.config_in_worker("base")) else {
         return;
     };
     let mut client = asks(&lab, "");
@@ -250,7 +250,7 @@ fn a_client_that_only_stops_sending_still_gets_its_reply() {
 fn a_cancelled_call_that_hangs_is_ended_after_its_deadline() {
     let lab = Lab::new();
     let gate = Gate::new(&lab);
-    let more = format!("{UNTIRING}{}", gate.config("base"));
+    let more = format!("{UNTIRING}{}", gate.config_in_worker("base"));
     let Some(host) = start(&lab, &base("b"), &more) else {
         return;
     };

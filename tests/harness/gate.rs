@@ -24,14 +24,22 @@ impl Gate {
         Self { listener }
     }
 
-    /// The lines of configuration that show the gate to a plugin.
+    /// The lines of configuration that show the gate to a plugin, wherever it lives by default.
     pub fn config(&self, plugin: &str) -> String {
-        let granted = match in_workers() {
-            true => format!("[plugin.{plugin}]\nallow = [\"net\"]\n"),
-            false => String::new(),
-        };
         let address = self.listener.local_addr().expect("it is bound");
-        format!("{granted}[plugin.{plugin}.config]\ngate = \"{address}\"\n")
+        let shown = format!("[plugin.{plugin}.config]\ngate = \"{address}\"\n");
+        match in_workers() {
+            true => granted(plugin, &shown),
+            false => shown,
+        }
+    }
+
+    /// The same for a plugin that lives in a worker in any case.
+    pub fn config_in_worker(&self, plugin: &str) -> String {
+        match in_workers() {
+            true => self.config(plugin),
+            false => granted(plugin, &self.config(plugin)),
+        }
     }
 
     /// Waits for a plugin to arrive.
@@ -56,6 +64,10 @@ impl Gate {
             _stream: stream,
         }
     }
+}
+
+fn granted(plugin: &str, config: &str) -> String {
+    format!("[plugin.{plugin}]\nallow = [\"net\"]\n{config}")
 }
 
 /// A plugin that waits. Goes on when this is dropped, whatever happens to the test.

@@ -439,7 +439,7 @@ impl Cell {
         if matches!(state.phase, Phase::GivenUp(_)) {
             state.revive = true;
             drop(state);
-            self.changed.notify_all();
+            self.stir();
         }
     }
 

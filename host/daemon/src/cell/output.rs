@@ -19,10 +19,10 @@ const BUDGET: usize = 256 << 10;
 pub(super) const PERIOD: Duration = Duration::from_millis(500);
 /// Longest line; the rest of it becomes another.
 const LINE: usize = 4 << 10;
-/// Log records that are taken at a time from a worker that lives.
-const AT_ONCE: usize = 64;
+/// Messages that are taken at a time from a worker that lives.
+pub(super) const AT_ONCE: usize = 64;
 /// Most that are taken from one that has ended; a socket holds some hundred.
-const LEFT: usize = 4096;
+pub(super) const LEFT: usize = 4096;
 
 /// A limit on how much is taken from a source.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Budget {
         self.left > 0
     }
 
-    fn spend(&mut self, bytes: usize) {
+    pub(super) fn spend(&mut self, bytes: usize) {
         // Small records cost as well.
         self.left = self.left.saturating_sub(bytes.max(64));
     }

@@ -6,7 +6,7 @@ use std::{
     ops::Deref,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, PoisonError, atomic::AtomicU32},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hotmerge_sandbox::{
@@ -26,15 +26,12 @@ use super::{
     cells::{Filters, told},
     failure::Report,
     others,
-    output::{Budget, PERIOD, Printed, take_records},
+    output::{AT_ONCE, Budget, LEFT, PERIOD, Printed, take_records},
 };
 use crate::{failure::Failure, instance::PluginLog};
 
 /// Longest report; what is more of one is lost.
 const REPORT_BYTES: usize = 4 << 10;
-
-/// Most reports of one worker: one before its end, or one a call that panics meanwhile.
-const REPORTS: usize = 64;
 
 /// What a worker is made of.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +57,9 @@ pub(super) struct Process {
     pub(super) printed: [Printed; 2],
     log_budget: Budget,
     crash_closed: bool,
-    reports: usize,
+    report_budget: Budget,
+    /// By when it has to end by itself, since it has said its last word.
+    pub(super) end_by: Option<Instant>,
     reaped: bool,
     /// Goes after it, so that it is empty then.
     group: Option<Box<Cgroup>>,
@@ -217,7 +216,8 @@ pub(super) fn launch(
         printed: [Printed::new(out, "stdout"), Printed::new(err, "stderr")],
         log_budget: Budget::new(),
         crash_closed: false,
-        reports: 0,
+        report_budget: Budget::new(),
+        end_by: None,
         reaped: false,
         group: group.map(Box::new),
     })
@@ -300,44 +300,123 @@ impl Drop for Process {
 /// What one look at a worker brought.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    pub(super) reports: Vec<Report>,
+    /// The first panic that was caught. One is enough to replace the worker.
+    pub(super) panic: Option<Report>,
+    /// The first signal that is about to kill it.
+    pub(super) signal: Option<Report>,
     pub(super) ended: Option<WaitIdStatus>,
     /// The worker closed its end: it is dead, or as good as dead.
     pub(super) hung_up: bool,
     /// What came as reports were not the worker's.
     pub(super) forged: bool,
-    /// `wake` was written to.
-    pub(super) woken: bool,
+}
+
+/// Sleeps until one of the workers says something or has ended, or `wake` is written to; takes
+/// what they say. Returns what it brought for each, and whether `wake` was written to.
+pub(super) fn look(
+    workers: &mut [&mut Process],
+    wake: &OwnedFd,
+    log: &PluginLog,
+    limit: Option<Duration>,
+) -> (Vec<Seen>, bool) {
+    let (ready, woken) = wait(workers, wake, limit);
+    if woken {
+        let _ = rustix::io::read(wake, &mut [0; 8]);
+    }
+    let seen = workers
+        .iter_mut()
+        .zip(ready)
+        .map(|(worker, ready)| {
+            worker.crash_closed |= ready.hung_up;
+            let ended = ready.ended.then(|| worker.reap(false)).flatten();
+            let mut seen = worker.take(log, ended.is_some());
+            seen.ended = ended;
+            seen.hung_up = ready.hung_up;
+            seen
+        })
+        .collect();
+    (seen, woken)
+}
+
+/// What became of a worker while somebody slept.
+struct Ready {
+    ended: bool,
+    hung_up: bool,
+}
+
+/// Sleeps until there is something to look at.
+fn wait(
+    workers: &mut [&mut Process],
+    wake: &OwnedFd,
+    limit: Option<Duration>,
+) -> (Vec<Ready>, bool) {
+    let mut limit = limit;
+    let open: Vec<_> = workers.iter_mut().map(|worker| worker.open()).collect();
+    if open.iter().any(|open| !open.all()) {
+        limit = Some(limit.map_or(PERIOD, |limit| limit.min(PERIOD)));
+    }
+    let mut fds = vec![PollFd::new(wake, PollFlags::IN)];
+    let mut firsts = Vec::new();
+    for (worker, open) in workers.iter().zip(&open) {
+        firsts.push(fds.len());
+        worker.add_to(&mut fds, open);
+    }
+    let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+    let _ = poll(&mut fds, limit.as_ref());
+    let has = |at: usize, flags| fds[at].revents().intersects(flags);
+    let ready = workers.iter().zip(firsts).map(|(worker, first)| Ready {
+        ended: has(first, PollFlags::IN),
+        hung_up: !worker.crash_closed && has(first + 1, PollFlags::HUP),
+    });
+    (ready.collect(), has(0, PollFlags::IN))
+}
+
+/// Of which sources of a worker more may be taken now.
+struct Open {
+    reports: bool,
+    log: bool,
+    printed: [bool; 2],
+}
+
+impl Open {
+    fn all(&self) -> bool {
+        self.reports && self.log && self.printed == [true; 2]
+    }
 }
 
 impl Process {
-    /// Sleeps until the worker says something, has ended, or `wake` is written to; takes what it
-    /// says.
-    pub(super) fn look(
-        &mut self,
-        wake: &OwnedFd,
-        log: &PluginLog,
-        limit: Option<Duration>,
-    ) -> Seen {
-        let mut seen = Seen::default();
-        let ready = self.poll(wake, limit);
-        if ready.wake {
-            let _ = rustix::io::read(wake, &mut [0; 8]);
+    fn open(&mut self) -> Open {
+        Open {
+            reports: self.report_budget.is_open(),
+            log: self.log_budget.is_open(),
+            printed: [0, 1].map(|at: usize| self.printed[at].budget.is_open()),
         }
-        // A plugin may write as well, without end or what nobody reads.
-        self.reports += usize::from(ready.reported);
-        while let Some(report) = self.report().filter(|_| self.reports <= REPORTS) {
-            self.reports += 1;
-            seen.forged |= matches!(report, Report::Garbage | Report::Text(_));
-            seen.reports.push(report);
+    }
+
+    /// Adds what to wait for: the process, the crash socket if it is open, then the rest.
+    fn add_to<'a>(&'a self, fds: &mut Vec<PollFd<'a>>, open: &Open) {
+        fds.push(PollFd::new(&self.pidfd, PollFlags::IN));
+        if !self.crash_closed {
+            // That it is closed is told even if nothing is asked for.
+            let reports = match open.reports {
+                true => PollFlags::IN,
+                false => PollFlags::empty(),
+            };
+            fds.push(PollFd::new(&self.crash, reports));
         }
-        seen.forged |= self.reports > REPORTS;
-        seen.hung_up = ready.hung_up;
-        seen.woken = ready.wake;
-        if ready.ended {
-            seen.ended = self.reap(false);
+        if open.log && !self.crash_closed {
+            fds.push(PollFd::new(&self.log, PollFlags::IN));
         }
-        let last = seen.ended.is_some();
+        for (printed, open) in self.printed.iter().zip(open.printed) {
+            if let (true, Some(pipe)) = (open, &printed.pipe) {
+                fds.push(PollFd::new(pipe, PollFlags::IN));
+            }
+        }
+    }
+
+    /// Takes what the worker says; its last words if it has ended.
+    fn take(&mut self, log: &PluginLog, last: bool) -> Seen {
+        let seen = self.take_reports(last);
         take_records(&self.log, &mut self.log_budget, log, last);
         for printed in &mut self.printed {
             // After the end there is at most a pipe's fill.
@@ -353,46 +432,36 @@ impl Process {
         seen
     }
 
-    fn poll(&mut self, wake: &OwnedFd, limit: Option<Duration>) -> Ready {
-        let mut limit = limit;
-        let log_open = self.log_budget.is_open();
-        let open = [0, 1].map(|at: usize| self.printed[at].budget.is_open());
-        if !log_open || open != [true; 2] {
-            limit = Some(limit.map_or(PERIOD, |limit| limit.min(PERIOD)));
-        }
-        let mut fds = vec![
-            PollFd::new(&self.pidfd, PollFlags::IN),
-            PollFd::new(wake, PollFlags::IN),
-        ];
-        if !self.crash_closed {
-            fds.push(PollFd::new(&self.crash, PollFlags::IN));
-        }
-        if log_open && !self.crash_closed {
-            fds.push(PollFd::new(&self.log, PollFlags::IN));
-        }
-        for (printed, open) in self.printed.iter().zip(open) {
-            if let (true, Some(pipe)) = (open, &printed.pipe) {
-                fds.push(PollFd::new(pipe, PollFlags::IN));
+    /// Takes reports. Every call that panics brings one, so that no number of them is wrong; but
+    /// a plugin may write as well, without end or what nobody reads. What is more than the
+    /// budget waits in the socket, and what finds no room there is lost to the plugin.
+    fn take_reports(&mut self, last: bool) -> Seen {
+        let mut seen = Seen::default();
+        for _ in 0..if last { LEFT } else { AT_ONCE } {
+            if !last && !self.report_budget.is_open() {
+                break;
+            }
+            let mut bytes = [0; REPORT_BYTES];
+            let Ok(len) = rustix::io::read(&self.crash, &mut bytes) else {
+                break;
+            };
+            self.report_budget.spend(len);
+            if len == 0 {
+                break;
+            }
+            match Report::read(&bytes[..len]) {
+                report @ Report::Panic(_) => _ = seen.panic.get_or_insert(report),
+                report @ Report::Signal { .. } => _ = seen.signal.get_or_insert(report),
+                Report::Text(_) | Report::Garbage => seen.forged = true,
             }
         }
-        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
-        let _ = poll(&mut fds, limit.as_ref());
-        let has = |at: usize, flags| fds[at].revents().intersects(flags);
-        let ready = Ready {
-            ended: has(0, PollFlags::IN),
-            wake: has(1, PollFlags::IN),
-            hung_up: !self.crash_closed && has(2, PollFlags::HUP),
-            reported: !self.crash_closed && has(2, PollFlags::IN),
-        };
-        drop(fds);
-        self.crash_closed |= ready.hung_up;
-        ready
+        seen
     }
-}
 
-struct Ready {
-    ended: bool,
-    wake: bool,
-    hung_up: bool,
-    reported: bool,
+    /// Ends it and takes its last words.
+    pub(super) fn finish(&mut self, log: &PluginLog) {
+        self.kill();
+        self.reap(true);
+        self.take(log, true);
+    }
 }

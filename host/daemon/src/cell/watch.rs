@@ -14,8 +14,8 @@ use hotmerge_wire::{Failure as WireFailure, Reply, Request, now_ns, op};
 
 use super::{
     calls::{Cell, Phase},
-    failure::{self, Report},
-    process::{Line, Parts, Process, Seen, Users},
+    failure,
+    process::{Line, Parts, Process, Seen, Users, look},
     restarts::{Restarts, Verdict},
 };
 
@@ -34,6 +34,7 @@ const EXIT: Duration = Duration::from_secs(1);
 /// Ends that the kernel knows nothing of.
 const CLOSED: &str = "closed its descriptors";
 const FORGED: &str = "broke the protocol: it reported what no worker reports";
+const HUNG: &str = "hung: a call went on after its deadline";
 
 /// Why a worker is not watched any more.
 enum End {
@@ -49,7 +50,7 @@ impl Cell {
     /// Runs until the cell is to end.
     pub(super) fn run(self: Arc<Self>) {
         let mut restarts = Restarts::new(self.cells.config.restart);
-        let mut process = match self.bring_up() {
+        let mut process = match self.bring_up(&mut None) {
             Ok(process) => process,
             Err(reason) => return self.set_phase(Phase::Ended(reason)),
         };
@@ -67,7 +68,8 @@ impl Cell {
         }
     }
 
-    /// Brings up the next worker; `None` if the cell is to end instead.
+    /// Brings up the next worker; `None` if the cell is to end instead. A worker that still
+    /// answers, because its panic was caught, goes on taking calls meanwhile, and is watched.
     fn replace(
         self: &Arc<Self>,
         restarts: &mut Restarts,
@@ -84,7 +86,7 @@ impl Cell {
                     if old.is_none() && !pause.is_zero() {
                         self.set_phase(Phase::Pausing(what.to_string()));
                     }
-                    if !self.pause(Some(pause)) {
+                    if !self.pause(Some(pause), &mut old) {
                         return None;
                     }
                 }
@@ -99,7 +101,7 @@ impl Cell {
                     tracing::error!(plugin = %self.log.plugin(), "{why}");
                     self.set_phase(Phase::GivenUp(why.clone()));
                     self.services.reporter().given_up(why);
-                    if !self.pause(None) {
+                    if !self.pause(None, &mut None) {
                         return None;
                     }
                     self.services.reporter().revived();
@@ -108,7 +110,7 @@ impl Cell {
             if old.is_none() {
                 self.set_phase(Phase::Starting);
             }
-            match self.bring_up() {
+            match self.bring_up(&mut old) {
                 Ok(next) => {
                     // Who sees it counted is answered by the new one.
                     self.take_out();
@@ -124,31 +126,85 @@ impl Cell {
     }
 
     /// Waits; `false` if the cell is to end. Without a time, until somebody revives it.
-    fn pause(&self, time: Option<Duration>) -> bool {
+    fn pause(&self, time: Option<Duration>, old: &mut Option<Process>) -> bool {
         let until = time.map(|time| Instant::now() + time);
-        let mut state = self.state();
         loop {
-            if state.stop || state.ending {
+            let mut state = self.state();
+            // What still answers may be in the midst of its teardown: it has until `stop`.
+            if state.stop || (state.ending && old.is_none()) {
                 return false;
             }
             if std::mem::take(&mut state.revive) {
                 return true;
             }
+            let until = until.filter(|_| !state.ending);
+            drop(state);
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            state = match left {
-                Some(Duration::ZERO) => return true,
-                Some(left) => {
-                    self.changed
-                        .wait_timeout(state, left)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
-                }
-                None => self
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
-            };
+            if left == Some(Duration::ZERO) {
+                return true;
+            }
+            self.look_on(None, old, left);
         }
+    }
+
+    /// Sleeps until one of the workers says something, or the cell is stirred. Ends those that
+    /// must be ended. Says for each what was seen, and whether it is over.
+    fn look(&self, workers: &mut [&mut Process], limit: Option<Duration>) -> Vec<(Seen, bool)> {
+        let due = workers.iter().filter_map(|worker| due(worker));
+        let limit = due.chain(limit).min();
+        let (seen, _) = look(workers, &self.wake, &self.log, limit);
+        let judge = |(worker, seen): (&mut &mut Process, Seen)| {
+            let is_over = self.is_over(worker, &seen);
+            (seen, is_over)
+        };
+        workers.iter_mut().zip(seen).map(judge).collect()
+    }
+
+    /// As [`Cell::look`], at a worker that is being started, if any, and at the one whose place
+    /// it is to take, as long as that answers. If that ends, its callers learn it at once, and
+    /// who comes then waits for the new one. Says whether the new one is over.
+    fn look_on(
+        &self,
+        new: Option<&mut Process>,
+        old: &mut Option<Process>,
+        limit: Option<Duration>,
+    ) -> bool {
+        let has_new = new.is_some();
+        let mut workers: Vec<_> = new.into_iter().chain(old.as_mut()).collect();
+        let mut seen = self.look(&mut workers, limit);
+        let new_is_over = has_new && seen.remove(0).1;
+        if seen.iter().any(|(_, is_over)| *is_over)
+            && let Some(old) = old.take()
+        {
+            let what = self.bury(old);
+            tracing::warn!(plugin = %self.log.plugin(), "the worker to be replaced {what}");
+        }
+        new_is_over
+    }
+
+    /// Whether a worker is dead after a look, or was ended for what it did.
+    fn is_over(&self, process: &mut Process, seen: &Seen) -> bool {
+        if note_end(process, seen) {
+            return true;
+        }
+        if seen.is_last_word() {
+            // The kernel's account of its end comes a little later.
+            process.end_by.get_or_insert_with(|| Instant::now() + LAST);
+        }
+        let what = if seen.forged {
+            FORGED.to_owned()
+        } else if let Some(what) = self.condemned(&process.line) {
+            what
+        } else if hangs(&process.line) {
+            HUNG.to_owned()
+        } else if process.end_by.is_some_and(|end| end <= Instant::now()) {
+            CLOSED.to_owned()
+        } else {
+            return false;
+        };
+        process.line.note_end(what);
+        process.finish(&self.log);
+        true
     }
 
     fn set_phase(&self, phase: Phase) {
@@ -172,8 +228,8 @@ impl Cell {
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Starts a process and the plugin in it.
-    fn bring_up(self: &Arc<Self>) -> Result<Process, String> {
+    /// Starts a process and the plugin in it, while `old` goes on.
+    fn bring_up(self: &Arc<Self>, old: &mut Option<Process>) -> Result<Process, String> {
         let header = self.image.header();
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&header.magic);
@@ -200,30 +256,18 @@ impl Cell {
                 self.stir();
                 outcome
             });
-            let mut end_by: Option<Instant> = None;
             while !done.load(Ordering::SeqCst) {
-                let left = end_by.map(|end| end.saturating_duration_since(Instant::now()));
-                let seen = process.look(&self.wake, &self.log, left);
-                if note_end(&process, &seen) {
+                if self.look_on(Some(&mut process), old, None) {
+                    // So that whoever waits for it learns that it is over.
                     process.line.hang_up();
-                } else if seen.forged {
-                    process.line.note_end(FORGED);
-                    process.kill();
-                } else if let Some(what) = self.condemned(&process.line) {
-                    process.line.note_end(what);
-                    process.kill();
-                } else if self.state().stop {
+                    break;
+                }
+                if self.state().stop {
                     process.line.note_end("was ended while it started");
                     process.kill();
-                } else if left.is_some_and(|left| left.is_zero()) {
-                    process.line.note_end(CLOSED);
-                    process.kill();
-                    end_by = None;
-                } else if seen.is_last_word() {
-                    end_by.get_or_insert_with(|| Instant::now() + LAST);
                 }
             }
-            if end_by.is_some() {
+            if process.end_by.is_some() {
                 process.line.note_end(CLOSED);
             }
             start
@@ -294,40 +338,24 @@ impl Cell {
 
     /// Watches a worker that takes calls.
     fn watch(&self, mut process: Process) -> End {
-        let line = Arc::clone(&process.line);
         loop {
-            let due = line.caller.abandoned_due();
-            let limit = due.map(|due| until(due) + TICK);
-            let seen = process.look(&self.wake, &self.log, limit);
-            if note_end(&process, &seen) {
-                return self.buried(process);
+            let Some((seen, is_over)) = self.look(&mut [&mut process], None).pop() else {
+                continue;
+            };
+            if is_over {
+                let what = self.bury(process);
+                let state = self.state();
+                return match state.ending || state.stop {
+                    true => End::Asked,
+                    false => End::Crashed(what),
+                };
             }
-            if seen.is_last_word() {
-                return self.hung_up(process);
+            if process.end_by.is_some() {
+                continue;
             }
-            if seen.forged {
-                line.note_end(FORGED);
-                return self.killed(process);
-            }
-            let panic = seen
-                .reports
-                .iter()
-                .find(|report| matches!(report, Report::Panic(_)));
-            if let Some(report) = panic {
-                let what = report.describe(&line.caller);
+            if let Some(report) = seen.panic {
+                let what = report.describe(&process.line.caller);
                 return End::Panicked(Box::new(process), what);
-            }
-            let hangs = line
-                .caller
-                .abandoned_due()
-                .is_some_and(|due| Duration::from_nanos(now_ns().saturating_sub(due)) > GRACE);
-            if let Some(what) = self.condemned(&line) {
-                line.note_end(what);
-                return self.killed(process);
-            }
-            if hangs {
-                line.note_end("hung: a call went on after its deadline");
-                return self.killed(process);
             }
             if self.state().stop {
                 return self.ended(process);
@@ -335,41 +363,12 @@ impl Cell {
         }
     }
 
-    /// The worker's socket is closed, or it says what it dies of. The kernel's account of its end
-    /// comes a little later.
-    fn hung_up(&self, mut process: Process) -> End {
-        let until = Instant::now() + LAST;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let seen = process.look(&self.wake, &self.log, Some(left));
-            if note_end(&process, &seen) {
-                return self.buried(process);
-            }
-            if left.is_zero() {
-                process.line.note_end(CLOSED);
-                return self.killed(process);
-            }
-        }
-    }
-
-    fn killed(&self, mut process: Process) -> End {
-        process.kill();
-        process.reap(true);
-        self.buried(process)
-    }
-
-    /// The worker is dead: its callers learn that, and the plugin's end or its replacement
-    /// follows.
-    fn buried(&self, process: Process) -> End {
+    /// The worker is dead: its callers learn that, and who comes now waits for the next one.
+    fn bury(&self, process: Process) -> Failure {
         let what = process.line.failure().unwrap_or_else(|| "ended".into());
         self.take_out();
         process.line.hang_up();
-        let state = self.state();
-        if state.ending || state.stop {
-            End::Asked
-        } else {
-            End::Crashed(what)
-        }
+        what
     }
 
     /// The host ends it: it was told to, or is killed.
@@ -381,11 +380,8 @@ impl Cell {
             Duration::ZERO
         };
         while !left.is_zero() {
-            if process
-                .look(&self.wake, &self.log, Some(left))
-                .ended
-                .is_some()
-            {
+            let (seen, _) = look(&mut [&mut process], &self.wake, &self.log, Some(left));
+            if seen.iter().any(|seen| seen.ended.is_some()) {
                 break;
             }
             left = until.saturating_duration_since(Instant::now());
@@ -404,9 +400,11 @@ impl Cell {
             let line = Arc::clone(&process.line);
             loop {
                 let left = limit.saturating_duration_since(Instant::now());
-                let seen = process.look(&line.unused, &cell.log, Some(left));
-                let has_ended = note_end(&process, &seen);
-                if seen.woken || seen.forged || has_ended || left.is_zero() {
+                let limit = due(&process).map_or(left, |due| due.min(left));
+                let mut worker = [&mut process];
+                let (seen, is_unused) = look(&mut worker, &line.unused, &cell.log, Some(limit));
+                let is_over = seen.iter().any(|seen| cell.is_over(worker[0], seen));
+                if is_unused || is_over || left.is_zero() {
                     break;
                 }
             }
@@ -422,19 +420,28 @@ impl Cell {
 impl Seen {
     /// Whether the worker has nothing more to say, and its end is near if it is honest.
     fn is_last_word(&self) -> bool {
-        let is_signal = |report: &Report| matches!(report, Report::Signal { .. });
-        self.hung_up || self.reports.iter().any(is_signal)
+        self.hung_up || self.signal.is_some()
     }
+}
+
+/// When a worker must be looked at though nothing happens.
+fn due(process: &Process) -> Option<Duration> {
+    let left = |end: Instant| end.saturating_duration_since(Instant::now());
+    let abandoned = process.line.caller.abandoned_due();
+    let tick = abandoned.map(|due| until(due) + TICK);
+    process.end_by.map(left).into_iter().chain(tick).min()
+}
+
+/// Whether a call goes on though nobody has waited for it for too long.
+fn hangs(line: &Line) -> bool {
+    let for_too_long = |due| Duration::from_nanos(now_ns().saturating_sub(due)) > GRACE;
+    line.caller.abandoned_due().is_some_and(for_too_long)
 }
 
 /// Notes what the worker dies of, and says whether it is dead: its own report names the place,
 /// the kernel the fact.
 fn note_end(process: &Process, seen: &Seen) -> bool {
-    let report = seen
-        .reports
-        .iter()
-        .find(|report| matches!(report, Report::Signal { .. }));
-    if let Some(report) = report {
+    if let Some(report) = &seen.signal {
         process.line.note_end(report.describe(&process.line.caller));
     }
     if let Some(status) = &seen.ended {
