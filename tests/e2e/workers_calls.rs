@@ -160,7 +160,7 @@ fn a_worker_that_dies_while_it_waits_for_another_is_replaced_at_once() {
     let gate = Gate::new(&lab);
     let more = format!(
         "[plugin.base]\nisolation = \"host\"\n{}",
-        gate.config_in_worker("base")
+        gate.config("base")
     );
     let Some(host) = start(&lab, &base("b"), &more) else {
         return;
