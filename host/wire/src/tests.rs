@@ -1,4 +1,7 @@
-//! Both sides in one process, and each side against one that breaks every rule.
+//! Both sides in one process.
+
+mod ends;
+mod hostile;
 
 use std::{sync::atomic::Ordering, thread};
 
@@ -184,67 +187,6 @@ fn limits_hold_both_ways() {
 }
 
 #[test]
-fn a_call_that_nobody_takes_ends_at_its_deadline_and_frees_its_slot() {
-    let (caller, _file) = Caller::create(SMALL).unwrap();
-    for _ in 0..10 {
-        let context = CallContext {
-            deadline_ns: now_ns() + 1_000_000,
-            ..CallContext::default()
-        };
-        let failure = caller.call(&request(&context, b""), &mut Reply::default());
-        assert_eq!(failure, Err(Failure::Deadline));
-    }
-    assert_eq!(caller.abandoned_due(), None);
-}
-
-#[test]
-fn a_call_that_hangs_keeps_its_slot_until_it_returns() {
-    let (caller, server) = pair();
-    let taken = abandoned(&caller, &server, 1).remove(0);
-    assert!(taken.is_cancelled());
-    assert!(caller.abandoned_due().is_some());
-    answer(taken);
-    assert_eq!(caller.abandoned_due(), None);
-}
-
-#[test]
-fn a_cancelled_call_may_go_on_until_the_time_at_which_its_caller_would_have_given_up() {
-    let (caller, server) = pair();
-    let cancel = Cancel::default();
-    let limits = [now_ns() + 1_000_000_000_000, now_ns() + 2_000_000_000_000];
-    let context = CallContext {
-        deadline_ns: limits[1],
-        ..CallContext::default()
-    };
-    let request = Request {
-        give_up_ns: limits[0],
-        cancel: Some(&cancel),
-        ..request(&context, b"")
-    };
-    thread::scope(|scope| {
-        let call = scope.spawn(|| caller.call(&request, &mut Reply::default()));
-        let taken = server.next().unwrap();
-        cancel.cancel(&caller);
-        assert_eq!(call.join().unwrap(), Err(Failure::Cancelled));
-        assert_eq!(caller.abandoned_due(), Some(limits[0]));
-        answer(taken);
-    });
-}
-
-#[test]
-fn who_waits_for_a_slot_gets_one_of_an_abandoned_call_that_has_returned() {
-    let (caller, server) = pair();
-    let taken = abandoned(&caller, &server, SMALL.slots);
-    let context = CallContext::default();
-    thread::scope(|scope| {
-        let waits = scope.spawn(|| caller.call(&request(&context, b""), &mut Reply::default()));
-        taken.into_iter().for_each(answer);
-        answer(server.next().unwrap());
-        assert_eq!(waits.join().unwrap(), Ok(STATUS_OK));
-    });
-}
-
-#[test]
 fn who_waits_for_a_number_may_give_one_back_itself() {
     let pool = Pool::new(1);
     assert_eq!(pool.take(|| true), Some(0));
@@ -257,52 +199,12 @@ fn who_waits_for_a_number_may_give_one_back_itself() {
 }
 
 #[test]
-fn a_cancelled_call_returns() {
-    let (caller, _file) = Caller::create(SMALL).unwrap();
-    let cancel = Cancel::default();
-    thread::scope(|scope| {
-        let call = scope.spawn(|| call_until_cancelled(&caller, &cancel));
-        cancel.cancel(&caller);
-        assert_eq!(call.join().unwrap(), Err(Failure::Cancelled));
-    });
-}
-
-#[test]
-fn when_the_worker_is_gone_every_call_ends() {
-    let (caller, server) = pair();
-    let context = CallContext::default();
-    thread::scope(|scope| {
-        let calls: Vec<_> = (0..6)
-            .map(|_| scope.spawn(|| caller.call(&request(&context, b""), &mut Reply::default())))
-            .collect();
-        let _taken = server.next().unwrap();
-        caller.hang_up();
-        for call in calls {
-            let failure = call.join().unwrap();
-            assert!(matches!(failure, Err(Failure::Gone { .. })), "{failure:?}");
-        }
-    });
-    let late = caller.call(&request(&context, b""), &mut Reply::default());
-    assert_eq!(late, Err(Failure::Gone { begun: false }));
-}
-
-#[test]
 fn the_file_can_neither_shrink_nor_grow() {
     let (_caller, file) = Caller::create(SMALL).unwrap();
     assert!(rustix::fs::ftruncate(&file, 0).is_err());
     assert!(rustix::fs::ftruncate(&file, 1 << 40).is_err());
     let other = Geometry { slots: 4, ..SMALL };
     assert!(Server::open(&file, other).is_err());
-}
-
-#[test]
-fn a_reply_that_outgrows_its_slot_after_its_caller_has_gone_is_refused() {
-    let (caller, server) = pair();
-    let taken = abandoned(&caller, &server, 1).remove(0);
-    let mut writer = taken.writer();
-    assert_eq!(writer.write(&[7; 10_000]), STATUS_REPLY_TOO_LARGE);
-    taken.finish(STATUS_OK, &writer);
-    assert_eq!(caller.abandoned_due(), None);
 }
 
 #[test]
@@ -343,183 +245,6 @@ fn the_other_way_round_requests_are_copied_and_hanging_up_ends_all_waiting() {
             assert_eq!(thread.join().unwrap(), Ended::HungUp);
         }
     });
-}
-
-#[test]
-fn hanging_up_ends_the_wait_for_an_area_that_is_never_granted() {
-    let (server, file) = Server::create(SMALL).unwrap();
-    let hostile = Memory::open(&file, SMALL).unwrap();
-    let slot = hostile.slot(1);
-    slot.reply_limit.store(u32::MAX, Ordering::SeqCst);
-    post(&hostile, 1);
-    thread::scope(|scope| {
-        let waits = scope.spawn(|| {
-            let taken = server.next().unwrap();
-            let mut writer = taken.writer();
-            let status = writer.write(&[1; 10_000]);
-            taken.finish(STATUS_OK, &writer);
-            status
-        });
-        while slot.state.load(Ordering::SeqCst) != state::of(1, state::WANTS_AREA) {
-            thread::yield_now();
-        }
-        server.hang_up();
-        assert_eq!(waits.join().unwrap(), STATUS_REPLY_TOO_LARGE);
-    });
-}
-
-/// Says that there is a call in a slot.
-fn post(hostile: &Memory, number: u32) {
-    hostile.head().used.fetch_max(number + 1, Ordering::SeqCst);
-    let slot = hostile.slot(number);
-    slot.posted.fetch_add(1, Ordering::SeqCst);
-}
-
-/// What a hostile worker writes, and what its host says of it.
-#[track_caller]
-fn breaks(what: &str, write: impl Fn(&Memory)) {
-    let (server, file) = Server::create(SMALL).unwrap();
-    let hostile = Memory::open(&file, SMALL).unwrap();
-    write(&hostile);
-    post(&hostile, 0);
-    let ended = loop {
-        match server.next() {
-            // The same slot again, before its call was answered.
-            Ok(_) => post(&hostile, 0),
-            Err(ended) => break ended,
-        };
-    };
-    assert!(
-        matches!(ended, Ended::Broken(why) if why.contains(what)),
-        "{ended:?}"
-    );
-}
-
-#[test]
-fn a_caller_that_breaks_the_rules_is_told_apart() {
-    breaks("two calls in one slot", |_| {});
-    for used in [SMALL.slots + 1, u32::MAX] {
-        breaks("a slot that is not there", |memory| {
-            memory.head().used.store(used, Ordering::SeqCst);
-        });
-    }
-    breaks("an area that is not there", |memory| {
-        memory.slot(0).area.store(2, Ordering::SeqCst)
-    });
-    breaks("an area that is not there", |memory| {
-        memory.slot(0).area.store(u32::MAX, Ordering::SeqCst)
-    });
-    breaks("larger than its room", |memory| {
-        memory.slot(0).method_len.store(1025, Ordering::SeqCst)
-    });
-    breaks("larger than its room", |memory| {
-        memory.slot(0).request_len.store(4097, Ordering::SeqCst)
-    });
-    breaks("larger than its room", |memory| {
-        memory.slot(0).request_len.store(u32::MAX, Ordering::SeqCst)
-    });
-}
-
-#[test]
-fn two_calls_cannot_have_one_area() {
-    let (server, file) = Server::create(SMALL).unwrap();
-    let hostile = Memory::open(&file, SMALL).unwrap();
-    for number in 0..2 {
-        hostile.slot(number).area.store(1, Ordering::SeqCst);
-        post(&hostile, number);
-    }
-    let _first = server.next().unwrap();
-    let second = server.next().unwrap_err();
-    assert_eq!(second, Ended::Broken("two calls in one area"));
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
-    /// A worker that writes anything anywhere: the host answers each call, with bounds kept.
-    #[test]
-    fn hostile_contents_never_hurt_the_host(
-        noise in proptest::collection::vec((any::<u16>(), any::<u64>()), 1..60),
-        status in any::<i32>(),
-        final_state in 0..16_u32,
-        len in prop_oneof![Just(u32::MAX), 0..10_000_u32, any::<u32>()],
-    ) {
-        let (caller, file) = Caller::create(SMALL).unwrap();
-        let hostile = Memory::open(&file, SMALL).unwrap();
-        let head_and_slots = size_of::<Head>() + 3 * size_of::<Slot>();
-        let context = CallContext { deadline_ns: now_ns() + 3_000_000, ..CallContext::default() };
-        thread::scope(|scope| {
-            let call = scope.spawn(|| {
-                let mut reply = Reply::default();
-                let asked = Request { reply_limit: 5000, ..request(&context, b"ask") };
-                let outcome = caller.call(&asked, &mut reply);
-                (outcome, reply)
-            });
-            for (offset, word) in &noise {
-                let offset = usize::from(*offset) % (head_and_slots - 8);
-                hostile.write(offset, &word.to_ne_bytes());
-            }
-            for number in 0..3 {
-                let slot = hostile.slot(number);
-                slot.status.store(status, Ordering::SeqCst);
-                slot.reply_len.store(len, Ordering::SeqCst);
-                slot.state.store(final_state, Ordering::SeqCst);
-            }
-            let (outcome, reply) = call.join().unwrap();
-            assert!(reply.bytes.len() <= 5000);
-            assert!(reply.media_type.len() <= 255);
-            if outcome.is_err() {
-                assert!(reply.bytes.is_empty());
-            }
-        });
-        // Whatever it wrote, the host's own books are in order.
-        caller.hang_up();
-        let _ = caller.abandoned_due();
-        for number in 0..64 {
-            let _ = caller.describe(number);
-        }
-        let late = caller.call(&request(&context, b""), &mut Reply::default());
-        let is_gone = matches!(late, Err(Failure::Gone { .. } | Failure::Deadline));
-        prop_assert!(is_gone);
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
-    /// The other way round: the host answers or says that it was cheated, and never reads or
-    /// writes out of bounds.
-    #[test]
-    fn hostile_calls_never_hurt_the_host(
-        noise in proptest::collection::vec((any::<u16>(), any::<u64>()), 1..60),
-        used in 0..5_u32,
-    ) {
-        let (server, file) = Server::create(SMALL).unwrap();
-        let hostile = Memory::open(&file, SMALL).unwrap();
-        let head_and_slots = size_of::<Head>() + 3 * size_of::<Slot>();
-        for (offset, word) in &noise {
-            let offset = usize::from(*offset) % (head_and_slots - 8);
-            hostile.write(offset, &word.to_ne_bytes());
-        }
-        hostile.head().used.store(used, Ordering::SeqCst);
-        thread::scope(|scope| {
-            let serves = scope.spawn(|| {
-                while let Ok(taken) = server.next() {
-                    let (method, request) = taken.copy_request();
-                    assert!(method.len() <= 1024 && request.len() <= 1 << 20);
-                    let mut writer = taken.writer();
-                    let _ = writer.write(&request);
-                    let _ = writer.write(&[0; 3000]);
-                    taken.finish(STATUS_OK, &writer);
-                }
-            });
-            while server.asleep.load(Ordering::SeqCst) == 0 && !serves.is_finished() {
-                thread::yield_now();
-            }
-            server.hang_up();
-            serves.join().unwrap();
-        });
-    }
 }
 
 #[test]

@@ -1,0 +1,104 @@
+//! Calls that end without a reply: by their deadline, by being cancelled, with the worker.
+
+use super::*;
+
+#[test]
+fn a_call_that_nobody_takes_ends_at_its_deadline_and_frees_its_slot() {
+    let (caller, _file) = Caller::create(SMALL).unwrap();
+    for _ in 0..10 {
+        let context = CallContext {
+            deadline_ns: now_ns() + 1_000_000,
+            ..CallContext::default()
+        };
+        let failure = caller.call(&request(&context, b""), &mut Reply::default());
+        assert_eq!(failure, Err(Failure::Deadline));
+    }
+    assert_eq!(caller.abandoned_due(), None);
+}
+
+#[test]
+fn a_call_that_hangs_keeps_its_slot_until_it_returns() {
+    let (caller, server) = pair();
+    let taken = abandoned(&caller, &server, 1).remove(0);
+    assert!(taken.is_cancelled());
+    assert!(caller.abandoned_due().is_some());
+    answer(taken);
+    assert_eq!(caller.abandoned_due(), None);
+}
+
+#[test]
+fn a_cancelled_call_may_go_on_until_the_time_at_which_its_caller_would_have_given_up() {
+    let (caller, server) = pair();
+    let cancel = Cancel::default();
+    let limits = [now_ns() + 1_000_000_000_000, now_ns() + 2_000_000_000_000];
+    let context = CallContext {
+        deadline_ns: limits[1],
+        ..CallContext::default()
+    };
+    let request = Request {
+        give_up_ns: limits[0],
+        cancel: Some(&cancel),
+        ..request(&context, b"")
+    };
+    thread::scope(|scope| {
+        let call = scope.spawn(|| caller.call(&request, &mut Reply::default()));
+        let taken = server.next().unwrap();
+        cancel.cancel(&caller);
+        assert_eq!(call.join().unwrap(), Err(Failure::Cancelled));
+        assert_eq!(caller.abandoned_due(), Some(limits[0]));
+        answer(taken);
+    });
+}
+
+#[test]
+fn who_waits_for_a_slot_gets_one_of_an_abandoned_call_that_has_returned() {
+    let (caller, server) = pair();
+    let taken = abandoned(&caller, &server, SMALL.slots);
+    let context = CallContext::default();
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| caller.call(&request(&context, b""), &mut Reply::default()));
+        taken.into_iter().for_each(answer);
+        answer(server.next().unwrap());
+        assert_eq!(waits.join().unwrap(), Ok(STATUS_OK));
+    });
+}
+
+#[test]
+fn a_cancelled_call_returns() {
+    let (caller, _file) = Caller::create(SMALL).unwrap();
+    let cancel = Cancel::default();
+    thread::scope(|scope| {
+        let call = scope.spawn(|| call_until_cancelled(&caller, &cancel));
+        cancel.cancel(&caller);
+        assert_eq!(call.join().unwrap(), Err(Failure::Cancelled));
+    });
+}
+
+#[test]
+fn when_the_worker_is_gone_every_call_ends() {
+    let (caller, server) = pair();
+    let context = CallContext::default();
+    thread::scope(|scope| {
+        let calls: Vec<_> = (0..6)
+            .map(|_| scope.spawn(|| caller.call(&request(&context, b""), &mut Reply::default())))
+            .collect();
+        let _taken = server.next().unwrap();
+        caller.hang_up();
+        for call in calls {
+            let failure = call.join().unwrap();
+            assert!(matches!(failure, Err(Failure::Gone { .. })), "{failure:?}");
+        }
+    });
+    let late = caller.call(&request(&context, b""), &mut Reply::default());
+    assert_eq!(late, Err(Failure::Gone { begun: false }));
+}
+
+#[test]
+fn a_reply_that_outgrows_its_slot_after_its_caller_has_gone_is_refused() {
+    let (caller, server) = pair();
+    let taken = abandoned(&caller, &server, 1).remove(0);
+    let mut writer = taken.writer();
+    assert_eq!(writer.write(&[7; 10_000]), STATUS_REPLY_TOO_LARGE);
+    taken.finish(STATUS_OK, &writer);
+    assert_eq!(caller.abandoned_due(), None);
+}

@@ -1,0 +1,180 @@
+//! Each side against one that breaks every rule.
+
+use super::*;
+
+#[test]
+fn hanging_up_ends_the_wait_for_an_area_that_is_never_granted() {
+    let (server, file) = Server::create(SMALL).unwrap();
+    let hostile = Memory::open(&file, SMALL).unwrap();
+    let slot = hostile.slot(1);
+    slot.reply_limit.store(u32::MAX, Ordering::SeqCst);
+    post(&hostile, 1);
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| {
+            let taken = server.next().unwrap();
+            let mut writer = taken.writer();
+            let status = writer.write(&[1; 10_000]);
+            taken.finish(STATUS_OK, &writer);
+            status
+        });
+        while slot.state.load(Ordering::SeqCst) != state::of(1, state::WANTS_AREA) {
+            thread::yield_now();
+        }
+        server.hang_up();
+        assert_eq!(waits.join().unwrap(), STATUS_REPLY_TOO_LARGE);
+    });
+}
+
+/// Says that there is a call in a slot.
+fn post(hostile: &Memory, number: u32) {
+    hostile.head().used.fetch_max(number + 1, Ordering::SeqCst);
+    let slot = hostile.slot(number);
+    slot.posted.fetch_add(1, Ordering::SeqCst);
+}
+
+/// What a hostile worker writes, and what its host says of it.
+#[track_caller]
+fn breaks(what: &str, write: impl Fn(&Memory)) {
+    let (server, file) = Server::create(SMALL).unwrap();
+    let hostile = Memory::open(&file, SMALL).unwrap();
+    write(&hostile);
+    post(&hostile, 0);
+    let ended = loop {
+        match server.next() {
+            // The same slot again, before its call was answered.
+            Ok(_) => post(&hostile, 0),
+            Err(ended) => break ended,
+        };
+    };
+    assert!(
+        matches!(ended, Ended::Broken(why) if why.contains(what)),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn a_caller_that_breaks_the_rules_is_told_apart() {
+    breaks("two calls in one slot", |_| {});
+    for used in [SMALL.slots + 1, u32::MAX] {
+        breaks("a slot that is not there", |memory| {
+            memory.head().used.store(used, Ordering::SeqCst);
+        });
+    }
+    breaks("an area that is not there", |memory| {
+        memory.slot(0).area.store(2, Ordering::SeqCst)
+    });
+    breaks("an area that is not there", |memory| {
+        memory.slot(0).area.store(u32::MAX, Ordering::SeqCst)
+    });
+    breaks("larger than its room", |memory| {
+        memory.slot(0).method_len.store(1025, Ordering::SeqCst)
+    });
+    breaks("larger than its room", |memory| {
+        memory.slot(0).request_len.store(4097, Ordering::SeqCst)
+    });
+    breaks("larger than its room", |memory| {
+        memory.slot(0).request_len.store(u32::MAX, Ordering::SeqCst)
+    });
+}
+
+#[test]
+fn two_calls_cannot_have_one_area() {
+    let (server, file) = Server::create(SMALL).unwrap();
+    let hostile = Memory::open(&file, SMALL).unwrap();
+    for number in 0..2 {
+        hostile.slot(number).area.store(1, Ordering::SeqCst);
+        post(&hostile, number);
+    }
+    let _first = server.next().unwrap();
+    let second = server.next().unwrap_err();
+    assert_eq!(second, Ended::Broken("two calls in one area"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// A worker that writes anything anywhere: the host answers each call, with bounds kept.
+    #[test]
+    fn hostile_contents_never_hurt_the_host(
+        noise in proptest::collection::vec((any::<u16>(), any::<u64>()), 1..60),
+        status in any::<i32>(),
+        final_state in 0..16_u32,
+        len in prop_oneof![Just(u32::MAX), 0..10_000_u32, any::<u32>()],
+    ) {
+        let (caller, file) = Caller::create(SMALL).unwrap();
+        let hostile = Memory::open(&file, SMALL).unwrap();
+        let head_and_slots = size_of::<Head>() + 3 * size_of::<Slot>();
+        let context = CallContext { deadline_ns: now_ns() + 3_000_000, ..CallContext::default() };
+        thread::scope(|scope| {
+            let call = scope.spawn(|| {
+                let mut reply = Reply::default();
+                let asked = Request { reply_limit: 5000, ..request(&context, b"ask") };
+                let outcome = caller.call(&asked, &mut reply);
+                (outcome, reply)
+            });
+            for (offset, word) in &noise {
+                let offset = usize::from(*offset) % (head_and_slots - 8);
+                hostile.write(offset, &word.to_ne_bytes());
+            }
+            for number in 0..3 {
+                let slot = hostile.slot(number);
+                slot.status.store(status, Ordering::SeqCst);
+                slot.reply_len.store(len, Ordering::SeqCst);
+                slot.state.store(final_state, Ordering::SeqCst);
+            }
+            let (outcome, reply) = call.join().unwrap();
+            assert!(reply.bytes.len() <= 5000);
+            assert!(reply.media_type.len() <= 255);
+            if outcome.is_err() {
+                assert!(reply.bytes.is_empty());
+            }
+        });
+        // Whatever it wrote, the host's own books are in order.
+        caller.hang_up();
+        let _ = caller.abandoned_due();
+        for number in 0..64 {
+            let _ = caller.describe(number);
+        }
+        let late = caller.call(&request(&context, b""), &mut Reply::default());
+        let is_gone = matches!(late, Err(Failure::Gone { .. } | Failure::Deadline));
+        prop_assert!(is_gone);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// The other way round: the host answers or says that it was cheated, and never reads or
+    /// writes out of bounds.
+    #[test]
+    fn hostile_calls_never_hurt_the_host(
+        noise in proptest::collection::vec((any::<u16>(), any::<u64>()), 1..60),
+        used in 0..5_u32,
+    ) {
+        let (server, file) = Server::create(SMALL).unwrap();
+        let hostile = Memory::open(&file, SMALL).unwrap();
+        let head_and_slots = size_of::<Head>() + 3 * size_of::<Slot>();
+        for (offset, word) in &noise {
+            let offset = usize::from(*offset) % (head_and_slots - 8);
+            hostile.write(offset, &word.to_ne_bytes());
+        }
+        hostile.head().used.store(used, Ordering::SeqCst);
+        thread::scope(|scope| {
+            let serves = scope.spawn(|| {
+                while let Ok(taken) = server.next() {
+                    let (method, request) = taken.copy_request();
+                    assert!(method.len() <= 1024 && request.len() <= 1 << 20);
+                    let mut writer = taken.writer();
+                    let _ = writer.write(&request);
+                    let _ = writer.write(&[0; 3000]);
+                    taken.finish(STATUS_OK, &writer);
+                }
+            });
+            while server.asleep.load(Ordering::SeqCst) == 0 && !serves.is_finished() {
+                thread::yield_now();
+            }
+            server.hang_up();
+            serves.join().unwrap();
+        });
+    }
+}
