@@ -87,9 +87,9 @@ pub(crate) struct Owner {
 }
 
 impl std::ops::Deref for Owner {
-    type Target = Cell;
+    type Target = Arc<Cell>;
 
-    fn deref(&self) -> &Cell {
+    fn deref(&self) -> &Arc<Cell> {
         &self.cell
     }
 }
@@ -178,7 +178,7 @@ impl Cell {
     ///
     /// # Errors
     /// What the plugin answered instead of a reply, or what became of its worker.
-    fn call(
+    pub(crate) fn call(
         self: &Arc<Self>,
         context: &CallContext,
         method: &str,
@@ -487,18 +487,6 @@ impl Wake for Users {
 }
 
 impl Owner {
-    /// Calls a method. See [`Cell::call`].
-    pub(crate) fn call(
-        &self,
-        context: &CallContext,
-        method: &str,
-        request: &[u8],
-        reply: &mut Reply,
-        cancel: Option<&Cancel>,
-    ) -> Result<(), Box<CallError>> {
-        Cell::call(&self.cell, context, method, request, reply, cancel)
-    }
-
     /// Lets the plugin end its work, then ends its process.
     pub(crate) fn end(mut self, limit: Duration) -> Result<(), Box<CallError>> {
         self.state().ending = true;
