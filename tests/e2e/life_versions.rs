@@ -118,6 +118,30 @@ fn a_pin_outlasts_changes_restarts_and_a_rollback() {
 }
 
 #[test]
+fn a_pin_that_is_taken_out_over_a_version_that_was_rolled_back_tells_that_it_stays_out() {
+    let (lab, host) = three_versions();
+    roll_back(&host, None);
+    ok(&lab.hotmerge(["pin", "actor"]));
+    let unpinned = lab.hotmerge(["unpin", "actor", "--json"]);
+    ok(&unpinned);
+    let report: PluginReport = serde_json::from_str(&unpinned.text()).unwrap();
+    assert_eq!(report.action, Action::Unchanged);
+    let plugin = runs(&host, "2");
+    assert_eq!(report.hash, plugin.hash);
+    assert!(!plugin.pinned && plugin.refused.is_none());
+    assert_eq!(plugin.rolled_back, Some(version(3).meta.hash));
+    // What it advises works.
+    let hash = version(3).meta.hash.short();
+    let advice = format!("`hotmerge rollback actor --to {hash}`");
+    let reason = report.reason.unwrap();
+    assert!(reason.contains("not pinned any more; 3.0.0"), "{reason}");
+    assert!(reason.contains(&advice), "{reason}");
+    ok(&lab.hotmerge(["rollback", "actor", "--to", &hash]));
+    assert_eq!(runs(&host, "3").rolled_back, None);
+    host.stop();
+}
+
+#[test]
 fn a_restart_into_a_bad_version_comes_up_with_the_last_good_one() {
     let (lab, host) = three_versions();
     host.stop();

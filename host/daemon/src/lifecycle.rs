@@ -201,6 +201,8 @@ pub enum Why {
     Asked,
     /// An operator chose the version.
     Chosen,
+    /// An operator took a pin out, so that the directory decides again. As if somebody asked.
+    Unpinned,
     /// A plugin that it requires was replaced, and it is to be started anew then.
     Replaced,
     /// What it was refused for is settled: a plugin that it requires is there.
@@ -217,6 +219,7 @@ impl Why {
             Self::Changed => "the plugin directory has changed",
             Self::Asked => "somebody asked to try it again",
             Self::Chosen => "an operator chose this version",
+            Self::Unpinned => "an operator took the pin out",
             Self::Replaced => "a plugin that it requires was replaced",
             Self::Unblocked => "the plugins that it requires have changed",
             Self::Fallback => "the version in the directory was refused; back to the last good one",
@@ -439,6 +442,9 @@ pub enum Outcome {
     Trying,
     /// The change was refused; what ran before still runs.
     Refused(Refused),
+    /// The directory decides again, and what it has stays out all the same; what ran before
+    /// still runs.
+    StaysOut(Refused),
     /// The plugin was taken out of service.
     Removed(Digest),
 }

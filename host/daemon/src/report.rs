@@ -36,7 +36,7 @@ impl State {
         if matches!(outcome, Outcome::Trying) {
             report.hash = Some(attempt.target.meta.hash);
         }
-        if let Outcome::Refused(refused) = &outcome
+        if let Outcome::Refused(refused) | Outcome::StaysOut(refused) = &outcome
             && refused.meta.hash != attempt.target.meta.hash
         {
             // Told of what runs, which stays: nothing was tried.
@@ -59,6 +59,13 @@ fn fill(report: &mut PluginReport, outcome: Outcome) {
             report.reason = Some(refused.reason);
             (Did::Refused, report.hash, Some(refused.meta.hash))
         }
+        Outcome::StaysOut(found) => {
+            report.reason = Some(format!(
+                "not pinned any more; {} in the plugin directory stays out: {}",
+                found.meta.version, found.reason
+            ));
+            (Did::Unchanged, report.hash, report.hash)
+        }
         Outcome::Removed(old) => {
             report.took_ms = 0.0;
             (Did::Removed, Some(old), None)
@@ -78,6 +85,9 @@ fn log(report: &PluginReport) {
         Did::Loaded => tracing::info!(%plugin, hash = new, ms, "loaded"),
         Did::Reloaded => tracing::info!(%plugin, old, new, ms, "reloaded"),
         Did::Trying => tracing::info!(%plugin, old, new, "takes a share of the calls"),
+        Did::Unchanged if let Some(reason) = &report.reason => {
+            tracing::info!(%plugin, hash = new, "{reason}");
+        }
         Did::Unchanged => tracing::debug!(%plugin, hash = new, "unchanged"),
         Did::Removed => tracing::info!(%plugin, old, "removed"),
         Did::Refused => {

@@ -150,7 +150,7 @@ impl Machine {
         self.choose(name, rolled_back.then_some(choice));
         let mut steps = Vec::new();
         push(&mut steps, name, Action::Keep);
-        self.offer(name, Why::Asked, &mut steps);
+        self.offer(name, Why::Unpinned, &mut steps);
         self.settle(&mut steps);
         Ok(steps)
     }
@@ -222,21 +222,26 @@ impl Machine {
         if let Some(live) = live
             && live.meta.hash == choice.meta.hash
         {
+            let hash = found.meta.hash.short();
             let reason = if choice.pinned {
                 format!("{} is pinned; `hotmerge unpin {name}`", choice.meta.version)
             } else {
-                "it was rolled back; stage another version".to_owned()
+                format!(
+                    "{hash} was rolled back; stage another version, or `hotmerge rollback {name} \
+                     --to {hash}`"
+                )
             };
             let refused = Refused {
                 meta: Arc::clone(&found.meta),
                 reason,
                 lasting: true,
             };
-            push(
-                steps,
-                name,
-                Action::Report(live.ticket, Outcome::Refused(refused)),
-            );
+            // Who takes a pin out has offered nothing that could be refused.
+            let outcome = match why {
+                Why::Unpinned => Outcome::StaysOut(refused),
+                _ => Outcome::Refused(refused),
+            };
+            push(steps, name, Action::Report(live.ticket, outcome));
             // A candidate that is under way comes from what the directory had before.
             if slot.and_then(Slot::candidate).is_none() {
                 // It may have been on its way out when it was to be started anew.

@@ -157,9 +157,9 @@ impl Slot {
         }
         if attempt.why == Why::Changed
             && let Some(old) = &self.candidate
-            && old.attempt.why == Why::Asked
+            && matches!(old.attempt.why, Why::Asked | Why::Unpinned)
         {
-            attempt.why = Why::Asked;
+            attempt.why = old.attempt.why;
         }
         self.overtake(out);
         self.because(attempt.why.text());
