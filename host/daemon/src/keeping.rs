@@ -7,6 +7,7 @@ use hotmerge_meta::{PluginMeta, PluginName};
 use crate::{
     lifecycle::{ChoiceError, Machine, Slot, Step},
     plugin::Version,
+    store::Now,
     supervisor::Supervisor,
 };
 
@@ -34,21 +35,23 @@ impl Supervisor {
         let Some(store) = &self.store else {
             return;
         };
+        let kept = store.keep(name, || self.now(name), |live| self.image(live));
+        if let Err(error) = kept {
+            tracing::error!(plugin = %name, "what runs is not written down: {error}");
+        }
+    }
+
+    fn now(&self, name: &PluginName) -> Now {
         let state = self.state();
         let machine = &state.machine;
         let live = machine.slot(name.as_str()).and_then(Slot::live);
-        let live = live.map(|live| Arc::clone(&live.meta));
-        let choice = machine.choice(name).cloned();
+        let choice = machine.choice(name);
         let is_gone = machine.found_in_directory(name.as_str()).is_none() && !state.stopping;
-        drop(state);
-        let kept = match live {
-            Some(live) => store.keep(&live, choice.as_ref(), || self.image(&live)),
+        match live {
+            Some(live) => Now::Runs(Arc::clone(&live.meta), choice.cloned()),
             // A pin outlasts the plugin: it may only be away.
-            None if is_gone && choice.is_none() => store.forget(name),
-            None => Ok(()),
-        };
-        if let Err(error) = kept {
-            tracing::error!(plugin = %name, "what runs is not written down: {error}");
+            None if is_gone && choice.is_none() => Now::Gone,
+            None => Now::AsItWas,
         }
     }
 

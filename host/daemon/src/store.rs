@@ -7,7 +7,8 @@
 //!
 //! Invariants: every file is written under another name, synced and renamed, so that a host
 //! killed at any moment leaves the old file or the new one; an image is there before the
-//! first record that names it, and goes after the last one. Nothing is believed: an image is
+//! first record that names it, and goes after the last one; of two looks at what runs the later
+//! one is written down later. Nothing is believed: an image is
 //! verified again before it is loaded.
 
 use std::{
@@ -68,13 +69,26 @@ impl Record {
     }
 }
 
+type Records = BTreeMap<PluginName, Record>;
+
 /// An open store. Only one host has it open.
 #[derive(Debug)]
 pub(crate) struct Store {
     dir: PathBuf,
-    records: Mutex<BTreeMap<PluginName, Record>>,
+    records: Mutex<Records>,
     limit: usize,
     _lock: File,
+}
+
+/// What is to be written down of a plugin.
+#[derive(Clone, Debug)]
+pub(crate) enum Now {
+    /// This runs, and this was chosen.
+    Runs(Arc<PluginMeta>, Option<Choice>),
+    /// It is gone, and to be forgotten.
+    Gone,
+    /// Nothing: what was written down stands.
+    AsItWas,
 }
 
 /// Why a store cannot be used.
@@ -170,7 +184,7 @@ impl Store {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PluginName, Record>> {
+    fn lock(&self) -> MutexGuard<'_, Records> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -214,14 +228,32 @@ impl Store {
         })
     }
 
-    /// Writes down what runs of a plugin and what was chosen. `image` has the bytes that run.
+    /// Writes down what runs of a plugin and what was chosen, or forgets it with the plugin. `now`
+    /// looks at that and is asked under the store's lock, so that what was so first is written
+    /// first; `image` has the bytes of what runs.
     pub(crate) fn keep(
         &self,
+        plugin: &PluginName,
+        now: impl FnOnce() -> Now,
+        image: impl FnOnce(&PluginMeta) -> io::Result<Vec<u8>>,
+    ) -> Result<(), StoreError> {
+        let mut records = self.lock();
+        match now() {
+            Now::Runs(live, choice) => {
+                self.write_down(&mut records, &live, choice.as_ref(), || image(&live))
+            }
+            Now::Gone => self.forget(&mut records, plugin),
+            Now::AsItWas => Ok(()),
+        }
+    }
+
+    fn write_down(
+        &self,
+        records: &mut Records,
         live: &PluginMeta,
         choice: Option<&Choice>,
         image: impl FnOnce() -> io::Result<Vec<u8>>,
     ) -> Result<(), StoreError> {
-        let mut records = self.lock();
         let old = records.get(&live.name);
         let mut record = old.cloned().unwrap_or_else(|| Record {
             format: FORMAT,
@@ -268,25 +300,23 @@ impl Store {
         })?;
         self.write(&path, &text)?;
         let old = records.insert(live.name.clone(), record);
-        self.drop_images(&records, old);
+        self.drop_images(records, old);
         Ok(())
     }
 
-    /// Forgets a plugin that is gone.
-    pub(crate) fn forget(&self, plugin: &PluginName) -> Result<(), StoreError> {
-        let mut records = self.lock();
+    fn forget(&self, records: &mut Records, plugin: &PluginName) -> Result<(), StoreError> {
         if !records.contains_key(plugin) {
             return Ok(());
         }
         let path = self.record_path(plugin);
         fs::remove_file(&path).map_err(failed("remove", &path))?;
         let old = records.remove(plugin);
-        self.drop_images(&records, old);
+        self.drop_images(records, old);
         Ok(())
     }
 
     /// Removes the images that only `old` named.
-    fn drop_images(&self, records: &BTreeMap<PluginName, Record>, old: Option<Record>) {
+    fn drop_images(&self, records: &Records, old: Option<Record>) {
         for meta in old.iter().flat_map(|record| &record.versions) {
             let is_named = |record: &Record| record.version(&meta.hash).is_some();
             if !records.values().any(is_named) {

@@ -20,8 +20,16 @@ fn version(name: &str, version: &str) -> PluginMeta {
 }
 
 fn keep(store: &Store, meta: &PluginMeta, choice: Option<&Choice>) {
-    let image = || Ok(meta.version.to_string().into_bytes());
-    store.keep(meta, choice, image).unwrap();
+    let now = || Now::Runs(Arc::new(meta.clone()), choice.cloned());
+    store.keep(&meta.name, now, image).unwrap();
+}
+
+fn image(meta: &PluginMeta) -> io::Result<Vec<u8>> {
+    Ok(meta.version.to_string().into_bytes())
+}
+
+fn forget(store: &Store, meta: &PluginMeta) {
+    store.keep(&meta.name, || Now::Gone, image).unwrap();
 }
 
 fn kept(store: &Store, name: &str) -> Vec<String> {
@@ -44,6 +52,38 @@ fn the_last_good_versions_are_kept_and_no_more() {
     assert_eq!(images(dir.path()), 2);
     let image = store.image(&version("a", "2.0.0").hash).unwrap();
     assert_eq!(image, b"2.0.0");
+}
+
+#[test]
+fn what_was_so_first_is_written_first_whichever_thread_is_slow() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), 2).unwrap();
+    let (old, new) = (version("a", "1.0.0"), version("a", "2.0.0"));
+    let running = Mutex::new(old.clone());
+    let look = || Now::Runs(Arc::new(running.lock().unwrap().clone()), None);
+    let (later, has_looked) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let slow = || {
+            let seen = look();
+            *running.lock().unwrap() = new.clone();
+            scope.spawn(|| {
+                let look = || {
+                    later.send(()).unwrap();
+                    look()
+                };
+                store.keep(&new.name, look, image).unwrap();
+            });
+            // Without the lock the other one looks, and may write, before this one does.
+            let order = store.records.try_lock().map(drop);
+            order.expect_err("nobody else writes between a look and what it leads to");
+            assert!(has_looked.try_recv().is_err());
+            seen
+        };
+        store.keep(&old.name, slow, image).unwrap();
+    });
+    has_looked.recv().unwrap();
+    let remembered = store.remembered();
+    assert_eq!(remembered[0].1.as_deref(), Some(&new));
 }
 
 #[test]
@@ -108,9 +148,9 @@ fn a_plugin_that_is_gone_is_forgotten_with_its_images() {
     let (one, two) = (version("a", "1.0.0"), version("b", "1.0.0"));
     keep(&store, &one, None);
     keep(&store, &two, None);
-    store.forget(&one.name).unwrap();
+    forget(&store, &one);
     assert_eq!(images(dir.path()), 1, "the other plugin has the same bytes");
-    store.forget(&two.name).unwrap();
+    forget(&store, &two);
     assert_eq!(images(dir.path()), 0);
     assert!(store.remembered().is_empty());
 }
