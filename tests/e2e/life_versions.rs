@@ -1,10 +1,14 @@
 //! Going back: rollback, pins, canaries, and what a host remembers of its last run.
 
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use hotmerge_daemon::{lifecycle::State, status::PluginStatus};
-use hotmerge_meta::control::{
-    Action, HistoryParams, PluginReport, RollbackParams, Transition, method,
+use hotmerge_meta::{
+    OnReplace,
+    control::{Action, HistoryParams, PluginReport, RollbackParams, Transition, method},
 };
 use hotmerge_tests::{Lab, Ran, SOON, TestHost, Variant, actor, call};
 
@@ -156,19 +160,53 @@ fn a_restart_into_a_bad_version_comes_up_with_the_last_good_one() {
 #[test]
 fn a_version_that_was_damaged_in_the_store_is_not_run() {
     let (lab, host) = three_versions();
-    let hash = version(2).meta.hash.to_string();
-    let hex = hash.strip_prefix("sha256:").unwrap();
-    let image = lab.state_dir().join("images").join(format!("{hex}.so"));
-    let mut bytes = fs::read(&image).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle..middle + 64].fill(0x90);
-    fs::write(&image, bytes).unwrap();
+    damage(&kept(&lab, &version(2)));
     let report = roll_back(&host, None);
     assert_eq!(report.action, Action::Refused);
     let reason = report.reason.unwrap();
     assert!(reason.contains("damaged"), "{reason}");
+    assert!(reason.contains("stage it again"), "{reason}");
     runs(&host, "3");
+    // As it says: while it runs there is a good copy.
+    put(&lab, &host, &version(2));
+    put(&lab, &host, &version(3));
+    assert_eq!(roll_back(&host, None).action, Action::Reloaded);
+    runs(&host, "2");
     host.stop();
+}
+
+#[test]
+fn a_version_that_runs_is_started_anew_though_it_was_damaged_in_the_store() {
+    let lab = Lab::new();
+    let user = version(1).requiring("base", "^1", OnReplace::Reload);
+    lab.put(&user);
+    lab.put(&actor("mark=b1").named("base"));
+    let host = lab.start_with("watch = false");
+    ok(&lab.hotmerge(["pin", "actor"]));
+    lab.put(&version(2).requiring("base", "^1", OnReplace::Reload));
+    host.reload();
+    let image = kept(&lab, &user);
+    let whole = fs::read(&image).unwrap();
+    damage(&image);
+    lab.put(&actor("mark=b2").named("base"));
+    host.reload();
+    assert_eq!(runs(&host, "1").generation, 2);
+    assert!(fs::read(&image).unwrap() == whole, "and is whole again");
+    host.stop();
+}
+
+/// Where the store has a version's image.
+fn kept(lab: &Lab, version: &Variant) -> PathBuf {
+    let hash = version.meta.hash.to_string();
+    let hex = hash.strip_prefix("sha256:").unwrap();
+    lab.state_dir().join("images").join(format!("{hex}.so"))
+}
+
+fn damage(image: &Path) {
+    let mut bytes = fs::read(image).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 64].fill(0x90);
+    fs::write(image, bytes).unwrap();
 }
 
 #[test]

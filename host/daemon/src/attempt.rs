@@ -173,19 +173,27 @@ impl Supervisor {
                 let store = store.ok_or_else(|| {
                     Unverified::Refused("this host keeps no versions; give it a state_dir".into())
                 })?;
-                let file = store.image(&meta.hash).map_err(Unverified::Refused)?;
-                Verified::new(file, meta).map_err(|error| {
-                    Unverified::Refused(format!("the version that was kept is damaged: {error}"))
+                let verified = store.image(&meta.hash).and_then(|file| {
+                    Verified::new(file, meta)
+                        .map_err(|error| format!("the version that was kept is damaged: {error}"))
+                });
+                // What is to be started anew runs, and is written anew when it goes live.
+                verified.or_else(|reason| {
+                    let running = self.verify_running(meta);
+                    running.map_err(|_| Unverified::Refused(format!("{reason}; stage it again")))
                 })
             }
-            Origin::Running(_) => {
-                // A copy: the dynamic loader would take the same file for the same object.
-                let image = self.image(meta).map_err(|error| {
-                    Unverified::Refused(format!("what runs cannot be read: {error}"))
-                })?;
-                Verified::new(image, meta).map_err(|error| Unverified::Refused(error.to_string()))
-            }
+            Origin::Running(_) => self.verify_running(meta).map_err(Unverified::Refused),
         }
+    }
+
+    /// Verifies a copy of what runs: the dynamic loader would take the same file for the same
+    /// object.
+    fn verify_running(&self, meta: &PluginMeta) -> Result<Verified, String> {
+        let image = self
+            .image(meta)
+            .map_err(|error| format!("what runs cannot be read: {error}"))?;
+        Verified::new(image, meta).map_err(|error| error.to_string())
     }
 
     pub(crate) fn read_package(

@@ -9,7 +9,7 @@
 //! killed at any moment leaves the old file or the new one; an image is there before the
 //! first record that names it, and goes after the last one; of two looks at what runs the later
 //! one is written down later. Nothing is believed: an image is
-//! verified again before it is loaded.
+//! verified again before it is loaded, and whenever its version goes live.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -267,18 +267,17 @@ impl Store {
             pinned: choice.pinned,
             instead_of: choice.instead_of,
         });
-        let path = self.image_path(&live.hash);
-        match record
-            .versions
-            .iter_mut()
-            .find(|meta| meta.hash == live.hash)
-        {
-            Some(known) => known.clone_from(live),
-            None => {
-                if !path.is_file() {
-                    let bytes = image().map_err(failed("read the image for", &path))?;
-                    self.write(&path, &bytes)?;
+        let is_good = self.keep_image(&live.hash, image);
+        let mut versions = record.versions.iter_mut();
+        match versions.find(|meta| meta.hash == live.hash) {
+            Some(known) => {
+                known.clone_from(live);
+                if let Err(error) = is_good {
+                    tracing::error!(plugin = %live.name, "what is kept of it stays damaged: {error}");
                 }
+            }
+            None => {
+                is_good?;
                 record.versions.insert(0, live.clone());
             }
         }
@@ -302,6 +301,26 @@ impl Store {
         let old = records.insert(live.name.clone(), record);
         self.drop_images(records, old);
         Ok(())
+    }
+
+    /// Sees that the image of a version is there and whole. While it runs there is a good copy;
+    /// later there may be none.
+    fn keep_image(
+        &self,
+        hash: &Digest,
+        image: impl FnOnce() -> io::Result<Vec<u8>>,
+    ) -> Result<(), StoreError> {
+        let path = self.image_path(hash);
+        match fs::read(&path) {
+            Ok(bytes) if Digest::of(&bytes) == *hash => return Ok(()),
+            Ok(_) => {
+                tracing::warn!("`{}` was damaged, and is written anew", path.display());
+            }
+            // Most likely it is new.
+            Err(_) => {}
+        }
+        let bytes = image().map_err(failed("read the image for", &path))?;
+        self.write(&path, &bytes)
     }
 
     fn forget(&self, records: &mut Records, plugin: &PluginName) -> Result<(), StoreError> {

@@ -127,6 +127,23 @@ fn a_host_that_was_killed_leaves_nothing_half() {
 }
 
 #[test]
+fn a_damaged_image_is_written_anew_when_its_version_goes_live_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), 3).unwrap();
+    let meta = version("a", "1.0.0");
+    keep(&store, &meta, None);
+    let path = store.image_path(&meta.hash);
+    for damaged in ["2.0.0", ""] {
+        fs::write(&path, damaged).unwrap();
+        keep(&store, &meta, None);
+        assert_eq!(store.image(&meta.hash).unwrap(), b"1.0.0");
+    }
+    fs::remove_file(&path).unwrap();
+    keep(&store, &meta, None);
+    assert_eq!(store.image(&meta.hash).unwrap(), b"1.0.0");
+}
+
+#[test]
 fn a_damaged_record_costs_its_plugin_and_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 3).unwrap();
