@@ -10,7 +10,7 @@ use std::{
 };
 
 use hotmerge_meta::{
-    PidFile,
+    PidFile, RuntimeDir,
     runtime::{self, RuntimeError, Signalled},
 };
 use hotmerge_tests::{
@@ -148,7 +148,7 @@ fn a_host_is_not_for_other_users() {
         let mut command = Command::new(&program);
         command
             .args(arguments)
-            .env("HOTMERGE_RUNTIME_DIR", lab.runtime_dir().path())
+            .env(RuntimeDir::VARIABLE, lab.runtime_dir().path())
             .uid(NOBODY)
             .gid(NOBODY);
         run(&mut command, SOON)
@@ -373,7 +373,7 @@ fn a_runtime_directory_with_too_long_a_name_is_named_as_that() {
     let lab = Lab::new();
     let long = lab.path("x".repeat(100));
     let mut status = lab.command();
-    status.arg("status").env("HOTMERGE_RUNTIME_DIR", &long);
+    status.arg("status").env(RuntimeDir::VARIABLE, &long);
     run(&mut status, SOON)
         .ended_with(1)
         .said(&["too long", "shorter runtime directory"]);

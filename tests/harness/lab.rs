@@ -96,7 +96,7 @@ impl Lab {
     pub fn command(&self) -> Command {
         let mut command = Command::new(hotmerge());
         command
-            .env("HOTMERGE_RUNTIME_DIR", self.runtime_dir().path())
+            .env(RuntimeDir::VARIABLE, self.runtime_dir().path())
             .env_remove("HOTMERGE_LOG")
             .env_remove("NOTIFY_SOCKET");
         command

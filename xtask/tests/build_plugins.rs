@@ -26,11 +26,16 @@ fn dev(scratch: &Scratch) -> Command {
 
 /// The same, and it looks for a host in `runtime`.
 fn telling(scratch: &Scratch, when: &str, runtime: &RuntimeDir) -> Command {
+    let mut driver = telling_somebody(scratch, when);
+    driver.arg("--runtime-dir").arg(runtime.path());
+    driver
+}
+
+fn telling_somebody(scratch: &Scratch, when: &str) -> Command {
     let mut driver = scratch.driver();
     driver
         .args(["build-plugins", "--offline", "--profile", "dev", "--json"])
-        .args(["--notify", when, "--runtime-dir"])
-        .arg(runtime.path());
+        .args(["--notify", when]);
     driver
 }
 
@@ -291,6 +296,12 @@ fn a_host_that_is_required_must_run() {
     assert!(said.contains("no host is running in"), "{said}");
     // It is staged all the same: a host that starts later finds it.
     assert!(scratch.staged("one/plugin.meta").exists());
+
+    // It is looked for where the host and its client look.
+    let elsewhere = scratch.path("elsewhere");
+    let mut driver = telling_somebody(&scratch, "require");
+    let (_, said) = failure(driver.env(RuntimeDir::VARIABLE, &elsewhere));
+    assert!(said.contains(&*elsewhere.to_string_lossy()), "{said}");
 }
 
 /// Plays a host: answers each request with what `answer` makes of it.

@@ -82,15 +82,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
 struct HostArguments {
     /// Where the host's control socket and pid file are [default: /run/hotmerge for root,
     /// otherwise hotmerge in $XDG_RUNTIME_DIR, otherwise /tmp/hotmerge-UID]
-    #[arg(long, value_name = "DIR", env = "HOTMERGE_RUNTIME_DIR")]
+    #[arg(long, value_name = "DIR", env = RuntimeDir::VARIABLE)]
     runtime_dir: Option<PathBuf>,
 }
 
 impl HostArguments {
     fn dir(&self) -> RuntimeDir {
-        self.runtime_dir
-            .as_ref()
-            .map_or_else(RuntimeDir::default_path, RuntimeDir::new)
+        RuntimeDir::chosen(self.runtime_dir.as_ref())
     }
 
     /// Asks the host and waits up to `timeout` for its answer.

@@ -33,6 +33,14 @@ use rustix::{
 pub struct RuntimeDir(PathBuf);
 
 impl RuntimeDir {
+    /// The variable that names it for all who look for a host, behind what their command line says.
+    pub const VARIABLE: &str = "HOTMERGE_RUNTIME_DIR";
+
+    /// The directory that an operator chose, or else [`RuntimeDir::default_path`].
+    pub fn chosen(path: Option<impl Into<PathBuf>>) -> Self {
+        path.map_or_else(Self::default_path, Self::new)
+    }
+
     /// A directory of the operator's choice.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())

@@ -73,7 +73,7 @@ pub struct Args {
     notify: Notify,
     /// Where the host is found [default: /run/hotmerge for root, otherwise hotmerge in
     /// $XDG_RUNTIME_DIR, otherwise /tmp/hotmerge-UID]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = RuntimeDir::VARIABLE)]
     runtime_dir: Option<PathBuf>,
     /// Write one JSON object a line
     #[arg(long)]
@@ -89,7 +89,8 @@ pub fn run(args: &Args) -> Result<u8> {
     let cargo = Cargo::locate(args.manifest_path.as_deref())?;
     let plan = Plan::new(&cargo, args)?;
     let built = plan.build(&cargo, args)?;
-    let host = (args.notify != Notify::Never).then(|| Host::find(runtime_dir(args)));
+    let host = (args.notify != Notify::Never)
+        .then(|| Host::find(RuntimeDir::chosen(args.runtime_dir.as_ref())));
     let staged = plan.stage(&cargo, &built)?;
     note(format_args!(
         "{} in `{}`, {}",
@@ -192,13 +193,6 @@ fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-fn runtime_dir(args: &Args) -> RuntimeDir {
-    match &args.runtime_dir {
-        Some(dir) => RuntimeDir::new(dir),
-        None => RuntimeDir::default_path(),
-    }
 }
 
 /// Reports, and says how it ended.

@@ -33,7 +33,7 @@ pub(super) struct Serve {
     plugin_dir: Option<PathBuf>,
     /// Where the control socket and the pid file go [default: /run/hotmerge for root,
     /// otherwise hotmerge in $XDG_RUNTIME_DIR, otherwise /tmp/hotmerge-UID]
-    #[arg(long, value_name = "DIR", env = "HOTMERGE_RUNTIME_DIR")]
+    #[arg(long, value_name = "DIR", env = RuntimeDir::VARIABLE)]
     runtime_dir: Option<PathBuf>,
     /// Where the last good versions, pins and rollbacks are written down [default:
     /// /var/lib/hotmerge for root, otherwise hotmerge in $XDG_STATE_HOME, otherwise in
@@ -74,10 +74,7 @@ impl Serve {
             );
             return Ok(());
         }
-        let dir = config
-            .runtime_dir
-            .as_ref()
-            .map_or_else(RuntimeDir::default_path, RuntimeDir::new);
+        let dir = RuntimeDir::chosen(config.runtime_dir.as_ref());
         let _log = log::start(self.log_format, &self.log)
             .map_err(|error| Failure::new(exit::CONFIG, error))?;
         let pid_file = lock(&dir)?;
