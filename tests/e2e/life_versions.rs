@@ -343,5 +343,30 @@ fn every_transition_is_told_with_its_time_and_reason() {
     let plugin = host.plugin("actor");
     assert_eq!(plugin.reason, "started, and takes all new calls");
     assert!(plugin.since.is_some());
+    // Of what nobody knows, nothing has not happened either.
+    for command in ["history", "reload"] {
+        let unknown = lab.hotmerge([command, "nobody"]);
+        unknown
+            .ended_with(1)
+            .said(&["there is no plugin `nobody` in"]);
+    }
+    host.stop();
+}
+
+#[test]
+fn what_is_gone_or_only_pinned_still_has_a_history() {
+    let (lab, host) = three_versions();
+    ok(&lab.hotmerge(["pin", "actor"]));
+    lab.package("one").remove();
+    host.reload();
+    host.wait_for("its end", |status| status.plugins.is_empty().then_some(()));
+    let gone = lab.hotmerge(["history", "actor"]);
+    ok(&gone);
+    assert!(gone.text().contains("gone from the plugin"), "{gone:?}");
+    host.stop();
+    let host = lab.start_with("watch = false");
+    let pinned = lab.hotmerge(["history", "actor"]);
+    ok(&pinned);
+    assert!(pinned.text().contains("nothing has happened"), "{pinned:?}");
     host.stop();
 }

@@ -66,6 +66,16 @@ pub enum StartError {
     Thread(std::io::Error),
 }
 
+/// A host knows nothing of a plugin.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no plugin `{plugin}` in `{}`", .plugin_dir.display())]
+pub struct UnknownPlugin {
+    /// The name that was asked for.
+    pub plugin: PluginName,
+    /// Where the host looks for plugins.
+    pub plugin_dir: PathBuf,
+}
+
 impl Host {
     /// Starts a host and loads what the plugin directory has, up to what has not settled.
     ///
@@ -245,9 +255,21 @@ impl Host {
     }
 
     /// The transitions of one plugin, or of all, oldest first; as many as are remembered.
-    pub fn history(&self, plugin: Option<&PluginName>) -> Vec<Transition> {
+    ///
+    /// # Errors
+    /// If nothing is known of the plugin.
+    pub fn history(&self, plugin: Option<&PluginName>) -> Result<Vec<Transition>, UnknownPlugin> {
         let state = self.supervisor.state();
-        state.history.transitions(plugin).collect()
+        let transitions: Vec<_> = state.history.transitions(plugin).collect();
+        match plugin {
+            Some(name) if transitions.is_empty() && !state.machine.knows(name) => {
+                Err(UnknownPlugin {
+                    plugin: name.clone(),
+                    plugin_dir: self.supervisor.plugin_dir.clone(),
+                })
+            }
+            _ => Ok(transitions),
+        }
     }
 
     /// Forgets what was kept of plugins that the directory does not have any more, except for

@@ -50,7 +50,7 @@ mod watch;
 
 pub use cancel::Cancel;
 pub use config::{CanaryConfig, Config, ConfigError, PluginConfig};
-pub use host::{Host, StartError};
+pub use host::{Host, StartError, UnknownPlugin};
 pub use hotmerge_abi::CallContext;
 pub use hotmerge_loader::Reply;
 pub use keeping::WishError;

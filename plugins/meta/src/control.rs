@@ -38,7 +38,8 @@ pub mod method {
     /// Let the directory decide again. As [`PIN`].
     pub const UNPIN: &str = "unpin";
     /// What happened. [`HistoryParams`](super::HistoryParams) to a list of
-    /// [`Transition`](super::Transition)s, oldest first.
+    /// [`Transition`](super::Transition)s, oldest first; [`NOT_POSSIBLE`](super::code::NOT_POSSIBLE)
+    /// of a plugin of which nothing is known.
     pub const HISTORY: &str = "history";
     /// End the host gracefully. No parameters; the reply is `null`.
     pub const STOP: &str = "stop";

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use hotmerge_daemon::UnknownPlugin;
 use hotmerge_meta::{
     PluginName,
     control::{Action, PluginReport, ReloadParams, ReloadReport, method},
@@ -74,13 +75,10 @@ fn verdict(report: &ReloadReport, asked: &[PluginName]) -> Result<(), Failure> {
         .iter()
         .find(|name| !report.plugins.iter().any(|plugin| plugin.plugin == **name));
     if let Some(name) = unknown {
-        return Err(Failure::text(
-            exit::FAILURE,
-            format!(
-                "there is no plugin `{name}` in `{}`",
-                report.plugin_dir.display()
-            ),
-        ));
+        return Err(Failure::from(UnknownPlugin {
+            plugin: name.clone(),
+            plugin_dir: report.plugin_dir.clone(),
+        }));
     }
     Ok(())
 }

@@ -5,13 +5,13 @@ use std::{os::unix::net::UnixStream, sync::Arc, time::Duration};
 use hotmerge_loader::{CallError as PluginError, Reply};
 use hotmerge_meta::control::{
     CallParams, CallReply, ErrorObjectOwned, HistoryParams, MAX_FRAME_BYTES, PluginParams,
-    PluginReport, ReloadParams, RollbackParams, code, method,
+    ReloadParams, RollbackParams, code, method,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::Shared;
-use crate::{CallError, Cancel, WishError, context};
+use crate::{CallError, Cancel, context};
 
 type Answer = Result<Box<RawValue>, ErrorObjectOwned>;
 
@@ -33,7 +33,7 @@ pub(super) fn answer(
         }
         method::ROLLBACK => {
             let params: RollbackParams = parse(params)?;
-            wish(&shared.host.roll_back(
+            possible(shared.host.roll_back(
                 &params.plugin,
                 params.to.as_deref(),
                 !params.without_state,
@@ -41,16 +41,16 @@ pub(super) fn answer(
         }
         method::PIN => {
             let params: PluginParams = parse(params)?;
-            wish(&shared.host.pin(&params.plugin))
+            possible(shared.host.pin(&params.plugin))
         }
         method::UNPIN => {
             let params: PluginParams = parse(params)?;
-            wish(&shared.host.unpin(&params.plugin))
+            possible(shared.host.unpin(&params.plugin))
         }
         method::HISTORY => {
             let params: Option<HistoryParams> = parse(params)?;
             let plugin = params.unwrap_or_default().plugin;
-            result(&shared.host.history(plugin.as_ref()))
+            possible(shared.host.history(plugin.as_ref()))
         }
         method::CALL => call(shared, client, &parse(params)?),
         method::STOP => {
@@ -101,11 +101,9 @@ fn call(shared: &Shared, client: &UnixStream, params: &CallParams) -> Answer {
     })
 }
 
-fn wish(done: &Result<PluginReport, WishError>) -> Answer {
-    match done {
-        Ok(report) => result(report),
-        Err(failed) => Err(error(code::NOT_POSSIBLE, failed.to_string())),
-    }
+fn possible(done: Result<impl Serialize, impl std::error::Error>) -> Answer {
+    let done = done.map_err(|failed| error(code::NOT_POSSIBLE, failed.to_string()))?;
+    result(&done)
 }
 
 fn refused(failed: &CallError) -> ErrorObjectOwned {

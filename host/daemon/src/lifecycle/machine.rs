@@ -52,6 +52,13 @@ impl Machine {
         self.directory.get(name)
     }
 
+    /// Whether anything is known of a plugin, if only that it is pinned for when it comes back.
+    pub fn knows(&self, name: &PluginName) -> bool {
+        self.slots.contains_key(name)
+            || self.directory.contains_key(name)
+            || self.choices.contains_key(name)
+    }
+
     /// What was so when the host ran last. Before anything else.
     pub fn remember(
         &mut self,
