@@ -17,6 +17,7 @@ use crate::{
     instance::Instance,
     lifecycle::{Event, Ticket},
     supervisor::Supervisor,
+    threads,
 };
 
 impl Supervisor {
@@ -136,8 +137,7 @@ impl Supervisor {
 
 fn spawn(body: impl FnOnce() + Send + 'static) {
     // A host that cannot start a thread keeps the old version and says so; it must not end.
-    let thread = thread::Builder::new().name("ending".into());
-    if let Err(error) = thread.spawn(body) {
+    if let Err(error) = threads::start("ending", body) {
         tracing::error!("failed to start a thread, an old version stays: {error}");
     }
 }

@@ -7,8 +7,7 @@
 use std::{
     fmt,
     sync::{Arc, Weak},
-    thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use hotmerge_meta::{Digest, Image, PluginMeta, PluginName};
@@ -24,7 +23,11 @@ use crate::{
     plugin::Version,
     status::FailureStatus,
     supervisor::{State, Supervisor},
+    threads,
 };
+
+/// How soon a thread is asked for again where the system had none.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// By whom an instance tells the host of itself.
 #[derive(Clone)]
@@ -86,16 +89,14 @@ impl Reporter {
     /// A panic was caught in the host's own process: on a thread of its own, because whoever
     /// called has waited long enough.
     pub(crate) fn caught(&self, failure: Failure, saved: Option<Saved>) {
-        let Some(host) = self.host.upgrade() else {
-            return;
-        };
-        let (plugin, ticket) = (self.plugin.clone(), self.ticket);
-        let see_to_it = move || {
-            host.note_failure(&plugin, ticket, &failure, saved.as_ref());
-            host.see_to(&plugin, ticket, &failure);
-        };
-        if let Err(error) = thread::Builder::new().name("crash".into()).spawn(see_to_it) {
-            tracing::error!(plugin = %self.plugin, "failed to start a thread, it is not replaced after a panic: {error}");
+        if let Some(host) = self.host.upgrade() {
+            let ticket = self.ticket;
+            let panic = Panic {
+                ticket,
+                failure,
+                saved,
+            };
+            host.see_to_in_background(&self.plugin, Arc::new(panic));
         }
     }
 
@@ -117,6 +118,24 @@ impl Reporter {
     }
 }
 
+/// A panic that was caught in the host's own process.
+#[derive(Debug)]
+struct Panic {
+    ticket: Ticket,
+    failure: Failure,
+    saved: Option<Saved>,
+}
+
+/// A panic that nobody could see to yet.
+#[derive(Debug)]
+struct Unseen {
+    panic: Arc<Panic>,
+    /// When to try it again.
+    due: Instant,
+    /// What stood in the way.
+    reason: String,
+}
+
 /// What is known of one plugin's crashes.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
@@ -129,6 +148,15 @@ pub(crate) struct Health {
     replace: Option<(Instant, Ticket)>,
     /// When a state is to be saved.
     save: Option<(Instant, Ticket)>,
+    /// Panics of it that wait for a thread.
+    unseen: Vec<Unseen>,
+}
+
+impl Health {
+    /// Why it was not replaced after a panic yet.
+    pub(crate) fn not_replaced(&self) -> Option<String> {
+        Some(self.unseen.last()?.reason.clone())
+    }
 }
 
 impl State {
@@ -139,6 +167,24 @@ impl State {
 }
 
 impl Supervisor {
+    /// Sees to a panic on a thread of its own; if there is none to be had, the clock asks for one
+    /// again.
+    fn see_to_in_background(self: &Arc<Self>, plugin: &PluginName, panic: Arc<Panic>) {
+        let (this, name, its) = (Arc::clone(self), plugin.clone(), Arc::clone(&panic));
+        let started = threads::start("crash", move || {
+            this.note_failure(&name, its.ticket, &its.failure, its.saved.as_ref());
+            this.see_to(&name, its.ticket, &its.failure);
+        });
+        if let Err(error) = started {
+            let reason = format!("failed to start a thread: {error}");
+            tracing::error!(%plugin, "it {}, and is not replaced yet: {reason}", panic.failure);
+            let due = Instant::now() + ASK_AGAIN;
+            let unseen = Unseen { panic, due, reason };
+            self.state().health(plugin).unseen.push(unseen);
+            self.clock.wake_at(due);
+        }
+    }
+
     /// Writes a failure down: log, status, history.
     fn note_failure(
         self: &Arc<Self>,
@@ -231,9 +277,15 @@ impl Supervisor {
 
     /// Does what is due: replacements after a pause, and saves. Returns when the next is.
     pub(crate) fn attend(self: &Arc<Self>, now: Instant) -> Option<Instant> {
-        let (mut replace, mut save) = (Vec::new(), Vec::new());
+        let (mut replace, mut save, mut unseen) = (Vec::new(), Vec::new(), Vec::new());
         let mut next: Option<Instant> = None;
         for (plugin, health) in &mut self.state().health {
+            let due = health.unseen.extract_if(.., |it| it.due <= now);
+            unseen.extend(due.map(|it| (plugin.clone(), it.panic)));
+            next = next
+                .into_iter()
+                .chain(health.unseen.iter().map(|it| it.due))
+                .min();
             for (due, out) in [
                 (&mut health.replace, &mut replace),
                 (&mut health.save, &mut save),
@@ -250,6 +302,9 @@ impl Supervisor {
         }
         for (plugin, ticket) in replace {
             self.replace(&plugin, ticket);
+        }
+        for (plugin, panic) in unseen {
+            self.see_to_in_background(&plugin, panic);
         }
         for (plugin, ticket) in save {
             self.save_in_background(plugin, ticket);
@@ -272,7 +327,7 @@ impl Supervisor {
                 tracing::warn!(%plugin, "its state was not saved: {error}");
             }
         };
-        if let Err(error) = thread::Builder::new().name("save".into()).spawn(save) {
+        if let Err(error) = threads::start("save", save) {
             tracing::error!("failed to start a thread, a state is not saved: {error}");
         }
     }
@@ -332,3 +387,6 @@ pub(crate) fn too_often(config: RestartConfig, plugin: &PluginName, last: &Failu
 fn is_its_file(file: &[u8], meta: &PluginMeta) -> bool {
     Image::normalise(file.to_vec()).is_ok_and(|image| image.digest() == meta.hash)
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,6 +45,7 @@ pub mod status;
 mod store;
 mod supervisor;
 mod symbols;
+mod threads;
 pub mod wants;
 mod watch;
 

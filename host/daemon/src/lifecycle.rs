@@ -450,4 +450,4 @@ pub enum Outcome {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

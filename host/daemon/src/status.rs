@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cell::{Cell, Cells, Isolation},
     failure,
+    health::Health,
     lifecycle::{Slot, Stage, State as PluginState},
     plugin::Plugin,
     supervisor::{State, Supervisor},
@@ -106,6 +107,9 @@ pub struct PluginStatus {
     /// What went wrong with it last.
     #[serde(default)]
     pub last_failure: Option<FailureStatus>,
+    /// Why it was not replaced after a panic yet, though it is to be.
+    #[serde(default)]
+    pub not_replaced: Option<String>,
     /// The state that it would go on from after a crash.
     #[serde(default)]
     pub saved: Option<SavedStatus>,
@@ -327,6 +331,7 @@ fn describe(
         address: running.address,
         restarts: health.map_or(0, |health| health.restarts),
         last_failure: health.and_then(|health| health.last.clone()),
+        not_replaced: health.and_then(Health::not_replaced),
         saved: running.saved,
         worker: running.worker,
         not_granted: meta.map_or_else(Vec::new, |meta| not_granted(cells, meta)),

@@ -19,7 +19,7 @@ use super::{
     restarts::{Restarts, Verdict},
 };
 
-use crate::{failure::Failure, health::too_often};
+use crate::{failure::Failure, health::too_often, threads};
 
 /// How long a call that nobody waits for may go on after its deadline, before the worker is ended.
 const GRACE: Duration = Duration::from_secs(1);
@@ -411,7 +411,7 @@ impl Cell {
             line.note_end("was replaced after a panic");
             drop(process);
         };
-        if let Err(error) = thread::Builder::new().name("retire".into()).spawn(retire) {
+        if let Err(error) = threads::start("retire", retire) {
             tracing::error!("failed to start a thread, a worker is ended at once: {error}");
         }
     }

@@ -191,6 +191,9 @@ fn notes(plugin: &PluginStatus) -> Vec<String> {
     if let Some(last) = &plugin.last_failure {
         notes.extend(failure(last));
     }
+    if let Some(reason) = &plugin.not_replaced {
+        notes.push(format!("it panicked and is not replaced yet: {reason}"));
+    }
     if let Some(refused) = &plugin.refused {
         notes.push(format!(
             "refused {}: {}",

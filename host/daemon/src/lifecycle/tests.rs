@@ -58,7 +58,8 @@ fn kind_of(plugin: usize, kind: usize) -> PluginMeta {
     )
 }
 
-fn meta(name: &str, version: &str, requires: Vec<Requires>) -> PluginMeta {
+/// What a plugin says of itself where only its name, version and requirements matter.
+pub(crate) fn meta(name: &str, version: &str, requires: Vec<Requires>) -> PluginMeta {
     let seed = format!("{name} {version} {requires:?}");
     PluginMeta {
         name: name.parse().expect("a name"),
