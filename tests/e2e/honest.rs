@@ -89,7 +89,7 @@ fn they_print_log_and_sleep_and_their_panics_are_caught() {
     assert_eq!(host.text("formatting", "sleep"), "true");
     assert_eq!(host.text("formatting", "print"), "done");
     for text in [
-        "printed to stdout",
+        r#"printed to "stdout" \ as it is"#,
         "printed to stderr",
         "logged by a plugin",
     ] {

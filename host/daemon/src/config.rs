@@ -11,11 +11,13 @@ use hotmerge_meta::PluginName;
 use hotmerge_sandbox::{Grant, Limits};
 use serde::Deserialize;
 
+use crate::text_file::{self, TextFileError};
+
 pub use crate::cell::{Isolation, OnDegraded, RestartConfig};
 pub use crate::symbols::Symbols;
 
-/// Largest configuration file, in bytes.
-const LIMIT_BYTES: u64 = 1 << 20;
+/// What it is to people.
+const WHAT: &str = "configuration";
 
 /// The host's configuration. Every field has a default; the file may name any of them.
 #[derive(Clone, Debug, Deserialize)]
@@ -223,25 +225,9 @@ impl Default for Config {
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("configuration `{path}` cannot be read: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file is far too large to be one.
-    #[error("configuration `{0}` is larger than 1 MiB")]
-    TooLarge(PathBuf),
-    /// The file is not a configuration.
-    #[error("configuration `{path}` is not valid: {reason}")]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Where and what.
-        reason: String,
-    },
+    /// The file cannot be read, or is not a configuration.
+    #[error(transparent)]
+    File(#[from] TextFileError),
     /// Something in it makes no sense.
     #[error("configuration: {0}")]
     Value(String),
@@ -253,18 +239,9 @@ impl Config {
     /// # Errors
     /// One sentence that names the file and the place in it.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let read = |source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        if std::fs::metadata(path).map_err(read)?.len() > LIMIT_BYTES {
-            return Err(ConfigError::TooLarge(path.to_owned()));
-        }
-        let text = std::fs::read_to_string(path).map_err(read)?;
-        let config: Self = toml::from_str(&text).map_err(|error| ConfigError::Parse {
-            path: path.to_owned(),
-            reason: error.to_string().trim_end().to_owned(),
-        })?;
+        let text = text_file::read(WHAT, path)?;
+        let config: Self =
+            toml::from_str(&text).map_err(|error| text_file::wrong(WHAT, path, &error))?;
         config.check()?;
         Ok(config)
     }

@@ -19,12 +19,11 @@ use crate::{
     clock::Tick,
     keeping::WishError,
     lifecycle::ChoiceError,
-    log,
-    policies::{self, PolicyFileError},
-    scan,
+    log, policies, scan,
     status::{HostStatus, Status, TARGET},
     store::{Store, StoreError},
     supervisor::{State, Supervisor},
+    text_file::TextFileError,
     watch::Watch,
 };
 
@@ -57,7 +56,7 @@ pub enum StartError {
     PluginDir(String),
     /// A policy of the operator's cannot be used.
     #[error(transparent)]
-    Policy(#[from] PolicyFileError),
+    Policy(#[from] TextFileError),
     /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StoreError),

@@ -10,7 +10,7 @@ use hotmerge_abi::CallContext;
 use hotmerge_loader::{self as loader, Reply};
 use hotmerge_meta::{Digest, PluginName};
 use hotmerge_swap::{Cell, Draining, Gate};
-use rustix::time::{ClockId, clock_gettime};
+use hotmerge_wire::after_ns;
 
 use crate::{
     canary::Canary,
@@ -318,12 +318,7 @@ pub fn context(deadline: Option<Duration>) -> CallContext {
     context.trace_id[8..].copy_from_slice(&fastrand::u64(..).to_be_bytes());
     context.span_id = fastrand::u64(1..).to_be_bytes();
     if let Some(deadline) = deadline {
-        let now = clock_gettime(ClockId::Monotonic);
-        let now = Duration::new(
-            now.tv_sec.unsigned_abs(),
-            u32::try_from(now.tv_nsec).unwrap_or(0),
-        );
-        context.deadline_ns = u64::try_from((now + deadline).as_nanos()).unwrap_or(u64::MAX);
+        context.deadline_ns = after_ns(deadline);
     }
     context
 }

@@ -3,15 +3,21 @@
 //! Invariant: a file replaces the built-in policy as a whole, so that reading it tells
 //! everything that holds.
 
-use std::{borrow::Cow, fs, path::PathBuf};
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+};
 
 use hotmerge_policy::{Groups, Rules};
 use hotmerge_sandbox::{Grant, Policy};
 
-use crate::Config;
+use crate::{
+    Config,
+    text_file::{self, TextFileError},
+};
 
-/// Largest policy file, in bytes.
-const LIMIT_BYTES: u64 = 1 << 20;
+/// What it is to people.
+const WHAT: &str = "policy";
 
 /// Which policy is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,30 +26,6 @@ pub enum Kind {
     Syscalls,
     /// What plugins may import.
     Symbols,
-}
-
-/// Why an operator's policy cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum PolicyFileError {
-    /// The file cannot be read.
-    #[error("policy `{path}` cannot be read: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file is far too large to be one.
-    #[error("policy `{0}` is larger than 1 MiB")]
-    TooLarge(PathBuf),
-    /// The file is no such policy.
-    #[error("policy `{path}` is not valid: {reason}")]
-    Wrong {
-        /// The file.
-        path: PathBuf,
-        /// Where and what.
-        reason: String,
-    },
 }
 
 fn file(config: &Config, kind: Kind) -> Option<&PathBuf> {
@@ -57,28 +39,21 @@ fn file(config: &Config, kind: Kind) -> Option<&PathBuf> {
 ///
 /// # Errors
 /// If the operator's file cannot be read.
-pub fn text(config: &Config, kind: Kind) -> Result<Cow<'static, str>, PolicyFileError> {
+pub fn text(config: &Config, kind: Kind) -> Result<Cow<'static, str>, TextFileError> {
     let Some(path) = file(config, kind) else {
         return Ok(Cow::Borrowed(match kind {
             Kind::Syscalls => Policy::BUILTIN,
             Kind::Symbols => Groups::BUILTIN,
         }));
     };
-    let read = |source| PolicyFileError::Read {
-        path: path.clone(),
-        source,
-    };
-    if fs::metadata(path).map_err(read)?.len() > LIMIT_BYTES {
-        return Err(PolicyFileError::TooLarge(path.clone()));
-    }
-    Ok(Cow::Owned(fs::read_to_string(path).map_err(read)?))
+    text_file::read(WHAT, path).map(Cow::Owned)
 }
 
 /// What plugins in workers may ask of the kernel.
 ///
 /// # Errors
 /// If the operator's file cannot be used.
-pub fn syscalls(config: &Config) -> Result<Policy, PolicyFileError> {
+pub fn syscalls(config: &Config) -> Result<Policy, TextFileError> {
     let policy = Policy::parse(&text(config, Kind::Syscalls)?);
     policy.map_err(|error| wrong(config, Kind::Syscalls, &error))
 }
@@ -87,7 +62,7 @@ pub fn syscalls(config: &Config) -> Result<Policy, PolicyFileError> {
 ///
 /// # Errors
 /// If the operator's file cannot be used.
-pub fn symbols(config: &Config) -> Result<Groups, PolicyFileError> {
+pub fn symbols(config: &Config) -> Result<Groups, TextFileError> {
     let groups = Groups::parse(&text(config, Kind::Symbols)?);
     groups.map_err(|error| wrong(config, Kind::Symbols, &error))
 }
@@ -103,11 +78,7 @@ pub fn rules(is_host: bool, grants: &[Grant]) -> Rules {
     }
 }
 
-fn wrong(config: &Config, kind: Kind, error: &dyn std::error::Error) -> PolicyFileError {
-    PolicyFileError::Wrong {
-        path: file(config, kind)
-            .cloned()
-            .unwrap_or_else(|| "builtin".into()),
-        reason: error.to_string().trim_end().to_owned(),
-    }
+fn wrong(config: &Config, kind: Kind, error: &dyn std::error::Error) -> TextFileError {
+    let path = file(config, kind).map_or(Path::new("builtin"), PathBuf::as_path);
+    text_file::wrong(WHAT, path, error)
 }

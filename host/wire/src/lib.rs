@@ -19,6 +19,8 @@
 //!
 //! Absent on purpose: processes, descriptors beyond the memory file, and logs.
 
+use std::time::Duration;
+
 mod caller;
 mod geometry;
 mod memory;
@@ -61,6 +63,12 @@ pub const METHOD_LIMIT: usize = 1024;
 pub fn now_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     (now.tv_sec.unsigned_abs()) * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+/// A time from now, on the same clock. One that is too long for a number ends in centuries.
+pub fn after_ns(time: Duration) -> u64 {
+    let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    now_ns() + ns.min(u64::MAX / 2)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use hotmerge_abi::{CallContext, STATUS_OK, STATUS_REPLY_TOO_LARGE, Status};
 use proptest::prelude::*;
 
 use crate::{
-    Caller, Cancel, Ended, Failure, Geometry, Reply, Request, Server, Taken,
+    Caller, Cancel, Ended, Failure, Geometry, Reply, Request, Server, Taken, after_ns,
     memory::Memory,
     now_ns,
     pool::Pool,

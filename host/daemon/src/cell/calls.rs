@@ -11,7 +11,7 @@ use std::{
 
 use hotmerge_abi::{self as abi, CallContext};
 use hotmerge_loader::{CallError, LoadError, Reply, Verified};
-use hotmerge_wire::{Failure, Reply as WireReply, Request, now_ns, op};
+use hotmerge_wire::{Failure, Reply as WireReply, Request, after_ns, now_ns, op};
 
 use super::{
     Cells,
@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How long the process may take to end once it was told to.
-const EXIT: Duration = Duration::from_secs(1);
+pub(super) const EXIT: Duration = Duration::from_secs(1);
 
 /// Where a cell is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,9 +193,7 @@ impl Cell {
         loop {
             let line = self.line(context, cancel)?;
             let give_up_ns = match (context.deadline_ns, self.cells.call_limit()) {
-                (0, Some(limit)) => {
-                    now_ns() + u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX / 2)
-                }
+                (0, Some(limit)) => after_ns(limit),
                 _ => 0,
             };
             let asked = Request {
@@ -365,7 +363,7 @@ impl Cell {
             method,
             bytes,
             reply_limit: reply.limit(),
-            give_up_ns: now_ns() + u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX / 2),
+            give_up_ns: after_ns(limit),
             cancel: None,
         };
         let mut answer = WireReply {

@@ -19,10 +19,7 @@ use serde::Deserialize;
 use signal_hook::consts::SIGUSR1;
 
 use super::process::{self, Parts, Process};
-use crate::{
-    Config,
-    policies::{self, PolicyFileError},
-};
+use crate::{Config, policies, text_file::TextFileError};
 
 /// First of the users that workers of a root host run as; each has one of its own.
 const FIRST_USER: u32 = 0x7000_0000;
@@ -63,7 +60,7 @@ pub(super) type Filters = Arc<(Vec<Program>, Program)>;
 pub(crate) struct Cells {
     pub(crate) config: Config,
     /// What plugins may import.
-    pub(crate) symbols: Result<Groups, PolicyFileError>,
+    pub(crate) symbols: Result<Groups, TextFileError>,
     pub(super) program: Option<OwnedFd>,
     policy: Option<Policy>,
     filters: Mutex<BTreeMap<Vec<Grant>, Filters>>,

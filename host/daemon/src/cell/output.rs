@@ -98,7 +98,7 @@ impl Printed {
     pub(super) fn flush(&mut self, plugin: &PluginName) {
         if !self.line.is_empty() {
             let text = String::from_utf8_lossy(&self.line);
-            tracing::info!(target: "plugin", %plugin, stream = self.name, "{}", text.escape_debug());
+            tracing::info!(target: "plugin", %plugin, stream = self.name, "{text}");
             self.line.clear();
         }
     }

@@ -10,10 +10,10 @@ use std::{
 };
 
 use hotmerge_abi::{self as abi, CallContext};
-use hotmerge_wire::{Failure as WireFailure, Reply, Request, now_ns, op};
+use hotmerge_wire::{Failure as WireFailure, Reply, Request, after_ns, now_ns, op};
 
 use super::{
-    calls::{Cell, Phase},
+    calls::{Cell, EXIT, Phase},
     failure,
     process::{Line, Parts, Process, Seen, Users, look},
     restarts::{Restarts, Verdict},
@@ -28,8 +28,6 @@ const TICK: Duration = Duration::from_millis(100);
 /// How long a worker that closed its socket has to end by itself, so that its true status is
 /// known.
 const LAST: Duration = Duration::from_millis(200);
-/// How long to wait for the process after it was told to end.
-const EXIT: Duration = Duration::from_secs(1);
 
 /// Ends that the kernel knows nothing of.
 const CLOSED: &str = "closed its descriptors";
@@ -308,7 +306,7 @@ impl Cell {
             method,
             bytes,
             reply_limit: 64 << 10,
-            give_up_ns: now_ns() + u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX / 2),
+            give_up_ns: after_ns(limit),
             cancel: None,
         };
         let mut reply = Reply::default();

@@ -1,5 +1,7 @@
 //! Calls that end without a reply: by their deadline, by being cancelled, with the worker.
 
+use std::time::Duration;
+
 use super::*;
 
 #[test]
@@ -101,4 +103,14 @@ fn a_reply_that_outgrows_its_slot_after_its_caller_has_gone_is_refused() {
     assert_eq!(writer.write(&[7; 10_000]), STATUS_REPLY_TOO_LARGE);
     taken.finish(STATUS_OK, &writer);
     assert_eq!(caller.abandoned_due(), None);
+}
+
+#[test]
+fn a_time_that_is_too_long_for_a_number_is_centuries_away() {
+    let year = Duration::from_secs(365 * 24 * 60 * 60);
+    for long in [100 * year, 1_000 * year, Duration::MAX] {
+        assert!(after_ns(long) - now_ns() > u64::MAX / 8, "{long:?}");
+    }
+    let soon = after_ns(year) - now_ns();
+    assert!(Duration::from_nanos(soon) <= year && Duration::from_nanos(soon) > year / 2);
 }
