@@ -1,8 +1,17 @@
 //! The main job: what changed is reloaded, everything else goes on untouched.
 
-use std::{collections::BTreeMap, fs, process::Command};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fs,
+    process::Command,
+    thread,
+};
 
-use hotmerge_tests::{Callers, Lab, TestHost, Variant, Workspace, actions, actor, skipped};
+use hotmerge_daemon::{
+    lifecycle::{Stage, State},
+    status::PluginStatus,
+};
+use hotmerge_tests::{Callers, Gate, Lab, TestHost, Variant, Workspace, actions, actor, skipped};
 use rustix::process::Signal;
 
 /// What must not change where nothing was reloaded.
@@ -225,5 +234,38 @@ fn the_command_line_tells_what_a_reload_did() {
         report["plugins"][0]["old_hash"],
         report["plugins"][0]["hash"]
     );
+    host.stop();
+}
+
+#[test]
+fn candidates_start_at_once_and_no_more_of_them_than_there_are_cores() {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let names: Vec<_> = (0..cores + 2).map(|number| format!("p{number}")).collect();
+    let lab = Lab::new();
+    let gate = Gate::new(&lab);
+    let shown = names.iter().map(|name| gate.config(name));
+    let host = lab.start_with(&format!("watch = false\n{}", shown.collect::<String>()));
+    for name in &names {
+        lab.put(&actor(&format!("mark={name} start=wait")).named(name));
+    }
+    host.signal(Signal::HUP);
+    // None of these starts is over before all of them have begun.
+    let mut begun: VecDeque<_> = (0..cores).map(|_| gate.visitor()).collect();
+    let states = |state: State, stage: Option<Stage>| {
+        let plugins = host.status().plugins;
+        let is_it = |plugin: &&PluginStatus| plugin.state == state && plugin.stage == stage;
+        plugins.iter().filter(is_it).count()
+    };
+    let starting = || states(State::Reloading, Some(Stage::Starting));
+    assert_eq!(starting(), cores);
+    assert_eq!(states(State::Detecting, Some(Stage::Verifying)), 2);
+    for done in 1..=2 {
+        begun.pop_front().expect("one that starts").let_go();
+        begun.push_back(gate.visitor());
+        assert_eq!((states(State::Active, None), starting()), (done, cores));
+    }
+    drop(begun);
+    host.reload();
+    assert_eq!(states(State::Active, None), names.len());
     host.stop();
 }

@@ -107,7 +107,13 @@ impl Jobs {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::{
+        cell::Cell,
+        sync::{
+            Barrier,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
 
     use super::*;
 
@@ -151,5 +157,34 @@ mod tests {
         let state = jobs.lock();
         assert!(state.current.is_empty() && state.queue.is_empty());
         assert_eq!(state.running, 0);
+    }
+
+    #[test]
+    fn as_many_run_at_once_as_may_and_never_more() {
+        const LIMIT: usize = 3;
+        let jobs = jobs(LIMIT);
+        let mut threads = 0;
+        for number in 0..4 * LIMIT as u64 {
+            jobs.submit(Job::BringUp(Ticket(number)), || threads += 1);
+        }
+        assert_eq!(threads, LIMIT);
+        let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        // Each waits for the others of its round: fewer at once would never go on.
+        let round = Barrier::new(LIMIT);
+        let run = |_: &Job| {
+            let now = running.fetch_add(1, Ordering::SeqCst) + 1;
+            most.fetch_max(now, Ordering::SeqCst);
+            round.wait();
+            running.fetch_sub(1, Ordering::SeqCst);
+            round.wait();
+        };
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| jobs.work(run));
+            }
+        });
+        assert_eq!(most.into_inner(), LIMIT);
+        let state = jobs.lock();
+        assert!(state.queue.is_empty() && state.running == 0);
     }
 }
