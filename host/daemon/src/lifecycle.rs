@@ -15,6 +15,7 @@
 //! * only a version that has started goes live, and the one it replaces drains from then;
 //! * calls wait only while state changes hands, and every such pause ends;
 //! * every version that started is ended exactly once, and never while it is live;
+//! * a call begins on the version that is current, and that is there until the call has ended;
 //! * a refused hash is not tried again until somebody asks or the hash changes;
 //! * a plugin starts after what it requires and stops before it;
 //! * a live version that crashed is replaced or given up, and never forgotten;

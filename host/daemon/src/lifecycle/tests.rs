@@ -7,9 +7,11 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 
+mod calls;
 mod cases;
 mod model;
 
+use calls::Calls;
 use model::{Model, Place};
 
 const PLUGINS: usize = 4;

@@ -38,7 +38,8 @@ pub(super) struct Model {
     jobs: VecDeque<(PluginName, Ticket, Job)>,
     targets: BTreeMap<Ticket, Target>,
     pub(super) started: BTreeMap<Ticket, (PluginName, Place)>,
-    paused: BTreeSet<PluginName>,
+    pub(super) paused: BTreeSet<PluginName>,
+    pub(super) calls: Calls,
     pub(super) directory: BTreeMap<PluginName, Arc<PluginMeta>>,
     /// Refused for good, with nothing since that would excuse another try.
     refused: BTreeMap<PluginName, Digest>,
@@ -53,6 +54,7 @@ impl Model {
         for Step { plugin, action } in steps {
             self.step(plugin, action);
         }
+        self.let_calls_go_on();
         self.check();
     }
 
@@ -90,6 +92,7 @@ impl Model {
             }
             Action::End(ticket) => {
                 assert_eq!(self.place(ticket), Place::Old);
+                assert!(!self.calls.run_on(ticket), "ended under a call");
                 self.jobs.push_back((plugin, ticket, Job::End));
             }
             Action::Discard(ticket) => self.move_to(ticket, Place::Ready, Place::Ended),
@@ -212,7 +215,7 @@ impl Model {
                 })
     }
 
-    fn place(&self, ticket: Ticket) -> Place {
+    pub(super) fn place(&self, ticket: Ticket) -> Place {
         self.started.get(&ticket).expect("it has started").1
     }
 
@@ -220,13 +223,20 @@ impl Model {
         let place = &mut self.started.get_mut(&ticket).expect("it has started").1;
         assert_eq!(*place, from);
         *place = to;
+        let is_over = to == Place::Ended;
+        assert!(!(is_over && self.calls.run_on(ticket)), "gone under a call");
     }
 
     fn live(&self, plugin: &PluginName) -> Option<Ticket> {
-        let is_live = |(name, place): &(PluginName, Place)| name == plugin && *place == Place::Live;
-        let mut live = self.started.iter().filter(|(_, it)| is_live(it));
-        let ticket = live.next().map(|(ticket, _)| *ticket);
-        assert!(live.next().is_none(), "two live versions");
+        self.at(plugin, Place::Live)
+    }
+
+    /// The one version of a plugin that takes calls in this way.
+    pub(super) fn at(&self, plugin: &PluginName, place: Place) -> Option<Ticket> {
+        let is_it = |(name, at): &(PluginName, Place)| name == plugin && *at == place;
+        let mut all = self.started.iter().filter(|(_, it)| is_it(it));
+        let ticket = all.next().map(|(ticket, _)| *ticket);
+        assert!(all.next().is_none(), "two versions are {place:?}");
         ticket
     }
 
@@ -243,14 +253,13 @@ impl Model {
                 "calls wait without end"
             );
         }
-        let trying = |name| {
-            let it =
-                |(other, place): &&(PluginName, Place)| other == name && *place == Place::Trying;
-            self.started.values().filter(it).count()
-        };
+        for name in NAMES.iter() {
+            self.at(name, Place::Trying);
+        }
+        let paused: BTreeSet<_> = self.paused.iter().collect();
         assert!(
-            NAMES.iter().all(|name| trying(name) <= 1),
-            "two candidates take calls"
+            self.calls.wait_for().is_subset(&paused),
+            "calls wait for nothing"
         );
     }
 
@@ -261,7 +270,13 @@ impl Model {
         }
         let index = which % self.jobs.len();
         let (plugin, ticket, job) = self.jobs[index].clone();
-        let is_late = how % 16 == 15 && matches!(job, Job::Drain | Job::End);
+        // A version under a call does not drain, and its time may pass.
+        let is_called = self.calls.run_on(ticket);
+        let is_late =
+            how % 16 == 15 && job == Job::End || job == Job::Drain && (is_called || how % 16 == 15);
+        // State does not change hands under a call.
+        let live = self.live(&plugin);
+        let is_busy = live.is_some_and(|live| self.calls.run_on(live));
         if !is_late {
             self.jobs.remove(index);
         }
@@ -288,7 +303,7 @@ impl Model {
                 Event::Started { ticket, next }
             }
             // A host whose candidate cannot take over, or is no good, ends it by itself.
-            (Job::HandOver, 0 | 1) => {
+            (Job::HandOver, how) if how < 2 || is_busy => {
                 self.move_to(ticket, Place::Ready, Place::Ended);
                 self.failure(ticket, true)
             }
@@ -393,6 +408,8 @@ impl Model {
             4 => self.unstage(plugin),
             5 => self.choose(plugin, how / 4),
             6 => self.crash(plugin, how / 4),
+            14 => self.begin_call(&NAMES[plugin], how & 128 != 0),
+            15 => self.end_call(how.into()),
             _ => self.work(usize::from(what / 16), how),
         }
     }
@@ -400,6 +417,7 @@ impl Model {
     /// Does everything that is left to do, well.
     pub(super) fn come_to_rest(&mut self) {
         for _ in 0..1_000 {
+            self.end_calls();
             if self.jobs.is_empty() {
                 return;
             }
@@ -411,6 +429,7 @@ impl Model {
     /// What holds when nothing is under way.
     pub(super) fn check_at_rest(&self) {
         assert!(self.paused.is_empty(), "calls wait for nothing");
+        assert!(self.calls.are_none(), "a call never ends");
         for (name, slot) in self.machine.slots() {
             assert!(!slot.is_busy(), "`{name}` starves: {slot:?}");
             assert!(slot.olds().is_empty());
