@@ -1,21 +1,12 @@
 //! What a store promises, also to a host that was killed.
 
-use hotmerge_meta::{Abi, Handover, Wants};
-
 use super::*;
+use crate::lifecycle::tests::meta;
 
 fn version(name: &str, version: &str) -> PluginMeta {
     PluginMeta {
-        name: name.parse().unwrap(),
-        version: version.parse().unwrap(),
-        file: "libx.so".parse().unwrap(),
         hash: Digest::of(version.as_bytes()),
-        size: 1,
-        abi: Abi::CURRENT,
-        target: "any".to_owned(),
-        handover: Handover::Pause,
-        requires: Vec::new(),
-        wants: Wants::default(),
+        ..meta(name, version, Vec::new())
     }
 }
 
