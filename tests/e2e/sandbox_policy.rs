@@ -4,7 +4,7 @@
 use std::{fs, path::PathBuf};
 
 use hotmerge_daemon::lifecycle::State;
-use hotmerge_tests::{Lab, SOON, actor, attacks, living_in, reader, run};
+use hotmerge_tests::{Lab, SOON, actor, attacks, reader, run};
 
 /// A policy of the operator's own: the built-in one, changed.
 fn own(lab: &Lab, which: &str, change: impl FnOnce(String) -> String) -> PathBuf {
@@ -50,7 +50,7 @@ fn an_operator_may_allow_a_system_call_and_the_probe_sees_it() {
             "[run]\nsocket = \"it counts its own descriptors\"\n",
         )
     });
-    let workers = living_in("process");
+    let workers = lab.living_in("process");
     let host = lab.start_with(&format!("{workers}syscall_policy = {path:?}\n"));
     assert!(host.text("attacks", "socket").contains("did it"));
     // Whatever the reason, the stub that looks whether attacks fail has seen one that did not.
@@ -171,7 +171,7 @@ fn in_the_hosts_own_process_a_symbol_of_no_group_is_refused() {
     );
     strict.stop();
     let own = "[plugin.actor]\nallow = [\"net\", \"fs:/usr:ro\"]\n";
-    let config = format!("{}{config}{own}", living_in("process"));
+    let config = format!("{}{config}{own}", lab.living_in("process"));
     let sandboxed = lab.start_with(&config);
     assert_eq!(sandboxed.text("actor", "mark"), "1");
     sandboxed.stop();
