@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use hotmerge_tests::{
-    Callers, Lab, SOON, TestHost, UNTIRING, Vitals, actor, attacks, attacks_at, run, worker,
+    Callers, Lab, SOON, TestHost, UNTIRING, Vitals, actor, attacks, attacks_at, run,
 };
 
 fn start(lab: &Lab) -> Option<TestHost> {
@@ -93,7 +93,7 @@ fn what_terminals_take_for_orders_reaches_the_log_as_text() {
     let config = lab.path("for-people.toml");
     let text = format!(
         "worker = {:?}\nsettle_ms = 100\nsymbols = \"off\"\n{UNTIRING}",
-        worker()
+        lab.worker()
     );
     std::fs::write(&config, text).expect("the test's own directory");
     let mut command = lab.command();
@@ -104,7 +104,7 @@ fn what_terminals_take_for_orders_reaches_the_log_as_text() {
         .arg(lab.plugin_dir())
         .arg("--state-dir")
         .arg(lab.state_dir());
-    let host = TestHost::start(command, lab.runtime_dir());
+    let host = lab.start_by(command);
     for name in ["log-escape", "print-escape", "forge-text", "panic-escape"] {
         let _ = host.call("attacks", name, b"");
     }

@@ -172,3 +172,26 @@ fn a_candidate_that_attacks_leaves_the_version_that_runs_in_place() {
     callers.unharmed();
     host.stop();
 }
+
+/// Its answer and the end of its socket are seen at about the same time.
+#[test]
+fn a_worker_that_closed_its_descriptors_while_it_started_never_counts_as_started() {
+    let lab = Lab::new();
+    let names: Vec<_> = (0..100).map(|number| format!("close-{number}")).collect();
+    let close = attacks_at("start=close");
+    let variants: Vec<_> = names.iter().map(|name| close.clone().named(name)).collect();
+    lab.package("hostile")
+        .put(&variants.iter().collect::<Vec<_>>());
+    let Some(host) = lab.start_sandboxed("") else {
+        return;
+    };
+    for name in &names {
+        let refused = host.plugin(name).refused.map(|attempt| attempt.reason);
+        let reason = refused.unwrap_or_else(|| "it is not refused".to_owned());
+        assert!(
+            reason.contains("closed its descriptors"),
+            "{name}: {reason}"
+        );
+    }
+    host.stop();
+}

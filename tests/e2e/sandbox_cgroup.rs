@@ -8,14 +8,19 @@ use std::{
 
 use hotmerge_daemon::lifecycle::State;
 use hotmerge_tests::{
-    Lab, NOBODY, Process, SOON, TestGroup, TestHost, UNTIRING, attacks, copy_environment,
-    living_in, skipped,
+    Lab, NOBODY, Process, SOON, TestGroup, TestHost, UNTIRING, attacks, copy_environment, skipped,
 };
 use rustix::process::Signal;
 
-fn config(group: &str, more: &str) -> String {
-    let workers = living_in("process");
-    format!("{workers}{UNTIRING}{group}{more}")
+fn serve(lab: &Lab, group: &str, more: &str) -> Command {
+    let workers = lab.living_in("process");
+    lab.serve(&format!("{workers}{UNTIRING}{group}{more}"))
+}
+
+/// A host of root's, who made the group.
+#[track_caller]
+fn start(lab: &Lab, group: &str, more: &str) -> TestHost {
+    TestHost::start(serve(lab, group, more), lab.runtime_dir())
 }
 
 fn named(group: &TestGroup) -> String {
@@ -68,7 +73,7 @@ fn each_worker_has_a_group_that_goes_with_it() {
     let Some(group) = group() else { return };
     let lab = lab();
     let limits = "[plugin.attacks.limits]\nmemory_mib = 64\nthreads = 32\ncpus = 0.5\n";
-    let host = lab.start_with(&config(&named(&group), limits));
+    let host = start(&lab, &named(&group), limits);
     let first = of_worker(&host, &group);
     let controllers = fs::read_to_string(group.path().join("cgroup.controllers")).unwrap();
     let shown = host.status().host.limits;
@@ -101,9 +106,9 @@ fn each_worker_has_a_group_that_goes_with_it() {
 fn what_a_dead_host_left_is_killed_and_removed_and_what_lives_is_not() {
     let Some(group) = group() else { return };
     let (dead, neighbour, next) = (lab(), lab(), lab());
-    let neighbour = neighbour.start_with(&config(&named(&group), ""));
+    let neighbour = start(&neighbour, &named(&group), "");
     let its = of_worker(&neighbour, &group);
-    let mut host = dead.start_with(&config(&named(&group), ""));
+    let mut host = start(&dead, &named(&group), "");
     let left = host.wait_for("it has a group", |_| {
         let own = format!("hotmerge-{}-0/worker-", host.pid());
         let below = group.below().into_iter();
@@ -117,11 +122,11 @@ fn what_a_dead_host_left_is_killed_and_removed_and_what_lives_is_not() {
     let mut orphan = Process::spawn(Command::new("sleep").arg("3600").stdin(Stdio::null()));
     let procs = group.path().join(&left).join("cgroup.procs");
     fs::write(procs, orphan.pid().to_string()).unwrap();
-    let host = next.start_with(&config(&named(&group), ""));
+    let host = start(&next, &named(&group), "");
     let ended = orphan.wait(SOON).expect("it is killed");
     assert!(!ended.success());
     host.stop();
-    let host = next.start_with(&config(&named(&group), ""));
+    let host = start(&next, &named(&group), "");
     let names: Vec<_> = group.below().into_iter().map(|(name, _)| name).collect();
     assert!(!names.contains(&left), "{names:?}");
     assert!(names.contains(&its), "{names:?}");
@@ -155,7 +160,7 @@ fn a_host_finds_what_was_delegated_to_it_and_stands_aside() {
 fn a_group_that_was_not_delegated_is_left_alone() {
     let Some(group) = group() else { return };
     let lab = lab();
-    let serve = lab.serve(&config("", ""));
+    let serve = serve(&lab, "", "");
     let host = TestHost::start(inside(&group, 0, &serve), lab.runtime_dir());
     assert_eq!(group.below(), []);
     let limits = host.status().host.limits;
@@ -167,12 +172,12 @@ fn a_group_that_was_not_delegated_is_left_alone() {
 fn a_group_that_the_operator_named_and_that_is_none_is_a_missing_part() {
     let lab = lab();
     let named = format!("cgroup = {:?}\n", lab.path("nowhere"));
-    let host = lab.start_with(&config(&named, ""));
+    let host = start(&lab, &named, "");
     let degraded = host.status().host.degraded;
     assert!(degraded[0].contains("nowhere"), "{degraded:?}");
     assert_eq!(host.text("attacks", "echo"), "");
     host.stop();
-    let host = lab.start_with(&config(&named, "degraded = \"refuse\"\n"));
+    let host = start(&lab, &named, "degraded = \"refuse\"\n");
     assert_eq!(host.plugin("attacks").state, State::Error);
     host.stop();
 }

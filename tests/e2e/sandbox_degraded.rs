@@ -5,26 +5,19 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use hotmerge_daemon::lifecycle::State;
 use hotmerge_tests::{
-    Forbidden, Lab, TestHost, UNTIRING, actor, attacks, copy_environment, living_in, reader,
-    skipped, without,
+    Forbidden, Lab, TestHost, UNTIRING, actor, attacks, copy_environment, hosts_are_ordinary,
+    reader, skipped, without,
 };
 use rustix::process::geteuid;
 
 /// A host that plays with these rules, with plugins in workers.
 fn start(lab: &Lab, forbidden: &[Forbidden], more: &str) -> TestHost {
     let serve = serve(lab, more);
-    without(forbidden, || TestHost::start(serve, lab.runtime_dir()))
-}
-
-/// The same as a user without privileges.
-fn start_ordinary(lab: &Lab, forbidden: &[Forbidden], more: &str) -> TestHost {
-    let serve = lab.serve(&format!("isolation = \"process\"\n{UNTIRING}{more}"));
-    let serve = lab.as_ordinary_user(serve);
-    without(forbidden, || TestHost::start(serve, lab.runtime_dir()))
+    without(forbidden, || lab.start_by(serve))
 }
 
 fn serve(lab: &Lab, more: &str) -> Command {
-    lab.serve(&format!("{}{UNTIRING}{more}", living_in("process")))
+    lab.serve(&format!("{}{UNTIRING}{more}", lab.living_in("process")))
 }
 
 fn lab() -> Lab {
@@ -76,6 +69,10 @@ fn without_namespaces_it_is_said_and_attacks_still_fail() {
     let lab = lab();
     let host = start(&lab, &[Forbidden::Namespaces], "");
     names(&host, "namespaces: ");
+    if hosts_are_ordinary() {
+        // Its processes are counted together with all others of the user.
+        names(&host, "the limit on threads");
+    }
     let worker = host.plugin("attacks").worker.expect("it has a worker");
     assert!(!worker.degraded.is_empty(), "{worker:?}");
     attacks_fail(&host);
@@ -95,17 +92,6 @@ fn without_namespaces_it_is_said_and_attacks_still_fail() {
     );
     let json = lab.hotmerge(["status", "--json"]).ok().json();
     assert!(json["host"]["degraded"][0].is_string(), "{json}");
-    host.stop();
-}
-
-#[test]
-fn an_ordinary_user_without_namespaces_has_the_same() {
-    let lab = lab();
-    let host = start_ordinary(&lab, &[Forbidden::Namespaces], "");
-    names(&host, "namespaces: ");
-    // Its processes are counted together with all others of the user.
-    names(&host, "the limit on threads");
-    attacks_fail(&host);
     host.stop();
 }
 

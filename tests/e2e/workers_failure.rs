@@ -11,9 +11,7 @@ use hotmerge_daemon::{
 use hotmerge_meta::control::{
     Action, CallParams, CallReply, Client, TraceParent, Transition, method,
 };
-use hotmerge_tests::{
-    Lab, SOON, TestHost, Variant, actor, attacks, call_params, living_in, named_actor,
-};
+use hotmerge_tests::{Lab, SOON, TestHost, Variant, actor, attacks, call_params, named_actor};
 use rustix::process::Signal;
 
 /// Both ways to live.
@@ -22,7 +20,7 @@ const WAYS: [&str; 2] = ["process", "host"];
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 fn start(lab: &Lab, way: &str, more: &str) -> TestHost {
-    lab.start_with(&format!("watch = false\n{}{more}", living_in(way)))
+    lab.start_with(&format!("watch = false\n{}{more}", lab.living_in(way)))
 }
 
 fn start_actor(way: &str, variant: &Variant, more: &str) -> (Lab, TestHost) {

@@ -9,7 +9,7 @@ use std::{
 use hotmerge_meta::RuntimeDir;
 use tempfile::TempDir;
 
-use crate::{Package, Ran, SOON, TestHost, Variant, hotmerge, run, worker};
+use crate::{Package, Ran, SOON, TestHost, Variant, hosts_are_ordinary, hotmerge, run};
 
 /// Whether plugins live in workers, unless a test says so itself. Most tests are about the life
 /// cycle, which must hold in both: `HOTMERGE_TEST_ISOLATION=process` runs them with workers.
@@ -112,7 +112,17 @@ impl Lab {
     /// lines say otherwise.
     #[track_caller]
     pub fn start_with(&self, config: &str) -> TestHost {
-        TestHost::start(self.serve(config), self.runtime_dir())
+        self.start_by(self.serve(config))
+    }
+
+    /// Starts a host by a command, as the user whose hosts the tests are about.
+    #[track_caller]
+    pub fn start_by(&self, serve: Command) -> TestHost {
+        let serve = match hosts_are_ordinary() {
+            true => self.as_ordinary_user(serve),
+            false => serve,
+        };
+        TestHost::start(serve, self.runtime_dir())
     }
 
     /// The command that starts a host with further lines of configuration.
@@ -156,7 +166,7 @@ impl Lab {
             .arg("--state-dir")
             .arg(self.state_dir());
         if in_workers() && !config.contains("worker") {
-            command.arg("--worker").arg(worker());
+            command.arg("--worker").arg(self.worker());
         }
         command
     }

@@ -45,11 +45,11 @@ pub use host::{TestHost, call, call_params, reload_after};
 pub use lab::Lab;
 pub use log::Log;
 pub use memory::Footprint;
-pub use ordinary::NOBODY;
+pub use ordinary::{NOBODY, hosts_are_ordinary};
 pub use package::Package;
 pub use process::{Process, Ran, copy_environment, is_ready, run};
 pub use programs::{driver, example, hotmerge, repository, scratch, worker};
-pub use sandboxed::{HANGS_MS, UNTIRING, living_in};
+pub use sandboxed::{HANGS_MS, UNTIRING};
 pub use variant::{
     Variant, abrupt, actor, attacks, attacks_at, honest, named_actor, plain, reader,
 };

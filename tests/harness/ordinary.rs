@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::{fs::chown, process::CommandExt as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -13,6 +13,20 @@ use crate::{Lab, copy_environment, hotmerge, worker};
 
 /// Root reads whatever it likes; this user does not.
 pub const NOBODY: u32 = 65_534;
+
+/// Whether hosts are those of an ordinary user, unless a test says so itself. What holds for
+/// plugins must hold for everybody's: `HOTMERGE_TEST_USER=ordinary` lets root see that too.
+///
+/// # Panics
+/// If the variable says anything else than `ordinary` or `tester`.
+#[track_caller]
+pub fn hosts_are_ordinary() -> bool {
+    match std::env::var("HOTMERGE_TEST_USER").as_deref() {
+        Err(_) | Ok("tester") => !geteuid().is_root(),
+        Ok("ordinary") => true,
+        Ok(other) => panic!("HOTMERGE_TEST_USER is `tester` or `ordinary`, not `{other}`"),
+    }
+}
 
 impl Lab {
     /// The same command of `hotmerge`, run by a user without privileges, to whom everything in
@@ -25,20 +39,38 @@ impl Lab {
         if !geteuid().is_root() {
             return command;
         }
-        // The build directory may be out of this user's reach.
-        let program = self.path("hotmerge");
-        fs::copy(hotmerge(), &program).expect("the test's own directory");
-        fs::copy(worker(), self.ordinary_worker()).expect("the test's own directory");
-        let mut ordinary = Command::new(program);
+        let mut ordinary = Command::new(self.within_reach(hotmerge(), "hotmerge"));
+        self.ordinary_worker();
         ordinary.args(command.get_args()).uid(NOBODY).gid(NOBODY);
         copy_environment(&command, &mut ordinary);
         give_away(&self.path(""));
         ordinary
     }
 
+    /// The worker program for the hosts of this test, whosever they are.
+    ///
+    /// # Panics
+    /// If it cannot be copied.
+    pub fn worker(&self) -> PathBuf {
+        match hosts_are_ordinary() && geteuid().is_root() {
+            true => self.ordinary_worker(),
+            false => worker().to_owned(),
+        }
+    }
+
     /// The worker program that such a user can reach: beside the host's, where it looks first.
-    pub fn ordinary_worker(&self) -> std::path::PathBuf {
-        self.path("hotmerge-worker")
+    fn ordinary_worker(&self) -> PathBuf {
+        self.within_reach(worker(), "hotmerge-worker")
+    }
+
+    /// A program in this test's directory: the build directory may be out of a user's reach.
+    fn within_reach(&self, program: &Path, name: &str) -> PathBuf {
+        let copy = self.path(name);
+        // Once: a program that runs cannot be written.
+        if !copy.exists() {
+            fs::copy(program, &copy).expect("the test's own directory");
+        }
+        copy
     }
 }
 

@@ -3,7 +3,7 @@
 use hotmerge_daemon::status::WorkerStatus;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::{Lab, TestHost, skipped, worker};
+use crate::{Lab, TestHost, skipped};
 
 /// Replaces crashed workers as often as a test crashes them.
 pub const UNTIRING: &str = "restart = { most = 1000000, within_s = 1, pause_ms = 0 }\n";
@@ -12,18 +12,21 @@ pub const UNTIRING: &str = "restart = { most = 1000000, within_s = 1, pause_ms =
 /// taken it before, or nothing hangs in it.
 pub const HANGS_MS: u64 = 1000;
 
-/// Lines of configuration: plugins live in a `process` of their own or in the `host`'s, and the
-/// worker program is there in any case.
-pub fn living_in(isolation: &str) -> String {
-    format!("worker = {:?}\nisolation = \"{isolation}\"\n", worker())
-}
-
 impl Lab {
+    /// Lines of configuration: plugins live in a `process` of their own or in the `host`'s, and the
+    /// worker program is there in any case.
+    pub fn living_in(&self, isolation: &str) -> String {
+        format!(
+            "worker = {:?}\nisolation = \"{isolation}\"\n",
+            self.worker()
+        )
+    }
+
     /// Starts a host that keeps plugins in workers; `None`, and told, where this system does not
     /// give the whole sandbox.
     #[track_caller]
     pub fn start_sandboxed(&self, more: &str) -> Option<TestHost> {
-        let host = self.start_with(&format!("{}{more}", living_in("process")));
+        let host = self.start_with(&format!("{}{more}", self.living_in("process")));
         let degraded = host.status().host.degraded;
         if degraded.is_empty() {
             return Some(host);

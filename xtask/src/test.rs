@@ -16,6 +16,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum as _;
+use rustix::process::geteuid;
 
 use self::tally::Tally;
 use crate::{cargo::Cargo, exit};
@@ -61,6 +62,39 @@ const SEED: &str = "20261122";
 
 /// Where plugins live in the tests of the life cycle: in the `host`, or in a `process` each.
 const ISOLATION: &str = "HOTMERGE_TEST_ISOLATION";
+/// Whose the hosts of the tests are: the `tester`'s, or an `ordinary` user's.
+const USER: &str = "HOTMERGE_TEST_USER";
+
+/// How a family is run once more, unless somebody has said how it is to be run.
+struct Again {
+    variable: &'static str,
+    value: &'static str,
+    /// Whether a program shows anything else then.
+    differs: fn(&str) -> bool,
+}
+
+impl Family {
+    fn again(self) -> Option<Again> {
+        let again = match self {
+            // The life cycle is the same wherever plugins live.
+            Self::Life => Again {
+                variable: ISOLATION,
+                value: "process",
+                differs: |_| true,
+            },
+            // The sandbox holds whosever the host is; who is no root has seen that already.
+            Self::Sandbox if geteuid().is_root() => Again {
+                variable: USER,
+                value: "ordinary",
+                // What is in a file is there for everybody. Chaos repeats the attacks of the
+                // others. Only root has cgroups to hand out.
+                differs: |program| !matches!(program, "chaos" | "sandbox_cgroup" | "static_tricks"),
+            },
+            _ => return None,
+        };
+        env::var_os(again.variable).is_none().then_some(again)
+    }
+}
 
 /// The family that an end-to-end test program belongs to.
 fn family_of(program: &str) -> Family {
@@ -85,23 +119,23 @@ pub fn run(args: &Args) -> Result<u8> {
     let cargo = Cargo::locate(None)?;
     let skips = tempfile::NamedTempFile::new().context("failed to make a temporary file")?;
     let mut tally = Tally::default();
-    for family in families {
-        let mut commands = commands(family, &cargo)?;
-        if family == Family::Life && env::var_os(ISOLATION).is_none() {
-            // The life cycle is the same wherever plugins live.
-            let mut sandboxed = self::commands(family, &cargo)?;
-            sandboxed.iter_mut().for_each(|command| {
-                command.env(ISOLATION, "process");
-            });
-            commands.extend(sandboxed);
+    let mut run_one = |command: &mut Command| -> Result<()> {
+        command.arg("--").args(&args.rest);
+        if !add_up(command.env(SKIPPED, skips.path()), &mut tally)? {
+            tally.broken += 1;
         }
-        for mut command in commands {
-            command.arg("--").args(&args.rest);
-            let whole = command.env(SKIPPED, skips.path());
-            let ended_well = run_one(whole, &mut tally)?;
-            if !ended_well {
-                tally.broken += 1;
-            }
+        Ok(())
+    };
+    for family in families {
+        for mut command in commands(family, &cargo, |_| true)? {
+            run_one(&mut command)?;
+        }
+        let Some(again) = family.again() else {
+            continue;
+        };
+        anstream::println!("\nOnce more with {}={}", again.variable, again.value);
+        for mut command in commands(family, &cargo, again.differs)? {
+            run_one(command.env(again.variable, again.value))?;
         }
     }
     let skipped = read_skips(skips.path())?;
@@ -116,7 +150,8 @@ pub fn run(args: &Args) -> Result<u8> {
     })
 }
 
-fn commands(family: Family, cargo: &Cargo) -> Result<Vec<Command>> {
+/// What runs a family, of its end-to-end test programs only those that are wanted.
+fn commands(family: Family, cargo: &Cargo, wanted: fn(&str) -> bool) -> Result<Vec<Command>> {
     let mut command = cargo.command();
     command.args(["test", "--no-fail-fast"]);
     match family {
@@ -141,8 +176,8 @@ fn commands(family: Family, cargo: &Cargo) -> Result<Vec<Command>> {
         }
         Family::Main | Family::Life | Family::Sandbox | Family::Emerge => {
             command.args(["--package", "hotmerge-tests"]);
-            for name in end_to_end(cargo, family)? {
-                command.args(["--test", &name]);
+            for name in end_to_end(cargo, family)?.iter().filter(|it| wanted(it)) {
+                command.args(["--test", name]);
             }
         }
     }
@@ -166,7 +201,7 @@ fn end_to_end(cargo: &Cargo, family: Family) -> Result<Vec<String>> {
 }
 
 /// Runs one cargo, passes on what it prints and adds up its results.
-fn run_one(command: &mut Command, tally: &mut Tally) -> Result<bool> {
+fn add_up(command: &mut Command, tally: &mut Tally) -> Result<bool> {
     let mut child = command
         .stdout(Stdio::piped())
         .spawn()

@@ -3,7 +3,7 @@
 //! A report is one message on a socket whose other end signals the host. The kernel's account
 //! of the end is the authority; a report adds which call it was and where.
 
-use std::{cell::Cell, ffi::c_int, ptr};
+use std::{cell::Cell, ffi::c_int, os::fd::BorrowedFd, ptr};
 
 use hotmerge_sandbox::{descriptor, message::report};
 
@@ -64,6 +64,12 @@ pub(crate) fn tell(text: &str) {
     let mut bytes = vec![report::TEXT];
     bytes.extend(text.as_bytes());
     send(&bytes);
+}
+
+/// Whether the plugin has left what reports go to open.
+pub(crate) fn can_report() -> bool {
+    // SAFETY: the descriptor is the worker's by agreement; if the plugin closed it, this fails.
+    rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(descriptor::CRASH) }).is_ok()
 }
 
 /// Reports a signal; may be called in its handler.

@@ -6,7 +6,7 @@ mod elf;
 use std::{fs, path::Path, process::Command};
 
 use hotmerge_daemon::lifecycle::State;
-use hotmerge_tests::{Lab, Ran, SOON, Variant, abrupt, honest, living_in, run};
+use hotmerge_tests::{Lab, Ran, SOON, Variant, abrupt, honest, run};
 use object::elf::{self as constants, PF_R, PF_W, PF_X, PT_DYNAMIC, PT_GNU_STACK, PT_LOAD};
 
 use self::elf::Elf;
@@ -282,7 +282,7 @@ fn a_host_refuses_each_trick(isolation: &str) {
     lab.package("tricks")
         .put(&tricks.iter().collect::<Vec<_>>());
     lab.package("good").put(&[&honest("formatting")]);
-    let lives = living_in(isolation);
+    let lives = lab.living_in(isolation);
     let host = lab.start_with(&format!("{lives}symbols = \"enforce\"\n"));
     assert_eq!(host.plugin("formatting").state, State::Active);
     for (name, _, words) in TRICKS {
@@ -376,7 +376,7 @@ fn a_plugin_that_cannot_unwind_is_refused_in_the_hosts_own_process_only() {
     let lab = Lab::new();
     lab.package("abrupt").put(&[&abrupt()]);
     for (isolation, refused) in [("host", true), ("process", false)] {
-        let lives = living_in(isolation);
+        let lives = lab.living_in(isolation);
         let host = lab.start_with(&format!("{lives}symbols = \"enforce\"\n"));
         match host.plugin("small").refused {
             Some(attempt) => {

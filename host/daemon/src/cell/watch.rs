@@ -254,8 +254,13 @@ impl Cell {
                 self.stir();
                 outcome
             });
-            while !done.load(Ordering::SeqCst) {
-                if self.look_on(Some(&mut process), old, None) {
+            let mut is_done = false;
+            while !is_done {
+                is_done = done.load(Ordering::SeqCst);
+                // And once more when it has answered: what the plugin did to its worker before
+                // that can be seen by then.
+                let limit = is_done.then_some(Duration::ZERO);
+                if self.look_on(Some(&mut process), old, limit) {
                     // So that whoever waits for it learns that it is over.
                     process.line.hang_up();
                     break;
