@@ -53,9 +53,13 @@ fn a_worker_that_uses_up_its_processor_time_is_replaced() {
     let Some(host) = start(&lab, &format!("{UNTIRING}{limits}")) else {
         return;
     };
-    host.call("attacks", "hang", b"")
-        .expect_err("it is ended long before its deadline");
-    host.replaced("attacks", 1);
+    let error = host.call("attacks", "hang", b"");
+    let error = error.expect_err("it is ended long before its deadline");
+    let failure = host.replaced("attacks", 1);
+    for said in [error.to_string(), failure] {
+        let used_up = "used up the 1 s of processor time that `limits.cpu_s` gives it";
+        assert!(said.contains(used_up), "{said}");
+    }
     assert_eq!(host.text("attacks", "echo"), "");
     assert_eq!(host.text("actor", "mark"), "1");
     host.stop();

@@ -25,6 +25,7 @@ pub mod message;
 mod notice;
 mod plan;
 mod policy;
+mod reap;
 mod root;
 mod spawn;
 
@@ -33,6 +34,7 @@ pub use enter::{Entered, enter, lock, probe};
 pub use notice::signal_on_message;
 pub use plan::{Grant, GrantError, Limits, Plan, Program};
 pub use policy::{Policy, PolicyError};
+pub use reap::{Ended, reap};
 pub use spawn::{Ids, Namespaces, SpawnError, Spawned, spawn};
 
 /// Where the plugin lies in its private root.

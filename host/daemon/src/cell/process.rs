@@ -10,16 +10,16 @@ use std::{
 };
 
 use hotmerge_sandbox::{
-    Cgroup, Cgroups, Grant, Ids, Limits, Namespaces, Plan, Spawned, signal_on_message, spawn,
+    Cgroup, Cgroups, Ended, Grant, Ids, Limits, Namespaces, Plan, Spawned, reap, signal_on_message,
+    spawn,
 };
 use hotmerge_wire::{Caller, Geometry, Server};
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, poll},
     fs::MemfdFlags,
-    io::retry_on_intr,
     net::{AddressFamily, SocketFlags, SocketType, socketpair},
     pipe::{PipeFlags, pipe_with},
-    process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid},
+    process::{Signal, pidfd_send_signal},
 };
 
 use super::{
@@ -60,6 +60,8 @@ pub(super) struct Process {
     report_budget: Budget,
     /// By when it has to end by itself, since it has said its last word.
     pub(super) end_by: Option<Instant>,
+    /// How much it may use.
+    pub(super) limits: Limits,
     reaped: bool,
     /// Goes after it, so that it is empty then.
     group: Option<Box<Cgroup>>,
@@ -218,6 +220,7 @@ pub(super) fn launch(
         crash_closed: false,
         report_budget: Budget::new(),
         end_by: None,
+        limits: parts.limits,
         reaped: false,
         group: group.map(Box::new),
     })
@@ -266,16 +269,10 @@ impl Process {
     }
 
     /// How it ended, if it has; waits for the end if `wait`.
-    pub(super) fn reap(&mut self, wait: bool) -> Option<WaitIdStatus> {
-        let mut options = WaitIdOptions::EXITED;
-        if !wait {
-            options |= WaitIdOptions::NOHANG;
-        }
-        let status = retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), options))
-            .ok()
-            .flatten()?;
+    pub(super) fn reap(&mut self, wait: bool) -> Option<Ended> {
+        let ended = reap(self.pidfd.as_fd(), wait).ok().flatten()?;
         self.reaped = true;
-        Some(status)
+        Some(ended)
     }
 
     /// The next report.
@@ -304,7 +301,7 @@ pub(super) struct Seen {
     pub(super) panic: Option<Report>,
     /// The first signal that is about to kill it.
     pub(super) signal: Option<Report>,
-    pub(super) ended: Option<WaitIdStatus>,
+    pub(super) ended: Option<Ended>,
     /// The worker closed its end: it is dead, or as good as dead.
     pub(super) hung_up: bool,
     /// What came as reports were not the worker's.
