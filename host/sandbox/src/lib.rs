@@ -31,7 +31,7 @@ mod spawn;
 
 pub use cgroup::{Cgroup, Cgroups};
 pub use enter::{Entered, enter, lock, probe};
-pub use notice::signal_on_message;
+pub use notice::{no_signal_on_message, signal_on_message};
 pub use plan::{Grant, GrantError, Limits, Plan, Program};
 pub use policy::{Policy, PolicyError};
 pub use reap::{Ended, reap};

@@ -83,7 +83,7 @@ fn result(mut process: Process) -> Result<Vec<String>, String> {
         tv_nsec: 0,
     };
     let mut ends = [PollFd::new(&process.pidfd, PollFlags::IN)];
-    // Its reports come with signals.
+    // A service manager's signals may come as early as this.
     let ended = retry_on_intr(|| poll(&mut ends, Some(&limit))).is_ok_and(|ready| ready > 0);
     if !ended {
         process.kill();

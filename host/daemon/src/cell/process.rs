@@ -10,8 +10,8 @@ use std::{
 };
 
 use hotmerge_sandbox::{
-    Cgroup, Cgroups, Ended, Grant, Ids, Limits, Namespaces, Plan, Spawned, reap, signal_on_message,
-    spawn,
+    Cgroup, Cgroups, Ended, Grant, Ids, Limits, Namespaces, Plan, Spawned, no_signal_on_message,
+    reap, signal_on_message, spawn,
 };
 use hotmerge_wire::{Caller, Geometry, Server};
 use rustix::{
@@ -52,7 +52,6 @@ pub(super) struct Parts<'a> {
 pub(super) struct Process {
     pub(super) line: Arc<Line>,
     pub(super) pidfd: OwnedFd,
-    crash: OwnedFd,
     log: OwnedFd,
     pub(super) printed: [Printed; 2],
     log_budget: Budget,
@@ -76,6 +75,8 @@ pub(super) struct Line {
     /// Threads that carry these calls.
     pub(super) carriers: AtomicU32,
     pub(super) pid: i32,
+    /// Where it reports its crashes.
+    crash: OwnedFd,
     end: Mutex<Option<Failure>>,
     /// Written to when nobody can call any more.
     pub(super) unused: OwnedFd,
@@ -112,6 +113,12 @@ impl Line {
         if let Some(others) = &self.others {
             others.hang_up();
         }
+    }
+
+    /// The worker is to end: that is no crash, and signals none.
+    pub(super) fn expect_end(&self) {
+        // Fails for no descriptor that is open; it would cost a number in the status.
+        let _ = no_signal_on_message(self.crash.as_fd());
     }
 
     /// How the worker ended, or is about to.
@@ -180,7 +187,10 @@ pub(super) fn launch(
     let (out, out_in) = output()?;
     let (err, err_in) = output()?;
     let unused = event().map_err(told("make an event descriptor"))?;
-    signal_on_message(crash.as_fd()).map_err(told("ask for a signal"))?;
+    // What a probe reports is asked of it after its end, and is no crash.
+    if parts.image.is_some() {
+        signal_on_message(crash.as_fd()).map_err(told("ask for a signal"))?;
+    }
     let nothing = rustix::fs::memfd_create("hotmerge-probe", MemfdFlags::CLOEXEC)
         .map_err(|error| told("make a file")(error.into()))?;
     let image = parts.image.unwrap_or(nothing.as_fd());
@@ -209,11 +219,11 @@ pub(super) fn launch(
             others,
             carriers: AtomicU32::new(0),
             pid,
+            crash,
             end: Mutex::default(),
             unused,
         }),
         pidfd,
-        crash,
         log,
         printed: [Printed::new(out, "stdout"), Printed::new(err, "stderr")],
         log_budget: Budget::new(),
@@ -262,6 +272,7 @@ fn output() -> Result<(OwnedFd, OwnedFd), String> {
 impl Process {
     /// Ends it, whatever it does.
     pub(super) fn kill(&self) {
+        self.line.expect_end();
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
         if let Some(group) = &self.group {
             group.kill();
@@ -278,7 +289,7 @@ impl Process {
     /// The next report.
     pub(super) fn report(&self) -> Option<Report> {
         let mut bytes = [0; REPORT_BYTES];
-        let len = rustix::io::read(&self.crash, &mut bytes).ok()?;
+        let len = rustix::io::read(&self.line.crash, &mut bytes).ok()?;
         (len > 0).then(|| Report::read(&bytes[..len]))
     }
 }
@@ -399,7 +410,7 @@ impl Process {
                 true => PollFlags::IN,
                 false => PollFlags::empty(),
             };
-            fds.push(PollFd::new(&self.crash, reports));
+            fds.push(PollFd::new(&self.line.crash, reports));
         }
         if open.log && !self.crash_closed {
             fds.push(PollFd::new(&self.log, PollFlags::IN));
@@ -439,7 +450,7 @@ impl Process {
                 break;
             }
             let mut bytes = [0; REPORT_BYTES];
-            let Ok(len) = rustix::io::read(&self.crash, &mut bytes) else {
+            let Ok(len) = rustix::io::read(&self.line.crash, &mut bytes) else {
                 break;
             };
             self.report_budget.spend(len);
