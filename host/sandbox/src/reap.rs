@@ -96,10 +96,10 @@ mod tests {
 
     /// What becomes of a shell that does this.
     fn ran(script: &str) -> Ended {
-        let child = Command::new("sh").args(["-c", script]).spawn().unwrap();
+        let mut child = Command::new("sh").args(["-c", script]).spawn().unwrap();
         let pidfd = pidfd(&child);
         let ended = reap(pidfd.as_fd(), true).unwrap().unwrap();
-        reap(pidfd.as_fd(), true).expect_err("there is nothing left to take");
+        child.wait().expect_err("there is nothing left to take");
         ended
     }
 
@@ -123,5 +123,6 @@ mod tests {
         assert_eq!(reap(pidfd.as_fd(), false).unwrap(), None);
         drop(child.stdin.take());
         assert!(reap(pidfd.as_fd(), true).unwrap().is_some());
+        child.wait().expect_err("there is nothing left to take");
     }
 }
