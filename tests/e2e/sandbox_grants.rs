@@ -4,67 +4,13 @@ use std::{
     fs,
     io::Write as _,
     net::TcpListener,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink},
-    path::PathBuf,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
     thread,
 };
 
 use hotmerge_daemon::{lifecycle::State, status::PluginStatus};
 use hotmerge_meta::Wants;
-use hotmerge_tests::{Lab, TestHost, attacks, hosts_are_ordinary, reader};
-
-/// The user that may write, where the host is root. Nobody else's, we hope; nothing is asked of
-/// it but numbers.
-const WRITER: u32 = 0x6d65_7267;
-
-/// A tree to be granted, with a file in it and one beside it.
-struct Ground {
-    lab: Lab,
-    tree: PathBuf,
-    secret: PathBuf,
-}
-
-impl Ground {
-    fn new() -> Self {
-        let lab = Lab::new();
-        lab.package("reader").put(&[&reader()]);
-        let (tree, secret) = (lab.path("data/tree"), lab.path("data/secret"));
-        fs::create_dir_all(tree.join("deep")).unwrap();
-        fs::write(tree.join("deep/file"), "granted").unwrap();
-        fs::write(&secret, "secret").unwrap();
-        for path in [&tree, &tree.join("deep")] {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-        }
-        Self { lab, tree, secret }
-    }
-
-    fn tree(&self, path: &str) -> String {
-        self.tree.join(path).to_str().unwrap().to_owned()
-    }
-
-    /// A host that grants these; `None` where there is no whole sandbox.
-    #[track_caller]
-    fn start(&self, grants: &[String], more: &str) -> Option<TestHost> {
-        let own = format!("[plugin.reader]\nallow = {grants:?}\n{more}");
-        self.lab.start_sandboxed(&own)
-    }
-
-    fn grant(&self, path: &str, mode: &str) -> String {
-        format!("fs:{}:{mode}", self.tree(path).trim_end_matches('/'))
-    }
-
-    /// Lets the tree belong to the one who may write in it; lines that say so.
-    fn give_away(&self) -> String {
-        if hosts_are_ordinary() {
-            return String::new();
-        }
-        for path in ["", "deep", "deep/file"] {
-            // A root without other users cannot, and has no whole sandbox either.
-            let _ = chown(self.tree(path), Some(WRITER), Some(WRITER));
-        }
-        format!("user = {WRITER}\n")
-    }
-}
+use hotmerge_tests::{Ground, Lab, TestHost, attacks, reader};
 
 /// What the plugin says when it is to do something with a path.
 fn ask(host: &TestHost, method: &str, path: &str) -> String {

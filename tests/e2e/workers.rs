@@ -1,8 +1,10 @@
 //! Plugins in cells of their own: what a crash means for calls, and when replacing ends.
 
+use std::fs;
+
 use hotmerge_daemon::lifecycle::State;
 use hotmerge_meta::control::ReloadParams;
-use hotmerge_tests::{HANGS_MS, Lab, TestHost, UNTIRING, actor, attacks};
+use hotmerge_tests::{Ground, HANGS_MS, Lab, TestHost, UNTIRING, actor, attacks};
 
 /// A host with the hostile plugin and a neighbour, both in workers; `None` where that cannot be.
 fn start(lab: &Lab, more: &str) -> Option<TestHost> {
@@ -53,9 +55,13 @@ fn a_worker_that_uses_up_its_processor_time_is_replaced() {
     let Some(host) = start(&lab, &format!("{UNTIRING}{limits}")) else {
         return;
     };
-    host.call("attacks", "hang", b"")
-        .expect_err("it is ended long before its deadline");
-    host.replaced("attacks", 1);
+    let error = host.call("attacks", "hang", b"");
+    let error = error.expect_err("it is ended long before its deadline");
+    let failure = host.replaced("attacks", 1);
+    for said in [error.to_string(), failure] {
+        let used_up = "used up the 1 s of processor time that `limits.cpu_s` gives it";
+        assert!(said.contains(used_up), "{said}");
+    }
     assert_eq!(host.text("attacks", "echo"), "");
     assert_eq!(host.text("actor", "mark"), "1");
     host.stop();
@@ -92,8 +98,44 @@ fn five_crashes_in_ten_seconds_end_the_trying_until_somebody_asks() {
     host.stop();
 }
 
+/// Asks for what ends its worker the first time only: the answer, and how often it was asked.
+/// `None` where there is no whole sandbox.
+fn crash_once(more: &str) -> Option<(Result<String, String>, usize)> {
+    let ground = Ground::new();
+    let user = ground.give_away();
+    let host = ground.start(&[ground.grant("", "rw")], &format!("{user}{more}"))?;
+    let path = ground.tree("asked");
+    let answer = host.call("reader", "crash-once", path.as_bytes());
+    let answer = answer
+        .map(|reply| String::from_utf8(reply.output_base64.0).expect("it is text"))
+        .map_err(|error| error.to_string());
+    host.replaced("reader", 1);
+    assert_eq!(host.plugin("reader").restarts, 1);
+    host.stop();
+    let asked = fs::read_to_string(path).expect("the plugin notes it");
+    Some((answer, asked.split_ascii_whitespace().count()))
+}
+
 #[test]
-fn an_idempotent_call_is_asked_once_more() {
+fn who_asks_for_something_idempotent_gets_the_second_workers_answer() {
+    let Some((answer, asked)) = crash_once("idempotent = [\"read\", \"crash-once\"]\n") else {
+        return;
+    };
+    assert_eq!((answer.as_deref(), asked), (Ok("done"), 2));
+}
+
+#[test]
+fn what_is_not_idempotent_is_asked_once_and_its_end_told() {
+    let Some((answer, asked)) = crash_once("idempotent = [\"read\"]\n") else {
+        return;
+    };
+    let error = answer.expect_err("the worker ends");
+    assert!(error.contains("aborted in `crash-once`"), "{error}");
+    assert_eq!(asked, 1);
+}
+
+#[test]
+fn an_idempotent_call_that_ends_two_workers_is_not_asked_a_third_time() {
     let lab = Lab::new();
     let idempotent = "[plugin.attacks]\nidempotent = [\"exit\"]\n";
     let Some(host) = start(&lab, &format!("{UNTIRING}{idempotent}")) else {

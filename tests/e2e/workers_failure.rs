@@ -351,11 +351,26 @@ fn a_panic_in_a_worker_reaches_the_host_as_sigusr1() {
     let (_lab, host) = start_actor("process", &actor("mark=1"), "");
     assert!(takes_sigusr1(&host));
     let before = host.status().host.crash_signals;
+    assert_eq!(before, 0, "trying out the sandbox is no crash");
     call(&mut host.client(), "panic").unwrap_err();
     host.wait_for("the signal comes", |status| {
         (status.host.crash_signals > before).then_some(())
     });
     restarted(&host, 1);
+    host.stop();
+}
+
+#[test]
+fn workers_that_end_in_order_are_no_crash_signals() {
+    let (lab, host) = start_actor("process", &actor("mark=1"), "");
+    for mark in ["mark=2", "mark=3"] {
+        lab.package("one").put(&[&actor(mark)]);
+        host.reload();
+        assert_eq!(host.text("actor", "mark"), mark[5..]);
+    }
+    lab.package("one").remove();
+    host.reload();
+    assert_eq!(host.status().host.crash_signals, 0);
     host.stop();
 }
 

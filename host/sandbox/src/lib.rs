@@ -25,14 +25,16 @@ pub mod message;
 mod notice;
 mod plan;
 mod policy;
+mod reap;
 mod root;
 mod spawn;
 
 pub use cgroup::{Cgroup, Cgroups};
 pub use enter::{Entered, enter, lock, probe};
-pub use notice::signal_on_message;
+pub use notice::{no_signal_on_message, signal_on_message};
 pub use plan::{Grant, GrantError, Limits, Plan, Program};
 pub use policy::{Policy, PolicyError};
+pub use reap::{Ended, reap};
 pub use spawn::{Ids, Namespaces, SpawnError, Spawned, spawn};
 
 /// Where the plugin lies in its private root.

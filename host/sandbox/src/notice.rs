@@ -29,5 +29,17 @@ pub fn signal_on_message(socket: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
+/// Makes the kernel send no more signals for `socket`: what is closed on purpose is no news.
+///
+/// # Errors
+/// What the system says.
+pub fn no_signal_on_message(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(socket)?;
+    Ok(rustix::fs::fcntl_setfl(
+        socket,
+        flags.difference(rustix::fs::OFlags::from_bits_retain(libc::O_ASYNC as u32)),
+    )?)
+}
+
 /// The same on every architecture of Linux.
 const F_SETSIG: libc::c_int = 10;

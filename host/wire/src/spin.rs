@@ -28,19 +28,23 @@ pub(crate) struct Spin {
 
 impl Spin {
     pub(crate) fn new() -> Self {
-        // With one core the other side cannot get on while this one looks.
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        Self {
-            budget_ns: AtomicU32::new(0),
-            most_ns: if cores > 1 { MOST_NS } else { 0 },
-        }
+        Self::with_cores(thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    /// With one core the other side cannot get on while this one looks.
+    fn with_cores(cores: usize) -> Self {
+        Self::at_most(if cores > 1 { MOST_NS } else { 0 })
     }
 
     /// For a side that must not be made to look.
     pub(crate) fn never() -> Self {
+        Self::at_most(0)
+    }
+
+    fn at_most(most_ns: u32) -> Self {
         Self {
             budget_ns: AtomicU32::new(0),
-            most_ns: 0,
+            most_ns,
         }
     }
 
@@ -99,5 +103,102 @@ impl Spin {
         let next = budget - budget / 8 + target / 8;
         self.budget_ns
             .store(next.min(self.most_ns), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A sleep that a look would have spared, and one that it would not.
+    const SHORT_NS: u64 = 2 * MOST_NS as u64 - 1;
+    const LONG_NS: u64 = 2 * MOST_NS as u64;
+
+    fn budget(spin: &Spin) -> u32 {
+        spin.budget_ns.load(Ordering::Relaxed)
+    }
+
+    /// With a budget as large as it gets.
+    fn eager() -> Spin {
+        let spin = Spin::with_cores(2);
+        (0..32).for_each(|_| spin.slept(SHORT_NS));
+        spin
+    }
+
+    /// How often a look that is in vain glances.
+    fn glances(spin: &Spin) -> u32 {
+        let glances = Cell::new(0);
+        let done = spin.look(|| {
+            glances.set(glances.get() + 1);
+            false
+        });
+        assert!(!done);
+        glances.get()
+    }
+
+    #[test]
+    fn with_an_empty_budget_there_is_one_glance_and_no_look() {
+        let spin = Spin::with_cores(2);
+        assert!(!spin.pays());
+        assert_eq!(glances(&spin), 1);
+        assert!(spin.look(|| true), "what is done already is seen");
+        spin.slept(SHORT_NS);
+        assert!(spin.pays());
+        assert!(glances(&spin) > 4 * GLANCES);
+    }
+
+    #[test]
+    fn short_sleeps_raise_the_budget_up_to_the_most() {
+        let spin = Spin::with_cores(2);
+        let mut before = budget(&spin);
+        assert_eq!(before, 0);
+        while before < MOST_NS {
+            spin.slept(SHORT_NS);
+            let now = budget(&spin);
+            assert!(now > before && now <= MOST_NS, "{before} ns, then {now}");
+            before = now;
+        }
+        spin.slept(SHORT_NS);
+        assert_eq!(budget(&spin), MOST_NS);
+    }
+
+    #[test]
+    fn long_sleeps_halve_the_budget_until_looking_does_not_pay() {
+        let spin = eager();
+        let mut before = budget(&spin);
+        assert_eq!(before, MOST_NS);
+        while before > 0 {
+            spin.slept(LONG_NS);
+            assert_eq!(budget(&spin), before / 2);
+            before /= 2;
+        }
+        assert_eq!(glances(&spin), 1);
+    }
+
+    #[test]
+    fn an_answer_that_a_look_sees_steers_the_budget_and_keeps_it_within_bounds() {
+        for took_ns in [0, 1, LEAST_NS, MOST_NS, u32::MAX] {
+            let spin = eager();
+            (0..256).for_each(|_| spin.aim(took_ns));
+            assert!(spin.pays(), "after answers in {took_ns} ns");
+            assert!(budget(&spin) <= MOST_NS, "after answers in {took_ns} ns");
+        }
+        let (fast, slow) = (eager(), eager());
+        (0..256).for_each(|_| fast.aim(1));
+        (0..256).for_each(|_| slow.aim(MOST_NS));
+        assert!(budget(&fast) < budget(&slow));
+    }
+
+    #[test]
+    fn nobody_looks_with_one_core_or_if_told_never_to() {
+        for spin in [Spin::with_cores(1), Spin::never()] {
+            spin.slept(SHORT_NS);
+            spin.aim(1);
+            spin.slept(0);
+            assert_eq!(budget(&spin), 0);
+            assert_eq!(glances(&spin), 1);
+        }
     }
 }

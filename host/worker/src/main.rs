@@ -17,6 +17,7 @@ mod sink;
 mod start;
 
 use std::{
+    io::Read as _,
     os::fd::{FromRawFd as _, OwnedFd},
     process::ExitCode,
     sync::Arc,
@@ -75,6 +76,8 @@ fn geometry(words: [u64; 4]) -> Result<Geometry, String> {
 
 fn read_plan() -> std::io::Result<Plan> {
     // SAFETY: as in `run`.
-    let file = unsafe { std::fs::File::from_raw_fd(descriptor::PLAN) };
-    Ok(serde_json::from_reader(std::io::BufReader::new(file))?)
+    let mut file = unsafe { std::fs::File::from_raw_fd(descriptor::PLAN) };
+    let mut plan = Vec::new();
+    file.read_to_end(&mut plan)?;
+    Ok(serde_json::from_slice(&plan)?)
 }

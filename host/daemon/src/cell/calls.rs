@@ -488,6 +488,9 @@ impl Owner {
     /// Lets the plugin end its work, then ends its process.
     pub(crate) fn end(mut self, limit: Duration) -> Result<(), Box<CallError>> {
         self.state().ending = true;
+        if let Some(line) = &*self.live.read().unwrap_or_else(PoisonError::into_inner) {
+            line.expect_end();
+        }
         let limit_ns = u64::try_from(limit.as_nanos())
             .unwrap_or(u64::MAX)
             .to_le_bytes();

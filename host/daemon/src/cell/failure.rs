@@ -1,11 +1,12 @@
 //! How a worker ended, in words.
 
+use std::{os::unix::process::ExitStatusExt as _, time::Duration};
+
 use hotmerge_abi::CallContext;
-use hotmerge_sandbox::message::report;
+use hotmerge_sandbox::{Ended, Limits, message::report};
 use hotmerge_wire::Caller;
-use rustix::process::WaitIdStatus;
 use signal_hook::{
-    consts::{SIGABRT, SIGSYS, SIGXCPU},
+    consts::{SIGABRT, SIGKILL, SIGSYS},
     low_level::signal_name,
 };
 
@@ -101,18 +102,27 @@ fn panic(method: usize, bytes: &[u8]) -> Option<Failure> {
 }
 
 /// What the kernel says of an end.
-pub(super) fn ended(status: &WaitIdStatus) -> String {
-    if let Some(code) = status.exit_status() {
+pub(super) fn ended(ended: &Ended, limits: &Limits) -> String {
+    if let Some(code) = ended.status.code() {
         return format!("exited with status {code} without being asked to");
     }
-    match status.terminating_signal() {
+    match ended.status.signal() {
         Some(SIGSYS) => {
             "was killed by SIGSYS: it made a system call that is never allowed".to_owned()
         }
-        Some(SIGXCPU) => "was killed by SIGXCPU: it used up its processor time".to_owned(),
+        Some(SIGKILL) if has_used_up(ended.cpu, limits) => {
+            let limit = limits.cpu_s;
+            format!("used up the {limit} s of processor time that `limits.cpu_s` gives it")
+        }
         Some(signal) => format!("was killed by {}", name(signal)),
         None => "ended".to_owned(),
     }
+}
+
+/// Whether it was for the limit on processor time that the kernel killed a worker. That judges by
+/// counted ticks, and tells what was measured: the two may be a little apart.
+fn has_used_up(cpu: Duration, limits: &Limits) -> bool {
+    limits.cpu_s > 0 && cpu >= Duration::from_secs(limits.cpu_s).mul_f64(0.9)
 }
 
 fn name(signal: i32) -> String {
@@ -121,6 +131,10 @@ fn name(signal: i32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::process::ExitStatus;
+
+    use signal_hook::consts::SIGXCPU;
+
     use super::*;
 
     #[test]
@@ -157,5 +171,25 @@ mod tests {
             format!("panicked at x in `go` (trace {trace})")
         );
         assert_eq!(failure.frames, [0x10]);
+    }
+    #[test]
+    fn only_who_was_killed_and_has_used_it_up_has_used_up_the_processor_time() {
+        let told = |status, cpu_ms, cpu_s| {
+            let status = ExitStatus::from_raw(status);
+            let cpu = Duration::from_millis(cpu_ms);
+            let limits = Limits {
+                cpu_s,
+                ..Limits::default()
+            };
+            ended(&Ended { status, cpu }, &limits)
+        };
+        let used_up = "used up the 2 s of processor time that `limits.cpu_s` gives it";
+        assert_eq!(told(SIGKILL, 1_990, 2), used_up);
+        assert_eq!(told(SIGKILL, 1_000, 2), "was killed by SIGKILL");
+        assert_eq!(told(SIGKILL, 9_000, 0), "was killed by SIGKILL");
+        // What a plugin can send to itself says nothing of the limit.
+        assert_eq!(told(SIGXCPU, 2_000, 2), "was killed by SIGXCPU");
+        let exited = told(7 << 8, 2_000, 2);
+        assert_eq!(exited, "exited with status 7 without being asked to");
     }
 }

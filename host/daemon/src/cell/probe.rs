@@ -1,6 +1,8 @@
 //! What of the sandbox this system gives: tried from the best to the least, and believed only
 //! after a stub has failed to break out.
 
+use std::os::unix::process::ExitStatusExt as _;
+
 use hotmerge_sandbox::Limits;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -81,12 +83,12 @@ fn result(mut process: Process) -> Result<Vec<String>, String> {
         tv_nsec: 0,
     };
     let mut ends = [PollFd::new(&process.pidfd, PollFlags::IN)];
-    // Its reports come with signals.
+    // A service manager's signals may come as early as this.
     let ended = retry_on_intr(|| poll(&mut ends, Some(&limit))).is_ok_and(|ready| ready > 0);
     if !ended {
         process.kill();
     }
-    let status = process.reap(true);
+    let end = process.reap(true);
     while let Some(report) = process.report() {
         let Report::Text(text) = report else { continue };
         match (text.strip_prefix("missing "), &*text) {
@@ -104,12 +106,13 @@ fn result(mut process: Process) -> Result<Vec<String>, String> {
                 missing.push(said.trim_end().to_owned());
             }
         }
-        let end = status
-            .as_ref()
-            .map_or_else(|| "did not end".to_owned(), failure::ended);
+        let end = end.map_or_else(
+            || "did not end".to_owned(),
+            |end| failure::ended(&end, &process.limits),
+        );
         return Err(format!("a probe {end}: {}", missing.join("; ")));
     }
-    let by_filter = status.and_then(|status| status.terminating_signal()) == Some(SIGSYS);
+    let by_filter = end.and_then(|end| end.status.signal()) == Some(SIGSYS);
     if !by_filter {
         missing.push("a hostile stub could run another program".to_owned());
     }

@@ -10,16 +10,16 @@ use std::{
 };
 
 use hotmerge_sandbox::{
-    Cgroup, Cgroups, Grant, Ids, Limits, Namespaces, Plan, Spawned, signal_on_message, spawn,
+    Cgroup, Cgroups, Ended, Grant, Ids, Limits, Namespaces, Plan, Spawned, no_signal_on_message,
+    reap, signal_on_message, spawn,
 };
 use hotmerge_wire::{Caller, Geometry, Server};
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, poll},
     fs::MemfdFlags,
-    io::retry_on_intr,
     net::{AddressFamily, SocketFlags, SocketType, socketpair},
     pipe::{PipeFlags, pipe_with},
-    process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid},
+    process::{Signal, pidfd_send_signal},
 };
 
 use super::{
@@ -52,7 +52,6 @@ pub(super) struct Parts<'a> {
 pub(super) struct Process {
     pub(super) line: Arc<Line>,
     pub(super) pidfd: OwnedFd,
-    crash: OwnedFd,
     log: OwnedFd,
     pub(super) printed: [Printed; 2],
     log_budget: Budget,
@@ -60,6 +59,8 @@ pub(super) struct Process {
     report_budget: Budget,
     /// By when it has to end by itself, since it has said its last word.
     pub(super) end_by: Option<Instant>,
+    /// How much it may use.
+    pub(super) limits: Limits,
     reaped: bool,
     /// Goes after it, so that it is empty then.
     group: Option<Box<Cgroup>>,
@@ -74,6 +75,8 @@ pub(super) struct Line {
     /// Threads that carry these calls.
     pub(super) carriers: AtomicU32,
     pub(super) pid: i32,
+    /// Where it reports its crashes.
+    crash: OwnedFd,
     end: Mutex<Option<Failure>>,
     /// Written to when nobody can call any more.
     pub(super) unused: OwnedFd,
@@ -110,6 +113,12 @@ impl Line {
         if let Some(others) = &self.others {
             others.hang_up();
         }
+    }
+
+    /// The worker is to end: that is no crash, and signals none.
+    pub(super) fn expect_end(&self) {
+        // Fails for no descriptor that is open; it would cost a number in the status.
+        let _ = no_signal_on_message(self.crash.as_fd());
     }
 
     /// How the worker ended, or is about to.
@@ -178,7 +187,10 @@ pub(super) fn launch(
     let (out, out_in) = output()?;
     let (err, err_in) = output()?;
     let unused = event().map_err(told("make an event descriptor"))?;
-    signal_on_message(crash.as_fd()).map_err(told("ask for a signal"))?;
+    // What a probe reports is asked of it after its end, and is no crash.
+    if parts.image.is_some() {
+        signal_on_message(crash.as_fd()).map_err(told("ask for a signal"))?;
+    }
     let nothing = rustix::fs::memfd_create("hotmerge-probe", MemfdFlags::CLOEXEC)
         .map_err(|error| told("make a file")(error.into()))?;
     let image = parts.image.unwrap_or(nothing.as_fd());
@@ -207,17 +219,18 @@ pub(super) fn launch(
             others,
             carriers: AtomicU32::new(0),
             pid,
+            crash,
             end: Mutex::default(),
             unused,
         }),
         pidfd,
-        crash,
         log,
         printed: [Printed::new(out, "stdout"), Printed::new(err, "stderr")],
         log_budget: Budget::new(),
         crash_closed: false,
         report_budget: Budget::new(),
         end_by: None,
+        limits: parts.limits,
         reaped: false,
         group: group.map(Box::new),
     })
@@ -259,6 +272,7 @@ fn output() -> Result<(OwnedFd, OwnedFd), String> {
 impl Process {
     /// Ends it, whatever it does.
     pub(super) fn kill(&self) {
+        self.line.expect_end();
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
         if let Some(group) = &self.group {
             group.kill();
@@ -266,22 +280,16 @@ impl Process {
     }
 
     /// How it ended, if it has; waits for the end if `wait`.
-    pub(super) fn reap(&mut self, wait: bool) -> Option<WaitIdStatus> {
-        let mut options = WaitIdOptions::EXITED;
-        if !wait {
-            options |= WaitIdOptions::NOHANG;
-        }
-        let status = retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), options))
-            .ok()
-            .flatten()?;
+    pub(super) fn reap(&mut self, wait: bool) -> Option<Ended> {
+        let ended = reap(self.pidfd.as_fd(), wait).ok().flatten()?;
         self.reaped = true;
-        Some(status)
+        Some(ended)
     }
 
     /// The next report.
     pub(super) fn report(&self) -> Option<Report> {
         let mut bytes = [0; REPORT_BYTES];
-        let len = rustix::io::read(&self.crash, &mut bytes).ok()?;
+        let len = rustix::io::read(&self.line.crash, &mut bytes).ok()?;
         (len > 0).then(|| Report::read(&bytes[..len]))
     }
 }
@@ -304,7 +312,7 @@ pub(super) struct Seen {
     pub(super) panic: Option<Report>,
     /// The first signal that is about to kill it.
     pub(super) signal: Option<Report>,
-    pub(super) ended: Option<WaitIdStatus>,
+    pub(super) ended: Option<Ended>,
     /// The worker closed its end: it is dead, or as good as dead.
     pub(super) hung_up: bool,
     /// What came as reports were not the worker's.
@@ -402,7 +410,7 @@ impl Process {
                 true => PollFlags::IN,
                 false => PollFlags::empty(),
             };
-            fds.push(PollFd::new(&self.crash, reports));
+            fds.push(PollFd::new(&self.line.crash, reports));
         }
         if open.log && !self.crash_closed {
             fds.push(PollFd::new(&self.log, PollFlags::IN));
@@ -442,7 +450,7 @@ impl Process {
                 break;
             }
             let mut bytes = [0; REPORT_BYTES];
-            let Ok(len) = rustix::io::read(&self.crash, &mut bytes) else {
+            let Ok(len) = rustix::io::read(&self.line.crash, &mut bytes) else {
                 break;
             };
             self.report_budget.spend(len);

@@ -447,8 +447,10 @@ fn note_end(process: &Process, seen: &Seen) -> bool {
     if let Some(report) = &seen.signal {
         process.line.note_end(report.describe(&process.line.caller));
     }
-    if let Some(status) = &seen.ended {
-        process.line.note_end(failure::ended(status));
+    if let Some(ended) = &seen.ended {
+        process
+            .line
+            .note_end(failure::ended(ended, &process.limits));
     }
     seen.ended.is_some()
 }
