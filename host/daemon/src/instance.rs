@@ -69,16 +69,22 @@ impl Instance {
         if let Some(in_vain) = &in_vain {
             tracing::warn!(%plugin, "{in_vain}");
         }
+        let file = symbols::read(&verified);
         if cells.config.symbols == Symbols::Enforce {
             let groups = cells.symbols.as_ref();
             let groups = groups.map_err(|error| LoadError::Refused(error.to_string()))?;
-            symbols::check(&verified, groups, isolation, grants).map_err(|reason| {
+            let judged = file.as_ref().map_err(String::clone);
+            let judged = judged.and_then(|file| symbols::check(file, groups, isolation, grants));
+            judged.map_err(|reason| {
                 let in_vain = in_vain.map(|text| format!("; {text}")).unwrap_or_default();
                 LoadError::Refused(format!("{reason}{in_vain}"))
             })?;
         }
         if isolation == Isolation::Process {
-            return Cell::start(cells, services, verified, config).map(Self::Worker);
+            // Of what cannot be read the dynamic loader says why.
+            let libraries = file.iter().flat_map(|file| file.runtime_libraries());
+            let libraries = libraries.map(str::to_owned).collect();
+            return Cell::start(cells, services, verified, libraries, config).map(Self::Worker);
         }
         Hosted::start(services, verified, config).map(Self::Host)
     }

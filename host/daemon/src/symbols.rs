@@ -20,16 +20,11 @@ pub enum Symbols {
     Off,
 }
 
-/// Judges a verified image.
+/// Reads a verified image as the dynamic loader does.
 ///
 /// # Errors
-/// The first objections, each with its symbol and rule.
-pub(crate) fn check(
-    verified: &Verified,
-    groups: &Groups,
-    isolation: Isolation,
-    grants: &[Grant],
-) -> Result<(), String> {
+/// Where it cannot be read so.
+pub(crate) fn read(verified: &Verified) -> Result<File, String> {
     let mut image = vec![0; verified.bytes()];
     verified
         .memory()
@@ -37,9 +32,21 @@ pub(crate) fn check(
         .map(Bytes::from)
         .and_then(|file| file.read_exact_at(&mut image, 0))
         .map_err(|error| format!("failed to read its image: {error}"))?;
-    let file = File::read(&image).map_err(|error| error.to_string())?;
+    File::read(&image).map_err(|error| error.to_string())
+}
+
+/// Judges what was read.
+///
+/// # Errors
+/// The first objections, each with its symbol and rule.
+pub(crate) fn check(
+    file: &File,
+    groups: &Groups,
+    isolation: Isolation,
+    grants: &[Grant],
+) -> Result<(), String> {
     let rules = policies::rules(isolation == Isolation::Host, grants);
-    let objections = judge(&file, groups, rules);
+    let objections = judge(file, groups, rules);
     if objections.is_empty() {
         return Ok(());
     }

@@ -37,6 +37,14 @@ const LIBRARIES: [&str; 12] = [
     "libdl.so.2",
 ];
 
+impl File {
+    /// The libraries of the C runtime that it needs.
+    pub fn runtime_libraries(&self) -> impl Iterator<Item = &str> {
+        let needed = self.needed.iter().map(String::as_str);
+        needed.filter(|library| LIBRARIES.contains(library))
+    }
+}
+
 /// What a panic calls to leave the code that it happened in.
 const UNWIND: &str = "_Unwind_RaiseException";
 

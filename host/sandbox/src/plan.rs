@@ -130,9 +130,12 @@ pub struct Plan {
     /// The filter after the plugin has started.
     pub second: Program,
     /// The shared memory's geometry.
-    pub geometry: [u64; 4],
+    pub geometry: [u64; 5],
     /// That of the shared memory through which it calls other plugins, if it requires any.
-    pub outgoing: Option<[u64; 4]>,
+    pub outgoing: Option<[u64; 5]>,
+    /// Libraries of the C runtime to be loaded first: the plugin needs them, and their files are out
+    /// of reach later.
+    pub libraries: Vec<String>,
     /// The plugin's table header, as the host read it from the verified file.
     pub header: [u8; 16],
     /// Whether the worker tries to break out instead of loading a plugin.

@@ -144,11 +144,10 @@ pub fn spawn(
         drop(ready_in);
         (result, mapper.join())
     });
-    let pidfd = result.map_err(|source| SpawnError::Clone {
+    let (pidfd, pid) = result.map_err(|source| SpawnError::Clone {
         namespaces: namespaces != Namespaces::None,
         source,
     })?;
-    let pid = number(pidfd.as_raw_fd()).map_err(SpawnError::Prepare)?;
     let spawned = Spawned { pidfd, pid };
     let failed = match mapped {
         Ok(Err(error)) => Some(error),
@@ -219,7 +218,11 @@ fn number(pidfd: RawFd) -> io::Result<i32> {
         .ok_or_else(|| io::Error::other("`/proc` does not say which process was started"))
 }
 
-fn clone(child: &mut Child, namespaces: Namespaces, pidfd: &AtomicI32) -> io::Result<OwnedFd> {
+fn clone(
+    child: &mut Child,
+    namespaces: Namespaces,
+    pidfd: &AtomicI32,
+) -> io::Result<(OwnedFd, i32)> {
     let mut flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     if let Namespaces::Own { network } = namespaces {
         flags |= libc::CLONE_NEWUSER
@@ -257,7 +260,8 @@ fn clone(child: &mut Child, namespaces: Namespaces, pidfd: &AtomicI32) -> io::Re
         return Err(error);
     }
     // SAFETY: the kernel has just put a descriptor there, and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(pidfd.load(Ordering::SeqCst)) })
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd.load(Ordering::SeqCst)) };
+    Ok((pidfd, result))
 }
 
 /// Runs in the child, in the host's memory: system calls only.

@@ -163,7 +163,12 @@ impl Caller {
     }
 
     fn over(memory: Memory) -> Self {
-        let Geometry { slots, areas, .. } = memory.geometry;
+        let Geometry {
+            slots,
+            areas,
+            cores,
+            ..
+        } = memory.geometry;
         Self {
             slots: Pool::new(slots),
             areas: Pool::new(areas),
@@ -171,7 +176,7 @@ impl Caller {
             used: AtomicU32::new(0),
             abandoned: AtomicU32::new(0),
             gone: AtomicBool::new(false),
-            spin: Spin::new(),
+            spin: Spin::new(cores),
             memory,
         }
     }

@@ -1,5 +1,7 @@
-//! How the shared memory is divided. Computed on both sides from four numbers that the host
-//! chose; never read from the memory itself.
+//! How the shared memory is divided. Computed on both sides from numbers that the host chose; never
+//! read from the memory itself.
+
+use std::{sync::LazyLock, thread};
 
 use crate::slot::{Head, INLINE_REPLY, INLINE_REQUEST, REPLY_OFFSET, REQUEST_OFFSET, Slot};
 
@@ -18,12 +20,23 @@ pub struct Geometry {
     /// Room of an area for a request, and again for a reply, in bytes. Memory is used only
     /// while a payload fills it.
     pub area_bytes: u64,
+    /// Processors that both sides may use. With one, the other side cannot get on while this one
+    /// looks whether it has.
+    pub cores: u32,
 }
 
+/// Asked once: the answer is gathered from a dozen files.
+static CORES: LazyLock<u32> = LazyLock::new(|| {
+    thread::available_parallelism()
+        .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX))
+});
+
 impl Default for Geometry {
-    /// 16 calls of up to 64 KiB each way, two of which may have up to 64 MiB.
+    /// 16 calls of up to 64 KiB each way, two of which may have up to 64 MiB. Asks the system for the
+    /// number of processors.
     fn default() -> Self {
         Self {
+            cores: *CORES,
             slots: 16,
             small_bytes: 64 << 10,
             areas: 2,
@@ -61,13 +74,14 @@ impl Geometry {
         }
     }
 
-    /// Four numbers as text, to be handed to the worker.
-    pub fn to_words(self) -> [u64; 4] {
+    /// As numbers, to be handed to the worker.
+    pub fn to_words(self) -> [u64; 5] {
         [
             self.slots.into(),
             self.small_bytes.into(),
             self.areas.into(),
             self.area_bytes,
+            self.cores.into(),
         ]
     }
 
@@ -75,13 +89,15 @@ impl Geometry {
     ///
     /// # Errors
     /// If the numbers are out of bounds.
-    pub fn from_words([slots, small, areas, area_bytes]: [u64; 4]) -> Result<Self, GeometryError> {
+    pub fn from_words(words: [u64; 5]) -> Result<Self, GeometryError> {
+        let [slots, small, areas, area_bytes, cores] = words;
         let narrow = |word: u64| u32::try_from(word).map_err(|_| GeometryError);
         Self {
             slots: narrow(slots)?,
             small_bytes: narrow(small)?,
             areas: narrow(areas)?,
             area_bytes,
+            cores: narrow(cores)?,
         }
         .check()
     }

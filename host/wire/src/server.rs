@@ -67,7 +67,8 @@ impl Server {
     /// # Errors
     /// What the system says, or that it is another memory.
     pub fn open(file: impl AsFd, geometry: Geometry) -> io::Result<Self> {
-        Ok(Self::over(Memory::open(file, geometry)?, Spin::new()))
+        let spin = Spin::new(geometry.cores);
+        Ok(Self::over(Memory::open(file, geometry)?, spin))
     }
 
     fn over(memory: Memory, spin: Spin) -> Self {

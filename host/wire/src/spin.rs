@@ -8,7 +8,6 @@
 use std::{
     hint::spin_loop,
     sync::atomic::{AtomicU32, Ordering},
-    thread,
 };
 
 use crate::now_ns;
@@ -27,12 +26,8 @@ pub(crate) struct Spin {
 }
 
 impl Spin {
-    pub(crate) fn new() -> Self {
-        Self::with_cores(thread::available_parallelism().map_or(1, usize::from))
-    }
-
     /// With one core the other side cannot get on while this one looks.
-    fn with_cores(cores: usize) -> Self {
+    pub(crate) fn new(cores: u32) -> Self {
         Self::at_most(if cores > 1 { MOST_NS } else { 0 })
     }
 
@@ -122,7 +117,7 @@ mod tests {
 
     /// With a budget as large as it gets.
     fn eager() -> Spin {
-        let spin = Spin::with_cores(2);
+        let spin = Spin::new(2);
         (0..32).for_each(|_| spin.slept(SHORT_NS));
         spin
     }
@@ -140,7 +135,7 @@ mod tests {
 
     #[test]
     fn with_an_empty_budget_there_is_one_glance_and_no_look() {
-        let spin = Spin::with_cores(2);
+        let spin = Spin::new(2);
         assert!(!spin.pays());
         assert_eq!(glances(&spin), 1);
         assert!(spin.look(|| true), "what is done already is seen");
@@ -151,7 +146,7 @@ mod tests {
 
     #[test]
     fn short_sleeps_raise_the_budget_up_to_the_most() {
-        let spin = Spin::with_cores(2);
+        let spin = Spin::new(2);
         let mut before = budget(&spin);
         assert_eq!(before, 0);
         while before < MOST_NS {
@@ -193,7 +188,7 @@ mod tests {
 
     #[test]
     fn nobody_looks_with_one_core_or_if_told_never_to() {
-        for spin in [Spin::with_cores(1), Spin::never()] {
+        for spin in [Spin::new(1), Spin::never()] {
             spin.slept(SHORT_NS);
             spin.aim(1);
             spin.slept(0);

@@ -17,6 +17,7 @@ use crate::{
 };
 
 const SMALL: Geometry = Geometry {
+    cores: 2,
     slots: 3,
     small_bytes: 4096,
     areas: 1,

@@ -52,8 +52,7 @@ fn run() -> Result<(), String> {
         None => None,
     };
     drop(outgoing);
-    // Its file is out of reach later, and plugins may need it.
-    start::load_maths();
+    start::load_libraries(&plan.libraries);
     crash::catch_signals();
     let entered = hotmerge_sandbox::enter(&plan);
     if plan.probe {
@@ -70,7 +69,7 @@ fn run() -> Result<(), String> {
     serve::run(server, services, &plan, entered)
 }
 
-fn geometry(words: [u64; 4]) -> Result<Geometry, String> {
+fn geometry(words: [u64; 5]) -> Result<Geometry, String> {
     Geometry::from_words(words).map_err(|error| error.to_string())
 }
 

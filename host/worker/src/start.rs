@@ -1,6 +1,7 @@
 //! What happens before and around the loading of the plugin.
 
 use std::{
+    ffi::CString,
     os::fd::{FromRawFd as _, OwnedFd},
     ptr,
     sync::Arc,
@@ -22,11 +23,16 @@ pub(crate) fn let_signals_in() {
     }
 }
 
-/// Loads the C library's mathematics, which a plugin may need and this program does not.
-pub(crate) fn load_maths() {
-    // SAFETY: a library of the system, without effects of its own; it stays loaded. Where there
-    // is none, plugins cannot need it either.
-    unsafe { libc::dlopen(c"libm.so.6".as_ptr(), libc::RTLD_NOW) };
+/// Loads what a plugin needs of the C runtime, the mathematics for example, and this program may not.
+pub(crate) fn load_libraries(names: &[String]) {
+    for name in names {
+        let Ok(name) = CString::new(name.as_str()) else {
+            continue;
+        };
+        // SAFETY: a library of the system, without effects of its own; it stays loaded. What cannot
+        // be loaded is missed by the dynamic loader again, which says so.
+        unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW) };
+    }
 }
 
 /// Loads and starts the plugin, and asks it to check itself.

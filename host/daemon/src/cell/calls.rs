@@ -69,6 +69,7 @@ pub(crate) struct Cell {
     pub(super) carriers: AtomicU32,
     pub(super) log: PluginLog,
     pub(super) image: Verified,
+    pub(super) libraries: Vec<String>,
     version: String,
     pub(super) config: String,
     pub(super) settings: PluginConfig,
@@ -95,7 +96,7 @@ impl std::ops::Deref for Owner {
 }
 
 impl Cell {
-    /// Starts a worker with verified bytes and waits until it takes calls.
+    /// Starts a worker with verified bytes and the libraries of the C runtime that they need, and waits until it takes calls.
     ///
     /// # Errors
     /// What the sandbox, the loader or the plugin refused.
@@ -103,6 +104,7 @@ impl Cell {
         cells: &Arc<Cells>,
         services: Services,
         image: Verified,
+        libraries: Vec<String>,
         config: &str,
     ) -> Result<Owner, LoadError> {
         let meta = Arc::clone(services.meta());
@@ -118,6 +120,7 @@ impl Cell {
             carriers: AtomicU32::new(0),
             log: PluginLog(plugin.clone()),
             image,
+            libraries,
             version: meta.version.to_string(),
             config: config.to_owned(),
             settings,

@@ -38,6 +38,8 @@ const REPORT_BYTES: usize = 4 << 10;
 pub(super) struct Parts<'a> {
     /// The sealed image; none for a probe.
     pub(super) image: Option<BorrowedFd<'a>>,
+    /// Of the C runtime, that the plugin needs.
+    pub(super) libraries: &'a [String],
     pub(super) header: [u8; 16],
     pub(super) grants: &'a [Grant],
     pub(super) limits: Limits,
@@ -177,6 +179,7 @@ pub(super) fn launch(
         second: filters.1.clone(),
         geometry: geometry.to_words(),
         outgoing: others.is_some().then(|| outgoing.to_words()),
+        libraries: parts.libraries.to_vec(),
         header: parts.header,
         probe: parts.image.is_none(),
     };

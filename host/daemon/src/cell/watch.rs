@@ -237,6 +237,7 @@ impl Cell {
         let began = Instant::now();
         let mut process = self.cells.launch(Parts {
             image: Some(self.image.memory()),
+            libraries: &self.libraries,
             header: bytes,
             grants: &self.settings.allow,
             limits: self.settings.limits.into(),
