@@ -96,7 +96,8 @@ impl std::ops::Deref for Owner {
 }
 
 impl Cell {
-    /// Starts a worker with verified bytes and the libraries of the C runtime that they need, and waits until it takes calls.
+    /// Starts a worker with verified bytes and the libraries of the C runtime that they need, and
+    /// waits until it takes calls.
     ///
     /// # Errors
     /// What the sandbox, the loader or the plugin refused.
