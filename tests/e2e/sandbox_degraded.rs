@@ -5,8 +5,8 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use hotmerge_daemon::lifecycle::State;
 use hotmerge_tests::{
-    Forbidden, Lab, TestHost, UNTIRING, actor, attacks, copy_environment, hosts_are_ordinary,
-    reader, skipped, without,
+    Forbidden, Lab, SOON, TestHost, UNTIRING, actor, attacks, copy_environment, hosts_are_ordinary,
+    reader, run, skipped, without,
 };
 use rustix::process::geteuid;
 
@@ -141,6 +141,13 @@ fn without_workers_plugins_run_in_the_host_unless_somebody_minds() {
     lab.package("good").put(&[&wants_net]);
     let nowhere = format!("worker = {:?}\n", lab.path("nowhere"));
     // No `isolation` at all: the comment keeps the tests' own from being added.
+    let said = run(
+        lab.serve(&format!("{nowhere}# isolation\n")).arg("--check"),
+        SOON,
+    )
+    .ok();
+    let said = said.text();
+    assert!(said.contains("the host's own process"), "{said}");
     let host = lab.start_with(&format!("{nowhere}# isolation\n"));
     names(&host, "the worker program");
     let plugin = host.plugin("actor");
@@ -152,6 +159,12 @@ fn without_workers_plugins_run_in_the_host_unless_somebody_minds() {
         "isolation = \"process\"",
         "degraded = \"refuse\" # isolation",
     ] {
+        let said = run(
+            lab.serve(&format!("{nowhere}{minds}\n")).arg("--check"),
+            SOON,
+        )
+        .ended_with(3);
+        assert!(said.stderr.contains("nowhere"), "{minds}: {}", said.stderr);
         let host = lab.start_with(&format!("{nowhere}{minds}\n"));
         let plugin = host.plugin("actor");
         assert_eq!(plugin.state, State::Error, "{minds}");

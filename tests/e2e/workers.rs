@@ -89,11 +89,13 @@ fn five_crashes_in_ten_seconds_end_the_trying_until_somebody_asks() {
         "{error}"
     );
     assert_eq!(host.text("actor", "mark"), "1");
-    host.reload_with(&ReloadParams {
+    let report = host.reload_with(&ReloadParams {
         plugins: Some(vec!["attacks".parse().unwrap()]),
         retry: true,
         ..ReloadParams::default()
     });
+    let reason = report.plugins[0].reason.as_deref().expect("it says so");
+    assert!(reason.contains("is started again"), "{reason}");
     host.answers_again("attacks");
     host.stop();
 }

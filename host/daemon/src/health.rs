@@ -342,8 +342,9 @@ impl Supervisor {
         self.with_hosted(plugin, None, |hosted| hosted.state.forget());
     }
 
-    /// Starts again by hand what was given up.
-    pub(crate) fn revive(self: &Arc<Self>, plugins: &[PluginName]) {
+    /// Starts again by hand what was given up of these; returns which that was.
+    pub(crate) fn revive(self: &Arc<Self>, plugins: &[PluginName]) -> Vec<PluginName> {
+        let mut all = Vec::new();
         for plugin in plugins {
             let live = {
                 let state = self.state();
@@ -361,7 +362,9 @@ impl Supervisor {
             if revived == Ok(None) {
                 self.replace(plugin, ticket);
             }
+            all.push(plugin.clone());
         }
+        all
     }
 
     /// Does something with what runs, if that is in the host's own process; with a ticket, only

@@ -16,6 +16,7 @@ use hotmerge_meta::{
 
 use crate::{
     Config, Plugin,
+    cell::Cells,
     clock::Tick,
     keeping::WishError,
     lifecycle::ChoiceError,
@@ -74,6 +75,9 @@ pub struct UnknownPlugin {
     /// Where the host looks for plugins.
     pub plugin_dir: PathBuf,
 }
+
+/// What became of a plugin that did not change and is asked for after it was given up.
+const REVIVED: &str = "it crashed too often and had been given up; it is started again";
 
 impl Host {
     /// Starts a host and loads what the plugin directory has, up to what has not settled.
@@ -142,6 +146,15 @@ impl Host {
         Ok(dir)
     }
 
+    /// The program that plugins run in if they get processes of their own, as far as that can be
+    /// told before a host has tried it.
+    ///
+    /// # Errors
+    /// Why there is none, for people.
+    pub fn worker_program(config: &Config) -> Result<PathBuf, String> {
+        Cells::find_program(config).map(|(path, _)| path)
+    }
+
     /// A handle to a plugin, good for every version of it. `None` if there is none (yet).
     pub fn plugin(&self, name: &str) -> Option<Arc<Plugin>> {
         self.supervisor.plugin(name)
@@ -154,9 +167,9 @@ impl Host {
 
     /// The directory may be another one than before: it is watched before it is looked at, so
     /// that no change falls between.
-    fn look(&self, retry: &[PluginName]) {
+    fn look(&self, retry: &[PluginName]) -> Vec<PluginName> {
         self.watch.keep();
-        self.supervisor.rescan(retry);
+        self.supervisor.rescan(retry)
     }
 
     /// The position behind the newest outcome: pass it to [`Host::reload`] to be told of
@@ -176,7 +189,7 @@ impl Host {
         let began = Instant::now();
         let since = params.since.unwrap_or_else(|| self.position());
         let asked = params.plugins.as_deref().unwrap_or_default();
-        self.look(if params.retry { asked } else { &[] });
+        let revived = self.look(if params.retry { asked } else { &[] });
         let state = self.supervisor.wait_settled();
         let mut plugins = outcomes(&state, since);
         let told: Vec<PluginName> = match &params.plugins {
@@ -189,6 +202,11 @@ impl Host {
                 && let Some(report) = as_it_is(&state, entry.key())
             {
                 entry.insert(report);
+            }
+        }
+        for plugin in &revived {
+            if let Some(report) = plugins.get_mut(plugin) {
+                report.reason.get_or_insert_with(|| REVIVED.to_owned());
             }
         }
         ReloadReport {

@@ -121,14 +121,15 @@ impl Supervisor {
     }
 
     /// Looks at the directory and sets going whatever follows. `retry` names plugins whose
-    /// refused versions are to be tried again.
-    pub(crate) fn rescan(self: &Arc<Self>, retry: &[PluginName]) {
+    /// refused versions are to be tried again; those of them that had been given up are started
+    /// again, and returned.
+    pub(crate) fn rescan(self: &Arc<Self>, retry: &[PluginName]) -> Vec<PluginName> {
         let mut scanner = self.scanner.lock().unwrap_or_else(PoisonError::into_inner);
         if self.state().stopping {
-            return;
+            return Vec::new();
         }
         self.counters.rescans.fetch_add(1, Ordering::Relaxed);
-        self.revive(retry);
+        let revived = self.revive(retry);
         let findings = scanner.scan(Instant::now());
         let again: Vec<_> = retry
             .iter()
@@ -138,6 +139,7 @@ impl Supervisor {
         // The scanner stays locked until the findings are applied: two passes at once must
         // not be applied in the wrong order.
         self.take(findings, again);
+        revived
     }
 
     fn is_refused(&self, name: &PluginName) -> bool {

@@ -109,9 +109,7 @@ impl Cells {
         // Crash reports come with SIGUSR1, which kills whoever does not expect it.
         signal_hook::flag::register(SIGUSR1, Arc::clone(&self.signalled))
             .map_err(|error| format!("no handler for SIGUSR1: {error}"))?;
-        let path = self.program_path()?;
-        let program = File::open(&path)
-            .map_err(|error| format!("the worker program `{}`: {error}", path.display()))?;
+        let (_, program) = Self::find_program(&self.config)?;
         self.policy = Some(policies::syscalls(&self.config).map_err(|error| error.to_string())?);
         self.program = Some(program.into());
         Ok(())
@@ -171,8 +169,19 @@ impl Cells {
         }
     }
 
-    fn program_path(&self) -> Result<PathBuf, String> {
-        if let Some(path) = &self.config.worker {
+    /// Where the worker program is, and the program itself.
+    ///
+    /// # Errors
+    /// If it is not where the configuration says, or in no place where it is looked for.
+    pub(crate) fn find_program(config: &Config) -> Result<(PathBuf, File), String> {
+        let path = Self::program_path(config)?;
+        let program = File::open(&path)
+            .map_err(|error| format!("the worker program `{}`: {error}", path.display()))?;
+        Ok((path, program))
+    }
+
+    fn program_path(config: &Config) -> Result<PathBuf, String> {
+        if let Some(path) = &config.worker {
             return Ok(path.clone());
         }
         // Where cargo puts it, where this program's own prefix has it, and where the system has

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use hotmerge_daemon::{
     Config, Host, StartError,
+    config::{Isolation, OnDegraded},
     control::{AskToStop, Server},
     log,
 };
@@ -72,7 +73,7 @@ impl Serve {
                 "configuration and plugin directory `{}` can be used",
                 plugin_dir.display()
             );
-            return Ok(());
+            return check_worker(&config);
         }
         let dir = RuntimeDir::chosen(config.runtime_dir.as_ref());
         let _log = log::start(self.log_format, &self.log)
@@ -120,6 +121,22 @@ impl Serve {
         }
         Ok(config)
     }
+}
+
+/// Whether plugins can live where the configuration wants them.
+fn check_worker(config: &Config) -> Result<(), Failure> {
+    let Err(reason) = Host::worker_program(config) else {
+        return Ok(());
+    };
+    if config.isolation == Some(Isolation::Host) {
+        return Ok(());
+    }
+    if config.isolation.is_some() || config.degraded == OnDegraded::Refuse {
+        let reason = format!("plugins are to run in processes of their own: {reason}");
+        return Err(Failure::new(exit::CONFIG, anyhow::anyhow!(reason)));
+    }
+    println!("plugins run in the host's own process: {reason}");
+    Ok(())
 }
 
 /// A state directory that nobody asked for is used if it can be.

@@ -89,7 +89,8 @@ pub struct PluginReport {
     /// The generation that runs now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
-    /// Why it was refused, or why what the plugin directory has stays out.
+    /// Why it was refused, why what the plugin directory has stays out, or that it is started again
+    /// as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// How long calls waited while its state changed hands, in milliseconds.
