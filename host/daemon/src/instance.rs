@@ -84,7 +84,7 @@ impl Instance {
             // Of what cannot be read the dynamic loader says why.
             let libraries = file.iter().flat_map(|file| file.runtime_libraries());
             let libraries = libraries.map(str::to_owned).collect();
-            return Cell::start(cells, services, verified, libraries, config).map(Self::Worker);
+            return Owner::start(cells, services, verified, libraries, config).map(Self::Worker);
         }
         Hosted::start(services, verified, config).map(Self::Host)
     }

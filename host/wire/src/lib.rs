@@ -25,12 +25,14 @@ mod caller;
 mod geometry;
 mod memory;
 mod pool;
+mod request;
 mod server;
 mod slot;
 mod spin;
 
-pub use caller::{Caller, Cancel, Failure, Reply, Request};
+pub use caller::Caller;
 pub use geometry::{Geometry, GeometryError};
+pub use request::{Cancel, Failure, Reply, Request};
 pub use server::{Ended, Server, Taken, Writer};
 
 /// What a host asks of a worker.

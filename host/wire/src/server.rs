@@ -5,6 +5,8 @@
 //! in memory of its own, lengths are copied once and checked then, and whoever breaks the
 //! rules is told apart from whoever is done.
 
+mod taken;
+
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
@@ -12,14 +14,14 @@ use std::{
     thread,
 };
 
-use hotmerge_abi::{self as abi, CallContext, Status};
 use rustix::thread::futex::{self, Flags};
 
+pub use self::taken::{Taken, Writer};
 use crate::{
     Geometry, METHOD_LIMIT,
     memory::Memory,
     now_ns,
-    slot::{INLINE_REPLY, Slot, WITHDRAWN, state},
+    slot::{Slot, WITHDRAWN},
     spin::Spin,
 };
 
@@ -259,222 +261,4 @@ fn newest(slot: &Slot) -> Option<(u32, u32)> {
 /// Whether a number was free; it is not afterwards.
 fn occupy(numbers: &AtomicU32, number: u32) -> bool {
     numbers.fetch_or(1 << number, Ordering::Relaxed) & 1 << number == 0
-}
-
-/// A call that was taken. It must be answered by [`Taken::finish`].
-#[derive(Debug)]
-pub struct Taken<'a> {
-    server: &'a Server,
-    slot: &'a Slot,
-    number: u32,
-    /// Which of the slot's calls it is.
-    call: u32,
-    op: u32,
-    area: Option<u32>,
-    method_len: usize,
-    request_len: usize,
-}
-
-impl<'a> Taken<'a> {
-    /// Which slot it is in.
-    pub fn slot(&self) -> u32 {
-        self.number
-    }
-
-    /// Which operation is asked for.
-    pub fn op(&self) -> u32 {
-        self.op
-    }
-
-    /// Whether nobody waits for the answer any more.
-    pub fn is_cancelled(&self) -> bool {
-        self.slot.cancelled.load(Ordering::Relaxed) != 0
-    }
-
-    /// The call's context.
-    pub fn context(&self) -> CallContext {
-        self.slot.context()
-    }
-
-    /// Where method and request lie.
-    fn begin(&self) -> usize {
-        let geometry = &self.server.memory.geometry;
-        geometry.request(self.number, self.area, self.method_len + self.request_len)
-    }
-
-    /// Method and request, in place.
-    ///
-    /// # Safety
-    /// The caller must be trusted to leave them alone until this call is answered.
-    pub unsafe fn request(&self) -> (&'a [u8], &'a [u8]) {
-        let len = self.method_len + self.request_len;
-        // SAFETY: the other side writes to a slot only before it posts and after it was
-        // answered; this value exists in between, and whoever calls vouches for the other side.
-        let both = unsafe { self.server.memory.borrow(self.begin(), len) };
-        both.split_at(self.method_len)
-    }
-
-    /// Copies method and request.
-    pub fn copy_request(&self) -> (Vec<u8>, Vec<u8>) {
-        let (mut method, mut request) = (Vec::new(), Vec::new());
-        let memory = &self.server.memory;
-        let begin = self.begin();
-        memory.read(begin, self.method_len, &mut method);
-        memory.read(begin + self.method_len, self.request_len, &mut request);
-        (method, request)
-    }
-
-    /// Where the reply goes.
-    pub fn writer(&self) -> Writer<'a> {
-        let limit = self.slot.reply_limit.load(Ordering::Relaxed);
-        Writer {
-            server: self.server,
-            slot: self.slot,
-            number: self.number,
-            call: self.call,
-            area: self.area,
-            small: [0; INLINE_REPLY],
-            len: 0,
-            media_type_len: 0,
-            limit: limit as usize,
-        }
-    }
-
-    /// Answers the call.
-    pub fn finish(self, status: Status, writer: &Writer<'_>) {
-        // Before the other side knows: it uses both again at once.
-        if let Some(area) = writer.area {
-            self.server.areas.fetch_and(!(1 << area), Ordering::Relaxed);
-        }
-        let slots = &self.server.slots;
-        slots.fetch_and(!(1 << self.number), Ordering::Relaxed);
-        writer.put_small();
-        let slot = self.slot;
-        slot.status.store(status, Ordering::Relaxed);
-        slot.reply_len.store(writer.len as u32, Ordering::Relaxed);
-        slot.media_type_len
-            .store(writer.media_type_len, Ordering::Relaxed);
-        let done = state::of(self.call, state::DONE);
-        slot.state.store(done, Ordering::SeqCst);
-        // Either the caller sees the answer before it sleeps, or it is seen here.
-        wake_caller(slot);
-    }
-}
-
-fn wake_caller(slot: &Slot) {
-    if slot.caller_sleeps.load(Ordering::SeqCst) != 0 {
-        let _ = futex::wake(&slot.state, Flags::empty(), 1);
-    }
-}
-
-/// Writes a reply where the caller reads it.
-#[derive(Debug)]
-pub struct Writer<'a> {
-    server: &'a Server,
-    slot: &'a Slot,
-    number: u32,
-    call: u32,
-    area: Option<u32>,
-    /// All of a reply that is no longer than this. It goes where the caller looks, which is not
-    /// to be touched before the end.
-    small: [u8; INLINE_REPLY],
-    len: usize,
-    media_type_len: u32,
-    limit: usize,
-}
-
-impl Writer<'_> {
-    /// Appends bytes. A reply that outgrows its slot moves to an area that the caller grants.
-    pub fn write(&mut self, bytes: &[u8]) -> Status {
-        let end = self.len.saturating_add(bytes.len());
-        if end > self.limit {
-            return abi::STATUS_REPLY_TOO_LARGE;
-        }
-        let geometry = &self.server.memory.geometry;
-        if self.area.is_none() && end > geometry.small_bytes as usize {
-            if geometry.areas == 0 || end as u64 > geometry.area_bytes {
-                return abi::STATUS_REPLY_TOO_LARGE;
-            }
-            self.move_to_area();
-        }
-        let room = geometry.room(self.number, self.area);
-        if end > room.bytes {
-            return abi::STATUS_REPLY_TOO_LARGE;
-        }
-        let memory = &self.server.memory;
-        if let Some(rest) = self.small.get_mut(self.len..end) {
-            rest.copy_from_slice(bytes);
-        } else {
-            if let Some(small) = self.small.get(..self.len) {
-                memory.write(room.reply(), small);
-            }
-            memory.write(room.reply() + self.len, bytes);
-        }
-        self.len = end;
-        abi::STATUS_OK
-    }
-
-    /// A copy of what was written so far.
-    pub fn written(&self) -> Vec<u8> {
-        if let Some(small) = self.small.get(..self.len) {
-            return small.to_vec();
-        }
-        let room = self.server.memory.geometry.room(self.number, self.area);
-        let mut bytes = Vec::new();
-        self.server.memory.read(room.reply(), self.len, &mut bytes);
-        bytes
-    }
-
-    /// Puts a small reply where the caller reads it.
-    fn put_small(&self) {
-        if let Some(small) = self.small.get(..self.len) {
-            let memory = &self.server.memory;
-            let begin = memory.geometry.reply(self.number, self.area, self.len);
-            memory.write(begin, small);
-        }
-    }
-
-    /// Drops what was written so far.
-    pub fn clear(&mut self) {
-        self.len = 0;
-    }
-
-    /// Sets the media type.
-    pub fn media_type(&mut self, media_type: &[u8]) -> Status {
-        if self.slot.put_media_type(media_type) {
-            self.media_type_len = media_type.len() as u32;
-            abi::STATUS_OK
-        } else {
-            abi::STATUS_FAILED
-        }
-    }
-
-    /// Asks for an area, and takes along what was written so far.
-    fn move_to_area(&mut self) {
-        let slot = self.slot;
-        let wants = state::of(self.call, state::WANTS_AREA);
-        slot.server_sleeps.store(1, Ordering::SeqCst);
-        slot.state.store(wants, Ordering::SeqCst);
-        wake_caller(slot);
-        let is_over = || {
-            slot.cancelled.load(Ordering::SeqCst) != 0 || self.server.closed.load(Ordering::SeqCst)
-        };
-        while slot.state.load(Ordering::SeqCst) == wants && !is_over() {
-            self.server.wait(&slot.state, wants);
-        }
-        slot.server_sleeps.store(0, Ordering::Relaxed);
-        // Nonsense is as good as no area.
-        let Ok(Some(area)) = self.server.area(slot) else {
-            return;
-        };
-        let memory = &self.server.memory;
-        let (small, large) = (
-            memory.geometry.room(self.number, None),
-            memory.geometry.room(self.number, Some(area)),
-        );
-        if self.len > self.small.len() {
-            memory.copy(small.reply(), large.reply(), self.len);
-        }
-        self.area = Some(area);
-    }
 }

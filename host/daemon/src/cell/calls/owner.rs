@@ -1,0 +1,146 @@
+//! Who has a cell: brings its first worker up, and ends it.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, PoisonError, RwLock, atomic::AtomicU32},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use hotmerge_loader::{CallError, LoadError, Reply, Verified};
+use hotmerge_wire::op;
+
+use super::{Cell, EXIT, Phase, State};
+use crate::{
+    cell::{Cells, cells::told, process::event},
+    instance::{PluginLog, Services},
+    last_state::LastState,
+};
+
+/// The one owner of a cell. Ends it when dropped.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    cell: Arc<Cell>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::ops::Deref for Owner {
+    type Target = Arc<Cell>;
+
+    fn deref(&self) -> &Arc<Cell> {
+        &self.cell
+    }
+}
+
+impl Owner {
+    /// Starts a worker with verified bytes and the libraries of the C runtime that they need, and
+    /// waits until it takes calls.
+    ///
+    /// # Errors
+    /// What the sandbox, the loader or the plugin refused.
+    pub(crate) fn start(
+        cells: &Arc<Cells>,
+        services: Services,
+        image: Verified,
+        libraries: Vec<String>,
+        config: &str,
+    ) -> Result<Self, LoadError> {
+        let meta = Arc::clone(services.meta());
+        let plugin = &meta.name;
+        let refused = |reason: String| LoadError::Refused(reason);
+        let settings = cells.config.plugin.get(plugin).cloned().unwrap_or_default();
+        let wake = event()
+            .map_err(told("make an event descriptor"))
+            .map_err(refused)?;
+        let cell = Arc::new(Cell {
+            cells: Arc::clone(cells),
+            services,
+            carriers: AtomicU32::new(0),
+            log: PluginLog(plugin.clone()),
+            image,
+            libraries,
+            version: meta.version.to_string(),
+            config: config.to_owned(),
+            settings,
+            last_state: LastState::default(),
+            live: RwLock::new(None),
+            state: Mutex::new(State {
+                phase: Phase::Starting,
+                ending: false,
+                stop: false,
+                condemned: None,
+                revive: false,
+                missing: Vec::new(),
+                start: Duration::ZERO,
+            }),
+            changed: Condvar::new(),
+            wake,
+        });
+        let thread = {
+            let cell = Arc::clone(&cell);
+            thread::Builder::new()
+                .name(format!("cell {plugin}"))
+                .spawn(move || cell.run())
+                .map_err(|error| refused(format!("failed to start a thread: {error}")))?
+        };
+        let owner = Self {
+            cell,
+            thread: Some(thread),
+        };
+        let mut state = owner.state();
+        while state.phase == Phase::Starting {
+            state = owner
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        match state.phase.clone() {
+            Phase::Ended(reason) => {
+                drop(state);
+                Err(refused(reason))
+            }
+            _ => {
+                drop(state);
+                Ok(owner)
+            }
+        }
+    }
+
+    /// Lets the plugin end its work, then ends its process.
+    pub(crate) fn end(mut self, limit: Duration) -> Result<(), Box<CallError>> {
+        self.state().ending = true;
+        if let Some(line) = &*self.live.read().unwrap_or_else(PoisonError::into_inner) {
+            line.expect_end();
+        }
+        let limit_ns = u64::try_from(limit.as_nanos())
+            .unwrap_or(u64::MAX)
+            .to_le_bytes();
+        let mut reply = Reply::default();
+        let farewell = match self.ask(op::TEARDOWN, "", &limit_ns, limit, &mut reply) {
+            // There is nothing left to tear down.
+            Err(error) if matches!(*error, CallError::Unavailable(_)) => Ok(()),
+            other => other,
+        };
+        if farewell.is_ok() {
+            let _ = self.ask(op::EXIT, "", &[], EXIT, &mut reply);
+        }
+        self.close();
+        farewell
+    }
+
+    fn close(&mut self) {
+        self.state().stop = true;
+        self.changed.notify_all();
+        self.stir();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of a cell panicked");
+        }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

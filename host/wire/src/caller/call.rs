@@ -1,0 +1,273 @@
+//! One call: posted, waited for, answered or taken back.
+
+use std::{hint::spin_loop, sync::atomic::Ordering};
+
+use hotmerge_abi::Status;
+use rustix::{
+    fs::Timespec,
+    thread::futex::{self, Flags},
+};
+
+use super::{Caller, Private, area};
+use crate::{
+    Failure, METHOD_LIMIT, Reply, Request, now_ns,
+    slot::{NO_AREA, Slot, WITHDRAWN, state},
+};
+
+/// A sleeping caller looks up at least this often, in nanoseconds: a wake-up that a hostile
+/// worker provoked or a race lost must not cost more.
+const NAP_NS: u64 = 50_000_000;
+
+/// Glances at a call before a thread of the other side is woken for it that sleeps although
+/// another looks: a few microseconds.
+const GLANCES: u32 = 128;
+/// One call, from the taking of its slot on.
+pub(super) struct Call<'a> {
+    pub(super) caller: &'a Caller,
+    pub(super) slot: &'a Slot,
+    pub(super) private: &'a Private,
+    pub(super) slot_number: u32,
+    /// Which of its slot's calls it is.
+    pub(super) number: u32,
+    /// What the slot's state says until there is news of this call.
+    pub(super) before: u32,
+}
+
+impl Call<'_> {
+    pub(super) fn post(&self, request: &Request<'_>) -> Result<(), Failure> {
+        let geometry = &self.caller.memory.geometry;
+        let method = request.method.as_bytes();
+        if method.len() > METHOD_LIMIT {
+            return Err(Failure::LongMethod(method.len()));
+        }
+        let bytes = method.len() + request.bytes.len();
+        if bytes > geometry.small_bytes as usize {
+            let room = if geometry.areas == 0 {
+                geometry.small_bytes.into()
+            } else {
+                geometry.area_bytes
+            };
+            let room = usize::try_from(room).unwrap_or(usize::MAX);
+            if bytes > room {
+                return Err(Failure::TooLarge { bytes, room });
+            }
+            self.take_area(request)?;
+        }
+        let memory = &self.caller.memory;
+        let area = area(self.private.area.load(Ordering::Relaxed));
+        let begin = geometry.request(self.slot_number, area, bytes);
+        memory.write(begin, method);
+        memory.write(begin + method.len(), request.bytes);
+        let head = memory.head();
+        if self.caller.used.load(Ordering::Relaxed) <= self.slot_number {
+            let used = self.slot_number + 1;
+            self.caller.used.fetch_max(used, Ordering::SeqCst);
+            head.used.fetch_max(used, Ordering::SeqCst);
+        }
+        self.private.newest.store(self.number, Ordering::Relaxed);
+
+        let slot = self.slot;
+        slot.op.store(request.op, Ordering::Relaxed);
+        slot.method_len
+            .store(method.len() as u32, Ordering::Relaxed);
+        slot.request_len
+            .store(request.bytes.len() as u32, Ordering::Relaxed);
+        slot.reply_limit.store(
+            u32::try_from(request.reply_limit).unwrap_or(u32::MAX),
+            Ordering::Relaxed,
+        );
+        slot.put_context(request.context);
+        slot.posted.store(self.number, Ordering::SeqCst);
+        // Either a thread of the other side sees the call before it sleeps, or it is seen here.
+        if head.sleepers.load(Ordering::SeqCst) > 0 && !self.is_taken_soon() {
+            head.bell.fetch_add(1, Ordering::SeqCst);
+            let _ = futex::wake(&head.bell, Flags::empty(), 1);
+        }
+        Ok(())
+    }
+
+    /// Whether a thread that looks for calls took this one.
+    fn is_taken_soon(&self) -> bool {
+        if self.caller.memory.head().looks.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        for _ in 0..GLANCES {
+            if self.has_news() {
+                return true;
+            }
+            spin_loop();
+        }
+        self.is_claimed()
+    }
+
+    fn has_news(&self) -> bool {
+        self.slot.state.load(Ordering::Acquire) != self.before
+    }
+
+    fn is_claimed(&self) -> bool {
+        self.slot.claim.load(Ordering::SeqCst) == self.number
+    }
+
+    fn take_area(&self, request: &Request<'_>) -> Result<(), Failure> {
+        let reason = std::cell::Cell::new(Failure::Deadline);
+        let taken = self.caller.areas.take(|| {
+            self.caller.reclaim();
+            self.caller
+                .ended(request)
+                .map(|failure| reason.set(failure))
+                .is_none()
+        });
+        let area = taken.ok_or(reason.get())?;
+        self.private.area.store(area + 1, Ordering::Relaxed);
+        self.slot.area.store(area + 1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Waits until there is an answer.
+    pub(super) fn wait(&mut self, request: &Request<'_>) -> Result<(), Failure> {
+        loop {
+            if !self.caller.spin.look(|| self.has_news()) {
+                self.sleep(request)?;
+            }
+            if self.caller.is_gone() {
+                let begun = self.is_claimed();
+                return Err(Failure::Gone { begun });
+            }
+            let now = self.slot.state.load(Ordering::Acquire);
+            if now == state::of(self.number, state::DONE) {
+                self.private.state.store(now, Ordering::Relaxed);
+                return Ok(());
+            } else if now == state::of(self.number, state::WANTS_AREA) {
+                self.grant(request)?;
+            } else if now != self.before {
+                return Err(Failure::Broken("a state that no slot has"));
+            }
+        }
+    }
+
+    /// Sleeps until the state is another, or the call has ended.
+    fn sleep(&self, request: &Request<'_>) -> Result<(), Failure> {
+        let began = now_ns();
+        self.slot.caller_sleeps.store(1, Ordering::SeqCst);
+        let result = loop {
+            if self.slot.state.load(Ordering::SeqCst) != self.before {
+                break Ok(());
+            }
+            if let Some(failure) = self.caller.ended(request) {
+                break match failure {
+                    // The state says so too.
+                    Failure::Gone { .. } => Ok(()),
+                    other => Err(other),
+                };
+            }
+            let nap = nap(request.context.deadline_ns).min(nap(request.give_up_ns));
+            let nap = Timespec {
+                tv_sec: 0,
+                tv_nsec: nap as _,
+            };
+            let _ = futex::wait(&self.slot.state, Flags::empty(), self.before, Some(&nap));
+        };
+        self.slot.caller_sleeps.store(0, Ordering::Relaxed);
+        self.caller.spin.slept(now_ns() - began);
+        result
+    }
+
+    /// Gives the call an area for its reply; the worker learns if none is to be had.
+    fn grant(&mut self, request: &Request<'_>) -> Result<(), Failure> {
+        if self.private.area.load(Ordering::Relaxed) != NO_AREA {
+            return Err(Failure::Broken("it wants a second area"));
+        }
+        if self.caller.memory.geometry.areas > 0 {
+            self.take_area(request)?;
+        }
+        self.before = state::of(self.number, state::HEARD);
+        let wants = state::of(self.number, state::WANTS_AREA);
+        let end = self.slot.state.compare_exchange(
+            wants,
+            self.before,
+            Ordering::SeqCst,
+            Ordering::SeqCst,
+        );
+        if self.caller.is_gone() {
+            return Err(Failure::Gone { begun: true });
+        }
+        if end.is_err() {
+            return Err(Failure::Broken("it wants an area no more"));
+        }
+        if self.slot.server_sleeps.load(Ordering::SeqCst) != 0 {
+            let _ = futex::wake(&self.slot.state, Flags::empty(), 1);
+        }
+        Ok(())
+    }
+
+    /// Copies the answer, and checks the copy.
+    pub(super) fn take(&self, request: &Request<'_>, reply: &mut Reply) -> Result<Status, Failure> {
+        let geometry = &self.caller.memory.geometry;
+        let area = area(self.private.area.load(Ordering::Relaxed));
+        let len = self.slot.reply_len.load(Ordering::Relaxed) as usize;
+        if len > request.reply_limit || len > geometry.room(self.slot_number, area).bytes {
+            return Err(Failure::Broken("a reply that is larger than its room"));
+        }
+        let media_type = self.slot.media_type();
+        reply.media_type = media_type.ok_or(Failure::Broken("a media type that is too long"))?;
+        let begin = geometry.reply(self.slot_number, area, len);
+        self.caller.memory.read(begin, len, &mut reply.bytes);
+        Ok(self.slot.status.load(Ordering::Relaxed))
+    }
+
+    /// Takes a call back that the worker has not taken yet. Returns whether that was so.
+    pub(super) fn withdraw(&self) -> bool {
+        let Slot {
+            claim,
+            state,
+            cancelled,
+            ..
+        } = self.slot;
+        cancelled.store(1, Ordering::SeqCst);
+        // A reply that waits for room gets none any more.
+        let end = state.compare_exchange(
+            state::of(self.number, state::WANTS_AREA),
+            state::of(self.number, state::HEARD),
+            Ordering::SeqCst,
+            Ordering::SeqCst,
+        );
+        if end.is_ok() {
+            let _ = futex::wake(state, Flags::empty(), 1);
+        }
+        let claimed = claim.load(Ordering::SeqCst);
+        if claimed == self.number {
+            return false;
+        }
+        let withdrawn = claim.compare_exchange(
+            claimed,
+            self.number | WITHDRAWN,
+            Ordering::SeqCst,
+            Ordering::SeqCst,
+        );
+        if withdrawn.is_ok() {
+            cancelled.store(0, Ordering::Relaxed);
+        }
+        withdrawn.is_ok()
+    }
+
+    /// Leaves the slot to the worker until it is done with it, for which it has as long as if
+    /// somebody waited.
+    pub(super) fn abandon(&self, request: &Request<'_>) {
+        let limits = [request.context.deadline_ns, request.give_up_ns];
+        let due = limits.into_iter().filter(|limit| *limit != 0).min();
+        self.private
+            .abandoned_ns
+            .store(due.unwrap_or(u64::MAX).max(now_ns()), Ordering::Relaxed);
+        self.caller
+            .abandoned
+            .fetch_or(1 << self.slot_number, Ordering::SeqCst);
+    }
+}
+
+/// How long to sleep at most before `deadline_ns`.
+fn nap(deadline_ns: u64) -> u64 {
+    match deadline_ns {
+        0 => NAP_NS,
+        deadline => deadline.saturating_sub(now_ns()).clamp(1, NAP_NS),
+    }
+}
