@@ -120,6 +120,30 @@ impl HostArguments {
     }
 }
 
+/// A host that is to change what it runs, and how to tell what came of it.
+#[derive(Args, Debug)]
+struct Change {
+    #[command(flatten)]
+    host: HostArguments,
+    /// How long to wait for the host, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Change {
+    fn ask<R: DeserializeOwned>(
+        &self,
+        method: &str,
+        params: &impl Serialize,
+    ) -> Result<R, Failure> {
+        let timeout = Duration::from_secs(self.timeout);
+        self.host.ask(method, params, timeout)
+    }
+}
+
 /// The configuration that a file has, or everything by default.
 fn configuration(path: Option<&Path>) -> Result<Config, Failure> {
     path.map_or_else(|| Ok(Config::default()), Config::read)

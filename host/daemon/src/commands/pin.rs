@@ -1,14 +1,12 @@
 //! `hotmerge pin` and `hotmerge unpin`: whether the directory decides what runs.
 
-use std::time::Duration;
-
 use clap::Args;
 use hotmerge_meta::{
     PluginName,
     control::{PluginParams, PluginReport, method},
 };
 
-use super::{HostArguments, reload};
+use super::{Change, reload};
 use crate::exit::Failure;
 
 /// Keep the version that runs, whatever the plugin directory says.
@@ -33,13 +31,7 @@ struct Wish {
     #[arg(value_name = "PLUGIN")]
     plugin: PluginName,
     #[command(flatten)]
-    host: HostArguments,
-    /// How long to wait for the host, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    timeout: u64,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    change: Change,
 }
 
 impl Pin {
@@ -59,8 +51,7 @@ impl Wish {
         let params = PluginParams {
             plugin: self.plugin,
         };
-        let timeout = Duration::from_secs(self.timeout);
-        let report: PluginReport = self.host.ask(method, &params, timeout)?;
-        reload::conclude(report, self.json)
+        let report: PluginReport = self.change.ask(method, &params)?;
+        reload::conclude(report, self.change.json)
     }
 }

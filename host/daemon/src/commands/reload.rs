@@ -1,7 +1,5 @@
 //! `hotmerge reload`: look at the plugin directory now, and say what came of it.
 
-use std::time::Duration;
-
 use clap::Args;
 use hotmerge_daemon::UnknownPlugin;
 use hotmerge_meta::{
@@ -9,7 +7,7 @@ use hotmerge_meta::{
     control::{Action, PluginReport, ReloadParams, ReloadReport, method},
 };
 
-use super::{HostArguments, print_json};
+use super::{Change, print_json};
 use crate::{
     exit::{self, Failure},
     table::{self, Meaning, coloured},
@@ -24,13 +22,7 @@ pub(super) struct Reload {
     #[arg(value_name = "PLUGIN")]
     plugins: Vec<PluginName>,
     #[command(flatten)]
-    host: HostArguments,
-    /// How long to wait for the host, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    timeout: u64,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    change: Change,
 }
 
 impl Reload {
@@ -40,9 +32,8 @@ impl Reload {
             plugins: (!self.plugins.is_empty()).then(|| self.plugins.clone()),
             since: None,
         };
-        let timeout = Duration::from_secs(self.timeout);
-        let report: ReloadReport = self.host.ask(method::RELOAD, &params, timeout)?;
-        if self.json {
+        let report: ReloadReport = self.change.ask(method::RELOAD, &params)?;
+        if self.change.json {
             print_json(&report)?;
         } else {
             print(&report);

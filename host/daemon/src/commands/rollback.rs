@@ -1,14 +1,12 @@
 //! `hotmerge rollback`: back to a version that ran before.
 
-use std::time::Duration;
-
 use clap::Args;
 use hotmerge_meta::{
     PluginName,
     control::{PluginReport, RollbackParams, method},
 };
 
-use super::{HostArguments, reload};
+use super::{Change, reload};
 use crate::exit::Failure;
 
 /// Go back to a version that ran before.
@@ -28,13 +26,7 @@ pub(super) struct Rollback {
     #[arg(long)]
     without_state: bool,
     #[command(flatten)]
-    host: HostArguments,
-    /// How long to wait for the host, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    timeout: u64,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    change: Change,
 }
 
 impl Rollback {
@@ -45,9 +37,8 @@ impl Rollback {
             to: self.to,
             without_state: self.without_state,
         };
-        let timeout = Duration::from_secs(self.timeout);
-        let report: PluginReport = self.host.ask(method::ROLLBACK, &params, timeout)?;
-        reload::conclude(report, self.json).map_err(|refused| match takes_state {
+        let report: PluginReport = self.change.ask(method::ROLLBACK, &params)?;
+        reload::conclude(report, self.change.json).map_err(|refused| match takes_state {
             true => refused.advise("if it cannot take over the state, add `--without-state`"),
             false => refused,
         })
