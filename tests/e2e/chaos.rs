@@ -114,7 +114,9 @@ impl Crasher {
         let mut first = 0;
         VICTIMS.map(|plugin| {
             first += KINDS.len() / VICTIMS.len();
-            let client = host.client();
+            let mut client = host.client();
+            // Only who was answered is known to the host, and counted from the beginning.
+            status(&mut client, plugin);
             Self {
                 plugin,
                 first,

@@ -1,6 +1,6 @@
 //! What a process holds of the machine's memory, and whether reloads leave any of it behind.
 
-use std::{fs, time::Instant};
+use std::{fs, process::Command, time::Instant};
 
 use crate::{Lab, SOON, TestHost};
 
@@ -53,14 +53,19 @@ impl Footprint {
 }
 
 impl Lab {
-    /// Starts a host that nobody hints at but by request. Its allocator keeps no heaps for threads
-    /// that have ended: these would hide what reloads leave.
+    /// Starts a host that nobody hints at but by request, for a look at its memory.
     #[track_caller]
     pub fn start_with_one_heap(&self) -> TestHost {
         let mut serve = self.serve("watch = false");
-        serve.env("MALLOC_ARENA_MAX", "1");
+        keep_one_heap(&mut serve);
         TestHost::start(serve, self.runtime_dir())
     }
+}
+
+/// Its allocator keeps no heaps for threads that have ended: megabytes, and now more, now less, in
+/// which nobody finds what is left behind.
+pub(crate) fn keep_one_heap(host: &mut Command) {
+    host.env("MALLOC_ARENA_MAX", "1");
 }
 
 impl TestHost {

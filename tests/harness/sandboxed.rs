@@ -3,7 +3,7 @@
 use hotmerge_daemon::status::WorkerStatus;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::{Lab, TestHost, skipped};
+use crate::{Lab, TestHost, memory::keep_one_heap, skipped};
 
 /// Replaces crashed workers as often as a test crashes them.
 pub const UNTIRING: &str = "restart = { most = 1000000, within_s = 1, pause_ms = 0 }\n";
@@ -26,7 +26,9 @@ impl Lab {
     /// give the whole sandbox.
     #[track_caller]
     pub fn start_sandboxed(&self, more: &str) -> Option<TestHost> {
-        let host = self.start_with(&format!("{}{more}", self.living_in("process")));
+        let mut serve = self.serve(&format!("{}{more}", self.living_in("process")));
+        keep_one_heap(&mut serve);
+        let host = self.start_by(serve);
         let degraded = host.status().host.degraded;
         if degraded.is_empty() {
             return Some(host);
