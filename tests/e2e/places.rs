@@ -14,7 +14,8 @@ use hotmerge_meta::{
     runtime::{self, RuntimeError, Signalled},
 };
 use hotmerge_tests::{
-    Callers, Lab, NOBODY, Process, SOON, TestHost, actor, hotmerge, repository, run, skipped,
+    Callers, Lab, NOBODY, Process, SOON, TestHost, actor, copy_program, hotmerge, repository, run,
+    skipped,
 };
 use rustix::process::{Pid, Signal, geteuid};
 
@@ -141,7 +142,7 @@ fn a_host_is_not_for_other_users() {
     let lab = lab_with_actor();
     let host = lab.start();
     let program = lab.path("hotmerge");
-    fs::copy(hotmerge(), &program).unwrap();
+    copy_program(hotmerge(), &program);
     // Down to the runtime directory everybody may go.
     set_mode(&lab.path(""), 0o755);
     let as_nobody = |arguments: &[&str]| {

@@ -49,7 +49,7 @@ pub use log::Log;
 pub use memory::Footprint;
 pub use ordinary::{NOBODY, hosts_are_ordinary};
 pub use package::Package;
-pub use process::{Process, Ran, copy_environment, is_ready, run};
+pub use process::{Process, Ran, copy_environment, copy_program, is_ready, run};
 pub use programs::{driver, example, hotmerge, repository, scratch, worker};
 pub use sandboxed::{HANGS_MS, UNTIRING};
 pub use variant::{

@@ -9,7 +9,7 @@ use std::{
 
 use rustix::process::geteuid;
 
-use crate::{Lab, copy_environment, hotmerge, worker};
+use crate::{Lab, copy_environment, copy_program, hotmerge, worker};
 
 /// Root reads whatever it likes; this user does not.
 pub const NOBODY: u32 = 65_534;
@@ -68,7 +68,7 @@ impl Lab {
         let copy = self.path(name);
         // Once: a program that runs cannot be written.
         if !copy.exists() {
-            fs::copy(program, &copy).expect("the test's own directory");
+            copy_program(program, &copy);
         }
         copy
     }

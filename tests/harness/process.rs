@@ -3,6 +3,7 @@
 use std::{
     io::Read,
     os::fd::OwnedFd,
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::Duration,
@@ -14,6 +15,8 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 use serde_json::Value;
+
+use crate::SOON;
 
 /// A child of this test; killed when dropped.
 #[derive(Debug)]
@@ -93,6 +96,15 @@ pub fn is_ready(fd: &impl std::os::fd::AsFd, limit: Duration) -> bool {
             Err(error) => panic!("failed to wait: {error}"),
         }
     }
+}
+
+/// Copies a program that is to be run. Another process does it: whatever this one has open for
+/// writing, a child that another test is just starting holds as well, and nobody may run it then.
+///
+/// # Panics
+/// If it cannot be copied.
+pub fn copy_program(from: &Path, to: &Path) {
+    run(Command::new("cp").arg("--").arg(from).arg(to), SOON).ok();
 }
 
 /// What a command said and how it ended.

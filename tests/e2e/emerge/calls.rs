@@ -1,11 +1,12 @@
 //! Calls that go on while packages come and go.
 
 use std::{
-    fs,
+    path::Path,
     process::{Child, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use hotmerge_tests::copy_program;
 use serde_json::Value;
 
 use crate::lab::Lab;
@@ -18,7 +19,7 @@ impl Calls {
     pub(crate) fn start(lab: &Lab, plugins: &[&str]) -> Result<Self> {
         let program = lab.path("caller");
         // Not every directory of this machine is to be seen in a lab; its own is.
-        fs::copy(env!("CARGO_BIN_EXE_caller"), &program)?;
+        copy_program(Path::new(env!("CARGO_BIN_EXE_caller")), &program);
         let program = program.to_str().context("a path is UTF-8")?;
         let runtime_dir = lab.runtime_dir();
         let words = [&[program, &*runtime_dir], plugins].concat();
