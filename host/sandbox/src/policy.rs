@@ -1,13 +1,10 @@
 //! The system call policy: read from data, compiled to filters.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    str::FromStr as _,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
+use seccompiler::{BpfProgram, TargetArch, compile_from_json};
 use serde::Deserialize;
-use syscalls::Sysno;
+use serde_json::{Value, json};
 
 use crate::{Grant, Program, filter};
 
@@ -129,12 +126,10 @@ impl Policy {
                 }
             }
         }
-        let refuse = SeccompAction::Errno(libc::EPERM as u32);
-        let allow = SeccompAction::Allow;
-        let second = program(&groups, &refuse, &allow)?;
+        let second = program(&groups, json!({ "errno": libc::EPERM }), json!("allow"))?;
         groups.push(&self.data.load);
-        let first = program(&groups, &refuse, &allow)?;
-        let never = program(&[&self.data.never], &allow, &SeccompAction::KillProcess)?;
+        let first = program(&groups, json!({ "errno": libc::EPERM }), json!("allow"))?;
+        let never = program(&[&self.data.never], json!("allow"), json!("kill_process"))?;
         let guard =
             |program| filter::guarded(self.data.newest, program).ok_or_else(unknown_machine);
         Ok((vec![guard(first)?, never], guard(second)?))
@@ -145,59 +140,52 @@ fn unknown_machine() -> PolicyError {
     PolicyError(format!("there is no table for {}", std::env::consts::ARCH))
 }
 
-fn program(
-    groups: &[&Group],
-    otherwise: &SeccompAction,
-    matched: &SeccompAction,
-) -> Result<Program, PolicyError> {
-    let mut rules = BTreeMap::<i64, Vec<SeccompRule>>::new();
-    let mut always = BTreeSet::new();
+fn program(groups: &[&Group], otherwise: Value, matched: Value) -> Result<Program, PolicyError> {
+    let arch = std::env::consts::ARCH;
+    let mut rules = BTreeMap::<&str, BTreeSet<Vec<(u8, u32, u32)>>>::new();
     for (name, entries) in groups.iter().copied().flatten() {
         for entry in entries.list() {
             if entry.reason.trim().is_empty() {
                 return Err(PolicyError(format!("`{name}` has no reason")));
             }
-            if entry
-                .arch
-                .as_deref()
-                .is_some_and(|only| only != std::env::consts::ARCH)
-            {
+            if entry.arch.as_deref().is_some_and(|only| only != arch) {
                 continue;
             }
-            let number = number(name)?;
-            let cases = rules.entry(number).or_default();
-            if entry.when.is_empty() {
-                always.insert(number);
-            } else {
-                cases.push(rule(&entry.when)?);
-            }
+            let when = entry
+                .when
+                .iter()
+                .map(|(index, mask, operand)| Ok((*index, *mask, operand.value()?)))
+                .collect::<Result<_, PolicyError>>()?;
+            rules.entry(name).or_default().insert(when);
         }
     }
-    for number in always {
-        // No condition at all.
-        rules.insert(number, Vec::new());
+    let mut list = Vec::new();
+    for (name, cases) in rules {
+        if cases.contains(&Vec::new()) {
+            list.push(json!({ "syscall": name }));
+            continue;
+        }
+        for case in cases {
+            let conditions: Vec<_> = case
+                .into_iter()
+                .map(|(index, mask, value)| {
+                    json!({ "index": index, "type": "dword", "op": { "masked_eq": mask }, "val": value })
+                })
+                .collect();
+            list.push(json!({ "syscall": name, "args": conditions }));
+        }
     }
-    let rules: Vec<_> = rules.into_iter().collect();
-    filter::compiled(&rules, otherwise, matched).map_err(|error| PolicyError(error.to_string()))
-}
-
-fn number(name: &str) -> Result<i64, PolicyError> {
-    let number = Sysno::from_str(name)
-        .map_err(|()| PolicyError(format!("there is no system call `{name}`")))?;
-    Ok(i64::from(number.id()))
-}
-
-fn rule(when: &[(u8, u32, Operand)]) -> Result<SeccompRule, PolicyError> {
-    let conditions = when
-        .iter()
-        .map(|(index, mask, operand)| {
-            let holds = SeccompCmpOp::MaskedEq(u64::from(*mask));
-            let value = u64::from(operand.value()?);
-            SeccompCondition::new(*index, SeccompCmpArgLen::Dword, holds, value)
-                .map_err(|error| PolicyError(error.to_string()))
-        })
-        .collect::<Result<_, PolicyError>>()?;
-    SeccompRule::new(conditions).map_err(|error| PolicyError(error.to_string()))
+    let text = json!({
+        "filter": { "mismatch_action": otherwise, "match_action": matched, "filter": list }
+    })
+    .to_string();
+    let arch = TargetArch::try_from(arch).map_err(|_| unknown_machine())?;
+    let compiled = compile_from_json(text.as_bytes(), arch)
+        .map_err(|error| PolicyError(error.to_string()))?
+        .remove("filter");
+    compiled
+        .map(|program: BpfProgram| filter::pack(&program))
+        .ok_or_else(|| PolicyError("the compiler returned nothing".into()))
 }
 
 #[cfg(test)]
