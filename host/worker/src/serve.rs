@@ -48,10 +48,10 @@ pub(crate) fn run(
     };
     match started {
         Ok(missing) => {
-            // The first call should find somebody who waits.
-            worker.add_thread();
             writer.write(missing.as_bytes());
             taken.finish(abi::STATUS_OK, &writer);
+            // While the host gets to its first call, so that the one after it finds somebody who waits.
+            worker.add_thread();
             worker.serve();
         }
         Err(reason) => {
