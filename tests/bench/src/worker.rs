@@ -122,13 +122,14 @@ fn round_trips(
     figures: &mut Figures,
 ) -> anyhow::Result<()> {
     let (_dir, _host, plugin) = start(subject, worker)?;
-    let futex = ping_pong::Futex::start()?;
+    let futex = ping_pong::Futex::start(false)?;
+    let carrying = ping_pong::Futex::start(true)?;
     let mut socket = ping_pong::Socket::start()?;
     let grpc = grpc::Client::start()?;
     let context = context(None);
     let mut reply = Reply::default();
-    let mut measure = |rounds: usize| -> anyhow::Result<[[Vec<f64>; 4]; 2]> {
-        let mut values: [[Vec<f64>; 4]; 2] = Default::default();
+    let mut measure = |rounds: usize| -> anyhow::Result<[[Vec<f64>; 5]; 2]> {
+        let mut values: [[Vec<f64>; 5]; 2] = Default::default();
         for _ in 0..rounds {
             let turns = [
                 turn(|| {
@@ -137,6 +138,10 @@ fn round_trips(
                 })?,
                 turn(|| {
                     futex.ask();
+                    Ok(())
+                })?,
+                turn(|| {
+                    carrying.ask();
                     Ok(())
                 })?,
                 turn(|| socket.ask())?,
@@ -157,10 +162,11 @@ fn round_trips(
 
 fn tell_round_trips(
     bench: &str,
-    values: [[Vec<f64>; 4]; 2],
+    values: [[Vec<f64>; 5]; 2],
     figures: &mut Figures,
 ) -> anyhow::Result<()> {
-    for (name, [hotmerge, futex, socket, grpc]) in ["p50", "p99"].into_iter().zip(values) {
+    for (name, [hotmerge, futex, carrying, socket, grpc]) in ["p50", "p99"].into_iter().zip(values)
+    {
         let value = median(hotmerge.clone());
         let ratio = |others: &[f64]| {
             let ratios = hotmerge.iter().zip(others).map(|(own, other)| own / other);
@@ -168,6 +174,7 @@ fn tell_round_trips(
         };
         for (what, others, is_floor) in [
             ("futex ping-pong", futex, true),
+            ("futex ping-pong with as much", carrying, true),
             ("Unix socket ping-pong", socket, true),
             ("gRPC over a Unix socket", grpc, false),
         ] {

@@ -53,7 +53,8 @@ pub(crate) fn run() -> Option<anyhow::Result<()>> {
     }
     let path = Path::new(path);
     Some(match kind.to_str() {
-        Some("futex") => ping_pong::answer_futex(path),
+        Some("futex") => ping_pong::answer_futex(path, false),
+        Some("futex-carrying") => ping_pong::answer_futex(path, true),
         Some("socket") => ping_pong::answer_socket(path),
         Some("grpc") => grpc::answer(path),
         _ => Err(anyhow::anyhow!("there is no such peer")),

@@ -1,8 +1,9 @@
-//! Floors: two processes that pass a turn to each other and do nothing else.
+//! Floors: two processes that pass messages to each other and do nothing else.
 
 use std::{
+    cell::Cell,
     fs::File,
-    hint::spin_loop,
+    hint::{black_box, spin_loop},
     io::{Read as _, Write as _},
     os::{
         fd::{AsFd, AsRawFd as _},
@@ -10,7 +11,7 @@ use std::{
     },
     path::{Path, PathBuf},
     ptr,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -28,84 +29,146 @@ const LOOK: Duration = Duration::from_micros(50);
 /// Glances between two looks at the clock.
 const GLANCES: usize = 64;
 
-/// One word of memory that two processes share: spin, then sleep.
+/// Words that go there with a call: its context, the name of a method, sixteen bytes, lengths.
+const REQUEST: usize = 12;
+/// Words that come back: a status, lengths.
+const REPLY: usize = 2;
+
+/// What one side of a [`Futex`] writes, in lines of the cache of its own.
+#[repr(C, align(128))]
+struct Side {
+    /// Carried, if anything is.
+    payload: [AtomicU64; REQUEST],
+    /// Number of its newest message.
+    newest: AtomicU32,
+    /// Whether it sleeps until there is one from the other side.
+    sleeps: AtomicU32,
+}
+
+/// Two processes that wait for each other's messages: spin, then sleep.
 pub(crate) struct Futex {
-    words: &'static Words,
+    sides: &'static Sides,
+    number: Cell<u32>,
+    carries: bool,
     _peer: Peer,
 }
 
 #[repr(C)]
-struct Words {
-    turn: AtomicU32,
-    /// Whether the side sleeps that waits while it is the turn of this number.
-    sleeps: [AtomicU32; 2],
+struct Sides {
+    /// Whose turn it is, if a message is nothing but that. In one line, so that it goes to and fro.
+    turn: Side,
+    asks: Side,
+    answers: Side,
 }
 
-fn words(file: impl AsFd) -> anyhow::Result<&'static Words> {
+fn sides(file: impl AsFd) -> anyhow::Result<&'static Sides> {
     // SAFETY: a new mapping of a file with a page, which stays for the life of the process.
     unsafe {
         let both = ProtFlags::READ | ProtFlags::WRITE;
         let start = mmap(ptr::null_mut(), 4096, both, MapFlags::SHARED, file, 0)?;
-        Ok(&*start.cast::<Words>())
+        Ok(&*start.cast::<Sides>())
     }
 }
 
-impl Words {
-    fn wait_while(&self, value: u32) {
-        let sleeps = &self.sleeps[value as usize];
+/// Waits until a word is another.
+fn wait_while(word: &AtomicU32, value: u32, sleeps: &AtomicU32) {
+    loop {
+        let began = Instant::now();
         loop {
-            let began = Instant::now();
-            loop {
-                for _ in 0..GLANCES {
-                    if self.turn.load(Ordering::Acquire) != value {
-                        return;
-                    }
-                    spin_loop();
+            for _ in 0..GLANCES {
+                if word.load(Ordering::Acquire) != value {
+                    return;
                 }
-                if began.elapsed() > LOOK {
-                    break;
-                }
+                spin_loop();
             }
-            sleeps.store(1, Ordering::SeqCst);
-            if self.turn.load(Ordering::SeqCst) == value {
-                let _ = futex::wait(&self.turn, Flags::empty(), value, None);
+            if began.elapsed() > LOOK {
+                break;
             }
-            sleeps.store(0, Ordering::SeqCst);
         }
+        sleeps.store(1, Ordering::SeqCst);
+        if word.load(Ordering::SeqCst) == value {
+            let _ = futex::wait(word, Flags::empty(), value, None);
+        }
+        sleeps.store(0, Ordering::SeqCst);
     }
+}
 
-    fn pass(&self, value: u32) {
-        self.turn.store(value, Ordering::SeqCst);
-        if self.sleeps[1 - value as usize].load(Ordering::SeqCst) != 0 {
-            let _ = futex::wake(&self.turn, Flags::empty(), 1);
-        }
+/// Changes a word that the other side waits for.
+fn pass(word: &AtomicU32, value: u32, sleeps: &AtomicU32) {
+    word.store(value, Ordering::SeqCst);
+    if sleeps.load(Ordering::SeqCst) != 0 {
+        let _ = futex::wake(word, Flags::empty(), 1);
     }
+}
+
+/// Writes a message of so many words, all of them a number.
+fn put(side: &Side, words: usize, number: u32) {
+    for word in &side.payload[..words] {
+        word.store(number.into(), Ordering::Relaxed);
+    }
+}
+
+/// Reads one.
+fn get(side: &Side, words: usize) -> u64 {
+    let words = side.payload[..words].iter();
+    words.map(|word| word.load(Ordering::Relaxed)).sum()
 }
 
 impl Futex {
-    pub(crate) fn start() -> anyhow::Result<Self> {
+    /// Messages that are nothing but a turn, or carry what a small call does.
+    pub(crate) fn start(carries: bool) -> anyhow::Result<Self> {
         let file = memfd_create("ping-pong", MemfdFlags::CLOEXEC)?;
         rustix::fs::ftruncate(&file, 4096)?;
         let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        let kind = if carries { "futex-carrying" } else { "futex" };
         Ok(Self {
-            words: words(&file)?,
-            _peer: Peer::start("futex", Path::new(&path))?,
+            sides: sides(&file)?,
+            number: Cell::new(0),
+            carries,
+            _peer: Peer::start(kind, Path::new(&path))?,
         })
     }
 
     pub(crate) fn ask(&self) {
-        self.words.pass(1);
-        self.words.wait_while(1);
+        let Sides {
+            turn,
+            asks,
+            answers,
+        } = self.sides;
+        if !self.carries {
+            pass(&turn.newest, 1, &answers.sleeps);
+            return wait_while(&turn.newest, 1, &asks.sleeps);
+        }
+        let before = self.number.get();
+        let number = before.wrapping_add(1);
+        self.number.set(number);
+        put(asks, REQUEST, number);
+        pass(&asks.newest, number, &answers.sleeps);
+        wait_while(&answers.newest, before, &asks.sleeps);
+        black_box(get(answers, REPLY));
     }
 }
 
-pub(crate) fn answer_futex(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn answer_futex(path: &Path, carries: bool) -> anyhow::Result<()> {
     let file = File::options().read(true).write(true).open(path)?;
-    let words = words(&file)?;
+    let Sides {
+        turn,
+        asks,
+        answers,
+    } = sides(&file)?;
     println!("ready");
+    let mut before = 0;
     loop {
-        words.wait_while(0);
-        words.pass(0);
+        if !carries {
+            wait_while(&turn.newest, 0, &answers.sleeps);
+            pass(&turn.newest, 0, &asks.sleeps);
+            continue;
+        }
+        wait_while(&asks.newest, before, &answers.sleeps);
+        before = asks.newest.load(Ordering::Acquire);
+        black_box(get(asks, REQUEST));
+        put(answers, REPLY, before);
+        pass(&answers.newest, before, &asks.sleeps);
     }
 }
 
