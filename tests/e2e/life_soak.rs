@@ -207,7 +207,7 @@ fn memory_is_flat_while_versions_alternate() {
     // A line in the bounded history for each, as in any host, and what that holds in advance: it
     // grows by doubling (400 to 600 KiB were seen). A version that stays mapped leaves 200 KiB, and
     // 20 MiB in a hundred switches.
-    let end = host.holds_no_more_than(&warm, 1024 + 2 * switches());
+    let end = host.holds_no_more_than(&warm, 2 * switches());
     eprintln!("warm {warm:?}, in the end {end:?}");
     let status = host.status();
     assert_eq!(status.host.retained, 0);

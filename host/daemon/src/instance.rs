@@ -69,21 +69,26 @@ impl Instance {
         if let Some(in_vain) = &in_vain {
             tracing::warn!(%plugin, "{in_vain}");
         }
-        let file = symbols::read(&verified);
-        if cells.config.symbols == Symbols::Enforce {
-            let groups = cells.symbols.as_ref();
-            let groups = groups.map_err(|error| LoadError::Refused(error.to_string()))?;
-            let judged = file.as_ref().map_err(String::clone);
-            let judged = judged.and_then(|file| symbols::check(file, groups, isolation, grants));
-            judged.map_err(|reason| {
-                let in_vain = in_vain.map(|text| format!("; {text}")).unwrap_or_default();
-                LoadError::Refused(format!("{reason}{in_vain}"))
-            })?;
+        let is_judged = cells.config.symbols == Symbols::Enforce;
+        let mut libraries = Vec::new();
+        if is_judged || isolation == Isolation::Process {
+            let file = symbols::read(&verified);
+            if is_judged {
+                let groups = cells.symbols.as_ref();
+                let groups = groups.map_err(|error| LoadError::Refused(error.to_string()))?;
+                let judged = file.as_ref().map_err(String::clone);
+                let judged =
+                    judged.and_then(|file| symbols::check(file, groups, isolation, grants));
+                judged.map_err(|reason| {
+                    let in_vain = in_vain.map(|text| format!("; {text}")).unwrap_or_default();
+                    LoadError::Refused(format!("{reason}{in_vain}"))
+                })?;
+            }
+            // Of what cannot be read the dynamic loader says why.
+            let needed = file.iter().flat_map(|file| file.runtime_libraries());
+            libraries.extend(needed.map(str::to_owned));
         }
         if isolation == Isolation::Process {
-            // Of what cannot be read the dynamic loader says why.
-            let libraries = file.iter().flat_map(|file| file.runtime_libraries());
-            let libraries = libraries.map(str::to_owned).collect();
             return Owner::start(cells, services, verified, libraries, config).map(Self::Worker);
         }
         Hosted::start(services, verified, config).map(Self::Host)
