@@ -17,7 +17,7 @@ trap 'rm -rf -- "${SCRATCH}"' EXIT
 EAPI=8 CATEGORY=app-misc PN=greeter PV=1 P=greeter-1 PF=greeter-1 PVR=1
 EBUILD_PHASE=compile MERGE_TYPE=source USE="" MAKEOPTS=-j2 RUSTFLAGS="" LDFLAGS="" NOCOLOR=true
 ROOT="" EROOT="" EPREFIX="" BROOT=${SCRATCH}/broot CHOST=x86_64-pc-linux-gnu CBUILD=x86_64-pc-linux-gnu
-WORKDIR=${SCRATCH}/work S=${SCRATCH}/work/greeter-1 T=${SCRATCH}/temp D=${SCRATCH}/image ED=${SCRATCH}/image
+WORKDIR=${SCRATCH}/sources S=${SCRATCH}/sources/greeter-1 T=${SCRATCH}/temp D=${SCRATCH}/image ED=${SCRATCH}/image
 IUSE="" DEPEND="" RDEPEND="" BDEPEND=""
 mkdir -p "${S}" "${T}" "${D}" "${BROOT}/usr/bin"
 

@@ -84,14 +84,14 @@ fn in_a_chroot(lab: &Lab) -> Result<()> {
     let dir = dir.display();
     lab.shell(&format!(
         "mount -t tmpfs chroot /mnt
-        mkdir -p /mnt/upper /mnt/work /mnt/root
-        mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work chroot /mnt/root
-        cp --archive --one-file-system /var/. /mnt/root/var/
+        mkdir -p /mnt/upper /mnt/scratch /mnt/chroot
+        mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/scratch chroot /mnt/chroot
+        cp --archive --one-file-system /var/. /mnt/chroot/var/
         for shared in /proc /dev /run {dir} /etc/portage; do
-            mount --rbind $shared /mnt/root$shared
+            mount --rbind $shared /mnt/chroot$shared
         done",
     ))?;
-    let log = lab.shell("chroot /mnt/root emerge --oneshot =app-misc/alpha-2.0.0 2>&1")?;
+    let log = lab.shell("chroot /mnt/chroot emerge --oneshot =app-misc/alpha-2.0.0 2>&1")?;
     is_quiet(&log, "this is a chroot")?;
     lab.shell("umount --lazy --recursive /mnt")?;
     Ok(())
