@@ -8,8 +8,9 @@
 //! Invariants: every file is written under another name, synced and renamed, so that a host
 //! killed at any moment leaves the old file or the new one; an image is there before the
 //! first record that names it, and goes after the last one; of two looks at what runs the later
-//! one is written down later. Nothing is believed: an image is
-//! verified again before it is loaded, and whenever its version goes live.
+//! one is written down later. Nothing is believed: an image is verified again before it is
+//! loaded, and whenever its version goes live. The lock on the records is taken before that on
+//! the host's state, never while that is held.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

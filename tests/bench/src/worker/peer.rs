@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::{grpc, ping_pong};
 
@@ -50,6 +51,10 @@ pub(crate) fn run() -> Option<anyhow::Result<()>> {
     };
     if first != PEER {
         return None;
+    }
+    // A bench that is killed drops nothing.
+    if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
+        return Some(Err(error.into()));
     }
     let path = Path::new(path);
     Some(match kind.to_str() {
