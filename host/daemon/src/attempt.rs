@@ -1,9 +1,9 @@
 //! One attempt to bring a version up: read, verify, start, hand over the state.
 
-use std::{os::fd::OwnedFd, sync::Arc, thread, time::Instant};
+use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
 
 use hotmerge_loader::{CallError, LoadError, Reply, Verified};
-use hotmerge_meta::{Handover, PackageName, PluginMeta, read_regular};
+use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName, read_regular};
 use hotmerge_swap::Draining;
 
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     plugin::Version,
     scan::{open_dir, open_package},
     supervisor::Supervisor,
+    threads::Task,
 };
 
 /// Largest plugin file, in bytes.
@@ -65,24 +66,20 @@ enum Unverified {
 }
 
 impl Supervisor {
-    pub(crate) fn submit(self: &Arc<Self>, job: Job) {
-        self.jobs.submit(job, || self.spawn_thread());
+    /// Has something done about a plugin.
+    pub(crate) fn submit(self: &Arc<Self>, plugin: &PluginName, job: Job) {
+        self.jobs.submit(job, || self.add_worker(plugin));
     }
 
-    pub(crate) fn write_off(self: &Arc<Self>, ticket: Ticket) {
-        self.jobs.write_off(ticket, || self.spawn_thread());
+    /// Gives up a plugin's attempt that a thread is busy with.
+    pub(crate) fn write_off(self: &Arc<Self>, plugin: &PluginName, ticket: Ticket) {
+        self.jobs.write_off(ticket, || self.add_worker(plugin));
     }
 
-    fn spawn_thread(self: &Arc<Self>) {
-        let this = Arc::clone(self);
-        let work = move || this.jobs.work(|job| this.work(job));
-        if let Err(error) = thread::Builder::new()
-            .name("candidate".into())
-            .spawn(work.clone())
-        {
-            tracing::error!("failed to start a thread, going on without it: {error}");
-            work();
-        }
+    fn add_worker(self: &Arc<Self>, plugin: &PluginName) {
+        let purpose = "to start candidates and to write down what runs";
+        let work = |host: &Arc<Self>| host.jobs.work(|job| host.work(job));
+        self.in_background(plugin, Task::new("candidate", purpose, work));
     }
 
     fn work(self: &Arc<Self>, job: &Job) {

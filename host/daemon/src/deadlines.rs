@@ -70,7 +70,10 @@ impl Supervisor {
     /// Gives up what has taken too long, and lets go on what has proved itself.
     pub(crate) fn expire(self: &Arc<Self>) {
         let now = Instant::now();
-        let mut next = self.attend(now);
+        let mut next = [self.attend(now), self.ask_again(now)]
+            .into_iter()
+            .flatten()
+            .min();
         let mut events = Vec::new();
         let state = self.state();
         for name in &state.active {
@@ -99,7 +102,7 @@ impl Supervisor {
         for (name, event, runs) in events {
             let ticket = event.ticket();
             if runs {
-                self.write_off(ticket);
+                self.write_off(&name, ticket);
             }
             self.apply(&name, event);
             // What runs will come back, and is forgotten then.

@@ -6,7 +6,6 @@
 
 use std::{
     sync::{Arc, atomic::Ordering, mpsc},
-    thread,
     time::Instant,
 };
 
@@ -14,16 +13,17 @@ use hotmerge_loader::Unloaded;
 use hotmerge_meta::PluginName;
 
 use crate::{
-    instance::Instance,
+    instance::{Ended, Instance},
     lifecycle::{Event, Ticket},
     supervisor::Supervisor,
-    threads,
+    threads::{self, Task},
 };
 
 impl Supervisor {
     pub(crate) fn end_in_background(self: &Arc<Self>, name: &PluginName, ticket: Ticket) {
-        let (this, name) = (Arc::clone(self), name.clone());
-        spawn(move || this.drain(&name, ticket));
+        let its = name.clone();
+        let drain = move |host: &Arc<Self>| host.drain(&its, ticket);
+        self.in_background(name, ending("to end an old version", drain));
     }
 
     pub(crate) fn discard_in_background(self: &Arc<Self>, name: &PluginName, ticket: Ticket) {
@@ -33,15 +33,16 @@ impl Supervisor {
             attempt.and_then(|mut attempt| attempt.ready.take())
         };
         if let Some(instance) = ready {
-            let (this, name) = (Arc::clone(self), name.clone());
-            spawn(move || this.discard(&name, instance));
+            let its = name.clone();
+            let discard = move |host: &Arc<Self>| host.discard(&its, instance);
+            self.in_background(name, ending("to end a candidate", discard));
         }
     }
 
     /// Ends an instance that never took a call.
-    pub(crate) fn discard(&self, name: &PluginName, instance: Instance) {
+    pub(crate) fn discard(self: &Arc<Self>, name: &PluginName, instance: Instance) {
         tracing::info!(plugin = %name, "a candidate that took no calls is ended");
-        self.tear_down(name, instance, || {});
+        self.tear_down(name, instance, None);
     }
 
     fn drain(self: &Arc<Self>, name: &PluginName, ticket: Ticket) {
@@ -72,29 +73,24 @@ impl Supervisor {
             }
         };
         self.apply(name, Event::Drained { ticket });
-        self.tear_down(name, version.instance, || {
-            self.apply(name, Event::Late { ticket });
-        });
-        self.apply(name, Event::Ended { ticket });
-        self.state().forget(name, ticket);
+        self.tear_down(name, version.instance, Some(ticket));
     }
 
     /// Runs the plugin's last code on a thread of its own, so that what that leaves in
-    /// thread-locals is gone before the library is.
-    fn tear_down(&self, name: &PluginName, instance: Instance, late: impl FnOnce()) {
+    /// thread-locals is gone before the library is. An old version has a ticket, and its end is
+    /// told of.
+    fn tear_down(self: &Arc<Self>, name: &PluginName, instance: Instance, ticket: Option<Ticket>) {
         let limit = self.config.teardown(name);
         let (done, ended) = mpsc::sync_channel(1);
-        let last = thread::Builder::new()
-            .name("teardown".into())
-            .spawn(move || {
-                let _ = done.send(instance.end(limit));
-            });
+        let last = threads::give("teardown", (instance, done), move |(instance, done)| {
+            let _ = done.send(instance.end(limit));
+        });
         let thread = match last {
             Ok(thread) => thread,
-            Err(error) => {
-                tracing::error!(plugin = %name, "failed to start a thread, an old version goes without its teardown: {error}");
-                self.counters.stuck.fetch_add(1, Ordering::Relaxed);
-                return late();
+            Err((error, (instance, _))) => {
+                let its = name.clone();
+                let again = move |host: &Arc<Self>| host.tear_down(&its, instance, ticket);
+                return self.put_off(name, ending("to tear it down", again), &error);
             }
         };
         let received = match ended.recv_timeout(limit) {
@@ -105,7 +101,9 @@ impl Supervisor {
                     "teardown has not returned after {} ms; the old version is kept until it does",
                     limit.as_millis()
                 );
-                late();
+                if let Some(ticket) = ticket {
+                    self.apply(name, Event::Late { ticket });
+                }
                 let received = ended.recv();
                 self.counters.stuck.fetch_sub(1, Ordering::Relaxed);
                 received.ok()
@@ -115,12 +113,19 @@ impl Supervisor {
         if thread.join().is_err() {
             tracing::error!(plugin = %name, "the thread of a teardown panicked");
         }
-        let Some((farewell, remains)) = received else {
-            return;
-        };
-        if let Err(error) = farewell {
-            tracing::warn!(plugin = %name, "teardown failed: {error}");
+        if let Some((farewell, remains)) = received {
+            if let Err(error) = farewell {
+                tracing::warn!(plugin = %name, "teardown failed: {error}");
+            }
+            self.release(name, remains);
         }
+        if let Some(ticket) = ticket {
+            self.apply(name, Event::Ended { ticket });
+            self.state().forget(name, ticket);
+        }
+    }
+
+    fn release(&self, name: &PluginName, remains: Ended) {
         if remains.release() == Unloaded::Retained {
             self.counters.retained.fetch_add(1, Ordering::Relaxed);
             if let Some(plugin) = self.plugin(name.as_str()) {
@@ -135,9 +140,6 @@ impl Supervisor {
     }
 }
 
-fn spawn(body: impl FnOnce() + Send + 'static) {
-    // A host that cannot start a thread keeps the old version and says so; it must not end.
-    if let Err(error) = threads::start("ending", body) {
-        tracing::error!("failed to start a thread, an old version stays: {error}");
-    }
+fn ending(purpose: &str, body: impl FnOnce(&Arc<Supervisor>) + Send + 'static) -> Task {
+    Task::new("ending", purpose, body)
 }

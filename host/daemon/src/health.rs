@@ -7,7 +7,7 @@
 use std::{
     fmt,
     sync::{Arc, Weak},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use hotmerge_meta::{Digest, Image, PluginMeta, PluginName};
@@ -23,11 +23,8 @@ use crate::{
     plugin::Version,
     status::FailureStatus,
     supervisor::{State, Supervisor},
-    threads,
+    threads::Task,
 };
-
-/// How soon a thread is asked for again where the system had none.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// By whom an instance tells the host of itself.
 #[derive(Clone)]
@@ -91,12 +88,13 @@ impl Reporter {
     pub(crate) fn caught(&self, failure: Failure, saved: Option<Saved>) {
         if let Some(host) = self.host.upgrade() {
             let ticket = self.ticket;
-            let panic = Panic {
-                ticket,
-                failure,
-                saved,
+            let purpose = format!("to replace it after it {failure}");
+            let plugin = self.plugin.clone();
+            let see_to = move |host: &Arc<Supervisor>| {
+                host.note_failure(&plugin, ticket, &failure, saved.as_ref());
+                host.see_to(&plugin, ticket, &failure);
             };
-            host.see_to_in_background(&self.plugin, Arc::new(panic));
+            host.in_background(&self.plugin, Task::new("crash", purpose, see_to));
         }
     }
 
@@ -118,24 +116,6 @@ impl Reporter {
     }
 }
 
-/// A panic that was caught in the host's own process.
-#[derive(Debug)]
-struct Panic {
-    ticket: Ticket,
-    failure: Failure,
-    saved: Option<Saved>,
-}
-
-/// A panic that nobody could see to yet.
-#[derive(Debug)]
-struct Unseen {
-    panic: Arc<Panic>,
-    /// When to try it again.
-    due: Instant,
-    /// What stood in the way.
-    reason: String,
-}
-
 /// What is known of one plugin's crashes.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
@@ -148,15 +128,6 @@ pub(crate) struct Health {
     replace: Option<(Instant, Ticket)>,
     /// When a state is to be saved.
     save: Option<(Instant, Ticket)>,
-    /// Panics of it that wait for a thread.
-    unseen: Vec<Unseen>,
-}
-
-impl Health {
-    /// Why it was not replaced after a panic yet.
-    pub(crate) fn not_replaced(&self) -> Option<String> {
-        Some(self.unseen.last()?.reason.clone())
-    }
 }
 
 impl State {
@@ -167,24 +138,6 @@ impl State {
 }
 
 impl Supervisor {
-    /// Sees to a panic on a thread of its own; if there is none to be had, the clock asks for one
-    /// again.
-    fn see_to_in_background(self: &Arc<Self>, plugin: &PluginName, panic: Arc<Panic>) {
-        let (this, name, its) = (Arc::clone(self), plugin.clone(), Arc::clone(&panic));
-        let started = threads::start("crash", move || {
-            this.note_failure(&name, its.ticket, &its.failure, its.saved.as_ref());
-            this.see_to(&name, its.ticket, &its.failure);
-        });
-        if let Err(error) = started {
-            let reason = format!("failed to start a thread: {error}");
-            tracing::error!(%plugin, "it {}, and is not replaced yet: {reason}", panic.failure);
-            let due = Instant::now() + ASK_AGAIN;
-            let unseen = Unseen { panic, due, reason };
-            self.state().health(plugin).unseen.push(unseen);
-            self.clock.wake_at(due);
-        }
-    }
-
     /// Writes a failure down: log, status, history.
     fn note_failure(
         self: &Arc<Self>,
@@ -277,15 +230,9 @@ impl Supervisor {
 
     /// Does what is due: replacements after a pause, and saves. Returns when the next is.
     pub(crate) fn attend(self: &Arc<Self>, now: Instant) -> Option<Instant> {
-        let (mut replace, mut save, mut unseen) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut replace, mut save) = (Vec::new(), Vec::new());
         let mut next: Option<Instant> = None;
         for (plugin, health) in &mut self.state().health {
-            let due = health.unseen.extract_if(.., |it| it.due <= now);
-            unseen.extend(due.map(|it| (plugin.clone(), it.panic)));
-            next = next
-                .into_iter()
-                .chain(health.unseen.iter().map(|it| it.due))
-                .min();
             for (due, out) in [
                 (&mut health.replace, &mut replace),
                 (&mut health.save, &mut save),
@@ -303,20 +250,17 @@ impl Supervisor {
         for (plugin, ticket) in replace {
             self.replace(&plugin, ticket);
         }
-        for (plugin, panic) in unseen {
-            self.see_to_in_background(&plugin, panic);
-        }
         for (plugin, ticket) in save {
-            self.save_in_background(plugin, ticket);
+            self.save_in_background(&plugin, ticket);
         }
         next
     }
 
     /// Saves an instance's state for the case of a crash. The plugin may take its time.
-    fn save_in_background(self: &Arc<Self>, plugin: PluginName, ticket: Ticket) {
-        let this = Arc::clone(self);
-        let save = move || {
-            let Some(handle) = this.plugin(plugin.as_str()) else {
+    fn save_in_background(self: &Arc<Self>, plugin: &PluginName, ticket: Ticket) {
+        let its = plugin.clone();
+        let save = move |host: &Arc<Self>| {
+            let Some(handle) = host.plugin(its.as_str()) else {
                 return;
             };
             let saved = handle.live.peek(|version| {
@@ -324,12 +268,10 @@ impl Supervisor {
                 version.map(|version| version.instance.refresh())
             });
             if let Ok(Some(Err(error))) = saved {
-                tracing::warn!(%plugin, "its state was not saved: {error}");
+                tracing::warn!(plugin = %its, "its state was not saved: {error}");
             }
         };
-        if let Err(error) = threads::start("save", save) {
-            tracing::error!("failed to start a thread, a state is not saved: {error}");
-        }
+        self.in_background(plugin, Task::new("save", "to save its state", save));
     }
 
     /// A replacement was refused: the instance goes on, and its next panic counts again.

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cell::{Cell, Cells, Isolation},
     failure,
-    health::Health,
     lifecycle::{Slot, Stage, State as PluginState},
     plugin::Plugin,
     supervisor::{State, Supervisor},
@@ -107,9 +106,9 @@ pub struct PluginStatus {
     /// What went wrong with it last.
     #[serde(default)]
     pub last_failure: Option<FailureStatus>,
-    /// Why it was not replaced after a panic yet, though it is to be.
+    /// What is to be done about it and waits for a thread, and why.
     #[serde(default)]
-    pub not_replaced: Option<String>,
+    pub waiting: Vec<String>,
     /// The state that it would go on from after a crash.
     #[serde(default)]
     pub saved: Option<SavedStatus>,
@@ -253,7 +252,10 @@ impl Supervisor {
             .iter()
             .map(|(name, slot)| {
                 let plugin = self.plugin(name.as_str());
-                describe(&state, &self.cells, name.as_str(), slot, plugin.as_deref())
+                let mut status =
+                    describe(&state, &self.cells, name.as_str(), slot, plugin.as_deref());
+                status.waiting = self.background.waiting(name.as_str());
+                status
             })
             .collect();
         let problems = state.problems.clone();
@@ -331,7 +333,7 @@ fn describe(
         address: running.address,
         restarts: health.map_or(0, |health| health.restarts),
         last_failure: health.and_then(|health| health.last.clone()),
-        not_replaced: health.and_then(Health::not_replaced),
+        waiting: Vec::new(),
         saved: running.saved,
         worker: running.worker,
         not_granted: meta.map_or_else(Vec::new, |meta| not_granted(cells, meta)),

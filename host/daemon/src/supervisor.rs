@@ -30,6 +30,7 @@ use crate::{
     plugin::Version,
     scan::{Findings, Found, Scanner},
     store::Store,
+    threads::Background,
 };
 
 /// How soon the clock looks for a plugin directory that is not there.
@@ -39,6 +40,7 @@ pub(crate) struct Supervisor {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) jobs: Jobs,
+    pub(crate) background: Background,
     pub(crate) counters: Counters,
     pub(crate) plugin_dir: PathBuf,
     pub(crate) cells: Arc<Cells>,
@@ -92,6 +94,7 @@ impl Supervisor {
             config,
             clock: Clock::default(),
             jobs: Jobs::new(),
+            background: Background::default(),
             counters: Counters::default(),
             store,
             scanner: Mutex::new(scanner),
@@ -322,12 +325,12 @@ impl Supervisor {
         for Step { plugin, action } in steps {
             match action {
                 Action::Verify(ticket, _) | Action::Start(ticket) => {
-                    self.submit(Job::BringUp(ticket));
+                    self.submit(&plugin, Job::BringUp(ticket));
                 }
                 Action::Drain(ticket) => self.end_in_background(&plugin, ticket),
                 Action::Discard(ticket) => self.discard_in_background(&plugin, ticket),
                 Action::Keep | Action::Unkeep if self.store.is_some() => {
-                    self.submit(Job::Keep(plugin));
+                    self.submit(&plugin, Job::Keep(plugin.clone()));
                 }
                 // `HandOver` goes on where `Start` has run, `End` where `Drain` has; the
                 // rest is done under the lock.

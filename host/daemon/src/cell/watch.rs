@@ -397,10 +397,10 @@ impl Cell {
 
     /// Ends a worker that was replaced while it still answers, after its last call. Its callers
     /// learn of it if it dies before.
-    fn retire(self: &Arc<Self>, mut process: Process) {
+    fn retire(self: &Arc<Self>, process: Process) {
         let limit = Instant::now() + self.cells.config.drain(self.log.plugin());
         let cell = Arc::clone(self);
-        let retire = move || {
+        let retire = move |mut process: Process| {
             let line = Arc::clone(&process.line);
             loop {
                 let left = limit.saturating_duration_since(Instant::now());
@@ -415,8 +415,9 @@ impl Cell {
             line.note_end("was replaced after a panic");
             drop(process);
         };
-        if let Err(error) = threads::start("retire", retire) {
+        if let Err((error, process)) = threads::give("retire", process, retire) {
             tracing::error!("failed to start a thread, a worker is ended at once: {error}");
+            drop(process);
         }
     }
 }

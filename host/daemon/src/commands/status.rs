@@ -191,9 +191,7 @@ fn notes(plugin: &PluginStatus) -> Vec<String> {
     if let Some(last) = &plugin.last_failure {
         notes.extend(failure(last));
     }
-    if let Some(reason) = &plugin.not_replaced {
-        notes.push(format!("it panicked and is not replaced yet: {reason}"));
-    }
+    notes.extend(plugin.waiting.iter().cloned());
     if let Some(refused) = &plugin.refused {
         notes.push(format!(
             "refused {}: {}",

@@ -49,21 +49,26 @@ fn a_panic_for_which_there_is_no_thread_is_shown_and_seen_to_later() {
     trial::NONE.set(true);
     reporter.caught(Failure::from("panicked: no"), None);
     let first = status(&host);
-    let why = first.not_replaced.expect("it says so");
-    assert!(why.contains("failed to start a thread"), "{why}");
+    let [why] = &*first.waiting else {
+        panic!("it says so: {:?}", first.waiting);
+    };
+    assert!(
+        why.contains("no thread to replace it after it panicked: no"),
+        "{why}"
+    );
     // The clock is to come back, and does so in vain.
-    let next = host.attend(Instant::now()).expect("when to try again");
-    host.attend(next);
-    let next = host.attend(Instant::now()).expect("when to try again");
-    assert!(status(&host).not_replaced.is_some() && !was_replaced());
+    let next = host.ask_again(Instant::now()).expect("when to try again");
+    host.ask_again(next);
+    let next = host.ask_again(Instant::now()).expect("when to try again");
+    assert!(status(&host).waiting.len() == 1 && !was_replaced());
     assert_eq!(trial::join(), 0);
 
     trial::NONE.set(false);
-    assert_eq!(host.attend(next), None);
+    assert_eq!(host.ask_again(next), None);
     assert_eq!(trial::join(), 1);
     assert!(was_replaced());
     let then = status(&host);
-    assert_eq!(then.not_replaced, None);
+    assert_eq!(then.waiting, [""; 0]);
     assert_eq!(then.last_failure.expect("it is told").what, "panicked: no");
-    assert_eq!(host.attend(Instant::now()), None, "once");
+    assert_eq!(host.ask_again(Instant::now()), None, "once");
 }
