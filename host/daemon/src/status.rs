@@ -106,7 +106,7 @@ pub struct PluginStatus {
     /// What went wrong with it last.
     #[serde(default)]
     pub last_failure: Option<FailureStatus>,
-    /// What is to be done about it and waits for a thread, and why.
+    /// What waits because the system does not give what it takes: a thread, a process.
     #[serde(default)]
     pub waiting: Vec<String>,
     /// The state that it would go on from after a crash.
@@ -254,7 +254,9 @@ impl Supervisor {
                 let plugin = self.plugin(name.as_str());
                 let mut status =
                     describe(&state, &self.cells, name.as_str(), slot, plugin.as_deref());
-                status.waiting = self.background.waiting(name.as_str());
+                status
+                    .waiting
+                    .extend(self.background.waiting(name.as_str()));
                 status
             })
             .collect();
@@ -284,6 +286,7 @@ struct Running {
     isolation: String,
     address: Option<String>,
     worker: Option<WorkerStatus>,
+    waiting: Option<String>,
     saved: Option<SavedStatus>,
 }
 
@@ -333,7 +336,7 @@ fn describe(
         address: running.address,
         restarts: health.map_or(0, |health| health.restarts),
         last_failure: health.and_then(|health| health.last.clone()),
-        waiting: Vec::new(),
+        waiting: running.waiting.into_iter().collect(),
         saved: running.saved,
         worker: running.worker,
         not_granted: meta.map_or_else(Vec::new, |meta| not_granted(cells, meta)),
@@ -370,6 +373,7 @@ fn running(plugin: &Plugin) -> Option<Running> {
             isolation: instance.isolation().to_owned(),
             address: instance.address().map(|address| format!("{address:#x}")),
             worker: cell.map(Cell::status),
+            waiting: cell.and_then(Cell::waiting),
             saved: instance.last_state().status(),
         })
     })

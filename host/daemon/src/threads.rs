@@ -14,8 +14,8 @@ use hotmerge_meta::PluginName;
 
 use crate::supervisor::Supervisor;
 
-/// How soon a thread is asked for again where the system had none.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// How soon the system is asked again for what it did not give.
+pub(crate) const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Gives something to a thread of its own.
 ///
@@ -56,6 +56,8 @@ type Body = dyn FnOnce(&Arc<Supervisor>) + Send;
 pub(crate) struct Task {
     name: &'static str,
     purpose: String,
+    /// Whether it was told that it waits.
+    is_told: bool,
     body: Box<Body>,
 }
 
@@ -69,6 +71,7 @@ impl Task {
         Self {
             name,
             purpose: purpose.into(),
+            is_told: false,
             body: Box::new(body),
         }
     }
@@ -114,6 +117,7 @@ impl Supervisor {
         let Task {
             name,
             purpose,
+            is_told,
             body,
         } = task;
         match give(name, body, move |body| body(&this)) {
@@ -125,6 +129,7 @@ impl Supervisor {
                 let task = Task {
                     name,
                     purpose,
+                    is_told,
                     body,
                 };
                 self.put_off(plugin, task, &error);
@@ -133,9 +138,12 @@ impl Supervisor {
     }
 
     /// Has something wait that there was no thread for.
-    pub(crate) fn put_off(&self, plugin: &PluginName, task: Task, error: &io::Error) {
+    pub(crate) fn put_off(&self, plugin: &PluginName, mut task: Task, error: &io::Error) {
         let reason = format!("there was no thread {}: {error}", task.purpose);
-        tracing::error!(%plugin, "{reason}; asking again in {} ms", ASK_AGAIN.as_millis());
+        if !std::mem::replace(&mut task.is_told, true) {
+            let ms = ASK_AGAIN.as_millis();
+            tracing::error!(%plugin, "{reason}; asking again every {ms} ms");
+        }
         let due = Instant::now() + ASK_AGAIN;
         self.background.lock().push(Waiting {
             plugin: plugin.clone(),

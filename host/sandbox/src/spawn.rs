@@ -124,11 +124,11 @@ pub fn spawn(
         error: 0,
     };
     let pidfd = AtomicI32::new(-1);
-    let (result, mapped) = thread::scope(|scope| {
+    let (result, mapped) = thread::scope(|scope| -> Result<_, SpawnError> {
         // The calling thread sleeps until the child is another program, and the child until its
         // ids are set: a third one sets them.
         let pidfd = &pidfd;
-        let mapper = scope.spawn(move || -> Result<(), SpawnError> {
+        let map = move || -> Result<(), SpawnError> {
             match retry_on_intr(|| rustix::io::read(&ready_out, &mut [0])) {
                 Ok(1) => {
                     let placed = place(pidfd.load(Ordering::SeqCst), namespaces, ids, group);
@@ -138,12 +138,15 @@ pub fn spawn(
                 }
                 _ => Ok(()),
             }
-        });
+        };
+        let mapper = thread::Builder::new()
+            .spawn_scoped(scope, map)
+            .map_err(SpawnError::Prepare)?;
         let result = clone(&mut child, namespaces, pidfd);
         // Without a child nobody else would tell the mapper.
         drop(ready_in);
-        (result, mapper.join())
-    });
+        Ok((result, mapper.join()))
+    })?;
     let (pidfd, pid) = result.map_err(|source| SpawnError::Clone {
         namespaces: namespaces != Namespaces::None,
         source,

@@ -57,6 +57,8 @@ pub(super) struct State {
     /// Try again although it was given up.
     pub(super) revive: bool,
     pub(super) missing: Vec<String>,
+    /// Why the next worker is not there yet, if that is the system's fault.
+    pub(super) waiting: Option<String>,
     /// From the start of the process to its being fit to take calls.
     pub(super) start: Duration,
 }
@@ -361,6 +363,11 @@ impl Cell {
     /// Whether it crashed too often.
     pub(crate) fn is_given_up(&self) -> bool {
         matches!(self.state().phase, Phase::GivenUp(_))
+    }
+
+    /// Why the next worker is not there yet, if that is the system's fault.
+    pub(crate) fn waiting(&self) -> Option<String> {
+        self.state().waiting.clone()
     }
 
     /// What an operator wants to see.

@@ -14,12 +14,17 @@ use hotmerge_wire::{Failure as WireFailure, Reply, Request, after_ns, now_ns, op
 
 use super::{
     calls::{Cell, EXIT, Phase},
+    cells::told,
     failure,
     process::{Line, Parts, Process, Seen, Users, look},
     restarts::{Restarts, Verdict},
 };
 
-use crate::{failure::Failure, health::too_often, threads};
+use crate::{
+    failure::Failure,
+    health::too_often,
+    threads::{self, ASK_AGAIN},
+};
 
 /// How long a call that nobody waits for may go on after its deadline, before the worker is ended.
 const GRACE: Duration = Duration::from_secs(1);
@@ -44,13 +49,23 @@ enum End {
     Panicked(Box<Process>, Failure),
 }
 
+/// Why there is no worker.
+enum NotUp {
+    /// The system does not give what it takes, which is no fault of the plugin's.
+    System(String),
+    /// The plugin did not start in it.
+    Plugin(String),
+}
+
 impl Cell {
     /// Runs until the cell is to end.
     pub(super) fn run(self: Arc<Self>) {
         let mut restarts = Restarts::new(self.cells.config.restart);
         let mut process = match self.bring_up(&mut None) {
             Ok(process) => process,
-            Err(reason) => return self.set_phase(Phase::Ended(reason)),
+            Err(NotUp::System(reason) | NotUp::Plugin(reason)) => {
+                return self.set_phase(Phase::Ended(reason));
+            }
         };
         loop {
             self.go_live(&process);
@@ -105,10 +120,9 @@ impl Cell {
                     self.services.reporter().revived();
                 }
             }
-            if old.is_none() {
-                self.set_phase(Phase::Starting);
-            }
-            match self.bring_up(&mut old) {
+            let next = self.bring_up_in_the_end(&what, &mut old)?;
+            self.state().waiting = None;
+            match next {
                 Ok(next) => {
                     // Who sees it counted is answered by the new one.
                     self.take_out();
@@ -119,6 +133,38 @@ impl Cell {
                     return Some(next);
                 }
                 Err(reason) => what = Failure::from(format!("was not replaced: {reason}")),
+            }
+        }
+    }
+
+    /// Tries to bring up the next worker for as long as the system does not give what it takes;
+    /// `None` if the cell is to end instead.
+    fn bring_up_in_the_end(
+        self: &Arc<Self>,
+        what: &Failure,
+        old: &mut Option<Process>,
+    ) -> Option<Result<Process, String>> {
+        let plugin = self.log.plugin();
+        let mut is_new = true;
+        loop {
+            if old.is_none() {
+                self.set_phase(Phase::Starting);
+            }
+            let reason = match self.bring_up(old) {
+                Ok(next) => return Some(Ok(next)),
+                Err(NotUp::Plugin(reason)) => return Some(Err(reason)),
+                Err(NotUp::System(reason)) => reason,
+            };
+            let why = format!("{what}, and there is no other worker yet: {reason}");
+            if std::mem::take(&mut is_new) {
+                tracing::error!(%plugin, "it {why}; trying again every {} ms", ASK_AGAIN.as_millis());
+            }
+            self.state().waiting = Some(format!("there is no other worker yet: {reason}"));
+            if old.is_none() {
+                self.set_phase(Phase::Pausing(why));
+            }
+            if !self.pause(Some(ASK_AGAIN), old) {
+                return None;
             }
         }
     }
@@ -227,7 +273,7 @@ impl Cell {
     }
 
     /// Starts a process and the plugin in it, while `old` goes on.
-    fn bring_up(self: &Arc<Self>, old: &mut Option<Process>) -> Result<Process, String> {
+    fn bring_up(self: &Arc<Self>, old: &mut Option<Process>) -> Result<Process, NotUp> {
         let header = self.image.header();
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&header.magic);
@@ -235,7 +281,7 @@ impl Cell {
         bytes[10..12].copy_from_slice(&header.abi_minor.to_ne_bytes());
         bytes[12..].copy_from_slice(&header.size.to_ne_bytes());
         let began = Instant::now();
-        let mut process = self.cells.launch(Parts {
+        let launched = self.cells.launch(Parts {
             image: Some(self.image.memory()),
             libraries: &self.libraries,
             header: bytes,
@@ -243,18 +289,23 @@ impl Cell {
             limits: self.settings.limits.into(),
             calls_others: !self.services.meta().requires.is_empty(),
             user: self.settings.user,
-        })?;
+        });
+        let mut process = launched.map_err(NotUp::System)?;
         let line = Arc::clone(&process.line);
-        self.carry_calls(&line)?;
+        self.carry_calls(&line).map_err(NotUp::System)?;
         // The thread itself is not finished yet when it stirs this one.
         let done = AtomicBool::new(false);
         let outcome = thread::scope(|scope| {
-            let start = scope.spawn(|| {
+            let ask = || {
                 let outcome = self.start_plugin(&line);
                 done.store(true, Ordering::SeqCst);
                 self.stir();
                 outcome
-            });
+            };
+            let start = thread::Builder::new().spawn_scoped(scope, ask);
+            let start = start
+                .map_err(told("start a thread"))
+                .map_err(NotUp::System)?;
             let mut is_done = false;
             while !is_done {
                 is_done = done.load(Ordering::SeqCst);
@@ -277,10 +328,12 @@ impl Cell {
             start
                 .join()
                 .unwrap_or_else(|_| Err("a thread panicked".into()))
+                .map_err(NotUp::Plugin)
         });
         let missing = outcome?;
         if let Some(end) = line.end() {
-            return Err(format!("its worker {end} while it started"));
+            let what = format!("its worker {end} while it started");
+            return Err(NotUp::Plugin(what));
         }
         let mut state = self.state();
         state.missing = missing;

@@ -70,6 +70,7 @@ impl Owner {
                 condemned: None,
                 revive: false,
                 missing: Vec::new(),
+                waiting: None,
                 start: Duration::ZERO,
             }),
             changed: Condvar::new(),

@@ -1,0 +1,98 @@
+//! A host that the system gives no threads and no processes for a while.
+
+use std::{os::unix::process::CommandExt as _, process::Command};
+
+use hotmerge_daemon::status::{PluginStatus, Status};
+use hotmerge_meta::control::{Client, method};
+use hotmerge_tests::{Lab, NOBODY, SOON, TestHost, actor, call, run};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Signal, geteuid, getrlimit, pidfd_open, pidfd_send_signal,
+};
+
+/// Lets the host's user have so many threads, of which the host is only told when it wants another.
+fn allow_threads(host: &TestHost, most: Option<u64>) {
+    let most = most.or(getrlimit(Resource::Nproc).maximum);
+    let most = most.map_or("unlimited".to_owned(), |most| most.to_string());
+    let mut limit = Command::new("prlimit");
+    limit.args([format!("--pid={}", host.pid()), format!("--nproc={most}:")]);
+    // Not even root may limit others everywhere; who owns the host may.
+    if geteuid().is_root() {
+        limit.uid(NOBODY).gid(NOBODY);
+    }
+    run(&mut limit, SOON).ok();
+}
+
+fn status(client: &mut Client) -> PluginStatus {
+    let status: Status = client.request(method::STATUS, &(), SOON).unwrap();
+    status.plugins.first().expect("it runs").clone()
+}
+
+/// Starts a host that can be limited, unlike root's, and a connection that has its thread already.
+fn start(lab: &Lab, config: &str) -> (TestHost, Client) {
+    let serve = lab.as_ordinary_user(lab.serve(config));
+    let host = TestHost::start(serve, lab.runtime_dir());
+    let mut client = host.client();
+    assert_eq!(status(&mut client).generation, 1);
+    (host, client)
+}
+
+/// The status in which something waits: in the moment in which the system is asked again nothing
+/// does.
+fn waiting(client: &mut Client) -> PluginStatus {
+    std::iter::repeat_with(|| status(client))
+        .take(1000)
+        .find(|status| !status.waiting.is_empty())
+        .expect("it waits")
+}
+
+#[test]
+fn what_there_is_no_thread_for_waits_is_shown_and_done_later() {
+    let lab = Lab::new();
+    lab.put(&actor("mark=1"));
+    let (host, mut client) = start(&lab, "");
+    allow_threads(&host, Some(1));
+    lab.put(&actor("mark=2"));
+    host.log().wait("there was no thread to start candidates");
+    let waits = waiting(&mut client);
+    assert_eq!(
+        (waits.generation, waits.waiting.len()),
+        (1, 1),
+        "{waits:#?}"
+    );
+    let reply = call(&mut client, "actor", "mark", b"").unwrap();
+    assert_eq!(reply.output_base64.0, b"1");
+    allow_threads(&host, None);
+    let now = host.wait_for("the new version runs alone", |status| {
+        let plugin = status.plugins.first()?;
+        (plugin.generation == 2 && plugin.ending.is_empty()).then(|| plugin.clone())
+    });
+    assert_eq!(now.waiting, [""; 0]);
+    assert_eq!(host.text("actor", "mark"), "2");
+    host.stop();
+}
+
+#[test]
+fn a_worker_that_cannot_be_replaced_yet_is_replaced_when_it_can() {
+    let lab = Lab::new();
+    lab.put(&actor("mark=1"));
+    // What the system does not give is no second crash.
+    let once = "restart = { most = 1, within_s = 1000, pause_ms = 0 }\n";
+    let (host, mut client) = start(&lab, &format!("isolation = \"process\"\n{once}"));
+    let worker = host.worker("actor").pid.and_then(Pid::from_raw);
+    let worker = pidfd_open(worker.expect("it runs"), PidfdFlags::empty()).expect("it lives");
+    allow_threads(&host, Some(1));
+    pidfd_send_signal(&worker, Signal::KILL).expect("it lives");
+    host.log().wait("there is no other worker yet");
+    let waits = waiting(&mut client);
+    let [why] = &*waits.waiting else {
+        panic!("one thing waits: {waits:#?}");
+    };
+    assert!(why.contains("Resource temporarily unavailable"), "{why}");
+    let refused = call(&mut client, "actor", "mark", b"").unwrap_err();
+    assert!(refused.to_string().contains("SIGKILL"), "{refused}");
+    allow_threads(&host, None);
+    host.answers_again("actor");
+    let now = host.plugin("actor");
+    assert_eq!((now.restarts, now.waiting), (1, Vec::new()));
+    host.stop();
+}
