@@ -9,12 +9,23 @@ use rustix::process::{
     Pid, PidfdFlags, Resource, Signal, geteuid, getrlimit, pidfd_open, pidfd_send_signal,
 };
 
-/// Lets the host's user have so many threads, of which the host is only told when it wants another.
-fn allow_threads(host: &TestHost, most: Option<u64>) {
-    let most = most.or(getrlimit(Resource::Nproc).maximum);
+/// What there can be too little of. What the host has already it keeps.
+#[derive(Clone, Copy)]
+enum Scarce {
+    Threads,
+    Descriptors,
+}
+
+/// Lets the host have so many of something, or as many as the tester.
+fn allow(host: &TestHost, scarce: Scarce, most: Option<u64>) {
+    let (resource, name) = match scarce {
+        Scarce::Threads => (Resource::Nproc, "nproc"),
+        Scarce::Descriptors => (Resource::Nofile, "nofile"),
+    };
+    let most = most.or(getrlimit(resource).current);
     let most = most.map_or("unlimited".to_owned(), |most| most.to_string());
     let mut limit = Command::new("prlimit");
-    limit.args([format!("--pid={}", host.pid()), format!("--nproc={most}:")]);
+    limit.args([format!("--pid={}", host.pid()), format!("--{name}={most}:")]);
     // Not even root may limit others everywhere; who owns the host may.
     if geteuid().is_root() {
         limit.uid(NOBODY).gid(NOBODY);
@@ -50,7 +61,7 @@ fn what_there_is_no_thread_for_waits_is_shown_and_done_later() {
     let lab = Lab::new();
     lab.put(&actor("mark=1"));
     let (host, mut client) = start(&lab, "");
-    allow_threads(&host, Some(1));
+    allow(&host, Scarce::Threads, Some(1));
     lab.put(&actor("mark=2"));
     host.log().wait("there was no thread to start candidates");
     let waits = waiting(&mut client);
@@ -61,7 +72,7 @@ fn what_there_is_no_thread_for_waits_is_shown_and_done_later() {
     );
     let reply = call(&mut client, "actor", "mark", b"").unwrap();
     assert_eq!(reply.output_base64.0, b"1");
-    allow_threads(&host, None);
+    allow(&host, Scarce::Threads, None);
     let now = host.wait_for("the new version runs alone", |status| {
         let plugin = status.plugins.first()?;
         (plugin.generation == 2 && plugin.ending.is_empty()).then(|| plugin.clone())
@@ -71,8 +82,8 @@ fn what_there_is_no_thread_for_waits_is_shown_and_done_later() {
     host.stop();
 }
 
-#[test]
-fn a_worker_that_cannot_be_replaced_yet_is_replaced_when_it_can() {
+/// Kills a worker while there is too little of something; returns why there is no other one.
+fn replaced_late(scarce: Scarce) -> String {
     let lab = Lab::new();
     lab.put(&actor("mark=1"));
     // What the system does not give is no second crash.
@@ -80,19 +91,33 @@ fn a_worker_that_cannot_be_replaced_yet_is_replaced_when_it_can() {
     let (host, mut client) = start(&lab, &format!("isolation = \"process\"\n{once}"));
     let worker = host.worker("actor").pid.and_then(Pid::from_raw);
     let worker = pidfd_open(worker.expect("it runs"), PidfdFlags::empty()).expect("it lives");
-    allow_threads(&host, Some(1));
+    allow(&host, scarce, Some(1));
+    host.signal(Signal::HUP);
     pidfd_send_signal(&worker, Signal::KILL).expect("it lives");
     host.log().wait("there is no other worker yet");
-    let waits = waiting(&mut client);
-    let [why] = &*waits.waiting else {
-        panic!("one thing waits: {waits:#?}");
-    };
-    assert!(why.contains("Resource temporarily unavailable"), "{why}");
+    if matches!(scarce, Scarce::Descriptors) {
+        // A look at what cannot be opened takes nothing out of service.
+        host.log().wait("plugins` cannot be opened");
+    }
+    let mut waits = waiting(&mut client);
+    assert_eq!(waits.waiting.len(), 1, "{waits:#?}");
     let refused = call(&mut client, "actor", "mark", b"").unwrap_err();
     assert!(refused.to_string().contains("SIGKILL"), "{refused}");
-    allow_threads(&host, None);
+    allow(&host, scarce, None);
     host.answers_again("actor");
     let now = host.plugin("actor");
-    assert_eq!((now.restarts, now.waiting), (1, Vec::new()));
+    assert_eq!(
+        (now.restarts, now.waiting, now.generation),
+        (1, Vec::new(), 1)
+    );
     host.stop();
+    waits.waiting.remove(0)
+}
+
+#[test]
+fn a_worker_that_cannot_be_replaced_yet_is_replaced_when_it_can() {
+    let why = replaced_late(Scarce::Threads);
+    assert!(why.contains("Resource temporarily unavailable"), "{why}");
+    let why = replaced_late(Scarce::Descriptors);
+    assert!(why.contains("Too many open files"), "{why}");
 }
