@@ -1,9 +1,12 @@
 //! What workers say, and that they have ended.
 
-use std::{os::fd::OwnedFd, time::Duration};
+use std::{os::fd::OwnedFd, thread, time::Duration};
 
 use hotmerge_sandbox::Ended;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
 
 use super::{Process, REPORT_BYTES};
 use crate::{
@@ -13,6 +16,9 @@ use crate::{
     },
     instance::PluginLog,
 };
+
+/// How often workers are looked at that the system does not let anybody wait for.
+const BLIND: Duration = Duration::from_millis(100);
 
 /// What one look at a worker brought.
 #[derive(Debug, Default)]
@@ -37,9 +43,8 @@ pub(in crate::cell) fn look(
     limit: Option<Duration>,
 ) -> (Vec<Seen>, bool) {
     let (ready, woken) = wait(workers, wake, limit);
-    if woken {
-        let _ = rustix::io::read(wake, &mut [0; 8]);
-    }
+    // It never waits.
+    let woken = woken && rustix::io::read(wake, &mut [0; 8]).is_ok();
     let seen = workers
         .iter_mut()
         .zip(ready)
@@ -78,14 +83,19 @@ fn wait(
         firsts.push(fds.len());
         worker.add_to(&mut fds, open);
     }
-    let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
-    let _ = poll(&mut fds, limit.as_ref());
+    let timeout = limit.and_then(|limit| Timespec::try_from(limit).ok());
+    let waited = poll(&mut fds, timeout.as_ref());
+    // Without memory, or with more descriptors than the host may have by now.
+    let is_blind = waited.is_err_and(|error| error != Errno::INTR);
+    if is_blind {
+        thread::park_timeout(limit.map_or(BLIND, |limit| limit.min(BLIND)));
+    }
     let has = |at: usize, flags| fds[at].revents().intersects(flags);
     let ready = workers.iter().zip(firsts).map(|(worker, first)| Ready {
-        ended: has(first, PollFlags::IN),
+        ended: is_blind || has(first, PollFlags::IN),
         hung_up: !worker.crash_closed && has(first + 1, PollFlags::HUP),
     });
-    (ready.collect(), has(0, PollFlags::IN))
+    (ready.collect(), is_blind || has(0, PollFlags::IN))
 }
 
 /// Of which sources of a worker more may be taken now.
