@@ -86,7 +86,7 @@ fn they_print_log_and_sleep_and_their_panics_are_caught() {
     let Some(host) = lab.start_sandboxed(&more) else {
         return;
     };
-    assert_eq!(host.text("formatting", "sleep"), "true");
+    assert_eq!(host.text("formatting", "sleep"), "Ok(())");
     assert_eq!(host.text("formatting", "print"), "done");
     for text in [
         r#"printed to "stdout" \ as it is"#,
@@ -102,6 +102,6 @@ fn they_print_log_and_sleep_and_their_panics_are_caught() {
     assert!(error.to_string().contains("an honest mistake"), "{error}");
     let failure = host.replaced("formatting", 1);
     assert!(failure.contains("in `panic`"), "{failure}");
-    assert_eq!(host.text("formatting", "sleep"), "true");
+    assert_eq!(host.text("formatting", "sleep"), "Ok(())");
     host.stop();
 }

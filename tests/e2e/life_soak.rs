@@ -204,9 +204,9 @@ fn memory_is_flat_while_versions_alternate() {
     round(1, 60);
     let warm = host.at_rest();
     round(60, 60 + switches());
-    // A line in the bounded history for each, as in any host, and what that holds in advance: it
-    // grows by doubling (400 to 600 KiB were seen). A version that stays mapped leaves 200 KiB, and
-    // 20 MiB in a hundred switches.
+    // A line in the bounded history for each, as in any host. What that holds in advance (it grows by
+    // doubling, 400 to 600 KiB were seen) is within what may stay of any file. A version that stays
+    // mapped leaves 200 KiB, and 20 MiB in a hundred switches.
     let end = host.holds_no_more_than(&warm, 2 * switches());
     eprintln!("warm {warm:?}, in the end {end:?}");
     let status = host.status();

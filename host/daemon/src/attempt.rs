@@ -68,15 +68,15 @@ enum Unverified {
 impl Supervisor {
     /// Has something done about a plugin.
     pub(crate) fn submit(self: &Arc<Self>, plugin: &PluginName, job: Job) {
-        self.jobs.submit(job, || self.add_worker(plugin));
+        self.jobs.submit(job, || self.add_thread(plugin));
     }
 
     /// Gives up a plugin's attempt that a thread is busy with.
     pub(crate) fn write_off(self: &Arc<Self>, plugin: &PluginName, ticket: Ticket) {
-        self.jobs.write_off(ticket, || self.add_worker(plugin));
+        self.jobs.write_off(ticket, || self.add_thread(plugin));
     }
 
-    fn add_worker(self: &Arc<Self>, plugin: &PluginName) {
+    fn add_thread(self: &Arc<Self>, plugin: &PluginName) {
         let purpose = "to start candidates and to write down what runs";
         let work = |host: &Arc<Self>| host.jobs.work(|job| host.work(job));
         self.in_background(plugin, Task::new("candidate", purpose, work));

@@ -50,7 +50,7 @@ enum End {
 }
 
 /// Why there is no worker.
-enum NotUp {
+enum BringUpError {
     /// The system does not give what it takes, which is no fault of the plugin's.
     System(String),
     /// The plugin did not start in it.
@@ -63,7 +63,7 @@ impl Cell {
         let mut restarts = Restarts::new(self.cells.config.restart);
         let mut process = match self.bring_up(&mut None) {
             Ok(process) => process,
-            Err(NotUp::System(reason) | NotUp::Plugin(reason)) => {
+            Err(BringUpError::System(reason) | BringUpError::Plugin(reason)) => {
                 return self.set_phase(Phase::Ended(reason));
             }
         };
@@ -120,7 +120,7 @@ impl Cell {
                     self.services.reporter().revived();
                 }
             }
-            let next = self.bring_up_in_the_end(&what, &mut old)?;
+            let next = self.bring_up_when_possible(&what, &mut old)?;
             self.state().waiting = None;
             match next {
                 Ok(next) => {
@@ -139,7 +139,7 @@ impl Cell {
 
     /// Tries to bring up the next worker for as long as the system does not give what it takes;
     /// `None` if the cell is to end instead.
-    fn bring_up_in_the_end(
+    fn bring_up_when_possible(
         self: &Arc<Self>,
         what: &Failure,
         old: &mut Option<Process>,
@@ -152,8 +152,8 @@ impl Cell {
             }
             let reason = match self.bring_up(old) {
                 Ok(next) => return Some(Ok(next)),
-                Err(NotUp::Plugin(reason)) => return Some(Err(reason)),
-                Err(NotUp::System(reason)) => reason,
+                Err(BringUpError::Plugin(reason)) => return Some(Err(reason)),
+                Err(BringUpError::System(reason)) => reason,
             };
             let why = format!("{what}, and there is no other worker yet: {reason}");
             if std::mem::take(&mut is_new) {
@@ -273,7 +273,7 @@ impl Cell {
     }
 
     /// Starts a process and the plugin in it, while `old` goes on.
-    fn bring_up(self: &Arc<Self>, old: &mut Option<Process>) -> Result<Process, NotUp> {
+    fn bring_up(self: &Arc<Self>, old: &mut Option<Process>) -> Result<Process, BringUpError> {
         let header = self.image.header();
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&header.magic);
@@ -290,9 +290,9 @@ impl Cell {
             calls_others: !self.services.meta().requires.is_empty(),
             user: self.settings.user,
         });
-        let mut process = launched.map_err(NotUp::System)?;
+        let mut process = launched.map_err(BringUpError::System)?;
         let line = Arc::clone(&process.line);
-        self.carry_calls(&line).map_err(NotUp::System)?;
+        self.carry_calls(&line).map_err(BringUpError::System)?;
         // The thread itself is not finished yet when it stirs this one.
         let done = AtomicBool::new(false);
         let outcome = thread::scope(|scope| {
@@ -305,7 +305,7 @@ impl Cell {
             let start = thread::Builder::new().spawn_scoped(scope, ask);
             let start = start
                 .map_err(told("start a thread"))
-                .map_err(NotUp::System)?;
+                .map_err(BringUpError::System)?;
             let mut is_done = false;
             while !is_done {
                 is_done = done.load(Ordering::SeqCst);
@@ -328,12 +328,12 @@ impl Cell {
             start
                 .join()
                 .unwrap_or_else(|_| Err("a thread panicked".into()))
-                .map_err(NotUp::Plugin)
+                .map_err(BringUpError::Plugin)
         });
         let missing = outcome?;
         if let Some(end) = line.end() {
             let what = format!("its worker {end} while it started");
-            return Err(NotUp::Plugin(what));
+            return Err(BringUpError::Plugin(what));
         }
         let mut state = self.state();
         state.missing = missing;
