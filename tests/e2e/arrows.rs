@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hotmerge-sdk", &["hotmerge-abi"]),
     ("hotmerge-xtask", &["hotmerge-meta"]),
     ("hotmerge-swap", &[]),
+    ("hotmerge-lifecycle", &["hotmerge-meta"]),
     ("hotmerge-policy", &[]),
     ("hotmerge-sandbox", &[]),
     ("hotmerge-wire", &["hotmerge-abi"]),
@@ -30,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "hotmerge-daemon",
         &[
             "hotmerge-abi",
+            "hotmerge-lifecycle",
             "hotmerge-loader",
             "hotmerge-meta",
             "hotmerge-policy",

@@ -166,7 +166,13 @@ fn commands(family: Family, cargo: &Cargo, wanted: fn(&str) -> bool) -> Result<V
                 .env("RUSTFLAGS", format!("{flags} --cfg loom"));
             let mut lives = cargo.command();
             lives
-                .args(["test", "--release", "--package", "hotmerge-daemon", "--lib"])
+                .args([
+                    "test",
+                    "--release",
+                    "--package",
+                    "hotmerge-lifecycle",
+                    "--lib",
+                ])
                 .arg("promises_hold_in_any_order_of_events")
                 .env("HOTMERGE_ORDERS", LIVES);
             if env::var_os("PROPTEST_RNG_SEED").is_none() {

@@ -3,7 +3,8 @@
 use super::*;
 use crate::{
     Config,
-    lifecycle::{Machine, Next, Origin, Step, Target, tests::meta},
+    fixtures::meta,
+    lifecycle::{Machine, Next, Origin, Step, Target},
     threads::trial,
 };
 

@@ -1,7 +1,7 @@
 //! What a store promises, also to a host that was killed.
 
 use super::*;
-use crate::lifecycle::tests::meta;
+use crate::fixtures::meta;
 
 fn version(name: &str, version: &str) -> PluginMeta {
     PluginMeta {

@@ -21,6 +21,8 @@
 //! * a live version that crashed is replaced or given up, and never forgotten;
 //! * when nothing is under way any more, nothing waits.
 
+#![forbid(unsafe_code)]
+
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use hotmerge_meta::{Digest, PackageName, PluginMeta, PluginName};
@@ -33,10 +35,8 @@ mod requirements;
 mod slot;
 
 pub use choices::ChoiceError;
-pub use machine::Machine;
-pub(crate) use machine::set;
-pub use old::Old;
-pub use slot::{Live, Slot};
+pub use machine::{Machine, set};
+pub use slot::{Live, Old, Slot};
 
 /// Tells the attempts to bring a version up apart. Never used twice in a host's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -188,7 +188,7 @@ pub struct Choice {
 
 impl Choice {
     /// Whether it stands against what the directory has.
-    pub(crate) fn stands_against(&self, found: &Digest) -> bool {
+    pub fn stands_against(&self, found: &Digest) -> bool {
         self.meta.hash != *found && (self.pinned || self.instead_of == Some(*found))
     }
 }
@@ -450,5 +450,16 @@ pub enum Outcome {
     Removed(Digest),
 }
 
+/// Whether a verified candidate may start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// What it requires is active.
+    Go,
+    /// Something that it requires, or would disturb, is still being decided.
+    Wait,
+    /// It cannot run with the plugins there are, and why.
+    No(String),
+}
+
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -7,25 +7,10 @@ use std::sync::Arc;
 
 use hotmerge_meta::PluginMeta;
 
-use super::{Action, Ending, Note, Outcome, Refused, Slot, Stage, State, Ticket};
-
-/// A version that takes no new calls and has not ended yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Old {
-    /// The attempt that had brought it up.
-    pub ticket: Ticket,
-    /// What it ran.
-    pub meta: Arc<PluginMeta>,
-    /// How far it has come.
-    pub ending: Ending,
-}
-
-impl Old {
-    /// Whether it is still within its time.
-    pub(super) fn is_in_time(&self) -> bool {
-        matches!(self.ending, Ending::Draining | Ending::TearingDown)
-    }
-}
+use crate::{
+    Action, Ending, Note, Outcome, Refused, Stage, State, Ticket,
+    slot::{Old, Slot},
+};
 
 impl Slot {
     /// Takes the live version out of service: for good, or because of a plugin it requires.

@@ -6,18 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hotmerge_meta::{PluginMeta, PluginName, Requires};
 
-use super::{Machine, Slot, Target};
-
-/// Whether a verified candidate may start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// What it requires is active.
-    Go,
-    /// Something that it requires, or would disturb, is still being decided.
-    Wait,
-    /// It cannot run with the plugins there are, and why.
-    No(String),
-}
+use crate::{Target, Verdict, machine::Machine, slot::Slot};
 
 impl Machine {
     /// Whether `meta` may start now.

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use hotmerge_meta::{Digest, PluginMeta, PluginName};
 
-use super::{
-    Action, Choice, Machine, Outcome, Refused, Slot, Stage, Step, Target, Why, machine::push,
-    slot::Attempt,
+use crate::{
+    Action, Choice, Outcome, Refused, Stage, Step, Target, Why,
+    machine::{Machine, push},
+    slot::{Attempt, Slot},
 };
 
 /// Why an operator's choice was not taken.

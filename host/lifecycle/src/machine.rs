@@ -12,9 +12,9 @@ use std::{
 
 use hotmerge_meta::{Digest, PluginMeta, PluginName};
 
-use super::{
-    Action, Choice, Event, Note, Origin, Outcome, Slot, Stage, State, Step, Target, Ticket, Why,
-    requirements::Verdict, slot::Attempt,
+use crate::{
+    Action, Choice, Event, Note, Origin, Outcome, Stage, State, Step, Target, Ticket, Verdict, Why,
+    slot::{Attempt, Slot},
 };
 
 /// All plugins of a host.
@@ -380,7 +380,7 @@ impl Machine {
 }
 
 /// Makes a plugin a member of a set, or no member.
-pub(crate) fn set(set: &mut BTreeSet<PluginName>, name: &PluginName, member: bool) {
+pub fn set(set: &mut BTreeSet<PluginName>, name: &PluginName, member: bool) {
     if !member {
         set.remove(name);
     } else if !set.contains(name) {

@@ -4,13 +4,15 @@
 //! the actions that move it are emitted where the fields change.
 //!
 //! Absent on purpose: other plugins. Whether a verified candidate may start is the
-//! [`Machine`](super::Machine)'s to say.
+//! [`Machine`](crate::Machine)'s to say.
 
 use std::{borrow::Cow, sync::Arc};
 
 use hotmerge_meta::{OnReplace, PluginMeta, PluginName};
 
-use super::{Action, Choice, Next, Note, Old, Outcome, Refused, Stage, State, Target, Ticket, Why};
+use crate::{
+    Action, Choice, Ending, Next, Note, Outcome, Refused, Stage, State, Target, Ticket, Why,
+};
 
 /// A version that takes calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +43,24 @@ pub(super) struct Candidate {
     pub(super) attempt: Attempt,
     /// Whether something that it was started with was replaced since.
     stale: bool,
+}
+
+/// A version that takes no new calls and has not ended yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Old {
+    /// The attempt that had brought it up.
+    pub ticket: Ticket,
+    /// What it ran.
+    pub meta: Arc<PluginMeta>,
+    /// How far it has come.
+    pub ending: Ending,
+}
+
+impl Old {
+    /// Whether it is still within its time.
+    pub(super) fn is_in_time(&self) -> bool {
+        matches!(self.ending, Ending::Draining | Ending::TearingDown)
+    }
 }
 
 /// One plugin of a host.

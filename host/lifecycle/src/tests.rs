@@ -61,7 +61,7 @@ fn kind_of(plugin: usize, kind: usize) -> PluginMeta {
 }
 
 /// What a plugin says of itself where only its name, version and requirements matter.
-pub(crate) fn meta(name: &str, version: &str, requires: Vec<Requires>) -> PluginMeta {
+fn meta(name: &str, version: &str, requires: Vec<Requires>) -> PluginMeta {
     let seed = format!("{name} {version} {requires:?}");
     PluginMeta {
         name: name.parse().expect("a name"),
