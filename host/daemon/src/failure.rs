@@ -6,7 +6,7 @@
 use std::fmt;
 
 use hotmerge_abi::CallContext;
-use hotmerge_meta::PluginName;
+use hotmerge_meta::{PluginName, control};
 use object::{Object as _, ObjectSymbol as _, SymbolKind};
 
 use crate::instance::hex;
@@ -74,7 +74,7 @@ impl From<String> for Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        sentence(f, &self.what, self.method.as_deref(), self.trace.as_deref())
+        control::sentence(f, &self.what, self.method.as_deref(), self.trace.as_deref())
     }
 }
 
@@ -82,23 +82,6 @@ impl fmt::Display for Failure {
 fn plain(text: &str) -> String {
     let plain = |sign: char| if sign.is_control() { ' ' } else { sign };
     text.chars().map(plain).collect()
-}
-
-/// What happened, and in which call.
-pub(crate) fn sentence(
-    f: &mut fmt::Formatter<'_>,
-    what: &str,
-    method: Option<&str>,
-    trace: Option<&str>,
-) -> fmt::Result {
-    f.write_str(what)?;
-    if let Some(method) = method {
-        write!(f, " in `{method}`")?;
-    }
-    match trace {
-        Some(trace) => write!(f, " (trace {trace})"),
-        None => Ok(()),
-    }
 }
 
 /// Parts what a panic says into its message and its frames. A message that looks as if it had

@@ -26,7 +26,6 @@
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use hotmerge_meta::{Digest, PackageName, PluginMeta, PluginName};
-use serde::{Deserialize, Serialize};
 
 mod choices;
 mod machine;
@@ -35,76 +34,13 @@ mod requirements;
 mod slot;
 
 pub use choices::ChoiceError;
+pub use hotmerge_meta::control::{Stage, State};
 pub use machine::{Machine, set};
 pub use slot::{Live, Old, Slot};
 
 /// Tells the attempts to bring a version up apart. Never used twice in a host's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
-
-/// The state of a plugin as its users see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// Known, and nothing of it runs or is under way.
-    Idle,
-    /// A change was seen and is being verified, has not settled, or waits for a plugin that
-    /// it requires.
-    Detecting,
-    /// The plugin is gone from the directory and its last version is ending.
-    Unloading,
-    /// A verified version is starting, taking over state, or being tried.
-    Reloading,
-    /// A version takes calls.
-    Active,
-    /// No version takes calls: the last one that was tried was refused, or the live one has
-    /// crashed too often.
-    Error,
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Idle => "idle",
-            Self::Detecting => "detecting",
-            Self::Unloading => "unloading",
-            Self::Reloading => "reloading",
-            Self::Active => "active",
-            Self::Error => "error",
-        })
-    }
-}
-
-/// How far a candidate is; later ones are greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Stage {
-    /// Its file is being read and compared.
-    Verifying,
-    /// Its file and its meta do not belong together yet.
-    Settling,
-    /// It is verified, and what it requires is not active yet.
-    Waiting,
-    /// It is being loaded and started.
-    Starting,
-    /// It has started; calls wait while it takes over the state of the live version.
-    HandingOver,
-    /// It takes a share of the calls, to see how it does.
-    Trying,
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Verifying => "verifying",
-            Self::Settling => "settling",
-            Self::Waiting => "waiting",
-            Self::Starting => "starting",
-            Self::HandingOver => "handing-over",
-            Self::Trying => "trying",
-        })
-    }
-}
 
 /// How far an old version has come towards its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

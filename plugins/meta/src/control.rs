@@ -7,12 +7,17 @@
 
 mod client;
 mod message;
+mod status;
 
 pub use client::{Client, ClientError, ConnectError};
 pub use jsonrpsee_types::{ErrorObjectOwned, Id, Request, Response, ResponsePayload};
 pub use message::{
     Action, Base64, CallParams, CallReply, HistoryParams, PluginParams, PluginReport, Problem,
     ReloadParams, ReloadReport, RollbackParams, TraceParent, TraceParentError, Transition,
+};
+pub use status::{
+    CanaryStatus, EndingStatus, FailureStatus, HostStatus, KeptStatus, PluginStatus, RefusedStatus,
+    SavedStatus, Stage, State, Status, WorkerStatus, sentence,
 };
 
 pub use crate::frame::MAX_FRAME_BYTES;

@@ -1,0 +1,314 @@
+//! What a host says of itself and of its plugins. Field names are stable: programs read them.
+
+use std::{fmt, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Problem;
+use crate::Digest;
+
+/// The state of a plugin as its users see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Known, and nothing of it runs or is under way.
+    Idle,
+    /// A change was seen and is being verified, has not settled, or waits for a plugin that
+    /// it requires.
+    Detecting,
+    /// The plugin is gone from the directory and its last version is ending.
+    Unloading,
+    /// A verified version is starting, taking over state, or being tried.
+    Reloading,
+    /// A version takes calls.
+    Active,
+    /// No version takes calls: the last one that was tried was refused, or the live one has
+    /// crashed too often.
+    Error,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Idle => "idle",
+            Self::Detecting => "detecting",
+            Self::Unloading => "unloading",
+            Self::Reloading => "reloading",
+            Self::Active => "active",
+            Self::Error => "error",
+        })
+    }
+}
+
+/// How far a candidate is; later ones are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Its file is being read and compared.
+    Verifying,
+    /// Its file and its meta do not belong together yet.
+    Settling,
+    /// It is verified, and what it requires is not active yet.
+    Waiting,
+    /// It is being loaded and started.
+    Starting,
+    /// It has started; calls wait while it takes over the state of the live version.
+    HandingOver,
+    /// It takes a share of the calls, to see how it does.
+    Trying,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Verifying => "verifying",
+            Self::Settling => "settling",
+            Self::Waiting => "waiting",
+            Self::Starting => "starting",
+            Self::HandingOver => "handing-over",
+            Self::Trying => "trying",
+        })
+    }
+}
+
+/// A host and its plugins at one moment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The host itself.
+    pub host: HostStatus,
+    /// Every plugin it knows, by name.
+    pub plugins: Vec<PluginStatus>,
+    /// What in the plugin directory cannot be used, and why.
+    pub problems: Vec<Problem>,
+}
+
+/// The host itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HostStatus {
+    /// Version of the program.
+    pub version: String,
+    /// Process id.
+    pub pid: u32,
+    /// The contract it offers to plugins.
+    pub abi: String,
+    /// Target triple of what it runs.
+    pub target: String,
+    /// Where it looks for plugins.
+    pub plugin_dir: PathBuf,
+    /// Where it keeps the last good versions; none if it does not.
+    #[serde(default)]
+    pub state_dir: Option<PathBuf>,
+    /// When it started, RFC 3339.
+    pub started: String,
+    /// `inotify`, or why nothing is watched.
+    pub watch: String,
+    /// How often it has looked at the plugin directory.
+    pub rescans: u64,
+    /// Position in the history; a later one means that something happened.
+    pub position: u64,
+    /// Old versions whose memory could not be given back.
+    pub retained: u64,
+    /// Old versions whose teardown has not returned in time, and still has not.
+    pub stuck: u64,
+    /// How often calls on an old version took longer than the drain time.
+    pub overdue: u64,
+    /// Log records that found no room.
+    pub log_dropped: u64,
+    /// How often SIGUSR1 was seen to have come, with which workers tell of a crash. Several that
+    /// came at once are one.
+    #[serde(default)]
+    pub crash_signals: u64,
+    /// Parts of the sandbox that this system does not give; empty if all are in place.
+    #[serde(default)]
+    pub degraded: Vec<String>,
+    /// What keeps workers to their limits: rlimits, and the controllers of a cgroup.
+    #[serde(default)]
+    pub limits: String,
+}
+
+/// One plugin.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PluginStatus {
+    /// Its name.
+    pub name: String,
+    /// Version of what runs; if nothing does, of the candidate, or of what was refused.
+    pub version: Option<String>,
+    /// Digest of what runs.
+    pub hash: Option<Digest>,
+    /// Where it is in its life.
+    pub state: State,
+    /// How far its candidate is, if it has one.
+    #[serde(default)]
+    pub stage: Option<Stage>,
+    /// Why it came to this state.
+    #[serde(default)]
+    pub reason: String,
+    /// Since when it is in this state, RFC 3339.
+    #[serde(default)]
+    pub since: Option<String>,
+    /// Counts the versions that went live, from 1; 0 if none runs.
+    pub generation: u64,
+    /// How it is kept apart from the host: `host` is not at all.
+    pub isolation: Option<String>,
+    /// The package it is in.
+    pub package: Option<String>,
+    /// Where its table lies in the host's memory, in hexadecimal.
+    pub address: Option<String>,
+    /// How often it was started again after a crash.
+    #[serde(default)]
+    pub restarts: u64,
+    /// What went wrong with it last.
+    #[serde(default)]
+    pub last_failure: Option<FailureStatus>,
+    /// What waits because the system does not give what it takes: a thread, a process.
+    #[serde(default)]
+    pub waiting: Vec<String>,
+    /// The state that it would go on from after a crash.
+    #[serde(default)]
+    pub saved: Option<SavedStatus>,
+    /// Its worker, if it lives in a process of its own.
+    #[serde(default)]
+    pub worker: Option<WorkerStatus>,
+    /// What it asks for in its meta and was not granted: `fs:/path`, `net`.
+    #[serde(default)]
+    pub not_granted: Vec<String>,
+    /// Calls that were answered with an error.
+    pub calls_failed: u64,
+    /// Calls that their callers ended, or hung up on; not among those that failed.
+    #[serde(default)]
+    pub calls_cancelled: u64,
+    /// Calls that panicked.
+    pub calls_panicked: u64,
+    /// Old versions of it whose memory could not be given back.
+    pub retained: u64,
+    /// Old versions that have not ended yet.
+    pub ending: Vec<EndingStatus>,
+    /// The last version that was refused since one went live.
+    pub refused: Option<RefusedStatus>,
+    /// Whether it stays whatever the directory says.
+    #[serde(default)]
+    pub pinned: bool,
+    /// The hash in the directory that was rolled back.
+    #[serde(default)]
+    pub rolled_back: Option<Digest>,
+    /// The versions that can be gone back to, newest first.
+    #[serde(default)]
+    pub kept: Vec<KeptStatus>,
+    /// The version that takes a share of the calls.
+    #[serde(default)]
+    pub canary: Option<CanaryStatus>,
+}
+
+/// A version in the host's store.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeptStatus {
+    /// Its version.
+    pub version: String,
+    /// Its digest.
+    pub hash: Digest,
+}
+
+/// A version that takes a share of the calls.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CanaryStatus {
+    /// Its version.
+    pub version: String,
+    /// Its digest.
+    pub hash: Digest,
+    /// How many calls it took.
+    pub calls: u64,
+    /// How many of them failed.
+    pub failed: u64,
+}
+
+/// The process that a plugin lives in.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Its number; absent while none runs.
+    pub pid: Option<i32>,
+    /// Private memory that it uses.
+    pub memory_bytes: Option<u64>,
+    /// Processor time that it has used.
+    pub cpu_ms: Option<u64>,
+    /// How long it took from the start of the process to being fit to take calls: shut in,
+    /// loaded, started and checked.
+    #[serde(default)]
+    pub start_ms: f64,
+    /// Parts of its sandbox that are not in place.
+    pub degraded: Vec<String>,
+    /// Its log records that found no room.
+    pub log_dropped: u64,
+}
+
+/// What went wrong with a plugin that ran.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct FailureStatus {
+    /// When, RFC 3339.
+    pub time: String,
+    /// What happened, to be read behind "it": `was killed by SIGSEGV at 0x8`.
+    pub what: String,
+    /// In which method.
+    pub method: Option<String>,
+    /// The trace of the call, in hexadecimal.
+    pub trace_id: Option<String>,
+    /// Where a panic came from, innermost first: names of functions, or offsets in a file that
+    /// has no names.
+    #[serde(default)]
+    pub stack: Vec<String>,
+    /// How old the state was that the next instance went on from, in milliseconds; absent if
+    /// there was none.
+    pub state_age_ms: Option<u64>,
+}
+
+impl fmt::Display for FailureStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (method, trace) = (self.method.as_deref(), self.trace_id.as_deref());
+        sentence(f, &self.what, method, trace)
+    }
+}
+
+/// A state that was saved for the case of a crash.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SavedStatus {
+    /// When, RFC 3339.
+    pub time: String,
+    /// The version that saved it.
+    pub version: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// An old version that has not ended yet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EndingStatus {
+    /// Digest of the version.
+    pub hash: Digest,
+    /// `draining`, `overdue`, `teardown` or `stuck`.
+    pub state: String,
+}
+
+/// A version that was refused.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RefusedStatus {
+    /// Digest of the version.
+    pub hash: Digest,
+    /// Why.
+    pub reason: String,
+}
+
+/// What happened, and in which call.
+pub fn sentence(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    method: Option<&str>,
+    trace: Option<&str>,
+) -> fmt::Result {
+    f.write_str(what)?;
+    if let Some(method) = method {
+        write!(f, " in `{method}`")?;
+    }
+    match trace {
+        Some(trace) => write!(f, " (trace {trace})"),
+        None => Ok(()),
+    }
+}
