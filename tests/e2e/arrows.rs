@@ -14,6 +14,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hotmerge-xtask", &["hotmerge-meta"]),
     ("hotmerge-swap", &[]),
     ("hotmerge-lifecycle", &["hotmerge-meta"]),
+    (
+        "hotmerge-instance",
+        &[
+            "hotmerge-abi",
+            "hotmerge-loader",
+            "hotmerge-meta",
+            "hotmerge-policy",
+            "hotmerge-sandbox",
+            "hotmerge-wire",
+        ],
+    ),
     ("hotmerge-policy", &[]),
     ("hotmerge-sandbox", &[]),
     ("hotmerge-wire", &["hotmerge-abi"]),
@@ -31,6 +42,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "hotmerge-daemon",
         &[
             "hotmerge-abi",
+            "hotmerge-instance",
             "hotmerge-lifecycle",
             "hotmerge-loader",
             "hotmerge-meta",

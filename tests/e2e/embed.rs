@@ -8,7 +8,7 @@ use std::{
 };
 
 use hotmerge_daemon::{
-    CallError, Cancel, Config, Host, Reply,
+    Call, CallError, Cancel, Config, Host, Reply,
     config::{Isolation, OnDegraded, Symbols},
     context,
 };
@@ -97,7 +97,10 @@ fn a_call_in_a_worker_is_cancelled_from_another_thread() {
     let cancel = Cancel::default();
     let call = || {
         let reply = &mut Reply::default();
-        plugin.call_with(&context(None), "wait", b"", reply, &cancel)
+        plugin.call(
+            &Call::new(&context(None), "wait", b"").cancelled_by(&cancel),
+            reply,
+        )
     };
     let visitor = thread::scope(|scope| {
         let waits = scope.spawn(call);
@@ -110,7 +113,7 @@ fn a_call_in_a_worker_is_cancelled_from_another_thread() {
     assert!(is_cancelled(&call().unwrap_err()));
     let mut reply = Reply::default();
     plugin
-        .call(&context(None), "mark", b"", &mut reply)
+        .call(&Call::new(&context(None), "mark", b""), &mut reply)
         .unwrap();
     assert_eq!(reply.bytes(), b"1");
     visitor.let_go();
@@ -125,7 +128,10 @@ fn a_call_in_the_host_is_not_begun_if_it_was_cancelled() {
     let cancel = Cancel::default();
     let call = || {
         let reply = &mut Reply::default();
-        let outcome = plugin.call_with(&context(None), "count", b"", reply, &cancel);
+        let outcome = plugin.call(
+            &Call::new(&context(None), "count", b"").cancelled_by(&cancel),
+            reply,
+        );
         outcome.map(|_| reply.bytes().to_vec())
     };
     assert_eq!(call().unwrap(), 1_u64.to_le_bytes());
@@ -133,7 +139,7 @@ fn a_call_in_the_host_is_not_begun_if_it_was_cancelled() {
     assert!(is_cancelled(&call().unwrap_err()));
     let mut reply = Reply::default();
     plugin
-        .call(&context(None), "count", b"", &mut reply)
+        .call(&Call::new(&context(None), "count", b""), &mut reply)
         .unwrap();
     assert_eq!(
         reply.bytes(),

@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use hotmerge_daemon::{Config, Host, Plugin, Reply, config::Isolation, context};
+use hotmerge_daemon::{Call, Config, Host, Plugin, Reply, config::Isolation, context};
 use hotmerge_meta::{
     OnReplace,
     control::{Action, ReloadParams},
@@ -52,7 +52,7 @@ fn count(plugin: &Plugin, shared: &Shared) -> u64 {
     let mut reply = Reply::default();
     while !shared.stop.load(Ordering::Relaxed) {
         let oldest = shared.surely.load(Ordering::SeqCst);
-        let answered = plugin.call(&context(None), "count", b"", &mut reply);
+        let answered = plugin.call(&Call::new(&context(None), "count", b""), &mut reply);
         let answered = answered.expect("no call fails");
         let newest = shared.perhaps.load(Ordering::SeqCst);
         let range = oldest..=newest;
@@ -76,7 +76,10 @@ fn ask(plugin: &Plugin, shared: &Shared) -> u64 {
     let mut calls = 0;
     let mut reply = Reply::default();
     while !shared.stop.load(Ordering::Relaxed) {
-        let answered = plugin.call(&context(None), "ask", b"counter mark", &mut reply);
+        let answered = plugin.call(
+            &Call::new(&context(None), "ask", b"counter mark"),
+            &mut reply,
+        );
         answered.expect("no call fails");
         assert!(!reply.bytes().is_empty());
         calls += 1;
@@ -180,7 +183,7 @@ fn no_call_is_lost_doubled_or_failed_while_versions_alternate() {
     // The count went through every version: one for each call, and one for this.
     let mut reply = Reply::default();
     counting
-        .call(&context(None), "count", b"", &mut reply)
+        .call(&Call::new(&context(None), "count", b""), &mut reply)
         .unwrap();
     assert_eq!(number(&reply), calls + 1, "a call was lost or doubled");
     assert!(asked > 0);

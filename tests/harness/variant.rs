@@ -125,7 +125,7 @@ impl Variant {
                 hash: Digest::of(b""),
                 size: 0,
                 abi: Abi::CURRENT,
-                target: hotmerge_daemon::status::TARGET.to_owned(),
+                target: hotmerge_daemon::TARGET.to_owned(),
                 handover: Default::default(),
                 requires: Vec::new(),
                 wants: Wants::default(),

@@ -21,7 +21,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use hotmerge_daemon::{Config, Host, Reply, context};
+use hotmerge_daemon::{Call, Config, Host, Reply, context};
 
 /// The largest reply that this program takes, in bytes.
 const REPLY_LIMIT: usize = 1 << 20;
@@ -60,7 +60,7 @@ fn answer(host: &Host, plugin: &str, method: &str, request: &[u8]) {
         return;
     };
     let mut reply = Reply::with_limit(REPLY_LIMIT);
-    match handle.call(&context(None), method, request, &mut reply) {
+    match handle.call(&Call::new(&context(None), method, request), &mut reply) {
         Ok(answered) => println!(
             "generation {}: {}",
             answered.generation,

@@ -7,14 +7,16 @@ use std::{
     time::Duration,
 };
 
+pub use hotmerge_instance::settings::{
+    Isolation, LimitsConfig, OnDegraded, RestartConfig, Symbols,
+};
+use hotmerge_instance::{
+    rules::text_file::{self, TextFileError},
+    settings::{PluginSettings, PolicyFiles, Settings},
+};
 use hotmerge_meta::PluginName;
-use hotmerge_sandbox::{Grant, Limits};
+use hotmerge_sandbox::Grant;
 use serde::Deserialize;
-
-use crate::text_file::{self, TextFileError};
-
-pub use crate::cell::{Isolation, OnDegraded, RestartConfig};
-pub use crate::symbols::Symbols;
 
 /// What it is to people.
 const WHAT: &str = "configuration";
@@ -110,49 +112,6 @@ pub struct PluginConfig {
     pub idempotent: Vec<String>,
     /// How much its worker may use.
     pub limits: LimitsConfig,
-}
-
-/// How much a worker may use.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct LimitsConfig {
-    /// Private memory in MiB.
-    pub memory_mib: u64,
-    /// Threads, those that take calls included.
-    pub threads: u64,
-    /// Open files.
-    pub files: u64,
-    /// Processor time over a worker's whole life in seconds; 0 for no limit.
-    pub cpu_s: u64,
-    /// Processors that it may use at a time, such as 0.5: only where a cgroup with the
-    /// controller `cpu` is delegated to the host.
-    pub cpus: Option<f64>,
-}
-
-impl Default for LimitsConfig {
-    fn default() -> Self {
-        let limits = Limits::default();
-        Self {
-            memory_mib: limits.memory_bytes >> 20,
-            threads: limits.threads,
-            files: limits.files,
-            cpu_s: limits.cpu_s,
-            cpus: None,
-        }
-    }
-}
-
-impl From<LimitsConfig> for Limits {
-    fn from(config: LimitsConfig) -> Self {
-        Self {
-            memory_bytes: config.memory_mib << 20,
-            threads: config.threads,
-            files: config.files,
-            cpu_s: config.cpu_s,
-            cpu_permille: config.cpus.map(|cpus| (cpus * 1e3) as u64),
-        }
-    }
 }
 
 /// How a new version proves itself.
@@ -325,9 +284,45 @@ impl Config {
         (!period.is_zero()).then_some(period)
     }
 
-    /// What a plugin may do beyond computing, in a process of its own.
-    pub(crate) fn grants(&self, plugin: &PluginName) -> &[Grant] {
-        self.plugin.get(plugin).map_or(&[], |own| &own.allow)
+    /// What instances need to know.
+    pub(crate) fn settings(&self) -> Settings {
+        let of = |name: &PluginName, own: &PluginConfig| PluginSettings {
+            isolation: own.isolation,
+            allow: own.allow.clone(),
+            user: own.user,
+            idempotent: own.idempotent.clone(),
+            limits: own.limits,
+            drain: self.drain(name),
+            teardown: self.teardown(name),
+        };
+        let own = self.plugin.iter();
+        Settings {
+            worker: self.worker.clone(),
+            isolation: self.isolation,
+            degraded: self.degraded,
+            symbols: self.symbols,
+            policies: self.policy_files(),
+            restart: self.restart,
+            call_limit: (self.call_ms != 0).then(|| Duration::from_millis(self.call_ms)),
+            start_limit: self.start(),
+            cgroup: self.cgroup.clone(),
+            others: PluginSettings {
+                drain: Duration::from_millis(self.drain_ms),
+                teardown: Duration::from_millis(self.teardown_ms),
+                ..PluginSettings::default()
+            },
+            plugins: own
+                .map(|(name, own)| (name.clone(), of(name, own)))
+                .collect(),
+        }
+    }
+
+    /// The files that replace the built-in policies.
+    pub fn policy_files(&self) -> PolicyFiles {
+        PolicyFiles {
+            syscalls: self.syscall_policy.clone(),
+            symbols: self.symbol_policy.clone(),
+        }
     }
 
     pub(crate) fn canary(&self, plugin: &PluginName) -> Option<CanaryConfig> {

@@ -9,30 +9,30 @@ use std::{
 };
 
 use hotmerge_abi::{ABI_MAJOR, ABI_MINOR};
+use hotmerge_instance::{
+    Workers,
+    rules::{policies, text_file::TextFileError},
+};
+use hotmerge_lifecycle::ChoiceError;
 use hotmerge_meta::{
     PluginName,
-    control::{Action, PluginReport, ReloadParams, ReloadReport, Transition},
+    control::{Action, HostStatus, PluginReport, ReloadParams, ReloadReport, Status, Transition},
 };
 
 use crate::{
-    Config, Plugin,
-    cell::Cells,
-    clock::Tick,
-    keeping::WishError,
-    lifecycle::ChoiceError,
-    log, policies, scan,
-    status::{HostStatus, Status, TARGET},
-    store::{Store, StoreError},
-    supervisor::{State, Supervisor},
-    text_file::TextFileError,
-    watch::Watch,
+    Config, TARGET,
+    find::{hints::Hints, scan},
+    log,
+    plugin::Plugin,
+    record::store::{Store, StoreError},
+    supervise::{keeping::WishError, state::State, supervisor::Supervisor},
 };
 
 /// A running host. Stops gracefully when dropped.
 pub struct Host {
     supervisor: Arc<Supervisor>,
     clock: Mutex<Option<JoinHandle<()>>>,
-    watch: Arc<Watch>,
+    hints: Arc<Hints>,
     started: jiff::Timestamp,
 }
 
@@ -95,38 +95,34 @@ impl Host {
             .map(|dir| Store::open(dir, config.keep_versions))
             .transpose()?;
         let supervisor = Arc::new(Supervisor::new(config, plugin_dir, store));
-        let watch = Arc::new(Watch::new(Arc::clone(&supervisor), watching));
+        let hint = {
+            let supervisor = Arc::downgrade(&supervisor);
+            move || {
+                if let Some(supervisor) = supervisor.upgrade() {
+                    supervisor.clock.hint();
+                }
+            }
+        };
+        let dir = supervisor.plugin_dir.clone();
+        let hints = Arc::new(Hints::new(dir, watching, Arc::new(hint)));
         let clock = {
-            let (supervisor, watch) = (Arc::clone(&supervisor), Arc::clone(&watch));
+            let (host, hints) = (Arc::clone(&supervisor), Arc::clone(&hints));
+            let run = move || {
+                host.clock.run(periodic, || {
+                    host.expire();
+                    hints.keep();
+                    host.rescan(&[]);
+                });
+            };
             thread::Builder::new()
                 .name("clock".into())
-                .spawn(move || {
-                    let mut next = periodic.map(|period| Instant::now() + period);
-                    if let Some(next) = next {
-                        supervisor.clock.wake_at(next);
-                    }
-                    loop {
-                        let tick = supervisor.clock.next();
-                        if tick == Tick::Stop {
-                            return;
-                        }
-                        supervisor.expire();
-                        watch.keep();
-                        supervisor.rescan(&[]);
-                        if let (Some(due), Some(period)) = (next, periodic) {
-                            let now = Instant::now();
-                            let due = if now >= due { now + period } else { due };
-                            next = Some(due);
-                            supervisor.clock.wake_at(due);
-                        }
-                    }
-                })
+                .spawn(run)
                 .map_err(StartError::Thread)?
         };
         let host = Self {
             supervisor,
             clock: Mutex::new(Some(clock)),
-            watch,
+            hints,
             started: jiff::Timestamp::now(),
         };
         host.rescan();
@@ -141,8 +137,8 @@ impl Host {
     pub fn check(config: &Config) -> Result<PathBuf, StartError> {
         let dir = config.plugin_dir.clone().ok_or(StartError::NoPluginDir)?;
         scan::open_dir(&dir).map_err(StartError::PluginDir)?;
-        policies::syscalls(config)?;
-        policies::symbols(config)?;
+        policies::syscalls(&config.policy_files())?;
+        policies::symbols(&config.policy_files())?;
         Ok(dir)
     }
 
@@ -152,7 +148,7 @@ impl Host {
     /// # Errors
     /// Why there is none, for people.
     pub fn worker_program(config: &Config) -> Result<PathBuf, String> {
-        Cells::find_program(config).map(|(path, _)| path)
+        Workers::find_program(config.worker.as_deref()).map(|(path, _)| path)
     }
 
     /// A handle to a plugin, good for every version of it. `None` if there is none (yet).
@@ -168,7 +164,7 @@ impl Host {
     /// The directory may be another one than before: it is watched before it is looked at, so
     /// that no change falls between.
     fn look(&self, retry: &[PluginName]) -> Vec<PluginName> {
-        self.watch.keep();
+        self.hints.keep();
         self.supervisor.rescan(retry)
     }
 
@@ -312,16 +308,16 @@ impl Host {
                     .as_ref()
                     .map(|store| store.dir().to_owned()),
                 started: format!("{:.0}", self.started),
-                watch: self.watch.describe(),
+                watch: self.hints.describe(),
                 rescans: counters.rescans.load(Ordering::Relaxed),
                 position: self.position(),
                 retained: counters.retained.load(Ordering::Relaxed),
                 stuck: counters.stuck.load(Ordering::Relaxed),
                 overdue: counters.overdue.load(Ordering::Relaxed),
                 log_dropped: log::dropped(),
-                crash_signals: self.supervisor.cells.crash_signals(),
-                degraded: self.supervisor.cells.missing().to_vec(),
-                limits: self.supervisor.cells.limits(),
+                crash_signals: self.supervisor.workers.crash_signals(),
+                degraded: self.supervisor.workers.missing().to_vec(),
+                limits: self.supervisor.workers.limits(),
             },
             plugins,
             problems,
@@ -339,13 +335,13 @@ impl Host {
         let Some(clock) = clock else {
             return 0;
         };
-        self.watch.stop();
+        self.hints.stop();
         self.supervisor.clock.stop();
         let left = self.supervisor.stop();
         if clock.join().is_err() {
             tracing::error!("the clock's thread panicked");
         }
-        self.supervisor.cells.close();
+        self.supervisor.workers.close();
         left
     }
 }

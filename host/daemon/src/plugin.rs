@@ -7,27 +7,20 @@ use std::{
 };
 
 use hotmerge_abi::CallContext;
+use hotmerge_instance::{
+    Call, Failure,
+    failure::{self},
+};
 use hotmerge_loader::{self as loader, Reply};
-use hotmerge_meta::{Digest, PluginName};
+use hotmerge_meta::PluginName;
 use hotmerge_swap::{Cell, Draining, Gate};
 use hotmerge_wire::after_ns;
 
-use crate::{
-    canary::Canary,
-    cancel::Cancel,
-    failure::{self, Failure},
-    instance::Instance,
-    lifecycle::Ticket,
-};
+mod canary;
+mod version;
 
-/// A version that can take calls.
-#[derive(Debug)]
-pub(crate) struct Version {
-    pub(crate) instance: Instance,
-    pub(crate) ticket: Ticket,
-    pub(crate) generation: u64,
-    pub(crate) hash: Digest,
-}
+use canary::Canary;
+pub(crate) use version::Version;
 
 /// A plugin of a running host. Cheap to call from any thread, as often as wanted; a call
 /// runs from its first to its last instruction on one version.
@@ -104,79 +97,48 @@ impl Plugin {
     /// # Errors
     /// Why there is no reply; never because of a reload.
     #[inline]
-    pub fn call(
-        &self,
-        context: &CallContext,
-        method: &str,
-        request: &[u8],
-        reply: &mut Reply,
-    ) -> Result<Answered, CallError> {
-        self.call_as(context, method, request, reply, None, Answered::by)
-    }
-
-    /// As [`Plugin::call`], until another thread cancels it. See [`Cancel`] for what becomes of a
-    /// call that has begun: in a worker this returns at once, in the host's own process when the
-    /// plugin does.
-    ///
-    /// # Errors
-    /// As [`Plugin::call`], and [`loader::CallError::Cancelled`].
-    pub fn call_with(
-        &self,
-        context: &CallContext,
-        method: &str,
-        request: &[u8],
-        reply: &mut Reply,
-        cancel: &Cancel,
-    ) -> Result<Answered, CallError> {
-        self.call_as(context, method, request, reply, Some(cancel), Answered::by)
+    pub fn call(&self, call: &Call<'_>, reply: &mut Reply) -> Result<Answered, CallError> {
+        self.call_as(call, reply, Answered::by)
     }
 
     /// Calls a method and asks the version that answered for something about it.
     #[inline]
     pub(crate) fn call_as<R>(
         &self,
-        context: &CallContext,
-        method: &str,
-        request: &[u8],
+        call: &Call<'_>,
         reply: &mut Reply,
-        cancel: Option<&Cancel>,
         ask: impl FnOnce(&Version) -> R,
     ) -> Result<R, CallError> {
         if self.canary.takes_some() && self.canary.takes_this() {
-            return self.call_canary(context, method, request, reply, cancel, ask);
+            return self.call_canary(call, reply, ask);
         }
-        self.call_live(context, method, request, reply, cancel, ask)
+        self.call_live(call, reply, ask)
     }
 
     #[cold]
     #[inline(never)]
     fn call_canary<R>(
         &self,
-        context: &CallContext,
-        method: &str,
-        request: &[u8],
+        call: &Call<'_>,
         reply: &mut Reply,
-        cancel: Option<&Cancel>,
         ask: impl FnOnce(&Version) -> R,
     ) -> Result<R, CallError> {
         let tried = self.canary.version.with(|version| {
             let Some(version) = version else {
                 return Err(ask);
             };
-            let outcome = version
-                .instance
-                .call(context, method, request, reply, cancel);
+            let outcome = version.instance.call(call, reply);
             self.canary
                 .count(outcome.as_ref().err().map(|error| &**error));
             Ok(match outcome {
                 Ok(()) => Ok(ask(version)),
-                Err(error) => Err(self.failed(version, context, method, *error)),
+                Err(error) => Err(self.failed(version, call, *error)),
             })
         });
         match tried {
             Ok(Ok(outcome)) => outcome.map_err(|error| *error),
             // Its time has just ended.
-            Ok(Err(ask)) => self.call_live(context, method, request, reply, cancel, ask),
+            Ok(Err(ask)) => self.call_live(call, reply, ask),
             Err(_) => Err(CallError::TooDeep),
         }
     }
@@ -184,22 +146,16 @@ impl Plugin {
     #[inline(always)]
     fn call_live<R>(
         &self,
-        context: &CallContext,
-        method: &str,
-        request: &[u8],
+        call: &Call<'_>,
         reply: &mut Reply,
-        cancel: Option<&Cancel>,
         ask: impl FnOnce(&Version) -> R,
     ) -> Result<R, CallError> {
         // Errors are boxed until the call is over: a small result stays in registers, a large
         // one goes through memory in pieces and stalls every call.
         let outcome = self.live.with(|live| match live {
-            Some(version) => match version
-                .instance
-                .call(context, method, request, reply, cancel)
-            {
+            Some(version) => match version.instance.call(call, reply) {
                 Ok(()) => Ok(ask(version)),
-                Err(error) => Err(self.failed(version, context, method, *error)),
+                Err(error) => Err(self.failed(version, call, *error)),
             },
             None => Err(self.not_loaded()),
         });
@@ -279,14 +235,13 @@ impl Plugin {
     fn failed(
         &self,
         version: &Version,
-        context: &CallContext,
-        method: &str,
+        call: &Call<'_>,
         error: loader::CallError,
     ) -> Box<CallError> {
         let error = match error {
             loader::CallError::Panicked(text) => {
                 self.panicked.fetch_add(1, Ordering::Relaxed);
-                let failure = Failure::panic(&text).during(method, context);
+                let failure = Failure::panic(&text).during(call.method, call.context);
                 version.instance.caught(failure);
                 // The frames are for the host.
                 loader::CallError::Panicked(failure::message(text))

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context as _;
 use hotmerge_abi::{Bytes, CallContext, ENTRY_SYMBOL, HostTable, PluginTable, Sink, Status};
-use hotmerge_daemon::{Plugin, Reply, context};
+use hotmerge_daemon::{Call, Plugin, Reply, context};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use tempfile::TempDir;
 
@@ -117,7 +117,7 @@ fn through_host(plugin: &Plugin) -> Duration {
     let mut reply = Reply::default();
     let began = Instant::now();
     for _ in 0..CALLS {
-        let answered = plugin.call(&context, black_box(METHOD), &[], &mut reply);
+        let answered = plugin.call(&Call::new(&context, black_box(METHOD), &[]), &mut reply);
         black_box(&answered);
     }
     began.elapsed()

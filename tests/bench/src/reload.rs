@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use hotmerge_daemon::{Plugin, Reply, context};
+use hotmerge_daemon::{Call, Plugin, Reply, context};
 use hotmerge_meta::control::ReloadParams;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use rustix::{
@@ -108,7 +108,9 @@ fn first_reply(plugin: &Plugin, variant: &Variant) {
     let context = context(None);
     let mut reply = Reply::default();
     loop {
-        if plugin.call(&context, "variant", &[], &mut reply).is_ok()
+        if plugin
+            .call(&Call::new(&context, "variant", &[]), &mut reply)
+            .is_ok()
             && reply.bytes() == variant.answer
         {
             return;

@@ -136,7 +136,7 @@ pub(crate) fn stage(plugin_dir: &Path, name: &str, variant: &Variant) -> anyhow:
         hash: variant.image.digest(),
         size: variant.image.len() as u64,
         abi: Abi::from(&header),
-        target: hotmerge_daemon::status::TARGET.to_owned(),
+        target: hotmerge_daemon::TARGET.to_owned(),
         handover: Handover::default(),
         requires: Vec::new(),
         wants: Wants::default(),

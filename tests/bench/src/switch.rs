@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use hotmerge_daemon::{Config, Host, Plugin, Reply, config::Isolation, context};
+use hotmerge_daemon::{Call, Config, Host, Plugin, Reply, config::Isolation, context};
 use hotmerge_meta::control::ReloadParams;
 use tempfile::TempDir;
 
@@ -136,7 +136,8 @@ impl Longest {
         let context = context(None);
         let mut reply = Reply::default();
         while !self.stop.load(Ordering::Relaxed) {
-            let (took, outcome) = time(|| plugin.call(&context, "nothing", &[], &mut reply));
+            let (took, outcome) =
+                time(|| plugin.call(&Call::new(&context, "nothing", &[]), &mut reply));
             if outcome.is_err() {
                 self.stop.store(true, Ordering::Relaxed);
                 self.measures.unpark();

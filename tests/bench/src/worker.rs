@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::Context as _;
 use hotmerge_daemon::{
-    Config, Host, Plugin, Reply, config::Isolation, context, status::WorkerStatus,
+    Call, Config, Host, Plugin, Reply, config::Isolation, context, status::WorkerStatus,
 };
 use hotmerge_meta::control::ReloadParams;
 use rustix::{
@@ -133,7 +133,7 @@ fn round_trips(
         for _ in 0..rounds {
             let turns = [
                 turn(|| {
-                    plugin.call(&context, "nothing", &[0; 16], &mut reply)?;
+                    plugin.call(&Call::new(&context, "nothing", &[0; 16]), &mut reply)?;
                     Ok(())
                 })?,
                 turn(|| {
@@ -222,7 +222,7 @@ fn crashes(
     let mut reply = Reply::default();
     let [mut started, mut bare, mut died, mut served] = [const { Vec::new() }; 4];
     for _ in 0..rounds {
-        plugin.call(&context, "nothing", &[], &mut reply)?;
+        plugin.call(&Call::new(&context, "nothing", &[]), &mut reply)?;
         let process = Pid::from_raw(pid(&host)?).context("it is a process")?;
         let process = pidfd_open(process, PidfdFlags::empty())?;
         let began = Instant::now();
@@ -232,7 +232,10 @@ fn crashes(
         retry_on_intr(|| poll(&mut ends, None))?;
         let dead = began.elapsed();
         // Whoever answers from here on is another.
-        while plugin.call(&context, "nothing", &[], &mut reply).is_err() {}
+        while plugin
+            .call(&Call::new(&context, "nothing", &[]), &mut reply)
+            .is_err()
+        {}
         let whole = began.elapsed();
         started.push(start_ms(&host)? * 1e3);
         // What the system needs for any process.

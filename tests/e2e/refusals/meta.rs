@@ -109,7 +109,7 @@ fn another_target() {
     let target = "riscv64gc-unknown-linux-musl";
     a_refusal(
         &two().with_meta(|meta| meta.target = target.to_owned()),
-        &[target, hotmerge_daemon::status::TARGET],
+        &[target, hotmerge_daemon::TARGET],
     );
 }
 

@@ -55,7 +55,7 @@ impl Inspect {
         let refused = |error: String| Failure::text(exit::REFUSED, error);
         let image = Image::normalise(bytes).map_err(|error| refused(error.to_string()))?;
         let file = File::read(image.bytes()).map_err(|error| refused(error.to_string()))?;
-        let policy = policies::symbols(&configuration(self.config.as_deref())?)
+        let policy = policies::symbols(&configuration(self.config.as_deref())?.policy_files())
             .map_err(|error| Failure::new(exit::CONFIG, error))?;
         let rules: Rules = policies::rules(self.host, &self.allow);
         let objections = judge(&file, &policy, rules);

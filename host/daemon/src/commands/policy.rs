@@ -34,7 +34,7 @@ impl Policy {
             Which::Syscalls => Kind::Syscalls,
             Which::Symbols => Kind::Symbols,
         };
-        let text = policies::text(&configuration(self.config.as_deref())?, kind)
+        let text = policies::text(&configuration(self.config.as_deref())?.policy_files(), kind)
             .map_err(|error| Failure::new(exit::CONFIG, error))?;
         print!("{text}");
         Ok(())

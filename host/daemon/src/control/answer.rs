@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::Shared;
-use crate::{CallError, Cancel, context};
+use crate::{Call, CallError, Cancel, context};
 
 type Answer = Result<Box<RawValue>, ErrorObjectOwned>;
 
@@ -85,11 +85,8 @@ fn call(shared: &Shared, client: &UnixStream, params: &CallParams) -> Answer {
     let request = &params.input_base64.0;
     let (generation, hash) = plugin
         .call_as(
-            &context,
-            &params.method,
-            request,
+            &Call::new(&context, &params.method, request).cancelled_by(&cancel),
             &mut reply,
-            Some(&cancel),
             |version| (version.generation, version.hash),
         )
         .map_err(|error| refused(&error))?;

@@ -1,0 +1,5 @@
+//! What is there: one `stat` pass over the plugin directory finds what changed, and watchers hint
+//! at when to make one.
+
+pub(crate) mod hints;
+pub mod scan;

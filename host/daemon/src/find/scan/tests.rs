@@ -1,0 +1,355 @@
+//! Passes over real directories, with the time as an argument.
+
+use std::{fs, os::unix::fs::symlink};
+
+use hotmerge_meta::{Abi, Digest};
+
+use super::*;
+
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// A plugin directory and a scanner that looks at it.
+struct Bench {
+    dir: tempfile::TempDir,
+    scanner: Scanner,
+    now: Instant,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self {
+            scanner: Scanner::new(dir.path().to_owned(), SETTLE),
+            dir,
+            now: Instant::now(),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        // By rename, as everybody should: the inode changes with the contents.
+        let new = path.with_extension("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(new, path).unwrap();
+    }
+
+    fn write_meta(&self, package: &str, plugins: &[&str]) {
+        let plugins = plugins.iter().map(|name| PluginMeta {
+            name: name.parse().unwrap(),
+            version: "1.0.0".parse().unwrap(),
+            file: format!("lib{name}.so").parse().unwrap(),
+            hash: Digest::of(name.as_bytes()),
+            size: 1,
+            abi: Abi::CURRENT,
+            target: crate::TARGET.to_owned(),
+            handover: Default::default(),
+            requires: Vec::new(),
+            wants: hotmerge_meta::Wants::default(),
+        });
+        let meta = Meta::new(plugins.collect()).unwrap();
+        self.write(&format!("{package}/{META_FILE}"), &meta.to_toml());
+    }
+
+    fn package(&self, package: &str, plugins: &[&str]) {
+        for name in plugins {
+            self.write(&format!("{package}/lib{name}.so"), name);
+        }
+        self.write_meta(package, plugins);
+    }
+
+    fn scan(&mut self) -> Findings {
+        self.scanner.scan(self.now)
+    }
+
+    /// A pass after everything has had its time to settle.
+    fn scan_settled(&mut self) -> Findings {
+        let first = self.scan();
+        assert!(first.problems.is_empty(), "{:?}", first.problems);
+        assert!(first.next_look.is_some(), "nobody would look again");
+        self.now += SETTLE;
+        self.scan()
+    }
+
+    /// The only problem that is left once everything has had its time.
+    fn problem(&mut self) -> Problem {
+        let findings = self.scan_settled();
+        let [problem] = &findings.problems[..] else {
+            panic!("not one problem: {findings:?}");
+        };
+        problem.clone()
+    }
+}
+
+#[test]
+fn changes_in_quick_succession_are_all_found() {
+    let mut bench = Bench::new();
+    bench.package("p", &["a"]);
+    bench.scan();
+    let path = format!("p/{META_FILE}");
+    let text = fs::read_to_string(bench.path(&path)).unwrap();
+    let hash = Digest::of(b"a").to_string();
+    // Same size, within one tick of the file system's clock, and with inodes used again.
+    for number in 0..200_u32 {
+        for part in [0, 1] {
+            let next = Digest::of(&[number.to_le_bytes(), [part; 4]].concat());
+            bench.write(&path, &text.replace(&hash, &next.to_string()));
+        }
+        assert_eq!(changed(&bench.scan()), ["a"], "change {number}");
+    }
+}
+
+fn changed(findings: &Findings) -> Vec<&str> {
+    let names = findings
+        .changed
+        .iter()
+        .map(|found| found.meta.name.as_str());
+    let mut names: Vec<_> = names.collect();
+    names.sort_unstable();
+    names
+}
+
+fn gone(findings: &Findings) -> Vec<&str> {
+    findings.gone.iter().map(PluginName::as_str).collect()
+}
+
+fn is_quiet(findings: &Findings) -> bool {
+    findings.changed.is_empty()
+        && findings.gone.is_empty()
+        && findings.problems.is_empty()
+        && findings.next_look.is_none()
+}
+
+#[test]
+fn the_first_pass_finds_everything_and_the_second_nothing() {
+    let mut bench = Bench::new();
+    bench.package("one", &["a", "b"]);
+    bench.package("two", &["c"]);
+    assert_eq!(changed(&bench.scan()), ["a", "b", "c"]);
+    assert!(is_quiet(&bench.scan()));
+}
+
+#[test]
+fn a_file_that_is_replaced_is_found_alone() {
+    let mut bench = Bench::new();
+    bench.package("one", &["a", "b"]);
+    bench.scan();
+    bench.write("one/liba.so", "other");
+    assert_eq!(changed(&bench.scan()), ["a"]);
+    assert!(is_quiet(&bench.scan()));
+}
+
+#[test]
+fn a_meta_that_says_something_else_of_one_plugin_changes_that_one() {
+    let mut bench = Bench::new();
+    bench.package("one", &["a"]);
+    bench.scan();
+    bench.package("one", &["a", "b"]);
+    bench.write("one/liba.so", "a");
+    bench.scan();
+    bench.write_meta("one", &["b"]);
+    let findings = bench.scan();
+    assert_eq!((changed(&findings), gone(&findings)), (vec![], vec!["a"]));
+}
+
+#[test]
+fn a_meta_that_is_written_again_unchanged_changes_nothing() {
+    let mut bench = Bench::new();
+    bench.package("one", &["a", "b"]);
+    bench.scan();
+    bench.write_meta("one", &["a", "b"]);
+    assert!(is_quiet(&bench.scan()));
+}
+
+#[test]
+fn what_package_managers_leave_behind_is_not_looked_at() {
+    let mut bench = Bench::new();
+    bench.package("one", &["a"]);
+    bench.scan();
+    for name in ["._cfg0000_one", "#new", ".hidden"] {
+        bench.write(&format!("{name}/{META_FILE}"), "nonsense");
+    }
+    bench.write("one/#new", "nonsense");
+    assert!(is_quiet(&bench.scan()));
+}
+
+#[test]
+fn a_package_that_is_absent_for_a_moment_is_not_gone() {
+    let mut bench = Bench::new();
+    bench.package("one", &["a"]);
+    bench.scan();
+    fs::rename(bench.path("one"), bench.path(".away")).unwrap();
+    let absent = bench.scan();
+    assert!(gone(&absent).is_empty() && absent.next_look.is_some());
+    fs::rename(bench.path(".away"), bench.path("one")).unwrap();
+    bench.now += SETTLE;
+    assert!(is_quiet(&bench.scan()));
+}
+
+#[test]
+fn a_package_that_stays_away_is_gone_once() {
+    let mut bench = Bench::new();
+    bench.package("one", &["a", "b"]);
+    bench.scan();
+    fs::remove_dir_all(bench.path("one")).unwrap();
+    assert_eq!(gone(&bench.scan_settled()), ["a", "b"]);
+    assert!(is_quiet(&bench.scan()));
+}
+
+#[test]
+fn a_package_that_lost_all_its_files_is_gone() {
+    let mut bench = Bench::new();
+    bench.package("one", &["a"]);
+    bench.scan();
+    fs::remove_file(bench.path(&format!("one/{META_FILE}"))).unwrap();
+    fs::remove_file(bench.path("one/liba.so")).unwrap();
+    let findings = bench.scan_settled();
+    assert_eq!(gone(&findings), ["a"]);
+}
+
+#[test]
+fn a_package_whose_meta_alone_is_missing_is_a_problem_and_stays() {
+    let mut bench = Bench::new();
+    bench.package("one", &["a"]);
+    bench.scan();
+    fs::remove_file(bench.path(&format!("one/{META_FILE}"))).unwrap();
+    let problem = bench.problem();
+    assert_eq!(problem.package, "one");
+    assert!(problem.reason.contains("no plugin.meta"), "{problem:?}");
+    assert!(gone(&bench.scan()).is_empty());
+}
+
+#[test]
+fn a_meta_that_cannot_be_read_is_a_problem_only_when_it_has_had_its_time() {
+    let mut bench = Bench::new();
+    bench.package("one", &["a"]);
+    bench.scan();
+    bench.write(&format!("one/{META_FILE}"), "format = 1\n[[plugin]]\n");
+    let problem = bench.problem();
+    assert_eq!(problem.package, "one");
+    assert!(problem.reason.contains("plugin.meta"), "{problem:?}");
+    let still = bench.scan();
+    assert_eq!(still.problems, [problem], "it stays visible");
+    assert!(gone(&still).is_empty(), "and what runs stays");
+    bench.write_meta("one", &["a"]);
+    assert!(is_quiet(&bench.scan()), "repaired, and nothing changed");
+}
+
+#[test]
+fn of_two_packages_with_one_plugin_the_first_counts_until_it_goes() {
+    let mut bench = Bench::new();
+    bench.package("one", &["a"]);
+    bench.scan();
+    bench.package("two", &["a", "b"]);
+    let findings = bench.scan();
+    assert_eq!(changed(&findings), ["b"]);
+    assert_eq!(findings.problems[0].package, "two");
+    assert!(findings.problems[0].reason.contains("package `one`"));
+    assert_eq!(bench.scanner.find("a").unwrap().package, "one");
+
+    fs::remove_dir_all(bench.path("one")).unwrap();
+    bench.scan();
+    bench.now += SETTLE;
+    let left = bench.scan();
+    assert_eq!(gone(&left), ["a"]);
+    assert!(
+        left.next_look.is_some(),
+        "nobody would look at the other one"
+    );
+    let findings = bench.scan();
+    assert_eq!(changed(&findings), ["a"]);
+    assert!(findings.problems.is_empty());
+    assert_eq!(bench.scanner.find("a").unwrap().package, "two");
+}
+
+#[test]
+fn a_plugin_may_move_from_one_package_to_another() {
+    // Whichever of the two the directory gives first.
+    for (from, to) in [("one", "two"), ("two", "one")] {
+        let mut bench = Bench::new();
+        bench.package(from, &["a", "b"]);
+        bench.package(to, &["c"]);
+        bench.scan();
+        bench.package(to, &["b", "c"]);
+        bench.write_meta(from, &["a"]);
+        let mut findings = bench.scan();
+        if !changed(&findings).contains(&"b") {
+            assert!(findings.next_look.is_some(), "nobody would look again");
+            findings = bench.scan();
+        }
+        assert!(changed(&findings).contains(&"b"));
+        assert_eq!(bench.scanner.find("b").unwrap().package, to);
+        assert!(is_quiet(&bench.scan()));
+    }
+}
+
+#[test]
+fn what_is_not_a_package_is_named() {
+    let mut bench = Bench::new();
+    bench.package("one", &["a"]);
+    bench.scan();
+    bench.write("file", "");
+    fs::create_dir(bench.path("a b")).unwrap();
+    fs::create_dir(bench.path("a\nb")).unwrap();
+    symlink("one", bench.path("link")).unwrap();
+    let findings = bench.scan();
+    let reasons: Vec<_> = findings
+        .problems
+        .iter()
+        .map(|problem| (&*problem.package, &*problem.reason))
+        .collect();
+    assert_eq!(reasons.len(), 4, "{reasons:?}");
+    for (package, word) in [
+        ("file", "not a directory"),
+        ("a b", "only A-Z"),
+        ("a\nb", "only A-Z"),
+        ("link", "symbolic link"),
+    ] {
+        let found = reasons
+            .iter()
+            .any(|(name, reason)| *name == package && reason.contains(word));
+        assert!(found, "{package:?} in {reasons:?}");
+    }
+    assert!(changed(&findings).is_empty() && gone(&findings).is_empty());
+}
+
+#[test]
+fn a_package_that_becomes_a_symlink_keeps_what_runs() {
+    let mut bench = Bench::new();
+    bench.package("one", &["a"]);
+    bench.scan();
+    fs::rename(bench.path("one"), bench.path(".moved")).unwrap();
+    symlink(".moved", bench.path("one")).unwrap();
+    bench.scan();
+    bench.now += SETTLE;
+    let findings = bench.scan();
+    assert!(gone(&findings).is_empty());
+    assert_eq!(findings.problems.len(), 1);
+}
+
+#[test]
+fn a_plugin_directory_that_vanishes_is_a_problem_and_takes_nothing_with_it() {
+    let mut bench = Bench::new();
+    bench.package("one", &["a"]);
+    bench.scan();
+    let away = tempfile::tempdir().unwrap();
+    let elsewhere = away.path().join("plugins");
+    fs::rename(bench.dir.path(), &elsewhere).unwrap();
+    let problem = bench.problem();
+    assert_eq!(problem.package, "");
+    assert!(problem.reason.contains("cannot be opened"), "{problem:?}");
+    assert!(gone(&bench.scan()).is_empty());
+    fs::rename(&elsewhere, bench.dir.path()).unwrap();
+    assert!(is_quiet(&bench.scan()));
+}
+
+#[test]
+fn a_package_without_anything_is_a_problem() {
+    let mut bench = Bench::new();
+    fs::create_dir(bench.path("empty")).unwrap();
+    assert!(bench.problem().reason.contains("no plugin.meta"));
+}

@@ -1,0 +1,6 @@
+//! What happened, for those who ask: history, status, and the versions that were kept.
+
+pub(crate) mod history;
+pub(crate) mod report;
+pub mod status;
+pub(crate) mod store;

@@ -1,0 +1,172 @@
+//! What `hotmerge status` shows. Field names are stable: programs read them.
+
+use std::sync::atomic::Ordering;
+
+pub use hotmerge_meta::control::{
+    CanaryStatus, EndingStatus, FailureStatus, HostStatus, KeptStatus, PluginStatus, RefusedStatus,
+    SavedStatus, Status, WorkerStatus,
+};
+use hotmerge_meta::{PluginMeta, control::Problem};
+
+use hotmerge_instance::{Isolation, Workers, rules::wants};
+use hotmerge_lifecycle::{Slot, Stage};
+
+use crate::{
+    plugin::Plugin,
+    supervise::{state::State, supervisor::Supervisor},
+};
+
+impl Supervisor {
+    /// The plugins and problems at this moment.
+    pub(crate) fn plugin_status(&self) -> (Vec<PluginStatus>, Vec<Problem>) {
+        let state = self.state();
+        let plugins = state
+            .machine
+            .slots()
+            .iter()
+            .map(|(name, slot)| {
+                let plugin = self.plugin(name.as_str());
+                let mut status = describe(
+                    &state,
+                    &self.workers,
+                    name.as_str(),
+                    slot,
+                    plugin.as_deref(),
+                );
+                status
+                    .waiting
+                    .extend(self.background.waiting(name.as_str()));
+                status
+            })
+            .collect();
+        let problems = state.problems.clone();
+        drop(state);
+        (self.with_kept(plugins), problems)
+    }
+
+    /// Adds what the store has, whose lock is held while it writes: nothing else may wait for it.
+    fn with_kept(&self, mut plugins: Vec<PluginStatus>) -> Vec<PluginStatus> {
+        for plugin in &mut plugins {
+            let store = self.store.iter();
+            let kept = store.flat_map(|store| store.versions(&plugin.name));
+            let kept = kept.map(|meta| KeptStatus {
+                version: meta.version.to_string(),
+                hash: meta.hash,
+            });
+            plugin.kept = kept.collect();
+        }
+        plugins
+    }
+}
+
+/// What a version that takes calls says of itself.
+#[derive(Default)]
+struct Running {
+    isolation: String,
+    address: Option<String>,
+    worker: Option<WorkerStatus>,
+    waiting: Option<String>,
+    saved: Option<SavedStatus>,
+}
+
+fn not_granted(workers: &Workers, meta: &PluginMeta) -> Vec<String> {
+    // What cannot be kept as it should is refused, and has nothing.
+    let isolation = workers.isolation(meta.name.as_str());
+    wants::not_granted(
+        &meta.wants,
+        workers.grants(meta.name.as_str()),
+        isolation.unwrap_or(Isolation::Process),
+    )
+}
+
+fn describe(
+    state: &State,
+    workers: &Workers,
+    name: &str,
+    slot: &Slot,
+    plugin: Option<&Plugin>,
+) -> PluginStatus {
+    let live = slot.live();
+    let candidate = slot.candidate();
+    let ticket = live.map(|live| live.ticket);
+    let ticket = ticket.or(candidate.map(|(ticket, _)| ticket));
+    let attempt = ticket.and_then(|ticket| state.attempts.get(&ticket));
+    let meta = live
+        .map(|live| &live.meta)
+        .or(candidate.map(|(_, target)| &target.meta))
+        .or(slot.refused().map(|refused| &refused.meta));
+    let count = |counter: fn(&Plugin) -> u64| plugin.map_or(0, counter);
+    let running = plugin.and_then(running);
+    let running = running.unwrap_or_default();
+    let health = state.health.get(name);
+    PluginStatus {
+        name: name.to_owned(),
+        version: meta.map(|meta| meta.version.to_string()),
+        hash: live.map(|live| live.meta.hash),
+        state: slot.state(),
+        stage: slot.stage(),
+        reason: slot.reason().to_owned(),
+        since: state.history.unchanged_since(name),
+        generation: live.map_or(0, |live| live.generation),
+        isolation: (!running.isolation.is_empty()).then_some(running.isolation),
+        package: attempt
+            .and_then(|attempt| attempt.target.origin.package())
+            .map(ToString::to_string),
+        address: running.address,
+        restarts: health.map_or(0, |health| health.restarts),
+        last_failure: health.and_then(|health| health.last.clone()),
+        waiting: running.waiting.into_iter().collect(),
+        saved: running.saved,
+        worker: running.worker,
+        not_granted: meta.map_or_else(Vec::new, |meta| not_granted(workers, meta)),
+        calls_failed: count(|plugin| plugin.failed.load(Ordering::Relaxed)),
+        calls_cancelled: count(|plugin| plugin.cancelled.load(Ordering::Relaxed)),
+        calls_panicked: count(|plugin| plugin.panicked.load(Ordering::Relaxed)),
+        retained: count(|plugin| plugin.retained.load(Ordering::Relaxed)),
+        ending: slot
+            .olds()
+            .iter()
+            .map(|old| EndingStatus {
+                hash: old.meta.hash,
+                state: old.ending.to_string(),
+            })
+            .collect(),
+        refused: slot.refused().map(|refused| RefusedStatus {
+            hash: refused.meta.hash,
+            reason: refused.reason.clone(),
+        }),
+        pinned: slot.choice().is_some_and(|choice| choice.pinned),
+        rolled_back: slot.choice().and_then(|choice| choice.instead_of),
+        kept: Vec::new(),
+        canary: canary(slot, plugin),
+    }
+}
+
+/// How the live version is kept apart, and where it lies. Whoever asks holds a lock that the
+/// end of a pause needs, so this must not wait for it.
+fn running(plugin: &Plugin) -> Option<Running> {
+    plugin.peek(|version| {
+        let instance = &version.instance;
+        let worker = instance.worker();
+        Some(Running {
+            isolation: instance.isolation().to_owned(),
+            address: instance.address().map(|address| format!("{address:#x}")),
+            worker: worker.map(|worker| worker.status()),
+            waiting: worker.and_then(|worker| worker.waiting()),
+            saved: instance.checkpoint().status(),
+        })
+    })
+}
+
+fn canary(slot: &Slot, plugin: Option<&Plugin>) -> Option<CanaryStatus> {
+    let (_, target) = slot
+        .candidate()
+        .filter(|_| slot.stage() == Some(Stage::Trying))?;
+    let (calls, failed) = plugin?.canary_counts();
+    Some(CanaryStatus {
+        version: target.meta.version.to_string(),
+        hash: target.meta.hash,
+        calls,
+        failed,
+    })
+}

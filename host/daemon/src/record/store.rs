@@ -1,0 +1,385 @@
+//! The last good versions of each plugin, and what an operator chose, on disk.
+//!
+//! ```text
+//! STATE_DIR/plugins/NAME.json   what ran last, which versions are kept, what was chosen
+//! STATE_DIR/images/HASH.so      verified bytes
+//! ```
+//!
+//! Invariants: every file is written under another name, synced and renamed, so that a host
+//! killed at any moment leaves the old file or the new one; an image is there before the
+//! first record that names it, and goes after the last one; of two looks at what runs the later
+//! one is written down later. Nothing is believed: an image is verified again before it is
+//! loaded, and whenever its version goes live. The lock on the records is taken before that on
+//! the host's state, never while that is held.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, DirBuilder, File},
+    io::{self, Write as _},
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use hotmerge_meta::{Digest, PluginMeta, PluginName};
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use hotmerge_lifecycle::Choice;
+
+/// The only format so far.
+const FORMAT: u32 = 1;
+
+/// Names that start so are not finished.
+const TEMPORARY: &str = ".new-";
+
+/// What is known of a plugin beyond the plugin directory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    format: u32,
+    /// What ran last.
+    live: Digest,
+    /// Versions that went live, newest first.
+    versions: Vec<PluginMeta>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    choice: Option<RecordedChoice>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecordedChoice {
+    hash: Digest,
+    pinned: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    instead_of: Option<Digest>,
+}
+
+impl Record {
+    fn version(&self, hash: &Digest) -> Option<&PluginMeta> {
+        self.versions.iter().find(|meta| meta.hash == *hash)
+    }
+
+    /// Whether a version has to stay, however old it is.
+    fn needs(&self, hash: &Digest) -> bool {
+        self.live == *hash
+            || self
+                .choice
+                .as_ref()
+                .is_some_and(|choice| choice.hash == *hash)
+    }
+}
+
+type Records = BTreeMap<PluginName, Record>;
+
+/// An open store. Only one host has it open.
+#[derive(Debug)]
+pub(crate) struct Store {
+    dir: PathBuf,
+    records: Mutex<Records>,
+    limit: usize,
+    _lock: File,
+}
+
+/// What is to be written down of a plugin.
+#[derive(Clone, Debug)]
+pub(crate) enum Now {
+    /// This runs, and this was chosen.
+    Runs(Arc<PluginMeta>, Option<Choice>),
+    /// It is gone, and to be forgotten.
+    Gone,
+    /// Nothing: what was written down stands.
+    AsItWas,
+}
+
+/// Why a store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The system refused a step.
+    #[error("failed to {step} `{}`: {source}", .path.display())]
+    Io {
+        /// What was being done.
+        step: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another host has it open.
+    #[error("state directory `{}` belongs to a running host; choose another", .0.display())]
+    Held(PathBuf),
+}
+
+fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io { step, path, source }
+}
+
+impl Store {
+    /// Opens a store, makes it if it is not there, and clears away what a killed host left.
+    pub(crate) fn open(dir: &Path, limit: usize) -> Result<Self, StoreError> {
+        for path in [dir.to_owned(), dir.join("plugins"), dir.join("images")] {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&path)
+                .map_err(failed("make", &path))?;
+        }
+        let path = dir.join("lock");
+        let lock = File::create(&path).map_err(failed("open", &path))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| StoreError::Held(dir.to_owned()))?;
+        let store = Self {
+            dir: dir.to_owned(),
+            records: Mutex::default(),
+            limit,
+            _lock: lock,
+        };
+        store.read_records()?;
+        store.clear_images()?;
+        Ok(store)
+    }
+
+    fn read_records(&self) -> Result<(), StoreError> {
+        let dir = self.dir.join("plugins");
+        let mut records = self.lock();
+        for entry in fs::read_dir(&dir).map_err(failed("list", &dir))? {
+            let path = entry.map_err(failed("list", &dir))?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            let plugin = name
+                .and_then(|name| name.strip_suffix(".json"))
+                .and_then(|name| name.parse::<PluginName>().ok());
+            let Some(plugin) = plugin else {
+                // Ours alone: what has no plugin's name was never finished.
+                let _ = fs::remove_file(&path);
+                continue;
+            };
+            match read_record(&path) {
+                Ok(mut record) => {
+                    let is_there = |meta: &PluginMeta| self.image_path(&meta.hash).is_file();
+                    record.versions.retain(is_there);
+                    records.insert(plugin, record);
+                }
+                Err(error) => {
+                    tracing::error!(%plugin, "what was kept of it cannot be read: {error}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn clear_images(&self) -> Result<(), StoreError> {
+        let named: BTreeSet<_> = self
+            .lock()
+            .values()
+            .flat_map(|record| &record.versions)
+            .map(|meta| self.image_path(&meta.hash))
+            .collect();
+        let dir = self.dir.join("images");
+        for entry in fs::read_dir(&dir).map_err(failed("list", &dir))? {
+            let path = entry.map_err(failed("list", &dir))?.path();
+            if !named.contains(&path) {
+                fs::remove_file(&path).map_err(failed("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where it is.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What was so when a host ran last: the version that ran, and what was chosen.
+    pub(crate) fn remembered(&self) -> Vec<(PluginName, Option<Arc<PluginMeta>>, Option<Choice>)> {
+        let records = self.lock();
+        let remember = |(name, record): (&PluginName, &Record)| {
+            let version = |hash| record.version(hash).cloned().map(Arc::new);
+            let choice = record.choice.as_ref().and_then(|choice| {
+                Some(Choice {
+                    meta: version(&choice.hash)?,
+                    pinned: choice.pinned,
+                    instead_of: choice.instead_of,
+                })
+            });
+            (name.clone(), version(&record.live), choice)
+        };
+        records.iter().map(remember).collect()
+    }
+
+    /// The versions of a plugin that can be gone back to, newest first.
+    pub(crate) fn versions(&self, plugin: &str) -> Vec<PluginMeta> {
+        let records = self.lock();
+        let record = records.get(plugin);
+        record.map_or_else(Vec::new, |record| record.versions.clone())
+    }
+
+    /// The bytes of a version, to be verified.
+    pub(crate) fn image(&self, hash: &Digest) -> Result<Vec<u8>, String> {
+        let path = self.image_path(hash);
+        fs::read(&path).map_err(|error| {
+            format!(
+                "the version that was kept as `{}` cannot be read: {error}",
+                path.display()
+            )
+        })
+    }
+
+    /// Writes down what runs of a plugin and what was chosen, or forgets it with the plugin. `now`
+    /// looks at that and is asked under the store's lock, so that what was so first is written
+    /// first; `image` has the bytes of what runs.
+    pub(crate) fn keep(
+        &self,
+        plugin: &PluginName,
+        now: impl FnOnce() -> Now,
+        image: impl FnOnce(&PluginMeta) -> io::Result<Vec<u8>>,
+    ) -> Result<(), StoreError> {
+        let mut records = self.lock();
+        match now() {
+            Now::Runs(live, choice) => {
+                self.write_down(&mut records, &live, choice.as_ref(), || image(&live))
+            }
+            Now::Gone => self.forget(&mut records, plugin),
+            Now::AsItWas => Ok(()),
+        }
+    }
+
+    fn write_down(
+        &self,
+        records: &mut Records,
+        live: &PluginMeta,
+        choice: Option<&Choice>,
+        image: impl FnOnce() -> io::Result<Vec<u8>>,
+    ) -> Result<(), StoreError> {
+        let old = records.get(&live.name);
+        let mut record = old.cloned().unwrap_or_else(|| Record {
+            format: FORMAT,
+            live: live.hash,
+            versions: Vec::new(),
+            choice: None,
+        });
+        record.live = live.hash;
+        record.choice = choice.map(|choice| RecordedChoice {
+            hash: choice.meta.hash,
+            pinned: choice.pinned,
+            instead_of: choice.instead_of,
+        });
+        let is_good = self.keep_image(&live.hash, image);
+        let mut versions = record.versions.iter_mut();
+        match versions.find(|meta| meta.hash == live.hash) {
+            Some(known) => {
+                known.clone_from(live);
+                if let Err(error) = is_good {
+                    tracing::error!(plugin = %live.name, "what is kept of it stays damaged: {error}");
+                }
+            }
+            None => {
+                is_good?;
+                record.versions.insert(0, live.clone());
+            }
+        }
+        let mut left = self.limit;
+        let needed = record.clone();
+        record.versions.retain(|meta| {
+            let stays = left > 0 || needed.needs(&meta.hash);
+            left = left.saturating_sub(1);
+            stays
+        });
+        if records.get(&live.name) == Some(&record) {
+            return Ok(());
+        }
+        let path = self.record_path(&live.name);
+        let text = serde_json::to_vec(&record).map_err(|error| StoreError::Io {
+            step: "write",
+            path: path.clone(),
+            source: error.into(),
+        })?;
+        self.write(&path, &text)?;
+        let old = records.insert(live.name.clone(), record);
+        self.drop_images(records, old);
+        Ok(())
+    }
+
+    /// Sees that the image of a version is there and whole. While it runs there is a good copy;
+    /// later there may be none.
+    fn keep_image(
+        &self,
+        hash: &Digest,
+        image: impl FnOnce() -> io::Result<Vec<u8>>,
+    ) -> Result<(), StoreError> {
+        let path = self.image_path(hash);
+        match fs::read(&path) {
+            Ok(bytes) if Digest::of(&bytes) == *hash => return Ok(()),
+            Ok(_) => {
+                tracing::warn!("`{}` was damaged, and is written anew", path.display());
+            }
+            // Most likely it is new.
+            Err(_) => {}
+        }
+        let bytes = image().map_err(failed("read the image for", &path))?;
+        self.write(&path, &bytes)
+    }
+
+    fn forget(&self, records: &mut Records, plugin: &PluginName) -> Result<(), StoreError> {
+        if !records.contains_key(plugin) {
+            return Ok(());
+        }
+        let path = self.record_path(plugin);
+        fs::remove_file(&path).map_err(failed("remove", &path))?;
+        let old = records.remove(plugin);
+        self.drop_images(records, old);
+        Ok(())
+    }
+
+    /// Removes the images that only `old` named.
+    fn drop_images(&self, records: &Records, old: Option<Record>) {
+        for meta in old.iter().flat_map(|record| &record.versions) {
+            let is_named = |record: &Record| record.version(&meta.hash).is_some();
+            if !records.values().any(is_named) {
+                // Left behind at worst, and cleared away at the next start.
+                let _ = fs::remove_file(self.image_path(&meta.hash));
+            }
+        }
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+            return Ok(());
+        };
+        let temporary = dir.join(format!("{TEMPORARY}{}", name.display()));
+        let write = || {
+            let mut file = File::create(&temporary)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&temporary, path)?;
+            File::open(dir)?.sync_all()
+        };
+        write().map_err(failed("write", path))
+    }
+
+    fn record_path(&self, plugin: &PluginName) -> PathBuf {
+        self.dir.join("plugins").join(format!("{plugin}.json"))
+    }
+
+    fn image_path(&self, hash: &Digest) -> PathBuf {
+        let hash = hash.to_string();
+        let hex = hash.strip_prefix("sha256:").unwrap_or(&hash);
+        self.dir.join("images").join(format!("{hex}.so"))
+    }
+}
+
+fn read_record(path: &Path) -> Result<Record, String> {
+    let bytes = fs::read(path).map_err(|error| error.to_string())?;
+    let record: Record = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    if record.format != FORMAT {
+        return Err(format!("it has format {}", record.format));
+    }
+    Ok(record)
+}
+
+#[cfg(test)]
+mod tests;

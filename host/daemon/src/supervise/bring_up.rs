@@ -1,0 +1,328 @@
+//! One attempt to bring a version up: read, verify, start, hand over the state.
+
+use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
+
+use hotmerge_instance::{Instance, failure};
+use hotmerge_lifecycle::{Action, Event, Next, Origin, Refused, Target, Ticket};
+use hotmerge_loader::{CallError, LoadError, Reply, Verified};
+use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName, read_regular};
+
+use crate::{
+    find::scan::{open_dir, open_package},
+    supervise::{jobs::Job, services::Services, supervisor::Supervisor, threads::Task},
+};
+
+/// Largest plugin file, in bytes.
+const LIMIT_BYTES: u64 = 1 << 30;
+
+/// Why verified bytes could not be had.
+enum Unverified {
+    /// File and meta do not belong together, which may pass.
+    Differs(String),
+    /// These bytes, with this meta, will never do.
+    Refused(String),
+}
+
+impl Supervisor {
+    /// Has something done about a plugin.
+    pub(crate) fn submit(self: &Arc<Self>, plugin: &PluginName, job: Job) {
+        self.jobs.submit(job, || self.add_thread(plugin));
+    }
+
+    /// Gives up a plugin's attempt that a thread is busy with.
+    pub(crate) fn write_off(self: &Arc<Self>, plugin: &PluginName, ticket: Ticket) {
+        self.jobs.write_off(ticket, || self.add_thread(plugin));
+    }
+
+    fn add_thread(self: &Arc<Self>, plugin: &PluginName) {
+        let purpose = "to start candidates and to write down what runs";
+        let work = |host: &Arc<Self>| host.jobs.work(|job| host.work(job));
+        self.in_background(plugin, Task::new("candidate", purpose, work));
+    }
+
+    fn work(self: &Arc<Self>, job: &Job) {
+        match job {
+            Job::BringUp(ticket) => self.bring_up(*ticket),
+            Job::Keep(plugin) => {
+                self.keep(plugin);
+                self.kept();
+            }
+        }
+    }
+
+    /// Takes an attempt as far as it goes at this time.
+    fn bring_up(self: &Arc<Self>, ticket: Ticket) {
+        let mut state = self.state();
+        let Some(attempt) = state.attempts.get_mut(&ticket) else {
+            return;
+        };
+        let target = attempt.target.clone();
+        let verified = attempt.verified.take();
+        drop(state);
+        match verified {
+            Some(verified) => self.start(ticket, &target, verified),
+            None => self.look_at(ticket, &target),
+        }
+    }
+
+    fn look_at(self: &Arc<Self>, ticket: Ticket, target: &Target) {
+        let meta = &target.meta;
+        let verified = match self.verify(target) {
+            Ok(verified) => verified,
+            Err(Unverified::Differs(reason)) => return self.differs(&meta.name, ticket, reason),
+            // The meta may be put right with the same hash; looking again costs no code.
+            Err(Unverified::Refused(reason)) => return self.fail(ticket, meta, reason, false),
+        };
+        // It may have to wait, and may be told to go on before this returns.
+        if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
+            attempt.verified = Some(verified);
+        }
+        let next = self.advance(&meta.name, Event::Verified { ticket });
+        if next == Some(Action::Start(ticket)) {
+            self.bring_up(ticket);
+        } else {
+            self.state().forget(&meta.name, ticket);
+        }
+    }
+
+    fn fail(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        meta: &Arc<PluginMeta>,
+        reason: String,
+        lasting: bool,
+    ) {
+        let refused = Refused {
+            meta: Arc::clone(meta),
+            reason: failure::message(reason),
+            lasting,
+        };
+        self.apply(&meta.name, Event::Failed { ticket, refused });
+        self.state().forget(&meta.name, ticket);
+    }
+
+    fn verify(&self, target: &Target) -> Result<Verified, Unverified> {
+        let meta = &target.meta;
+        if meta.target != crate::TARGET {
+            return Err(Unverified::Refused(format!(
+                "it was built for {}, this host is {}; build it for this target",
+                meta.target,
+                crate::TARGET
+            )));
+        }
+        match &target.origin {
+            Origin::Package(package) => {
+                let file = self
+                    .read_package(package, meta)
+                    .map_err(Unverified::Differs)?;
+                Verified::new(file, meta).map_err(|error| match error {
+                    // Until it has settled it may be half a file.
+                    LoadError::Promise(_) | LoadError::Image(_) => {
+                        Unverified::Differs(format!("file `{}`: {error}", meta.file))
+                    }
+                    _ => Unverified::Refused(error.to_string()),
+                })
+            }
+            Origin::Store => {
+                let store = self.store.as_ref();
+                let store = store.ok_or_else(|| {
+                    Unverified::Refused("this host keeps no versions; give it a state_dir".into())
+                })?;
+                let verified = store.image(&meta.hash).and_then(|file| {
+                    Verified::new(file, meta)
+                        .map_err(|error| format!("the version that was kept is damaged: {error}"))
+                });
+                // What is to be started anew runs, and is written anew when it goes live.
+                verified.or_else(|reason| {
+                    let running = self.verify_running(meta);
+                    running.map_err(|_| Unverified::Refused(format!("{reason}; stage it again")))
+                })
+            }
+            Origin::Running(_) => self.verify_running(meta).map_err(Unverified::Refused),
+        }
+    }
+
+    /// Verifies a copy of what runs: the dynamic loader would take the same file for the same
+    /// object.
+    fn verify_running(&self, meta: &PluginMeta) -> Result<Verified, String> {
+        let image = self
+            .image(meta)
+            .map_err(|error| format!("what runs cannot be read: {error}"))?;
+        Verified::new(image, meta).map_err(|error| error.to_string())
+    }
+
+    pub(crate) fn read_package(
+        &self,
+        package: &PackageName,
+        meta: &PluginMeta,
+    ) -> Result<Vec<u8>, String> {
+        let dir = self.open(package)?;
+        read_regular(&dir, meta.file.as_str(), LIMIT_BYTES)
+            .map(|(file, _)| file)
+            .map_err(|error| error.to_string())
+    }
+
+    fn open(&self, package: &PackageName) -> Result<OwnedFd, String> {
+        open_package(&open_dir(&self.plugin_dir)?, package)
+    }
+
+    fn start(self: &Arc<Self>, ticket: Ticket, target: &Target, verified: Verified) {
+        let meta = &target.meta;
+        let config = match self.config.plugin_json(&meta.name) {
+            Ok(config) => config,
+            Err(reason) => return self.fail(ticket, meta, reason, true),
+        };
+        let now = Instant::now();
+        if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
+            attempt.starting = Some(now);
+        }
+        self.clock.wake_at(now + self.start_limit(&meta.name));
+        let services = Arc::new(Services::new(meta, ticket, Arc::downgrade(self)));
+        let result = Instance::start(&self.workers, services, meta, verified, &config)
+            .map_err(|error| {
+                let lasting = !matches!(error, LoadError::Seal { .. } | LoadError::Occupied(_));
+                (error.to_string(), lasting)
+            })
+            .and_then(|instance| match self.prepare(target, &instance) {
+                Ok(next) => Ok((instance, next)),
+                Err(reason) => {
+                    self.discard(&meta.name, instance);
+                    Err((reason, true))
+                }
+            });
+        let mut state = self.state();
+        let Some(attempt) = state.attempts.get_mut(&ticket) else {
+            drop(state);
+            if let Ok((instance, _)) = result {
+                self.discard(&meta.name, instance);
+            }
+            return;
+        };
+        attempt.starting = None;
+        match result {
+            Ok((instance, next)) => {
+                attempt.ready = Some(instance);
+                drop(state);
+                let next = self.advance(&meta.name, Event::Started { ticket, next });
+                if next == Some(Action::HandOver(ticket)) {
+                    self.hand_over(ticket, meta);
+                }
+            }
+            Err((reason, lasting)) => {
+                drop(state);
+                self.fail(ticket, meta, reason, lasting);
+            }
+        }
+    }
+
+    /// Finds out what has to happen between the start of a candidate and its first call.
+    /// State that may be copied while calls go on is copied here.
+    fn prepare(&self, target: &Target, candidate: &Instance) -> Result<Next, String> {
+        let name = &target.meta.name;
+        let (Some(live), Some(plugin), true) = (
+            self.state().live_meta(name.as_str()).cloned(),
+            self.plugin(name.as_str()),
+            target.takes_state,
+        ) else {
+            return Ok(Next::Switch);
+        };
+        let mut state = Reply::default();
+        let saved = plugin.live.with(|live| {
+            let Some(live) = live else {
+                return (false, Err(Box::new(CallError::Unsupported)));
+            };
+            (live.instance.is_failing(), live.instance.save(&mut state))
+        });
+        let (is_failing, saved) = saved.map_err(|error| error.to_string())?;
+        // What fails is no measure for a canary.
+        let canary = self.config.canary(name).filter(|_| !is_failing);
+        match saved {
+            Err(error) if *error == CallError::Unsupported => Ok(match canary {
+                Some(_) => Next::Try,
+                None => Next::Switch,
+            }),
+            Err(error) => Err(not_saved(&error)),
+            Ok(_) if canary.is_some() => Err(
+                "it has state, which two versions at a time cannot share; take `canary` out of \
+                 its configuration"
+                    .to_owned(),
+            ),
+            // What was saved before a crash does not change while calls go on.
+            Ok(_) if live.handover == Handover::Pause && !is_failing => Ok(Next::HandOver),
+            Ok(from) => candidate
+                .restore(&from, state.bytes())
+                .map(|()| Next::Switch)
+                .map_err(|error| {
+                    // It is not offered to the same version twice.
+                    if matches!(target.origin, Origin::Running(_)) {
+                        self.forget_state(name);
+                    }
+                    not_restored(&error)
+                }),
+        }
+    }
+
+    /// Hands the live version's state to a candidate while calls wait. In the end either the
+    /// candidate has it and goes live, or the old version goes on as if nothing had been.
+    fn hand_over(self: &Arc<Self>, ticket: Ticket, meta: &Arc<PluginMeta>) {
+        let began = Instant::now();
+        let deadline = began + self.config.handover(&meta.name);
+        let mut state = self.state();
+        let Some(attempt) = state.attempts.get_mut(&ticket) else {
+            return;
+        };
+        attempt.paused = Some(began);
+        let instance = attempt.ready.take();
+        drop(state);
+        let (Some(instance), Some(plugin)) = (instance, self.plugin(meta.name.as_str())) else {
+            return self.fail(ticket, meta, "the live version is gone".to_owned(), false);
+        };
+        if let Err(calls) = plugin.pause(deadline) {
+            let ms = self.config.handover(&meta.name).as_millis();
+            let reason =
+                format!("{calls} calls on the running version have not returned within {ms} ms");
+            self.fail(ticket, meta, reason, true);
+            return self.discard(&meta.name, instance);
+        }
+        // From here on a plugin's code may take its time: the clock opens the gate then.
+        if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
+            attempt.handing = Some(deadline);
+        }
+        self.clock.wake_at(deadline);
+        let mut bytes = Reply::default();
+        let handed = plugin
+            .save(&mut bytes)
+            .map_err(|error| not_saved(&error))
+            .and_then(|from| {
+                instance
+                    .restore(&from, bytes.bytes())
+                    .map_err(|error| not_restored(&error))
+            });
+        let mut state = self.state();
+        let Some(attempt) = state.attempts.get_mut(&ticket) else {
+            drop(state);
+            return self.discard(&meta.name, instance);
+        };
+        attempt.handing = None;
+        match handed {
+            Ok(()) => {
+                attempt.ready = Some(instance);
+                drop(state);
+                self.apply(&meta.name, Event::HandedOver { ticket });
+            }
+            Err(reason) => {
+                drop(state);
+                self.fail(ticket, meta, reason, true);
+                self.discard(&meta.name, instance);
+            }
+        }
+    }
+}
+
+fn not_saved(error: &CallError) -> String {
+    format!("the running version did not save its state: {error}")
+}
+
+fn not_restored(error: &CallError) -> String {
+    format!("it did not take over the state of the running version: {error}")
+}

@@ -1,0 +1,272 @@
+//! What went wrong with the plugins that run, and what follows from it.
+//!
+//! A worker is replaced by its own cell; an instance in the host's own process by the life cycle,
+//! as a new version would replace it. Both are told of here, both are bounded by the same
+//! [`Restarts`], and what was given up is an error until a new version comes or somebody asks.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use hotmerge_meta::{Image, PluginMeta, PluginName, control::FailureStatus};
+use jiff::Timestamp;
+
+use hotmerge_instance::{Failure, InProcess, Restarts, Verdict, failure::names, too_often};
+use hotmerge_lifecycle::{Event, Slot, Ticket};
+
+use crate::{
+    plugin::Version,
+    supervise::{supervisor::Supervisor, threads::Task},
+};
+
+impl Supervisor {
+    /// Writes a failure down: log, status, history.
+    pub(crate) fn record_failure(
+        self: &Arc<Self>,
+        plugin: &PluginName,
+        ticket: Ticket,
+        failure: &Failure,
+        state_age: Option<Duration>,
+    ) {
+        let stack = self.stack(ticket, failure);
+        self.log_failure(plugin, failure, &stack);
+        let age = state_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        self.state().health(plugin).last = Some(FailureStatus {
+            time: format!("{:.3}", Timestamp::now()),
+            what: failure.what.clone(),
+            method: failure.method.clone(),
+            trace_id: failure.trace.clone(),
+            stack,
+            state_age_ms: age,
+        });
+        let what = failure.to_string();
+        self.apply(plugin, Event::Crashed { ticket, what });
+    }
+
+    /// The frames of a panic, by name if the plugin's file is still there and has names.
+    fn stack(&self, ticket: Ticket, failure: &Failure) -> Vec<String> {
+        if failure.frames.is_empty() {
+            return Vec::new();
+        }
+        let target = self
+            .state()
+            .attempts
+            .get(&ticket)
+            .map(|attempt| attempt.target.clone());
+        let file = target.and_then(|target| {
+            let file = self
+                .read_package(target.origin.package()?, &target.meta)
+                .ok()?;
+            is_its_file(&file, &target.meta).then_some(file)
+        });
+        names(&failure.frames, file.as_deref())
+    }
+
+    /// Writes a failure into the log.
+    pub(crate) fn log_failure(&self, plugin: &PluginName, failure: &Failure, stack: &[String]) {
+        let stack = (!stack.is_empty()).then(|| stack.join(" < "));
+        tracing::error!(
+            %plugin,
+            method = failure.method.as_deref(),
+            trace_id = failure.trace.as_deref(),
+            stack = stack.as_deref(),
+            "it {failure}"
+        );
+    }
+
+    /// A panic was caught in the host's own process. What follows is done on a thread of its own,
+    /// because whoever called has waited long enough.
+    pub(crate) fn replace_after_panic(
+        self: &Arc<Self>,
+        plugin: &PluginName,
+        ticket: Ticket,
+        failure: Failure,
+        state_age: Option<Duration>,
+    ) {
+        let purpose = format!("to replace it after it {failure}");
+        let its = plugin.clone();
+        let replace = move |host: &Arc<Self>| {
+            host.record_failure(&its, ticket, &failure, state_age);
+            host.schedule_replacement(&its, ticket, &failure);
+        };
+        self.in_background(plugin, Task::new("crash", purpose, replace));
+    }
+
+    /// Another worker has taken the place of one that crashed.
+    pub(crate) fn count_restart(&self, plugin: &PluginName) {
+        self.state().health(plugin).restarts += 1;
+    }
+
+    /// An instance was called for the first time since its state was saved.
+    pub(crate) fn save_later(&self, plugin: &PluginName, ticket: Ticket) {
+        if let Some(period) = self.config.save(plugin) {
+            let due = Instant::now() + period;
+            self.state().health(plugin).save = Some((due, ticket));
+            self.clock.wake_at(due);
+        }
+    }
+
+    /// An instance in the host's own process crashed: another one is to take its place, unless
+    /// that has happened too often.
+    fn schedule_replacement(
+        self: &Arc<Self>,
+        plugin: &PluginName,
+        ticket: Ticket,
+        failure: &Failure,
+    ) {
+        let config = self.config.restart;
+        let mut state = self.state();
+        let slot = state.machine.slot(plugin.as_str());
+        let Some(hash) = slot
+            .and_then(Slot::live)
+            .filter(|live| live.ticket == ticket)
+            .map(|live| live.meta.hash)
+        else {
+            // A candidate is judged by its calls, and an old version ends anyway.
+            return;
+        };
+        let health = state.health(plugin);
+        if health.recent.as_ref().is_none_or(|(it, _)| *it != hash) {
+            health.recent = Some((hash, Restarts::new(config)));
+        }
+        let verdict = health
+            .recent
+            .as_mut()
+            .map_or(Verdict::Enough, |(_, it)| it.crashed(Instant::now()));
+        if let Verdict::After(pause) = verdict
+            && !pause.is_zero()
+        {
+            let due = Instant::now() + pause;
+            health.replace = Some((due, ticket));
+            self.clock.wake_at(due);
+            return;
+        }
+        drop(state);
+        match verdict {
+            Verdict::After(_) => self.replace(plugin, ticket),
+            Verdict::Enough => {
+                let reason = too_often(config, plugin, failure);
+                tracing::error!(%plugin, "{reason}");
+                self.with_in_process(plugin, Some(ticket), |instance| {
+                    instance.give_up(reason.clone())
+                });
+                self.apply(plugin, Event::GivenUp { ticket, reason });
+            }
+        }
+    }
+
+    /// Puts another instance in the place of one in the host's own process.
+    fn replace(self: &Arc<Self>, plugin: &PluginName, ticket: Ticket) {
+        self.apply(plugin, Event::Replace { ticket });
+    }
+
+    /// Does what is due: replacements after a pause, and saves. Returns when the next is.
+    pub(crate) fn attend(self: &Arc<Self>, now: Instant) -> Option<Instant> {
+        let (mut replace, mut save) = (Vec::new(), Vec::new());
+        let mut next: Option<Instant> = None;
+        for (plugin, health) in &mut self.state().health {
+            for (due, out) in [
+                (&mut health.replace, &mut replace),
+                (&mut health.save, &mut save),
+            ] {
+                match *due {
+                    Some((at, ticket)) if at <= now => {
+                        *due = None;
+                        out.push((plugin.clone(), ticket));
+                    }
+                    Some((at, _)) => next = Some(next.map_or(at, |other| other.min(at))),
+                    None => {}
+                }
+            }
+        }
+        for (plugin, ticket) in replace {
+            self.replace(&plugin, ticket);
+        }
+        for (plugin, ticket) in save {
+            self.save_in_background(&plugin, ticket);
+        }
+        next
+    }
+
+    /// Saves an instance's state for the case of a crash. The plugin may take its time.
+    fn save_in_background(self: &Arc<Self>, plugin: &PluginName, ticket: Ticket) {
+        let its = plugin.clone();
+        let save = move |host: &Arc<Self>| {
+            let Some(handle) = host.plugin(its.as_str()) else {
+                return;
+            };
+            let saved = handle.live.peek(|version| {
+                let version = version.filter(|version| version.ticket == ticket);
+                version.map(|version| version.instance.refresh())
+            });
+            if let Ok(Some(Err(error))) = saved {
+                tracing::warn!(plugin = %its, "its state was not saved: {error}");
+            }
+        };
+        self.in_background(plugin, Task::new("save", "to save its state", save));
+    }
+
+    /// A replacement was refused: the instance goes on, and its next panic counts again.
+    pub(crate) fn not_replaced(&self, plugin: &PluginName) {
+        self.with_in_process(plugin, None, InProcess::report_again);
+    }
+
+    /// Forgets the state that a replacement did not take over.
+    pub(crate) fn forget_state(&self, plugin: &PluginName) {
+        self.with_in_process(plugin, None, |instance| instance.checkpoint.forget());
+    }
+
+    /// Starts again by hand what was given up of these; returns which that was.
+    pub(crate) fn revive(self: &Arc<Self>, plugins: &[PluginName]) -> Vec<PluginName> {
+        let mut all = Vec::new();
+        for plugin in plugins {
+            let live = {
+                let state = self.state();
+                let live = state.machine.slot(plugin.as_str()).and_then(Slot::live);
+                live.filter(|live| live.given_up).map(|live| live.ticket)
+            };
+            let (Some(ticket), Some(handle)) = (live, self.plugin(plugin.as_str())) else {
+                continue;
+            };
+            tracing::info!(%plugin, "started again by hand");
+            let revived = handle.live.peek(|version| {
+                let worker = version.and_then(|version| version.instance.worker());
+                worker.map(|worker| worker.revive())
+            });
+            if revived == Ok(None) {
+                self.replace(plugin, ticket);
+            }
+            all.push(plugin.clone());
+        }
+        all
+    }
+
+    /// Does something with what runs, if that is in the host's own process; with a ticket, only
+    /// if that attempt has brought it up.
+    fn with_in_process(
+        &self,
+        plugin: &PluginName,
+        ticket: Option<Ticket>,
+        body: impl Fn(&InProcess),
+    ) {
+        let is_it = |version: &&Version| ticket.is_none_or(|ticket| version.ticket == ticket);
+        if let Some(handle) = self.plugin(plugin.as_str()) {
+            handle.peek(|version| {
+                Some(version)
+                    .filter(is_it)?
+                    .instance
+                    .in_process()
+                    .map(&body)
+            });
+        }
+    }
+}
+
+/// The directory may have moved on from what runs.
+fn is_its_file(file: &[u8], meta: &PluginMeta) -> bool {
+    Image::normalise(file.to_vec()).is_ok_and(|image| image.digest() == meta.hash)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! What has taken too long, and what is due. The clock asks.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use hotmerge_instance::Isolation;
+use hotmerge_lifecycle::{Event, Refused, Stage, Ticket};
+use hotmerge_meta::PluginName;
+
+use crate::supervise::{
+    clock::LOOK_AGAIN,
+    state::{Attempt, State},
+    supervisor::Supervisor,
+};
+
+/// A worker that does not start is ended, with a reason, before the thread that waits for it is
+/// given up.
+const WORKERS_FIRST: Duration = Duration::from_secs(1);
+
+/// After so many calls a canary's failures are held against it; a few calls say little …
+const CALLS_THAT_TELL: u64 = 100;
+/// … unless so many of them have failed.
+const FAILURES_THAT_TELL: u64 = 10;
+
+/// What the clock finds of one candidate.
+enum Due {
+    /// Nothing yet; look again at this time.
+    Later(Instant),
+    /// It is given up.
+    Fail {
+        reason: String,
+        /// Whether the same bytes would take too long again.
+        lasting: bool,
+        /// Whether a thread still runs its code.
+        runs: bool,
+    },
+    /// It did well with its share of the calls.
+    Proven,
+}
+
+impl Supervisor {
+    /// Notes that a candidate's file and meta differ; the first time counts.
+    pub(crate) fn differs(self: &Arc<Self>, name: &PluginName, ticket: Ticket, reason: String) {
+        let now = Instant::now();
+        let mut state = self.state();
+        if state.candidate(name).is_some_and(|(it, ..)| it == ticket) {
+            let first = (now, String::new());
+            state.differing.entry(name.clone()).or_insert(first).1 = reason;
+        }
+        drop(state);
+        self.apply(name, Event::Differs { ticket });
+        self.state().forget(name, ticket);
+        self.clock
+            .wake_at(now + LOOK_AGAIN.min(self.config.settle()));
+    }
+
+    /// How long a candidate's thread may take to start it.
+    pub(crate) fn start_limit(&self, name: &PluginName) -> Duration {
+        let limit = self.config.start();
+        match self.workers.isolation(name.as_str()) {
+            Ok(Isolation::Process) => limit + WORKERS_FIRST,
+            _ => limit,
+        }
+    }
+
+    /// Gives up what has taken too long, and lets go on what has proved itself.
+    pub(crate) fn expire(self: &Arc<Self>) {
+        let now = Instant::now();
+        let mut next = [self.attend(now), self.background.retry(self, now)]
+            .into_iter()
+            .flatten()
+            .min();
+        let mut events = Vec::new();
+        let state = self.state();
+        for name in &state.active {
+            let Some((ticket, stage, attempt)) = state.candidate(name) else {
+                continue;
+            };
+            match self.due(&state, name, stage, attempt, now) {
+                None => {}
+                Some(Due::Later(due)) => next = Some(next.map_or(due, |other| other.min(due))),
+                Some(Due::Proven) => events.push((name.clone(), Event::Proven { ticket }, false)),
+                Some(Due::Fail {
+                    reason,
+                    lasting,
+                    runs,
+                }) => {
+                    let refused = Refused {
+                        meta: Arc::clone(&attempt.target.meta),
+                        reason,
+                        lasting,
+                    };
+                    events.push((name.clone(), Event::Failed { ticket, refused }, runs));
+                }
+            }
+        }
+        drop(state);
+        for (name, event, runs) in events {
+            let ticket = event.ticket();
+            if runs {
+                self.write_off(&name, ticket);
+            }
+            self.apply(&name, event);
+            // What runs will come back, and is forgotten then.
+            if !runs {
+                self.state().forget(&name, ticket);
+            }
+        }
+        if let Some(next) = next {
+            self.clock.wake_at(next);
+        }
+    }
+
+    fn due(
+        &self,
+        state: &State,
+        name: &PluginName,
+        stage: Stage,
+        attempt: &Attempt,
+        now: Instant,
+    ) -> Option<Due> {
+        match stage {
+            Stage::Settling => {
+                let (since, reason) = state.differing.get(name)?;
+                Some(if now < *since + self.config.settle() {
+                    Due::Later(now + LOOK_AGAIN)
+                } else {
+                    Due::Fail {
+                        reason: reason.clone(),
+                        lasting: false,
+                        runs: false,
+                    }
+                })
+            }
+            Stage::Starting => Some(overtime(
+                attempt.starting? + self.start_limit(name),
+                now,
+                || {
+                    let ms = self.config.start().as_millis();
+                    format!("it has not started within {ms} ms; it is given up, its thread is kept")
+                },
+            )),
+            Stage::HandingOver => {
+                let ms = self.config.handover(name).as_millis();
+                Some(overtime(attempt.handing?, now, || {
+                    format!(
+                        "its state has not changed hands within {ms} ms; it is given up, its \
+                         thread is kept"
+                    )
+                }))
+            }
+            Stage::Trying => self.judge(name, attempt, now),
+            Stage::Verifying | Stage::Waiting => None,
+        }
+    }
+
+    /// How a version does with its share of the calls.
+    fn judge(&self, name: &PluginName, attempt: &Attempt, now: Instant) -> Option<Due> {
+        let until = attempt.trying?;
+        let canary = self.config.canary(name)?;
+        let (calls, failed) = self.plugin(name.as_str())?.canary_counts();
+        let is_bad = failed as f64 > canary.max_error_rate * calls as f64;
+        let is_clear = calls >= CALLS_THAT_TELL || failed >= FAILURES_THAT_TELL;
+        Some(if is_bad && (is_clear || now >= until) {
+            Due::Fail {
+                reason: format!(
+                    "{failed} of the {calls} calls of its share failed, more than {} %",
+                    canary.max_error_rate * 100.0
+                ),
+                lasting: true,
+                runs: false,
+            }
+        } else if now >= until {
+            Due::Proven
+        } else {
+            Due::Later(until.min(now + LOOK_AGAIN))
+        })
+    }
+}
+
+fn overtime(deadline: Instant, now: Instant, reason: impl FnOnce() -> String) -> Due {
+    if now < deadline {
+        return Due::Later(deadline);
+    }
+    Due::Fail {
+        reason: reason(),
+        lasting: true,
+        runs: true,
+    }
+}

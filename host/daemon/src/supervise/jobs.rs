@@ -1,0 +1,190 @@
+//! Short-lived threads that bring candidates up and write down what runs, no more at once than
+//! there are cores.
+//!
+//! A thread ends when there is nothing left to do: whatever a plugin leaves in its
+//! thread-locals goes with it, and an idle host keeps none. A job that takes too long is
+//! written off, so that it cannot keep others from starting.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+use hotmerge_meta::PluginName;
+
+use hotmerge_lifecycle::Ticket;
+
+/// What there is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Job {
+    /// Take an attempt as far as it goes.
+    BringUp(Ticket),
+    /// Write down what runs of a plugin.
+    Keep(PluginName),
+}
+
+#[derive(Debug)]
+pub(crate) struct Jobs {
+    state: Mutex<State>,
+    limit: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<Job>,
+    running: usize,
+    /// Runs of attempts that a thread is busy with and that were not written off. An
+    /// attempt's next run may begin a moment before the one before has ended.
+    current: BTreeMap<u64, Ticket>,
+    runs: u64,
+}
+
+impl Jobs {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::default(),
+            limit: thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+
+    /// Queues a job. `spawn` starts a thread that calls [`Jobs::work`], if one is needed.
+    pub(crate) fn submit(&self, job: Job, spawn: impl FnOnce()) {
+        let mut state = self.lock();
+        state.queue.push_back(job);
+        if state.running < self.limit {
+            state.running += 1;
+            drop(state);
+            spawn();
+        }
+    }
+
+    /// Runs jobs until there are none.
+    pub(crate) fn work(&self, run: impl Fn(&Job)) {
+        loop {
+            let mut state = self.lock();
+            let Some(job) = state.queue.pop_front() else {
+                state.running -= 1;
+                return;
+            };
+            state.runs += 1;
+            let number = state.runs;
+            if let Job::BringUp(ticket) = job {
+                state.current.insert(number, ticket);
+            }
+            drop(state);
+            run(&job);
+            if matches!(job, Job::BringUp(_)) && self.lock().current.remove(&number).is_none() {
+                // Another thread has its place already.
+                return;
+            }
+        }
+    }
+
+    /// Gives a job's place to others. `spawn` as in [`Jobs::submit`].
+    pub(crate) fn write_off(&self, ticket: Ticket, spawn: impl FnOnce()) {
+        let mut state = self.lock();
+        let mut runs = state.current.iter().rev();
+        let Some(number) = runs
+            .find(|(_, it)| **it == ticket)
+            .map(|(number, _)| *number)
+        else {
+            return;
+        };
+        state.current.remove(&number);
+        if state.queue.is_empty() {
+            state.running -= 1;
+        } else {
+            drop(state);
+            spawn();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::Cell,
+        sync::{
+            Barrier,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
+
+    use super::*;
+
+    fn jobs(limit: usize) -> Jobs {
+        Jobs {
+            limit,
+            ..Jobs::new()
+        }
+    }
+
+    #[test]
+    fn a_job_that_is_written_off_gives_its_place_to_others() {
+        let jobs = jobs(1);
+        let threads = Cell::new(0);
+        let spawn = || threads.set(threads.get() + 1);
+        let (first, second) = (Ticket(1), Ticket(2));
+        jobs.submit(Job::BringUp(first), spawn);
+        assert_eq!(threads.get(), 1);
+        jobs.work(|_| {
+            jobs.submit(Job::BringUp(second), || {});
+            jobs.write_off(first, spawn);
+            jobs.write_off(first, spawn);
+        });
+        assert_eq!(threads.get(), 2, "once, and the thread that hung is done");
+        assert_eq!(jobs.lock().queue, [Job::BringUp(second)]);
+    }
+
+    #[test]
+    fn an_attempt_whose_runs_overlap_costs_no_place() {
+        let jobs = jobs(2);
+        let ticket = Ticket(1);
+        jobs.submit(Job::BringUp(ticket), || {});
+        let nested = Cell::new(false);
+        jobs.work(|_| {
+            if !nested.replace(true) {
+                // Another thread takes the next run before this one has ended.
+                jobs.submit(Job::BringUp(ticket), || {});
+                jobs.work(|_| {});
+            }
+        });
+        let state = jobs.lock();
+        assert!(state.current.is_empty() && state.queue.is_empty());
+        assert_eq!(state.running, 0);
+    }
+
+    #[test]
+    fn as_many_run_at_once_as_may_and_never_more() {
+        const LIMIT: usize = 3;
+        let jobs = jobs(LIMIT);
+        let mut threads = 0;
+        for number in 0..4 * LIMIT as u64 {
+            jobs.submit(Job::BringUp(Ticket(number)), || threads += 1);
+        }
+        assert_eq!(threads, LIMIT);
+        let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        // Each waits for the others of its round: fewer at once would never go on.
+        let round = Barrier::new(LIMIT);
+        let run = |_: &Job| {
+            let now = running.fetch_add(1, Ordering::SeqCst) + 1;
+            most.fetch_max(now, Ordering::SeqCst);
+            round.wait();
+            running.fetch_sub(1, Ordering::SeqCst);
+            round.wait();
+        };
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| jobs.work(run));
+            }
+        });
+        assert_eq!(most.into_inner(), LIMIT);
+        let state = jobs.lock();
+        assert!(state.queue.is_empty() && state.running == 0);
+    }
+}

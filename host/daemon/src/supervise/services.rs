@@ -1,0 +1,102 @@
+//! What the host does for one version of a plugin: takes its reports, carries its log records and
+//! its calls to the plugins that it requires.
+
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
+
+use hotmerge_instance::{Call, Report, Upward, log};
+use hotmerge_lifecycle::{Event, Ticket};
+use hotmerge_loader::{self as loader, HostServices, LogRecord, OutgoingCall, Reply};
+use hotmerge_meta::PluginMeta;
+
+use crate::{
+    plugin::{CallError, Plugin, context},
+    supervise::supervisor::Supervisor,
+};
+
+/// A host as one version of a plugin sees it. Does nothing once the host is gone.
+pub(crate) struct Services {
+    meta: Arc<PluginMeta>,
+    ticket: Ticket,
+    host: Weak<Supervisor>,
+}
+
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Services")
+            .field("plugin", &self.meta.name)
+            .field("ticket", &self.ticket)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Services {
+    pub(crate) fn new(meta: &Arc<PluginMeta>, ticket: Ticket, host: Weak<Supervisor>) -> Self {
+        Self {
+            meta: Arc::clone(meta),
+            ticket,
+            host,
+        }
+    }
+
+    fn find(&self, plugin: &str) -> Result<Arc<Plugin>, String> {
+        // What it does not require may be replaced, end or wait for it at any time.
+        if !self.meta.requires.iter().any(|it| it.name == *plugin) {
+            return Err(format!(
+                "`{}` may not call `{plugin}`: its plugin.meta does not require it",
+                self.meta.name
+            ));
+        }
+        self.host
+            .upgrade()
+            .and_then(|host| host.plugin(plugin))
+            .ok_or_else(|| CallError::NotLoaded(plugin.to_owned()).to_string())
+    }
+}
+
+impl HostServices for Services {
+    fn call(&self, call: OutgoingCall<'_>, reply: &mut Reply) -> Result<(), loader::CallError> {
+        let plugin = self
+            .find(call.plugin)
+            .map_err(loader::CallError::NoPlugin)?;
+        let mut own = context(None);
+        if let Some(context) = call.context {
+            own.deadline_ns = context.deadline_ns;
+            own.trace_id = context.trace_id;
+            own.trace_flags = context.trace_flags;
+        }
+        match plugin.call(&Call::new(&own, call.method, call.request), reply) {
+            Ok(_) => Ok(()),
+            Err(CallError::Plugin(error)) => Err(error),
+            Err(error) => Err(loader::CallError::NoPlugin(error.to_string())),
+        }
+    }
+
+    fn log(&self, record: LogRecord<'_>) {
+        log::record(self.meta.name.as_str(), record);
+    }
+}
+
+impl Upward for Services {
+    fn report(&self, report: Report) {
+        let (Some(host), ticket, plugin) = (self.host.upgrade(), self.ticket, &self.meta.name)
+        else {
+            return;
+        };
+        match report {
+            Report::Crashed { failure, state_age } => {
+                host.record_failure(plugin, ticket, &failure, state_age);
+            }
+            Report::Panicked { failure, state_age } => {
+                host.replace_after_panic(plugin, ticket, failure, state_age);
+            }
+            Report::PanickedAgain { failure } => host.log_failure(plugin, &failure, &[]),
+            Report::Restarted => host.count_restart(plugin),
+            Report::GivenUp { reason } => host.apply(plugin, Event::GivenUp { ticket, reason }),
+            Report::Revived => host.apply(plugin, Event::Revived { ticket }),
+            Report::FirstCallSinceSave => host.save_later(plugin, ticket),
+        }
+    }
+}

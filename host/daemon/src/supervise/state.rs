@@ -1,0 +1,171 @@
+//! What a host knows at this moment: plain data under the supervisor's lock.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, atomic::AtomicU64},
+    time::Instant,
+};
+
+use hotmerge_instance::{Instance, Restarts};
+use hotmerge_lifecycle::{Machine, Slot, Stage, Target, Ticket};
+use hotmerge_loader::Verified;
+use hotmerge_meta::{
+    Digest, PluginMeta, PluginName,
+    control::{FailureStatus, Problem},
+};
+use hotmerge_swap::Draining;
+
+use crate::{plugin::Version, record::history::History};
+
+/// What an operator should be able to see counted.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) rescans: AtomicU64,
+    pub(crate) retained: AtomicU64,
+    pub(crate) stuck: AtomicU64,
+    pub(crate) overdue: AtomicU64,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) machine: Machine,
+    pub(crate) attempts: HashMap<Ticket, Attempt>,
+    pub(crate) history: History,
+    pub(crate) health: HashMap<PluginName, Health>,
+    pub(crate) problems: Vec<Problem>,
+    /// Plugins with a candidate.
+    pub(crate) active: BTreeSet<PluginName>,
+    /// Those of them that will soon come to an end by themselves.
+    pub(crate) busy: BTreeSet<PluginName>,
+    /// Records of the store that are still to be written.
+    pub(crate) keeping: usize,
+    /// Candidates whose file and meta differ: since when, and how.
+    pub(crate) differing: HashMap<PluginName, (Instant, String)>,
+    /// Whether the last pass found something that has not settled.
+    pub(crate) unsettled: bool,
+    pub(crate) stopping: bool,
+}
+
+/// What is known of a version from the moment it was seen to the moment it has ended.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    pub(crate) target: Target,
+    pub(crate) began: Instant,
+    /// Verified, and waiting for the plugins that it requires.
+    pub(crate) verified: Option<Verified>,
+    /// Since when its code runs, and has not come back yet.
+    pub(crate) starting: Option<Instant>,
+    /// Since when calls wait for it.
+    pub(crate) paused: Option<Instant>,
+    /// Until when it must have the state.
+    pub(crate) handing: Option<Instant>,
+    /// Until when it takes a share of the calls.
+    pub(crate) trying: Option<Instant>,
+    /// Started, and not switched to yet.
+    pub(crate) ready: Option<Instance>,
+    /// Switched away from, and not ended yet.
+    pub(crate) draining: Option<Draining<Version>>,
+}
+
+impl Attempt {
+    pub(crate) fn new(target: Target) -> Self {
+        Self {
+            target,
+            began: Instant::now(),
+            verified: None,
+            starting: None,
+            paused: None,
+            handing: None,
+            trying: None,
+            ready: None,
+            draining: None,
+        }
+    }
+}
+
+/// What is known of one plugin's crashes.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    /// How often it was started again.
+    pub(crate) restarts: u64,
+    pub(crate) last: Option<FailureStatus>,
+    /// Crashes of late in the host's own process, of this version.
+    pub(crate) recent: Option<(Digest, Restarts)>,
+    /// When an instance is to be replaced.
+    pub(crate) replace: Option<(Instant, Ticket)>,
+    /// When a state is to be saved.
+    pub(crate) save: Option<(Instant, Ticket)>,
+}
+
+impl State {
+    /// The plugins of which the last version that was tried was refused.
+    pub(crate) fn refused(&self) -> impl Iterator<Item = &PluginName> {
+        self.machine
+            .slots()
+            .iter()
+            .filter(|(_, slot)| slot.refused().is_some())
+            .map(|(name, _)| name)
+    }
+
+    /// What is known of the version that takes calls.
+    pub(crate) fn live_meta(&self, name: &str) -> Option<&Arc<PluginMeta>> {
+        Some(&self.machine.slot(name)?.live()?.meta)
+    }
+
+    /// The attempt of a candidate, if it still is one.
+    pub(crate) fn candidate(&self, name: &PluginName) -> Option<(Ticket, Stage, &Attempt)> {
+        let slot = self.machine.slot(name.as_str())?;
+        let (ticket, _) = slot.candidate()?;
+        Some((ticket, slot.stage()?, self.attempts.get(&ticket)?))
+    }
+
+    pub(crate) fn running(&self) -> usize {
+        let slots = self.machine.slots().values();
+        slots
+            .map(|slot| slot.olds().len() + usize::from(slot.live().is_some()))
+            .sum()
+    }
+
+    /// A started candidate as what takes calls.
+    pub(crate) fn ready_version(
+        &mut self,
+        name: &PluginName,
+        ticket: Ticket,
+    ) -> Option<Box<Version>> {
+        let slot = self.machine.slot(name.as_str())?;
+        let live = slot.live()?;
+        let (meta, generation) = if live.ticket == ticket {
+            (Arc::clone(&live.meta), live.generation)
+        } else {
+            let (_, target) = slot.candidate()?;
+            (Arc::clone(&target.meta), live.generation + 1)
+        };
+        Some(Box::new(Version {
+            instance: self.attempts.get_mut(&ticket)?.ready.take()?,
+            ticket,
+            generation,
+            hash: meta.hash,
+        }))
+    }
+
+    pub(crate) fn set_draining(&mut self, old: Option<Draining<Version>>) {
+        if let Some(old) = old
+            && let Some(attempt) = self.attempts.get_mut(&old.ticket)
+        {
+            attempt.draining = Some(old);
+        }
+    }
+
+    /// Forgets an attempt once nothing refers to it.
+    pub(crate) fn forget(&mut self, name: &PluginName, ticket: Ticket) {
+        let slot = self.machine.slot(name.as_str());
+        if !slot.is_some_and(|slot: &Slot| slot.refers_to(ticket)) {
+            self.attempts.remove(&ticket);
+        }
+    }
+
+    /// What is known of a plugin's crashes, to be added to.
+    pub(crate) fn health(&mut self, plugin: &PluginName) -> &mut Health {
+        self.health.entry(plugin.clone()).or_default()
+    }
+}

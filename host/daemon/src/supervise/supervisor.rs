@@ -1,0 +1,363 @@
+//! Holds the state machine and carries out what it decides.
+//!
+//! One lock covers the machine. Steps that cannot wait or fail (switch, withdraw, report)
+//! are done under it, so that their order is the machine's; all others are handed to
+//! threads, which come back with the next event.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use hotmerge_instance::Workers;
+use hotmerge_lifecycle::{Action, Event, Machine, Origin, Outcome, Step, Target, Ticket, set};
+use hotmerge_meta::{PluginName, control::Problem};
+
+use crate::{
+    Config,
+    find::scan::{Findings, Found, Scanner},
+    plugin::Plugin,
+    record::store::Store,
+    supervise::{
+        clock::{Clock, LOOK_AGAIN},
+        jobs::{Job, Jobs},
+        state::{Attempt, Counters, State},
+        threads::{Background, Task},
+    },
+};
+
+/// How soon the clock looks for a plugin directory that is not there.
+const LOOK_FOR_DIR: Duration = Duration::from_secs(1);
+
+pub(crate) struct Supervisor {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) jobs: Jobs,
+    pub(crate) background: Background<Self>,
+    pub(crate) counters: Counters,
+    pub(crate) plugin_dir: PathBuf,
+    pub(crate) workers: Arc<Workers>,
+    /// Where the last good versions are; a host without one cannot go back.
+    pub(crate) store: Option<Store>,
+    scanner: Mutex<Scanner>,
+    pub(crate) plugins: RwLock<BTreeMap<PluginName, Arc<Plugin>>>,
+    state: Mutex<State>,
+    settled: Condvar,
+}
+
+impl Supervisor {
+    pub(crate) fn new(config: Config, plugin_dir: PathBuf, store: Option<Store>) -> Self {
+        let scanner = Scanner::new(plugin_dir.clone(), config.settle());
+        let mut state = State::default();
+        for (name, last_good, choice) in store.iter().flat_map(Store::remembered) {
+            state.machine.remember(name, last_good, choice);
+        }
+        Self {
+            plugin_dir,
+            workers: Workers::new(config.settings()),
+            config,
+            clock: Clock::default(),
+            jobs: Jobs::new(),
+            background: Background::default(),
+            counters: Counters::default(),
+            store,
+            scanner: Mutex::new(scanner),
+            plugins: RwLock::default(),
+            state: Mutex::new(state),
+            settled: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn plugin(&self, name: &str) -> Option<Arc<Plugin>> {
+        self.plugins
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
+    }
+
+    /// The handle of a plugin, made now if need be.
+    fn handle(&self, name: &PluginName) -> Arc<Plugin> {
+        let mut plugins = self.plugins.write().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Plugin::new(name.clone()));
+        Arc::clone(plugins.entry(name.clone()).or_insert_with(new))
+    }
+
+    /// Looks at the directory and sets going whatever follows. `retry` names plugins whose
+    /// refused versions are to be tried again; those of them that had been given up are started
+    /// again, and returned.
+    pub(crate) fn rescan(self: &Arc<Self>, retry: &[PluginName]) -> Vec<PluginName> {
+        let mut scanner = self.scanner.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.state().stopping {
+            return Vec::new();
+        }
+        self.counters.rescans.fetch_add(1, Ordering::Relaxed);
+        let revived = self.revive(retry);
+        let findings = scanner.scan(Instant::now());
+        let again: Vec<_> = retry
+            .iter()
+            .filter(|name| self.is_refused(name))
+            .filter_map(|name| scanner.find(name.as_str()))
+            .collect();
+        // The scanner stays locked until the findings are applied: two passes at once must
+        // not be applied in the wrong order.
+        self.take(findings, again);
+        revived
+    }
+
+    fn is_refused(&self, name: &PluginName) -> bool {
+        let state = self.state();
+        let slot = state.machine.slot(name.as_str());
+        slot.is_some_and(|slot| slot.refused().is_some())
+    }
+
+    fn take(self: &Arc<Self>, findings: Findings, again: Vec<Found>) {
+        if let Some(next) = findings.next_look {
+            self.clock.wake_at(next);
+        }
+        // A plugin directory that is not there cannot be watched.
+        if findings
+            .problems
+            .iter()
+            .any(|problem| problem.package.is_empty())
+        {
+            self.clock.wake_at(Instant::now() + LOOK_FOR_DIR);
+        }
+        self.take_problems(findings.problems, findings.next_look.is_some());
+        // What somebody asks for is tried even if it only seems to have changed.
+        let is_asked = |found: &Found| again.iter().any(|it| it.meta.name == found.meta.name);
+        let mut changed = findings.changed;
+        changed.retain(|found| !is_asked(found));
+        let asked = again.into_iter().map(|found| (target(found), true));
+        let changed = asked.chain(changed.into_iter().map(|found| (target(found), false)));
+        let changed: Vec<_> = changed.collect();
+        let gone = findings.gone;
+        self.drive(|machine| machine.look(changed, &gone));
+        self.settled.notify_all();
+    }
+
+    fn take_problems(&self, problems: Vec<Problem>, unsettled: bool) {
+        let mut state = self.state();
+        for problem in problems.iter().filter(|new| !state.problems.contains(new)) {
+            tracing::warn!(package = %problem.package, "{}", problem.reason);
+        }
+        state.problems = problems;
+        state.unsettled = unsettled;
+    }
+
+    /// Does something for a plugin on a thread of its own, now or as soon as there is one.
+    pub(crate) fn in_background(self: &Arc<Self>, plugin: &PluginName, task: Task<Self>) {
+        if let Some(due) = self.background.run(self, plugin, task) {
+            self.clock.wake_at(due);
+        }
+    }
+
+    /// Changes the machine and sets going what follows.
+    pub(crate) fn drive(self: &Arc<Self>, change: impl FnOnce(&mut Machine) -> Vec<Step>) {
+        let later = self.decide(change);
+        self.dispatch(later);
+    }
+
+    /// Applies one event and sets going what follows.
+    pub(crate) fn apply(self: &Arc<Self>, name: &PluginName, event: Event) {
+        self.drive(|machine| machine.apply(name, event));
+    }
+
+    /// Applies one event and sets going what follows, up to the next step of the attempt
+    /// that it is about: that is for the caller to go on with.
+    pub(crate) fn advance(self: &Arc<Self>, name: &PluginName, event: Event) -> Option<Action> {
+        let ticket = event.ticket();
+        let mut later = self.decide(|machine| machine.apply(name, event));
+        let mine = [Action::Start(ticket), Action::HandOver(ticket)];
+        let index = later.iter().position(|step| mine.contains(&step.action));
+        let next = index.map(|index| later.remove(index).action);
+        self.dispatch(later);
+        next
+    }
+
+    /// Changes the machine; returns what is still to be set going.
+    fn decide(&self, change: impl FnOnce(&mut Machine) -> Vec<Step>) -> Vec<Step> {
+        let mut state = self.state();
+        let steps = change(&mut state.machine);
+        let touched: BTreeSet<_> = steps.iter().map(|step| step.plugin.clone()).collect();
+        let mut later = Vec::new();
+        for Step { plugin, action } in steps {
+            if let Some(action) = self.do_now(&mut state, &plugin, action) {
+                later.push(Step { plugin, action });
+            }
+        }
+        for name in touched {
+            self.tidy(&mut state, &name);
+        }
+        drop(state);
+        self.settled.notify_all();
+        later
+    }
+
+    /// Does what cannot wait or fail; hands back the rest.
+    fn do_now(&self, state: &mut State, name: &PluginName, action: Action) -> Option<Action> {
+        match action {
+            Action::Switch(ticket) => self.switch(state, name, ticket),
+            Action::Withdraw => {
+                let old = self.handle(name).live.swap(None);
+                state.set_draining(old);
+            }
+            Action::Resume => self.handle(name).resume(),
+            Action::Try(ticket) => self.try_out(state, name, ticket),
+            Action::Untry(_) => {
+                let tried = self.handle(name).end_canary();
+                state.set_draining(tried);
+            }
+            Action::Forget(ticket) => drop(state.attempts.remove(&ticket)),
+            Action::Report(ticket, outcome) => {
+                let origin = state.attempts.get(&ticket).map(|it| &it.target.origin);
+                if matches!(outcome, Outcome::Refused(_))
+                    && matches!(origin, Some(Origin::Running(_)))
+                {
+                    self.not_replaced(name);
+                }
+                state.report(name, ticket, outcome);
+            }
+            Action::Note(note) => state.history.note(name, note),
+            Action::Verify(ticket, target) => {
+                state.attempts.insert(ticket, Attempt::new(target.clone()));
+                return Some(Action::Verify(ticket, target));
+            }
+            Action::Keep | Action::Unkeep => {
+                state.keeping += usize::from(self.store.is_some());
+                return Some(action);
+            }
+            later => return Some(later),
+        }
+        None
+    }
+
+    fn switch(&self, state: &mut State, name: &PluginName, ticket: Ticket) {
+        let plugin = self.handle(name);
+        let attempt = state.attempts.get(&ticket);
+        if attempt.is_some_and(|it| matches!(it.target.origin, Origin::Running(_))) {
+            state.health(name).restarts += 1;
+        }
+        let old = match state.ready_version(name, ticket) {
+            Some(version) => plugin.live.swap(Some(version)),
+            // It has taken its share of the calls already, and may be doing so.
+            None => plugin
+                .end_canary()
+                .and_then(|tried| plugin.live.put_back(tried)),
+        };
+        // While state changed hands, the old version was set aside.
+        state.set_draining(old.or_else(|| plugin.handing.swap(None)));
+    }
+
+    fn try_out(&self, state: &mut State, name: &PluginName, ticket: Ticket) {
+        if let Some(version) = state.ready_version(name, ticket)
+            && let Some(canary) = self.config.canary(name)
+        {
+            self.handle(name).begin_canary(version, canary.share);
+            let until = Instant::now() + canary.duration();
+            if let Some(attempt) = state.attempts.get_mut(&ticket) {
+                attempt.trying = Some(until);
+            }
+            // The clock judges it from time to time, and asks for the next time itself.
+            self.clock.wake_at(until.min(Instant::now() + LOOK_AGAIN));
+        }
+    }
+
+    /// Forgets what nothing refers to any more.
+    fn tidy(&self, state: &mut State, name: &PluginName) {
+        let slot = state.machine.slot(name.as_str());
+        let (active, busy) = slot.map_or((false, false), |slot| {
+            (slot.candidate().is_some(), slot.is_busy())
+        });
+        let known = slot.is_some();
+        set(&mut state.active, name, active);
+        set(&mut state.busy, name, busy);
+        if !busy {
+            state.differing.remove(name);
+        }
+        if !known {
+            state.health.remove(name);
+            let mut plugins = self.plugins.write().unwrap_or_else(PoisonError::into_inner);
+            // A handle that somebody holds is good for the plugin when it comes back.
+            if plugins
+                .get(name)
+                .is_some_and(|plugin| Arc::strong_count(plugin) == 1)
+            {
+                plugins.remove(name);
+            }
+        }
+    }
+
+    fn dispatch(self: &Arc<Self>, steps: Vec<Step>) {
+        for Step { plugin, action } in steps {
+            match action {
+                Action::Verify(ticket, _) | Action::Start(ticket) => {
+                    self.submit(&plugin, Job::BringUp(ticket));
+                }
+                Action::Drain(ticket) => self.end_in_background(&plugin, ticket),
+                Action::Discard(ticket) => self.discard_in_background(&plugin, ticket),
+                Action::Keep | Action::Unkeep if self.store.is_some() => {
+                    self.submit(&plugin, Job::Keep(plugin.clone()));
+                }
+                // `HandOver` goes on where `Start` has run, `End` where `Drain` has; the
+                // rest is done under the lock.
+                _ => {}
+            }
+        }
+    }
+
+    /// One record of the store was written.
+    pub(crate) fn kept(&self) {
+        let mut state = self.state();
+        state.keeping -= 1;
+        drop(state);
+        self.settled.notify_all();
+    }
+
+    /// Waits until no attempt is under way, nothing is unsettled, and the store knows all.
+    pub(crate) fn wait_settled(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        while !(state.stopping || state.busy.is_empty() && state.keeping == 0 && !state.unsettled) {
+            state = self
+                .settled
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        state
+    }
+
+    /// Takes every plugin out of service and waits until the old versions have ended, or
+    /// until their time is over. Returns how many have not.
+    pub(crate) fn stop(self: &Arc<Self>) -> usize {
+        self.state().stopping = true;
+        self.drive(Machine::stop);
+        let deadline = Instant::now() + self.config.longest_end();
+        let mut state = self.state();
+        loop {
+            let left = state.running() + state.keeping;
+            let now = Instant::now();
+            if left == 0 || now >= deadline {
+                return left;
+            }
+            state = self
+                .settled
+                .wait_timeout(state, deadline - now)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+}
+
+fn target(found: Found) -> Target {
+    Target {
+        meta: Arc::new(found.meta),
+        origin: Origin::Package(found.package),
+        takes_state: true,
+    }
+}

@@ -1,0 +1,188 @@
+//! Work in the background, on threads that do one thing and end.
+//!
+//! Nothing is dropped where the system has no thread to give: the work waits, the status shows it,
+//! and the clock has a thread asked for again.
+
+use std::{
+    fmt, io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::Instant,
+};
+
+use hotmerge_instance::spawn::{RETRY, give};
+use hotmerge_meta::PluginName;
+
+type Body<C> = dyn FnOnce(&Arc<C>) + Send;
+
+/// Something to be done in the background, in the context `C`.
+pub(crate) struct Task<C> {
+    name: &'static str,
+    purpose: String,
+    /// Whether it was logged that it waits.
+    is_reported: bool,
+    body: Box<Body<C>>,
+}
+
+impl<C> Task<C> {
+    /// `name` is the thread's, `purpose` says `to` what end it is needed.
+    pub(crate) fn new(
+        name: &'static str,
+        purpose: impl Into<String>,
+        body: impl FnOnce(&Arc<C>) + Send + 'static,
+    ) -> Self {
+        Self {
+            name,
+            purpose: purpose.into(),
+            is_reported: false,
+            body: Box::new(body),
+        }
+    }
+}
+
+/// What waits for a thread.
+pub(crate) struct Background<C> {
+    waiting: Mutex<Vec<Waiting<C>>>,
+}
+
+struct Waiting<C> {
+    plugin: PluginName,
+    task: Task<C>,
+    due: Instant,
+    reason: String,
+}
+
+impl<C> Default for Background<C> {
+    fn default() -> Self {
+        Self {
+            waiting: Mutex::default(),
+        }
+    }
+}
+
+impl<C: Send + Sync + 'static> Background<C> {
+    /// What of a plugin waits, and why.
+    pub(crate) fn waiting(&self, plugin: &str) -> Vec<String> {
+        let waiting = self.lock();
+        let its = waiting.iter().filter(|it| it.plugin.as_str() == plugin);
+        its.map(|it| it.reason.clone()).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Waiting<C>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C: Send + Sync + 'static> fmt::Debug for Background<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reasons: Vec<_> = self.lock().iter().map(|it| it.reason.clone()).collect();
+        f.debug_tuple("Background").field(&reasons).finish()
+    }
+}
+
+impl<C: Send + Sync + 'static> Background<C> {
+    /// Does something for a plugin on a thread of its own. If there is none it waits: returns
+    /// when to [`Background::retry`].
+    pub(crate) fn run(
+        &self,
+        context: &Arc<C>,
+        plugin: &PluginName,
+        task: Task<C>,
+    ) -> Option<Instant> {
+        let this = Arc::clone(context);
+        let Task {
+            name,
+            purpose,
+            is_reported,
+            body,
+        } = task;
+        match start(name, body, move |body| body(&this)) {
+            #[cfg(test)]
+            Ok(thread) => trial::started(thread),
+            #[cfg(not(test))]
+            Ok(thread) => drop(thread),
+            Err((error, body)) => {
+                let task = Task {
+                    name,
+                    purpose,
+                    is_reported,
+                    body,
+                };
+                return Some(self.put_off(plugin, task, &error));
+            }
+        }
+        None
+    }
+
+    /// Lets something wait that there was no thread for; returns when to [`Background::retry`].
+    pub(crate) fn put_off(
+        &self,
+        plugin: &PluginName,
+        mut task: Task<C>,
+        error: &io::Error,
+    ) -> Instant {
+        let reason = format!("there was no thread {}: {error}", task.purpose);
+        if !std::mem::replace(&mut task.is_reported, true) {
+            let ms = RETRY.as_millis();
+            tracing::error!(%plugin, "{reason}; retrying every {ms} ms");
+        }
+        let due = Instant::now() + RETRY;
+        self.lock().push(Waiting {
+            plugin: plugin.clone(),
+            task,
+            due,
+            reason,
+        });
+        due
+    }
+
+    /// Starts what waits and is due. Returns when the next is.
+    pub(crate) fn retry(&self, context: &Arc<C>, now: Instant) -> Option<Instant> {
+        let due: Vec<_> = self.lock().extract_if(.., |it| it.due <= now).collect();
+        for Waiting { plugin, task, .. } in due {
+            self.run(context, &plugin, task);
+        }
+        self.lock().iter().map(|it| it.due).min()
+    }
+}
+
+fn start<T: Send + 'static>(
+    name: &str,
+    body: T,
+    run: impl FnOnce(T) + Send + 'static,
+) -> Result<JoinHandle<()>, (io::Error, T)> {
+    #[cfg(test)]
+    if trial::NONE.get() {
+        return Err((io::ErrorKind::WouldBlock.into(), body));
+    }
+    give(name, body, run)
+}
+
+/// What tests decide and learn of the threads that they start.
+#[cfg(test)]
+pub(crate) mod trial {
+    use std::{
+        cell::{Cell, RefCell},
+        thread::JoinHandle,
+    };
+
+    thread_local! {
+        /// Whether there is no thread to be had.
+        pub(crate) static NONE: Cell<bool> = const { Cell::new(false) };
+        static STARTED: RefCell<Vec<JoinHandle<()>>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn started(thread: JoinHandle<()>) {
+        STARTED.with_borrow_mut(|all| all.push(thread));
+    }
+
+    /// Waits until what was started has ended; returns how many threads that were.
+    pub(crate) fn join() -> usize {
+        let started = STARTED.take();
+        let number = started.len();
+        for thread in started {
+            thread.join().expect("it ends");
+        }
+        number
+    }
+}

@@ -1,0 +1,93 @@
+//! A small text file of the operator's: the configuration, a policy.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+/// Largest such file, in bytes.
+const LIMIT_BYTES: u64 = 1 << 20;
+
+/// Why a file of the operator's cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TextFileError {
+    /// The file cannot be read.
+    #[error("{what} `{}` cannot be read: {source}", .path.display())]
+    Read {
+        /// What it is.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is far too large to be one.
+    #[error("{what} `{}` is larger than 1 MiB", .path.display())]
+    TooLarge {
+        /// What it is.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is none of its kind.
+    #[error("{what} `{}` is not valid: {reason}", .path.display())]
+    Wrong {
+        /// What it is.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        reason: String,
+    },
+}
+
+/// Reads such a file, and no more of it than one may have: what has no end has no length either.
+///
+/// # Errors
+/// If it cannot be read, or is too large.
+pub fn read(what: &'static str, path: &Path) -> Result<String, TextFileError> {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| {
+        let mut start = file.take(LIMIT_BYTES + 1);
+        start.read_to_string(&mut text)
+    });
+    let path = path.to_owned();
+    match read {
+        Ok(len) if len as u64 > LIMIT_BYTES => Err(TextFileError::TooLarge { what, path }),
+        Ok(_) => Ok(text),
+        Err(source) => Err(TextFileError::Read { what, path, source }),
+    }
+}
+
+/// Says that what was read is none of its kind.
+pub fn wrong(what: &'static str, path: &Path, error: &dyn std::error::Error) -> TextFileError {
+    TextFileError::Wrong {
+        what,
+        path: path.to_owned(),
+        reason: error.to_string().trim_end().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_read_than_a_file_may_have() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let most = "x".repeat(usize::try_from(LIMIT_BYTES).unwrap());
+        std::fs::write(&path, &most).unwrap();
+        assert_eq!(read("it", &path).unwrap().len(), most.len());
+        std::fs::write(&path, most + "x").unwrap();
+        // Says of itself that it is empty.
+        for path in [&*path, Path::new("/dev/zero")] {
+            let refused = read("it", path).unwrap_err().to_string();
+            let expected = format!("it `{}` is larger than 1 MiB", path.display());
+            assert_eq!(refused, expected);
+        }
+        let absent = read("it", &dir.path().join("y")).unwrap_err().to_string();
+        assert!(absent.contains("cannot be read: No such file"), "{absent}");
+    }
+}

@@ -1,0 +1,167 @@
+//! What an operator decides about instances, as plain data.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use hotmerge_meta::PluginName;
+use hotmerge_sandbox::{Grant, Limits};
+use serde::Deserialize;
+
+/// How a plugin is kept apart from the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// In a sandboxed process of its own.
+    Process,
+    /// In the host's own process: for code that is trusted like the host's.
+    Host,
+}
+
+/// What to do where the kernel does not give the whole sandbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDegraded {
+    /// Run plugins in what there is, and say so.
+    #[default]
+    Run,
+    /// Refuse to run plugins in it.
+    Refuse,
+}
+
+/// Whether the symbol policy counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Symbols {
+    /// Plugins that break it are refused.
+    #[default]
+    Enforce,
+    /// It is not looked at.
+    Off,
+}
+
+/// How often an instance that crashes is replaced.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RestartConfig {
+    /// Most crashes within `within_s`; one more ends the trying.
+    pub most: u32,
+    /// In seconds.
+    pub within_s: u64,
+    /// Pause before the second replacement in a row, in milliseconds; it doubles with each
+    /// further one, up to 2 s. The first one has no pause.
+    pub pause_ms: u64,
+}
+
+impl Default for RestartConfig {
+    fn default() -> Self {
+        Self {
+            most: 5,
+            within_s: 10,
+            pause_ms: 20,
+        }
+    }
+}
+
+/// How much a worker may use.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct LimitsConfig {
+    /// Private memory in MiB.
+    pub memory_mib: u64,
+    /// Threads, those that take calls included.
+    pub threads: u64,
+    /// Open files.
+    pub files: u64,
+    /// Processor time over a worker's whole life in seconds; 0 for no limit.
+    pub cpu_s: u64,
+    /// Processors that it may use at a time, such as 0.5: only where a cgroup with the
+    /// controller `cpu` is delegated to the host.
+    pub cpus: Option<f64>,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        let limits = Limits::default();
+        Self {
+            memory_mib: limits.memory_bytes >> 20,
+            threads: limits.threads,
+            files: limits.files,
+            cpu_s: limits.cpu_s,
+            cpus: None,
+        }
+    }
+}
+
+impl From<LimitsConfig> for Limits {
+    fn from(config: LimitsConfig) -> Self {
+        Self {
+            memory_bytes: config.memory_mib << 20,
+            threads: config.threads,
+            files: config.files,
+            cpu_s: config.cpu_s,
+            cpu_permille: config.cpus.map(|cpus| (cpus * 1e3) as u64),
+        }
+    }
+}
+
+/// What holds for all instances of a host.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The worker program; by default it is searched for.
+    pub worker: Option<PathBuf>,
+    /// How plugins are kept unless they say otherwise.
+    pub isolation: Option<Isolation>,
+    /// What to do where the kernel does not give the whole sandbox.
+    pub degraded: OnDegraded,
+    /// Whether plugins are refused for what they import.
+    pub symbols: Symbols,
+    /// The files that replace the built-in policies.
+    pub policies: PolicyFiles,
+    /// How often a worker that crashes is replaced.
+    pub restart: RestartConfig,
+    /// How long a call without a deadline may take in a worker; `None` for ever.
+    pub call_limit: Option<Duration>,
+    /// How long an instance may take to start.
+    pub start_limit: Duration,
+    /// A delegated cgroup.
+    pub cgroup: Option<PathBuf>,
+    /// What holds for plugins that are not named below.
+    pub others: PluginSettings,
+    /// What holds for single plugins.
+    pub plugins: BTreeMap<PluginName, PluginSettings>,
+}
+
+/// Files instead of the built-in policies; `None` for those that come with the host.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyFiles {
+    /// Of system calls.
+    pub syscalls: Option<PathBuf>,
+    /// Of symbols.
+    pub symbols: Option<PathBuf>,
+}
+
+/// What holds for the instances of one plugin.
+#[derive(Clone, Debug, Default)]
+pub struct PluginSettings {
+    /// How it is kept apart from the host.
+    pub isolation: Option<Isolation>,
+    /// What it may do beyond computing, in a process of its own.
+    pub allow: Vec<Grant>,
+    /// User and group that its worker runs as if the host is root.
+    pub user: Option<u32>,
+    /// Methods that may be called once more if the worker dies during the call.
+    pub idempotent: Vec<String>,
+    /// How much its worker may use.
+    pub limits: LimitsConfig,
+    /// How long calls on a worker that was replaced may go on.
+    pub drain: Duration,
+    /// How long it may take to save its state, or to tear itself down.
+    pub teardown: Duration,
+}
+
+impl Settings {
+    /// What holds for a plugin.
+    pub fn of(&self, plugin: &str) -> &PluginSettings {
+        self.plugins.get(plugin).unwrap_or(&self.others)
+    }
+}

@@ -1,0 +1,49 @@
+//! What an instance tells the host that it lives in, and asks of it: the only arrow upwards.
+
+use std::{fmt, time::Duration};
+
+use hotmerge_loader::HostServices;
+
+use crate::failure::Failure;
+
+/// What happened to an instance.
+#[derive(Clone, Debug)]
+pub enum Report {
+    /// Its worker crashed, or was ended for what it did; the instance replaces it itself.
+    Crashed {
+        /// What happened.
+        failure: Failure,
+        /// How old the state is that the next worker continues from; `None` without any.
+        state_age: Option<Duration>,
+    },
+    /// A panic was caught in the host's own process; the host replaces the instance.
+    Panicked {
+        /// What happened.
+        failure: Failure,
+        /// As in [`Report::Crashed`].
+        state_age: Option<Duration>,
+    },
+    /// A panic was caught in an instance that is being replaced already.
+    PanickedAgain {
+        /// What happened.
+        failure: Failure,
+    },
+    /// Another worker takes the calls from here on.
+    Restarted,
+    /// Crashed too often: no other worker is started.
+    GivenUp {
+        /// Why, for people.
+        reason: String,
+    },
+    /// Somebody asked to try again after it was given up.
+    Revived,
+    /// The first call since its state was saved.
+    FirstCallSinceSave,
+}
+
+/// The host, as one of its instances sees it: carries its log records and its calls to other
+/// plugins ([`HostServices`]), and takes its reports.
+pub trait Upward: HostServices + fmt::Debug {
+    /// Something happened to the instance. Must not block for long: calls may be waiting.
+    fn report(&self, report: Report);
+}

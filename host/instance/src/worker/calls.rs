@@ -1,0 +1,424 @@
+//! One version of a plugin in a worker, as its callers see it.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::OwnedFd,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicU32},
+    time::{Duration, Instant},
+};
+
+use hotmerge_abi::{self as abi, CallContext};
+use hotmerge_loader::{CallError, Reply, Verified};
+use hotmerge_meta::{PluginMeta, control::WorkerStatus};
+use hotmerge_wire::{Failure, Reply as WireReply, Request, after_ns, now_ns, op};
+
+use crate::{
+    call::Call,
+    cancel::{Cancel, Wake},
+    checkpoint::Checkpoint,
+    settings::PluginSettings,
+    upward::{Report, Upward},
+    worker::{
+        output::PluginLog,
+        process::{Callers, Link},
+        shared::Workers,
+    },
+};
+
+/// How long the process may take to end once it was told to.
+pub(super) const EXIT: Duration = Duration::from_secs(1);
+
+/// Where a cell is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// A worker is being started; callers wait for it.
+    Starting,
+    /// A worker takes calls.
+    Live,
+    /// The worker crashed; the next one is started after a pause.
+    Pausing(String),
+    /// It crashed too often.
+    GivenUp(String),
+    /// It was ended, or never started.
+    Ended(String),
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) phase: Phase,
+    /// The plugin is being torn down: whatever happens to the worker now is its end.
+    pub(super) ending: bool,
+    /// The worker is to be ended at once.
+    pub(super) stop: bool,
+    /// A process that must be killed, and why.
+    pub(super) kill_order: Option<(i32, String)>,
+    /// Try again although it was given up.
+    pub(super) revive: bool,
+    pub(super) missing: Vec<String>,
+    /// Why the next worker is not there yet, if that is the system's fault.
+    pub(super) waiting: Option<String>,
+    /// From the start of the process to its being fit to take calls.
+    pub(super) start: Duration,
+}
+
+/// One version of a plugin in a worker.
+#[derive(Debug)]
+pub struct Worker {
+    pub(super) workers: Arc<Workers>,
+    pub(super) upward: Arc<dyn Upward>,
+    pub(super) meta: Arc<PluginMeta>,
+    /// Threads that carry its calls to other plugins.
+    pub(super) forwarders: AtomicU32,
+    pub(super) log: PluginLog,
+    pub(super) image: Verified,
+    pub(super) libraries: Vec<String>,
+    pub(super) config: String,
+    pub(super) settings: PluginSettings,
+    pub(crate) checkpoint: Checkpoint,
+    pub(super) live: RwLock<Option<Arc<Callers>>>,
+    pub(super) state: Mutex<State>,
+    pub(super) changed: Condvar,
+    pub(super) wake: OwnedFd,
+}
+
+impl Worker {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the watching thread look around.
+    pub(super) fn wake_up(&self) {
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+
+    /// Calls a method.
+    ///
+    /// # Errors
+    /// What the plugin answered instead of a reply, or what became of its worker.
+    pub fn call(
+        self: &Arc<Self>,
+        call: &Call<'_>,
+        reply: &mut Reply,
+    ) -> Result<(), Box<CallError>> {
+        let Call {
+            context,
+            method,
+            request,
+            cancel,
+        } = *call;
+        if self.checkpoint.is_unnoted() && self.checkpoint.note_call() {
+            self.upward.report(Report::FirstCallSinceSave);
+        }
+        let mut may_retry = true;
+        loop {
+            let link = self.link(context, cancel)?;
+            let give_up_ns = match (context.deadline_ns, self.workers.settings.call_limit) {
+                (0, Some(limit)) => after_ns(limit),
+                _ => 0,
+            };
+            let asked = Request {
+                op: op::CALL,
+                context,
+                method,
+                bytes: request,
+                reply_limit: reply.limit(),
+                give_up_ns,
+                cancel: cancel.map(Cancel::mark),
+            };
+            let mut answer = WireReply {
+                bytes: reply.take_buffer(),
+                media_type: Vec::new(),
+            };
+            let mut ask = || link.caller.call(&asked, &mut answer);
+            let outcome = match cancel {
+                Some(cancel) => cancel
+                    .wait_in(Arc::clone(&link) as _, ask)
+                    .unwrap_or(Err(Failure::Cancelled)),
+                None => ask(),
+            };
+            let failure = match outcome {
+                Ok(abi::STATUS_OK) => {
+                    reply.fill(answer.bytes, &answer.media_type);
+                    return Ok(());
+                }
+                Ok(status) => {
+                    let reason = String::from_utf8_lossy(&answer.bytes).into_owned();
+                    return Err(Box::new(CallError::of(status, reason, method)));
+                }
+                Err(failure) => failure,
+            };
+            match failure {
+                Failure::Gone { begun } => {
+                    if may_retry && (!begun || self.is_idempotent(method)) {
+                        may_retry = false;
+                        continue;
+                    }
+                    return Err(Box::new(CallError::Crashed(
+                        link.end().unwrap_or_else(|| "has ended".into()),
+                    )));
+                }
+                other => return Err(Box::new(self.failed(&link, other))),
+            }
+        }
+    }
+
+    fn is_idempotent(&self, method: &str) -> bool {
+        self.settings.idempotent.iter().any(|name| name == method)
+    }
+
+    /// Has a worker ended that cannot be trusted any more.
+    pub(super) fn order_kill(&self, link: &Link, why: String) {
+        self.state().kill_order = Some((link.pid, why));
+        self.wake_up();
+    }
+
+    /// Whatever did not come from a worker that has ended.
+    fn failed(&self, link: &Link, failure: Failure) -> CallError {
+        match failure {
+            Failure::Deadline | Failure::Cancelled => {
+                // It may hang; the watching thread finds out.
+                self.wake_up();
+                match failure {
+                    Failure::Cancelled => CallError::Cancelled,
+                    _ => CallError::Deadline,
+                }
+            }
+            Failure::TooLarge { .. } => CallError::BadRequest(failure.to_string()),
+            Failure::Broken(what) => {
+                let what = format!("broke the protocol: {what}");
+                self.order_kill(link, what.clone());
+                CallError::Crashed(what)
+            }
+            other => CallError::Crashed(other.to_string()),
+        }
+    }
+
+    /// The worker that takes calls. While one is being started, waits for it.
+    fn link(
+        self: &Arc<Self>,
+        context: &CallContext,
+        cancel: Option<&Cancel>,
+    ) -> Result<Arc<Callers>, CallError> {
+        if let Some(link) = &*self.live.read().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(Arc::clone(link));
+        }
+        match cancel {
+            Some(cancel) => cancel
+                .wait_in(Arc::clone(self) as _, || {
+                    self.next_link(context, &|| cancel.is_cancelled())
+                })
+                .unwrap_or(Err(CallError::Cancelled)),
+            None => self.next_link(context, &|| false),
+        }
+    }
+
+    /// Waits for the worker that is being started.
+    fn next_link(
+        &self,
+        context: &CallContext,
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<Arc<Callers>, CallError> {
+        let mut patience = self.workers.settings.start_limit;
+        if context.deadline_ns != 0 {
+            let left = context.deadline_ns.saturating_sub(now_ns());
+            patience = patience.min(Duration::from_nanos(left));
+        }
+        let limit = Instant::now() + patience;
+        let mut state = self.state();
+        loop {
+            match &state.phase {
+                Phase::Live => {
+                    let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+                    if let Some(link) = &*live {
+                        return Ok(Arc::clone(link));
+                    }
+                }
+                Phase::Starting => {}
+                Phase::Pausing(why) => {
+                    return Err(CallError::Unavailable(format!(
+                        "its worker {why}, another is started soon"
+                    )));
+                }
+                Phase::GivenUp(why) | Phase::Ended(why) => {
+                    return Err(CallError::Unavailable(why.clone()));
+                }
+            }
+            if is_cancelled() {
+                return Err(CallError::Cancelled);
+            }
+            let left = limit.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(CallError::Deadline);
+            }
+            state = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Asks something else than a method of the worker that takes calls.
+    pub(super) fn ask(
+        &self,
+        op: u32,
+        method: &str,
+        bytes: &[u8],
+        limit: Duration,
+        reply: &mut Reply,
+    ) -> Result<(), Box<CallError>> {
+        let context = CallContext {
+            size: size_of::<CallContext>() as u32,
+            ..CallContext::default()
+        };
+        let live = self
+            .live
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let link = live.ok_or_else(|| CallError::Unavailable("no worker runs".into()))?;
+        let asked = Request {
+            op,
+            context: &context,
+            method,
+            bytes,
+            reply_limit: reply.limit(),
+            give_up_ns: after_ns(limit),
+            cancel: None,
+        };
+        let mut answer = WireReply {
+            bytes: reply.take_buffer(),
+            media_type: Vec::new(),
+        };
+        match link.caller.call(&asked, &mut answer) {
+            Ok(abi::STATUS_OK) => {
+                reply.fill(answer.bytes, &[]);
+                Ok(())
+            }
+            Ok(status) => {
+                let reason = String::from_utf8_lossy(&answer.bytes).into_owned();
+                Err(Box::new(CallError::of(status, reason, method)))
+            }
+            Err(Failure::Gone { .. }) => Err(Box::new(CallError::Crashed(
+                link.end().unwrap_or_else(|| "has ended".into()),
+            ))),
+            Err(failure) => Err(Box::new(self.failed(&link, failure))),
+        }
+    }
+
+    /// The verified bytes that it runs, as a file to read from offset 0.
+    pub fn image(&self) -> io::Result<File> {
+        Ok(File::from(self.image.memory().try_clone_to_owned()?))
+    }
+
+    /// Asks for the state, and remembers it for the case of a crash. While no worker runs it is
+    /// the last one that was saved. Returns the version that saved it.
+    pub fn save(&self, state: &mut Reply) -> Result<String, Box<CallError>> {
+        if !matches!(self.state().phase, Phase::Live) {
+            return self.checkpoint.hand_out(state);
+        }
+        self.ask(op::SAVE, "", &[], self.settings.teardown, state)?;
+        let version = self.meta.version.to_string();
+        self.checkpoint.remember(&version, state.bytes());
+        Ok(version)
+    }
+
+    /// Saves the state for the case of a crash.
+    pub fn refresh(&self) -> Result<(), Box<CallError>> {
+        if !matches!(self.state().phase, Phase::Live) {
+            return Ok(());
+        }
+        let mut state = Reply::default();
+        self.checkpoint.refresh(|| self.save(&mut state).map(drop))
+    }
+
+    /// Hands a state over, and remembers it for the case of a crash.
+    pub fn restore(&self, from: &str, state: &[u8]) -> Result<(), Box<CallError>> {
+        let mut reply = Reply::default();
+        self.ask(
+            op::RESTORE,
+            from,
+            state,
+            self.workers.settings.start_limit,
+            &mut reply,
+        )?;
+        self.checkpoint.remember(from, state);
+        Ok(())
+    }
+
+    /// Tries again if it was given up.
+    pub fn revive(&self) {
+        let mut state = self.state();
+        if matches!(state.phase, Phase::GivenUp(_)) {
+            state.revive = true;
+            drop(state);
+            self.wake_up();
+        }
+    }
+
+    /// Whether it crashed too often.
+    pub fn is_given_up(&self) -> bool {
+        matches!(self.state().phase, Phase::GivenUp(_))
+    }
+
+    /// Why the next worker is not there yet, if that is the system's fault.
+    pub fn waiting(&self) -> Option<String> {
+        self.state().waiting.clone()
+    }
+
+    /// What an operator wants to see.
+    pub fn status(&self) -> WorkerStatus {
+        let link = self
+            .live
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let state = self.state();
+        let mut status = WorkerStatus {
+            pid: link.as_ref().map(|link| link.pid),
+            degraded: state.missing.clone(),
+            start_ms: state.start.as_secs_f64() * 1e3,
+            ..WorkerStatus::default()
+        };
+        if let Some(link) = link {
+            (status.memory_bytes, status.cpu_ms) = usage(link.pid);
+            status.log_dropped = link.caller.dropped_logs();
+        }
+        status
+    }
+}
+
+/// Callers wait in a cell for its next worker.
+impl Wake for Worker {
+    fn wake(&self, _: &hotmerge_wire::Cancel) {
+        // Whoever holds it may be between its look at the mark and its sleep.
+        drop(self.state());
+        self.changed.notify_all();
+    }
+}
+
+/// Callers wait on the link to a worker for its answer.
+impl Wake for Callers {
+    fn wake(&self, mark: &hotmerge_wire::Cancel) {
+        mark.cancel(&self.caller);
+    }
+}
+
+/// Private memory in bytes and processor time in milliseconds, as `/proc` has them.
+fn usage(pid: i32) -> (Option<u64>, Option<u64>) {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let memory = status
+        .lines()
+        .find_map(|link| link.strip_prefix("RssAnon:"))
+        .and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name before the last parenthesis may hold blanks.
+    let ticks = stat.rsplit_once(')').and_then(|(_, rest)| {
+        let mut fields = rest.split_ascii_whitespace().skip(11);
+        let user: u64 = fields.next()?.parse().ok()?;
+        let system: u64 = fields.next()?.parse().ok()?;
+        Some(user + system)
+    });
+    (memory.map(|kib| kib * 1024), ticks.map(|ticks| ticks * 10))
+}

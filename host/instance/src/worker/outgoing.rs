@@ -1,0 +1,107 @@
+//! Calls that a plugin in a worker makes to the plugins that it requires.
+//!
+//! They are carried by threads of the host that sleep while the worker calls nobody and end with
+//! it. What the worker wrote is copied before anybody looks at it, and a worker that breaks the
+//! rules is ended. How many calls it may have in flight bounds the threads and the memory that
+//! it can cost.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+    thread,
+};
+
+use hotmerge_loader::{CallError, OutgoingCall, Reply};
+use hotmerge_wire::{Ended, Server, Taken, op};
+
+use crate::worker::{
+    calls::Worker,
+    process::{LARGEST_OUTGOING, Link, MOST_OUTGOING, failed_to},
+};
+
+impl Worker {
+    /// Begins to carry the calls of a worker, if its plugin may make any.
+    ///
+    /// # Errors
+    /// If there is no thread for it.
+    pub(super) fn forward_calls(self: &Arc<Self>, link: &Arc<Link>) -> Result<(), String> {
+        match &link.outgoing {
+            Some(_) => self
+                .add_forwarder(link)
+                .map_err(failed_to("start a thread")),
+            None => Ok(()),
+        }
+    }
+
+    fn add_forwarder(self: &Arc<Self>, link: &Arc<Link>) -> std::io::Result<()> {
+        let (cell, of_thread) = (Arc::clone(self), Arc::clone(link));
+        self.forwarders.fetch_add(1, Ordering::Relaxed);
+        link.forwarders.fetch_add(1, Ordering::Relaxed);
+        let spawned = thread::Builder::new().name("calls".into()).spawn(move || {
+            if let Some(outgoing) = &of_thread.outgoing {
+                cell.forward_loop(&of_thread, outgoing);
+            }
+            cell.forwarders.fetch_sub(1, Ordering::Relaxed);
+        });
+        if spawned.is_err() {
+            self.forwarders.fetch_sub(1, Ordering::Relaxed);
+            link.forwarders.fetch_sub(1, Ordering::Relaxed);
+        }
+        spawned.map(drop)
+    }
+
+    fn forward_loop(self: &Arc<Self>, link: &Arc<Link>, outgoing: &Server) {
+        loop {
+            let taken = match outgoing.next() {
+                Ok(taken) => taken,
+                Err(Ended::HungUp) => return,
+                Err(Ended::Broken(what)) => {
+                    return self.order_kill(link, format!("broke the protocol: {what}"));
+                }
+            };
+            let is_short = outgoing.under_way() >= link.forwarders.load(Ordering::Relaxed);
+            // Those that still wait for an answer to a worker that has died count as well.
+            if is_short && self.forwarders.load(Ordering::Relaxed) < MOST_OUTGOING {
+                // Without another one, calls wait for this one.
+                let _ = self.add_forwarder(link);
+            }
+            self.answer(taken);
+        }
+    }
+
+    fn answer(&self, taken: Taken<'_>) {
+        let mut reply = Reply::with_limit(LARGEST_OUTGOING as usize);
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.forward(&taken, &mut reply)))
+            .unwrap_or_else(|_| Err(CallError::Failed("the host could not carry it".into())));
+        let mut writer = taken.writer();
+        let status = match outcome {
+            Ok(()) => {
+                writer.media_type(reply.content_type().as_bytes());
+                writer.write(reply.bytes())
+            }
+            Err(error) => {
+                let (status, reason) = error.status();
+                writer.write(reason.as_bytes());
+                status
+            }
+        };
+        taken.finish(status, &writer);
+    }
+
+    fn forward(&self, taken: &Taken<'_>, reply: &mut Reply) -> Result<(), CallError> {
+        let (name, request) = taken.copy_request();
+        let name = String::from_utf8_lossy(&name);
+        let (op::CALL_OTHER, Some((plugin, method))) = (taken.op(), name.split_once(' ')) else {
+            return Err(CallError::Unsupported);
+        };
+        let context = taken.context();
+        let call = OutgoingCall {
+            plugin,
+            method,
+            request: &request,
+            // One that is made for no call has none.
+            context: (context.size != 0).then_some(&context),
+        };
+        self.upward.call(call, reply)
+    }
+}

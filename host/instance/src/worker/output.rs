@@ -1,0 +1,211 @@
+//! What a worker prints and logs, taken with a limit: a flood must cost the plugin, not the host.
+
+use std::{
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use hotmerge_abi::CallContext;
+use hotmerge_loader::LogRecord;
+use hotmerge_meta::PluginName;
+use hotmerge_sandbox::message::record;
+use rustix::io::Errno;
+
+use crate::upward::Upward;
+
+/// How much one source may say …
+const BUDGET: usize = 256 << 10;
+/// … in this time. What is more waits; a source that can not wait loses it and counts it.
+pub(super) const PERIOD: Duration = Duration::from_millis(500);
+/// Longest line; the rest of it becomes another.
+const LINE: usize = 4 << 10;
+/// Messages that are taken at a time from a worker that lives.
+pub(super) const AT_ONCE: usize = 64;
+/// Most that are taken from one that has ended; a socket holds some hundred.
+pub(super) const LEFT: usize = 4096;
+
+/// A limit on how much is taken from a source.
+#[derive(Debug)]
+pub(super) struct Budget {
+    since: Instant,
+    left: usize,
+}
+
+impl Budget {
+    pub(super) fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            left: BUDGET,
+        }
+    }
+
+    /// Whether more may be taken now.
+    pub(super) fn is_open(&mut self) -> bool {
+        if self.since.elapsed() >= PERIOD {
+            *self = Self::new();
+        }
+        self.left > 0
+    }
+
+    pub(super) fn spend(&mut self, bytes: usize) {
+        // Small records cost as well.
+        self.left = self.left.saturating_sub(bytes.max(64));
+    }
+}
+
+/// Carries what a plugin in a worker says into the host's log.
+#[derive(Debug)]
+pub(super) struct PluginLog {
+    plugin: PluginName,
+    upward: Arc<dyn Upward>,
+}
+
+impl PluginLog {
+    pub(super) fn new(plugin: PluginName, upward: Arc<dyn Upward>) -> Self {
+        Self { plugin, upward }
+    }
+
+    /// Whose records these are.
+    pub(super) fn plugin(&self) -> &PluginName {
+        &self.plugin
+    }
+
+    fn log(&self, record: LogRecord<'_>) {
+        self.upward.log(record);
+    }
+}
+
+/// Standard output or error of a worker.
+#[derive(Debug)]
+pub(super) struct Printed {
+    pub(super) pipe: Option<OwnedFd>,
+    pub(super) budget: Budget,
+    line: Vec<u8>,
+    name: &'static str,
+}
+
+impl Printed {
+    pub(super) fn new(pipe: OwnedFd, name: &'static str) -> Self {
+        Self {
+            pipe: Some(pipe),
+            budget: Budget::new(),
+            line: Vec::new(),
+            name,
+        }
+    }
+
+    /// Takes what is there.
+    pub(super) fn take(&mut self, plugin: &PluginName) {
+        let Some(pipe) = &self.pipe else { return };
+        let mut bytes = [0; 4096];
+        match rustix::io::read(pipe, &mut bytes) {
+            Ok(0) => self.pipe = None,
+            Ok(len) => {
+                self.budget.spend(len);
+                for byte in &bytes[..len] {
+                    if *byte == b'\n' || self.line.len() >= LINE {
+                        self.flush(plugin);
+                    }
+                    if *byte != b'\n' {
+                        self.line.push(*byte);
+                    }
+                }
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => self.pipe = None,
+        }
+    }
+
+    /// Logs what has not ended in a line feed.
+    pub(super) fn flush(&mut self, plugin: &PluginName) {
+        if !self.line.is_empty() {
+            let text = String::from_utf8_lossy(&self.line);
+            tracing::info!(target: "plugin", %plugin, stream = self.name, "{text}");
+            self.line.clear();
+        }
+    }
+}
+
+/// Takes records from the log socket, and returns how many. The last ones of a worker that has
+/// ended say why: they are taken whatever it has said before.
+pub(super) fn take_records(
+    socket: &OwnedFd,
+    budget: &mut Budget,
+    log: &PluginLog,
+    has_ended: bool,
+) -> usize {
+    let most = if has_ended { LEFT } else { AT_ONCE };
+    (0..most)
+        .take_while(|_| (has_ended || budget.is_open()) && take_record(socket, budget, log))
+        .count()
+}
+
+/// Takes one record. Returns whether there was one.
+fn take_record(socket: &OwnedFd, budget: &mut Budget, log: &PluginLog) -> bool {
+    let mut bytes = [0; 9 << 10];
+    let Ok(len) = rustix::io::read(socket, &mut bytes) else {
+        return false;
+    };
+    if len == 0 {
+        return false;
+    }
+    budget.spend(len);
+    let Some((head, message)) = bytes[..len].split_at_checked(record::HEAD_BYTES) else {
+        return true;
+    };
+    let mut call = CallContext::default();
+    call.trace_id.copy_from_slice(&head[2..18]);
+    call.span_id.copy_from_slice(&head[18..26]);
+    log.log(LogRecord {
+        level: head[0].into(),
+        target: "",
+        message: &String::from_utf8_lossy(message),
+        call: (head[1] != 0).then_some(&call),
+    });
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use hotmerge_loader::{CallError, HostServices, OutgoingCall, Reply};
+
+    use super::*;
+    use crate::upward::Report;
+
+    /// A host that takes records and does nothing else.
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl HostServices for Nobody {
+        fn call(&self, _: OutgoingCall<'_>, _: &mut Reply) -> Result<(), CallError> {
+            Err(CallError::Unsupported)
+        }
+
+        fn log(&self, _: LogRecord<'_>) {}
+    }
+
+    impl Upward for Nobody {
+        fn report(&self, _: Report) {}
+    }
+
+    #[test]
+    fn the_last_records_of_a_worker_are_all_taken() {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let record = [0; record::HEAD_BYTES];
+        let written = (0..200)
+            .take_while(|_| rustix::io::write(&theirs, &record).is_ok())
+            .count();
+        drop(theirs);
+        let log = PluginLog::new("a".parse().unwrap(), Arc::new(Nobody));
+        let mut budget = Budget::new();
+        assert_eq!(take_records(&ours, &mut budget, &log, false), AT_ONCE);
+        let left = written - AT_ONCE;
+        assert!(left > AT_ONCE, "the socket takes only {written}");
+        assert_eq!(take_records(&ours, &mut budget, &log, true), left);
+    }
+}

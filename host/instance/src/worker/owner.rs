@@ -1,0 +1,152 @@
+//! Who has a cell: brings its first worker up, and ends it.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, PoisonError, RwLock, atomic::AtomicU32},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use hotmerge_loader::{CallError, LoadError, Reply, Verified};
+use hotmerge_meta::PluginMeta;
+use hotmerge_wire::op;
+
+use crate::{
+    checkpoint::Checkpoint,
+    upward::Upward,
+    worker::{
+        calls::{EXIT, Phase, State, Worker},
+        output::PluginLog,
+        process::{event, failed_to},
+        shared::Workers,
+    },
+};
+
+/// The one owner of a cell. Ends it when dropped.
+#[derive(Debug)]
+pub struct WorkerOwner {
+    cell: Arc<Worker>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::ops::Deref for WorkerOwner {
+    type Target = Arc<Worker>;
+
+    fn deref(&self) -> &Arc<Worker> {
+        &self.cell
+    }
+}
+
+impl WorkerOwner {
+    /// Starts a worker with verified bytes and the libraries of the C runtime that they need, and
+    /// waits until it takes calls.
+    ///
+    /// # Errors
+    /// What the sandbox, the loader or the plugin refused.
+    pub fn start(
+        workers: &Arc<Workers>,
+        upward: Arc<dyn Upward>,
+        meta: &Arc<PluginMeta>,
+        image: Verified,
+        libraries: Vec<String>,
+        config: &str,
+    ) -> Result<Self, LoadError> {
+        let plugin = &meta.name;
+        let refused = |reason: String| LoadError::Refused(reason);
+        let settings = workers.settings.of(plugin.as_str()).clone();
+        let wake = event()
+            .map_err(failed_to("make an event descriptor"))
+            .map_err(refused)?;
+        let cell = Arc::new(Worker {
+            workers: Arc::clone(workers),
+            log: PluginLog::new(plugin.clone(), Arc::clone(&upward)),
+            upward,
+            meta: Arc::clone(meta),
+            forwarders: AtomicU32::new(0),
+            image,
+            libraries,
+            config: config.to_owned(),
+            settings,
+            checkpoint: Checkpoint::default(),
+            live: RwLock::new(None),
+            state: Mutex::new(State {
+                phase: Phase::Starting,
+                ending: false,
+                stop: false,
+                kill_order: None,
+                revive: false,
+                missing: Vec::new(),
+                waiting: None,
+                start: Duration::ZERO,
+            }),
+            changed: Condvar::new(),
+            wake,
+        });
+        let thread = {
+            let cell = Arc::clone(&cell);
+            thread::Builder::new()
+                .name(format!("cell {plugin}"))
+                .spawn(move || cell.run())
+                .map_err(|error| refused(format!("failed to start a thread: {error}")))?
+        };
+        let owner = Self {
+            cell,
+            thread: Some(thread),
+        };
+        let mut state = owner.state();
+        while state.phase == Phase::Starting {
+            state = owner
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        match state.phase.clone() {
+            Phase::Ended(reason) => {
+                drop(state);
+                Err(refused(reason))
+            }
+            _ => {
+                drop(state);
+                Ok(owner)
+            }
+        }
+    }
+
+    /// Lets the plugin end its work, then ends its process.
+    pub fn end(mut self, limit: Duration) -> Result<(), Box<CallError>> {
+        self.state().ending = true;
+        if let Some(link) = &*self.live.read().unwrap_or_else(PoisonError::into_inner) {
+            link.expect_end();
+        }
+        let limit_ns = u64::try_from(limit.as_nanos())
+            .unwrap_or(u64::MAX)
+            .to_le_bytes();
+        let mut reply = Reply::default();
+        let farewell = match self.ask(op::TEARDOWN, "", &limit_ns, limit, &mut reply) {
+            // There is nothing left to tear down.
+            Err(error) if matches!(*error, CallError::Unavailable(_)) => Ok(()),
+            other => other,
+        };
+        if farewell.is_ok() {
+            let _ = self.ask(op::EXIT, "", &[], EXIT, &mut reply);
+        }
+        self.close();
+        farewell
+    }
+
+    fn close(&mut self) {
+        self.state().stop = true;
+        self.changed.notify_all();
+        self.wake_up();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of a cell panicked");
+        }
+    }
+}
+
+impl Drop for WorkerOwner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

@@ -1,0 +1,98 @@
+//! One worker process and what connects it to the host.
+
+mod launch;
+mod link;
+mod poll;
+
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+    time::Instant,
+};
+
+use hotmerge_sandbox::{Cgroup, Ended, Limits, reap};
+use rustix::{
+    event::EventfdFlags,
+    process::{Signal, pidfd_send_signal},
+};
+
+pub(super) use self::{
+    launch::{Filters, LARGEST_OUTGOING, MOST_OUTGOING, Parts, failed_to, launch},
+    link::{Callers, Link},
+    poll::{Observed, look},
+};
+use crate::worker::{
+    output::{Budget, PluginLog, Printed},
+    report::Report,
+};
+
+/// Longest report; what is more of one is lost.
+const REPORT_BYTES: usize = 4 << 10;
+
+/// A started worker process. Killed and waited for when dropped.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) link: Arc<Link>,
+    pub(super) pidfd: OwnedFd,
+    log: OwnedFd,
+    pub(super) printed: [Printed; 2],
+    log_budget: Budget,
+    crash_closed: bool,
+    report_budget: Budget,
+    /// By when it has to end by itself, since it has said its last word.
+    pub(super) end_by: Option<Instant>,
+    /// How much it may use.
+    pub(super) limits: Limits,
+    reaped: bool,
+    /// Goes after it, so that it is empty then.
+    group: Option<Box<Cgroup>>,
+}
+
+/// A descriptor that wakes whoever waits for it once it was written to.
+pub(super) fn event() -> std::io::Result<OwnedFd> {
+    let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+    Ok(rustix::event::eventfd(0, flags)?)
+}
+
+impl Process {
+    /// Ends it, whatever it does.
+    pub(super) fn kill(&self) {
+        self.link.expect_end();
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        if let Some(group) = &self.group {
+            group.kill();
+        }
+    }
+
+    /// How it ended, if it has; waits for the end if `wait`.
+    pub(super) fn reap(&mut self, wait: bool) -> Option<Ended> {
+        let ended = reap(self.pidfd.as_fd(), wait).ok().flatten()?;
+        self.reaped = true;
+        Some(ended)
+    }
+
+    /// The next report.
+    pub(super) fn report(&self) -> Option<Report> {
+        let mut bytes = [0; REPORT_BYTES];
+        let len = rustix::io::read(&self.link.crash, &mut bytes).ok()?;
+        (len > 0).then(|| Report::read(&bytes[..len]))
+    }
+
+    /// Ends it and takes its last words.
+    pub(super) fn finish(&mut self, log: &PluginLog) {
+        self.kill();
+        self.reap(true);
+        self.take(log, true);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !self.reaped {
+            self.link.record_end("was ended");
+            self.kill();
+            self.reap(true);
+        }
+        self.link.hang_up();
+    }
+}

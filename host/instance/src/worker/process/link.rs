@@ -1,0 +1,85 @@
+//! What callers hold of a worker.
+
+use std::{
+    ops::Deref,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU32},
+};
+
+use hotmerge_sandbox::no_signal_on_message;
+use hotmerge_wire::{Caller, Server};
+
+use crate::failure::Failure;
+
+/// What leads to a worker.
+#[derive(Debug)]
+pub(in crate::worker) struct Link {
+    pub(in crate::worker) caller: Caller,
+    /// Where the plugin calls outgoing, if it requires any.
+    pub(in crate::worker) outgoing: Option<Server>,
+    /// Threads that carry these calls.
+    pub(in crate::worker) forwarders: AtomicU32,
+    pub(in crate::worker) pid: i32,
+    /// Where it reports its crashes.
+    pub(super) crash: OwnedFd,
+    pub(super) end: Mutex<Option<Failure>>,
+    /// Written to when nobody can call any more.
+    pub(in crate::worker) unused: OwnedFd,
+}
+
+/// What callers hold of a worker. The last one to let go of it says so.
+#[derive(Debug)]
+pub(in crate::worker) struct Callers(Arc<Link>);
+
+impl Callers {
+    pub(in crate::worker) fn of(link: &Arc<Link>) -> Arc<Self> {
+        Arc::new(Self(Arc::clone(link)))
+    }
+}
+
+impl Deref for Callers {
+    type Target = Link;
+
+    fn deref(&self) -> &Link {
+        &self.0
+    }
+}
+
+impl Drop for Callers {
+    fn drop(&mut self) {
+        let _ = rustix::io::write(&self.0.unused, &1_u64.to_ne_bytes());
+    }
+}
+
+impl Link {
+    /// The worker is dead: nobody waits for anything of it any more.
+    pub(in crate::worker) fn hang_up(&self) {
+        self.caller.hang_up();
+        if let Some(outgoing) = &self.outgoing {
+            outgoing.hang_up();
+        }
+    }
+
+    /// The worker is to end: that is no crash, and signals none.
+    pub(in crate::worker) fn expect_end(&self) {
+        // Fails for no descriptor that is open; it would cost a number in the status.
+        let _ = no_signal_on_message(self.crash.as_fd());
+    }
+
+    /// How the worker ended, or is about to.
+    pub(in crate::worker) fn end(&self) -> Option<String> {
+        self.failure().map(|failure| failure.to_string())
+    }
+
+    /// How the worker ended, or is about to, with its parts.
+    pub(in crate::worker) fn failure(&self) -> Option<Failure> {
+        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        end.clone()
+    }
+
+    /// Notes how it ended; the first account counts.
+    pub(in crate::worker) fn record_end(&self, what: impl Into<Failure>) {
+        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        end.get_or_insert_with(|| what.into());
+    }
+}

@@ -1,0 +1,275 @@
+//! What all workers of a host share.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    os::fd::{AsFd as _, OwnedFd},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+use hotmerge_policy::Groups;
+use hotmerge_sandbox::{Cgroups, Grant, Ids, Namespaces, Policy};
+use signal_hook::consts::SIGUSR1;
+
+use crate::{
+    rules::{policies, text_file::TextFileError},
+    settings::{Isolation, OnDegraded, Settings},
+    worker::process::{self, Filters, Parts, Process},
+};
+
+/// First of the users that workers of a root host run as; each has one of its own.
+const FIRST_USER: u32 = 0x7000_0000;
+/// How many there are before they are used again.
+const USERS: u32 = 0x1_0000;
+
+/// The name of the worker program.
+const PROGRAM: &str = "hotmerge-worker";
+/// Where the system has it.
+const LIBEXEC: &str = "/usr/libexec/hotmerge";
+
+/// What all workers of a host share.
+#[derive(Debug)]
+pub struct Workers {
+    pub(crate) settings: Settings,
+    /// What plugins may import.
+    pub(crate) symbols: Result<Groups, TextFileError>,
+    pub(super) program: Option<OwnedFd>,
+    policy: Option<Policy>,
+    filters: Mutex<BTreeMap<Vec<Grant>, Filters>>,
+    pub(super) namespaces: bool,
+    /// Whether each worker runs as a user of its own.
+    pub(super) own_users: bool,
+    users: AtomicU32,
+    groups: Option<Arc<Cgroups>>,
+    /// What of the sandbox is not in place, for people.
+    pub(super) missing: Vec<String>,
+    /// Whether SIGUSR1 has come since this was asked last.
+    signalled: Arc<AtomicBool>,
+    crash_signals: AtomicU64,
+}
+
+impl Workers {
+    /// Looks for the worker program, and tries whether the sandbox holds.
+    pub fn new(settings: Settings) -> Arc<Self> {
+        let mut cells = Self {
+            program: None,
+            policy: None,
+            filters: Mutex::default(),
+            namespaces: true,
+            own_users: rustix::process::geteuid().is_root(),
+            users: AtomicU32::new(0),
+            groups: None,
+            missing: Vec::new(),
+            signalled: Arc::default(),
+            crash_signals: AtomicU64::new(0),
+            symbols: policies::symbols(&settings.policies),
+            settings,
+        };
+        cells.open_groups();
+        cells.warn_of_limits();
+        match cells.prepare() {
+            Ok(()) => cells.probe(),
+            Err(reason) => cells.missing.push(reason),
+        }
+        for part in &cells.missing {
+            tracing::warn!("the sandbox is degraded: {part}");
+        }
+        Arc::new(cells)
+    }
+
+    fn prepare(&mut self) -> Result<(), String> {
+        // Crash reports come with SIGUSR1, which kills whoever does not expect it.
+        signal_hook::flag::register(SIGUSR1, Arc::clone(&self.signalled))
+            .map_err(|error| format!("no handler for SIGUSR1: {error}"))?;
+        let (_, program) = Self::find_program(self.settings.worker.as_deref())?;
+        self.policy =
+            Some(policies::syscalls(&self.settings.policies).map_err(|error| error.to_string())?);
+        self.program = Some(program.into());
+        Ok(())
+    }
+
+    /// Takes what was delegated to this host. Only a group that the configuration names is
+    /// missed if it cannot be had.
+    fn open_groups(&mut self) {
+        let named = self.settings.cgroup.clone();
+        let Some(path) = named.clone().or_else(Cgroups::delegated) else {
+            return;
+        };
+        match Cgroups::open(&path) {
+            Ok(groups) => self.groups = Some(groups),
+            Err(error) => {
+                let what = format!("the cgroup `{}`: {error}", path.display());
+                if named.is_some() {
+                    self.missing.push(what);
+                } else {
+                    tracing::warn!("workers have no cgroups of their own: {what}");
+                }
+            }
+        }
+    }
+
+    /// Gives back what was taken, after the last worker.
+    pub fn close(&self) {
+        if let Some(groups) = &self.groups {
+            groups.close();
+        }
+    }
+
+    /// Says which limits are asked for and not kept.
+    fn warn_of_limits(&self) {
+        let has_cpu = |groups: &Arc<Cgroups>| groups.has().contains(&"cpu");
+        if self.groups.as_ref().is_some_and(has_cpu) {
+            return;
+        }
+        let own = self.settings.plugins.iter();
+        for (plugin, _) in own.filter(|(_, own)| own.limits.cpus.is_some()) {
+            tracing::warn!(
+                %plugin,
+                "its limit `cpus` does not hold: no cgroup with the controller `cpu` is delegated to this host"
+            );
+        }
+    }
+
+    /// What keeps workers to their limits, for people.
+    pub fn limits(&self) -> String {
+        let Some(groups) = &self.groups else {
+            return "rlimits; no cgroup is delegated to this host".to_owned();
+        };
+        let path = groups.path().display();
+        match groups.has() {
+            [] => format!("rlimits; the cgroup `{path}` has no controllers"),
+            has => format!("rlimits; {} by the cgroup `{path}`", has.join(", ")),
+        }
+    }
+
+    /// Where the worker program is, and the program itself.
+    ///
+    /// # Errors
+    /// If it is not where the configuration says, or in no place where it is looked for.
+    pub fn find_program(named: Option<&Path>) -> Result<(PathBuf, File), String> {
+        let path = Self::program_path(named)?;
+        let program = File::open(&path)
+            .map_err(|error| format!("the worker program `{}`: {error}", path.display()))?;
+        Ok((path, program))
+    }
+
+    fn program_path(named: Option<&Path>) -> Result<PathBuf, String> {
+        if let Some(path) = named {
+            return Ok(path.to_owned());
+        }
+        // Where cargo puts it, where this program's own prefix has it, and where the system has
+        // it for programs that embed a host.
+        let exe = std::env::current_exe().unwrap_or_default();
+        let dir = exe.parent().unwrap_or(Path::new("/usr/bin"));
+        let places = [dir, &dir.join("../libexec/hotmerge"), Path::new(LIBEXEC)];
+        let mut programs = places.iter().map(|place| place.join(PROGRAM));
+        programs.find(|path| path.is_file()).ok_or_else(|| {
+            format!(
+                "there is no `{PROGRAM}` in {}; set `worker` in the configuration",
+                places
+                    .map(|place| format!("`{}`", place.display()))
+                    .join(", ")
+            )
+        })
+    }
+
+    /// How often SIGUSR1 was seen to have come. Asked whenever a worker has told of a crash, so
+    /// that several are one only if they came at once: the signal is a hint, and what it hints at
+    /// is read from descriptors.
+    pub fn crash_signals(&self) -> u64 {
+        let has_come = self.signalled.swap(false, Ordering::Relaxed);
+        let before = self
+            .crash_signals
+            .fetch_add(has_come.into(), Ordering::Relaxed);
+        before + u64::from(has_come)
+    }
+
+    /// Whether plugins can be kept in processes of their own.
+    pub fn available(&self) -> bool {
+        self.program.is_some()
+    }
+
+    /// What of the sandbox is not in place.
+    pub fn missing(&self) -> &[String] {
+        &self.missing
+    }
+
+    /// What a plugin may do beyond computing, in a process of its own.
+    pub fn grants(&self, plugin: &str) -> &[Grant] {
+        &self.settings.of(plugin).allow
+    }
+
+    /// How a plugin is to be kept.
+    ///
+    /// # Errors
+    /// If it cannot be kept as the operator wants it.
+    pub fn isolation(&self, plugin: &str) -> Result<Isolation, String> {
+        let own = self.settings.of(plugin).isolation;
+        let wanted = own.or(self.settings.isolation);
+        match wanted {
+            Some(Isolation::Host) => Ok(Isolation::Host),
+            _ if self.available() => {
+                if self.settings.degraded == OnDegraded::Refuse && !self.missing.is_empty() {
+                    return Err(format!(
+                        "the sandbox is incomplete ({}) and the configuration says `degraded = \"refuse\"`",
+                        self.missing.join("; ")
+                    ));
+                }
+                Ok(Isolation::Process)
+            }
+            Some(Isolation::Process) => Err(format!(
+                "it is to run in a process of its own, which this host cannot give: {}",
+                self.missing.join("; ")
+            )),
+            None if self.settings.degraded == OnDegraded::Refuse => Err(format!(
+                "no process of its own can be had ({}) and the configuration says `degraded = \"refuse\"`",
+                self.missing.join("; ")
+            )),
+            None => Ok(Isolation::Host),
+        }
+    }
+
+    /// Starts a worker process on this thread, which must outlive it.
+    pub(super) fn launch(&self, parts: Parts<'_>) -> Result<Process, String> {
+        let program = self.program.as_ref().ok_or("there is no worker program")?;
+        let filters = self.filters(parts.grants)?;
+        let namespaces = if self.namespaces {
+            Namespaces::Own {
+                network: !parts.grants.contains(&Grant::Network),
+            }
+        } else {
+            Namespaces::None
+        };
+        let ids = match parts.user {
+            Some(user) if self.own_users => Ids::Other(user),
+            Some(_) => {
+                return Err(
+                    "`user` is set for it, and only a host that is root can start it as another user"
+                        .into(),
+                );
+            }
+            None if self.own_users => {
+                let user = self.users.fetch_add(1, Ordering::Relaxed) % USERS;
+                Ids::Other(FIRST_USER + user)
+            }
+            None => Ids::Own,
+        };
+        let groups = self.groups.as_ref();
+        process::launch(program.as_fd(), &parts, &filters, namespaces, ids, groups)
+    }
+
+    fn filters(&self, grants: &[Grant]) -> Result<Filters, String> {
+        let mut known = self.filters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(filters) = known.get(grants) {
+            return Ok(Arc::clone(filters));
+        }
+        let policy = self.policy.as_ref().ok_or("there is no policy")?;
+        let filters = Arc::new(policy.compile(grants).map_err(|error| error.to_string())?);
+        known.insert(grants.to_vec(), Arc::clone(&filters));
+        Ok(filters)
+    }
+}
