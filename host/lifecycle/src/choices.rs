@@ -9,7 +9,7 @@ use std::sync::Arc;
 use hotmerge_meta::{Digest, PluginMeta, PluginName};
 
 use crate::{
-    Action, Choice, Outcome, Refused, Stage, Step, Target, Why,
+    Choice, Later, Now, Outcome, Refused, Stage, Step, Target, Why,
     machine::{Machine, push},
     slot::{Attempt, Slot},
 };
@@ -117,7 +117,7 @@ impl Machine {
         };
         self.choose(name, Some(choice));
         let mut steps = Vec::new();
-        push(&mut steps, name, Action::Keep);
+        push(&mut steps, name, Later::Persist.into());
         // A candidate that is under way must not replace what was pinned, unless by the same.
         if let Some((ticket, target)) = self.slots.get(name).and_then(Slot::candidate)
             && target.meta.hash != hash
@@ -150,7 +150,7 @@ impl Machine {
         };
         self.choose(name, rolled_back.then_some(choice));
         let mut steps = Vec::new();
-        push(&mut steps, name, Action::Keep);
+        push(&mut steps, name, Later::Persist.into());
         self.offer(name, Why::Unpinned, &mut steps);
         self.settle(&mut steps);
         Ok(steps)
@@ -191,7 +191,7 @@ impl Machine {
             let pinned = *pinned;
             choice = choice.filter(|_| pinned);
             self.choose(name, choice.clone());
-            push(steps, name, Action::Keep);
+            push(steps, name, Later::Persist.into());
         }
         match choice {
             Some(choice) if choice.stands_against(&hash) => {
@@ -242,7 +242,7 @@ impl Machine {
                 Why::Unpinned => Outcome::StaysOut(refused),
                 _ => Outcome::Refused(refused),
             };
-            push(steps, name, Action::Report(live.ticket, outcome));
+            push(steps, name, Now::Report(live.ticket, outcome).into());
             // A candidate that is under way comes from what the directory had before.
             if slot.and_then(Slot::candidate).is_none() {
                 // It may have been on its way out when it was to be started anew.

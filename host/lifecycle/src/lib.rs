@@ -297,43 +297,71 @@ pub struct Step {
     pub action: Action,
 }
 
-/// What is to be done now. The order counts.
+/// What is to be done. The order counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Action {
+    /// At once, before anybody else sees the machine.
+    Now(Now),
+    /// On a thread, which comes back with the next event.
+    Later(Later),
+}
+
+/// What cannot fail and takes no time: it is done under the lock that the machine is under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Now {
+    /// Remember that an attempt has begun.
+    Begin(Ticket, Target),
+    /// The state did not change hands: let the live version take calls again.
+    Resume,
+    /// Give the candidate a share of the calls; answer with `Proven` or `Failed`.
+    BeginTrial(Ticket),
+    /// Give the candidate no calls any more.
+    EndTrial(Ticket),
+    /// Let the started candidate take all new calls.
+    Switch(Ticket),
+    /// Let nothing take new calls.
+    Withdraw,
+    /// Forget an attempt of which nothing has started.
+    Forget(Ticket),
+    /// Tell what came of an attempt (for a removal: the one that had brought it up).
+    Report(Ticket, Outcome),
+    /// Tell of a transition.
+    Note(Note),
+}
+
+/// What may fail or take time: it is handed to a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Later {
     /// Read and compare; answer with `Verified`, `Differs` or `Failed`.
-    Verify(Ticket, Target),
+    Verify(Ticket),
     /// Load and start; answer with `Started` or `Failed`.
     Start(Ticket),
     /// Let calls wait, and hand the live version's state to the candidate; answer with
     /// `HandedOver` or `Failed`, within the time that calls may wait.
     HandOver(Ticket),
-    /// The state did not change hands: let the live version take calls again. Cannot fail.
-    Resume,
-    /// Give the candidate a share of the calls; answer with `Proven` or `Failed`. Cannot fail.
-    Try(Ticket),
-    /// Give the candidate no calls any more. Cannot fail.
-    Untry(Ticket),
-    /// Let the started candidate take all new calls. Cannot fail.
-    Switch(Ticket),
-    /// Let nothing take new calls. Cannot fail.
-    Withdraw,
     /// Wait for the last call on it, answer with `Drained` (and `Late` if it takes too long).
     Drain(Ticket),
     /// Tear it down, answer with `Ended` (and `Late` if it takes too long).
     End(Ticket),
     /// End a version that never took a call. No answer is expected.
     Discard(Ticket),
-    /// Forget an attempt of which nothing has started. No answer is expected.
-    Forget(Ticket),
-    /// Write down what runs and what was chosen. No answer is expected.
-    Keep,
-    /// Forget what was written down. No answer is expected.
-    Unkeep,
-    /// Tell what came of an attempt (for a removal: the one that had brought it up).
-    Report(Ticket, Outcome),
-    /// Tell of a transition.
-    Note(Note),
+    /// Write down what runs and what was chosen, or that nothing is. No answer is expected.
+    Persist,
+}
+
+impl From<Now> for Action {
+    fn from(now: Now) -> Self {
+        Self::Now(now)
+    }
+}
+
+impl From<Later> for Action {
+    fn from(later: Later) -> Self {
+        Self::Later(later)
+    }
 }
 
 /// A transition of a plugin, or of one of its old versions.

@@ -13,7 +13,8 @@ use std::{
 use hotmerge_meta::{Digest, PluginMeta, PluginName};
 
 use crate::{
-    Action, Choice, Event, Note, Origin, Outcome, Stage, State, Step, Target, Ticket, Verdict, Why,
+    Action, Choice, Event, Later, Note, Now, Origin, Outcome, Stage, State, Step, Target, Ticket,
+    Verdict, Why,
     slot::{Attempt, Slot},
 };
 
@@ -92,7 +93,7 @@ impl Machine {
             if self.choice(name).is_some_and(|choice| !choice.pinned) {
                 self.choose(name, None);
             }
-            push(&mut steps, name, Action::Unkeep);
+            push(&mut steps, name, Later::Persist.into());
         }
         let mut offers = Vec::new();
         // Whoever requires something must find all of it, so that the directory is known
@@ -180,11 +181,11 @@ impl Machine {
         }
         let (live, choice) = (slot.live().map(|live| live.ticket), slot.choice.clone());
         let failed = actions.iter().find_map(|action| match action {
-            Action::Report(_, Outcome::Refused(refused)) => Some(refused.meta.hash),
+            Action::Now(Now::Report(_, Outcome::Refused(refused))) => Some(refused.meta.hash),
             _ => None,
         });
         for action in actions {
-            if action == Action::Keep {
+            if action == Action::Later(Later::Persist) {
                 match &choice {
                     Some(choice) => self.choices.insert(name.clone(), choice.clone()),
                     None => self.choices.remove(name),
@@ -399,11 +400,11 @@ fn note(
     if let Some(Step {
         plugin: last,
         action:
-            Action::Note(Note::Plugin {
+            Action::Now(Now::Note(Note::Plugin {
                 from: before,
                 to: between,
                 ..
-            }),
+            })),
     }) = steps.last()
         && last == plugin
         && *between == from
@@ -415,7 +416,7 @@ fn note(
         push(
             steps,
             plugin,
-            Action::Note(Note::Plugin { from, to, reason }),
+            Now::Note(Note::Plugin { from, to, reason }).into(),
         );
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use hotmerge_meta::PluginMeta;
 
 use crate::{
-    Action, Ending, Note, Outcome, Refused, Stage, State, Ticket,
+    Action, Ending, Later, Note, Now, Outcome, Refused, Stage, State, Ticket,
     slot::{Old, Slot},
 };
 
@@ -41,9 +41,9 @@ impl Slot {
             }
         };
         let ticket = live.ticket;
-        out.push(Action::Withdraw);
+        out.push(Now::Withdraw.into());
         self.drain(live.ticket, live.meta, out);
-        out.push(Action::Report(ticket, outcome));
+        out.push(Now::Report(ticket, outcome).into());
     }
 
     pub(super) fn drained(&mut self, ticket: Ticket, out: &mut Vec<Action>) {
@@ -63,11 +63,14 @@ impl Slot {
     pub(super) fn ended(&mut self, ticket: Ticket, out: &mut Vec<Action>) {
         if let Some(index) = self.olds.iter().position(|old| old.ticket == ticket) {
             let old = self.olds.remove(index);
-            out.push(Action::Note(Note::Old {
-                hash: old.meta.hash,
-                from: Some(old.ending),
-                to: None,
-            }));
+            out.push(
+                Now::Note(Note::Old {
+                    hash: old.meta.hash,
+                    from: Some(old.ending),
+                    to: None,
+                })
+                .into(),
+            );
             if self.olds.is_empty() && self.state() == State::Idle {
                 self.because("the last old version has ended");
             }
@@ -75,12 +78,15 @@ impl Slot {
     }
 
     pub(super) fn drain(&mut self, ticket: Ticket, meta: Arc<PluginMeta>, out: &mut Vec<Action>) {
-        out.push(Action::Drain(ticket));
-        out.push(Action::Note(Note::Old {
-            hash: meta.hash,
-            from: None,
-            to: Some(Ending::Draining),
-        }));
+        out.push(Later::Drain(ticket).into());
+        out.push(
+            Now::Note(Note::Old {
+                hash: meta.hash,
+                from: None,
+                to: Some(Ending::Draining),
+            })
+            .into(),
+        );
         self.olds.push(Old {
             ticket,
             meta,
@@ -100,13 +106,16 @@ impl Slot {
         let from = old.ending;
         old.ending = next(from);
         if old.ending != from {
-            out.push(Action::Note(Note::Old {
-                hash: old.meta.hash,
-                from: Some(from),
-                to: Some(old.ending),
-            }));
+            out.push(
+                Now::Note(Note::Old {
+                    hash: old.meta.hash,
+                    from: Some(from),
+                    to: Some(old.ending),
+                })
+                .into(),
+            );
             if old.ending == Ending::TearingDown {
-                out.push(Action::End(ticket));
+                out.push(Later::End(ticket).into());
             }
         }
     }

@@ -11,7 +11,8 @@ use std::{borrow::Cow, sync::Arc};
 use hotmerge_meta::{OnReplace, PluginMeta, PluginName};
 
 use crate::{
-    Action, Choice, Ending, Next, Note, Outcome, Refused, Stage, State, Target, Ticket, Why,
+    Action, Choice, Ending, Later, Next, Note, Now, Outcome, Refused, Stage, State, Target, Ticket,
+    Why,
 };
 
 /// A version that takes calls.
@@ -183,7 +184,8 @@ impl Slot {
         }
         self.overtake(out);
         self.because(attempt.why.text());
-        out.push(Action::Verify(ticket, attempt.target.clone()));
+        out.push(Now::Begin(ticket, attempt.target.clone()).into());
+        out.push(Later::Verify(ticket).into());
         self.candidate = Some(Candidate {
             ticket,
             stage: Stage::Verifying,
@@ -245,7 +247,7 @@ impl Slot {
     pub(super) fn crashed(&mut self, ticket: Ticket, what: String, out: &mut Vec<Action>) {
         if self.live_at(ticket).is_some() {
             let at = (self.state(), self.stage());
-            out.push(Action::Note(Note::Crash { at, what }));
+            out.push(Now::Note(Note::Crash { at, what }).into());
         }
     }
 
@@ -294,8 +296,8 @@ impl Slot {
             self.conclude("it runs already");
             self.forgive();
             self.choice = choice;
-            out.push(Action::Report(ticket, Outcome::Unchanged));
-            out.push(Action::Keep);
+            out.push(Now::Report(ticket, Outcome::Unchanged).into());
+            out.push(Later::Persist.into());
             return;
         }
         match &self.refused {
@@ -304,7 +306,7 @@ impl Slot {
             {
                 let outcome = Outcome::Refused(refused.clone());
                 self.conclude("it was refused before");
-                out.push(Action::Report(ticket, outcome));
+                out.push(Now::Report(ticket, outcome).into());
             }
             _ => self.advance(Stage::Waiting, "verified; waits for what it requires"),
         }
@@ -326,13 +328,13 @@ impl Slot {
         }) = self.candidate
         {
             self.advance(Stage::Starting, "verified, and what it requires is active");
-            out.push(Action::Start(ticket));
+            out.push(Later::Start(ticket).into());
         }
     }
 
     pub(super) fn started(&mut self, ticket: Ticket, next: Next, out: &mut Vec<Action>) {
         if self.at(ticket, Stage::Starting).is_none() {
-            out.push(Action::Discard(ticket));
+            out.push(Later::Discard(ticket).into());
             return;
         }
         match next {
@@ -341,12 +343,12 @@ impl Slot {
                     Stage::HandingOver,
                     "started; calls wait while it takes over",
                 );
-                out.push(Action::HandOver(ticket));
+                out.push(Later::HandOver(ticket).into());
             }
             Next::Try if self.live.is_some() => {
                 self.advance(Stage::Trying, "started; it takes a share of the calls");
-                out.push(Action::Try(ticket));
-                out.push(Action::Report(ticket, Outcome::Trying));
+                out.push(Now::BeginTrial(ticket).into());
+                out.push(Now::Report(ticket, Outcome::Trying).into());
             }
             _ => self.go_live(out, "started, and takes all new calls"),
         }
@@ -356,7 +358,7 @@ impl Slot {
         if self.at(ticket, Stage::HandingOver).is_some() {
             self.go_live(out, "took over the state, and takes all new calls");
         } else {
-            out.push(Action::Discard(ticket));
+            out.push(Later::Discard(ticket).into());
         }
     }
 
@@ -394,9 +396,9 @@ impl Slot {
         let stage = candidate.stage;
         // Told while the attempt is still known.
         let outcome = Outcome::Refused(refused.clone());
-        out.push(Action::Report(candidate.ticket, outcome));
+        out.push(Now::Report(candidate.ticket, outcome).into());
         if stage == Stage::HandingOver {
-            out.push(Action::Resume);
+            out.push(Now::Resume.into());
             self.candidate = None;
         } else {
             self.abandon(out);
@@ -441,7 +443,7 @@ impl Slot {
             generation: self.generations,
             given_up: false,
         });
-        out.push(Action::Switch(ticket));
+        out.push(Now::Switch(ticket).into());
         let outcome = match old {
             Some(old) => {
                 let hash = old.meta.hash;
@@ -450,8 +452,8 @@ impl Slot {
             }
             None => Outcome::Loaded,
         };
-        out.push(Action::Report(ticket, outcome));
-        out.push(Action::Keep);
+        out.push(Now::Report(ticket, outcome).into());
+        out.push(Later::Persist.into());
     }
 
     /// Drops the candidate, whatever became of it so far.
@@ -462,9 +464,9 @@ impl Slot {
         match candidate.stage {
             // Its job is under way and will answer.
             Stage::Verifying | Stage::Starting | Stage::HandingOver => {}
-            Stage::Settling | Stage::Waiting => out.push(Action::Forget(candidate.ticket)),
+            Stage::Settling | Stage::Waiting => out.push(Now::Forget(candidate.ticket).into()),
             Stage::Trying => {
-                out.push(Action::Untry(candidate.ticket));
+                out.push(Now::EndTrial(candidate.ticket).into());
                 self.drain(candidate.ticket, candidate.attempt.target.meta, out);
             }
         }

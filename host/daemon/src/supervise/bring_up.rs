@@ -3,13 +3,15 @@
 use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
 
 use hotmerge_instance::{Instance, failure};
-use hotmerge_lifecycle::{Action, Event, Next, Origin, Refused, Target, Ticket};
+use hotmerge_lifecycle::{Event, Later, Next, Origin, Refused, Target, Ticket};
 use hotmerge_loader::{CallError, LoadError, Reply, Verified};
 use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName, read_regular};
 
 use crate::{
     find::scan::{open_dir, open_package},
-    supervise::{jobs::Job, services::Services, supervisor::Supervisor, threads::Task},
+    supervise::{
+        jobs::Job, services::Services, state::Progress, supervisor::Supervisor, threads::Task,
+    },
 };
 
 /// Largest plugin file, in bytes.
@@ -57,7 +59,7 @@ impl Supervisor {
             return;
         };
         let target = attempt.target.clone();
-        let verified = attempt.verified.take();
+        let verified = attempt.take_verified();
         drop(state);
         match verified {
             Some(verified) => self.start(ticket, &target, verified),
@@ -75,10 +77,10 @@ impl Supervisor {
         };
         // It may have to wait, and may be told to go on before this returns.
         if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
-            attempt.verified = Some(verified);
+            attempt.progress = Progress::Verified(verified);
         }
         let next = self.advance(&meta.name, Event::Verified { ticket });
-        if next == Some(Action::Start(ticket)) {
+        if next == Some(Later::Start(ticket)) {
             self.bring_up(ticket);
         } else {
             self.state().forget(&meta.name, ticket);
@@ -174,7 +176,7 @@ impl Supervisor {
         };
         let now = Instant::now();
         if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
-            attempt.starting = Some(now);
+            attempt.progress = Progress::Starting(now);
         }
         self.clock.wake_at(now + self.start_limit(&meta.name));
         let services = Arc::new(Services::new(meta, ticket, Arc::downgrade(self)));
@@ -198,17 +200,17 @@ impl Supervisor {
             }
             return;
         };
-        attempt.starting = None;
         match result {
             Ok((instance, next)) => {
-                attempt.ready = Some(instance);
+                attempt.progress = Progress::Ready(instance);
                 drop(state);
                 let next = self.advance(&meta.name, Event::Started { ticket, next });
-                if next == Some(Action::HandOver(ticket)) {
+                if next == Some(Later::HandOver(ticket)) {
                     self.hand_over(ticket, meta);
                 }
             }
             Err((reason, lasting)) => {
+                attempt.progress = Progress::Failed;
                 drop(state);
                 self.fail(ticket, meta, reason, lasting);
             }
@@ -272,7 +274,7 @@ impl Supervisor {
             return;
         };
         attempt.paused = Some(began);
-        let instance = attempt.ready.take();
+        let instance = attempt.take_ready(Progress::HandingOver(None));
         drop(state);
         let (Some(instance), Some(plugin)) = (instance, self.plugin(meta.name.as_str())) else {
             return self.fail(ticket, meta, "the live version is gone".to_owned(), false);
@@ -286,7 +288,7 @@ impl Supervisor {
         }
         // From here on a plugin's code may take its time: the clock opens the gate then.
         if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
-            attempt.handing = Some(deadline);
+            attempt.progress = Progress::HandingOver(Some(deadline));
         }
         self.clock.wake_at(deadline);
         let mut bytes = Reply::default();
@@ -303,14 +305,14 @@ impl Supervisor {
             drop(state);
             return self.discard(&meta.name, instance);
         };
-        attempt.handing = None;
         match handed {
             Ok(()) => {
-                attempt.ready = Some(instance);
+                attempt.progress = Progress::Ready(instance);
                 drop(state);
                 self.apply(&meta.name, Event::HandedOver { ticket });
             }
             Err(reason) => {
+                attempt.progress = Progress::Failed;
                 drop(state);
                 self.fail(ticket, meta, reason, true);
                 self.discard(&meta.name, instance);

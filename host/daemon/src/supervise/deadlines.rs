@@ -11,7 +11,7 @@ use hotmerge_meta::PluginName;
 
 use crate::supervise::{
     clock::LOOK_AGAIN,
-    state::{Attempt, State},
+    state::{Attempt, Progress, State},
     supervisor::Supervisor,
 };
 
@@ -134,17 +134,21 @@ impl Supervisor {
                     }
                 })
             }
-            Stage::Starting => Some(overtime(
-                attempt.starting? + self.start_limit(name),
-                now,
-                || {
+            Stage::Starting => {
+                let Progress::Starting(since) = attempt.progress else {
+                    return None;
+                };
+                Some(overtime(since + self.start_limit(name), now, || {
                     let ms = self.config.start().as_millis();
                     format!("it has not started within {ms} ms; it is given up, its thread is kept")
-                },
-            )),
+                }))
+            }
             Stage::HandingOver => {
+                let Progress::HandingOver(Some(until)) = attempt.progress else {
+                    return None;
+                };
                 let ms = self.config.handover(name).as_millis();
-                Some(overtime(attempt.handing?, now, || {
+                Some(overtime(until, now, || {
                     format!(
                         "its state has not changed hands within {ms} ms; it is given up, its \
                          thread is kept"
@@ -158,7 +162,9 @@ impl Supervisor {
 
     /// How a version does with its share of the calls.
     fn judge(&self, name: &PluginName, attempt: &Attempt, now: Instant) -> Option<Due> {
-        let until = attempt.trying?;
+        let Progress::Trying(until) = attempt.progress else {
+            return None;
+        };
         let canary = self.config.canary(name)?;
         let (calls, failed) = self.plugin(name.as_str())?.canary_counts();
         let is_bad = failed as f64 > canary.max_error_rate * calls as f64;

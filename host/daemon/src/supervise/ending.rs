@@ -14,7 +14,7 @@ use hotmerge_lifecycle::{Event, Ticket};
 use hotmerge_loader::Unloaded;
 use hotmerge_meta::PluginName;
 
-use crate::supervise::{supervisor::Supervisor, threads::Task};
+use crate::supervise::{state::Progress, supervisor::Supervisor, threads::Task};
 
 impl Supervisor {
     pub(crate) fn end_in_background(self: &Arc<Self>, name: &PluginName, ticket: Ticket) {
@@ -27,7 +27,7 @@ impl Supervisor {
         let ready = {
             let mut state = self.state();
             let attempt = state.attempts.remove(&ticket);
-            attempt.and_then(|mut attempt| attempt.ready.take())
+            attempt.and_then(|mut attempt| attempt.take_ready(Progress::Ending))
         };
         if let Some(instance) = ready {
             let its = name.clone();
@@ -46,7 +46,7 @@ impl Supervisor {
         let Some(draining) = ({
             let mut state = self.state();
             let attempt = state.attempts.get_mut(&ticket);
-            attempt.and_then(|attempt| attempt.draining.take())
+            attempt.and_then(|attempt| attempt.take_draining())
         }) else {
             return;
         };

@@ -51,20 +51,38 @@ pub(crate) struct State {
 pub(crate) struct Attempt {
     pub(crate) target: Target,
     pub(crate) began: Instant,
-    /// Verified, and waiting for the plugins that it requires.
-    pub(crate) verified: Option<Verified>,
-    /// Since when its code runs, and has not come back yet.
-    pub(crate) starting: Option<Instant>,
-    /// Since when calls wait for it.
+    /// Since when calls waited for it, if they did.
     pub(crate) paused: Option<Instant>,
-    /// Until when it must have the state.
-    pub(crate) handing: Option<Instant>,
-    /// Until when it takes a share of the calls.
-    pub(crate) trying: Option<Instant>,
-    /// Started, and not switched to yet.
-    pub(crate) ready: Option<Instance>,
-    /// Switched away from, and not ended yet.
-    pub(crate) draining: Option<Draining<Version>>,
+    pub(crate) progress: Progress,
+}
+
+/// How far a version has come, with what belongs to that.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each version that runs, and boxes would have to be allocated"
+)]
+pub(crate) enum Progress {
+    /// Its file is being read, or has not settled.
+    Verifying,
+    /// It waits for the plugins that it requires.
+    Verified(Verified),
+    /// Its code runs on a thread since then.
+    Starting(Instant),
+    /// It has started, and takes no calls yet.
+    Ready(Instance),
+    /// A thread hands the state over to it; once calls wait, until then at most.
+    HandingOver(Option<Instant>),
+    /// It takes a share of the calls until then.
+    Trying(Instant),
+    /// It takes the calls.
+    Live,
+    /// It is not to run, and is about to be refused.
+    Failed,
+    /// It takes no new calls.
+    Draining(Draining<Version>),
+    /// It is being torn down.
+    Ending,
 }
 
 impl Attempt {
@@ -72,13 +90,41 @@ impl Attempt {
         Self {
             target,
             began: Instant::now(),
-            verified: None,
-            starting: None,
             paused: None,
-            handing: None,
-            trying: None,
-            ready: None,
-            draining: None,
+            progress: Progress::Verifying,
+        }
+    }
+
+    /// Takes out what is verified, if it is that far; it is about to start then.
+    pub(crate) fn take_verified(&mut self) -> Option<Verified> {
+        match std::mem::replace(&mut self.progress, Progress::Verifying) {
+            Progress::Verified(verified) => Some(verified),
+            other => {
+                self.progress = other;
+                None
+            }
+        }
+    }
+
+    /// Takes out what has started, if it is that far; it goes on as `next`.
+    pub(crate) fn take_ready(&mut self, next: Progress) -> Option<Instance> {
+        match std::mem::replace(&mut self.progress, next) {
+            Progress::Ready(instance) => Some(instance),
+            other => {
+                self.progress = other;
+                None
+            }
+        }
+    }
+
+    /// Takes out what drains, if it does; it is about to be torn down then.
+    pub(crate) fn take_draining(&mut self) -> Option<Draining<Version>> {
+        match std::mem::replace(&mut self.progress, Progress::Ending) {
+            Progress::Draining(version) => Some(version),
+            other => {
+                self.progress = other;
+                None
+            }
         }
     }
 }
@@ -126,11 +172,12 @@ impl State {
             .sum()
     }
 
-    /// A started candidate as what takes calls.
+    /// A started candidate as what takes calls; it goes on as `next`.
     pub(crate) fn ready_version(
         &mut self,
         name: &PluginName,
         ticket: Ticket,
+        next: Progress,
     ) -> Option<Box<Version>> {
         let slot = self.machine.slot(name.as_str())?;
         let live = slot.live()?;
@@ -141,7 +188,7 @@ impl State {
             (Arc::clone(&target.meta), live.generation + 1)
         };
         Some(Box::new(Version {
-            instance: self.attempts.get_mut(&ticket)?.ready.take()?,
+            instance: self.attempts.get_mut(&ticket)?.take_ready(next)?,
             ticket,
             generation,
             hash: meta.hash,
@@ -152,7 +199,7 @@ impl State {
         if let Some(old) = old
             && let Some(attempt) = self.attempts.get_mut(&old.ticket)
         {
-            attempt.draining = Some(old);
+            attempt.progress = Progress::Draining(old);
         }
     }
 

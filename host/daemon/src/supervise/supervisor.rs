@@ -12,7 +12,9 @@ use std::{
 };
 
 use hotmerge_instance::Workers;
-use hotmerge_lifecycle::{Action, Event, Machine, Origin, Outcome, Step, Target, Ticket, set};
+use hotmerge_lifecycle::{
+    Action, Event, Later, Machine, Now, Origin, Outcome, Step, Target, Ticket, set,
+};
 use hotmerge_meta::{PluginName, control::Problem};
 
 use crate::{
@@ -23,7 +25,7 @@ use crate::{
     supervise::{
         clock::{Clock, LOOK_AGAIN},
         jobs::{Job, Jobs},
-        state::{Attempt, Counters, State},
+        state::{Attempt, Counters, Progress, State},
         threads::{Background, Task},
     },
 };
@@ -171,25 +173,30 @@ impl Supervisor {
 
     /// Applies one event and sets going what follows, up to the next step of the attempt
     /// that it is about: that is for the caller to go on with.
-    pub(crate) fn advance(self: &Arc<Self>, name: &PluginName, event: Event) -> Option<Action> {
+    pub(crate) fn advance(self: &Arc<Self>, name: &PluginName, event: Event) -> Option<Later> {
         let ticket = event.ticket();
         let mut later = self.decide(|machine| machine.apply(name, event));
-        let mine = [Action::Start(ticket), Action::HandOver(ticket)];
-        let index = later.iter().position(|step| mine.contains(&step.action));
-        let next = index.map(|index| later.remove(index).action);
+        let mine = [Later::Start(ticket), Later::HandOver(ticket)];
+        let index = later.iter().position(|(_, step)| mine.contains(step));
+        let next = index.map(|index| later.remove(index).1);
         self.dispatch(later);
         next
     }
 
-    /// Changes the machine; returns what is still to be set going.
-    fn decide(&self, change: impl FnOnce(&mut Machine) -> Vec<Step>) -> Vec<Step> {
+    /// Changes the machine, and does what is to be done at once; returns the rest.
+    fn decide(&self, change: impl FnOnce(&mut Machine) -> Vec<Step>) -> Vec<(PluginName, Later)> {
         let mut state = self.state();
         let steps = change(&mut state.machine);
         let touched: BTreeSet<_> = steps.iter().map(|step| step.plugin.clone()).collect();
-        let mut later = Vec::new();
+        let mut rest = Vec::new();
         for Step { plugin, action } in steps {
-            if let Some(action) = self.do_now(&mut state, &plugin, action) {
-                later.push(Step { plugin, action });
+            match action {
+                Action::Now(now) => self.do_now(&mut state, &plugin, now),
+                Action::Later(Later::Persist) if self.store.is_none() => {}
+                Action::Later(later) => {
+                    state.keeping += usize::from(later == Later::Persist);
+                    rest.push((plugin, later));
+                }
             }
         }
         for name in touched {
@@ -197,25 +204,27 @@ impl Supervisor {
         }
         drop(state);
         self.settled.notify_all();
-        later
+        rest
     }
 
-    /// Does what cannot wait or fail; hands back the rest.
-    fn do_now(&self, state: &mut State, name: &PluginName, action: Action) -> Option<Action> {
-        match action {
-            Action::Switch(ticket) => self.switch(state, name, ticket),
-            Action::Withdraw => {
+    fn do_now(&self, state: &mut State, name: &PluginName, now: Now) {
+        match now {
+            Now::Begin(ticket, target) => {
+                state.attempts.insert(ticket, Attempt::new(target));
+            }
+            Now::Switch(ticket) => self.switch(state, name, ticket),
+            Now::Withdraw => {
                 let old = self.handle(name).live.swap(None);
                 state.set_draining(old);
             }
-            Action::Resume => self.handle(name).resume(),
-            Action::Try(ticket) => self.try_out(state, name, ticket),
-            Action::Untry(_) => {
+            Now::Resume => self.handle(name).resume(),
+            Now::BeginTrial(ticket) => self.begin_trial(state, name, ticket),
+            Now::EndTrial(_) => {
                 let tried = self.handle(name).end_canary();
                 state.set_draining(tried);
             }
-            Action::Forget(ticket) => drop(state.attempts.remove(&ticket)),
-            Action::Report(ticket, outcome) => {
+            Now::Forget(ticket) => drop(state.attempts.remove(&ticket)),
+            Now::Report(ticket, outcome) => {
                 let origin = state.attempts.get(&ticket).map(|it| &it.target.origin);
                 if matches!(outcome, Outcome::Refused(_))
                     && matches!(origin, Some(Origin::Running(_)))
@@ -224,18 +233,8 @@ impl Supervisor {
                 }
                 state.report(name, ticket, outcome);
             }
-            Action::Note(note) => state.history.note(name, note),
-            Action::Verify(ticket, target) => {
-                state.attempts.insert(ticket, Attempt::new(target.clone()));
-                return Some(Action::Verify(ticket, target));
-            }
-            Action::Keep | Action::Unkeep => {
-                state.keeping += usize::from(self.store.is_some());
-                return Some(action);
-            }
-            later => return Some(later),
+            Now::Note(note) => state.history.note(name, note),
         }
-        None
     }
 
     fn switch(&self, state: &mut State, name: &PluginName, ticket: Ticket) {
@@ -244,26 +243,29 @@ impl Supervisor {
         if attempt.is_some_and(|it| matches!(it.target.origin, Origin::Running(_))) {
             state.health(name).restarts += 1;
         }
-        let old = match state.ready_version(name, ticket) {
+        let old = match state.ready_version(name, ticket, Progress::Live) {
             Some(version) => plugin.live.swap(Some(version)),
-            // It has taken its share of the calls already, and may be doing so.
-            None => plugin
-                .end_canary()
-                .and_then(|tried| plugin.live.put_back(tried)),
+            None => {
+                if let Some(attempt) = state.attempts.get_mut(&ticket) {
+                    attempt.progress = Progress::Live;
+                }
+                // It has taken its share of the calls already, and may be doing so.
+                plugin
+                    .end_canary()
+                    .and_then(|tried| plugin.live.put_back(tried))
+            }
         };
         // While state changed hands, the old version was set aside.
         state.set_draining(old.or_else(|| plugin.handing.swap(None)));
     }
 
-    fn try_out(&self, state: &mut State, name: &PluginName, ticket: Ticket) {
-        if let Some(version) = state.ready_version(name, ticket)
-            && let Some(canary) = self.config.canary(name)
-        {
+    fn begin_trial(&self, state: &mut State, name: &PluginName, ticket: Ticket) {
+        let Some(canary) = self.config.canary(name) else {
+            return;
+        };
+        let until = Instant::now() + canary.duration();
+        if let Some(version) = state.ready_version(name, ticket, Progress::Trying(until)) {
             self.handle(name).begin_canary(version, canary.share);
-            let until = Instant::now() + canary.duration();
-            if let Some(attempt) = state.attempts.get_mut(&ticket) {
-                attempt.trying = Some(until);
-            }
             // The clock judges it from time to time, and asks for the next time itself.
             self.clock.wake_at(until.min(Instant::now() + LOOK_AGAIN));
         }
@@ -294,20 +296,17 @@ impl Supervisor {
         }
     }
 
-    fn dispatch(self: &Arc<Self>, steps: Vec<Step>) {
-        for Step { plugin, action } in steps {
-            match action {
-                Action::Verify(ticket, _) | Action::Start(ticket) => {
+    fn dispatch(self: &Arc<Self>, steps: Vec<(PluginName, Later)>) {
+        for (plugin, later) in steps {
+            match later {
+                Later::Verify(ticket) | Later::Start(ticket) => {
                     self.submit(&plugin, Job::BringUp(ticket));
                 }
-                Action::Drain(ticket) => self.end_in_background(&plugin, ticket),
-                Action::Discard(ticket) => self.discard_in_background(&plugin, ticket),
-                Action::Keep | Action::Unkeep if self.store.is_some() => {
-                    self.submit(&plugin, Job::Keep(plugin.clone()));
-                }
-                // `HandOver` goes on where `Start` has run, `End` where `Drain` has; the
-                // rest is done under the lock.
-                _ => {}
+                Later::Drain(ticket) => self.end_in_background(&plugin, ticket),
+                Later::Discard(ticket) => self.discard_in_background(&plugin, ticket),
+                Later::Persist => self.submit(&plugin, Job::Keep(plugin.clone())),
+                // The threads that have started and drained it go on with it themselves.
+                Later::HandOver(_) | Later::End(_) => {}
             }
         }
     }

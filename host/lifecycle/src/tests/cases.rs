@@ -81,7 +81,7 @@ fn done(steps: Vec<Step>) -> Vec<Action> {
     let told = |action: &Action| {
         matches!(
             action,
-            Action::Note(_) | Action::Report(..) | Action::Keep | Action::Unkeep
+            Action::Now(Now::Note(_) | Now::Report(..)) | Action::Later(Later::Persist)
         )
     };
     let actions = steps.into_iter().map(|step| step.action);
@@ -97,11 +97,11 @@ fn a_new_version_is_switched_to_before_the_old_one_drains() {
     drop(bench.look(&[&new]));
     assert_eq!(bench.slot(&new).state(), State::Detecting);
     let ticket = bench.ticket(&new);
-    assert_eq!(done(bench.verified(&new)), [Action::Start(ticket)]);
+    assert_eq!(done(bench.verified(&new)), [Later::Start(ticket).into()]);
     assert_eq!(bench.slot(&new).state(), State::Reloading);
     assert_eq!(
         done(bench.started(&new, Next::Switch)),
-        [Action::Switch(ticket), Action::Drain(first)]
+        [Now::Switch(ticket).into(), Later::Drain(first).into()]
     );
     assert_eq!(bench.slot(&new).live().unwrap().generation, 2);
     assert_eq!(bench.slot(&new).olds()[0].ending, Ending::Draining);
@@ -136,7 +136,7 @@ fn a_refused_hash_waits_until_somebody_asks() {
     assert_eq!(done(bench.verified(&bad)), []);
     drop(bench.machine.look(vec![(staged(&bad), true)], &[]));
     let ticket = bench.ticket(&bad);
-    assert_eq!(done(bench.verified(&bad)), [Action::Start(ticket)]);
+    assert_eq!(done(bench.verified(&bad)), [Later::Start(ticket).into()]);
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn a_candidate_that_was_overtaken_is_discarded_when_it_has_started() {
     let steps = bench
         .machine
         .apply(name(&first), Event::Started { ticket, next });
-    assert_eq!(done(steps), [Action::Discard(ticket)]);
+    assert_eq!(done(steps), [Later::Discard(ticket).into()]);
     assert_ne!(bench.ticket(&second), ticket);
 }
 
@@ -163,7 +163,10 @@ fn a_plugin_that_vanishes_is_withdrawn_and_ends_after_its_last_call() {
     let steps = bench
         .machine
         .look(Vec::new(), std::slice::from_ref(name(&meta)));
-    assert_eq!(done(steps), [Action::Withdraw, Action::Drain(ticket)]);
+    assert_eq!(
+        done(steps),
+        [Now::Withdraw.into(), Later::Drain(ticket).into()]
+    );
     assert_eq!(bench.slot(&meta).state(), State::Unloading);
     for (event, ending) in [
         (Event::Late { ticket }, Ending::Overdue),
@@ -189,17 +192,17 @@ fn a_plugin_starts_after_what_it_requires_and_stops_before_it() {
     let (first, second) = (bench.ticket(&base), bench.ticket(&user));
     assert_eq!(
         done(bench.started(&base, Next::Switch)),
-        [Action::Switch(first), Action::Start(second)]
+        [Now::Switch(first).into(), Later::Start(second).into()]
     );
     drop(bench.started(&user, Next::Switch));
 
     assert_eq!(
         done(bench.machine.stop()),
-        [Action::Withdraw, Action::Drain(second)]
+        [Now::Withdraw.into(), Later::Drain(second).into()]
     );
     assert_eq!(
         done(bench.ended(&user, second)),
-        [Action::Withdraw, Action::Drain(first)]
+        [Now::Withdraw.into(), Later::Drain(first).into()]
     );
 }
 
@@ -213,7 +216,7 @@ fn an_overdue_dependant_does_not_hold_up_the_end_for_ever() {
     drop(bench.machine.stop());
     assert_eq!(
         done(bench.machine.apply(name(&user), Event::Late { ticket })),
-        [Action::Withdraw, Action::Drain(first)]
+        [Now::Withdraw.into(), Later::Drain(first).into()]
     );
 }
 
@@ -224,7 +227,7 @@ fn what_is_found_while_all_is_being_stopped_is_not_started() {
     let ticket = bench.live(&one);
     assert_eq!(
         done(bench.machine.stop()),
-        [Action::Withdraw, Action::Drain(ticket)]
+        [Now::Withdraw.into(), Later::Drain(ticket).into()]
     );
     assert_eq!(bench.look(&[&two, &plugin("b", "1.0.0", &[])]), []);
     drop(bench.ended(&one, ticket));
@@ -323,13 +326,19 @@ fn what_comes_while_state_changes_hands_comes_after_it() {
     let ticket = bench.ticket(&two);
     assert_eq!(
         done(bench.started(&two, Next::HandOver)),
-        [Action::HandOver(ticket)]
+        [Later::HandOver(ticket).into()]
     );
     assert_eq!(done(bench.look(&[&three])), []);
     let steps = bench
         .machine
         .apply(name(&two), Event::HandedOver { ticket });
-    let [Action::Switch(_), Action::Drain(_), Action::Verify(_, next)] = &done(steps)[..] else {
+    let [
+        Action::Now(Now::Switch(_)),
+        Action::Later(Later::Drain(_)),
+        Action::Now(Now::Begin(_, next)),
+        Action::Later(Later::Verify(_)),
+    ] = &done(steps)[..]
+    else {
         panic!("it goes live, and the next one is looked at");
     };
     assert_eq!(next.meta, three);
@@ -343,7 +352,7 @@ fn a_failed_handover_lets_the_old_version_go_on() {
     drop(bench.look(&[&two]));
     drop(bench.verified(&two));
     drop(bench.started(&two, Next::HandOver));
-    assert_eq!(done(bench.failed(&two, true)), [Action::Resume]);
+    assert_eq!(done(bench.failed(&two, true)), [Now::Resume.into()]);
     assert_eq!(bench.slot(&one).live().unwrap().meta, one);
     assert_eq!(bench.slot(&one).state(), State::Active);
 }
@@ -357,15 +366,21 @@ fn a_canary_goes_on_or_back() {
         drop(bench.look(&[&two]));
         drop(bench.verified(&two));
         let ticket = bench.ticket(&two);
-        assert_eq!(done(bench.started(&two, Next::Try)), [Action::Try(ticket)]);
+        assert_eq!(
+            done(bench.started(&two, Next::Try)),
+            [Now::BeginTrial(ticket).into()]
+        );
         assert!(!bench.slot(&two).is_busy(), "nobody waits for it");
         if proves_itself {
             let steps = bench.machine.apply(name(&two), Event::Proven { ticket });
-            assert_eq!(done(steps), [Action::Switch(ticket), Action::Drain(first)]);
+            assert_eq!(
+                done(steps),
+                [Now::Switch(ticket).into(), Later::Drain(first).into()]
+            );
         } else {
             assert_eq!(
                 done(bench.failed(&two, true)),
-                [Action::Untry(ticket), Action::Drain(ticket)]
+                [Now::EndTrial(ticket).into(), Later::Drain(ticket).into()]
             );
             assert_eq!(bench.slot(&one).live().unwrap().ticket, first);
         }
@@ -427,7 +442,11 @@ fn what_was_chosen_is_so_again_after_a_restart() {
             Some(choice.clone()),
         );
         let steps = done(bench.look(&[&two]));
-        let [Action::Verify(_, target)] = &steps[..] else {
+        let [
+            Action::Now(Now::Begin(_, target)),
+            Action::Later(Later::Verify(_)),
+        ] = &steps[..]
+        else {
             panic!("{steps:?}");
         };
         assert_eq!((&target.meta, &target.origin), (&one, &Origin::Store));
@@ -472,7 +491,10 @@ fn a_version_that_crashed_is_replaced_by_another_instance_of_itself() {
         origin: Origin::Running(package),
         takes_state: true,
     };
-    assert_eq!(done(steps), [Action::Verify(new, target)]);
+    assert_eq!(
+        done(steps),
+        [Now::Begin(new, target).into(), Later::Verify(new).into()]
+    );
     drop(bench.verified(&one));
     drop(bench.started(&one, Next::Switch));
     let slot = bench.slot(&one);

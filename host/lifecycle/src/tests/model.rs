@@ -60,43 +60,59 @@ impl Model {
 
     fn step(&mut self, plugin: PluginName, action: Action) {
         match action {
-            Action::Verify(ticket, target) => {
-                assert!(
-                    self.targets.insert(ticket, target).is_none(),
-                    "a ticket used twice"
-                );
+            Action::Now(now) => self.do_now(plugin, now),
+            Action::Later(later) => self.do_later(plugin, later),
+        }
+    }
+
+    fn do_later(&mut self, plugin: PluginName, later: Later) {
+        match later {
+            Later::Verify(ticket) => {
+                assert!(self.targets.contains_key(&ticket), "it has not begun");
                 self.jobs.push_back((plugin, ticket, Job::Verify));
             }
-            Action::Start(ticket) => {
+            Later::Start(ticket) => {
                 self.check_start(&plugin, ticket);
                 self.jobs.push_back((plugin, ticket, Job::Start));
             }
-            Action::HandOver(ticket) => {
+            Later::HandOver(ticket) => {
                 assert_eq!(self.place(ticket), Place::Ready);
                 assert!(self.live(&plugin).is_some(), "nobody to take over from");
                 assert!(self.paused.insert(plugin.clone()), "paused twice");
                 self.jobs.push_back((plugin, ticket, Job::HandOver));
             }
-            Action::Resume => assert!(self.paused.remove(&plugin), "nothing to resume"),
-            Action::Try(ticket) => {
-                assert!(self.live(&plugin).is_some(), "nobody to share with");
-                self.move_to(ticket, Place::Ready, Place::Trying);
-                self.jobs.push_back((plugin, ticket, Job::Try));
-            }
-            Action::Untry(ticket) => self.move_to(ticket, Place::Trying, Place::Old),
-            Action::Switch(ticket) => self.switch(&plugin, ticket),
-            Action::Withdraw => self.withdraw(&plugin),
-            Action::Drain(ticket) => {
+            Later::Drain(ticket) => {
                 assert_eq!(self.place(ticket), Place::Old, "it takes calls");
                 self.jobs.push_back((plugin, ticket, Job::Drain));
             }
-            Action::End(ticket) => {
+            Later::End(ticket) => {
                 assert_eq!(self.place(ticket), Place::Old);
                 assert!(!self.calls.run_on(ticket), "ended under a call");
                 self.jobs.push_back((plugin, ticket, Job::End));
             }
-            Action::Discard(ticket) => self.move_to(ticket, Place::Ready, Place::Ended),
-            Action::Forget(ticket) => {
+            Later::Discard(ticket) => self.move_to(ticket, Place::Ready, Place::Ended),
+            Later::Persist => {}
+        }
+    }
+
+    fn do_now(&mut self, plugin: PluginName, now: Now) {
+        match now {
+            Now::Begin(ticket, target) => {
+                assert!(
+                    self.targets.insert(ticket, target).is_none(),
+                    "a ticket used twice"
+                );
+            }
+            Now::Resume => assert!(self.paused.remove(&plugin), "nothing to resume"),
+            Now::BeginTrial(ticket) => {
+                assert!(self.live(&plugin).is_some(), "nobody to share with");
+                self.move_to(ticket, Place::Ready, Place::Trying);
+                self.jobs.push_back((plugin, ticket, Job::Try));
+            }
+            Now::EndTrial(ticket) => self.move_to(ticket, Place::Trying, Place::Old),
+            Now::Switch(ticket) => self.switch(&plugin, ticket),
+            Now::Withdraw => self.withdraw(&plugin),
+            Now::Forget(ticket) => {
                 assert!(
                     !self.started.contains_key(&ticket),
                     "forgotten while it runs"
@@ -104,7 +120,7 @@ impl Model {
                 self.targets.remove(&ticket).expect("it was known");
                 self.jobs.retain(|(_, other, _)| *other != ticket);
             }
-            Action::Report(ticket, Outcome::Refused(refused)) => {
+            Now::Report(ticket, Outcome::Refused(refused)) => {
                 assert!(
                     self.targets.contains_key(&ticket),
                     "told of what is forgotten"
@@ -124,13 +140,13 @@ impl Model {
                     self.refused.remove(&plugin);
                 }
             }
-            Action::Note(Note::Plugin { from, to, .. }) => assert_ne!(from, to),
-            Action::Note(Note::Old { from, to, .. }) => assert_ne!(from, to),
-            Action::Note(Note::Crash { .. }) => {
+            Now::Note(Note::Plugin { from, to, .. }) => assert_ne!(from, to),
+            Now::Note(Note::Old { from, to, .. }) => assert_ne!(from, to),
+            Now::Note(Note::Crash { .. }) => {
                 assert!(self.live(&plugin).is_some(), "nothing there to crash");
             }
-            Action::Report(_, Outcome::Unchanged) => drop(self.refused.remove(&plugin)),
-            Action::Report(..) | Action::Keep | Action::Unkeep => {}
+            Now::Report(_, Outcome::Unchanged) => drop(self.refused.remove(&plugin)),
+            Now::Report(..) => {}
         }
     }
 
