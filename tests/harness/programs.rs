@@ -23,7 +23,10 @@ static PROGRAMS: LazyLock<Programs> = LazyLock::new(|| {
     match (given("HOTMERGE_TEST_HOST"), given("HOTMERGE_TEST_DRIVER")) {
         (Some(host), Some(driver)) => Programs { host, driver },
         _ => {
-            let (host, driver) = (["hotmerge-daemon", "hotmerge"], ["hotmerge-xtask", "xtask"]);
+            let (host, driver) = (
+                ["hotmerge-program", "hotmerge"],
+                ["hotmerge-xtask", "xtask"],
+            );
             let what = [host, driver].map(|[package, bin]| ["--package", package, "--bin", bin]);
             let built = build(what.as_flattened());
             Programs {

@@ -72,7 +72,7 @@ src_configure() {
 
 src_compile() {
 	local targets=(
-		--package hotmerge-daemon --bin hotmerge
+		--package hotmerge-program --bin hotmerge
 		--package hotmerge-worker --bin hotmerge-worker
 	)
 	_builds_driver && targets+=( --package hotmerge-xtask --bin cargo-hotmerge )

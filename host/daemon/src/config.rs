@@ -12,10 +12,9 @@ pub use hotmerge_instance::settings::{
 };
 use hotmerge_instance::{
     rules::text_file::{self, TextFileError},
-    settings::{PluginSettings, PolicyFiles, Settings},
+    settings::{Grant, PluginSettings, PolicyFiles, Settings},
 };
 use hotmerge_meta::PluginName;
-use hotmerge_sandbox::Grant;
 use serde::Deserialize;
 
 /// What it is to people.

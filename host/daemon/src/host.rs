@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::Ordering},
     thread::{self, JoinHandle},
     time::Instant,
 };
@@ -22,7 +22,6 @@ use hotmerge_meta::{
 use crate::{
     Config, TARGET,
     find::{hints::Hints, scan},
-    log,
     plugin::Plugin,
     record::store::{Store, StoreError},
     supervise::{keeping::WishError, state::State, supervisor::Supervisor},
@@ -34,6 +33,8 @@ pub struct Host {
     clock: Mutex<Option<JoinHandle<()>>>,
     hints: Arc<Hints>,
     started: jiff::Timestamp,
+    /// How many log records found no room, if the program around the host counts them.
+    log_dropped: OnceLock<fn() -> u64>,
 }
 
 impl std::fmt::Debug for Host {
@@ -124,6 +125,7 @@ impl Host {
             clock: Mutex::new(Some(clock)),
             hints,
             started: jiff::Timestamp::now(),
+            log_dropped: OnceLock::new(),
         };
         host.rescan();
         Ok(host)
@@ -291,6 +293,13 @@ impl Host {
         self.supervisor.forget_gone();
     }
 
+    /// Has the status show how many log records of the program around the host found no room.
+    /// The first one counts.
+    pub fn show_log_dropped(&self, count: fn() -> u64) {
+        // A second one would be the same program's.
+        let _ = self.log_dropped.set(count);
+    }
+
     /// The host and its plugins at this moment.
     pub fn status(&self) -> Status {
         let (plugins, problems) = self.supervisor.plugin_status();
@@ -314,7 +323,7 @@ impl Host {
                 retained: counters.retained.load(Ordering::Relaxed),
                 stuck: counters.stuck.load(Ordering::Relaxed),
                 overdue: counters.overdue.load(Ordering::Relaxed),
-                log_dropped: log::dropped(),
+                log_dropped: self.log_dropped.get().map_or(0, |count| count()),
                 crash_signals: self.supervisor.workers.crash_signals(),
                 degraded: self.supervisor.workers.missing().to_vec(),
                 limits: self.supervisor.workers.limits(),

@@ -1,7 +1,7 @@
 //! The hotmerge host: runs plugins and takes new versions of them while it runs.
 //!
 //! Embed it with [`Host::start`]; the program `hotmerge` is this library with signals, a
-//! control socket and a command line around it.
+//! control socket and a command line around it, each a crate of its own.
 //!
 //! How a change travels: a hint (signal, request, watcher, clock) leads to a rescan
 //! ([`scan`]); what changed becomes an attempt, which is verified, started and switched to
@@ -18,12 +18,10 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
-pub mod control;
 mod find;
 #[cfg(test)]
 mod fixtures;
 mod host;
-pub mod log;
 mod plugin;
 mod record;
 mod supervise;
@@ -33,12 +31,12 @@ pub use find::scan;
 pub use host::{Host, StartError, UnknownPlugin};
 pub use hotmerge_abi::CallContext;
 pub use hotmerge_instance::{
-    Call, Cancel,
+    Call, Cancel, context,
     rules::{policies, text_file::TextFileError, wants},
 };
 pub use hotmerge_lifecycle as lifecycle;
-pub use hotmerge_loader::Reply;
-pub use plugin::{Answered, CallError, Plugin, context};
+pub use hotmerge_loader::{CallError as PluginError, Reply};
+pub use plugin::{Answered, CallError, Plugin};
 pub use record::{status, store::StoreError};
 pub use supervise::keeping::WishError;
 

@@ -3,18 +3,16 @@
 use std::{
     fmt,
     sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use hotmerge_abi::CallContext;
 use hotmerge_instance::{
     Call, Failure,
     failure::{self},
 };
 use hotmerge_loader::{self as loader, Reply};
-use hotmerge_meta::PluginName;
+use hotmerge_meta::{Digest, PluginName};
 use hotmerge_swap::{Cell, Draining, Gate};
-use hotmerge_wire::after_ns;
 
 mod canary;
 mod version;
@@ -101,9 +99,21 @@ impl Plugin {
         self.call_as(call, reply, Answered::by)
     }
 
+    /// As [`Plugin::call`], and says which bytes answered.
+    ///
+    /// # Errors
+    /// As [`Plugin::call`].
+    pub fn call_and_identify(
+        &self,
+        call: &Call<'_>,
+        reply: &mut Reply,
+    ) -> Result<(Answered, Digest), CallError> {
+        self.call_as(call, reply, |version| (Answered::by(version), version.hash))
+    }
+
     /// Calls a method and asks the version that answered for something about it.
     #[inline]
-    pub(crate) fn call_as<R>(
+    fn call_as<R>(
         &self,
         call: &Call<'_>,
         reply: &mut Reply,
@@ -259,21 +269,4 @@ impl Plugin {
 
 fn refused(reason: impl ToString) -> Box<loader::CallError> {
     Box::new(loader::CallError::Failed(reason.to_string()))
-}
-
-/// The context of a call that comes from nowhere: a new trace, and a deadline if the caller
-/// has one.
-pub fn context(deadline: Option<Duration>) -> CallContext {
-    let mut context = CallContext {
-        size: size_of::<CallContext>() as u32,
-        trace_flags: 1,
-        ..CallContext::default()
-    };
-    context.trace_id[..8].copy_from_slice(&fastrand::u64(1..).to_be_bytes());
-    context.trace_id[8..].copy_from_slice(&fastrand::u64(..).to_be_bytes());
-    context.span_id = fastrand::u64(1..).to_be_bytes();
-    if let Some(deadline) = deadline {
-        context.deadline_ns = after_ns(deadline);
-    }
-    context
 }

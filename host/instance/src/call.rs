@@ -1,6 +1,9 @@
 //! A call of a plugin, as it travels from its caller to the plugin's code.
 
+use std::time::Duration;
+
 use hotmerge_abi::CallContext;
+use hotmerge_wire::after_ns;
 
 use crate::cancel::Cancel;
 
@@ -40,4 +43,21 @@ impl<'a> Call<'a> {
             ..self
         }
     }
+}
+
+/// The context of a call that comes from nowhere: a new trace, and a deadline if the caller
+/// has one.
+pub fn context(deadline: Option<Duration>) -> CallContext {
+    let mut context = CallContext {
+        size: size_of::<CallContext>() as u32,
+        trace_flags: 1,
+        ..CallContext::default()
+    };
+    context.trace_id[..8].copy_from_slice(&fastrand::u64(1..).to_be_bytes());
+    context.trace_id[8..].copy_from_slice(&fastrand::u64(..).to_be_bytes());
+    context.span_id = fastrand::u64(1..).to_be_bytes();
+    if let Some(deadline) = deadline {
+        context.deadline_ns = after_ns(deadline);
+    }
+    context
 }

@@ -26,7 +26,7 @@ use hotmerge_loader::{self as loader, LoadError, Remains, Reply, Unloaded, Verif
 use hotmerge_meta::PluginMeta;
 
 pub use crate::{
-    call::Call,
+    call::{Call, context},
     cancel::Cancel,
     checkpoint::Checkpoint,
     failure::Failure,

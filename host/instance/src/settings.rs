@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use hotmerge_meta::PluginName;
-use hotmerge_sandbox::{Grant, Limits};
+pub use hotmerge_sandbox::Grant;
+use hotmerge_sandbox::Limits;
 use serde::Deserialize;
 
 /// How a plugin is kept apart from the host.

@@ -5,50 +5,9 @@ use std::{ffi::c_void, fmt, fs::File, ptr, sync::Arc, time::Duration};
 use hotmerge_abi::{self as abi, Bytes, CallContext, Sink, Status};
 
 use crate::{
-    HostServices, LoadError, Reply, Unloaded, Verified, library::Library, services::Context,
+    CallError, HostServices, LoadError, Reply, Unloaded, Verified, library::Library,
+    services::Context,
 };
-
-/// Why a call brought no reply.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CallError {
-    /// The plugin refused, with its reason.
-    #[error("{0}")]
-    Failed(String),
-    /// The plugin has no such method.
-    #[error("the plugin has no method `{0}`")]
-    NoMethod(String),
-    /// The request is not what the method expects.
-    #[error("bad request: {0}")]
-    BadRequest(String),
-    /// The deadline passed.
-    #[error("the deadline of the call has passed")]
-    Deadline,
-    /// The caller has ended the call.
-    #[error("the call was cancelled")]
-    Cancelled,
-    /// The plugin panicked; the panic was contained.
-    #[error("the plugin {0}")]
-    Panicked(String),
-    /// The plugin does not do this.
-    #[error("the plugin does not support this")]
-    Unsupported,
-    /// The reply is larger than the caller accepts.
-    #[error("the reply is larger than the limit")]
-    ReplyTooLarge,
-    /// The worker of the plugin ended during the call, or has broken off its work.
-    #[error("the plugin {0}")]
-    Crashed(String),
-    /// No instance of the plugin takes calls for now.
-    #[error("the plugin cannot take calls: {0}")]
-    Unavailable(String),
-    /// A plugin that it would call takes no calls, or not from it.
-    #[error("{0}")]
-    NoPlugin(String),
-    /// The plugin answered with a status that the contract does not have.
-    #[error("the plugin answered with the unknown status {0}")]
-    UnknownStatus(i32),
-}
 
 /// A started plugin. Calls may run on several threads at once.
 pub struct Instance {
@@ -297,44 +256,4 @@ fn conclude(
 #[cold]
 fn refusal(status: Status, reply: &mut Reply, method: &str) -> CallError {
     CallError::of(status, reply.take_reason(), method)
-}
-
-impl CallError {
-    /// What a status of the contract other than "ok" means.
-    pub fn of(status: Status, reason: String, method: &str) -> Self {
-        match status {
-            abi::STATUS_FAILED => Self::Failed(reason),
-            abi::STATUS_NO_METHOD => Self::NoMethod(method.to_owned()),
-            abi::STATUS_BAD_REQUEST => Self::BadRequest(reason),
-            abi::STATUS_DEADLINE => Self::Deadline,
-            abi::STATUS_PANIC => Self::Panicked(reason),
-            abi::STATUS_UNSUPPORTED => Self::Unsupported,
-            abi::STATUS_REPLY_TOO_LARGE => Self::ReplyTooLarge,
-            abi::STATUS_NO_PLUGIN => Self::NoPlugin(reason),
-            other => Self::UnknownStatus(other),
-        }
-    }
-
-    /// The status and the reason that [`CallError::of`] was made from, to be sent on.
-    pub fn status(&self) -> (Status, String) {
-        match self {
-            Self::Panicked(reason) => (abi::STATUS_PANIC, reason.clone()),
-            other => other.clone().into_status(),
-        }
-    }
-
-    /// The status, and the reason if it has one that the status does not tell.
-    pub(crate) fn into_status(self) -> (Status, String) {
-        match self {
-            Self::Failed(reason) => (abi::STATUS_FAILED, reason),
-            Self::NoMethod(_) => (abi::STATUS_NO_METHOD, String::new()),
-            Self::BadRequest(reason) => (abi::STATUS_BAD_REQUEST, reason),
-            Self::Deadline => (abi::STATUS_DEADLINE, String::new()),
-            Self::Unsupported => (abi::STATUS_UNSUPPORTED, String::new()),
-            Self::ReplyTooLarge => (abi::STATUS_REPLY_TOO_LARGE, String::new()),
-            Self::NoPlugin(reason) => (abi::STATUS_NO_PLUGIN, reason),
-            // To the caller a panic, too, is a failure of somebody else's.
-            other => (abi::STATUS_FAILED, other.to_string()),
-        }
-    }
 }

@@ -13,6 +13,7 @@
 
 mod dynamic;
 mod file;
+mod read;
 mod reader;
 mod symbols;
 

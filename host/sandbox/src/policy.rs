@@ -6,10 +6,10 @@ use seccompiler::{BpfProgram, TargetArch, compile_from_json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Grant, Program, filter};
-
-/// Stands in a compiled filter for the worker's own process id.
-pub(crate) const SELF: u32 = 0x5e1f_5e1f;
+use crate::{
+    Grant, Program,
+    filter::{self, SELF},
+};
 
 /// Why the policy cannot be used: its data are wrong, or this machine is not known.
 #[derive(Debug, thiserror::Error)]

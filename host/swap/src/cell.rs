@@ -9,7 +9,7 @@ use std::ptr::{self, NonNull};
 
 use crate::barrier::Kind;
 use crate::draining::Draining;
-use crate::record::{LEVELS, Record};
+use crate::hazard::{Record, TooDeep};
 use crate::sync::{AtomicPtr, Ordering};
 use crate::thread;
 
@@ -143,19 +143,3 @@ impl<T> fmt::Debug for Cell<T> {
         f.debug_struct("Cell").field("empty", &empty).finish()
     }
 }
-
-/// A call was refused because [`LEVELS`] calls are running on its thread already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooDeep;
-
-impl fmt::Display for TooDeep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "calls are nested {LEVELS} deep on this thread already; look for plugins that call \
-             each other in a circle"
-        )
-    }
-}
-
-impl std::error::Error for TooDeep {}

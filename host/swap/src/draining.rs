@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
-use crate::registry::registry;
+use crate::hazard::registry;
 use crate::sync::Ordering;
 
 /// Not a model's: only ever counted up.

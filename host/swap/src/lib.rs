@@ -93,8 +93,7 @@ mod barrier;
 mod cell;
 mod draining;
 mod gate;
-mod record;
-mod registry;
+mod hazard;
 mod sync;
 mod thread;
 
@@ -103,7 +102,7 @@ mod model;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub use cell::{Cell, TooDeep};
+pub use cell::Cell;
 pub use draining::{Draining, leaked};
 pub use gate::Gate;
-pub use record::LEVELS;
+pub use hazard::{LEVELS, TooDeep};

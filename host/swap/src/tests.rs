@@ -9,7 +9,7 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::registry::registry;
+use crate::hazard::registry;
 use crate::{Cell, Draining, Gate, LEVELS, TooDeep, leaked};
 
 /// Set in the environment of a test process, it makes `membarrier` unavailable.

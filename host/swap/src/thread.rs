@@ -5,8 +5,7 @@
 
 use std::cell::Cell;
 
-use crate::record::Record;
-use crate::registry::{Registry, registry};
+use crate::hazard::{Record, Registry, registry};
 
 // Two variables, because one without a destructor is read without asking whether
 // it still exists.

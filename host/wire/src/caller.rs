@@ -9,15 +9,14 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
-use hotmerge_abi::{CallContext, Status};
+use hotmerge_abi::CallContext;
 use rustix::thread::futex::{self, Flags};
 
-use self::call::Call;
 use crate::{
-    Cancel, Failure, Geometry, Reply, Request,
+    Cancel, Failure, Geometry, Request,
     memory::Memory,
     pool::{Pool, passed},
-    slot::{NO_AREA, following, state},
+    slot::{NO_AREA, state},
     spin::Spin,
 };
 
@@ -83,40 +82,6 @@ impl Caller {
             gone: AtomicBool::new(false),
             spin: Spin::new(cores),
             memory,
-        }
-    }
-
-    /// Asks, and waits for the answer. `reply` holds a reply or the reason of a refusal.
-    ///
-    /// # Errors
-    /// Why there is no answer; `reply` is as it was then.
-    pub fn call(&self, request: &Request<'_>, reply: &mut Reply) -> Result<Status, Failure> {
-        let number = self.take_slot(request)?;
-        let private = &self.private[number as usize];
-        let mut call = Call {
-            caller: self,
-            slot: self.memory.slot(number),
-            private,
-            slot_number: number,
-            number: following(private.newest.load(Ordering::Relaxed)),
-            before: private.state.load(Ordering::Relaxed),
-        };
-        let posted = call.post(request);
-        let outcome = posted.and_then(|()| call.wait(request));
-        match outcome {
-            Ok(()) => {
-                let status = call.take(request, reply);
-                self.free(number);
-                status
-            }
-            Err(failure) => {
-                if posted.is_err() || call.withdraw() {
-                    self.free(number);
-                } else {
-                    call.abandon(request);
-                }
-                Err(failure)
-            }
         }
     }
 
@@ -236,8 +201,15 @@ impl Caller {
         self.slots.give(number);
     }
 
+    /// Ends the calls that carry this mark. Their callers return at once; what the plugin does
+    /// goes on until its deadline.
+    pub fn cancel(&self, mark: &Cancel) {
+        mark.set();
+        self.stir();
+    }
+
     /// Wakes everybody who waits for anything.
-    pub(crate) fn stir(&self) {
+    fn stir(&self) {
         for number in 0..self.memory.geometry.slots {
             let _ = futex::wake(
                 &self.memory.slot(number).state,

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hotmerge_abi::CallContext;
 
-use crate::{Caller, METHOD_LIMIT};
+use crate::METHOD_LIMIT;
 
 /// What is asked of a worker.
 #[derive(Clone, Copy, Debug)]
@@ -72,15 +72,8 @@ pub enum Failure {
 pub struct Cancel(AtomicBool);
 
 impl Cancel {
-    /// Ends the calls that carry this mark. Their callers return at once; what the plugin
-    /// does goes on until its deadline.
-    pub fn cancel(&self, caller: &Caller) {
-        self.set();
-        caller.stir();
-    }
-
-    /// Ends the calls that carry this mark, for whoever does not know yet through which caller
-    /// they go: one that waits already notices only when it looks up.
+    /// Ends the calls that carry this mark. A caller that waits already notices only when it
+    /// looks up; [`Caller::cancel`](crate::Caller::cancel) wakes it.
     pub fn set(&self) {
         self.0.store(true, Ordering::SeqCst);
     }

@@ -82,7 +82,7 @@ fn abandoned<'a>(caller: &Caller, server: &'a Server, calls: u32) -> Vec<Taken<'
             .map(|_| scope.spawn(|| call_until_cancelled(caller, &cancel)))
             .collect();
         let taken = (0..calls).map(|_| server.next().unwrap()).collect();
-        cancel.cancel(caller);
+        caller.cancel(&cancel);
         for caller in callers {
             assert_eq!(caller.join().unwrap(), Err(Failure::Cancelled));
         }

@@ -1,10 +1,10 @@
 //! One call as the plugin sees it: what is asked, and where the reply goes.
 
-use std::{ffi::c_void, fmt, io, marker::PhantomData, time::Duration};
+use std::{fmt, io, marker::PhantomData, time::Duration};
 
-use hotmerge_abi::{self as abi, Bytes, CallContext, Sink, Status};
+use hotmerge_abi::{self as abi, Bytes, CallContext, Sink};
 
-use crate::{Error, host::Answer};
+use crate::{Error, clock::monotonic_ns};
 
 /// What is asked of a plugin. Borrowed for the length of the call.
 #[derive(Clone, Copy, Debug)]
@@ -44,13 +44,8 @@ impl<'a> Call<'a> {
     /// How long until the reply is wanted; `None` if the caller set no deadline, zero if it
     /// has passed.
     pub fn remaining(&self) -> Option<Duration> {
-        (self.context.deadline_ns != 0).then(|| {
-            Duration::from_nanos(
-                self.context
-                    .deadline_ns
-                    .saturating_sub(crate::host::monotonic_ns()),
-            )
-        })
+        (self.context.deadline_ns != 0)
+            .then(|| Duration::from_nanos(self.context.deadline_ns.saturating_sub(monotonic_ns())))
     }
 }
 
@@ -125,43 +120,4 @@ impl fmt::Write for Reply<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.bytes(text.as_bytes()).map_err(|_| fmt::Error)
     }
-}
-
-/// Lets `body` write to a sink of this plugin's own, and hands out what it wrote.
-pub(crate) fn gather(body: impl FnOnce(&Sink) -> Status) -> (Status, Answer) {
-    let mut answer = Answer::default();
-    let sink = Sink {
-        size: size_of::<Sink>(),
-        context: (&raw mut answer).cast(),
-        write,
-        clear,
-        content_type,
-    };
-    let status = body(&sink);
-    (status, answer)
-}
-
-unsafe extern "C" fn write(context: *mut c_void, bytes: Bytes) -> Status {
-    // SAFETY: `context` is the answer on the stack of `gather`, which nobody else touches
-    // during the call; the bytes are valid for it.
-    unsafe {
-        (*context.cast::<Answer>())
-            .bytes
-            .extend_from_slice(bytes.as_slice())
-    };
-    abi::STATUS_OK
-}
-
-unsafe extern "C" fn clear(context: *mut c_void) {
-    // SAFETY: as in `write`.
-    unsafe { (*context.cast::<Answer>()).bytes.clear() };
-}
-
-unsafe extern "C" fn content_type(context: *mut c_void, media_type: Bytes) -> Status {
-    // SAFETY: as in `write`.
-    unsafe {
-        (*context.cast::<Answer>()).content_type =
-            String::from_utf8_lossy(media_type.as_slice()).into_owned();
-    }
-    abi::STATUS_OK
 }

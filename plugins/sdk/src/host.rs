@@ -4,7 +4,10 @@ use std::fmt;
 
 use hotmerge_abi::{self as abi, Bytes, HostTable};
 
-use crate::{Call, Error, call::gather};
+use crate::{
+    Call, Error,
+    answer::{Answer, gather},
+};
 
 /// How important a log record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,15 +34,6 @@ impl Level {
             Self::Trace => abi::level::TRACE,
         }
     }
-}
-
-/// What another plugin answered.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// What it wrote.
-    pub bytes: Vec<u8>,
-    /// The media type it set; empty if it set none.
-    pub content_type: String,
 }
 
 /// The host, for as long as the plugin lives.
@@ -136,25 +130,4 @@ impl Host {
             );
         }
     }
-}
-
-/// Now on `CLOCK_MONOTONIC`, in nanoseconds: the clock of `CallContext::deadline_ns`.
-pub(crate) fn monotonic_ns() -> u64 {
-    #[repr(C)]
-    struct Timespec {
-        seconds: i64,
-        nanoseconds: core::ffi::c_long,
-    }
-    unsafe extern "C" {
-        fn clock_gettime(clock: core::ffi::c_int, time: *mut Timespec) -> core::ffi::c_int;
-    }
-    const CLOCK_MONOTONIC: core::ffi::c_int = 1;
-    let mut time = Timespec {
-        seconds: 0,
-        nanoseconds: 0,
-    };
-    // SAFETY: the struct is the C library's `struct timespec` on 64-bit Linux, and lives
-    // for the call. The clock always exists there.
-    unsafe { clock_gettime(CLOCK_MONOTONIC, &raw mut time) };
-    (time.seconds as u64).wrapping_mul(1_000_000_000) + time.nanoseconds as u64
 }

@@ -32,7 +32,9 @@
 //! name and version (they live in `plugin.meta`, so that a new version number alone
 //! changes no byte of the code).
 
+mod answer;
 mod call;
+mod clock;
 mod error;
 mod export;
 mod host;
@@ -40,10 +42,11 @@ mod panic;
 mod stack;
 pub mod testing;
 
+pub use answer::Answer;
 pub use call::{Call, Reply};
 pub use error::Error;
 pub use export::table;
-pub use host::{Answer, Host, Level};
+pub use host::{Host, Level};
 pub use hotmerge_abi as abi;
 
 use std::time::Duration;

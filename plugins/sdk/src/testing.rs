@@ -17,7 +17,7 @@ use std::{ffi::c_void, marker::PhantomData, ptr};
 
 use hotmerge_abi::{self as abi, Bytes, CallContext, HostTable, PluginTable, Sink, Status};
 
-pub use crate::host::Answer;
+pub use crate::answer::Answer;
 use crate::{Plugin, table};
 
 /// A refusal: the status and its reason.
@@ -166,7 +166,7 @@ unsafe extern "C" fn call(
 }
 
 fn gather(body: impl FnOnce(&Sink) -> Status) -> Result<Answer, Refused> {
-    match crate::call::gather(body) {
+    match crate::answer::gather(body) {
         (abi::STATUS_OK, answer) => Ok(answer),
         (status, answer) => Err(Refused {
             status,

@@ -26,7 +26,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) fn build(cargo: &Cargo) -> Result<PathBuf> {
     let output = cargo
         .command()
-        .args(["build", "--package", "hotmerge-daemon", "--bin", "hotmerge"])
+        .args([
+            "build",
+            "--package",
+            "hotmerge-program",
+            "--bin",
+            "hotmerge",
+        ])
         .args(["--package", "hotmerge-worker", "--bin", "hotmerge-worker"])
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit())

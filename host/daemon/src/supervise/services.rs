@@ -6,13 +6,13 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use hotmerge_instance::{Call, Report, Upward, log};
+use hotmerge_instance::{Call, Report, Upward, context, log};
 use hotmerge_lifecycle::{Event, Ticket};
 use hotmerge_loader::{self as loader, HostServices, LogRecord, OutgoingCall, Reply};
 use hotmerge_meta::PluginMeta;
 
 use crate::{
-    plugin::{CallError, Plugin, context},
+    plugin::{CallError, Plugin},
     supervise::supervisor::Supervisor,
 };
 

@@ -401,7 +401,7 @@ impl Wake for Worker {
 /// Callers wait on the link to a worker for its answer.
 impl Wake for Callers {
     fn wake(&self, mark: &hotmerge_wire::Cancel) {
-        mark.cancel(&self.caller);
+        self.caller.cancel(mark);
     }
 }
 

@@ -11,7 +11,7 @@ use rustix::{
 use super::{Caller, Private, area};
 use crate::{
     Failure, METHOD_LIMIT, Reply, Request, now_ns,
-    slot::{NO_AREA, Slot, WITHDRAWN, state},
+    slot::{NO_AREA, Slot, WITHDRAWN, following, state},
 };
 
 /// A sleeping caller looks up at least this often, in nanoseconds: a wake-up that a hostile
@@ -21,20 +21,57 @@ const NAP_NS: u64 = 50_000_000;
 /// Glances at a call before a thread of the other side is woken for it that sleeps although
 /// another looks: a few microseconds.
 const GLANCES: u32 = 128;
+
+impl Caller {
+    /// Asks, and waits for the answer. `reply` holds a reply or the reason of a refusal.
+    ///
+    /// # Errors
+    /// Why there is no answer; `reply` is as it was then.
+    pub fn call(&self, request: &Request<'_>, reply: &mut Reply) -> Result<Status, Failure> {
+        let number = self.take_slot(request)?;
+        let private = &self.private[number as usize];
+        let mut call = Call {
+            caller: self,
+            slot: self.memory.slot(number),
+            private,
+            slot_number: number,
+            number: following(private.newest.load(Ordering::Relaxed)),
+            before: private.state.load(Ordering::Relaxed),
+        };
+        let posted = call.post(request);
+        let outcome = posted.and_then(|()| call.wait(request));
+        match outcome {
+            Ok(()) => {
+                let status = call.take(request, reply);
+                self.free(number);
+                status
+            }
+            Err(failure) => {
+                if posted.is_err() || call.withdraw() {
+                    self.free(number);
+                } else {
+                    call.abandon(request);
+                }
+                Err(failure)
+            }
+        }
+    }
+}
+
 /// One call, from the taking of its slot on.
-pub(super) struct Call<'a> {
-    pub(super) caller: &'a Caller,
-    pub(super) slot: &'a Slot,
-    pub(super) private: &'a Private,
-    pub(super) slot_number: u32,
+struct Call<'a> {
+    caller: &'a Caller,
+    slot: &'a Slot,
+    private: &'a Private,
+    slot_number: u32,
     /// Which of its slot's calls it is.
-    pub(super) number: u32,
+    number: u32,
     /// What the slot's state says until there is news of this call.
-    pub(super) before: u32,
+    before: u32,
 }
 
 impl Call<'_> {
-    pub(super) fn post(&self, request: &Request<'_>) -> Result<(), Failure> {
+    fn post(&self, request: &Request<'_>) -> Result<(), Failure> {
         let geometry = &self.caller.memory.geometry;
         let method = request.method.as_bytes();
         if method.len() > METHOD_LIMIT {
@@ -124,7 +161,7 @@ impl Call<'_> {
     }
 
     /// Waits until there is an answer.
-    pub(super) fn wait(&mut self, request: &Request<'_>) -> Result<(), Failure> {
+    fn wait(&mut self, request: &Request<'_>) -> Result<(), Failure> {
         loop {
             if !self.caller.spin.look(|| self.has_news()) {
                 self.sleep(request)?;
@@ -201,7 +238,7 @@ impl Call<'_> {
     }
 
     /// Copies the answer, and checks the copy.
-    pub(super) fn take(&self, request: &Request<'_>, reply: &mut Reply) -> Result<Status, Failure> {
+    fn take(&self, request: &Request<'_>, reply: &mut Reply) -> Result<Status, Failure> {
         let geometry = &self.caller.memory.geometry;
         let area = area(self.private.area.load(Ordering::Relaxed));
         let len = self.slot.reply_len.load(Ordering::Relaxed) as usize;
@@ -216,7 +253,7 @@ impl Call<'_> {
     }
 
     /// Takes a call back that the worker has not taken yet. Returns whether that was so.
-    pub(super) fn withdraw(&self) -> bool {
+    fn withdraw(&self) -> bool {
         let Slot {
             claim,
             state,
@@ -252,7 +289,7 @@ impl Call<'_> {
 
     /// Leaves the slot to the worker until it is done with it, for which it has as long as if
     /// somebody waited.
-    pub(super) fn abandon(&self, request: &Request<'_>) {
+    fn abandon(&self, request: &Request<'_>) {
         let limits = [request.context.deadline_ns, request.give_up_ns];
         let due = limits.into_iter().filter(|limit| *limit != 0).min();
         self.private

@@ -45,7 +45,7 @@ fn a_cancelled_call_may_go_on_until_the_time_at_which_its_caller_would_have_give
     thread::scope(|scope| {
         let call = scope.spawn(|| caller.call(&request, &mut Reply::default()));
         let taken = server.next().unwrap();
-        cancel.cancel(&caller);
+        caller.cancel(&cancel);
         assert_eq!(call.join().unwrap(), Err(Failure::Cancelled));
         assert_eq!(caller.abandoned_due(), Some(limits[0]));
         answer(taken);
@@ -71,7 +71,7 @@ fn a_cancelled_call_returns() {
     let cancel = Cancel::default();
     thread::scope(|scope| {
         let call = scope.spawn(|| call_until_cancelled(&caller, &cancel));
-        cancel.cancel(&caller);
+        caller.cancel(&cancel);
         assert_eq!(call.join().unwrap(), Err(Failure::Cancelled));
     });
 }

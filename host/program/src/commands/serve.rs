@@ -3,17 +3,17 @@
 use std::{path::PathBuf, sync::Arc, thread};
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use hotmerge_daemon::{
     Config, Host, StartError,
     config::{Isolation, OnDegraded},
-    control::{AskToStop, Server},
-    log,
 };
+use hotmerge_door::{AskToStop, Server};
 use hotmerge_meta::{
     RuntimeDir,
     runtime::{PidFile, RuntimeError},
 };
+use hotmerge_observe::log;
 use rustix::process::{Signal, getpid, kill_process};
 use sd_notify::NotifyState;
 use signal_hook::{
@@ -61,7 +61,25 @@ pub(super) struct Serve {
     log: String,
     /// How log lines look
     #[arg(long, value_name = "FORMAT", default_value = "text")]
-    log_format: log::Format,
+    log_format: LogFormat,
+}
+
+/// How log records look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// One line per record, for people.
+    Text,
+    /// One JSON object per line, for programs.
+    Json,
+}
+
+impl From<LogFormat> for log::Format {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
 }
 
 impl Serve {
@@ -76,13 +94,14 @@ impl Serve {
             return check_worker(&config);
         }
         let dir = RuntimeDir::chosen(config.runtime_dir.as_ref());
-        let _log = log::start(self.log_format, &self.log)
+        let _log = log::start(self.log_format.into(), &self.log)
             .map_err(|error| Failure::new(exit::CONFIG, error))?;
         let pid_file = lock(&dir)?;
         // From here on no signal kills; only then may others learn the pid.
         let mut signals =
             Signals::new([SIGHUP, SIGTERM, SIGINT]).context("failed to take signals")?;
         let host = start(config).map_err(|error| Failure::new(exit::CONFIG, error))?;
+        host.show_log_dropped(log::dropped);
         let host = Arc::new(host);
         let mut server = Server::open(&dir, Arc::clone(&host), Box::new(StopBySignal))?;
         pid_file.write_pid()?;

@@ -1,8 +1,10 @@
 //! Who may know whom, and who may do what: the arrows of ARCHITECTURE.md, as data.
 
-use std::{fs, path::Path, sync::LazyLock};
+mod circles;
 
-use cargo_metadata::{Metadata, MetadataCommand, Package, TargetKind};
+use std::{collections::BTreeSet, fs, path::Path, sync::LazyLock};
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, TargetKind};
 use hotmerge_tests::repository;
 
 /// From each crate to the crates of this workspace that it may depend on, for whatever
@@ -46,10 +48,24 @@ const ARROWS: &[(&str, &[&str])] = &[
             "hotmerge-lifecycle",
             "hotmerge-loader",
             "hotmerge-meta",
+            "hotmerge-swap",
+        ],
+    ),
+    ("hotmerge-observe", &["hotmerge-abi", "hotmerge-meta"]),
+    (
+        "hotmerge-door",
+        &["hotmerge-daemon", "hotmerge-meta", "hotmerge-observe"],
+    ),
+    (
+        "hotmerge-program",
+        &[
+            "hotmerge-daemon",
+            "hotmerge-door",
+            "hotmerge-instance",
+            "hotmerge-meta",
+            "hotmerge-observe",
             "hotmerge-policy",
             "hotmerge-sandbox",
-            "hotmerge-swap",
-            "hotmerge-wire",
         ],
     ),
 ];
@@ -71,6 +87,19 @@ const UNSAFE: &[&str] = &[
     "hotmerge-wire",
     "hotmerge-worker",
     "hotmerge-bench",
+];
+
+/// What a program that embeds a host has no use for: command lines, tables, service managers,
+/// where records go.
+const NOT_EMBEDDED: &[&str] = &[
+    "anstream",
+    "clap",
+    "clap_complete",
+    "clap_mangen",
+    "comfy-table",
+    "sd-notify",
+    "tracing-appender",
+    "tracing-subscriber",
 ];
 
 /// Crates that are linked into every plugin: a feature that a neighbour switches on would
@@ -193,6 +222,69 @@ fn what_is_linked_into_plugins_has_no_features_and_next_to_no_dependencies() {
     }
 }
 
+/// Crates that a package is built from, itself included.
+fn built_from(name: &str) -> BTreeSet<String> {
+    let mut command = MetadataCommand::new();
+    let platform = ["--filter-platform", hotmerge_daemon::TARGET];
+    command
+        .manifest_path(repository().join("Cargo.toml"))
+        .other_options(platform.map(str::to_owned));
+    let metadata = command.exec().expect("cargo resolves the workspace");
+    let nodes = metadata.resolve.expect("it does").nodes;
+    let names: std::collections::HashMap<_, _> = metadata
+        .packages
+        .iter()
+        .map(|package| (&package.id, package.name.to_string()))
+        .collect();
+    let root = nodes.iter().find(|node| names[&node.id] == name);
+    let mut open = vec![root.expect("it is a member")];
+    let mut found = BTreeSet::new();
+    while let Some(node) = open.pop() {
+        if !found.insert(names[&node.id].clone()) {
+            continue;
+        }
+        let needed = node.deps.iter().filter(|dependency| {
+            let mut kinds = dependency.dep_kinds.iter();
+            kinds.any(|kind| kind.kind == DependencyKind::Normal)
+        });
+        open.extend(needed.filter_map(|it| nodes.iter().find(|node| node.id == it.pkg)));
+    }
+    found
+}
+
+#[test]
+fn an_embedder_compiles_nothing_of_the_program() {
+    let embedded = built_from("hotmerge-daemon");
+    assert!(embedded.contains("hotmerge-instance"), "{embedded:?}");
+    let program = built_from("hotmerge-program");
+    for name in NOT_EMBEDDED {
+        assert!(program.contains(*name), "`{name}` is used nowhere");
+        assert!(!embedded.contains(*name), "an embedder compiles `{name}`");
+    }
+}
+
+#[test]
+fn no_files_of_the_host_know_each_other_in_a_circle() {
+    let mut wrong = Vec::new();
+    let mut arrows = 0;
+    for package in WORKSPACE.workspace_packages() {
+        let is_linked_in = LINKED_IN.contains(&package.name.as_str());
+        if !is_linked_in && !package.manifest_path.as_str().contains("/host/") {
+            continue;
+        }
+        for target in &package.targets {
+            let is_part = |kind: &TargetKind| matches!(kind, TargetKind::Lib | TargetKind::Bin);
+            if target.kind.iter().any(is_part) {
+                let graph = circles::graph(target.src_path.as_std_path());
+                arrows += graph.values().map(BTreeSet::len).sum::<usize>();
+                wrong.extend(circles::circles(&graph));
+            }
+        }
+    }
+    assert!(arrows > 100, "only {arrows} arrows were found");
+    assert!(wrong.is_empty(), "files know each other: {wrong:#?}");
+}
+
 #[test]
 fn a_crate_is_named_after_its_folder() {
     for package in WORKSPACE.workspace_packages() {
@@ -234,4 +326,28 @@ fn look(folder: &Path, silent: &mut Vec<String>) {
             }
         }
     }
+}
+
+#[test]
+fn a_circle_through_a_re_export_is_found() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("it can be made");
+        fs::write(path, text).expect("it can be written");
+    };
+    write("lib.rs", "mod a; mod b; mod c; pub use b::B; use c::C;");
+    write("a.rs", "use crate::B; pub struct A;");
+    write("b.rs", "pub struct B; fn f() -> crate::a::A { todo!() }");
+    write("c.rs", "mod d; pub struct C; pub use d::D;");
+    write(
+        "c/d.rs",
+        "use super::C; #[cfg(test)] mod tests { use crate::a::A; } pub struct D;",
+    );
+    let graph = circles::graph(&dir.path().join("lib.rs"));
+    let found = circles::circles(&graph);
+    let expected = BTreeSet::from(["a.rs", "b.rs"].map(|name| dir.path().join(name)));
+    assert_eq!(found, [expected]);
+    let arrows: usize = graph.values().map(BTreeSet::len).sum();
+    assert_eq!(arrows, 4, "{graph:#?}");
 }

@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use hotmerge_daemon::{config::Isolation, policies, wants::not_granted};
+use hotmerge_instance::{
+    Isolation,
+    rules::{policies, wants::not_granted},
+};
 use hotmerge_meta::{Image, Meta, PluginMeta};
 use hotmerge_policy::{File, Objection, Rules, judge};
 use hotmerge_sandbox::Grant;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use hotmerge_daemon::policies::{self, Kind};
+use hotmerge_instance::rules::policies::{self, Kind};
 
 use super::configuration;
 use crate::exit::{self, Failure};

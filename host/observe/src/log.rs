@@ -6,12 +6,14 @@ use std::{
 };
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{EnvFilter, field::MakeExt as _, fmt::format::debug_fn};
+use tracing_subscriber::{
+    EnvFilter, field::MakeExt as _, filter::ParseError, fmt::format::debug_fn,
+};
 
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
 /// How log records look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// One line a record, for people.
     Text,
@@ -19,18 +21,39 @@ pub enum Format {
     Json,
 }
 
+/// Why logging does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The filter is none.
+    #[error("`{filter}` is no log filter: {source}")]
+    Filter {
+        /// What was given.
+        filter: String,
+        /// What is wrong with it.
+        source: ParseError,
+    },
+    /// Somebody logs already in this process.
+    #[error("failed to start logging: {0}")]
+    Start(Box<dyn std::error::Error + Send + Sync>),
+}
+
 /// Starts logging to standard error. Records that find no room are dropped and counted. The
 /// guard writes out what is left when it is dropped.
 ///
 /// # Errors
 /// If `filter` is no filter (`info`, `plugin=debug,warn`, …), or logging is on already.
-pub fn start(format: Format, filter: &str) -> anyhow::Result<WorkerGuard> {
+pub fn start(format: Format, filter: &str) -> Result<WorkerGuard, LogError> {
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .thread_name("log")
         .finish(io::stderr());
     let _ = DROPPED.set(writer.error_counter());
-    let filter = EnvFilter::builder().parse(filter)?;
+    let filter = EnvFilter::builder()
+        .parse(filter)
+        .map_err(|source| LogError::Filter {
+            filter: filter.to_owned(),
+            source,
+        })?;
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -49,7 +72,7 @@ pub fn start(format: Format, filter: &str) -> anyhow::Result<WorkerGuard> {
         }
         Format::Json => builder.json().flatten_event(true).try_init(),
     }
-    .map_err(|error| anyhow::anyhow!("failed to start logging: {error}"))?;
+    .map_err(LogError::Start)?;
     Ok(guard)
 }
 
@@ -69,7 +92,7 @@ pub fn plain(text: &str) -> String {
 }
 
 /// How many records found no room.
-pub(crate) fn dropped() -> u64 {
+pub fn dropped() -> u64 {
     DROPPED
         .get()
         .map_or(0, |counter| counter.dropped_lines() as u64)

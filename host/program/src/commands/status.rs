@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use clap::{Args, builder::styling::AnsiColor};
 use comfy_table::Cell;
-use hotmerge_daemon::{
-    lifecycle::State,
-    log::plain,
-    status::{FailureStatus, PluginStatus, Status as Report, WorkerStatus},
+use hotmerge_meta::control::{
+    FailureStatus, PluginStatus, State, Status as Report, WorkerStatus, method,
 };
-use hotmerge_meta::control::method;
+use hotmerge_observe::log::plain;
 
 use super::{HostArguments, print_json};
 use crate::{

@@ -1,8 +1,8 @@
 //! What each method of the control protocol does.
 
-use std::{os::unix::net::UnixStream, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
-use hotmerge_loader::{CallError as PluginError, Reply};
+use hotmerge_daemon::{Call, CallError, Cancel, Host, PluginError, Reply, context};
 use hotmerge_meta::control::{
     CallParams, CallReply, ErrorObjectOwned, HistoryParams, MAX_FRAME_BYTES, PluginParams,
     ReloadParams, RollbackParams, code, method,
@@ -10,30 +10,47 @@ use hotmerge_meta::control::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::Shared;
-use crate::{Call, CallError, Cancel, context};
-
 type Answer = Result<Box<RawValue>, ErrorObjectOwned>;
 
 /// A reply travels as base64 inside one frame.
 const REPLY_LIMIT: usize = MAX_FRAME_BYTES / 4 * 3 - 4096;
 
-pub(super) fn answer(
-    shared: &Shared,
-    client: &UnixStream,
+/// Told when somebody asks the host to stop.
+pub trait AskToStop: Send + Sync + fmt::Debug {
+    /// Must return at once.
+    fn stop(&self);
+}
+
+/// What is behind the door.
+#[derive(Debug)]
+pub(crate) struct Door {
+    pub(crate) host: Arc<Host>,
+    pub(crate) ask_to_stop: Box<dyn AskToStop>,
+}
+
+/// Whoever asks, and may go away before there is an answer.
+pub(crate) trait Client {
+    /// Runs a call, and cancels it if the client goes meanwhile.
+    fn while_connected(&self, cancel: &Arc<Cancel>, run: &mut dyn FnMut()) -> io::Result<()>;
+}
+
+/// Answers one request.
+pub(crate) fn answer(
+    door: &Door,
+    client: &dyn Client,
     name: &str,
     params: Option<&RawValue>,
 ) -> Answer {
     match name {
-        method::STATUS => result(&shared.host.status()),
-        method::POSITION => result(&shared.host.position()),
+        method::STATUS => result(&door.host.status()),
+        method::POSITION => result(&door.host.position()),
         method::RELOAD => {
             let params: Option<ReloadParams> = parse(params)?;
-            result(&shared.host.reload(&params.unwrap_or_default()))
+            result(&door.host.reload(&params.unwrap_or_default()))
         }
         method::ROLLBACK => {
             let params: RollbackParams = parse(params)?;
-            possible(shared.host.roll_back(
+            possible(door.host.roll_back(
                 &params.plugin,
                 params.to.as_deref(),
                 !params.without_state,
@@ -41,20 +58,20 @@ pub(super) fn answer(
         }
         method::PIN => {
             let params: PluginParams = parse(params)?;
-            possible(shared.host.pin(&params.plugin))
+            possible(door.host.pin(&params.plugin))
         }
         method::UNPIN => {
             let params: PluginParams = parse(params)?;
-            possible(shared.host.unpin(&params.plugin))
+            possible(door.host.unpin(&params.plugin))
         }
         method::HISTORY => {
             let params: Option<HistoryParams> = parse(params)?;
             let plugin = params.unwrap_or_default().plugin;
-            possible(shared.host.history(plugin.as_ref()))
+            possible(door.host.history(plugin.as_ref()))
         }
-        method::CALL => call(shared, client, &parse(params)?),
+        method::CALL => call(door, client, &parse(params)?),
         method::STOP => {
-            shared.ask_to_stop.stop();
+            door.ask_to_stop.stop();
             result(&())
         }
         _ => Err(error(
@@ -64,36 +81,38 @@ pub(super) fn answer(
     }
 }
 
-fn call(shared: &Shared, client: &UnixStream, params: &CallParams) -> Answer {
+fn call(door: &Door, client: &dyn Client, params: &CallParams) -> Answer {
     let mut context = context(params.deadline_ms.map(Duration::from_millis));
     if let Some(trace) = params.trace {
         context.trace_id = trace.trace_id;
         context.trace_flags = trace.flags.into();
     }
-    let plugin = shared
+    let plugin = door
         .host
         .plugin(params.plugin.as_str())
         .ok_or_else(|| refused(&CallError::NotLoaded(params.plugin.to_string())))?;
     let cancel = Arc::new(Cancel::default());
-    let _watched = shared.hangups.watch(client, &cancel).map_err(|failed| {
-        error(
-            code::INTERNAL,
-            format!("failed to watch the client: {failed}"),
-        )
-    })?;
     let mut reply = Reply::with_limit(REPLY_LIMIT);
     let request = &params.input_base64.0;
-    let (generation, hash) = plugin
-        .call_as(
-            &Call::new(&context, &params.method, request).cancelled_by(&cancel),
-            &mut reply,
-            |version| (version.generation, version.hash),
-        )
-        .map_err(|error| refused(&error))?;
+    let mut outcome = None;
+    let mut run = || {
+        let call = Call::new(&context, &params.method, request).cancelled_by(&cancel);
+        outcome = Some(plugin.call_and_identify(&call, &mut reply));
+    };
+    client
+        .while_connected(&cancel, &mut run)
+        .map_err(|failed| {
+            error(
+                code::INTERNAL,
+                format!("failed to watch the client: {failed}"),
+            )
+        })?;
+    let outcome = outcome.ok_or_else(|| error(code::INTERNAL, "the call was not made"))?;
+    let (answered, hash) = outcome.map_err(|error| refused(&error))?;
     result(&CallReply {
         content_type: reply.content_type().to_owned(),
         output_base64: reply.into_bytes().into(),
-        generation,
+        generation: answered.generation,
         hash,
     })
 }

@@ -1,4 +1,4 @@
-//! The door: answers JSON-RPC 2.0 requests on the control socket.
+//! The control socket: lets clients in and answers their requests.
 //!
 //! One thread a connection, no more than `CONNECTIONS` of them, each request answered
 //! before the next is read. Only root and the host's own user are let in. A client that hangs up
@@ -20,16 +20,15 @@ use std::{
     time::Duration,
 };
 
+use hotmerge_daemon::Host;
 use hotmerge_meta::RuntimeDir;
 use rustix::net::{Shutdown, shutdown, sockopt::socket_peercred};
 
-use crate::Host;
-
-mod answer;
-mod connection;
-mod hangups;
-
-use hangups::Hangups;
+use super::{
+    connection::{self, Why},
+    hangups::Hangups,
+};
+use crate::answer::{AskToStop, Door};
 
 /// How many connections are open at once.
 const CONNECTIONS: usize = 64;
@@ -52,18 +51,46 @@ pub struct Server {
 #[derive(Debug)]
 struct Shared {
     listener: UnixListener,
-    host: Arc<Host>,
+    door: Door,
     open: Mutex<HashMap<u64, UnixStream>>,
     ended: Condvar,
     hangups: Hangups,
     closing: AtomicBool,
-    ask_to_stop: Box<dyn AskToStop>,
 }
 
-/// Told when somebody asks the host to stop.
-pub trait AskToStop: Send + Sync + std::fmt::Debug {
-    /// Must return at once.
-    fn stop(&self);
+/// Why the door cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// What is left of an earlier host cannot be removed.
+    #[error("failed to remove the old `{}`: {source}", .path.display())]
+    Leftover {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The socket cannot be made.
+    #[error("failed to open the control socket `{}`: {source}", .path.display())]
+    Bind {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The socket cannot be kept from others.
+    #[error("failed to protect `{}`: {source}", .path.display())]
+    Protect {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is nothing to notice hang-ups with.
+    #[error("failed to make an epoll instance: {0}")]
+    Epoll(io::Error),
+    /// There is no thread for it.
+    #[error("failed to start the control threads: {0}")]
+    Thread(io::Error),
 }
 
 impl Server {
@@ -76,35 +103,41 @@ impl Server {
         dir: &RuntimeDir,
         host: Arc<Host>,
         ask_to_stop: Box<dyn AskToStop>,
-    ) -> anyhow::Result<Self> {
-        use anyhow::Context as _;
+    ) -> Result<Self, OpenError> {
         let path = dir.control_socket();
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error)
-                    .with_context(|| format!("failed to remove the old `{}`", path.display()));
+                return Err(OpenError::Leftover {
+                    path,
+                    source: error,
+                });
             }
             _ => {}
         }
-        let listener = UnixListener::bind(&path)
-            .with_context(|| format!("failed to open the control socket `{}`", path.display()))?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
-            .with_context(|| format!("failed to protect `{}`", path.display()))?;
+        let listener = UnixListener::bind(&path).map_err(|source| OpenError::Bind {
+            path: path.clone(),
+            source,
+        })?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(|source| {
+            OpenError::Protect {
+                path: path.clone(),
+                source,
+            }
+        })?;
         let shared = Arc::new(Shared {
             listener,
-            host,
+            door: Door { host, ask_to_stop },
             open: Mutex::default(),
             ended: Condvar::new(),
-            hangups: Hangups::new().context("failed to make an epoll instance")?,
+            hangups: Hangups::new().map_err(OpenError::Epoll)?,
             closing: AtomicBool::new(false),
-            ask_to_stop,
         });
         let start = |name: &str, run: fn(&Arc<Shared>)| {
             let shared = Arc::clone(&shared);
             thread::Builder::new()
                 .name(name.into())
                 .spawn(move || run(&shared))
-                .context("failed to start the control threads")
+                .map_err(OpenError::Thread)
         };
         let watching = start("hangups", |shared| shared.hangups.run())?;
         // From here on a failure ends the other one.
@@ -211,12 +244,12 @@ impl Shared {
                 uid = peer.uid.as_raw(),
                 "a connection was refused: not this user"
             );
-            return connection::refuse(stream, connection::Why::Denied);
+            return connection::refuse(stream, Why::Denied);
         }
         let mut open = self.open();
         if open.len() >= CONNECTIONS {
             drop(open);
-            return connection::refuse(stream, connection::Why::Busy);
+            return connection::refuse(stream, Why::Busy);
         }
         open.insert(id, stream.try_clone()?);
         drop(open);
@@ -224,7 +257,7 @@ impl Shared {
         let spawned = thread::Builder::new()
             .name("connection".into())
             .spawn(move || {
-                if let Err(error) = connection::run(&this, stream) {
+                if let Err(error) = connection::run(&this.door, &this.hangups, stream) {
                     tracing::debug!("a connection ended: {error}");
                 }
                 this.end(id);

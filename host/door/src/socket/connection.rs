@@ -3,14 +3,18 @@
 use std::{
     io::{self, Read, Write},
     os::unix::net::UnixStream,
+    sync::Arc,
 };
+
+use hotmerge_daemon::Cancel;
 
 use hotmerge_meta::{
     control::{ErrorObjectOwned, Id, Request, Response, ResponsePayload, code},
     frame::{Frames, frame},
 };
 
-use super::{Shared, answer};
+use super::hangups::Hangups;
+use crate::answer::{Client, Door, answer};
 
 /// Why a connection is not served at all.
 pub(super) enum Why {
@@ -18,14 +22,32 @@ pub(super) enum Why {
     Busy,
 }
 
+/// Whoever is at the other end.
+struct Peer<'a> {
+    stream: &'a UnixStream,
+    hangups: &'a Hangups,
+}
+
+impl Client for Peer<'_> {
+    fn while_connected(&self, cancel: &Arc<Cancel>, run: &mut dyn FnMut()) -> io::Result<()> {
+        let _watched = self.hangups.watch(self.stream, cancel)?;
+        run();
+        Ok(())
+    }
+}
+
 /// Answers requests until the peer has no more, or asks nothing for too long.
-pub(super) fn run(shared: &Shared, mut stream: UnixStream) -> io::Result<()> {
+pub(super) fn run(door: &Door, hangups: &Hangups, mut stream: UnixStream) -> io::Result<()> {
     let mut frames = Frames::new();
     let mut bytes = vec![0; 64 * 1024];
     loop {
         match frames.next_frame() {
             Ok(Some(request)) => {
-                let response = respond(shared, &stream, &request);
+                let peer = Peer {
+                    stream: &stream,
+                    hangups,
+                };
+                let response = respond(door, &peer, &request);
                 stream.write_all(&response)?;
             }
             Ok(None) => match stream.read(&mut bytes) {
@@ -54,7 +76,7 @@ pub(super) fn refuse(mut stream: UnixStream, why: Why) -> io::Result<()> {
     stream.write_all(&failure(Id::Null, code, text))
 }
 
-fn respond(shared: &Shared, client: &UnixStream, bytes: &[u8]) -> Vec<u8> {
+fn respond(door: &Door, client: &Peer<'_>, bytes: &[u8]) -> Vec<u8> {
     let request: Request<'_> = match serde_json::from_slice(bytes) {
         Ok(request) => request,
         Err(error) => {
@@ -71,7 +93,7 @@ fn respond(shared: &Shared, client: &UnixStream, bytes: &[u8]) -> Vec<u8> {
     };
     let id = request.id.clone();
     let params = request.params.as_deref();
-    match answer::answer(shared, client, &request.method, params) {
+    match answer(door, client, &request.method, params) {
         Ok(result) => {
             let response = Response::new(ResponsePayload::success(result), id.clone());
             match serde_json::to_vec(&response) {

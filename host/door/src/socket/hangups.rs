@@ -10,12 +10,11 @@ use std::{
     },
 };
 
+use hotmerge_daemon::Cancel;
 use rustix::{
     event::{EventfdFlags, epoll, eventfd},
     io::Errno,
 };
-
-use crate::Cancel;
 
 /// The number of the event that ends the watching; calls count from 1.
 const STOP: u64 = 0;
