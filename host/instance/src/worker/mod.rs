@@ -15,6 +15,8 @@
 //!   somebody asks.
 
 mod calls;
+mod exchange;
+mod machine;
 mod outgoing;
 mod output;
 mod owner;
@@ -23,6 +25,8 @@ mod process;
 mod report;
 mod restarts;
 mod shared;
+mod signs;
+mod start;
 mod watch;
 
 pub use calls::Worker;

@@ -14,7 +14,8 @@ use crate::{
     checkpoint::Checkpoint,
     upward::Upward,
     worker::{
-        calls::{EXIT, Phase, State, Worker},
+        calls::{State, Worker},
+        machine::{Availability, EXIT},
         output::PluginLog,
         process::{event, failed_to},
         shared::Workers,
@@ -69,7 +70,7 @@ impl WorkerOwner {
             checkpoint: Checkpoint::default(),
             live: RwLock::new(None),
             state: Mutex::new(State {
-                phase: Phase::Starting,
+                availability: Availability::Starting,
                 ending: false,
                 stop: false,
                 kill_order: None,
@@ -93,14 +94,14 @@ impl WorkerOwner {
             thread: Some(thread),
         };
         let mut state = owner.state();
-        while state.phase == Phase::Starting {
+        while state.availability == Availability::Starting {
             state = owner
                 .changed
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        match state.phase.clone() {
-            Phase::Ended(reason) => {
+        match state.availability.clone() {
+            Availability::Ended(reason) => {
                 drop(state);
                 Err(refused(reason))
             }

@@ -1,0 +1,74 @@
+//! How the next process of a worker comes up: launched, then asked to start the plugin.
+
+use hotmerge_abi::CallContext;
+use hotmerge_wire::{Answer, Failure, Request, after_ns, op};
+
+use crate::worker::{
+    calls::Worker,
+    process::{Link, Parts, Process},
+};
+
+/// Longest list of missing parts, and longest reason, that is taken of a plugin that starts.
+const REPLY_LIMIT: usize = 64 << 10;
+
+impl Worker {
+    /// Launches a process, with nothing of the plugin in it yet.
+    pub(super) fn launch(&self) -> Result<Process, String> {
+        let header = self.image.header();
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&header.magic);
+        bytes[8..10].copy_from_slice(&header.abi_major.to_ne_bytes());
+        bytes[10..12].copy_from_slice(&header.abi_minor.to_ne_bytes());
+        bytes[12..].copy_from_slice(&header.size.to_ne_bytes());
+        self.workers.launch(Parts {
+            image: Some(self.image.memory()),
+            libraries: &self.libraries,
+            header: bytes,
+            grants: &self.settings.allow,
+            limits: self.settings.limits.into(),
+            calls_others: !self.meta.requires.is_empty(),
+            user: self.settings.user,
+        })
+    }
+
+    /// Asks a process to start the plugin, and to take over the last state that is known.
+    pub(super) fn start_plugin(&self, link: &Link) -> Result<Vec<String>, String> {
+        let missing = self.demand(link, op::START, "", self.config.as_bytes())?;
+        if let Some(saved) = self.checkpoint.last()
+            && let Err(reason) = self.demand(link, op::RESTORE, &saved.from, &saved.bytes)
+        {
+            // An instance that did not take it over must not take calls, and the next one is
+            // not tried with it again.
+            self.checkpoint.forget();
+            return Err(format!("the last state was not taken over: {reason}"));
+        }
+        Ok(missing.lines().map(str::to_owned).collect())
+    }
+
+    fn demand(&self, link: &Link, op: u32, method: &str, bytes: &[u8]) -> Result<String, String> {
+        let context = CallContext::default();
+        let limit = self.workers.settings.start_limit;
+        let request = Request {
+            op,
+            context: &context,
+            method,
+            bytes,
+            reply_limit: REPLY_LIMIT,
+            give_up_ns: after_ns(limit),
+            cancel: None,
+        };
+        match link.caller.ask(&request, Vec::new()) {
+            Ok(Answer::Reply { bytes, .. }) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Ok(Answer::Refusal { reason, .. }) => Err(reason),
+            Err(Failure::Gone { .. }) => {
+                let end = link.end().unwrap_or_else(|| "has ended".into());
+                Err(format!("its worker {end} while it started"))
+            }
+            Err(Failure::Deadline) => Err(format!(
+                "it has not started within {} ms; its worker was ended",
+                limit.as_millis()
+            )),
+            Err(failure) => Err(failure.to_string()),
+        }
+    }
+}
