@@ -10,7 +10,7 @@ use std::{
 
 use hotmerge_abi::{ABI_MAJOR, ABI_MINOR};
 use hotmerge_instance::{
-    Workers,
+    NoWorkers, Workers,
     rules::{policies, text_file::TextFileError},
 };
 use hotmerge_lifecycle::ChoiceError;
@@ -149,7 +149,7 @@ impl Host {
     ///
     /// # Errors
     /// Why there is none, for people.
-    pub fn worker_program(config: &Config) -> Result<PathBuf, String> {
+    pub fn worker_program(config: &Config) -> Result<PathBuf, NoWorkers> {
         Workers::find_program(config.worker.as_deref()).map(|(path, _)| path)
     }
 

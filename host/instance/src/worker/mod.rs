@@ -15,6 +15,7 @@
 //!   somebody asks.
 
 mod calls;
+mod error;
 mod exchange;
 mod machine;
 mod outgoing;
@@ -30,6 +31,7 @@ mod start;
 mod watch;
 
 pub use calls::Worker;
+pub use error::{IsolationError, LaunchError, NoWorkers};
 pub use owner::WorkerOwner;
 pub use restarts::{Restarts, Verdict, too_often};
 pub use shared::Workers;

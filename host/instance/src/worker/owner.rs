@@ -15,9 +15,10 @@ use crate::{
     upward::Upward,
     worker::{
         calls::{State, Worker},
+        error::LaunchError,
         machine::{Availability, EXIT},
         output::PluginLog,
-        process::{event, failed_to},
+        process::event,
         shared::Workers,
     },
 };
@@ -55,8 +56,8 @@ impl WorkerOwner {
         let refused = |reason: String| LoadError::Refused(reason);
         let settings = workers.settings.of(plugin.as_str()).clone();
         let wake = event()
-            .map_err(failed_to("make an event descriptor"))
-            .map_err(refused)?;
+            .map_err(LaunchError::at("make an event descriptor"))
+            .map_err(|error| refused(error.to_string()))?;
         let cell = Arc::new(Worker {
             workers: Arc::clone(workers),
             log: PluginLog::new(plugin.clone(), Arc::clone(&upward)),

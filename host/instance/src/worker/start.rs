@@ -5,6 +5,7 @@ use hotmerge_wire::{Answer, Failure, Request, after_ns, op};
 
 use crate::worker::{
     calls::Worker,
+    error::{LaunchError, NotStarted},
     process::{Link, Parts, Process},
 };
 
@@ -13,7 +14,7 @@ const REPLY_LIMIT: usize = 64 << 10;
 
 impl Worker {
     /// Launches a process, with nothing of the plugin in it yet.
-    pub(super) fn launch(&self) -> Result<Process, String> {
+    pub(super) fn launch(&self) -> Result<Process, LaunchError> {
         let header = self.image.header();
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&header.magic);
@@ -32,20 +33,26 @@ impl Worker {
     }
 
     /// Asks a process to start the plugin, and to take over the last state that is known.
-    pub(super) fn start_plugin(&self, link: &Link) -> Result<Vec<String>, String> {
+    pub(super) fn start_plugin(&self, link: &Link) -> Result<Vec<String>, NotStarted> {
         let missing = self.demand(link, op::START, "", self.config.as_bytes())?;
         if let Some(saved) = self.checkpoint.last()
-            && let Err(reason) = self.demand(link, op::RESTORE, &saved.from, &saved.bytes)
+            && let Err(error) = self.demand(link, op::RESTORE, &saved.from, &saved.bytes)
         {
             // An instance that did not take it over must not take calls, and the next one is
             // not tried with it again.
             self.checkpoint.forget();
-            return Err(format!("the last state was not taken over: {reason}"));
+            return Err(NotStarted::State(Box::new(error)));
         }
         Ok(missing.lines().map(str::to_owned).collect())
     }
 
-    fn demand(&self, link: &Link, op: u32, method: &str, bytes: &[u8]) -> Result<String, String> {
+    fn demand(
+        &self,
+        link: &Link,
+        op: u32,
+        method: &str,
+        bytes: &[u8],
+    ) -> Result<String, NotStarted> {
         let context = CallContext::default();
         let limit = self.workers.settings.start_limit;
         let request = Request {
@@ -59,16 +66,13 @@ impl Worker {
         };
         match link.caller.ask(&request, Vec::new()) {
             Ok(Answer::Reply { bytes, .. }) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            Ok(Answer::Refusal { reason, .. }) => Err(reason),
+            Ok(Answer::Refusal { reason, .. }) => Err(NotStarted::Refused(reason)),
             Err(Failure::Gone { .. }) => {
                 let end = link.end().unwrap_or_else(|| "has ended".into());
-                Err(format!("its worker {end} while it started"))
+                Err(NotStarted::Ended(end))
             }
-            Err(Failure::Deadline) => Err(format!(
-                "it has not started within {} ms; its worker was ended",
-                limit.as_millis()
-            )),
-            Err(failure) => Err(failure.to_string()),
+            Err(Failure::Deadline) => Err(NotStarted::TooSlow(limit.as_millis())),
+            Err(failure) => Err(NotStarted::Refused(failure.to_string())),
         }
     }
 }

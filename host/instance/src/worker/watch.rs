@@ -17,8 +17,9 @@ use crate::{
     upward::Report,
     worker::{
         calls::Worker,
+        error::{LaunchError, NotStarted},
         machine::{Event, Machine, News, Step},
-        process::{Callers, Observed, Process, failed_to, look},
+        process::{Callers, Observed, Process, look},
         signs::{CLOSED, due},
     },
 };
@@ -40,7 +41,7 @@ struct Life {
 /// The start of a plugin, on a thread of its own.
 struct Starting {
     began: Instant,
-    thread: JoinHandle<Result<Vec<String>, String>>,
+    thread: JoinHandle<Result<Vec<String>, NotStarted>>,
     /// Set before the thread ends and wakes the worker's.
     has_answered: Arc<AtomicBool>,
 }
@@ -137,7 +138,7 @@ impl Life {
                 self.next = Some(process);
                 self.starting = Some(starting);
             }
-            Err(reason) => self.events.push_back(Event::NotLaunched(reason)),
+            Err(error) => self.events.push_back(Event::NotLaunched(error.to_string())),
         }
     }
 
@@ -214,12 +215,9 @@ impl Life {
             // So that whoever waits for it learns that it is over.
             link.hang_up();
         }
-        let outcome = starting
-            .thread
-            .join()
-            .unwrap_or_else(|_| Err("a thread panicked".into()));
+        let outcome = starting.thread.join().unwrap_or(Err(NotStarted::Panicked));
         let outcome = outcome.and_then(|missing| match link.end() {
-            Some(end) => Err(format!("its worker {end} while it started")),
+            Some(end) => Err(NotStarted::Ended(end)),
             None => Ok(missing),
         });
         self.events.push_back(match outcome {
@@ -227,9 +225,9 @@ impl Life {
                 self.worker.has_started(missing, starting.began.elapsed());
                 Event::Started
             }
-            Err(reason) => {
+            Err(error) => {
                 self.next = None;
-                Event::NotStarted(reason)
+                Event::NotStarted(error.to_string())
             }
         });
     }
@@ -239,7 +237,7 @@ impl Life {
 ///
 /// # Errors
 /// What the system does not give.
-fn start(worker: &Arc<Worker>) -> Result<(Process, Starting), String> {
+fn start(worker: &Arc<Worker>) -> Result<(Process, Starting), LaunchError> {
     let began = Instant::now();
     let process = worker.launch()?;
     worker.forward_calls(&process.link)?;
@@ -257,7 +255,7 @@ fn start(worker: &Arc<Worker>) -> Result<(Process, Starting), String> {
     let thread = thread::Builder::new()
         .name("start".into())
         .spawn(ask)
-        .map_err(failed_to("start a thread"))?;
+        .map_err(LaunchError::at("start a thread"))?;
     let starting = Starting {
         began,
         thread,
