@@ -1,5 +1,6 @@
 //! State goes from one version to the next while calls wait, or not at all.
 
+use hotmerge_instance::STATE_LIMIT;
 use hotmerge_meta::{Handover, control::Action};
 use hotmerge_tests::{GatedHost, actor, call};
 
@@ -173,5 +174,47 @@ fn what_is_staged_while_state_changes_hands_comes_after_it() {
     assert_eq!(bench.host.text("actor", "mark"), "3");
     assert_eq!(bench.host.plugin("actor").generation, 3);
     assert_eq!(bench.host.count("actor"), 2);
+    bench.host.stop();
+}
+
+#[test]
+fn a_reason_of_many_megabytes_is_cut_where_it_enters() {
+    for (old, new) in [
+        ("save=refuse-at-length", ""),
+        ("", "restore=refuse-at-length"),
+    ] {
+        let bench = start(&format!("mark=1 state=1 {old}"), "save_s = 0");
+        let report = bench.put(&format!("mark=2 state=1 {new}"));
+        assert_eq!(report.action, Action::Refused, "{old}{new}");
+        let reason = report.reason.expect("it says why");
+        assert!(reason.len() < 8 << 10, "{} bytes", reason.len());
+        assert!(reason.contains("bytes left out"), "{reason}");
+        let status = serde_json::to_string(&bench.host.status()).expect("it is JSON");
+        assert!(
+            status.len() < 64 << 10,
+            "a status of {} bytes",
+            status.len()
+        );
+        let log = bench.host.stop();
+        let said: usize = log.messages().iter().map(String::len).sum();
+        assert!(said < 256 << 10, "a log of {said} bytes");
+    }
+}
+
+#[test]
+fn the_largest_state_that_is_saved_is_also_taken_over() {
+    // Beside it there is the count.
+    let most = STATE_LIMIT - size_of::<u64>();
+    let bench = start(&format!("mark=1 state={most}"), "save_s = 0");
+    bench.host.count("actor");
+    assert_eq!(bench.put("mark=2 state=1").action, Action::Reloaded);
+    assert_eq!(bench.host.count("actor"), 2);
+    let report = bench.put(&format!("mark=3 state={}", most + 1));
+    assert_eq!(report.action, Action::Reloaded);
+    let report = bench.put("mark=4 state=1");
+    let reason = report
+        .reason
+        .expect("it does not save what cannot be taken over");
+    assert!(reason.contains("did not save its state"), "{reason}");
     bench.host.stop();
 }

@@ -299,6 +299,34 @@ fn a_canary_of_a_plugin_with_state_is_refused() {
     host.stop();
 }
 
+/// The second version, after a trial in which nobody called it.
+fn tried() -> (Lab, TestHost) {
+    let (lab, host) = canary("0.1");
+    put(&lab, &host, &version(2));
+    host.wait_for("the trial ends", |status| {
+        (status.plugins[0].generation == 2).then_some(())
+    });
+    (lab, host)
+}
+
+#[test]
+fn a_rollback_is_never_a_trial() {
+    let (lab, host) = tried();
+    ok(&lab.hotmerge(["rollback", "actor"]));
+    for _ in 0..50 {
+        assert!(runs(&host, "1").canary.is_none());
+    }
+    host.stop();
+}
+
+#[test]
+fn a_trial_without_calls_says_so() {
+    let (_lab, host) = tried();
+    let reason = host.plugin("actor").reason;
+    assert!(reason.contains("no call came"), "{reason}");
+    host.stop();
+}
+
 // --- History
 
 #[test]

@@ -28,7 +28,7 @@ use hotmerge_meta::PluginMeta;
 pub use crate::{
     call::{Call, context},
     cancel::Cancel,
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, STATE_LIMIT},
     failure::Failure,
     in_process::InProcess,
     settings::{Isolation, Settings},

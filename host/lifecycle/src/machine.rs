@@ -142,7 +142,7 @@ impl Machine {
             Event::Failed { ticket, refused } => slot.failed(ticket, refused, out),
             Event::Started { ticket, next } => slot.started(ticket, next, out),
             Event::HandedOver { ticket } => slot.handed_over(ticket, out),
-            Event::Proven { ticket } => slot.proven(ticket, out),
+            Event::Proven { ticket, calls } => slot.proven(ticket, calls, out),
             Event::Drained { ticket } => slot.drained(ticket, out),
             Event::Late { ticket } => slot.late(ticket, out),
             Event::Ended { ticket } => slot.ended(ticket, out),

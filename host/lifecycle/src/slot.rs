@@ -362,9 +362,13 @@ impl Slot {
         }
     }
 
-    pub(super) fn proven(&mut self, ticket: Ticket, out: &mut Vec<Action>) {
+    pub(super) fn proven(&mut self, ticket: Ticket, calls: u64, out: &mut Vec<Action>) {
         if self.at(ticket, Stage::Trying).is_some() {
-            self.go_live(out, "did well with its share, and takes all new calls");
+            let reason = match calls {
+                0 => "no call came during its trial, and it takes all new calls",
+                _ => "did well with its share, and takes all new calls",
+            };
+            self.go_live(out, reason);
         }
     }
 

@@ -82,6 +82,7 @@ fn staged(meta: &Arc<PluginMeta>) -> Target {
         meta: Arc::clone(meta),
         origin: Origin::Package("p".parse().expect("a package")),
         takes_state: true,
+        is_ordered: false,
     }
 }
 

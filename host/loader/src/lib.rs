@@ -19,7 +19,7 @@ mod reply;
 mod services;
 mod verified;
 
-pub use call_error::CallError;
+pub use call_error::{CallError, reason_text};
 pub use instance::{Instance, Remains};
 pub use library::Unloaded;
 pub use reply::Reply;

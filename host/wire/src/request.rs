@@ -49,8 +49,8 @@ pub enum Answer {
     Refusal {
         /// One of the contract's, other than "ok".
         status: Status,
-        /// Why, as the other side says it.
-        reason: String,
+        /// Why, as the other side says it: text, but nobody has looked at it yet.
+        reason: Vec<u8>,
     },
 }
 

@@ -63,7 +63,7 @@ impl HostServices for Services {
                 reply.fill(bytes, &media_type);
                 Ok(())
             }
-            Ok(Answer::Refusal { status, reason }) => Err(CallError::of(status, reason, method)),
+            Ok(Answer::Refusal { status, reason }) => Err(CallError::of(status, &reason, method)),
             Err(Failure::Deadline) => Err(CallError::Deadline),
             Err(failure) => Err(CallError::BadRequest(failure.to_string())),
         }

@@ -2,7 +2,7 @@
 
 use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
 
-use hotmerge_instance::{Instance, failure};
+use hotmerge_instance::{Instance, STATE_LIMIT, failure};
 use hotmerge_lifecycle::{Event, Later, Next, Origin, Refused, Target, Ticket};
 use hotmerge_loader::{CallError, LoadError, Reply, Verified};
 use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName, read_regular};
@@ -115,7 +115,7 @@ impl Supervisor {
         match &target.origin {
             Origin::Package(package) => {
                 let file = self
-                    .read_package(package, meta)
+                    .read_package(package, meta, LIMIT_BYTES)
                     .map_err(Unverified::Differs)?;
                 Verified::new(file, meta).map_err(|error| match error {
                     // Until it has settled it may be half a file.
@@ -157,9 +157,10 @@ impl Supervisor {
         &self,
         package: &PackageName,
         meta: &PluginMeta,
+        limit_bytes: u64,
     ) -> Result<Vec<u8>, String> {
         let dir = self.open(package)?;
-        read_regular(&dir, meta.file.as_str(), LIMIT_BYTES)
+        read_regular(&dir, meta.file.as_str(), limit_bytes)
             .map(|(file, _)| file)
             .map_err(|error| error.to_string())
     }
@@ -228,7 +229,7 @@ impl Supervisor {
         ) else {
             return Ok(Next::Switch);
         };
-        let mut state = Reply::default();
+        let mut state = Reply::with_limit(STATE_LIMIT);
         let saved = plugin.live.with(|live| {
             let Some(live) = live else {
                 return (false, Err(Box::new(CallError::Unsupported)));
@@ -236,8 +237,9 @@ impl Supervisor {
             (live.instance.is_failing(), live.instance.save(&mut state))
         });
         let (is_failing, saved) = saved.map_err(|error| error.to_string())?;
-        // What fails is no measure for a canary.
-        let canary = self.config.canary(name).filter(|_| !is_failing);
+        // What fails is no measure for a canary, and what an operator orders is no trial.
+        let canary = self.config.canary(name);
+        let canary = canary.filter(|_| !is_failing && !target.is_ordered);
         match saved {
             Err(error) if *error == CallError::Unsupported => Ok(match canary {
                 Some(_) => Next::Try,
@@ -291,7 +293,7 @@ impl Supervisor {
             attempt.progress = Progress::HandingOver(Some(deadline));
         }
         self.clock.wake_at(deadline);
-        let mut bytes = Reply::default();
+        let mut bytes = Reply::with_limit(STATE_LIMIT);
         let handed = plugin
             .save(&mut bytes)
             .map_err(|error| not_saved(&error))

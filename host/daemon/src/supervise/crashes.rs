@@ -20,6 +20,9 @@ use crate::{
     supervise::{supervisor::Supervisor, threads::Task},
 };
 
+/// Largest file that is read for the names of functions, in bytes: names are not worth more.
+const NAMED_BYTES: u64 = 64 << 20;
+
 impl Supervisor {
     /// Writes a failure down: log, status, history.
     pub(crate) fn record_failure(
@@ -56,7 +59,7 @@ impl Supervisor {
             .map(|attempt| attempt.target.clone());
         let file = target.and_then(|target| {
             let file = self
-                .read_package(target.origin.package()?, &target.meta)
+                .read_package(target.origin.package()?, &target.meta, NAMED_BYTES)
                 .ok()?;
             is_its_file(&file, &target.meta).then_some(file)
         });

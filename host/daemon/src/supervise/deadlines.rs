@@ -37,7 +37,7 @@ enum Due {
         runs: bool,
     },
     /// It did well with its share of the calls.
-    Proven,
+    Proven { calls: u64 },
 }
 
 impl Supervisor {
@@ -81,7 +81,9 @@ impl Supervisor {
             match self.due(&state, name, stage, attempt, now) {
                 None => {}
                 Some(Due::Later(due)) => next = Some(next.map_or(due, |other| other.min(due))),
-                Some(Due::Proven) => events.push((name.clone(), Event::Proven { ticket }, false)),
+                Some(Due::Proven { calls }) => {
+                    events.push((name.clone(), Event::Proven { ticket, calls }, false));
+                }
                 Some(Due::Fail {
                     reason,
                     lasting,
@@ -179,7 +181,7 @@ impl Supervisor {
                 runs: false,
             }
         } else if now >= until {
-            Due::Proven
+            Due::Proven { calls }
         } else {
             Due::Later(until.min(now + LOOK_AGAIN))
         })

@@ -358,5 +358,6 @@ fn target(found: Found) -> Target {
         meta: Arc::new(found.meta),
         origin: Origin::Package(found.package),
         takes_state: true,
+        is_ordered: false,
     }
 }

@@ -16,11 +16,11 @@ use hotmerge_wire::{Failure, Request, after_ns, now_ns, op};
 use crate::{
     call::Call,
     cancel::{Cancel, Wake},
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, STATE_LIMIT},
     settings::PluginSettings,
     upward::{Report, Upward},
     worker::{
-        exchange::{Unanswered, exchange},
+        exchange::{REASON_LIMIT, Unanswered, exchange},
         machine::Availability,
         output::PluginLog,
         process::{Callers, Link},
@@ -325,13 +325,13 @@ impl Worker {
         if !matches!(self.state().availability, Availability::Serving) {
             return Ok(());
         }
-        let mut state = Reply::default();
+        let mut state = Reply::with_limit(STATE_LIMIT);
         self.checkpoint.refresh(|| self.save(&mut state).map(drop))
     }
 
     /// Hands a state over, and remembers it for the case of a crash.
     pub fn restore(&self, from: &str, state: &[u8]) -> Result<(), Box<CallError>> {
-        let mut reply = Reply::default();
+        let mut reply = Reply::with_limit(REASON_LIMIT);
         self.ask(
             op::RESTORE,
             from,

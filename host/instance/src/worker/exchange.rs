@@ -5,6 +5,9 @@ use hotmerge_wire::{Answer, Failure, Request};
 
 use crate::worker::process::Link;
 
+/// Room for the reason of a refusal where nothing else is expected, in bytes.
+pub(super) const REASON_LIMIT: usize = 64 << 10;
+
 /// Why a question brought no reply.
 #[derive(Debug)]
 pub(super) enum Unanswered {
@@ -26,7 +29,7 @@ pub(super) fn exchange(
             Ok(())
         }
         Ok(Answer::Refusal { status, reason }) => {
-            let error = CallError::of(status, reason, request.method);
+            let error = CallError::of(status, &reason, request.method);
             Err(Unanswered::Refused(error))
         }
         Err(failure) => Err(Unanswered::Failed(failure)),

@@ -16,6 +16,7 @@ use crate::{
     worker::{
         calls::{State, Worker},
         error::LaunchError,
+        exchange::REASON_LIMIT,
         machine::{Availability, EXIT},
         output::PluginLog,
         process::event,
@@ -122,7 +123,7 @@ impl WorkerOwner {
         let limit_ns = u64::try_from(limit.as_nanos())
             .unwrap_or(u64::MAX)
             .to_le_bytes();
-        let mut reply = Reply::default();
+        let mut reply = Reply::with_limit(REASON_LIMIT);
         let farewell = match self.ask(op::TEARDOWN, "", &limit_ns, limit, &mut reply) {
             // There is nothing left to tear down.
             Err(error) if matches!(*error, CallError::Unavailable(_)) => Ok(()),

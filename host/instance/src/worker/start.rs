@@ -1,16 +1,15 @@
 //! How the next process of a worker comes up: launched, then asked to start the plugin.
 
 use hotmerge_abi::CallContext;
+use hotmerge_loader::reason_text;
 use hotmerge_wire::{Answer, Failure, Request, after_ns, op};
 
 use crate::worker::{
     calls::Worker,
     error::{LaunchError, NotStarted},
+    exchange::REASON_LIMIT,
     process::{Link, Parts, Process},
 };
-
-/// Longest list of missing parts, and longest reason, that is taken of a plugin that starts.
-const REPLY_LIMIT: usize = 64 << 10;
 
 impl Worker {
     /// Launches a process, with nothing of the plugin in it yet.
@@ -60,13 +59,13 @@ impl Worker {
             context: &context,
             method,
             bytes,
-            reply_limit: REPLY_LIMIT,
+            reply_limit: REASON_LIMIT,
             give_up_ns: after_ns(limit),
             cancel: None,
         };
         match link.caller.ask(&request, Vec::new()) {
             Ok(Answer::Reply { bytes, .. }) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            Ok(Answer::Refusal { reason, .. }) => Err(NotStarted::Refused(reason)),
+            Ok(Answer::Refusal { reason, .. }) => Err(NotStarted::Refused(reason_text(&reason))),
             Err(Failure::Gone { .. }) => {
                 let end = link.end().unwrap_or_else(|| "has ended".into());
                 Err(NotStarted::Ended(end))

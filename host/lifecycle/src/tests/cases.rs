@@ -372,7 +372,9 @@ fn a_canary_goes_on_or_back() {
         );
         assert!(!bench.slot(&two).is_busy(), "nobody waits for it");
         if proves_itself {
-            let steps = bench.machine.apply(name(&two), Event::Proven { ticket });
+            let steps = bench
+                .machine
+                .apply(name(&two), Event::Proven { ticket, calls: 1 });
             assert_eq!(
                 done(steps),
                 [Now::Switch(ticket).into(), Later::Drain(first).into()]
@@ -490,6 +492,7 @@ fn a_version_that_crashed_is_replaced_by_another_instance_of_itself() {
         meta: Arc::clone(&one),
         origin: Origin::Running(package),
         takes_state: true,
+        is_ordered: false,
     };
     assert_eq!(
         done(steps),

@@ -325,7 +325,7 @@ impl Model {
             }
             (Job::HandOver, _) => Event::HandedOver { ticket },
             (Job::Try, 0 | 1) => self.failure(ticket, true),
-            (Job::Try, _) => Event::Proven { ticket },
+            (Job::Try, _) => Event::Proven { ticket, calls: 1 },
             (Job::Drain, _) => Event::Drained { ticket },
             (Job::End, _) => {
                 self.move_to(ticket, Place::Old, Place::Ended);

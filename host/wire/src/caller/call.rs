@@ -38,7 +38,7 @@ impl Caller {
             abi::STATUS_OK => Answer::Reply { bytes, media_type },
             status => Answer::Refusal {
                 status,
-                reason: String::from_utf8_lossy(&bytes).into_owned(),
+                reason: bytes,
             },
         })
     }

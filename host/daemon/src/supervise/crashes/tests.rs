@@ -20,6 +20,7 @@ fn host(dir: &tempfile::TempDir) -> (Arc<Supervisor>, Services) {
         meta: Arc::clone(&meta),
         origin: Origin::Package("p".parse().expect("a name")),
         takes_state: true,
+        is_ordered: false,
     };
     let mut state = host.state();
     let machine = &mut state.machine;
