@@ -3,8 +3,11 @@
 use std::fs;
 
 use hotmerge_daemon::lifecycle::State;
-use hotmerge_meta::control::ReloadParams;
-use hotmerge_tests::{Ground, HANGS_MS, Lab, TestHost, UNTIRING, actor, attacks};
+use hotmerge_meta::control::{CallReply, ReloadParams, method};
+use hotmerge_tests::{
+    Ground, HANGS_MS, Lab, SOON, TestHost, UNTIRING, actor, attacks, call_params,
+};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A host with the hostile plugin and a neighbour, both in workers; `None` where that cannot be.
 fn start(lab: &Lab, more: &str) -> Option<TestHost> {
@@ -44,6 +47,28 @@ fn a_call_that_hangs_ends_at_its_deadline_and_the_worker_with_it() {
         .to_string();
     assert!(error.contains("deadline"), "{error}");
     host.replaced("attacks", 1);
+    assert_eq!(host.text("attacks", "echo"), "");
+    host.stop();
+}
+
+#[test]
+fn a_worker_that_is_stopped_is_named_and_replaced() {
+    let lab = Lab::new();
+    let Some(host) = start(&lab, UNTIRING) else {
+        return;
+    };
+    let worker = host.plugin("attacks").worker.and_then(|worker| worker.pid);
+    let worker = Pid::from_raw(worker.expect("it runs")).expect("it is none of init");
+    kill_process(worker, Signal::STOP).expect("it is this test's");
+    let mut params = call_params("attacks", "echo", b"");
+    params.deadline_ms = Some(50);
+    let mut client = host.client();
+    for _ in 0..3 {
+        let late: Result<CallReply, _> = client.request(method::CALL, &params, SOON);
+        late.expect_err("it does not answer");
+    }
+    let failure = host.replaced("attacks", 1);
+    assert!(failure.contains("did not answer"), "{failure}");
     assert_eq!(host.text("attacks", "echo"), "");
     host.stop();
 }

@@ -13,6 +13,8 @@ use crate::worker::{
 
 /// How long a call that nobody waits for may go on after its deadline, before the worker is ended.
 const GRACE: Duration = Duration::from_secs(1);
+/// After so many calls in a row that a worker did not take in time, it is ended.
+const UNANSWERED: u32 = 3;
 /// How often calls that go on are looked at.
 const TICK: Duration = Duration::from_millis(100);
 /// How long a worker that closed its socket has to end by itself, so that its true status is
@@ -22,6 +24,8 @@ const LAST: Duration = Duration::from_millis(200);
 /// Ends that the kernel knows nothing of.
 pub(super) const CLOSED: &str = "closed its descriptors";
 const FORGED: &str = "broke the protocol: it reported what no worker reports";
+const UNRESPONSIVE: &str =
+    "did not answer: calls in a row passed their deadlines before it took them";
 const HUNG: &str = "hung: a call went on after its deadline";
 
 impl Worker {
@@ -57,6 +61,8 @@ impl Worker {
             what
         } else if hangs(&process.link) {
             HUNG.to_owned()
+        } else if process.link.caller.unanswered() >= UNANSWERED {
+            UNRESPONSIVE.to_owned()
         } else if process.end_by.is_some_and(|end| end <= Instant::now()) {
             CLOSED.to_owned()
         } else {

@@ -64,10 +64,18 @@ impl Caller {
             Ok(()) => {
                 let status = call.take(request, reply);
                 self.free(number);
+                if self.unanswered.load(Ordering::Relaxed) != 0 {
+                    self.unanswered.store(0, Ordering::Relaxed);
+                }
                 status
             }
             Err(failure) => {
-                if posted.is_err() || call.withdraw() {
+                if posted.is_err() {
+                    self.free(number);
+                } else if call.withdraw() {
+                    if failure == Failure::Deadline {
+                        self.unanswered.fetch_add(1, Ordering::Relaxed);
+                    }
                     self.free(number);
                 } else {
                     call.abandon(request);
