@@ -23,6 +23,29 @@ enum Unverified {
     Differs(String),
     /// These bytes, with this meta, will never do.
     Refused(String),
+    /// The system has no memory or no descriptor for them now.
+    NoRoom(String),
+}
+
+/// Whose fault it is that a candidate did not start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// The same bytes would not start again.
+    Plugin,
+    /// The system has no room for it now.
+    System,
+    /// The dynamic loader still has the one before.
+    Loader,
+}
+
+impl Fault {
+    fn of(error: &LoadError) -> Self {
+        match error {
+            LoadError::NoProcess(_) | LoadError::Seal { .. } => Self::System,
+            LoadError::Occupied(_) => Self::Loader,
+            _ => Self::Plugin,
+        }
+    }
 }
 
 impl Supervisor {
@@ -74,6 +97,10 @@ impl Supervisor {
             Err(Unverified::Differs(reason)) => return self.differs(&meta.name, ticket, reason),
             // The meta may be put right with the same hash; looking again costs no code.
             Err(Unverified::Refused(reason)) => return self.fail(ticket, meta, reason, false),
+            Err(Unverified::NoRoom(reason)) => {
+                self.fail(ticket, meta, reason, false);
+                return self.retry_later(&meta.name);
+            }
         };
         // It may have to wait, and may be told to go on before this returns.
         if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
@@ -122,6 +149,7 @@ impl Supervisor {
                     LoadError::Promise(_) | LoadError::Image(_) => {
                         Unverified::Differs(format!("file `{}`: {error}", meta.file))
                     }
+                    LoadError::Seal { .. } => Unverified::NoRoom(error.to_string()),
                     _ => Unverified::Refused(error.to_string()),
                 })
             }
@@ -182,15 +210,12 @@ impl Supervisor {
         self.clock.wake_at(now + self.start_limit(&meta.name));
         let services = Arc::new(Services::new(meta, ticket, Arc::downgrade(self)));
         let result = Instance::start(&self.workers, services, meta, verified, &config)
-            .map_err(|error| {
-                let lasting = !matches!(error, LoadError::Seal { .. } | LoadError::Occupied(_));
-                (error.to_string(), lasting)
-            })
+            .map_err(|error| (error.to_string(), Fault::of(&error)))
             .and_then(|instance| match self.prepare(target, &instance) {
                 Ok(next) => Ok((instance, next)),
                 Err(reason) => {
                     self.discard(&meta.name, instance);
-                    Err((reason, true))
+                    Err((reason, Fault::Plugin))
                 }
             });
         let mut state = self.state();
@@ -204,16 +229,20 @@ impl Supervisor {
         match result {
             Ok((instance, next)) => {
                 attempt.progress = Progress::Ready(instance);
+                state.health(&meta.name).retry = None;
                 drop(state);
                 let next = self.advance(&meta.name, Event::Started { ticket, next });
                 if next == Some(Later::HandOver(ticket)) {
                     self.hand_over(ticket, meta);
                 }
             }
-            Err((reason, lasting)) => {
+            Err((reason, fault)) => {
                 attempt.progress = Progress::Failed;
                 drop(state);
-                self.fail(ticket, meta, reason, lasting);
+                self.fail(ticket, meta, reason, fault == Fault::Plugin);
+                if fault == Fault::System {
+                    self.retry_later(&meta.name);
+                }
             }
         }
     }

@@ -141,6 +141,9 @@ pub(crate) struct Health {
     pub(crate) replace: Option<(Instant, Ticket)>,
     /// When a state is to be saved.
     pub(crate) save: Option<(Instant, Ticket)>,
+    /// When a version is to be tried again that the system had no room for, and how often that
+    /// was so in a row.
+    pub(crate) retry: Option<(Instant, u32)>,
 }
 
 impl State {

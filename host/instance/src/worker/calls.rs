@@ -245,8 +245,11 @@ impl Worker {
                         "its worker {why}, another is started soon"
                     )));
                 }
-                Availability::GivenUp(why) | Availability::Ended(why) => {
+                Availability::GivenUp(why) => {
                     return Err(CallError::Unavailable(why.clone()));
+                }
+                Availability::Ended(end) => {
+                    return Err(CallError::Unavailable(end.to_string()));
                 }
             }
             if is_cancelled() {

@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use hotmerge_loader::advice;
 use hotmerge_sandbox::{PolicyError, SpawnError};
 
 use crate::rules::text_file::TextFileError;
@@ -25,10 +26,10 @@ pub enum LaunchError {
     #[error(transparent)]
     Policy(#[from] PolicyError),
     /// The process could not be made.
-    #[error(transparent)]
+    #[error("{0}{advice}", advice = advice(.0.system()))]
     Spawn(#[from] SpawnError),
     /// A step before or after that failed.
-    #[error("failed to {step}: {source}")]
+    #[error("failed to {step}: {source}{}", advice(source))]
     Step {
         /// What was to be done.
         step: &'static str,
@@ -65,6 +66,20 @@ pub(super) enum NotStarted {
     /// The host's thread panicked.
     #[error("a thread of the host panicked")]
     Panicked,
+}
+
+/// Why a worker has ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum End {
+    /// Somebody wanted it.
+    #[error("it was ended")]
+    Asked,
+    /// The plugin did not start in its first process.
+    #[error("{0}")]
+    NotStarted(String),
+    /// There was no process, which is no fault of the plugin's.
+    #[error("{0}")]
+    NotLaunched(String),
 }
 
 /// Why workers cannot be had at all.

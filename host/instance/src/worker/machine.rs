@@ -16,14 +16,14 @@ use crate::{
     failure::Failure,
     settings::RestartConfig,
     spawn::RETRY,
-    worker::restarts::{Restarts, Verdict, too_often},
+    worker::{
+        error::End,
+        restarts::{Restarts, Verdict, too_often},
+    },
 };
 
 /// How long a process may take to end once it was told to.
 pub(super) const EXIT: Duration = Duration::from_secs(1);
-
-/// Why an ended one ended, unless it never started.
-const ENDED: &str = "it was ended";
 
 /// What was seen, asked for, or came of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ pub(super) enum Availability {
     /// It crashed too often.
     GivenUp(String),
     /// It was ended, or never started.
-    Ended(String),
+    Ended(End),
 }
 
 #[derive(Clone, Debug)]
@@ -126,7 +126,7 @@ enum Phase {
     /// The current process was told to exit, and is ended then if it has not.
     Exiting(Instant),
     /// All is over.
-    Ended(String),
+    Ended(End),
 }
 
 /// A process that crashed, or is to be replaced.
@@ -186,7 +186,7 @@ impl Machine {
                 replacing, reason, ..
             } => Availability::Restarting(no_process(&replacing.cause, reason)),
             Phase::GivenUp(reason) => Availability::GivenUp(reason.clone()),
-            Phase::Ended(reason) => Availability::Ended(reason.clone()),
+            Phase::Ended(end) => Availability::Ended(end.clone()),
         }
     }
 
@@ -264,7 +264,7 @@ impl Machine {
 
     fn not_launched(&mut self, reason: String, now: Instant) {
         match &self.phase {
-            Phase::First => self.phase = Phase::Ended(reason),
+            Phase::First => self.phase = Phase::Ended(End::NotLaunched(reason)),
             Phase::Replacing(replacing) => {
                 self.phase = Phase::Waiting {
                     replacing: replacing.clone(),
@@ -279,12 +279,12 @@ impl Machine {
 
     fn not_started(&mut self, reason: String, now: Instant, steps: &mut Vec<Step>) {
         match &self.phase {
-            Phase::First => self.phase = Phase::Ended(reason),
+            Phase::First => self.phase = Phase::Ended(End::NotStarted(reason)),
             Phase::Replacing(replacing) if self.is_stopped => {
                 if replacing.has_current {
                     steps.extend([Step::TakeOut, Step::End]);
                 }
-                self.phase = Phase::Ended(ENDED.to_owned());
+                self.phase = Phase::Ended(End::Asked);
             }
             Phase::Replacing(replacing) => {
                 let cause = Failure::from(format!("was not replaced: {reason}"));
@@ -320,14 +320,14 @@ impl Machine {
             Phase::Serving => {
                 steps.extend([Step::TakeOut, Step::End]);
                 if self.is_torn_down {
-                    self.phase = Phase::Ended(ENDED.to_owned());
+                    self.phase = Phase::Ended(End::Asked);
                 } else {
                     self.crashed(failure, false, now, steps);
                 }
             }
             Phase::Exiting(_) => {
                 steps.extend([Step::TakeOut, Step::End]);
-                self.phase = Phase::Ended(ENDED.to_owned());
+                self.phase = Phase::Ended(End::Asked);
             }
             Phase::Pausing { replacing, .. }
             | Phase::Replacing(replacing)
@@ -348,7 +348,7 @@ impl Machine {
         match &self.phase {
             Phase::Exiting(_) => {
                 steps.extend([Step::TakeOut, Step::End]);
-                self.phase = Phase::Ended(ENDED.to_owned());
+                self.phase = Phase::Ended(End::Asked);
             }
             Phase::Pausing { replacing, .. } | Phase::Waiting { replacing, .. } => {
                 steps.push(Step::Launch);
@@ -376,7 +376,7 @@ impl Machine {
         if has_current {
             steps.extend([Step::TakeOut, Step::End]);
         }
-        self.phase = Phase::Ended(ENDED.to_owned());
+        self.phase = Phase::Ended(End::Asked);
     }
 
     fn retry(&mut self, steps: &mut Vec<Step>) {
@@ -445,7 +445,7 @@ impl Machine {
             | Phase::Ended(_) => false,
         };
         if self.is_torn_down && is_idle {
-            self.phase = Phase::Ended(ENDED.to_owned());
+            self.phase = Phase::Ended(End::Asked);
         }
     }
 }

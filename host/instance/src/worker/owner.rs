@@ -15,7 +15,7 @@ use crate::{
     upward::Upward,
     worker::{
         calls::{State, Worker},
-        error::LaunchError,
+        error::{End, LaunchError},
         exchange::REASON_LIMIT,
         machine::{Availability, EXIT},
         output::PluginLog,
@@ -103,9 +103,12 @@ impl WorkerOwner {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         match state.availability.clone() {
-            Availability::Ended(reason) => {
+            Availability::Ended(end) => {
                 drop(state);
-                Err(refused(reason))
+                Err(match end {
+                    End::NotLaunched(reason) => LoadError::NoProcess(reason),
+                    End::Asked | End::NotStarted(_) => refused(end.to_string()),
+                })
             }
             _ => {
                 drop(state);
