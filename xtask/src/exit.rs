@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_is_told_once() {
+    fn a_cause_is_printed_once() {
         let full = io::Error::from(io::ErrorKind::StorageFull);
         let written = Err::<(), _>(full).context("failed to write `a`: no storage space");
         let staged = written.context("failed to stage");

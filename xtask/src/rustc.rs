@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_is_named_after_what_it_is() {
+    fn crate_metadata_depends_only_on_identity() {
         assert_eq!(
             rewrite(
                 &serde(),
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_of_a_plugin_is_not_in_its_code() {
+    fn a_plugins_version_never_enters_its_code() {
         let plugin = Crate {
             out_dir: Some("/t/out".into()),
             ..serde()
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_apart_keeps_the_name_that_cargo_gave() {
+    fn ambiguous_crates_keep_cargos_metadata() {
         let twin = Crate {
             is_twin: true,
             ..serde()
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_of_the_user_stay_and_do_not_name_the_crate() {
+    fn user_flags_stay_out_of_crate_names() {
         let all = rewrite(
             &serde(),
             "rustc --crate-name serde -C metadata=0 --cfg loom=\"x\" -C metadata=mine --remap-path-prefix=/a=/b",

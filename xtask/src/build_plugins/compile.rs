@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_target_is_read_from_where_cargo_puts_the_file() {
+    fn the_target_comes_from_cargos_output_path() {
         let of = |file: &str| asked_for(Path::new(file), Path::new("/t"));
         assert_eq!(of("/t/release/libx.so"), None);
         assert_eq!(

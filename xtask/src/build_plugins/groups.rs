@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn plugins_that_share_nothing_or_the_same_are_built_together() {
+    fn plugins_with_agreeing_dependencies_build_together() {
         let grouping = group(&[
             ("a", &[("sdk", "1"), ("serde", "std")]),
             ("b", &[("sdk", "1")]),
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_further_form_of_a_shared_dependency_separates() {
+    fn diverging_features_split_the_group() {
         let grouping = group(&[
             ("a", &[("serde", "std"), ("serde", "alloc")]),
             ("b", &[("serde", "std")]),
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grouping_holds_until_something_decides_otherwise() {
+    fn a_grouping_is_reused_until_its_inputs_change() {
         let dir = tempfile::tempdir().unwrap();
         let (path, manifest) = (
             dir.path().join("groups.json"),

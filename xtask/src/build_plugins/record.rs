@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workspaces_that_share_a_directory_do_not_mix() {
+    fn workspaces_sharing_a_directory_stay_separate() {
         let staging = tempfile::tempdir().unwrap();
         let mut one = Record::load(staging.path(), Path::new("/one")).unwrap();
         one.packages.insert(PackageName::new("a").unwrap());

@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_member_joins_the_others_as_they_are_written() {
+    fn a_new_member_follows_the_lists_formatting() {
         let mut root: DocumentMut = "[workspace]\nmembers = [\n    \"a\", # first\n    \"b\",\n]\n"
             .parse()
             .unwrap();
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_may_name_it_already() {
+    fn a_glob_may_already_include_the_member() {
         let text = "[workspace]\nmembers = [\"plugins/*\"]\n";
         let mut root: DocumentMut = text.parse().unwrap();
         assert!(!add_member(&mut root, "plugins/c").unwrap());
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_from_the_workspace_what_it_offers() {
+    fn inherits_what_the_workspace_offers() {
         let root: DocumentMut = "[workspace.package]\nversion = \"2.0.0\"\n[workspace.lints.rust]\n[workspace.dependencies]\nhotmerge-sdk = \"1\"\n"
             .parse()
             .unwrap();
@@ -204,7 +204,7 @@ workspace = true
     }
 
     #[test]
-    fn stands_alone_where_nothing_is_offered() {
+    fn stands_alone_without_a_workspace_offer() {
         let sdk = Sdk::From {
             key: "path",
             place: "/src/sdk".into(),

@@ -64,12 +64,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_at_all_is_not_good() {
+    fn zero_tests_count_as_failure() {
         assert!(!Tally::default().is_good());
     }
 
     #[test]
-    fn what_does_not_build_has_failed() {
+    fn a_failed_build_counts_as_failure() {
         let mut tally = Tally::default();
         tally.add("test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; finished in 0.00s");
         tally.broken += 1;

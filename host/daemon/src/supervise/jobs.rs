@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_is_written_off_gives_its_place_to_others() {
+    fn an_abandoned_job_frees_its_slot() {
         let jobs = jobs(1);
         let threads = Cell::new(0);
         let spawn = || threads.set(threads.get() + 1);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_whose_runs_overlap_costs_no_place() {
+    fn overlapping_runs_of_an_attempt_leak_no_slot() {
         let jobs = jobs(2);
         let ticket = Ticket(1);
         jobs.submit(Job::BringUp(ticket), || {});
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_run_at_once_as_may_and_never_more() {
+    fn jobs_run_concurrently_up_to_the_limit() {
         const LIMIT: usize = 3;
         let jobs = jobs(LIMIT);
         let mut threads = 0;

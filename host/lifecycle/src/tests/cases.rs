@@ -89,7 +89,7 @@ fn done(steps: Vec<Step>) -> Vec<Action> {
 }
 
 #[test]
-fn a_new_version_is_switched_to_before_the_old_one_drains() {
+fn the_host_switches_before_the_old_version_drains() {
     let mut bench = Bench::default();
     let (old, new) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
     let first = bench.live(&old);
@@ -124,7 +124,7 @@ fn the_same_code_is_not_loaded_again() {
 }
 
 #[test]
-fn a_refused_hash_waits_until_somebody_asks() {
+fn a_refused_hash_is_retried_only_on_request() {
     let mut bench = Bench::default();
     let (old, bad) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
     bench.live(&old);
@@ -140,7 +140,7 @@ fn a_refused_hash_waits_until_somebody_asks() {
 }
 
 #[test]
-fn a_candidate_that_was_overtaken_is_discarded_when_it_has_started() {
+fn an_overtaken_candidate_is_discarded_once_started() {
     let mut bench = Bench::default();
     let (first, second) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
     drop(bench.look(&[&first]));
@@ -156,7 +156,7 @@ fn a_candidate_that_was_overtaken_is_discarded_when_it_has_started() {
 }
 
 #[test]
-fn a_plugin_that_vanishes_is_withdrawn_and_ends_after_its_last_call() {
+fn a_removed_plugin_ends_after_its_last_call() {
     let mut bench = Bench::default();
     let meta = plugin("a", "1.0.0", &[]);
     let ticket = bench.live(&meta);
@@ -181,7 +181,7 @@ fn a_plugin_that_vanishes_is_withdrawn_and_ends_after_its_last_call() {
 }
 
 #[test]
-fn a_plugin_starts_after_what_it_requires_and_stops_before_it() {
+fn plugins_start_after_requirements_and_stop_before_them() {
     let mut bench = Bench::default();
     let base = plugin("base", "1.0.0", &[]);
     let user = plugin("user", "1.0.0", &[("base", "^1", OnReplace::Rebind)]);
@@ -207,7 +207,7 @@ fn a_plugin_starts_after_what_it_requires_and_stops_before_it() {
 }
 
 #[test]
-fn an_overdue_dependant_does_not_hold_up_the_end_for_ever() {
+fn an_overdue_dependant_does_not_block_shutdown_forever() {
     let mut bench = Bench::default();
     let base = plugin("base", "1.0.0", &[]);
     let user = plugin("user", "1.0.0", &[("base", "^1", OnReplace::Rebind)]);
@@ -221,7 +221,7 @@ fn an_overdue_dependant_does_not_hold_up_the_end_for_ever() {
 }
 
 #[test]
-fn what_is_found_while_all_is_being_stopped_is_not_started() {
+fn nothing_new_starts_during_shutdown() {
     let mut bench = Bench::default();
     let (one, two) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
     let ticket = bench.live(&one);
@@ -235,7 +235,7 @@ fn what_is_found_while_all_is_being_stopped_is_not_started() {
 }
 
 #[test]
-fn circles_and_missing_plugins_are_refused_with_their_path() {
+fn cycles_and_missing_plugins_are_refused_with_path() {
     let mut bench = Bench::default();
     let a = plugin("a", "1.0.0", &[("b", "*", OnReplace::Rebind)]);
     let b = plugin("b", "1.0.0", &[("c", "*", OnReplace::Rebind)]);
@@ -262,7 +262,7 @@ fn circles_and_missing_plugins_are_refused_with_their_path() {
 }
 
 #[test]
-fn what_was_missing_brings_those_back_that_wait_for_it() {
+fn a_plugin_that_appears_starts_its_waiting_dependants() {
     let mut bench = Bench::default();
     let base = plugin("base", "1.0.0", &[]);
     let user = plugin("user", "1.0.0", &[("base", "^1", OnReplace::Rebind)]);
@@ -277,7 +277,7 @@ fn what_was_missing_brings_those_back_that_wait_for_it() {
 }
 
 #[test]
-fn a_version_that_a_running_plugin_cannot_use_waits_for_that_plugin_to_change() {
+fn an_incompatible_version_waits_for_its_dependant() {
     let mut bench = Bench::default();
     let (one, two) = (plugin("base", "1.0.0", &[]), plugin("base", "2.0.0", &[]));
     let user = plugin("user", "1.0.0", &[("base", "^1", OnReplace::Rebind)]);
@@ -300,7 +300,7 @@ fn a_version_that_a_running_plugin_cannot_use_waits_for_that_plugin_to_change() 
 }
 
 #[test]
-fn dependants_are_bound_again_or_started_anew_as_they_declare() {
+fn dependants_rebind_or_reload_as_declared() {
     let mut bench = Bench::default();
     let (one, two) = (plugin("base", "1.0.0", &[]), plugin("base", "1.1.0", &[]));
     let calls = plugin("calls", "1.0.0", &[("base", "^1", OnReplace::Rebind)]);
@@ -317,7 +317,7 @@ fn dependants_are_bound_again_or_started_anew_as_they_declare() {
 }
 
 #[test]
-fn what_comes_while_state_changes_hands_comes_after_it() {
+fn changes_during_a_handover_apply_after_it() {
     let mut bench = Bench::default();
     let [one, two, three] = ["1.0.0", "2.0.0", "3.0.0"].map(|it| plugin("a", it, &[]));
     bench.live(&one);
@@ -345,7 +345,7 @@ fn what_comes_while_state_changes_hands_comes_after_it() {
 }
 
 #[test]
-fn a_failed_handover_lets_the_old_version_go_on() {
+fn a_failed_handover_keeps_the_old_version() {
     let mut bench = Bench::default();
     let (one, two) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
     bench.live(&one);
@@ -358,7 +358,7 @@ fn a_failed_handover_lets_the_old_version_go_on() {
 }
 
 #[test]
-fn a_canary_goes_on_or_back() {
+fn a_canary_is_promoted_or_rolled_back() {
     for proves_itself in [true, false] {
         let mut bench = Bench::default();
         let (one, two) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
@@ -388,7 +388,7 @@ fn a_canary_goes_on_or_back() {
 }
 
 #[test]
-fn a_version_that_was_rolled_back_stays_away_until_the_directory_changes() {
+fn a_rolled_back_version_stays_out_until_replaced() {
     let mut bench = Bench::default();
     let [one, two, three] = ["1.0.0", "2.0.0", "3.0.0"].map(|it| plugin("a", it, &[]));
     bench.live(&one);
@@ -409,7 +409,7 @@ fn a_version_that_was_rolled_back_stays_away_until_the_directory_changes() {
 }
 
 #[test]
-fn a_pin_stands_against_the_directory_until_it_is_taken_out() {
+fn a_pin_overrides_the_directory_until_removed() {
     let mut bench = Bench::default();
     let (one, two) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
     bench.live(&one);
@@ -427,7 +427,7 @@ fn a_pin_stands_against_the_directory_until_it_is_taken_out() {
 }
 
 #[test]
-fn what_was_chosen_is_so_again_after_a_restart() {
+fn choices_survive_a_restart() {
     let (one, two) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
     for (pinned, instead_of) in [(true, None), (false, Some(two.hash))] {
         let mut bench = Bench::default();
@@ -457,7 +457,7 @@ fn what_was_chosen_is_so_again_after_a_restart() {
 }
 
 #[test]
-fn a_restart_into_a_bad_version_falls_back_to_the_last_good_one() {
+fn a_bad_version_at_start_falls_back() {
     let mut bench = Bench::default();
     let (one, two) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
     bench
@@ -477,7 +477,7 @@ fn a_restart_into_a_bad_version_falls_back_to_the_last_good_one() {
 }
 
 #[test]
-fn a_version_that_crashed_is_replaced_by_another_instance_of_itself() {
+fn a_new_instance_replaces_a_crashed_one() {
     let one = plugin("one", "1.0.0", &[]);
     let mut bench = Bench::default();
     let old = bench.live(&one);
@@ -503,7 +503,7 @@ fn a_version_that_crashed_is_replaced_by_another_instance_of_itself() {
 }
 
 #[test]
-fn a_crash_is_not_forgotten_over_a_new_version_that_is_refused() {
+fn a_refused_version_does_not_hide_a_crash() {
     let one = plugin("one", "1.0.0", &[]);
     let bad = plugin("one", "2.0.0", &[]);
     let mut bench = Bench::default();
@@ -518,7 +518,7 @@ fn a_crash_is_not_forgotten_over_a_new_version_that_is_refused() {
 }
 
 #[test]
-fn what_was_given_up_is_an_error_until_it_is_revived_or_replaced() {
+fn a_given_up_plugin_stays_down_until_replaced() {
     let one = plugin("one", "1.0.0", &[]);
     let mut bench = Bench::default();
     let ticket = bench.live(&one);

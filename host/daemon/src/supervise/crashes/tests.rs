@@ -42,7 +42,7 @@ fn status(host: &Supervisor) -> hotmerge_meta::control::PluginStatus {
 }
 
 #[test]
-fn a_panic_for_which_there_is_no_thread_is_shown_and_seen_to_later() {
+fn a_panic_without_a_free_thread_is_queued() {
     let dir = tempfile::tempdir().expect("a directory");
     let (host, services) = host(&dir);
     let was_replaced = || {
