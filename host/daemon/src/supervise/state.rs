@@ -168,7 +168,7 @@ impl State {
     pub(crate) fn running(&self) -> usize {
         let slots = self.machine.slots().values();
         slots
-            .map(|slot| slot.olds().len() + usize::from(slot.live().is_some()))
+            .map(|slot| slot.retiring().len() + usize::from(slot.live().is_some()))
             .sum()
     }
 

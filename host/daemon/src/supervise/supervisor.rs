@@ -140,7 +140,7 @@ impl Supervisor {
         let changed = asked.chain(changed.into_iter().map(|found| (target(found), false)));
         let changed: Vec<_> = changed.collect();
         let gone = findings.gone;
-        self.drive(|machine| machine.look(changed, &gone));
+        self.drive(|machine| machine.scanned(changed, &gone));
         self.settled.notify_all();
     }
 
