@@ -26,13 +26,13 @@ pub(crate) enum Job {
 
 #[derive(Debug)]
 pub(crate) struct Jobs {
-    state: Mutex<State>,
+    state: Mutex<Queue>,
     limit: usize,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    queue: VecDeque<Job>,
+struct Queue {
+    waiting: VecDeque<Job>,
     running: usize,
     /// Runs of attempts that a thread is busy with and that were not written off. An
     /// attempt's next run may begin a moment before the one before has ended.
@@ -51,7 +51,7 @@ impl Jobs {
     /// Queues a job. `spawn` starts a thread that calls [`Jobs::work`], if one is needed.
     pub(crate) fn submit(&self, job: Job, spawn: impl FnOnce()) {
         let mut state = self.lock();
-        state.queue.push_back(job);
+        state.waiting.push_back(job);
         if state.running < self.limit {
             state.running += 1;
             drop(state);
@@ -63,7 +63,7 @@ impl Jobs {
     pub(crate) fn work(&self, run: impl Fn(&Job)) {
         loop {
             let mut state = self.lock();
-            let Some(job) = state.queue.pop_front() else {
+            let Some(job) = state.waiting.pop_front() else {
                 state.running -= 1;
                 return;
             };
@@ -92,7 +92,7 @@ impl Jobs {
             return;
         };
         state.current.remove(&number);
-        if state.queue.is_empty() {
+        if state.waiting.is_empty() {
             state.running -= 1;
         } else {
             drop(state);
@@ -100,7 +100,7 @@ impl Jobs {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -138,7 +138,7 @@ mod tests {
             jobs.write_off(first, spawn);
         });
         assert_eq!(threads.get(), 2, "once, and the thread that hung is done");
-        assert_eq!(jobs.lock().queue, [Job::BringUp(second)]);
+        assert_eq!(jobs.lock().waiting, [Job::BringUp(second)]);
     }
 
     #[test]
@@ -155,7 +155,7 @@ mod tests {
             }
         });
         let state = jobs.lock();
-        assert!(state.current.is_empty() && state.queue.is_empty());
+        assert!(state.current.is_empty() && state.waiting.is_empty());
         assert_eq!(state.running, 0);
     }
 
@@ -185,6 +185,6 @@ mod tests {
         });
         assert_eq!(most.into_inner(), LIMIT);
         let state = jobs.lock();
-        assert!(state.queue.is_empty() && state.running == 0);
+        assert!(state.waiting.is_empty() && state.running == 0);
     }
 }
