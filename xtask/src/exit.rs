@@ -27,14 +27,14 @@ pub(crate) const HELP: &str = "Exit codes:
 /// A failure that has an exit code of its own.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct Failure {
+pub struct CommandError {
     /// One of the constants of this module.
     pub code: u8,
     /// What failed.
     pub message: String,
 }
 
-impl Failure {
+impl CommandError {
     pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -56,7 +56,7 @@ pub(crate) fn report(result: anyhow::Result<u8>) -> ExitCode {
     anstream::eprintln!("{ERROR}error:{ERROR:#} {}", sentence(&error));
     error
         .chain()
-        .find_map(|cause| cause.downcast_ref::<Failure>())
+        .find_map(|cause| cause.downcast_ref::<CommandError>())
         .map_or(FAILURE, |failure| failure.code)
         .into()
 }

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     cargo::{Cargo, Compiler, Resolution},
-    exit::{self, Failure},
+    exit::{self, CommandError},
     rustc::Wrapper,
 };
 
@@ -139,7 +139,7 @@ impl Builder<'_> {
         if cargo.wait()?.success() {
             return Ok(run);
         }
-        Err(Failure::new(
+        Err(CommandError::new(
             exit::BUILD,
             format!(
                 "cargo failed to build {}; nothing was staged",

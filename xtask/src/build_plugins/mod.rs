@@ -26,14 +26,14 @@ pub use self::notify::Notify;
 use self::{
     compile::{Builder, Built, Options},
     discover::Plugin,
-    notify::{Host, Told},
+    notify::{Host, Notified},
     progress::Progress,
     report::Line,
     stage::{Stage, Staged},
 };
 use crate::{
     cargo::{Cargo, Compiler, Resolution, Settings},
-    exit::{self, Failure},
+    exit::{self, CommandError},
     rustc::Wrapper,
 };
 
@@ -99,8 +99,8 @@ pub fn run(args: &Args) -> Result<u8> {
         report::human_ms(started.elapsed().as_secs_f64() * 1e3),
     ));
     let names = staged.iter().map(|staged| staged.plugin.clone()).collect();
-    let told = host.map_or(Told::Nobody, |host| host.tell(names));
-    conclude(args, &plan.staging, staged, &built, told)
+    let outcome = host.map_or(Notified::Skipped, |host| host.notify(names));
+    conclude(args, &plan.staging, staged, &built, outcome)
 }
 
 /// What is to be done.
@@ -201,10 +201,10 @@ fn conclude(
     staging: &Path,
     staged: Vec<Staged>,
     built: &[(Plugin, Built)],
-    told: Told,
+    outcome: Notified,
 ) -> Result<u8> {
-    let host = match &told {
-        Told::Answer(report) => report.plugins.as_slice(),
+    let host = match &outcome {
+        Notified::Report(report) => report.plugins.as_slice(),
         _ => &[],
     };
     let lines: Vec<_> = staged
@@ -220,14 +220,14 @@ fn conclude(
         report::table(&lines)?;
     }
     let refused = lines.iter().filter(|line| line.is_refused()).count();
-    match told {
-        Told::Nobody => {}
-        Told::NoHost(why) | Told::Unknown(why) if args.notify == Notify::Require => {
-            return Err(Failure::new(exit::NO_HOST, why).into());
+    match outcome {
+        Notified::Skipped => {}
+        Notified::NoHost(why) | Notified::Unknown(why) if args.notify == Notify::Require => {
+            return Err(CommandError::new(exit::NO_HOST, why).into());
         }
-        Told::NoHost(why) => note(format_args!("staged only: {why}")),
-        Told::Unknown(why) => note(format_args!("what the host did is unknown: {why}")),
-        Told::Answer(report) => {
+        Notified::NoHost(why) => note(format_args!("staged only: {why}")),
+        Notified::Unknown(why) => note(format_args!("what the host did is unknown: {why}")),
+        Notified::Report(report) => {
             for problem in &report.problems {
                 note(format_args!(
                     "the host cannot read `{}`: {}",

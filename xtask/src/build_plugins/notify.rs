@@ -29,13 +29,13 @@ pub enum Notify {
 
 /// What came of telling the host.
 #[derive(Debug)]
-pub(crate) enum Told {
+pub(crate) enum Notified {
     /// Nobody was to be told.
-    Nobody,
+    Skipped,
     /// Nobody runs.
     NoHost(String),
     /// The host has looked, and this is what it did.
-    Answer(ReloadReport),
+    Report(ReloadReport),
     /// There is a host, but what it did is not known, and why.
     Unknown(String),
 }
@@ -59,7 +59,7 @@ impl Host {
     }
 
     /// Asks the host to look at its packages, and to tell of `plugins`.
-    pub(crate) fn tell(self, plugins: Vec<PluginName>) -> Told {
+    pub(crate) fn notify(self, plugins: Vec<PluginName>) -> Notified {
         match self.connection {
             Ok((client, since)) => ask(client, plugins, since),
             Err(refusal) => hint(&self.dir, &refusal),
@@ -67,29 +67,29 @@ impl Host {
     }
 }
 
-fn ask(mut client: Client, plugins: Vec<PluginName>, since: Option<u64>) -> Told {
+fn ask(mut client: Client, plugins: Vec<PluginName>, since: Option<u64>) -> Notified {
     let params = ReloadParams {
         plugins: Some(plugins),
         since,
         ..ReloadParams::default()
     };
     match client.request(method::RELOAD, &params, TIMEOUT) {
-        Ok(report) => Told::Answer(report),
-        Err(error) => Told::Unknown(error.to_string()),
+        Ok(report) => Notified::Report(report),
+        Err(error) => Notified::Unknown(error.to_string()),
     }
 }
 
 /// The socket may be out of reach while the host is not.
-fn hint(dir: &RuntimeDir, refusal: &ConnectError) -> Told {
+fn hint(dir: &RuntimeDir, refusal: &ConnectError) -> Notified {
     match send_hup(dir) {
-        Ok(Signalled::Sent(pid)) => Told::Unknown(format!(
+        Ok(Signalled::Sent(pid)) => Notified::Unknown(format!(
             "sent SIGHUP to the host with pid {}, because: {refusal}",
             pid.as_raw_nonzero()
         )),
         Ok(Signalled::Starting) => {
-            Told::Unknown("a host is starting; it will see by itself what is staged".into())
+            Notified::Unknown("a host is starting; it will see by itself what is staged".into())
         }
-        Ok(Signalled::NotRunning) => Told::NoHost(refusal.to_string()),
-        Err(error) => Told::Unknown(error.to_string()),
+        Ok(Signalled::NotRunning) => Notified::NoHost(refusal.to_string()),
+        Err(error) => Notified::Unknown(error.to_string()),
     }
 }
