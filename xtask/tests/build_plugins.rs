@@ -205,7 +205,7 @@ fn an_unknown_plugin_name_is_reported() {
     let (code, said) = failure(dev(&scratch).args(["-p", "three"]));
     assert_eq!(code, 1);
     assert!(
-        said.contains("no plugin `three` in this workspace; there are: `one`"),
+        said.contains("no plugin `three` in this workspace; its plugins are: `one`"),
         "{said}"
     );
 
@@ -384,7 +384,7 @@ fn a_host_without_a_socket_is_sent_a_signal() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{said}");
     assert!(
-        said.contains("what the host did is unknown: sent SIGHUP"),
+        said.contains("the host's result is unknown: sent SIGHUP"),
         "{said}"
     );
     assert_eq!(signals.wait().next(), Some(signal_hook::consts::SIGHUP));

@@ -84,8 +84,8 @@ fn a_failed_creation_leaves_nothing_behind() {
     for (arguments, expected) in [
         (&["new-plugin", "../x"][..], "\"../x\" is not a plugin name"),
         (&["new-plugin", "fn"], "`fn` cannot be the name of a crate"),
-        (&["new-plugin", "one"], "has the name `one` already"),
-        (&["new-plugin", "x", "--path", "crates"], "exists already"),
+        (&["new-plugin", "one"], "already has the name `one`"),
+        (&["new-plugin", "x", "--path", "crates"], "already exists"),
         (
             &["new-plugin", "x", "--sdk", "no/such/place"],
             "neither a directory",
@@ -102,7 +102,7 @@ fn a_failed_creation_leaves_nothing_behind() {
             .args(["new-plugin", "x"]),
     );
     assert!(
-        said.contains("nothing says where `hotmerge-sdk` comes from"),
+        said.contains("the source of `hotmerge-sdk` is unknown"),
         "{said}"
     );
 

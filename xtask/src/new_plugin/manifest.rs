@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use hotmerge_meta::PluginName;
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, Value, table, value};
 
-/// Where the SDK comes from.
+/// The source of the SDK.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sdk {
     /// The workspace has it among its dependencies.
@@ -15,7 +15,7 @@ pub(super) enum Sdk {
     From { key: &'static str, place: String },
 }
 
-/// What a new plugin's manifest can take from the workspace's.
+/// What a new plugin's manifest can inherit from the workspace's.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Inherited<'a> {
     workspace: Option<&'a Item>,
@@ -107,7 +107,7 @@ fn dotted(key: &str) -> Item {
     Item::Table(table)
 }
 
-/// Adds `member` to the members of a workspace; `false` if a pattern names it already.
+/// Adds `member` to the members of a workspace; `false` if a glob already includes it.
 pub(super) fn add_member(root: &mut DocumentMut, member: &str) -> Result<bool> {
     let members = root["workspace"]
         .as_table_like_mut()
