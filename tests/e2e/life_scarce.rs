@@ -57,7 +57,7 @@ fn waiting(client: &mut Client) -> PluginStatus {
 }
 
 #[test]
-fn what_there_is_no_thread_for_waits_is_shown_and_done_later() {
+fn work_is_queued_and_reported_without_free_threads() {
     let lab = Lab::new();
     lab.put(&actor("mark=1"));
     let (host, mut client) = start(&lab, "");
@@ -115,7 +115,7 @@ fn replaced_late(scarce: Scarce) -> String {
 }
 
 #[test]
-fn a_worker_that_cannot_be_replaced_yet_is_replaced_when_it_can() {
+fn a_worker_is_replaced_once_processes_are_available() {
     let why = replaced_late(Scarce::Threads);
     assert!(why.contains("Resource temporarily unavailable"), "{why}");
     let why = replaced_late(Scarce::Descriptors);

@@ -9,7 +9,7 @@ fn start(script: &str, config: &str) -> GatedHost {
 }
 
 #[test]
-fn a_new_version_goes_on_where_the_old_one_stopped() {
+fn a_new_version_continues_with_the_old_state() {
     let bench = start("mark=1 state=1", "");
     assert_eq!(
         (bench.host.count("actor"), bench.host.count("actor")),
@@ -24,7 +24,7 @@ fn a_new_version_goes_on_where_the_old_one_stopped() {
 }
 
 #[test]
-fn calls_that_come_while_state_changes_hands_wait_and_are_answered_by_the_new_version() {
+fn calls_during_a_handover_reach_the_new_version() {
     let bench = start("mark=1 state=1", "handover_ms = 60000");
     bench.host.count("actor");
     let reload = bench.put_in_background(&actor("mark=2 state=1 restore=wait"));
@@ -53,7 +53,7 @@ fn calls_that_come_while_state_changes_hands_wait_and_are_answered_by_the_new_ve
 }
 
 #[test]
-fn a_failing_restore_keeps_the_old_version_with_its_state() {
+fn a_failing_restore_keeps_the_old_version() {
     for script in [
         "restore=refuse",
         "restore=panic",
@@ -73,7 +73,7 @@ fn a_failing_restore_keeps_the_old_version_with_its_state() {
 }
 
 #[test]
-fn a_rollback_may_leave_the_state_behind() {
+fn a_rollback_can_discard_the_state() {
     let bench = start("mark=1 state=1 restore=refuse", "");
     bench.put("mark=2 state=1");
     bench.host.count("actor");
@@ -100,7 +100,7 @@ fn a_failing_save_keeps_the_old_version() {
 }
 
 #[test]
-fn a_restore_that_hangs_is_given_up_and_calls_go_on() {
+fn a_hanging_restore_times_out_and_calls_continue() {
     let bench = start("mark=1 state=1", "handover_ms = 100");
     bench.host.count("actor");
     let reload = bench.put_in_background(&actor("mark=2 state=1 restore=wait"));
@@ -116,7 +116,7 @@ fn a_restore_that_hangs_is_given_up_and_calls_go_on() {
 }
 
 #[test]
-fn a_long_call_on_the_old_version_ends_the_pause_and_not_the_other_way_round() {
+fn a_long_call_ends_the_pause_unharmed() {
     let bench = start("mark=1 state=1", "handover_ms = 100");
     let long = bench
         .host
@@ -142,7 +142,7 @@ fn a_long_call_on_the_old_version_ends_the_pause_and_not_the_other_way_round() {
 }
 
 #[test]
-fn a_plugin_may_copy_its_state_while_calls_go_on() {
+fn a_live_handover_does_not_pause_calls() {
     let live = |script: &str| actor(script).with_meta(|meta| meta.handover = Handover::Live);
     let bench = GatedHost::with(&live("mark=1 state=1"), "watch = false");
     bench.host.count("actor");
@@ -162,7 +162,7 @@ fn a_plugin_may_copy_its_state_while_calls_go_on() {
 }
 
 #[test]
-fn what_is_staged_while_state_changes_hands_comes_after_it() {
+fn a_version_staged_during_a_handover_follows() {
     let bench = start("mark=1 state=1", "handover_ms = 60000");
     bench.host.count("actor");
     let first = bench.put_in_background(&actor("mark=2 state=1 restore=wait"));

@@ -169,7 +169,7 @@ fn every_dependency_follows_an_arrow() {
 }
 
 #[test]
-fn nothing_is_said_of_crates_that_do_not_exist() {
+fn every_arrow_names_an_existing_crate() {
     let names: Vec<_> = WORKSPACE
         .workspace_packages()
         .iter()
@@ -182,7 +182,7 @@ fn nothing_is_said_of_crates_that_do_not_exist() {
 }
 
 #[test]
-fn what_needs_no_unsafe_code_forbids_it() {
+fn crates_without_unsafe_code_forbid_it() {
     let mut missing = Vec::new();
     for package in WORKSPACE.workspace_packages() {
         if UNSAFE.contains(&package.name.as_str()) {
@@ -212,7 +212,7 @@ fn what_needs_no_unsafe_code_forbids_it() {
 }
 
 #[test]
-fn what_is_linked_into_plugins_has_no_features_and_next_to_no_dependencies() {
+fn crates_linked_into_plugins_stay_small() {
     for package in WORKSPACE.workspace_packages() {
         if LINKED_IN.contains(&package.name.as_str()) {
             assert!(
@@ -262,7 +262,7 @@ fn built_from(name: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn an_embedder_compiles_nothing_of_the_program() {
+fn embedders_compile_no_code_of_the_program() {
     let embedded = built_from("hotmerge-daemon");
     assert!(embedded.contains("hotmerge-instance"), "{embedded:?}");
     let program = built_from("hotmerge-program");
@@ -273,7 +273,7 @@ fn an_embedder_compiles_nothing_of_the_program() {
 }
 
 #[test]
-fn no_files_of_the_host_know_each_other_in_a_circle() {
+fn no_files_of_the_host_import_in_cycles() {
     let mut wrong = Vec::new();
     let mut arrows = 0;
     let mut listed: BTreeSet<_> = IN_A_CIRCLE
@@ -317,7 +317,7 @@ fn a_crate_is_named_after_its_folder() {
 }
 
 #[test]
-fn every_file_says_what_it_is_for() {
+fn every_file_states_its_purpose() {
     let mut silent = Vec::new();
     for package in WORKSPACE.workspace_packages() {
         let folder = package.manifest_path.parent().expect("it lies in a folder");

@@ -131,7 +131,7 @@ fn describe(
         calls_panicked: count(|plugin| plugin.panicked.load(Ordering::Relaxed)),
         retained: count(|plugin| plugin.retained.load(Ordering::Relaxed)),
         ending: slot
-            .olds()
+            .retiring()
             .iter()
             .map(|old| EndingStatus {
                 hash: old.meta.hash,

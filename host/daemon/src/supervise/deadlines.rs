@@ -10,7 +10,7 @@ use hotmerge_lifecycle::{Event, Refused, Stage, Ticket};
 use hotmerge_meta::PluginName;
 
 use crate::supervise::{
-    clock::LOOK_AGAIN,
+    clock::RECHECK,
     state::{Attempt, Progress, State},
     supervisor::Supervisor,
 };
@@ -52,8 +52,7 @@ impl Supervisor {
         drop(state);
         self.apply(name, Event::Differs { ticket });
         self.state().forget(name, ticket);
-        self.clock
-            .wake_at(now + LOOK_AGAIN.min(self.config.settle()));
+        self.clock.wake_at(now + RECHECK.min(self.config.settle()));
     }
 
     /// How long a candidate's thread may take to start it.
@@ -127,7 +126,7 @@ impl Supervisor {
             Stage::Settling => {
                 let (since, reason) = state.differing.get(name)?;
                 Some(if now < *since + self.config.settle() {
-                    Due::Later(now + LOOK_AGAIN)
+                    Due::Later(now + RECHECK)
                 } else {
                     Due::Fail {
                         reason: reason.clone(),
@@ -183,7 +182,7 @@ impl Supervisor {
         } else if now >= until {
             Due::Proven { calls }
         } else {
-            Due::Later(until.min(now + LOOK_AGAIN))
+            Due::Later(until.min(now + RECHECK))
         })
     }
 }

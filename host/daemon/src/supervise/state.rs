@@ -37,8 +37,8 @@ pub(crate) struct State {
     pub(crate) active: BTreeSet<PluginName>,
     /// Those of them that will soon come to an end by themselves.
     pub(crate) busy: BTreeSet<PluginName>,
-    /// Records of the store that are still to be written.
-    pub(crate) keeping: usize,
+    /// Number of store records that are still to be written.
+    pub(crate) persisting: usize,
     /// Candidates whose file and meta differ: since when, and how.
     pub(crate) differing: HashMap<PluginName, (Instant, String)>,
     /// Whether the last pass found something that has not settled.
@@ -171,7 +171,7 @@ impl State {
     pub(crate) fn running(&self) -> usize {
         let slots = self.machine.slots().values();
         slots
-            .map(|slot| slot.olds().len() + usize::from(slot.live().is_some()))
+            .map(|slot| slot.retiring().len() + usize::from(slot.live().is_some()))
             .sum()
     }
 

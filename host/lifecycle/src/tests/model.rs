@@ -351,7 +351,7 @@ impl Model {
         let meta = &METAS[plugin][kind];
         self.circles |= kind == KINDS - 1;
         self.directory.insert(meta.name.clone(), Arc::clone(meta));
-        let steps = self.machine.look(vec![(staged(meta), asked)], &[]);
+        let steps = self.machine.scanned(vec![(staged(meta), asked)], &[]);
         self.carry_out(steps);
     }
 
@@ -359,7 +359,7 @@ impl Model {
         let name = &NAMES[plugin];
         self.refused.remove(name);
         if self.directory.remove(name).is_some() {
-            let steps = self.machine.look(Vec::new(), std::slice::from_ref(name));
+            let steps = self.machine.scanned(Vec::new(), std::slice::from_ref(name));
             self.carry_out(steps);
         }
     }
@@ -448,7 +448,7 @@ impl Model {
         assert!(self.calls.are_none(), "a call never ends");
         for (name, slot) in self.machine.slots() {
             assert!(!slot.is_busy(), "`{name}` starves: {slot:?}");
-            assert!(slot.olds().is_empty());
+            assert!(slot.retiring().is_empty());
         }
         for (ticket, (name, place)) in &self.started {
             let is_live = self.live(name) == Some(*ticket);
