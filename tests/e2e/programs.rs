@@ -122,6 +122,23 @@ fn status_is_one_object_with_the_documented_fields() {
 }
 
 #[test]
+fn status_says_in_words_whether_the_directory_is_watched() {
+    for (config, says) in [
+        ("", ", watched by inotify; looked "),
+        (
+            "watch = false",
+            ", not watched (off by configuration); looked ",
+        ),
+    ] {
+        let lab = Lab::new();
+        let host = lab.start_with(config);
+        let status = lab.hotmerge(["status"]).ok().text();
+        assert!(status.contains(says), "{status}");
+        host.stop();
+    }
+}
+
+#[test]
 fn the_driver_writes_a_line_a_plugin_with_the_documented_fields() {
     let lab = Lab::new();
     let workspace = Workspace::new("lines", ["alpha", "beta"]);
