@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     path::PathBuf,
-    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     thread::{self, JoinHandle},
     time::Instant,
 };
@@ -23,7 +23,10 @@ use crate::{
     Config, TARGET,
     find::{hints::Hints, scan},
     plugin::Plugin,
-    record::store::{Store, StoreError},
+    record::{
+        status::Snapshot,
+        store::{Store, StoreError},
+    },
     supervise::{keeping::WishError, state::State, supervisor::Supervisor},
 };
 
@@ -239,9 +242,7 @@ impl Host {
     /// # Errors
     /// If nothing of it runs, or it is pinned already.
     pub fn pin(&self, plugin: &PluginName) -> Result<PluginReport, WishError> {
-        self.decide(plugin, || {
-            self.supervisor.wish(|machine| machine.pin(plugin))
-        })
+        self.decide(plugin, || self.supervisor.pin(plugin))
     }
 
     /// Lets the directory decide again, and tells what came of it.
@@ -249,9 +250,7 @@ impl Host {
     /// # Errors
     /// If it is not pinned.
     pub fn unpin(&self, plugin: &PluginName) -> Result<PluginReport, WishError> {
-        self.decide(plugin, || {
-            self.supervisor.wish(|machine| machine.unpin(plugin))
-        })
+        self.decide(plugin, || self.supervisor.unpin(plugin))
     }
 
     /// Does what an operator wishes and waits until it is done and written down.
@@ -302,8 +301,12 @@ impl Host {
 
     /// The host and its plugins at this moment.
     pub fn status(&self) -> Status {
-        let (plugins, problems) = self.supervisor.plugin_status();
-        let counters = &self.supervisor.counters;
+        let Snapshot {
+            counters,
+            position,
+            plugins,
+            problems,
+        } = self.supervisor.snapshot();
         Status {
             host: HostStatus {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -318,11 +321,11 @@ impl Host {
                     .map(|store| store.dir().to_owned()),
                 started: format!("{:.0}", self.started),
                 watch: self.hints.describe(),
-                rescans: counters.rescans.load(Ordering::Relaxed),
-                position: self.position(),
-                retained: counters.retained.load(Ordering::Relaxed),
-                stuck: counters.stuck.load(Ordering::Relaxed),
-                overdue: counters.overdue.load(Ordering::Relaxed),
+                rescans: counters.rescans,
+                position,
+                retained: counters.retained,
+                stuck: counters.stuck,
+                overdue: counters.overdue,
                 log_dropped: self.log_dropped.get().map_or(0, |count| count()),
                 crash_signals: self.supervisor.workers.crash_signals(),
                 degraded: self.supervisor.workers.missing().to_vec(),

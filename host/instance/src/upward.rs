@@ -29,7 +29,10 @@ pub enum Report {
         failure: Failure,
     },
     /// Another worker takes the calls from here on.
-    Restarted,
+    Restarted {
+        /// How old the state is that it continues from; `None` without any.
+        state_age: Option<Duration>,
+    },
     /// Crashed too often: no other worker is started.
     GivenUp {
         /// Why, for people.

@@ -13,12 +13,23 @@ use hotmerge_lifecycle::{Slot, Stage};
 
 use crate::{
     plugin::Plugin,
-    supervise::{state::State, supervisor::Supervisor},
+    supervise::{
+        state::{Counters, State},
+        supervisor::Supervisor,
+    },
 };
 
+/// What changes under the host's lock, all of it as it was at one moment.
+pub(crate) struct Snapshot {
+    pub(crate) counters: Counters,
+    pub(crate) position: u64,
+    pub(crate) plugins: Vec<PluginStatus>,
+    pub(crate) problems: Vec<Problem>,
+}
+
 impl Supervisor {
-    /// The plugins and problems at this moment.
-    pub(crate) fn plugin_status(&self) -> (Vec<PluginStatus>, Vec<Problem>) {
+    /// The host's counters, its plugins and problems at this moment.
+    pub(crate) fn snapshot(&self) -> Snapshot {
         let state = self.state();
         let plugins = state
             .machine
@@ -39,9 +50,15 @@ impl Supervisor {
                 status
             })
             .collect();
-        let problems = state.problems.clone();
+        let mut snapshot = Snapshot {
+            counters: state.counters,
+            position: state.history.position(),
+            plugins,
+            problems: state.problems.clone(),
+        };
         drop(state);
-        (self.with_kept(plugins), problems)
+        snapshot.plugins = self.with_kept(snapshot.plugins);
+        snapshot
     }
 
     /// Adds what the store has, whose lock is held while it writes: nothing else may wait for it.
@@ -122,7 +139,7 @@ fn describe(
         calls_failed: count(|plugin| plugin.failed.load(Ordering::Relaxed)),
         calls_cancelled: count(|plugin| plugin.cancelled.load(Ordering::Relaxed)),
         calls_panicked: count(|plugin| plugin.panicked.load(Ordering::Relaxed)),
-        retained: count(|plugin| plugin.retained.load(Ordering::Relaxed)),
+        retained: health.map_or(0, |health| health.retained),
         ending: slot
             .olds()
             .iter()

@@ -110,7 +110,6 @@ impl Worker {
                     }
                     let config = self.workers.settings.restart;
                     let why = too_often(config, self.log.plugin(), &what);
-                    tracing::error!(plugin = %self.log.plugin(), "{why}");
                     self.set_phase(Phase::GivenUp(why.clone()));
                     self.upward.report(Report::GivenUp { reason: why });
                     if !self.pause(None, &mut None) {
@@ -125,7 +124,9 @@ impl Worker {
                 Ok(next) => {
                     // Who sees it counted is answered by the new one.
                     self.take_out();
-                    self.upward.report(Report::Restarted);
+                    self.upward.report(Report::Restarted {
+                        state_age: self.checkpoint.age(),
+                    });
                     if let Some(old) = old {
                         self.retire(old);
                     }
