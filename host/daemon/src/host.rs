@@ -16,7 +16,10 @@ use hotmerge_instance::{
 use hotmerge_lifecycle::ChoiceError;
 use hotmerge_meta::{
     PluginName,
-    control::{Action, HostStatus, PluginReport, ReloadParams, ReloadReport, Status, Transition},
+    control::{
+        Action, DebugReport, HostStatus, PluginReport, ReloadParams, ReloadReport, Status,
+        Transition,
+    },
 };
 
 use crate::{
@@ -286,6 +289,17 @@ impl Host {
         }
     }
 
+    /// What is known of one plugin, for whoever looks for a fault.
+    ///
+    /// # Errors
+    /// If nothing is known of it.
+    pub fn debug(&self, plugin: &PluginName) -> Result<DebugReport, UnknownPlugin> {
+        self.supervisor.debug(plugin).ok_or_else(|| UnknownPlugin {
+            plugin: plugin.clone(),
+            plugin_dir: self.supervisor.plugin_dir.clone(),
+        })
+    }
+
     /// Forgets what was kept of plugins that the directory does not have any more, except for
     /// pins. To be called once the host has settled.
     pub fn forget_gone(&self) {
@@ -351,7 +365,7 @@ impl Host {
         self.supervisor.clock.stop();
         let left = self.supervisor.stop();
         if clock.join().is_err() {
-            tracing::error!("the clock's thread panicked");
+            tracing::error!(target: "hotmerge::host", "the clock's thread panicked");
         }
         self.supervisor.workers.close();
         left

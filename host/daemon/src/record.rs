@@ -1,5 +1,6 @@
 //! What happened, for those who ask: history, status, and the versions that were kept.
 
+pub(crate) mod debug;
 pub(crate) mod events;
 pub(crate) mod history;
 pub(crate) mod log;

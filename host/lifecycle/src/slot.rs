@@ -150,6 +150,16 @@ impl Slot {
         Some((candidate.ticket, &candidate.attempt.target))
     }
 
+    /// Why the attempt that is under way was made.
+    pub fn why(&self) -> Option<&'static str> {
+        Some(self.candidate.as_ref()?.attempt.why.text())
+    }
+
+    /// What is to be brought up once the state has changed hands.
+    pub fn deferred(&self) -> Option<&Target> {
+        Some(&self.deferred.as_ref()?.target)
+    }
+
     /// Whether anything of the slot still depends on an attempt.
     pub fn refers_to(&self, ticket: Ticket) -> bool {
         self.current(ticket).is_some()

@@ -120,6 +120,25 @@ pub(crate) enum Progress {
     Ending,
 }
 
+impl Progress {
+    /// As operators are told.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Verifying => "verifying",
+            Self::Verified(_) => "verified",
+            Self::Starting(_) => "starting",
+            Self::Ready(_) => "started",
+            Self::HandingOver(None) => "waiting for calls to return before the state changes hands",
+            Self::HandingOver(Some(_)) => "handing over the state",
+            Self::Trying(_) => "trying",
+            Self::Live => "live",
+            Self::Failed => "failed",
+            Self::Draining(_) => "draining",
+            Self::Ending => "ending",
+        }
+    }
+}
+
 impl Attempt {
     pub(crate) fn new(target: Target) -> Self {
         Self {

@@ -367,6 +367,17 @@ impl Worker {
         self.state().waiting.clone()
     }
 
+    /// Where the worker is, for whoever looks for a fault.
+    pub fn phase(&self) -> String {
+        match &self.state().phase {
+            Phase::Starting => "starting".to_owned(),
+            Phase::Live => "live".to_owned(),
+            Phase::Pausing(why) => format!("pausing: it {why}"),
+            Phase::GivenUp(why) => format!("given up: {why}"),
+            Phase::Ended(why) => format!("ended: {why}"),
+        }
+    }
+
     /// What an operator wants to see.
     pub fn status(&self) -> WorkerStatus {
         let link = self
