@@ -84,7 +84,7 @@ impl Instance {
             format!("it asks for `{asked}`, which the configuration does not grant")
         });
         if let Some(in_vain) = &in_vain {
-            tracing::warn!(%plugin, "{in_vain}");
+            tracing::warn!(target: "hotmerge::plugin", %plugin, "{in_vain}");
         }
         let is_judged = workers.settings.symbols == Symbols::Enforce;
         let mut libraries = Vec::new();

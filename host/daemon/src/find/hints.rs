@@ -66,7 +66,7 @@ impl Hints {
             Ok((_watcher, identity)) => State::On { _watcher, identity },
             Err(reason) => {
                 if !matches!(&*state, State::Off(before) if *before == reason) {
-                    tracing::warn!("the plugin directory is not watched: {reason}");
+                    tracing::warn!(target: "hotmerge::watch", "the plugin directory is not watched: {reason}");
                 }
                 State::Off(reason)
             }
@@ -115,7 +115,7 @@ fn is_hint(event: &notify::Result<Event>) -> bool {
             _ => true,
         },
         Err(error) => {
-            tracing::warn!("the watcher reports: {error}");
+            tracing::warn!(target: "hotmerge::watch", "the watcher reports: {error}");
             true
         }
     }

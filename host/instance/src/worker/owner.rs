@@ -140,7 +140,7 @@ impl WorkerOwner {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the thread of a cell panicked");
+            tracing::error!(target: "hotmerge::worker", "the thread of a cell panicked");
         }
     }
 }

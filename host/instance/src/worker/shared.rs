@@ -76,7 +76,7 @@ impl Workers {
             Err(reason) => cells.missing.push(reason),
         }
         for part in &cells.missing {
-            tracing::warn!("the sandbox is degraded: {part}");
+            tracing::warn!(target: "hotmerge::worker", "the sandbox is degraded: {part}");
         }
         Arc::new(cells)
     }
@@ -106,7 +106,7 @@ impl Workers {
                 if named.is_some() {
                     self.missing.push(what);
                 } else {
-                    tracing::warn!("workers have no cgroups of their own: {what}");
+                    tracing::warn!(target: "hotmerge::worker", "workers have no cgroups of their own: {what}");
                 }
             }
         }
@@ -128,7 +128,7 @@ impl Workers {
         let own = self.settings.plugins.iter();
         for (plugin, _) in own.filter(|(_, own)| own.limits.cpus.is_some()) {
             tracing::warn!(
-                %plugin,
+                target: "hotmerge::worker", %plugin,
                 "its limit `cpus` does not hold: no cgroup with the controller `cpu` is delegated to this host"
             );
         }

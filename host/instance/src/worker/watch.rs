@@ -157,7 +157,7 @@ impl Worker {
             };
             let why = format!("{what}, and there is no other worker yet: {reason}");
             if std::mem::take(&mut is_new) {
-                tracing::error!(%plugin, "it {why}; trying again every {} ms", RETRY.as_millis());
+                tracing::error!(target: "hotmerge::worker", %plugin, "it {why}; trying again every {} ms", RETRY.as_millis());
             }
             self.state().waiting = Some(format!("there is no other worker yet: {reason}"));
             if old.is_none() {
@@ -221,7 +221,7 @@ impl Worker {
             && let Some(old) = old.take()
         {
             let what = self.record_death(old);
-            tracing::warn!(plugin = %self.log.plugin(), "the worker to be replaced {what}");
+            tracing::warn!(target: "hotmerge::worker", plugin = %self.log.plugin(), "the worker to be replaced {what}");
         }
         new_is_over
     }
@@ -470,7 +470,7 @@ impl Worker {
             drop(process);
         };
         if let Err((error, process)) = spawn::give("retire", process, retire) {
-            tracing::error!("failed to start a thread, a worker is ended at once: {error}");
+            tracing::error!(target: "hotmerge::worker", "failed to start a thread, a worker is ended at once: {error}");
             drop(process);
         }
     }
