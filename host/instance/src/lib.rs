@@ -96,6 +96,8 @@ impl Instance {
                 let judged = file.as_ref().map_err(String::clone);
                 let judged =
                     judged.and_then(|file| symbols::check(file, groups, isolation, grants));
+                let is_good = judged.is_ok();
+                tracing::trace!(target: "hotmerge::plugin", %plugin, is_good, "its symbols are judged");
                 judged.map_err(|reason| {
                     let in_vain = in_vain.map(|text| format!("; {text}")).unwrap_or_default();
                     LoadError::Refused(format!("{reason}{in_vain}"))

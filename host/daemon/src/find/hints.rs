@@ -78,6 +78,7 @@ impl Hints {
         let hint = Arc::clone(&self.hint);
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             if is_hint(&event) {
+                tracing::trace!(target: "hotmerge::watch", ?event, "something changed");
                 hint();
             }
         })

@@ -13,10 +13,11 @@ use hotmerge_instance::{Instance, spawn};
 use hotmerge_lifecycle::{Event, Ticket};
 use hotmerge_loader::Unloaded;
 use hotmerge_meta::PluginName;
+use tracing::trace;
 
 use crate::{
     record::events::{Ending, PluginEvent},
-    supervise::{state::Progress, supervisor::Supervisor, threads::Task},
+    supervise::{spans, state::Progress, supervisor::Supervisor, threads::Task},
 };
 
 impl Supervisor {
@@ -54,6 +55,9 @@ impl Supervisor {
         }) else {
             return;
         };
+        let _span = spans::attempt(name, ticket);
+        let calls = draining.in_flight();
+        trace!(target: "hotmerge::plugin", calls, "draining: waiting for the calls of the old version");
         let limit = self.config.drain(name);
         let deadline = Instant::now() + limit;
         let version = match draining.wait(Some(deadline)) {
@@ -68,6 +72,7 @@ impl Supervisor {
                 }
             }
         };
+        trace!(target: "hotmerge::plugin", "drained: the last call has returned");
         self.apply(name, Event::Drained { ticket });
         self.tear_down(name, version.instance, Some(ticket));
     }
@@ -112,7 +117,9 @@ impl Supervisor {
                 let reason = error.to_string();
                 happened.push(Ending::TeardownFailed { reason });
             }
-            if remains.release() == Unloaded::Retained {
+            let unloaded = remains.release();
+            trace!(target: "hotmerge::plugin", plugin = %name, ?unloaded, "torn down");
+            if unloaded == Unloaded::Retained {
                 happened.push(Ending::Retained);
             }
         }

@@ -14,6 +14,7 @@ use std::{
 use hotmerge_instance::Workers;
 use hotmerge_lifecycle::{Action, Event, Later, Now, Origin, Outcome, Step, Target, Ticket, set};
 use hotmerge_meta::{PluginName, control::Problem};
+use tracing::{debug, trace};
 
 use crate::{
     Config,
@@ -122,6 +123,7 @@ impl Supervisor {
     }
 
     fn take(self: &Arc<Self>, findings: Findings, again: Vec<Found>) {
+        tell_of_pass(&findings);
         if let Some(next) = findings.next_look {
             self.clock.wake_at(next);
         }
@@ -244,9 +246,13 @@ impl Supervisor {
             Now::Switch(ticket) => self.switch(state, name, ticket),
             Now::Withdraw => {
                 let old = self.handle(name).live.swap(None);
+                trace!(target: "hotmerge::plugin", plugin = %name, "no version takes calls any more");
                 state.set_draining(old);
             }
-            Now::Resume => self.handle(name).resume(),
+            Now::Resume => {
+                self.handle(name).resume();
+                trace!(target: "hotmerge::plugin", plugin = %name, "calls go on as before");
+            }
             Now::BeginTrial(ticket) => self.begin_trial(state, name, ticket),
             Now::EndTrial(_) => {
                 let tried = self.handle(name).end_canary();
@@ -288,6 +294,12 @@ impl Supervisor {
                     .and_then(|tried| plugin.live.put_back(tried))
             }
         };
+        trace!(
+            target: "hotmerge::plugin",
+            plugin = %name,
+            ticket = ticket.0,
+            "switched: new calls go to this version"
+        );
         // While state changed hands, the old version was set aside.
         state.set_draining(old.or_else(|| plugin.handing.swap(None)));
     }
@@ -383,6 +395,24 @@ impl Supervisor {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
+    }
+}
+
+fn tell_of_pass(findings: &Findings) {
+    trace!(
+        target: "hotmerge::watch",
+        changed = findings.changed.len(),
+        gone = findings.gone.len(),
+        problems = findings.problems.len(),
+        unsettled = findings.next_look.is_some(),
+        "looked at the plugin directory"
+    );
+    for Found { package, meta, .. } in &findings.changed {
+        let (plugin, hash) = (&meta.name, meta.hash.short());
+        debug!(target: "hotmerge::watch", %plugin, %package, hash, "new or changed in the directory");
+    }
+    for plugin in &findings.gone {
+        debug!(target: "hotmerge::watch", %plugin, "gone from the directory");
     }
 }
 

@@ -107,6 +107,14 @@ impl Worker {
             request,
             cancel,
         } = *call;
+        let _span = tracing::trace_span!(
+            target: "hotmerge::worker",
+            "call",
+            plugin = %self.log.plugin(),
+            method,
+            trace_id = crate::failure::hex(&context.trace_id)
+        )
+        .entered();
         if self.checkpoint.is_unnoted() && self.checkpoint.note_call() {
             self.upward.report(Report::FirstCallSinceSave);
         }
@@ -137,6 +145,7 @@ impl Worker {
                     .unwrap_or(Err(Failure::Cancelled)),
                 None => ask(),
             };
+            tracing::trace!(target: "hotmerge::worker", pid = link.pid, ?outcome, "answered");
             let failure = match outcome {
                 Ok(abi::STATUS_OK) => {
                     reply.fill(answer.bytes, &answer.media_type);

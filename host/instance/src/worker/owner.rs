@@ -83,9 +83,11 @@ impl WorkerOwner {
         });
         let thread = {
             let cell = Arc::clone(&cell);
+            // Part of the attempt that starts it.
+            let span = tracing::debug_span!(target: "hotmerge::worker", "worker", %plugin);
             thread::Builder::new()
                 .name(format!("cell {plugin}"))
-                .spawn(move || cell.run())
+                .spawn(move || span.in_scope(|| cell.run()))
                 .map_err(|error| refused(format!("failed to start a thread: {error}")))?
         };
         let owner = Self {

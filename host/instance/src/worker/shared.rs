@@ -259,6 +259,15 @@ impl Workers {
             None => Ids::Own,
         };
         let groups = self.groups.as_ref();
+        tracing::trace!(
+            target: "hotmerge::worker",
+            ?namespaces,
+            ?ids,
+            grants = ?parts.grants,
+            limits = ?parts.limits,
+            cgroup = groups.is_some(),
+            "launching a worker"
+        );
         process::launch(program.as_fd(), &parts, &filters, namespaces, ids, groups)
     }
 

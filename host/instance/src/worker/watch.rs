@@ -293,6 +293,8 @@ impl Worker {
         });
         let mut process = launched.map_err(BringUpError::System)?;
         let link = Arc::clone(&process.link);
+        let pid = link.pid;
+        tracing::trace!(target: "hotmerge::worker", pid, "the process runs; it shuts itself in");
         self.forward_calls(&link).map_err(BringUpError::System)?;
         // The thread itself is not finished yet when it stirs this one.
         let done = AtomicBool::new(false);
@@ -336,6 +338,12 @@ impl Worker {
             let what = format!("its worker {end} while it started");
             return Err(BringUpError::Plugin(what));
         }
+        tracing::trace!(
+            target: "hotmerge::worker",
+            pid,
+            ?missing,
+            "the sandbox is in place, and the plugin has started in it"
+        );
         let mut state = self.state();
         state.missing = missing;
         state.start = began.elapsed();
@@ -354,6 +362,12 @@ impl Worker {
             self.checkpoint.forget();
             return Err(format!("the last state was not taken over: {reason}"));
         }
+        tracing::trace!(
+            target: "hotmerge::worker",
+            pid = link.pid,
+            state_age = ?self.checkpoint.age(),
+            "started, with the last state if there is one"
+        );
         Ok(missing.lines().map(str::to_owned).collect())
     }
 
