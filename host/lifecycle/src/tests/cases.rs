@@ -534,3 +534,16 @@ fn what_was_given_up_is_an_error_until_it_is_revived_or_replaced() {
     bench.live(&two);
     assert_eq!(bench.slot(&two).state(), State::Active);
 }
+
+#[test]
+fn what_ends_with_the_host_is_stopped_not_removed() {
+    let mut bench = Bench::default();
+    let one = plugin("a", "1.0.0", &[]);
+    bench.live(&one);
+    let steps = bench.machine.stop();
+    let stopped = Outcome::Stopped(one.hash);
+    let is_told =
+        |step: &Step| matches!(&step.action, Action::Now(Now::Report(_, it)) if *it == stopped);
+    assert!(steps.iter().any(is_told), "{steps:?}");
+    assert_eq!(bench.slot(&one).reason(), "the host stops");
+}
