@@ -83,8 +83,8 @@ impl Instance {
             let asked = asked.join("`, `");
             format!("it asks for `{asked}`, which the configuration does not grant")
         });
-        if let Some(in_vain) = &in_vain {
-            tracing::warn!(target: "hotmerge::plugin", %plugin, "{in_vain}");
+        if let Some(what) = in_vain.clone() {
+            upward.report(Report::AsksInVain { what });
         }
         let is_judged = workers.settings.symbols == Symbols::Enforce;
         let mut libraries = Vec::new();

@@ -48,6 +48,12 @@ pub(crate) enum PluginEvent {
     },
     /// It crashed too often.
     GivenUp { reason: String },
+    /// It crashed, and there is no other worker yet for want of what the system does not give.
+    NotRestartedYet { what: String },
+    /// A worker died while another was being started in its place.
+    DiedWhileReplaced(Failure),
+    /// It asks for what the configuration does not grant.
+    AsksInVain { what: String },
     /// Somebody asked for it after it was given up.
     Revived,
     /// An operator keeps what runs.

@@ -86,6 +86,9 @@ impl History {
             )
             // These change nothing for the plugin's callers.
             | PluginEvent::PanickedAgain(_)
+            | PluginEvent::NotRestartedYet { .. }
+            | PluginEvent::DiedWhileReplaced(_)
+            | PluginEvent::AsksInVain { .. }
             | PluginEvent::StateNotSaved { .. }
             | PluginEvent::NotPersisted { .. }
             | PluginEvent::Postponed { .. } => {}

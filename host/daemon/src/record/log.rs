@@ -32,6 +32,16 @@ fn of_plugin(plugin: &PluginName, event: &PluginEvent) {
         PluginEvent::GivenUp { reason } => {
             error!(target: "hotmerge::plugin", %plugin, "{reason}");
         }
+        PluginEvent::NotRestartedYet { what } => {
+            let ms = RETRY.as_millis();
+            error!(target: "hotmerge::plugin", %plugin, "it {what}; trying again every {ms} ms");
+        }
+        PluginEvent::DiedWhileReplaced(failure) => {
+            warn!(target: "hotmerge::plugin", %plugin, "the worker to be replaced {failure}");
+        }
+        PluginEvent::AsksInVain { what } => {
+            warn!(target: "hotmerge::plugin", %plugin, "{what}");
+        }
         PluginEvent::Revived => {
             info!(target: "hotmerge::plugin", %plugin, "an operator asked to start it again");
         }

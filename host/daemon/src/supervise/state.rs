@@ -48,6 +48,9 @@ impl Counters {
             | PluginEvent::Crashed { .. }
             | PluginEvent::PanickedAgain(_)
             | PluginEvent::Recovered { .. }
+            | PluginEvent::NotRestartedYet { .. }
+            | PluginEvent::DiedWhileReplaced(_)
+            | PluginEvent::AsksInVain { .. }
             | PluginEvent::GivenUp { .. }
             | PluginEvent::Revived
             | PluginEvent::Pinned { .. }
@@ -295,6 +298,9 @@ impl State {
             PluginEvent::Outcome(..)
             | PluginEvent::Transition(_)
             | PluginEvent::PanickedAgain(_)
+            | PluginEvent::NotRestartedYet { .. }
+            | PluginEvent::DiedWhileReplaced(_)
+            | PluginEvent::AsksInVain { .. }
             | PluginEvent::GivenUp { .. }
             | PluginEvent::Revived
             | PluginEvent::Pinned { .. }

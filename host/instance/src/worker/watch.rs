@@ -144,7 +144,6 @@ impl Worker {
         what: &Failure,
         old: &mut Option<Process>,
     ) -> Option<Result<Process, String>> {
-        let plugin = self.log.plugin();
         let mut is_new = true;
         loop {
             if old.is_none() {
@@ -157,7 +156,8 @@ impl Worker {
             };
             let why = format!("{what}, and there is no other worker yet: {reason}");
             if std::mem::take(&mut is_new) {
-                tracing::error!(target: "hotmerge::worker", %plugin, "it {why}; trying again every {} ms", RETRY.as_millis());
+                self.upward
+                    .report(Report::NotRestartedYet { what: why.clone() });
             }
             self.state().waiting = Some(format!("there is no other worker yet: {reason}"));
             if old.is_none() {
@@ -220,8 +220,8 @@ impl Worker {
         if seen.iter().any(|(_, is_over)| *is_over)
             && let Some(old) = old.take()
         {
-            let what = self.record_death(old);
-            tracing::warn!(target: "hotmerge::worker", plugin = %self.log.plugin(), "the worker to be replaced {what}");
+            let failure = self.record_death(old);
+            self.upward.report(Report::DiedWhileReplaced { failure });
         }
         new_is_over
     }
