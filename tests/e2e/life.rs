@@ -133,6 +133,41 @@ fn an_overdue_teardown_is_reported_until_it_returns() {
 }
 
 #[test]
+fn counters_and_states_change_at_the_same_moment() {
+    let bench = GatedHost::new("mark=1 teardown=wait", "teardown_ms = 20");
+    let is_one_picture = |status: &Status| {
+        let endings = status.plugins.iter().flat_map(|it| &it.ending);
+        let stuck = endings.filter(|it| it.state == "stuck").count() as u64;
+        assert_eq!(status.host.stuck, stuck, "{status:#?}");
+        stuck
+    };
+    bench.put("mark=2");
+    let teardown = bench.gate.visitor();
+    wait_for(&bench, "a stuck teardown", |status| {
+        is_one_picture(status) == 1
+    });
+    teardown.let_go();
+    wait_for(&bench, "the end of the old version", |status| {
+        is_one_picture(status) == 0 && nothing_ends(status)
+    });
+    bench
+        .host
+        .log()
+        .wait("the teardown that took too long has returned");
+    bench.host.stop();
+}
+
+#[test]
+fn a_plugin_that_stops_with_its_host_is_not_removed() {
+    let bench = GatedHost::new("mark=1", "");
+    let log = bench.host.log().clone();
+    bench.host.stop();
+    let record = log.wait("stopped");
+    assert_eq!(record["plugin"], "actor");
+    assert_eq!(log.count("removed"), 0, "{log}");
+}
+
+#[test]
 fn a_failing_teardown_still_ends_the_version() {
     for (script, words) in [
         ("mark=1 teardown=refuse", "the script refuses to teardown"),

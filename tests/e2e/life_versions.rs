@@ -122,6 +122,31 @@ fn a_pin_outlasts_changes_restarts_and_a_rollback() {
 }
 
 #[test]
+fn what_an_operator_asked_for_is_what_is_printed() {
+    let (lab, host) = three_versions();
+    let says = |arguments: &[&str], what: &str| {
+        let done = lab.hotmerge(arguments.iter().copied());
+        ok(&done);
+        assert!(done.text().contains(what), "{arguments:?}: {done:?}");
+    };
+    says(&["pin", "actor"], " pinned ");
+    host.log().wait("pinned");
+    says(&["unpin", "actor"], "unpinned");
+    host.log().wait("unpinned");
+    says(&["rollback", "actor"], " rolled back ");
+    host.log().wait("rollback asked for by an operator");
+    let reasons = lab.hotmerge(["history", "actor"]).text();
+    for reason in [
+        "an operator pinned it",
+        "an operator unpinned it",
+        "an operator chose",
+    ] {
+        assert!(reasons.contains(reason), "{reasons}");
+    }
+    host.stop();
+}
+
+#[test]
 fn unpin_reports_that_a_rollback_stays_active() {
     let (lab, host) = three_versions();
     roll_back(&host, None);

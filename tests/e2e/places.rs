@@ -162,7 +162,7 @@ fn other_users_cannot_reach_a_host() {
     ] {
         as_nobody(arguments)
             .ended_with(7)
-            .said(&["not permitted", "run as its user"]);
+            .said(&["not permitted", "run this as root"]);
     }
     // Even if somebody opens directory and socket, the host looks who it is.
     set_mode(lab.runtime_dir().path(), 0o755);

@@ -7,7 +7,8 @@ use std::{
 };
 
 use hotmerge_meta::control::{Client, ClientError, method};
-use hotmerge_tests::{Lab, SOON, TestHost, Workspace, actor, run};
+use hotmerge_tests::{GatedHost, Lab, SOON, TestHost, Workspace, actor, run};
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// The name of a field, and what its value must be.
@@ -118,6 +119,73 @@ fn status_is_one_object_with_the_documented_fields() {
         &status["problems"][0],
         &[("package", Value::is_string), ("reason", Value::is_string)],
     );
+    host.stop();
+}
+
+#[test]
+fn status_says_in_words_whether_the_directory_is_watched() {
+    for (config, says) in [
+        ("", ", watched by inotify; looked "),
+        (
+            "watch = false",
+            ", not watched (off by configuration); looked ",
+        ),
+    ] {
+        let lab = Lab::new();
+        let host = lab.start_with(config);
+        let status = lab.hotmerge(["status"]).ok().text();
+        assert!(status.contains(says), "{status}");
+        host.stop();
+    }
+}
+
+#[test]
+fn debug_shows_what_the_host_knows_of_a_plugin() {
+    let bench = GatedHost::new("mark=1", "watch = false");
+    let lab = &bench.lab;
+    bench.stage(&actor("mark=2 start=wait"));
+    bench.host.signal(Signal::HUP);
+    let starting = bench.gate.visitor();
+    let debug = lab.hotmerge(["debug", "actor", "--json"]).ok().json();
+    has(
+        &debug,
+        &[
+            ("reason", Value::is_string),
+            ("directory", Value::is_object),
+            ("choice", Value::is_null),
+            ("refused", Value::is_null),
+            ("health", Value::is_object),
+            ("olds", Value::is_array),
+        ],
+    );
+    assert_eq!(debug["stage"], "starting");
+    assert_eq!(debug["live"]["progress"], "live");
+    assert_eq!(debug["candidate"]["progress"], "starting");
+    assert_eq!(debug["why"], "the plugin directory has changed");
+    assert_eq!(debug["directory"]["hash"], debug["candidate"]["hash"]);
+    let text = lab.hotmerge(["debug", "actor"]).ok().text();
+    for line in [
+        "state: reloading\n",
+        "candidate.progress: starting\n",
+        "refused: none\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    starting.let_go();
+    lab.hotmerge(["debug", "nobody"])
+        .ended_with(1)
+        .said(&["there is no plugin `nobody`"]);
+    bench.host.stop();
+}
+
+#[test]
+fn debug_names_the_phase_of_a_worker() {
+    let lab = Lab::new();
+    lab.package("one").put(&[&actor("mark=1")]);
+    let host = lab.start_with(&format!("watch = false\n{}", lab.living_in("process")));
+    let debug = lab.hotmerge(["debug", "actor", "--json"]).ok().json();
+    assert_eq!(debug["worker"]["phase"], "serving");
+    assert!(debug["worker"]["status"]["pid"].is_u64(), "{debug:#}");
     host.stop();
 }
 

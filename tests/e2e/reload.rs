@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ffi::OsStr,
     fs,
     process::Command,
     thread,
@@ -267,5 +268,60 @@ fn at_most_one_candidate_per_core_starts() {
     drop(begun);
     host.reload();
     assert_eq!(states(State::Active, None), names.len());
+    host.stop();
+}
+
+// --- The log
+
+/// What a stranger reads of one reload in a worker, in this order.
+const STEPS: &[&str] = &[
+    "looked at the plugin directory",
+    "verifying",
+    "verified: ",
+    "starting",
+    "launching a worker",
+    "the process runs",
+    "the sandbox is in place",
+    "started, and has checked itself",
+    "switched: ",
+    "draining: ",
+    "drained: ",
+    "torn down",
+];
+
+#[test]
+fn the_trace_log_shows_each_step_of_a_reload() {
+    let lab = Lab::new();
+    lab.package("one").put(&[&actor("mark=1")]);
+    let info = lab.serve(&format!("watch = false\n{}", lab.living_in("process")));
+    let mut trace = lab.command();
+    trace.args(info.get_args().map(|it| match it == "info" {
+        true => OsStr::new("trace"),
+        false => it,
+    }));
+    let host = TestHost::start(trace, lab.runtime_dir());
+    let from = host.log().len();
+    lab.package("one").put(&[&actor("mark=2")]);
+    host.reload();
+    assert_eq!(host.text("actor", "mark"), "2");
+    let mut at = from;
+    for step in STEPS {
+        let is_step = |record: &serde_json::Value| {
+            let message = record["message"].as_str().unwrap_or_default();
+            message.starts_with(step)
+        };
+        host.log().wait_from(at, step, is_step);
+        let messages = host.log().messages();
+        let found = messages[at..].iter().position(|it| it.starts_with(step));
+        at += found.expect("it was just there") + 1;
+    }
+    let verified = host.log().wait("verified: ");
+    assert_eq!(verified["target"], "hotmerge::plugin");
+    let spans = verified["spans"].as_array().expect("it is in spans");
+    assert_eq!(spans[0]["plugin"], "actor");
+    assert!(spans[1]["ticket"].is_u64(), "{verified}");
+    let answered = host.log().wait("answered");
+    assert_eq!(answered["span"]["name"], "call", "{answered}");
+    assert_eq!(answered["span"]["method"], "mark", "{answered}");
     host.stop();
 }

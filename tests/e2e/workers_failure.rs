@@ -164,6 +164,23 @@ fn a_panicked_instance_is_replaced_during_calls() {
 }
 
 #[test]
+fn a_recovery_is_told_in_log_and_history() {
+    for way in WAYS {
+        let (_lab, host) = start_actor(way, &actor("mark=1"), "");
+        call(&mut host.client(), "panic").unwrap_err();
+        restarted(&host, 1);
+        let record = host.log().wait("started again; it starts as new");
+        assert_eq!(record["plugin"], "actor", "{way}");
+        let history = history(&host);
+        let last = history.iter().rfind(|it| it.old_version.is_none()).unwrap();
+        let way = (way, last);
+        assert_eq!((&*last.from, &*last.to), ("crashed", "active"), "{way:?}");
+        assert!(last.reason.starts_with("started again; "), "{way:?}");
+        host.stop();
+    }
+}
+
+#[test]
 fn a_burst_of_panics_counts_as_one_crash() {
     let (_lab, host) = start_actor("host", &actor("mark=1"), "restart = { most = 1000 }\n");
     let burst = |client: &mut Client| {

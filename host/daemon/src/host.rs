@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     path::PathBuf,
-    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     thread::{self, JoinHandle},
     time::Instant,
 };
@@ -16,14 +16,20 @@ use hotmerge_instance::{
 use hotmerge_lifecycle::ChoiceError;
 use hotmerge_meta::{
     PluginName,
-    control::{Action, HostStatus, PluginReport, ReloadParams, ReloadReport, Status, Transition},
+    control::{
+        Action, DebugReport, HostStatus, PluginReport, ReloadParams, ReloadReport, Status,
+        Transition,
+    },
 };
 
 use crate::{
     Config, TARGET,
     find::{hints::Hints, scan},
     plugin::Plugin,
-    record::store::{Store, StoreError},
+    record::{
+        status::Snapshot,
+        store::{Store, StoreError},
+    },
     supervise::{keeping::WishError, state::State, supervisor::Supervisor},
 };
 
@@ -239,9 +245,7 @@ impl Host {
     /// # Errors
     /// If nothing of it runs, or it is pinned already.
     pub fn pin(&self, plugin: &PluginName) -> Result<PluginReport, WishError> {
-        self.apply_choice(plugin, || {
-            self.supervisor.wish(|machine| machine.pin(plugin))
-        })
+        self.apply_choice(plugin, || self.supervisor.pin(plugin))
     }
 
     /// Lets the directory decide again, and tells what came of it.
@@ -249,9 +253,7 @@ impl Host {
     /// # Errors
     /// If it is not pinned.
     pub fn unpin(&self, plugin: &PluginName) -> Result<PluginReport, WishError> {
-        self.apply_choice(plugin, || {
-            self.supervisor.wish(|machine| machine.unpin(plugin))
-        })
+        self.apply_choice(plugin, || self.supervisor.unpin(plugin))
     }
 
     /// Applies an operator's choice and waits until it is done and persisted.
@@ -287,6 +289,17 @@ impl Host {
         }
     }
 
+    /// What is known of one plugin, for whoever looks for a fault.
+    ///
+    /// # Errors
+    /// If nothing is known of it.
+    pub fn debug(&self, plugin: &PluginName) -> Result<DebugReport, UnknownPlugin> {
+        self.supervisor.debug(plugin).ok_or_else(|| UnknownPlugin {
+            plugin: plugin.clone(),
+            plugin_dir: self.supervisor.plugin_dir.clone(),
+        })
+    }
+
     /// Forgets what was kept of plugins that the directory does not have any more, except for
     /// pins. To be called once the host has settled.
     pub fn forget_gone(&self) {
@@ -302,8 +315,12 @@ impl Host {
 
     /// The host and its plugins at this moment.
     pub fn status(&self) -> Status {
-        let (plugins, problems) = self.supervisor.plugin_status();
-        let counters = &self.supervisor.counters;
+        let Snapshot {
+            counters,
+            position,
+            plugins,
+            problems,
+        } = self.supervisor.snapshot();
         Status {
             host: HostStatus {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -318,11 +335,11 @@ impl Host {
                     .map(|store| store.dir().to_owned()),
                 started: format!("{:.0}", self.started),
                 watch: self.hints.describe(),
-                rescans: counters.rescans.load(Ordering::Relaxed),
-                position: self.position(),
-                retained: counters.retained.load(Ordering::Relaxed),
-                stuck: counters.stuck.load(Ordering::Relaxed),
-                overdue: counters.overdue.load(Ordering::Relaxed),
+                rescans: counters.rescans,
+                position,
+                retained: counters.retained,
+                stuck: counters.stuck,
+                overdue: counters.overdue,
                 log_dropped: self.log_dropped.get().map_or(0, |count| count()),
                 crash_signals: self.supervisor.workers.crash_signals(),
                 degraded: self.supervisor.workers.missing().to_vec(),
@@ -348,7 +365,7 @@ impl Host {
         self.supervisor.clock.stop();
         let left = self.supervisor.stop();
         if clock.join().is_err() {
-            tracing::error!("the clock's thread panicked");
+            tracing::error!(target: "hotmerge::host", "the clock's thread panicked");
         }
         self.supervisor.workers.close();
         left

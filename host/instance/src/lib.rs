@@ -86,8 +86,8 @@ impl Instance {
             let asked = asked.join("`, `");
             format!("it asks for `{asked}`, which the configuration does not grant")
         });
-        if let Some(in_vain) = &in_vain {
-            tracing::warn!(%plugin, "{in_vain}");
+        if let Some(what) = in_vain.clone() {
+            upward.report(Report::AsksInVain { what });
         }
         let is_judged = workers.settings.symbols == Symbols::Enforce;
         let mut libraries = Vec::new();
@@ -102,6 +102,8 @@ impl Instance {
                 };
                 let unread = file.as_ref().err().map(ToString::to_string);
                 let reason = judged.err().map(|error| error.to_string()).or(unread);
+                let is_good = reason.is_none();
+                tracing::trace!(target: "hotmerge::plugin", %plugin, is_good, "its symbols are judged");
                 if let Some(reason) = reason {
                     let in_vain = in_vain.map(|text| format!("; {text}")).unwrap_or_default();
                     return Err(LoadError::Refused(format!("{reason}{in_vain}")));

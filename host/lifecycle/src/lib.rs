@@ -415,8 +415,21 @@ pub enum Outcome {
     /// The directory decides again, and what it has stays out all the same; what ran before
     /// still runs.
     StaysOut(Refused),
-    /// The plugin was taken out of service.
+    /// The plugin was taken out of service: the directory does not have it any more.
     Removed(Digest),
+    /// The plugin was taken out of service: the host stops.
+    Stopped(Digest),
+}
+
+/// Why a plugin is taken out of service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// The directory does not have it any more.
+    Gone,
+    /// The host stops.
+    Stopped,
+    /// Something that it requires is not there any more.
+    Unmet(String),
 }
 
 /// Whether a verified candidate may start.

@@ -13,9 +13,9 @@ use std::{
 use hotmerge_meta::{Digest, PluginMeta, PluginName};
 
 use crate::{
-    Action, Choice, Event, Later, Note, Now, Origin, Outcome, Stage, State, Step, Target, Ticket,
-    Verdict, Why,
-    slot::{Attempt, Slot},
+    Action, Choice, Event, Later, Leave, Note, Now, Origin, Outcome, Stage, State, Step, Target,
+    Ticket, Verdict, Why,
+    slot::{Attempt, GONE, STOPPED, Slot},
 };
 
 /// All plugins of a host.
@@ -88,7 +88,7 @@ impl Machine {
             self.last_good.remove(name);
             if self.slots.contains_key(name) {
                 self.leaving = true;
-                self.change(name, &mut steps, Slot::gone);
+                self.change(name, &mut steps, |slot, out| slot.gone(GONE, out));
             }
             if self.choice(name).is_some_and(|choice| !choice.pinned) {
                 self.choose(name, None);
@@ -126,7 +126,7 @@ impl Machine {
         self.leaving = true;
         let names: Vec<_> = self.slots.keys().cloned().collect();
         for name in names {
-            self.change(&name, &mut steps, Slot::gone);
+            self.change(&name, &mut steps, |slot, out| slot.gone(STOPPED, out));
         }
         self.settle(&mut steps);
         steps
@@ -351,13 +351,15 @@ impl Machine {
             going.extend(leaving.keys().find(is_free).cloned());
         }
         for name in going {
-            let unmet = leaving.get(&name).cloned().flatten().map(|lost| {
-                format!(
+            let why = match leaving.get(&name).cloned().flatten() {
+                Some(lost) => Leave::Unmet(format!(
                     "`{name}` requires `{}` {}, which is not there any more: {name} → {}",
                     lost.name, lost.version, lost.name
-                )
-            });
-            self.change(&name, steps, |slot, out| slot.withdraw(unmet, out));
+                )),
+                None if self.stopped => Leave::Stopped,
+                None => Leave::Gone,
+            };
+            self.change(&name, steps, |slot, out| slot.withdraw(why, out));
         }
     }
 

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use hotmerge_meta::PluginMeta;
 
 use crate::{
-    Action, Ending, Later, Note, Now, Outcome, Refused, Stage, State, Ticket,
-    slot::{Old, Slot},
+    Action, Ending, Later, Leave, Note, Now, Outcome, Refused, Stage, State, Ticket,
+    slot::{GONE, Old, STOPPED, Slot},
 };
 
 impl Slot {
     /// Takes the live version out of service: for good, or because of a plugin it requires.
-    pub(super) fn withdraw(&mut self, unmet: Option<String>, out: &mut Vec<Action>) {
+    pub(super) fn withdraw(&mut self, why: Leave, out: &mut Vec<Action>) {
         if self.stage() == Some(Stage::HandingOver) {
             return;
         }
@@ -22,8 +22,8 @@ impl Slot {
         let Some(live) = self.live.take() else {
             return;
         };
-        let outcome = match unmet {
-            Some(reason) => {
+        let outcome = match why {
+            Leave::Unmet(reason) => {
                 self.because(reason.clone());
                 let refused = Refused {
                     meta: Arc::clone(&live.meta),
@@ -34,10 +34,15 @@ impl Slot {
                 self.blocked = true;
                 Outcome::Refused(refused)
             }
-            None => {
-                self.because("gone from the plugin directory");
+            Leave::Gone => {
+                self.because(GONE);
                 self.clear_refusal();
                 Outcome::Removed(live.meta.hash)
+            }
+            Leave::Stopped => {
+                self.because(STOPPED);
+                self.clear_refusal();
+                Outcome::Stopped(live.meta.hash)
             }
         };
         let ticket = live.ticket;

@@ -15,6 +15,11 @@ use crate::{
     Why,
 };
 
+/// Why a plugin that the directory had leaves.
+pub(super) const GONE: &str = "gone from the plugin directory";
+/// Why all plugins leave in the end.
+pub(super) const STOPPED: &str = "the host stops";
+
 /// A version that takes calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Live {
@@ -143,6 +148,16 @@ impl Slot {
     pub fn candidate(&self) -> Option<(Ticket, &Target)> {
         let candidate = self.candidate.as_ref()?;
         Some((candidate.ticket, &candidate.attempt.target))
+    }
+
+    /// Why the attempt that is under way was made.
+    pub fn why(&self) -> Option<&'static str> {
+        Some(self.candidate.as_ref()?.attempt.why.text())
+    }
+
+    /// What is to be brought up once the state has changed hands.
+    pub fn deferred(&self) -> Option<&Target> {
+        Some(&self.deferred.as_ref()?.target)
     }
 
     /// Whether anything of the slot still depends on an attempt.
@@ -412,14 +427,14 @@ impl Slot {
         self.blocked = false;
     }
 
-    /// The directory does not have the plugin any more. What is live stays until those that
-    /// require it have gone.
-    pub(super) fn gone(&mut self, out: &mut Vec<Action>) {
+    /// The directory does not have the plugin any more, or the host stops. What is live stays until
+    /// those that require it have gone.
+    pub(super) fn gone(&mut self, reason: &'static str, out: &mut Vec<Action>) {
         self.deferred = None;
         if self.stage() != Some(Stage::HandingOver) {
             self.overtake(out);
         }
-        self.because("gone from the plugin directory");
+        self.because(reason);
         self.clear_refusal();
     }
 

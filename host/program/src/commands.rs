@@ -17,6 +17,7 @@ use crate::exit::{self, Failure};
 
 mod call;
 mod completions;
+mod debug;
 mod hash;
 mod history;
 mod inspect;
@@ -45,6 +46,7 @@ enum Command {
     Reload(reload::Reload),
     Call(call::Call),
     History(history::History),
+    Debug(debug::Debug),
     Rollback(rollback::Rollback),
     Pin(pin::Pin),
     Unpin(pin::Unpin),
@@ -64,6 +66,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Reload(command) => command.run(),
         Command::Call(command) => command.run(),
         Command::History(command) => command.run(),
+        Command::Debug(command) => command.run(),
         Command::Rollback(command) => command.run(),
         Command::Pin(command) => command.run(),
         Command::Unpin(command) => command.run(),

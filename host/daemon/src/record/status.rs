@@ -14,14 +14,22 @@ use hotmerge_lifecycle::{Slot, Stage};
 use crate::{
     plugin::Plugin,
     supervise::{
-        state::{Health, State},
+        state::{Counters, Health, State},
         supervisor::Supervisor,
     },
 };
 
+/// What changes under the host's lock, all of it as it was at one moment.
+pub(crate) struct Snapshot {
+    pub(crate) counters: Counters,
+    pub(crate) position: u64,
+    pub(crate) plugins: Vec<PluginStatus>,
+    pub(crate) problems: Vec<Problem>,
+}
+
 impl Supervisor {
-    /// The plugins and problems at this moment.
-    pub(crate) fn plugin_status(&self) -> (Vec<PluginStatus>, Vec<Problem>) {
+    /// The host's counters, its plugins and problems at this moment.
+    pub(crate) fn snapshot(&self) -> Snapshot {
         let state = self.state();
         let plugins = state
             .machine
@@ -42,9 +50,15 @@ impl Supervisor {
                 status
             })
             .collect();
-        let problems = state.problems.clone();
+        let mut snapshot = Snapshot {
+            counters: state.counters,
+            position: state.history.position(),
+            plugins,
+            problems: state.problems.clone(),
+        };
         drop(state);
-        (self.with_kept(plugins), problems)
+        snapshot.plugins = self.with_kept(snapshot.plugins);
+        snapshot
     }
 
     /// Adds what the store has, whose lock is held while it writes: nothing else may wait for it.
@@ -129,7 +143,7 @@ fn describe(
         calls_failed: count(|plugin| plugin.failed.load(Ordering::Relaxed)),
         calls_cancelled: count(|plugin| plugin.cancelled.load(Ordering::Relaxed)),
         calls_panicked: count(|plugin| plugin.panicked.load(Ordering::Relaxed)),
-        retained: count(|plugin| plugin.retained.load(Ordering::Relaxed)),
+        retained: health.map_or(0, |health| health.retained),
         ending: slot
             .retiring()
             .iter()

@@ -6,11 +6,13 @@ use hotmerge_instance::{Instance, STATE_LIMIT, failure};
 use hotmerge_lifecycle::{Event, Later, Next, Origin, Refused, Target, Ticket};
 use hotmerge_loader::{CallError, LoadError, Reply, Verified};
 use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName, read_regular};
+use tracing::trace;
 
 use crate::{
     find::scan::{open_dir, open_package},
     supervise::{
-        jobs::Job, services::Services, state::Progress, supervisor::Supervisor, threads::Task,
+        jobs::Job, services::Services, spans, state::Progress, supervisor::Supervisor,
+        threads::Task,
     },
 };
 
@@ -84,6 +86,7 @@ impl Supervisor {
         let target = attempt.target.clone();
         let verified = attempt.take_verified();
         drop(state);
+        let _span = spans::attempt(&target.meta.name, ticket);
         match verified {
             Some(verified) => self.start(ticket, &target, verified),
             None => self.look_at(ticket, &target),
@@ -102,6 +105,7 @@ impl Supervisor {
                 return self.retry_later(&meta.name);
             }
         };
+        trace!(target: "hotmerge::plugin", "verified: the file has the hash of its meta");
         // It may have to wait, and may be told to go on before this returns.
         if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
             attempt.progress = Progress::Verified(verified);
@@ -132,6 +136,7 @@ impl Supervisor {
 
     fn verify(&self, target: &Target) -> Result<Verified, Unverified> {
         let meta = &target.meta;
+        trace!(target: "hotmerge::plugin", hash = meta.hash.short(), origin = ?target.origin, "verifying");
         if meta.target != crate::TARGET {
             return Err(Unverified::Refused(format!(
                 "it was built for {}, this host is {}; build it for this target",
@@ -208,6 +213,7 @@ impl Supervisor {
             attempt.progress = Progress::Starting(now);
         }
         self.clock.wake_at(now + self.start_limit(&meta.name));
+        trace!(target: "hotmerge::plugin", version = %meta.version, "starting");
         let services = Arc::new(Services::new(meta, ticket, Arc::downgrade(self)));
         let result = Instance::start(&self.workers, services, meta, verified, &config)
             .map_err(|error| (error.to_string(), Fault::of(&error)))
@@ -228,6 +234,7 @@ impl Supervisor {
         };
         match result {
             Ok((instance, next)) => {
+                trace!(target: "hotmerge::plugin", ?next, "started, and has checked itself");
                 attempt.progress = Progress::Ready(instance);
                 state.health(&meta.name).retry = None;
                 drop(state);
@@ -310,6 +317,7 @@ impl Supervisor {
         let (Some(instance), Some(plugin)) = (instance, self.plugin(meta.name.as_str())) else {
             return self.fail(ticket, meta, "the live version is gone".to_owned(), false);
         };
+        trace!(target: "hotmerge::plugin", "handing the state over: new calls wait");
         if let Err(calls) = plugin.pause(deadline) {
             let ms = self.config.handover(&meta.name).as_millis();
             let reason =
@@ -322,11 +330,14 @@ impl Supervisor {
             attempt.progress = Progress::HandingOver(Some(deadline));
         }
         self.clock.wake_at(deadline);
+        trace!(target: "hotmerge::plugin", "the last call on the running version has returned");
         let mut bytes = Reply::with_limit(STATE_LIMIT);
         let handed = plugin
             .save(&mut bytes)
             .map_err(|error| not_saved(&error))
             .and_then(|from| {
+                let len = bytes.bytes().len();
+                trace!(target: "hotmerge::plugin", from, bytes = len, "the state is saved");
                 instance
                     .restore(&from, bytes.bytes())
                     .map_err(|error| not_restored(&error))
@@ -338,6 +349,7 @@ impl Supervisor {
         };
         match handed {
             Ok(()) => {
+                trace!(target: "hotmerge::plugin", "the candidate has the state");
                 attempt.progress = Progress::Ready(instance);
                 drop(state);
                 self.apply(&meta.name, Event::HandedOver { ticket });

@@ -9,14 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotmerge_meta::{Image, PluginMeta, PluginName, control::FailureStatus};
-use jiff::Timestamp;
+use hotmerge_meta::{Image, PluginMeta, PluginName};
 
 use hotmerge_instance::{Failure, InProcess, Restarts, Verdict, failure::names, too_often};
 use hotmerge_lifecycle::{Event, Slot, Ticket};
 
 use crate::{
     plugin::Version,
+    record::events::PluginEvent,
     supervise::{supervisor::Supervisor, threads::Task},
 };
 
@@ -29,7 +29,7 @@ const RETRY_LAST: Duration = Duration::from_secs(30);
 const NAMED_BYTES: u64 = 64 << 20;
 
 impl Supervisor {
-    /// Writes a failure down: log, status, history.
+    /// Tells of a failure: log, status, history.
     pub(crate) fn record_failure(
         self: &Arc<Self>,
         plugin: &PluginName,
@@ -37,19 +37,13 @@ impl Supervisor {
         failure: &Failure,
         state_age: Option<Duration>,
     ) {
-        let stack = self.stack(ticket, failure);
-        self.log_failure(plugin, failure, &stack);
-        let age = state_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-        self.state().health(plugin).last = Some(FailureStatus {
-            time: format!("{:.3}", Timestamp::now()),
-            what: failure.what.clone(),
-            method: failure.method.clone(),
-            trace_id: failure.trace.clone(),
-            stack,
-            state_age_ms: age,
-        });
         let what = failure.to_string();
-        self.apply(plugin, Event::Crashed { ticket, what });
+        let crashed = PluginEvent::Crashed {
+            stack: self.stack(ticket, failure),
+            failure: failure.clone(),
+            state_age,
+        };
+        self.tell_and_apply(plugin, [crashed], Some(Event::Crashed { ticket, what }));
     }
 
     /// The frames of a panic, by name if the plugin's file is still there and has names.
@@ -71,18 +65,6 @@ impl Supervisor {
         names(&failure.frames, file.as_deref())
     }
 
-    /// Writes a failure into the log.
-    pub(crate) fn log_failure(&self, plugin: &PluginName, failure: &Failure, stack: &[String]) {
-        let stack = (!stack.is_empty()).then(|| stack.join(" < "));
-        tracing::error!(
-            %plugin,
-            method = failure.method.as_deref(),
-            trace_id = failure.trace.as_deref(),
-            stack = stack.as_deref(),
-            "it {failure}"
-        );
-    }
-
     /// A panic was caught in the host's own process. What follows is done on a thread of its own,
     /// because whoever called has waited long enough.
     pub(crate) fn replace_after_panic(
@@ -102,8 +84,27 @@ impl Supervisor {
     }
 
     /// Another worker has taken the place of one that crashed.
-    pub(crate) fn count_restart(&self, plugin: &PluginName) {
-        self.state().health(plugin).restarts += 1;
+    pub(crate) fn recovered(
+        &self,
+        plugin: &PluginName,
+        ticket: Ticket,
+        state_age: Option<Duration>,
+    ) {
+        let mut state = self.state();
+        let live = state.machine.slot(plugin.as_str()).and_then(Slot::live);
+        let recovered = PluginEvent::Recovered {
+            state_age,
+            is_live: live.is_some_and(|live| live.ticket == ticket),
+        };
+        state.happened(plugin, recovered);
+    }
+
+    /// A version has crashed too often.
+    pub(crate) fn given_up(self: &Arc<Self>, plugin: &PluginName, ticket: Ticket, reason: String) {
+        let told = PluginEvent::GivenUp {
+            reason: reason.clone(),
+        };
+        self.tell_and_apply(plugin, [told], Some(Event::GivenUp { ticket, reason }));
     }
 
     /// An instance was called for the first time since its state was saved.
@@ -155,11 +156,10 @@ impl Supervisor {
             Verdict::After(_) => self.replace(plugin, ticket),
             Verdict::Enough => {
                 let reason = too_often(config, plugin, failure);
-                tracing::error!(%plugin, "{reason}");
                 self.with_in_process(plugin, Some(ticket), |instance| {
                     instance.give_up(reason.clone())
                 });
-                self.apply(plugin, Event::GivenUp { ticket, reason });
+                self.given_up(plugin, ticket, reason);
             }
         }
     }
@@ -238,7 +238,9 @@ impl Supervisor {
                 version.map(|version| version.instance.refresh())
             });
             if let Ok(Some(Err(error))) = saved {
-                tracing::warn!(plugin = %its, "its state was not saved: {error}");
+                let reason = error.to_string();
+                let event = PluginEvent::StateNotSaved { reason };
+                host.state().happened(&its, event);
             }
         };
         self.in_background(plugin, Task::new("save", "to save its state", save));
@@ -266,7 +268,7 @@ impl Supervisor {
             let (Some(ticket), Some(handle)) = (live, self.plugin(plugin.as_str())) else {
                 continue;
             };
-            tracing::info!(%plugin, "started again by hand");
+            self.state().happened(plugin, PluginEvent::Revived);
             let revived = handle.live.peek(|version| {
                 let worker = version.and_then(|version| version.instance.worker());
                 worker.map(|worker| worker.revive())

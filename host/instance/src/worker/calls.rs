@@ -122,6 +122,14 @@ impl Worker {
             request,
             cancel,
         } = *call;
+        let _span = tracing::trace_span!(
+            target: "hotmerge::worker",
+            "call",
+            plugin = %self.log.plugin(),
+            method,
+            trace_id = crate::failure::hex(&context.trace_id)
+        )
+        .entered();
         if self.checkpoint.is_unnoted() && self.checkpoint.note_call() {
             self.upward.report(Report::FirstCallSinceSave);
         }
@@ -148,6 +156,7 @@ impl Worker {
                     .unwrap_or(Err(Unanswered::Failed(Failure::Cancelled))),
                 None => ask(),
             };
+            tracing::trace!(target: "hotmerge::worker", pid = link.pid, ?outcome, "answered");
             let failure = match outcome {
                 Ok(()) => return Ok(()),
                 Err(Unanswered::Refused(error)) => return Err(Box::new(error)),
@@ -364,6 +373,17 @@ impl Worker {
     /// Why the next worker is not there yet, if that is the system's fault.
     pub fn waiting(&self) -> Option<String> {
         self.state().waiting.clone()
+    }
+
+    /// Where the worker is, for whoever looks for a fault.
+    pub fn phase(&self) -> String {
+        match &self.state().availability {
+            Availability::Starting => "starting".to_owned(),
+            Availability::Serving => "serving".to_owned(),
+            Availability::Restarting(why) => format!("restarting: it {why}"),
+            Availability::GivenUp(why) => format!("given up: {why}"),
+            Availability::Ended(end) => format!("ended: {end}"),
+        }
     }
 
     /// What an operator wants to see.

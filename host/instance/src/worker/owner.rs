@@ -86,9 +86,11 @@ impl WorkerOwner {
         });
         let thread = {
             let cell = Arc::clone(&cell);
+            // Part of the attempt that starts it.
+            let span = tracing::debug_span!(target: "hotmerge::worker", "worker", %plugin);
             thread::Builder::new()
                 .name(format!("cell {plugin}"))
-                .spawn(move || cell.run())
+                .spawn(move || span.in_scope(|| cell.run()))
                 .map_err(|error| refused(format!("failed to start a thread: {error}")))?
         };
         let owner = Self {
@@ -146,7 +148,7 @@ impl WorkerOwner {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the thread of a cell panicked");
+            tracing::error!(target: "hotmerge::worker", "the thread of a cell panicked");
         }
     }
 }

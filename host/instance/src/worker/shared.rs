@@ -79,7 +79,7 @@ impl Workers {
             Err(error) => workers.missing.push(error.to_string()),
         }
         for part in &workers.missing {
-            tracing::warn!("the sandbox is degraded: {part}");
+            tracing::warn!(target: "hotmerge::worker", "the sandbox is degraded: {part}");
         }
         Arc::new(workers)
     }
@@ -108,7 +108,7 @@ impl Workers {
                 if named.is_some() {
                     self.missing.push(what);
                 } else {
-                    tracing::warn!("workers have no cgroups of their own: {what}");
+                    tracing::warn!(target: "hotmerge::worker", "workers have no cgroups of their own: {what}");
                 }
             }
         }
@@ -130,7 +130,7 @@ impl Workers {
         let own = self.settings.plugins.iter();
         for (plugin, _) in own.filter(|(_, own)| own.limits.cpus.is_some()) {
             tracing::warn!(
-                %plugin,
+                target: "hotmerge::worker", %plugin,
                 "its limit `cpus` does not hold: no cgroup with the controller `cpu` is delegated to this host"
             );
         }
@@ -250,6 +250,15 @@ impl Workers {
             None => Ids::Own,
         };
         let groups = self.groups.as_ref();
+        tracing::trace!(
+            target: "hotmerge::worker",
+            ?namespaces,
+            ?ids,
+            grants = ?parts.grants,
+            limits = ?parts.limits,
+            cgroup = groups.is_some(),
+            "launching a worker"
+        );
         process::launch(program.as_fd(), &parts, &filters, namespaces, ids, groups)
     }
 

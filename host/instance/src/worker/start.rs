@@ -42,6 +42,12 @@ impl Worker {
             self.checkpoint.forget();
             return Err(NotStarted::State(Box::new(error)));
         }
+        tracing::trace!(
+            target: "hotmerge::worker",
+            pid = link.pid,
+            state_age = ?self.checkpoint.age(),
+            "started, with the last state if there is one"
+        );
         Ok(missing.lines().map(str::to_owned).collect())
     }
 

@@ -71,7 +71,12 @@ impl Worker {
 
 impl Life {
     fn handle(&mut self, event: Event) {
-        tracing::trace!(plugin = %self.worker.log.plugin(), ?event, "worker");
+        tracing::trace!(
+            target: "hotmerge::worker",
+            plugin = %self.worker.log.plugin(),
+            ?event,
+            "something happened to it"
+        );
         let steps = self.machine.on(event, Instant::now());
         // Before the steps: whoever learns of them finds things as they are.
         self.worker
@@ -108,25 +113,21 @@ impl Life {
     }
 
     fn tell(&self, news: News) {
-        let (worker, plugin) = (&self.worker, self.worker.log.plugin());
+        let worker = &self.worker;
         match news {
             News::Crashed(failure) => {
                 worker.workers.crash_signals();
                 let state_age = worker.checkpoint.age();
                 worker.upward.report(Report::Crashed { failure, state_age });
             }
-            News::Restarted => worker.upward.report(Report::Restarted),
-            News::GivenUp(reason) => {
-                tracing::error!(%plugin, "{reason}");
-                worker.upward.report(Report::GivenUp { reason });
-            }
+            News::Restarted => worker.upward.report(Report::Restarted {
+                state_age: worker.checkpoint.age(),
+            }),
+            News::GivenUp(reason) => worker.upward.report(Report::GivenUp { reason }),
             News::Revived => worker.upward.report(Report::Revived),
-            News::NoProcess(reason) => {
-                let ms = spawn::RETRY.as_millis();
-                tracing::error!(%plugin, "it {reason}; retrying every {ms} ms");
-            }
+            News::NoProcess(what) => worker.upward.report(Report::NotRestartedYet { what }),
             News::DiedBeforeReplaced(failure) => {
-                tracing::warn!(%plugin, "the worker to be replaced {failure}");
+                worker.upward.report(Report::DiedWhileReplaced { failure });
             }
         }
     }
@@ -222,6 +223,12 @@ impl Life {
         });
         self.events.push_back(match outcome {
             Ok(missing) => {
+                tracing::trace!(
+                    target: "hotmerge::worker",
+                    pid = link.pid,
+                    ?missing,
+                    "the sandbox is in place, and the plugin has started in it"
+                );
                 self.worker.has_started(missing, starting.began.elapsed());
                 Event::Started
             }
@@ -240,6 +247,8 @@ impl Life {
 fn start(worker: &Arc<Worker>) -> Result<(Process, Starting), LaunchError> {
     let began = Instant::now();
     let process = worker.launch()?;
+    let pid = process.link.pid;
+    tracing::trace!(target: "hotmerge::worker", pid, "the process runs; it shuts itself in");
     worker.forward_calls(&process.link)?;
     let has_answered = Arc::new(AtomicBool::new(false));
     let ask = {
@@ -285,7 +294,7 @@ fn retire(worker: &Arc<Worker>, process: Process) {
         drop(process);
     };
     if let Err((error, process)) = spawn::give("retire", process, retire) {
-        tracing::error!("failed to start a thread, a worker is ended at once: {error}");
+        tracing::error!(target: "hotmerge::worker", "failed to start a thread, a worker is ended at once: {error}");
         drop(process);
     }
 }

@@ -537,3 +537,16 @@ fn a_given_up_plugin_stays_down_until_replaced() {
     bench.live(&two);
     assert_eq!(bench.slot(&two).state(), State::Active);
 }
+
+#[test]
+fn what_ends_with_the_host_is_stopped_not_removed() {
+    let mut bench = Bench::default();
+    let one = plugin("a", "1.0.0", &[]);
+    bench.live(&one);
+    let steps = bench.machine.stop();
+    let stopped = Outcome::Stopped(one.hash);
+    let is_told =
+        |step: &Step| matches!(&step.action, Action::Now(Now::Report(_, it)) if *it == stopped);
+    assert!(steps.iter().any(is_told), "{steps:?}");
+    assert_eq!(bench.slot(&one).reason(), "the host stops");
+}

@@ -6,7 +6,10 @@ use hotmerge_meta::{
     control::{PluginParams, PluginReport, method},
 };
 
-use super::{Change, reload};
+use super::{
+    Change,
+    reload::{self, Wish},
+};
 use crate::exit::Failure;
 
 /// Keep the version that runs, whatever the plugin directory says.
@@ -15,18 +18,18 @@ use crate::exit::Failure;
 #[derive(Args, Debug)]
 pub(super) struct Pin {
     #[command(flatten)]
-    wish: Wish,
+    about: About,
 }
 
 /// Let the plugin directory decide again what runs.
 #[derive(Args, Debug)]
 pub(super) struct Unpin {
     #[command(flatten)]
-    wish: Wish,
+    about: About,
 }
 
 #[derive(Args, Debug)]
-struct Wish {
+struct About {
     /// Which plugin
     #[arg(value_name = "PLUGIN")]
     plugin: PluginName,
@@ -36,22 +39,22 @@ struct Wish {
 
 impl Pin {
     pub(super) fn run(self) -> Result<(), Failure> {
-        self.wish.ask(method::PIN)
+        self.about.ask(method::PIN, Wish::Pin)
     }
 }
 
 impl Unpin {
     pub(super) fn run(self) -> Result<(), Failure> {
-        self.wish.ask(method::UNPIN)
+        self.about.ask(method::UNPIN, Wish::Unpin)
     }
 }
 
-impl Wish {
-    fn ask(self, method: &str) -> Result<(), Failure> {
+impl About {
+    fn ask(self, method: &str, wish: Wish) -> Result<(), Failure> {
         let params = PluginParams {
             plugin: self.plugin,
         };
         let report: PluginReport = self.change.ask(method, &params)?;
-        reload::conclude(report, self.change.json)
+        reload::conclude(report, wish, self.change.json)
     }
 }

@@ -13,6 +13,8 @@ use crate::{
     table::{self, Meaning, coloured},
 };
 
+const HEADING: &[&str] = &["PLUGIN", "VERSION", "OLD", "NEW", "RESULT", "TOOK"];
+
 /// Look at the plugin directory now, wait until what follows is done, and show it.
 ///
 /// Naming plugins tries them again even if what they are was refused before.
@@ -99,22 +101,21 @@ fn print(report: &ReloadReport) {
     table::print_problems(&report.problems);
 }
 
-/// Prints one line a plugin.
-pub(super) fn print_reports(plugins: &[PluginReport]) {
-    let mut table = table::new(&["PLUGIN", "VERSION", "OLD", "NEW", "RESULT", "TOOK"]);
+fn print_reports(plugins: &[PluginReport]) {
+    let mut table = table::new(HEADING);
     for plugin in plugins {
-        table.add_row(row(plugin));
+        table.add_row(row(plugin, &plugin.action.to_string()));
     }
     table::print(&table);
 }
 
-fn row(plugin: &PluginReport) -> Vec<comfy_table::Cell> {
+fn row(plugin: &PluginReport, what: &str) -> Vec<comfy_table::Cell> {
     let hash = |hash: Option<hotmerge_meta::Digest>| {
         hash.map_or_else(|| "-".to_owned(), |hash| hash.short())
     };
     let result = match &plugin.reason {
-        Some(reason) => format!("{}: {reason}", plugin.action),
-        None => plugin.action.to_string(),
+        Some(reason) => format!("{what}: {reason}"),
+        None => what.to_owned(),
     };
     let meaning = match plugin.action {
         Action::Loaded | Action::Reloaded => Meaning::Good,
@@ -136,12 +137,37 @@ fn row(plugin: &PluginReport) -> Vec<comfy_table::Cell> {
     ]
 }
 
-/// Shows what came of one plugin.
-pub(super) fn conclude(report: PluginReport, json: bool) -> Result<(), Failure> {
+/// What an operator asked to be done with one plugin.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wish {
+    Pin,
+    Unpin,
+    RollBack,
+}
+
+impl Wish {
+    /// What came of it. A pin is changed at once, whatever becomes of a candidate; a rollback is
+    /// done when the other version runs.
+    fn outcome(self, action: Action) -> String {
+        match (self, action) {
+            (Self::Pin, Action::Unchanged) => "pinned".to_owned(),
+            (Self::Pin, other) => format!("pinned, candidate {other}"),
+            (Self::Unpin, Action::Unchanged) => "unpinned".to_owned(),
+            (Self::Unpin, other) => format!("unpinned, {other}"),
+            (Self::RollBack, Action::Loaded | Action::Reloaded) => "rolled back".to_owned(),
+            (Self::RollBack, other) => other.to_string(),
+        }
+    }
+}
+
+/// Shows what came of an operator's wish.
+pub(super) fn conclude(report: PluginReport, wish: Wish, json: bool) -> Result<(), Failure> {
     if json {
         print_json(&report)?;
     } else {
-        print_reports(std::slice::from_ref(&report));
+        let mut table = table::new(HEADING);
+        table.add_row(row(&report, &wish.outcome(report.action)));
+        table::print(&table);
     }
     match report.action {
         Action::Refused => Err(Failure::text(

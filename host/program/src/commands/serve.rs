@@ -51,7 +51,11 @@ pub(super) struct Serve {
     /// Only say whether configuration and plugin directory can be used
     #[arg(long)]
     check: bool,
-    /// What to log: a level, or levels by target (`info`, `warn,plugin=debug`)
+    /// What to log: a level, or levels by target (`info`, `warn,plugin=debug`).
+    ///
+    /// Targets: `hotmerge::host`, `hotmerge::plugin` (what happens to plugins), `hotmerge::worker`,
+    /// `hotmerge::door`, `hotmerge::watch`, and `plugin` (what plugins log themselves). A level
+    /// alone is for these; libraries are logged only if named (`info,notify=debug`).
     #[arg(
         long,
         value_name = "FILTER",
@@ -112,12 +116,12 @@ impl Serve {
                 _ => break,
             }
         }
-        tracing::info!("stopping");
+        tracing::info!(target: "hotmerge::host", "stopping");
         tell_manager(&[NotifyState::Stopping]);
         server.close();
         let left = host.stop();
         if left > 0 {
-            tracing::warn!("{left} old versions had not ended when their time was over");
+            tracing::warn!(target: "hotmerge::host", "{left} old versions had not ended when their time was over");
         } else {
             server.finish();
         }
@@ -167,7 +171,7 @@ fn start(config: Config) -> Result<Host, StartError> {
     with_state.state_dir = Some(default);
     match Host::start(with_state) {
         Err(StartError::State(error)) => {
-            tracing::warn!("no version is kept to go back to: {error}; pass `--state-dir`");
+            tracing::warn!(target: "hotmerge::host", "no version is kept to go back to: {error}; pass `--state-dir`");
             Host::start(config)
         }
         other => other,
@@ -198,7 +202,7 @@ fn announce_ready(host: &Arc<Host>) -> Result<(), Failure> {
             host.forget_gone();
             let status = host.status();
             let active = status.plugins.iter().filter(|plugin| plugin.generation > 0);
-            tracing::info!(plugins = active.count(), "ready");
+            tracing::info!(target: "hotmerge::host", plugins = active.count(), "ready");
             tell_manager(&[NotifyState::Ready]);
         })
         .context("failed to start a thread")?;
@@ -209,7 +213,7 @@ fn announce_ready(host: &Arc<Host>) -> Result<(), Failure> {
 fn reload(host: &Host) {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell_manager(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!("failed to read the clock: {error}"),
+        Err(error) => tracing::warn!(target: "hotmerge::host", "failed to read the clock: {error}"),
     }
     host.rescan();
     tell_manager(&[NotifyState::Ready]);
@@ -217,7 +221,7 @@ fn reload(host: &Host) {
 
 fn tell_manager(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!("failed to tell the service manager: {error}");
+        tracing::warn!(target: "hotmerge::host", "failed to tell the service manager: {error}");
     }
 }
 
@@ -228,7 +232,7 @@ struct StopBySignal;
 impl AskToStop for StopBySignal {
     fn stop(&self) {
         if let Err(error) = kill_process(getpid(), Signal::TERM) {
-            tracing::error!("failed to stop on request: {error}");
+            tracing::error!(target: "hotmerge::host", "failed to stop on request: {error}");
         }
     }
 }

@@ -49,10 +49,11 @@ fn print(status: &Report) {
         host.started
     );
     anstream::println!(
-        "plugins of {}, watched by {}, looked at {} times",
+        "plugins of {}, {}; looked {} {}",
         host.plugin_dir.display(),
-        host.watch,
-        host.rescans
+        watched(&host.watch),
+        host.rescans,
+        if host.rescans == 1 { "time" } else { "times" }
     );
     for (count, what) in [
         (host.retained, "old versions could not be unmapped"),
@@ -76,6 +77,14 @@ fn print(status: &Report) {
         plugins(&status.plugins);
     }
     table::print_problems(&status.problems);
+}
+
+/// How changes are noticed, in a sentence.
+fn watched(watch: &str) -> String {
+    match watch.strip_prefix("off: ") {
+        Some(why) => format!("not watched ({why})"),
+        None => format!("watched by {watch}"),
+    }
 }
 
 fn plugins(plugins: &[PluginStatus]) {

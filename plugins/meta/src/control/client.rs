@@ -1,8 +1,9 @@
 //! A small blocking client: one request, one answer.
 
 use std::{
+    fs,
     io::{self, Read as _, Write as _},
-    os::unix::net::UnixStream,
+    os::unix::{fs::MetadataExt as _, net::UnixStream},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -28,12 +29,15 @@ pub enum ConnectError {
     },
     /// The host is not for this user.
     #[error(
-        "not permitted to talk to the host in `{}`; run as its user or join its group",
-        .dir.display()
+        "not permitted to talk to the host in `{}`; {}",
+        .dir.display(),
+        whom(*.owner)
     )]
     Denied {
         /// The runtime directory.
         dir: PathBuf,
+        /// The user that the host runs as, as far as can be seen.
+        owner: Option<u32>,
     },
     /// Unix sockets have short names.
     #[error(
@@ -219,6 +223,15 @@ impl Client {
     }
 }
 
+/// Who may talk to a host: its own user and root, and no group.
+fn whom(owner: Option<u32>) -> String {
+    match owner {
+        Some(0) => "run this as root, for example with `sudo`".to_owned(),
+        Some(uid) => format!("run this as the user that the host runs as (uid {uid}), or as root"),
+        None => "run this as the user that the host runs as, or as root".to_owned(),
+    }
+}
+
 fn refused(dir: &Path, socket: PathBuf, error: io::Error) -> ConnectError {
     use io::ErrorKind as Kind;
     let dir = dir.to_owned();
@@ -226,7 +239,11 @@ fn refused(dir: &Path, socket: PathBuf, error: io::Error) -> ConnectError {
         Kind::NotFound | Kind::NotADirectory | Kind::ConnectionRefused => {
             ConnectError::NotRunning { dir }
         }
-        Kind::PermissionDenied => ConnectError::Denied { dir },
+        Kind::PermissionDenied => {
+            let found = fs::metadata(&socket).or_else(|_| fs::metadata(&dir));
+            let owner = found.ok().map(|found| found.uid());
+            ConnectError::Denied { dir, owner }
+        }
         // Rust's own check of the length.
         Kind::InvalidInput => ConnectError::PathTooLong { socket },
         _ => ConnectError::Io {

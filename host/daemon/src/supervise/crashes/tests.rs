@@ -38,8 +38,7 @@ fn host(dir: &tempfile::TempDir) -> (Arc<Supervisor>, Services) {
 }
 
 fn status(host: &Supervisor) -> hotmerge_meta::control::PluginStatus {
-    let (mut plugins, _) = host.plugin_status();
-    plugins.pop().expect("it is known")
+    host.snapshot().plugins.pop().expect("it is known")
 }
 
 #[test]
