@@ -367,6 +367,6 @@ fn what_is_gone_or_only_pinned_still_has_a_history() {
     let host = lab.start_with("watch = false");
     let pinned = lab.hotmerge(["history", "actor"]);
     ok(&pinned);
-    assert!(pinned.text().contains("nothing has happened"), "{pinned:?}");
+    assert!(pinned.text().contains("no transitions yet"), "{pinned:?}");
     host.stop();
 }

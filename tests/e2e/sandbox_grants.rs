@@ -251,7 +251,7 @@ fn what_a_plugin_asks_for_is_told_and_not_given() {
     );
     refused(&host, "list", &ground.tree("deep"));
     let shown = ground.lab.hotmerge(["status"]).ok().text();
-    assert!(shown.contains("asks in vain for"), "{shown}");
+    assert!(shown.contains("requested but not granted: "), "{shown}");
     let file = ground.lab.package("reader").file_path(&reader());
     let arguments = ["inspect", "--allow", "net", "--allow", "fs:/srv:ro"];
     let seen = [&arguments[..], &[file.to_str().unwrap()]].concat();

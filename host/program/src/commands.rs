@@ -149,9 +149,3 @@ fn configuration(path: Option<&Path>) -> Result<Config, Failure> {
     path.map_or_else(|| Ok(Config::default()), Config::read)
         .map_err(|error| Failure::new(exit::CONFIG, error))
 }
-
-/// Prints one JSON object on a line of its own.
-fn print_json(value: &impl Serialize) -> Result<(), Failure> {
-    println!("{}", serde_json::to_string(value)?);
-    Ok(())
-}

@@ -6,7 +6,8 @@ use hotmerge_observe::log::plain;
 
 /// Something failed that has no code of its own.
 pub(crate) const FAILURE: u8 = 1;
-// 2 is clap's, for wrong usage.
+/// Wrong usage.
+pub(crate) const USAGE: u8 = 2;
 /// The configuration or the plugin directory cannot be used.
 pub(crate) const CONFIG: u8 = 3;
 /// No host runs in the runtime directory.
@@ -52,11 +53,43 @@ impl Failure {
         Self::new(code, anyhow::anyhow!("{text}"))
     }
 
+    /// Wrong usage; `text` is clap's, with its colours.
+    pub(crate) fn usage(text: String) -> Self {
+        Self {
+            code: USAGE,
+            error: anyhow::anyhow!(text),
+        }
+    }
+
     /// Adds what to do next.
     pub(crate) fn advise(mut self, advice: &str) -> Self {
-        self.error = anyhow::anyhow!("{:#}; {advice}", self.error);
+        self.error = anyhow::anyhow!("{}; {advice}", chain(&self.error));
         self
     }
+
+    /// What standard error is told.
+    pub(crate) fn report(&self) -> String {
+        match self.code {
+            USAGE => self.error.to_string(),
+            _ => format!("hotmerge: {self}\n"),
+        }
+    }
+}
+
+/// An error and its causes. Many errors name their cause in their own words already; that cause
+/// is not repeated.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    let mut last = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text.clone_from(&cause);
+        } else if !last.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        last = cause;
+    }
+    text
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
@@ -68,7 +101,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // It may be a plugin's word. Some errors have more than one line.
-        let text = format!("{:#}", self.error);
+        let text = chain(&self.error);
         let lines: Vec<_> = text.split('\n').map(plain).collect();
         f.write_str(&lines.join("\n"))
     }

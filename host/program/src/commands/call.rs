@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, Read, Write},
+    io::{self, Read},
     path::PathBuf,
     time::Duration,
 };
@@ -14,8 +14,8 @@ use hotmerge_meta::{
     control::{CallParams, CallReply, TraceParent, method},
 };
 
-use super::{HostArguments, print_json};
-use crate::exit::Failure;
+use super::HostArguments;
+use crate::{exit::Failure, output};
 
 /// Call a method of a plugin and write its reply to standard output.
 #[derive(Args, Debug)]
@@ -52,13 +52,9 @@ impl Call {
         };
         let reply: CallReply = self.host.ask(method::CALL, &params, timeout)?;
         if self.json {
-            return print_json(&reply);
+            return Ok(output::print_json(&reply)?);
         }
-        let mut out = io::stdout().lock();
-        out.write_all(&reply.output_base64.0)
-            .and_then(|()| out.flush())
-            .context("failed to write the reply")?;
-        Ok(())
+        Ok(output::write(&reply.output_base64.0)?)
     }
 
     fn request(&self) -> anyhow::Result<Vec<u8>> {

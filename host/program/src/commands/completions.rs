@@ -4,7 +4,7 @@ use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 
 use super::Arguments;
-use crate::exit::Failure;
+use crate::{exit::Failure, output};
 
 /// Print completions for a shell.
 #[derive(Args, Debug)]
@@ -16,7 +16,8 @@ pub(super) struct Completions {
 impl Completions {
     pub(super) fn run(self) -> Result<(), Failure> {
         let mut command = Arguments::command();
-        clap_complete::generate(self.shell, &mut command, "hotmerge", &mut std::io::stdout());
-        Ok(())
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut command, "hotmerge", &mut script);
+        Ok(output::write(&script)?)
     }
 }

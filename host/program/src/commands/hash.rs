@@ -7,8 +7,10 @@ use clap::Args;
 use hotmerge_meta::Image;
 use serde_json::json;
 
-use super::print_json;
-use crate::exit::{self, Failure};
+use crate::{
+    exit::{self, Failure},
+    output,
+};
 
 /// Print the hash over what the dynamic loader maps of a file: stripping or split debug
 /// information does not change it, one changed instruction does.
@@ -31,14 +33,14 @@ impl Hash {
                 Failure::text(exit::REFUSED, format!("`{}`: {error}", path.display()))
             })?;
             if self.json {
-                print_json(&json!({
+                output::print_json(&json!({
                     "file": path,
                     "hash": image.digest(),
                     "size": image.len(),
                     "machine": image.machine().to_string(),
                 }))?;
             } else {
-                println!("{}  {}", image.digest(), path.display());
+                output::print(format_args!("{}  {}\n", image.digest(), path.display()))?;
             }
         }
         Ok(())

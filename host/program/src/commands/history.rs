@@ -8,9 +8,10 @@ use hotmerge_meta::{
     control::{HistoryParams, Transition, method},
 };
 
-use super::{HostArguments, print_json};
+use super::HostArguments;
 use crate::{
     exit::Failure,
+    output,
     table::{self, Meaning, coloured},
 };
 
@@ -38,17 +39,15 @@ impl History {
             self.host
                 .ask(method::HISTORY, &params, Duration::from_secs(10))?;
         if self.json {
-            return print_json(&transitions);
+            return Ok(output::print_json(&transitions)?);
         }
-        print(&transitions);
-        Ok(())
+        Ok(output::print(text(&transitions))?)
     }
 }
 
-fn print(transitions: &[Transition]) {
+fn text(transitions: &[Transition]) -> String {
     if transitions.is_empty() {
-        anstream::println!("nothing has happened");
-        return;
+        return "no transitions yet\n".to_owned();
     }
     let mut table = table::new(&["TIME", "PLUGIN", "OLD VERSION", "FROM", "TO", "REASON"]);
     for it in transitions {
@@ -63,5 +62,5 @@ fn print(transitions: &[Transition]) {
         ];
         table.add_row(cells.map(|text| coloured(text, Meaning::Plain)));
     }
-    table::print(&table);
+    table::text(&table)
 }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
 };
 
@@ -18,8 +18,12 @@ use hotmerge_policy::{File, Objection, Rules, judge};
 use hotmerge_sandbox::Grant;
 use serde::Serialize;
 
-use super::{configuration, print_json};
-use crate::exit::{self, Failure};
+use super::configuration;
+use crate::{
+    exit::{self, Failure},
+    output,
+    table::count,
+};
 
 /// Show what a plugin's file imports, needs and maps, and whether the symbol policy takes it.
 ///
@@ -70,7 +74,7 @@ impl Inspect {
                 .or_default()
                 .push(symbol.clone());
         }
-        let count = objections.len();
+        let refusals = objections.len();
         let report = Report {
             file,
             wants: wants(&self.file),
@@ -78,13 +82,16 @@ impl Inspect {
             objections,
         };
         if self.json {
-            print_json(&report)?;
+            output::print_json(&report)?;
         } else {
-            print(&report);
+            output::print(&report)?;
         }
-        match count {
+        match refusals {
             0 => Ok(()),
-            count => Err(refused(format!("the symbol policy has {count} objections"))),
+            number => Err(refused(format!(
+                "the symbol policy refuses it: {}",
+                count(number as u64, "objection")
+            ))),
         }
     }
 }
@@ -104,24 +111,27 @@ fn wants(file: &Path) -> Vec<String> {
     own.map(asked).unwrap_or_default()
 }
 
-fn print(report: &Report) {
-    for segment in &report.file.segments {
-        let (access, address, bytes) = (&segment.access, segment.address, segment.bytes);
-        println!("segment  {access}  {address:#x}  {bytes} bytes");
-    }
-    for library in &report.file.needed {
-        println!("needs    {library}");
-    }
-    for (group, symbols) in &report.groups {
-        println!("imports  {group}: {}", symbols.join(" "));
-    }
-    for wanted in &report.wants {
-        println!("asks for {wanted}");
-    }
-    for objection in &report.objections {
-        println!("refused  {objection}");
-    }
-    if report.objections.is_empty() {
-        println!("allowed");
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for segment in &self.file.segments {
+            let (access, address, bytes) = (&segment.access, segment.address, segment.bytes);
+            writeln!(f, "segment  {access}  {address:#x}  {bytes} bytes")?;
+        }
+        for library in &self.file.needed {
+            writeln!(f, "needs    {library}")?;
+        }
+        for (group, symbols) in &self.groups {
+            writeln!(f, "imports  {group}: {}", symbols.join(" "))?;
+        }
+        for wanted in &self.wants {
+            writeln!(f, "asks for {wanted}")?;
+        }
+        for objection in &self.objections {
+            writeln!(f, "refused  {objection}")?;
+        }
+        if self.objections.is_empty() {
+            writeln!(f, "allowed")?;
+        }
+        Ok(())
     }
 }

@@ -6,7 +6,10 @@ use clap::{Args, ValueEnum};
 use hotmerge_instance::rules::policies::{self, Kind};
 
 use super::configuration;
-use crate::exit::{self, Failure};
+use crate::{
+    exit::{self, Failure},
+    output,
+};
 
 /// Print a policy: the built-in one, or the file that a configuration names.
 ///
@@ -36,7 +39,6 @@ impl Policy {
         };
         let text = policies::text(&configuration(self.config.as_deref())?.policy_files(), kind)
             .map_err(|error| Failure::new(exit::CONFIG, error))?;
-        print!("{text}");
-        Ok(())
+        Ok(output::print(text)?)
     }
 }

@@ -7,10 +7,11 @@ use hotmerge_meta::{
     control::{Action, PluginReport, ReloadParams, ReloadReport, method},
 };
 
-use super::{Change, print_json};
+use super::Change;
 use crate::{
     exit::{self, Failure},
-    table::{self, Meaning, coloured},
+    output,
+    table::{self, Meaning, coloured, count},
 };
 
 /// Look at the plugin directory now, wait until what follows is done, and show it.
@@ -34,9 +35,9 @@ impl Reload {
         };
         let report: ReloadReport = self.change.ask(method::RELOAD, &params)?;
         if self.change.json {
-            print_json(&report)?;
+            output::print_json(&report)?;
         } else {
-            print(&report);
+            output::print(text(&report))?;
         }
         verdict(&report, &self.plugins)
     }
@@ -74,38 +75,29 @@ fn verdict(report: &ReloadReport, asked: &[PluginName]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn count(number: u64, what: &str) -> String {
-    match number {
-        1 => format!("1 {what}"),
-        _ => format!("{number} {what}s"),
-    }
-}
-
-fn print(report: &ReloadReport) {
+fn text(report: &ReloadReport) -> String {
     let told = report.plugins.len() as u64;
-    if told > 0 {
-        print_reports(&report.plugins);
-    }
     let others = report.installed.saturating_sub(told);
+    let mut text = match told {
+        0 => String::new(),
+        _ => plugins_text(&report.plugins),
+    };
     if others > 0 {
-        anstream::println!(
-            "{} unchanged, in {:.1} ms",
-            count(others, "plugin"),
-            report.took_ms
-        );
+        let others = count(others, "plugin");
+        text += &format!("{others} unchanged, in {:.1} ms\n", report.took_ms);
     } else if told == 0 {
-        anstream::println!("no plugins in {}", report.plugin_dir.display());
+        text += &format!("no plugins in {}\n", report.plugin_dir.display());
     }
-    table::print_problems(&report.problems);
+    text + &table::problems(&report.problems)
 }
 
-/// Prints one line a plugin.
-pub(super) fn print_reports(plugins: &[PluginReport]) {
+/// One line per plugin.
+fn plugins_text(plugins: &[PluginReport]) -> String {
     let mut table = table::new(&["PLUGIN", "VERSION", "OLD", "NEW", "RESULT", "TOOK"]);
     for plugin in plugins {
         table.add_row(row(plugin));
     }
-    table::print(&table);
+    table::text(&table)
 }
 
 fn row(plugin: &PluginReport) -> Vec<comfy_table::Cell> {
@@ -139,9 +131,9 @@ fn row(plugin: &PluginReport) -> Vec<comfy_table::Cell> {
 /// Shows what came of one plugin.
 pub(super) fn conclude(report: PluginReport, json: bool) -> Result<(), Failure> {
     if json {
-        print_json(&report)?;
+        output::print_json(&report)?;
     } else {
-        print_reports(std::slice::from_ref(&report));
+        output::print(plugins_text(std::slice::from_ref(&report)))?;
     }
     match report.action {
         Action::Refused => Err(Failure::text(

@@ -21,7 +21,10 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use crate::exit::{self, Failure};
+use crate::{
+    exit::{self, Failure},
+    output,
+};
 
 /// Run the host: load the plugins of a directory and follow its changes.
 ///
@@ -87,10 +90,10 @@ impl Serve {
         let config = self.configuration()?;
         let plugin_dir = Host::check(&config).map_err(|error| Failure::new(exit::CONFIG, error))?;
         if self.check {
-            println!(
-                "configuration and plugin directory `{}` can be used",
+            output::print(format_args!(
+                "configuration and plugin directory `{}` can be used\n",
                 plugin_dir.display()
-            );
+            ))?;
             return check_worker(&config);
         }
         let dir = RuntimeDir::chosen(config.runtime_dir.as_ref());
@@ -154,8 +157,8 @@ fn check_worker(config: &Config) -> Result<(), Failure> {
         let reason = format!("plugins are to run in processes of their own: {reason}");
         return Err(Failure::new(exit::CONFIG, anyhow::anyhow!(reason)));
     }
-    println!("plugins run in the host's own process: {reason}");
-    Ok(())
+    let text = format!("plugins run in the host's own process: {reason}\n");
+    Ok(output::print(text)?)
 }
 
 /// A state directory that nobody asked for is used if it can be.

@@ -1,6 +1,7 @@
 //! `hotmerge verify`: whether files are what their `plugin.meta` says.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     path::{Path, PathBuf},
 };
@@ -11,10 +12,10 @@ use hotmerge_meta::{Image, META_FILE, Meta, PluginMeta, check_abi, read_regular}
 use serde::Serialize;
 use walkdir::WalkDir;
 
-use super::print_json;
 use crate::{
     exit::{self, Failure},
-    table::{self, Meaning, coloured},
+    output,
+    table::{self, Meaning, coloured, count},
 };
 
 /// Largest plugin file, in bytes.
@@ -59,32 +60,40 @@ impl Verify {
             ));
         }
         self.print(&findings)?;
-        match findings.iter().filter(|finding| !finding.ok).count() {
+        let bad = findings.iter().filter(|finding| !finding.ok);
+        let packages: BTreeSet<_> = bad.map(|finding| &finding.package).collect();
+        match packages.len() {
             0 => Ok(()),
-            bad => Err(Failure::text(exit::REFUSED, format!("{bad} do not verify"))),
+            bad => Err(Failure::text(
+                exit::REFUSED,
+                format!("{} failed verification", count(bad as u64, "package")),
+            )),
         }
     }
 
     fn print(&self, findings: &[Finding]) -> Result<(), Failure> {
         if self.json {
-            return findings.iter().try_for_each(print_json);
+            return Ok(findings.iter().try_for_each(output::print_json)?);
         }
-        let mut table = table::new(&["PACKAGE", "PLUGIN", "VERSION", "RESULT"]);
-        for finding in findings {
-            let (text, meaning) = match &finding.problem {
-                None => ("ok", Meaning::Good),
-                Some(problem) => (problem.as_str(), Meaning::Bad),
-            };
-            table.add_row(vec![
-                coloured(&finding.package, Meaning::Plain),
-                coloured(finding.plugin.as_deref().unwrap_or("-"), Meaning::Plain),
-                coloured(finding.version.as_deref().unwrap_or("-"), Meaning::Plain),
-                coloured(text, meaning),
-            ]);
-        }
-        table::print(&table);
-        Ok(())
+        Ok(output::print(text(findings))?)
     }
+}
+
+fn text(findings: &[Finding]) -> String {
+    let mut table = table::new(&["PACKAGE", "PLUGIN", "VERSION", "RESULT"]);
+    for finding in findings {
+        let (text, meaning) = match &finding.problem {
+            None => ("ok", Meaning::Good),
+            Some(problem) => (problem.as_str(), Meaning::Bad),
+        };
+        table.add_row(vec![
+            coloured(&finding.package, Meaning::Plain),
+            coloured(finding.plugin.as_deref().unwrap_or("-"), Meaning::Plain),
+            coloured(finding.version.as_deref().unwrap_or("-"), Meaning::Plain),
+            coloured(text, meaning),
+        ]);
+    }
+    table::text(&table)
 }
 
 fn verify(dir: &Path, findings: &mut Vec<Finding>) {
