@@ -256,7 +256,7 @@ fn what_a_plugin_asks_for_is_told_and_not_given() {
     let arguments = ["inspect", "--allow", "net", "--allow", "fs:/srv:ro"];
     let seen = [&arguments[..], &[file.to_str().unwrap()]].concat();
     let seen = ground.lab.hotmerge(seen).ok().text();
-    assert!(seen.contains("asks for net\n"), "{seen}");
+    assert!(seen.contains("wants    net\n"), "{seen}");
     let log = host.stop();
     log.wait("`net`, which the configuration does not grant");
 }

@@ -18,21 +18,38 @@ pub(crate) const REFUSED: u8 = 5;
 pub(crate) const OTHER_HOST: u8 = 6;
 /// Not permitted.
 pub(crate) const DENIED: u8 = 7;
-/// The plugin answered a call with an error.
+/// The plugin answered a call with an error, or ended during it.
 pub(crate) const CALL_FAILED: u8 = 8;
+/// No such plugin takes calls.
+pub(crate) const NO_PLUGIN: u8 = 9;
+/// The plugin has no such method.
+pub(crate) const NO_METHOD: u8 = 10;
+/// The plugin panicked during a call.
+pub(crate) const PANICKED: u8 = 11;
+/// A call's deadline passed, or the host did not answer in time.
+pub(crate) const DEADLINE: u8 = 12;
+/// A call's request or reply does not fit into a frame.
+pub(crate) const TOO_LARGE: u8 = 13;
 
 /// The codes, for `--help`.
 pub(crate) const HELP: &str = "\
 Exit codes:
-  0  success
-  1  failure
-  2  wrong usage
-  3  the configuration or the plugin directory cannot be used
-  4  no host is running
-  5  a plugin was refused or does not verify, or a package cannot be used
-  6  another host is running on this runtime directory
-  7  not permitted
-  8  the plugin answered the call with an error";
+   0  success
+   1  failure
+   2  wrong usage
+   3  the configuration or the plugin directory cannot be used
+   4  no host is running
+   5  a plugin was refused or does not verify, or a package cannot be used
+   6  another host is running on this runtime directory
+   7  not permitted
+   8  call: the plugin answered with an error, or ended during the call
+   9  call: no such plugin is running
+  10  call: the plugin has no such method
+  11  call: the plugin panicked
+  12  the deadline of a call passed, or the host did not answer in time
+  13  call: the request or the reply does not fit into a frame of 16 MiB
+
+A closed pipe on standard output is not a failure.";
 
 /// A failure and its exit code.
 #[derive(Debug)]
@@ -51,6 +68,11 @@ impl Failure {
 
     pub(crate) fn text(code: u8, text: impl fmt::Display) -> Self {
         Self::new(code, anyhow::anyhow!("{text}"))
+    }
+
+    /// What the process will exit with.
+    pub(crate) fn code(&self) -> u8 {
+        self.code
     }
 
     /// Wrong usage; `text` is clap's, with its colours.

@@ -11,16 +11,19 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use exit::Failure;
 
 mod commands;
 mod exit;
+mod manager;
 mod output;
+mod signals;
 mod table;
 
 fn main() -> ExitCode {
-    let done = match commands::Arguments::try_parse() {
+    hotmerge_sandbox::reset_signals();
+    let _ = output::outlive_size_limit();
+    let done = match commands::parse() {
         Ok(arguments) => commands::run(arguments),
         Err(instead) => show(&instead),
     };

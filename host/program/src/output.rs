@@ -9,10 +9,18 @@
 use std::{
     fmt::Display,
     io::{self, ErrorKind, Write},
+    sync::Arc,
 };
 
 use anstream::AutoStream;
 use serde::Serialize;
+use signal_hook::consts::SIGXFSZ;
+
+/// Makes a file that grew to its limit (`ulimit -f`) an error of the write that failed; by
+/// default it kills.
+pub(crate) fn outlive_size_limit() -> io::Result<()> {
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).map(drop)
+}
 
 /// Standard output cannot be written.
 #[derive(Debug, thiserror::Error)]

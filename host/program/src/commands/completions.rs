@@ -6,10 +6,10 @@ use clap_complete::Shell;
 use super::Arguments;
 use crate::{exit::Failure, output};
 
-/// Print completions for a shell.
+/// Print shell completions.
 #[derive(Args, Debug)]
 pub(super) struct Completions {
-    /// Which shell
+    /// Shell
     shell: Shell,
 }
 

@@ -12,14 +12,16 @@ use crate::{
     output,
 };
 
-/// Print the hash over what the dynamic loader maps of a file: stripping or split debug
-/// information does not change it, one changed instruction does.
+/// Print the hash of what the dynamic loader maps from a file.
+///
+/// Stripping or splitting off debug information does not change it; changing one instruction
+/// does.
 #[derive(Args, Debug)]
 pub(super) struct Hash {
     /// Shared objects
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }

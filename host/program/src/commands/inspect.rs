@@ -25,20 +25,20 @@ use crate::{
     table::count,
 };
 
-/// Show what a plugin's file imports, needs and maps, and whether the symbol policy takes it.
+/// Show what a plugin file imports, needs and maps, and whether the symbol policy allows it.
 ///
-/// What counts is what the dynamic loader reads; section headers are not looked at.
+/// Only what the dynamic loader reads counts; section headers are ignored.
 #[derive(Args, Debug)]
 pub(super) struct Inspect {
-    /// A shared object
+    /// Shared object
     file: PathBuf,
-    /// What is granted to it: `net`, `fs:/path:ro` or `fs:/path:rw`
+    /// Grant that the plugin has: `net`, `fs:/path:ro` or `fs:/path:rw`
     #[arg(long, value_name = "GRANT")]
     allow: Vec<Grant>,
-    /// Judge it as for the host's own process
+    /// Judge it as a plugin that runs in the host's own process
     #[arg(long)]
     host: bool,
-    /// Configuration (TOML) of the host that is meant, for its symbol policy
+    /// Configuration file (TOML) that names the symbol policy
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print one JSON object
@@ -59,7 +59,9 @@ impl Inspect {
     pub(super) fn run(self) -> Result<(), Failure> {
         let bytes = fs::read(&self.file)
             .with_context(|| format!("failed to read `{}`", self.file.display()))?;
-        let refused = |error: String| Failure::text(exit::REFUSED, error);
+        let refused = |error: String| {
+            Failure::text(exit::REFUSED, format!("`{}`: {error}", self.file.display()))
+        };
         let image = Image::normalise(bytes).map_err(|error| refused(error.to_string()))?;
         let file = File::read(image.bytes()).map_err(|error| refused(error.to_string()))?;
         let policy = policies::symbols(&configuration(self.config.as_deref())?.policy_files())
@@ -124,7 +126,7 @@ impl fmt::Display for Report {
             writeln!(f, "imports  {group}: {}", symbols.join(" "))?;
         }
         for wanted in &self.wants {
-            writeln!(f, "asks for {wanted}")?;
+            writeln!(f, "wants    {wanted}")?;
         }
         for objection in &self.objections {
             writeln!(f, "refused  {objection}")?;
@@ -133,5 +135,24 @@ impl fmt::Display for Report {
             writeln!(f, "allowed")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_per_fact_and_a_verdict() {
+        let mut report = Report {
+            file: File::default(),
+            wants: vec!["net".to_owned()],
+            groups: BTreeMap::new(),
+            objections: Vec::new(),
+        };
+        report.file.needed = vec!["libc.so.6".to_owned()];
+        let imports = ["malloc", "free"].map(str::to_owned).to_vec();
+        report.groups.insert("memory".to_owned(), imports);
+        insta::assert_snapshot!(report.to_string());
     }
 }

@@ -9,16 +9,16 @@ use hotmerge_meta::{
 use super::{Change, reload};
 use crate::exit::Failure;
 
-/// Keep the version that runs, whatever the plugin directory says.
+/// Keep the running version, whatever the plugin directory contains.
 ///
-/// Until `hotmerge unpin`, also after a restart of the host.
+/// Lasts until `hotmerge unpin`, even across restarts of the host.
 #[derive(Args, Debug)]
 pub(super) struct Pin {
     #[command(flatten)]
     wish: Wish,
 }
 
-/// Let the plugin directory decide again what runs.
+/// Let the plugin directory decide again which version runs.
 #[derive(Args, Debug)]
 pub(super) struct Unpin {
     #[command(flatten)]
@@ -27,7 +27,7 @@ pub(super) struct Unpin {
 
 #[derive(Args, Debug)]
 struct Wish {
-    /// Which plugin
+    /// Plugin name
     #[arg(value_name = "PLUGIN")]
     plugin: PluginName,
     #[command(flatten)]

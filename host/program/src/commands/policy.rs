@@ -11,21 +11,22 @@ use crate::{
     output,
 };
 
-/// Print a policy: the built-in one, or the file that a configuration names.
+/// Print a policy: the built-in one, or the one that a configuration names.
 ///
-/// What is printed can be changed and named as `syscall_policy` or `symbol_policy`.
+/// To change it, save the output to a file, edit it and configure the file as `syscall_policy`
+/// or `symbol_policy`.
 #[derive(Args, Debug)]
 pub(super) struct Policy {
-    /// Which one
+    /// Which policy
     which: Which,
-    /// Configuration (TOML) of the host that is meant
+    /// Configuration file (TOML) that names the policy
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Which {
-    /// System calls that plugins in workers may make
+    /// System calls that sandboxed plugins may make
     Syscalls,
     /// Symbols that plugins may import
     Symbols,

@@ -1,4 +1,4 @@
-//! `hotmerge reload`: look at the plugin directory now, and say what came of it.
+//! `hotmerge reload`: rescan the plugin directory now, and show the result.
 
 use clap::Args;
 use hotmerge_daemon::UnknownPlugin;
@@ -14,9 +14,9 @@ use crate::{
     table::{self, Meaning, coloured, count},
 };
 
-/// Look at the plugin directory now, wait until what follows is done, and show it.
+/// Rescan the plugin directory, wait for the reloads that follow, and show the result.
 ///
-/// Naming plugins tries them again even if what they are was refused before.
+/// Plugins given by name are tried again even if their current version was refused.
 #[derive(Args, Debug)]
 pub(super) struct Reload {
     /// Plugins to try again
@@ -144,5 +144,57 @@ pub(super) fn conclude(report: PluginReport, json: bool) -> Result<(), Failure> 
             ),
         )),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, from_value, json};
+
+    use super::*;
+
+    const HASH: &str = "sha256:5f0c3f1b7d4e8a9260b1c2d3e4f5061728394a5b6c7d8e9fa0b1c2d3e4f50617";
+    const OTHER: &str = "sha256:a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f90";
+
+    fn shown(plugins: &Value, problems: &Value, installed: u64) -> String {
+        let report: ReloadReport = from_value(json!({
+            "plugins": plugins,
+            "problems": problems,
+            "installed": installed,
+            "plugin_dir": "/usr/lib/hotmerge/plugins",
+            "took_ms": 12.34,
+            "position": 12,
+        }))
+        .expect("it is a report");
+        let verdict = match verdict(&report, &[]) {
+            Ok(()) => String::new(),
+            Err(failure) => failure.report(),
+        };
+        anstream::adapter::strip_str(&(text(&report) + &verdict)).to_string()
+    }
+
+    #[test]
+    fn one_line_per_plugin_that_changed() {
+        let plugin = |name: &str, action: &str, old: Option<&str>, new: Option<&str>| {
+            json!({
+                "plugin": name, "version": new.map(|_| "1.0.0"), "old_hash": old, "hash": new,
+                "action": action, "generation": 2, "took_ms": 1.25,
+                "reason": (action == "refused").then_some("it is for another machine"),
+            })
+        };
+        let plugins = json!([
+            plugin("alpha", "loaded", None, Some(HASH)),
+            plugin("beta", "reloaded", Some(OTHER), Some(HASH)),
+            plugin("gamma", "removed", Some(OTHER), None),
+            plugin("delta", "refused", Some(OTHER), Some(HASH)),
+        ]);
+        let problems = json!([{ "package": "stray", "reason": "it is not a directory" }]);
+        insta::assert_snapshot!(shown(&plugins, &problems, 7));
+    }
+
+    #[test]
+    fn nothing_changed_or_nothing_there() {
+        let shown = |installed| shown(&json!([]), &json!([]), installed);
+        insta::assert_snapshot!(format!("{}{}{}", shown(0), shown(1), shown(2)));
     }
 }

@@ -237,3 +237,6 @@ fn notes(plugin: &PluginStatus) -> Vec<String> {
     }
     notes
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs::File,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -21,13 +22,13 @@ use crate::{
 /// Largest plugin file, in bytes.
 const LIMIT_BYTES: u64 = 1 << 30;
 
-/// Check every package below a directory: does each file match its plugin.meta, and could
-/// this host load it?
+/// Check every package below a directory: does each file match its plugin.meta, and would a
+/// host load it?
 #[derive(Args, Debug)]
 pub(super) struct Verify {
-    /// A package, a plugin directory or a staging directory
+    /// Package, plugin directory or staging directory
     dir: PathBuf,
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
@@ -45,8 +46,12 @@ impl Verify {
     pub(super) fn run(self) -> Result<(), Failure> {
         let mut findings = Vec::new();
         for entry in WalkDir::new(&self.dir).max_depth(2).sort_by_file_name() {
-            let entry =
-                entry.with_context(|| format!("failed to read `{}`", self.dir.display()))?;
+            let entry = entry
+                .map_err(|error| match error.into_io_error() {
+                    Some(error) => error,
+                    None => io::Error::other("symbolic links form a loop"),
+                })
+                .with_context(|| format!("failed to read `{}`", self.dir.display()))?;
             if entry.file_name() == META_FILE
                 && let Some(package) = entry.path().parent()
             {
@@ -135,4 +140,30 @@ fn examine(dir: &Path, plugin: &PluginMeta) -> Result<(), String> {
     }
     let header = image.header().map_err(|error| error.to_string())?;
     check_abi(&header).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_per_plugin() {
+        let finding = |package: &str, plugin: Option<&str>, problem: Option<&str>| Finding {
+            package: package.to_owned(),
+            plugin: plugin.map(str::to_owned),
+            version: plugin.map(|_| "1.0.0".to_owned()),
+            ok: problem.is_none(),
+            problem: problem.map(str::to_owned),
+        };
+        let shown = text(&[
+            finding("counter", Some("counter"), None),
+            finding(
+                "other",
+                Some("other"),
+                Some("`libother.so` is not an ELF file"),
+            ),
+            finding("stray", None, Some("plugin.meta is not a file")),
+        ]);
+        insta::assert_snapshot!(anstream::adapter::strip_str(&shown).to_string());
+    }
 }
