@@ -141,7 +141,7 @@ fn what_terminals_take_for_orders_is_shown_as_text() {
         }
     };
     let answered = hotmerge(&["call", "attacks", "panic-escape"]);
-    shows_text(&answered.ended_with(8).stderr);
+    shows_text(&answered.ended_with(11).stderr);
     host.replaced("attacks", 1);
     lab.package("hostile")
         .put(&[&attacks_at("start=panic-escape")]);

@@ -16,6 +16,7 @@ fn commands() -> (Lab, TestHost, Vec<Vec<String>>) {
     let host = lab.start();
     let file = lab.package("one").file_path(&variant).display().to_string();
     let dir = lab.plugin_dir().display().to_string();
+    let config = lab.path("hotmerge.toml").display().to_string();
     let commands = [
         "--help",
         "--version",
@@ -34,10 +35,10 @@ fn commands() -> (Lab, TestHost, Vec<Vec<String>>) {
         "completions bash",
         "completions zsh",
         "completions fish",
-        &format!("inspect {file}"),
-        &format!("inspect --json {file}"),
-        &format!("verify {dir}"),
-        &format!("verify --json {dir}"),
+        &format!("inspect {file} --allow net"),
+        &format!("inspect --json {file} --allow net"),
+        &format!("verify {dir} --config {config}"),
+        &format!("verify --json {dir} --config {config}"),
         &format!("hash {file}"),
         &format!("hash --json {file}"),
         &format!("serve --check --plugin-dir {dir}"),
@@ -104,7 +105,7 @@ fn the_exit_code_survives_a_lost_output() {
     lab.package("bad")
         .put(&[&other.with_meta(|meta| meta.size += 1)]);
     let verify = ["verify".to_owned(), lab.plugin_dir().display().to_string()];
-    let sentence = "hotmerge: 1 package failed verification\n";
+    let sentence = "hotmerge: 2 packages failed verification\n";
     ends(&lab, &verify, closed_pipe(), 5, sentence);
     for (stderr, code, arguments) in [
         (full_disk(), 2, "--nonsense"),

@@ -57,7 +57,7 @@ fn what_was_refused_is_tried_again_when_somebody_asks() {
 fn a_good_version_after_a_refused_one_is_taken() {
     let bench = Bench::new("");
     bench.package().put(&[&actor("mark=2 start=refuse")]);
-    bench.is_refused(&["refuses"]);
+    bench.fails_to_start(&["refuses"]);
     bench.package().put(&[&actor("mark=3")]);
     bench.host.reload();
     let plugin = bench.host.plugin("actor");
@@ -77,7 +77,7 @@ fn a_first_version_that_is_refused_is_an_error_and_not_a_plugin() {
     assert_eq!((plugin.state, plugin.generation), (State::Error, 0));
     assert_eq!(plugin.version.as_deref(), Some("1.0.0"), "what was refused");
     lab.hotmerge(["call", "actor", "mark"])
-        .ended_with(8)
+        .ended_with(9)
         .said(&["no version", "`actor`", "hotmerge status"]);
     host.stop();
 }

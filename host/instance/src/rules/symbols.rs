@@ -3,7 +3,8 @@
 use std::{fs::File as Bytes, os::unix::fs::FileExt as _};
 
 use hotmerge_loader::Verified;
-use hotmerge_policy::{File, Groups, judge};
+pub use hotmerge_policy::Groups;
+use hotmerge_policy::{File, judge};
 use hotmerge_sandbox::Grant;
 
 use crate::{rules::policies, settings::Isolation};
@@ -21,6 +22,19 @@ pub(crate) fn read(verified: &Verified) -> Result<File, String> {
         .and_then(|file| file.read_exact_at(&mut image, 0))
         .map_err(|error| format!("failed to read its image: {error}"))?;
     File::read(&image).map_err(|error| error.to_string())
+}
+
+/// Judges a verified image.
+///
+/// # Errors
+/// Where it cannot be read, or the first objections.
+pub fn admit(
+    verified: &Verified,
+    groups: &Groups,
+    isolation: Isolation,
+    grants: &[Grant],
+) -> Result<(), String> {
+    check(&read(verified)?, groups, isolation, grants)
 }
 
 /// Judges what was read.
