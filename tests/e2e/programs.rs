@@ -437,17 +437,21 @@ fn completions_and_manual_pages_are_written() {
 
 #[test]
 fn times_at_their_ends_are_no_panic() {
-    let (lab, host) = host_with_actor();
-    let most = u64::MAX.to_string();
-    let mark = lab.hotmerge(["call", "actor", "mark", "--timeout", &most]);
-    assert_eq!(mark.ok().stdout, b"1");
-    lab.hotmerge(["reload", "--timeout", &most]).ok();
-    let told = lab
-        .hotmerge(["reload", "--timeout", "0"])
-        .ended_with(12)
-        .stderr;
-    assert_eq!(told, "hotmerge: the host did not answer within 0 ms\n");
-    host.stop();
+    for isolation in ["host", "process"] {
+        let lab = Lab::new();
+        lab.package("one").put(&[&actor("mark=1")]);
+        let host = lab.start_with(&format!("isolation = \"{isolation}\"\n"));
+        // The most seconds, and the most that are still a number of milliseconds.
+        for most in [u64::MAX, u64::MAX / 1000].map(|most| most.to_string()) {
+            let mark = lab.hotmerge(["call", "actor", "mark", "--timeout", &most]);
+            assert_eq!(mark.ok().stdout, b"1");
+            lab.hotmerge(["reload", "--timeout", &most]).ok();
+        }
+        let none = lab.hotmerge(["reload", "--timeout", "0"]).ended_with(12);
+        let sentence = "hotmerge: the host did not answer within 0 ms\n";
+        assert_eq!(none.stderr, sentence);
+        host.stop();
+    }
 }
 
 #[test]

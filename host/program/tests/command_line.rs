@@ -92,6 +92,7 @@ fn each_failure_is_one_sentence() {
         "serve --config wrong.toml",
         "serve --config unknown.toml",
         "serve --config huge.toml",
+        "serve --config most.toml",
         "serve --config long.toml",
         "serve --config much.toml",
         "serve --plugin-dir empty --runtime-dir text",
