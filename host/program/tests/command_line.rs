@@ -48,6 +48,8 @@ fn each_failure_is_one_sentence() {
     let path = |name: &str| dir.path().join(name);
     fs::write(path("text"), "text").unwrap();
     fs::create_dir(path("empty")).unwrap();
+    let largest = format!("call_ms = {}\n", u64::MAX);
+    fs::write(path("most.toml"), largest).unwrap();
     fs::write(path("wrong.toml"), "drain_ms = \"long\"\n").unwrap();
     fs::write(path("unknown.toml"), "drain = 1\n").unwrap();
     fs::write(path("huge.toml"), format!("drain_ms = {}\n", i64::MAX)).unwrap();
