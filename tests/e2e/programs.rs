@@ -122,7 +122,7 @@ fn status_is_one_object_with_the_documented_fields() {
 }
 
 #[test]
-fn the_driver_writes_a_line_a_plugin_with_the_documented_fields() {
+fn the_driver_prints_one_documented_line_per_plugin() {
     let lab = Lab::new();
     let workspace = Workspace::new("lines", ["alpha", "beta"]);
     let build = || workspace.driver(&lab).run().ok().lines();
@@ -163,7 +163,7 @@ fn the_driver_writes_a_line_a_plugin_with_the_documented_fields() {
 }
 
 #[test]
-fn call_writes_the_bytes_of_the_reply_and_nothing_else() {
+fn call_prints_exactly_the_reply() {
     let (lab, host) = host_with_actor();
     let bytes: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     fs::write(lab.path("request"), &bytes).unwrap();
@@ -204,7 +204,7 @@ fn call_writes_the_bytes_of_the_reply_and_nothing_else() {
 }
 
 #[test]
-fn a_call_that_fails_says_why_and_writes_nothing() {
+fn a_failed_call_gives_the_reason_on_stderr() {
     let (lab, host) = host_with_actor();
     for (plugin, method, timeout, code, words) in [
         ("actor", "fail", "30", 8, "it was asked to fail"),
@@ -245,7 +245,7 @@ fn a_call_that_fails_says_why_and_writes_nothing() {
 }
 
 #[test]
-fn exit_codes_are_documented_where_people_look() {
+fn help_documents_the_exit_codes() {
     let lab = Lab::new();
     let help = lab.hotmerge(["--help"]).ok().text();
     let (_, codes) = help.split_once("Exit codes:").expect("the help has them");
@@ -261,7 +261,7 @@ fn exit_codes_are_documented_where_people_look() {
 }
 
 #[test]
-fn hash_and_verify_need_no_host() {
+fn hash_and_verify_work_without_a_host() {
     let lab = Lab::new();
     let (good, other) = (actor("mark=1"), actor("mark=2").named("other"));
     lab.package("good").put(&[&good]);
@@ -327,7 +327,7 @@ fn hash_and_verify_need_no_host() {
 }
 
 #[test]
-fn reload_of_a_plugin_that_nobody_knows_fails() {
+fn reload_of_an_unknown_plugin_fails() {
     let (lab, host) = host_with_actor();
     lab.hotmerge(["reload", "other"])
         .ended_with(1)
@@ -348,7 +348,7 @@ fn reload_of_a_plugin_that_nobody_knows_fails() {
 }
 
 #[test]
-fn a_plugins_log_is_in_the_hosts_with_the_trace_of_its_call() {
+fn plugin_logs_carry_the_trace_of_their_call() {
     let (lab, host) = host_with_actor();
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let parent = format!("00-{trace}-00f067aa0ba902b7-01");
@@ -365,7 +365,7 @@ fn a_plugins_log_is_in_the_hosts_with_the_trace_of_its_call() {
 }
 
 #[test]
-fn a_client_that_talks_nonsense_disturbs_nobody() {
+fn a_malformed_request_affects_no_other_client() {
     use std::io::Read as _;
     use std::os::unix::net::UnixStream;
     let (lab, host) = host_with_actor();

@@ -37,7 +37,7 @@ fn looked(host: &TestHost, before: u64) {
 }
 
 #[test]
-fn of_twenty_plugins_exactly_the_changed_one_is_reloaded() {
+fn only_the_changed_plugin_of_twenty_reloads() {
     let names: Vec<_> = (1..=20).map(|number| format!("p{number:02}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let lab = Lab::new();
@@ -87,7 +87,7 @@ fn of_twenty_plugins_exactly_the_changed_one_is_reloaded() {
 }
 
 #[test]
-fn what_changes_no_code_reloads_nothing() {
+fn changes_outside_the_code_reload_nothing() {
     let lab = Lab::new();
     let workspace = Workspace::new("no-code", ["still", "quiet"]);
     let driver = || workspace.driver(&lab);
@@ -179,7 +179,7 @@ fn a_signal_alone_reloads_nothing() {
 }
 
 #[test]
-fn a_signal_is_enough_to_reload_what_changed() {
+fn a_signal_reloads_changed_plugins() {
     let lab = Lab::new();
     lab.package("one")
         .put(&[&actor("mark=1"), &actor("mark=1").named("other")]);
@@ -196,7 +196,7 @@ fn a_signal_is_enough_to_reload_what_changed() {
 }
 
 #[test]
-fn a_copied_package_is_enough_to_reload_what_changed() {
+fn copying_a_package_triggers_its_reload() {
     let lab = Lab::new();
     let package = lab.package("one");
     package.put(&[&actor("mark=1")]);
@@ -218,7 +218,7 @@ fn a_copied_package_is_enough_to_reload_what_changed() {
 }
 
 #[test]
-fn the_command_line_tells_what_a_reload_did() {
+fn reload_prints_its_result() {
     let lab = Lab::new();
     lab.package("one").put(&[&actor("mark=1")]);
     let host = lab.start_with("watch = false");
@@ -238,7 +238,7 @@ fn the_command_line_tells_what_a_reload_did() {
 }
 
 #[test]
-fn candidates_start_at_once_and_no_more_of_them_than_there_are_cores() {
+fn at_most_one_candidate_per_core_starts() {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let names: Vec<_> = (0..cores + 2).map(|number| format!("p{number}")).collect();
     let lab = Lab::new();

@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugins_own_times_come_before_those_of_all() {
+    fn per_plugin_timeouts_override_global_ones() {
         let text = "drain_ms = 10\nteardown_ms = 20\nhandover_ms = 30\nsave_s = 40\n\
                     [plugin.own]\ndrain_ms = 1\nteardown_ms = 2\nhandover_ms = 3\nsave_s = 0\n";
         let config: Config = toml::from_str(text).unwrap();

@@ -10,7 +10,7 @@ use std::{
 
 use hotmerge_abi::{ABI_MAJOR, ABI_MINOR};
 use hotmerge_instance::{
-    Workers,
+    NoWorkers, Workers,
     rules::{policies, text_file::TextFileError},
 };
 use hotmerge_lifecycle::ChoiceError;
@@ -154,7 +154,7 @@ impl Host {
     ///
     /// # Errors
     /// Why there is none, for people.
-    pub fn worker_program(config: &Config) -> Result<PathBuf, String> {
+    pub fn worker_program(config: &Config) -> Result<PathBuf, NoWorkers> {
         Workers::find_program(config.worker.as_deref()).map(|(path, _)| path)
     }
 
@@ -165,12 +165,12 @@ impl Host {
 
     /// Looks at the plugin directory now; does not wait for what follows.
     pub fn rescan(&self) {
-        self.look(&[]);
+        self.rescan_retrying(&[]);
     }
 
-    /// The directory may be another one than before: it is watched before it is looked at, so
+    /// The directory may have been replaced: it is watched before it is scanned, so
     /// that no change falls between.
-    fn look(&self, retry: &[PluginName]) -> Vec<PluginName> {
+    fn rescan_retrying(&self, retry: &[PluginName]) -> Vec<PluginName> {
         self.hints.keep();
         self.supervisor.rescan(retry)
     }
@@ -192,17 +192,17 @@ impl Host {
         let began = Instant::now();
         let since = params.since.unwrap_or_else(|| self.position());
         let asked = params.plugins.as_deref().unwrap_or_default();
-        let revived = self.look(if params.retry { asked } else { &[] });
+        let revived = self.rescan_retrying(if params.retry { asked } else { &[] });
         let state = self.supervisor.wait_settled();
         let mut plugins = outcomes(&state, since);
-        let told: Vec<PluginName> = match &params.plugins {
+        let wanted: Vec<PluginName> = match &params.plugins {
             Some(asked) => asked.clone(),
             // Who asks for all of them wants to know what is wrong, whenever it went wrong.
             None => state.refused().cloned().collect(),
         };
-        for name in told {
+        for name in wanted {
             if let Entry::Vacant(entry) = plugins.entry(name)
-                && let Some(report) = as_it_is(&state, entry.key())
+                && let Some(report) = unchanged_report(&state, entry.key())
             {
                 entry.insert(report);
             }
@@ -234,7 +234,7 @@ impl Host {
         to: Option<&str>,
         takes_state: bool,
     ) -> Result<PluginReport, WishError> {
-        self.decide(plugin, || {
+        self.apply_choice(plugin, || {
             self.supervisor.roll_back(plugin, to, takes_state)
         })
     }
@@ -244,7 +244,7 @@ impl Host {
     /// # Errors
     /// If nothing of it runs, or it is pinned already.
     pub fn pin(&self, plugin: &PluginName) -> Result<PluginReport, WishError> {
-        self.decide(plugin, || {
+        self.apply_choice(plugin, || {
             self.supervisor.wish(|machine| machine.pin(plugin))
         })
     }
@@ -254,23 +254,23 @@ impl Host {
     /// # Errors
     /// If it is not pinned.
     pub fn unpin(&self, plugin: &PluginName) -> Result<PluginReport, WishError> {
-        self.decide(plugin, || {
+        self.apply_choice(plugin, || {
             self.supervisor.wish(|machine| machine.unpin(plugin))
         })
     }
 
-    /// Does what an operator wishes and waits until it is done and written down.
-    fn decide(
+    /// Applies an operator's choice and waits until it is done and persisted.
+    fn apply_choice(
         &self,
         plugin: &PluginName,
-        wish: impl FnOnce() -> Result<(), WishError>,
+        change: impl FnOnce() -> Result<(), WishError>,
     ) -> Result<PluginReport, WishError> {
         let since = self.position();
-        wish()?;
+        change()?;
         let state = self.supervisor.wait_settled();
         outcomes(&state, since)
             .remove(plugin)
-            .or_else(|| as_it_is(&state, plugin))
+            .or_else(|| unchanged_report(&state, plugin))
             .ok_or_else(|| ChoiceError::NotLive(plugin.clone()).into())
     }
 
@@ -394,12 +394,12 @@ fn merge(plugins: &mut BTreeMap<PluginName, PluginReport>, report: &PluginReport
 }
 
 /// A plugin to which nothing happened.
-fn as_it_is(state: &State, name: &PluginName) -> Option<PluginReport> {
+fn unchanged_report(state: &State, name: &PluginName) -> Option<PluginReport> {
     let slot = state.machine.slot(name.as_str())?;
     let live = slot.live();
     let refused = slot.refused();
     let running = live.map(|live| &live.meta);
-    let told = refused.map(|refused| &refused.meta).or(running);
+    let shown = refused.map(|refused| &refused.meta).or(running);
     Some(PluginReport {
         plugin: name.clone(),
         action: match refused {
@@ -407,8 +407,8 @@ fn as_it_is(state: &State, name: &PluginName) -> Option<PluginReport> {
             None => Action::Unchanged,
         },
         old_hash: running.map(|meta| meta.hash),
-        hash: told.map(|meta| meta.hash),
-        version: told.map(|meta| meta.version.clone()),
+        hash: shown.map(|meta| meta.hash),
+        version: shown.map(|meta| meta.version.clone()),
         generation: live.map(|live| live.generation),
         reason: refused.map(|refused| refused.reason.clone()),
         pause_ms: None,

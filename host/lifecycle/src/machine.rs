@@ -75,9 +75,9 @@ impl Machine {
         }
     }
 
-    /// One look at the plugin directory: what is new or changed there (`true`: try it again
+    /// A scan of the plugin directory: what is new or changed there (`true`: try it again
     /// even if it was refused), and what is gone.
-    pub fn look(&mut self, changed: Vec<(Target, bool)>, gone: &[PluginName]) -> Vec<Step> {
+    pub fn scanned(&mut self, changed: Vec<(Target, bool)>, gone: &[PluginName]) -> Vec<Step> {
         let mut steps = Vec::new();
         if self.stopped {
             return steps;
@@ -116,7 +116,7 @@ impl Machine {
     }
 
     /// Takes everything out of service, each plugin before those that it requires. What the
-    /// directory has does not count any more: a look may be under way at this moment.
+    /// directory has no longer counts: a scan may be in progress at this moment.
     pub fn stop(&mut self) -> Vec<Step> {
         let mut steps = Vec::new();
         self.stopped = true;
@@ -142,7 +142,7 @@ impl Machine {
             Event::Failed { ticket, refused } => slot.failed(ticket, refused, out),
             Event::Started { ticket, next } => slot.started(ticket, next, out),
             Event::HandedOver { ticket } => slot.handed_over(ticket, out),
-            Event::Proven { ticket } => slot.proven(ticket, out),
+            Event::Proven { ticket, calls } => slot.proven(ticket, calls, out),
             Event::Drained { ticket } => slot.drained(ticket, out),
             Event::Late { ticket } => slot.late(ticket, out),
             Event::Ended { ticket } => slot.ended(ticket, out),
@@ -366,7 +366,7 @@ impl Machine {
         let waits_for_an_end = self
             .slots
             .values()
-            .flat_map(Slot::olds)
+            .flat_map(Slot::retiring)
             .filter(|old| old.is_in_time())
             .any(|old| {
                 let mut requires = old.meta.requires.iter();
@@ -389,7 +389,7 @@ pub fn set(set: &mut BTreeSet<PluginName>, name: &PluginName, member: bool) {
     }
 }
 
-/// Tells of a transition. One that leads on at once is told as one.
+/// Reports a transition. Transitions in immediate succession are reported as one.
 fn note(
     steps: &mut Vec<Step>,
     plugin: &PluginName,

@@ -36,7 +36,7 @@ impl Slot {
             }
             None => {
                 self.because("gone from the plugin directory");
-                self.forgive();
+                self.clear_refusal();
                 Outcome::Removed(live.meta.hash)
             }
         };
@@ -61,8 +61,8 @@ impl Slot {
     }
 
     pub(super) fn ended(&mut self, ticket: Ticket, out: &mut Vec<Action>) {
-        if let Some(index) = self.olds.iter().position(|old| old.ticket == ticket) {
-            let old = self.olds.remove(index);
+        if let Some(index) = self.retiring.iter().position(|old| old.ticket == ticket) {
+            let old = self.retiring.remove(index);
             out.push(
                 Now::Note(Note::Old {
                     hash: old.meta.hash,
@@ -71,7 +71,7 @@ impl Slot {
                 })
                 .into(),
             );
-            if self.olds.is_empty() && self.state() == State::Idle {
+            if self.retiring.is_empty() && self.state() == State::Idle {
                 self.because("the last old version has ended");
             }
         }
@@ -87,7 +87,7 @@ impl Slot {
             })
             .into(),
         );
-        self.olds.push(Old {
+        self.retiring.push(Old {
             ticket,
             meta,
             ending: Ending::Draining,
@@ -100,7 +100,7 @@ impl Slot {
         out: &mut Vec<Action>,
         next: impl FnOnce(Ending) -> Ending,
     ) {
-        let Some(old) = self.olds.iter_mut().find(|old| old.ticket == ticket) else {
+        let Some(old) = self.retiring.iter_mut().find(|old| old.ticket == ticket) else {
             return;
         };
         let from = old.ending;

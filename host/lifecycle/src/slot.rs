@@ -71,7 +71,7 @@ pub struct Slot {
     /// What came while state was changing hands, which must not be disturbed.
     pub(super) deferred: Option<Attempt>,
     pub(super) live: Option<Live>,
-    pub(super) olds: Vec<Old>,
+    pub(super) retiring: Vec<Old>,
     pub(super) refused: Option<Refused>,
     /// Whether the refusal was for other plugins' sake, and goes when they change.
     pub(super) blocked: bool,
@@ -99,7 +99,7 @@ impl Slot {
             (None, Some(live)) if live.given_up => State::Error,
             (None, Some(_)) => State::Active,
             (None, None) if self.refused.is_some() => State::Error,
-            (None, None) if !self.olds.is_empty() => State::Unloading,
+            (None, None) if !self.retiring.is_empty() => State::Unloading,
             (None, None) => State::Idle,
         }
     }
@@ -125,8 +125,8 @@ impl Slot {
     }
 
     /// The old versions that have not ended yet.
-    pub fn olds(&self) -> &[Old] {
-        &self.olds
+    pub fn retiring(&self) -> &[Old] {
+        &self.retiring
     }
 
     /// What an operator chose over the directory.
@@ -149,7 +149,7 @@ impl Slot {
     pub fn refers_to(&self, ticket: Ticket) -> bool {
         self.current(ticket).is_some()
             || self.live.as_ref().is_some_and(|live| live.ticket == ticket)
-            || self.olds.iter().any(|old| old.ticket == ticket)
+            || self.retiring.iter().any(|old| old.ticket == ticket)
     }
 
     /// Whether nothing of the plugin is left.
@@ -157,7 +157,7 @@ impl Slot {
         self.candidate.is_none()
             && self.deferred.is_none()
             && self.live.is_none()
-            && self.olds.is_empty()
+            && self.retiring.is_empty()
             && self.refused.is_none()
     }
 
@@ -294,7 +294,7 @@ impl Slot {
             // A new version number over the same code.
             live.meta = meta;
             self.conclude("it runs already");
-            self.forgive();
+            self.clear_refusal();
             self.choice = choice;
             out.push(Now::Report(ticket, Outcome::Unchanged).into());
             out.push(Later::Persist.into());
@@ -362,9 +362,13 @@ impl Slot {
         }
     }
 
-    pub(super) fn proven(&mut self, ticket: Ticket, out: &mut Vec<Action>) {
+    pub(super) fn proven(&mut self, ticket: Ticket, calls: u64, out: &mut Vec<Action>) {
         if self.at(ticket, Stage::Trying).is_some() {
-            self.go_live(out, "did well with its share, and takes all new calls");
+            let reason = match calls {
+                0 => "no call came during its trial, and it takes all new calls",
+                _ => "did well with its share, and takes all new calls",
+            };
+            self.go_live(out, reason);
         }
     }
 
@@ -416,7 +420,7 @@ impl Slot {
             self.overtake(out);
         }
         self.because("gone from the plugin directory");
-        self.forgive();
+        self.clear_refusal();
     }
 
     fn go_live(&mut self, out: &mut Vec<Action>, reason: &'static str) {
@@ -433,7 +437,7 @@ impl Slot {
         self.because(reason);
         // These say nothing about what was refused.
         if !matches!(attempt.why, Why::Replaced | Why::Fallback | Why::Crashed) {
-            self.forgive();
+            self.clear_refusal();
         }
         self.choice = attempt.choice;
         self.generations += 1;
@@ -495,7 +499,7 @@ impl Slot {
             .filter(|candidate| candidate.stage == stage)
     }
 
-    pub(super) fn forgive(&mut self) {
+    pub(super) fn clear_refusal(&mut self) {
         self.refused = None;
         self.blocked = false;
     }

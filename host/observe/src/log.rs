@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_one_line_without_orders_to_terminals() {
+    fn a_record_is_one_line_without_control_characters() {
         assert_eq!(plain("a \"b\" \\ ü 日本"), "a \"b\" \\ ü 日本");
         assert_eq!(plain("\x1b[2J\r\n\u{202e}x"), "\\u{1b}[2J\\r\\n\\u{202e}x");
     }

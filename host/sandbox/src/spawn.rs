@@ -84,6 +84,18 @@ pub enum SpawnError {
     Prepare(io::Error),
 }
 
+impl SpawnError {
+    /// What the system said.
+    pub fn system(&self) -> &io::Error {
+        match self {
+            Self::Clone { source, .. } => source,
+            Self::Run(error) | Self::Ids(error) | Self::Cgroup(error) | Self::Prepare(error) => {
+                error
+            }
+        }
+    }
+}
+
 /// What the child needs. It shares memory with the parent, which waits.
 struct Child {
     program: RawFd,

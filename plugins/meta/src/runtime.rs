@@ -461,7 +461,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_depends_on_who_asks() {
+    fn the_default_depends_on_the_user() {
         let xdg = |path: &str| Some(PathBuf::from(path));
         let default = |uid, xdg| RuntimeDir::default_for(uid, xdg).path().to_owned();
         assert_eq!(default(0, xdg("/run/user/0")), Path::new("/run/hotmerge"));
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_keeps_its_start_time() {
+    fn a_process_start_time_never_changes() {
         let own = rustix::process::getpid();
         assert_eq!(start_time(own).unwrap(), start_time(own).unwrap());
         assert_ne!(start_time(own).unwrap(), start_time(Pid::INIT).unwrap());

@@ -7,7 +7,7 @@ use std::fs;
 use crate::bench::{Bench, a_refusal, two};
 
 #[test]
-fn a_file_that_is_missing() {
+fn a_missing_file() {
     let bench = Bench::new("");
     bench.package().put_meta(&[&two()]);
     fs::remove_file(bench.package().file_path(&two())).unwrap();
@@ -22,14 +22,14 @@ fn an_empty_file() {
 }
 
 #[test]
-fn a_file_that_is_no_shared_object() {
+fn a_file_other_than_a_shared_object() {
     let script = Variant::new("actor", b"#!/bin/sh\nexec true\n".to_vec());
     let script = script.with_meta(|meta| meta.hash = Digest::of(b"#!/bin/sh\nexec true\n"));
     a_refusal(&script, &["libactor.so", "not an ELF file"]);
 }
 
 #[test]
-fn a_file_that_ends_too_early() {
+fn a_truncated_file() {
     let bench = Bench::new("");
     let whole = two().bytes;
     let ends = [
@@ -70,7 +70,7 @@ fn a_file_for_another_machine() {
 }
 
 #[test]
-fn a_shared_object_that_is_no_plugin() {
+fn a_shared_object_without_the_plugin_symbol() {
     a_refusal(
         &plain().named("actor"),
         &["libactor.so", "exports no `hotmerge_plugin`"],

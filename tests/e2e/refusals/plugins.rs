@@ -69,7 +69,7 @@ fn a_plugin_that_never_finishes_its_start() {
 }
 
 #[test]
-fn a_plugin_that_panics_in_a_call_goes_on_with_the_next() {
+fn a_plugin_serves_on_after_a_panicking_call() {
     let bench = Bench::new("");
     for _ in 0..3 {
         let error = bench
@@ -96,7 +96,7 @@ fn a_plugin_that_panics_in_a_call_goes_on_with_the_next() {
 }
 
 #[test]
-fn a_slow_start_is_not_mistaken_for_a_half_written_package() {
+fn a_slow_start_does_not_count_as_settling() {
     let lab = Lab::new();
     let gate = hotmerge_tests::Gate::new(&lab);
     let package = lab.package("slow");

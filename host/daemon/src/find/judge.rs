@@ -16,7 +16,7 @@ use std::{
 use hotmerge_instance::{
     rules::{
         policies,
-        symbols::{self, Groups},
+        symbols::{self, Groups, SymbolsError},
         text_file::TextFileError,
     },
     settings::{Grant, Isolation, Symbols},
@@ -39,6 +39,8 @@ pub(crate) enum Unverified {
     Differs(String),
     /// These bytes, with this meta, will never do.
     Refused(String),
+    /// The system has no memory or no descriptor for them now.
+    NoRoom(String),
 }
 
 /// The judgement on one plugin, or on a package that cannot be read as one.
@@ -128,8 +130,15 @@ impl Judge<'_> {
     fn plugin(&self, package: &str, open: impl AsFd, meta: &PluginMeta) -> Judgement {
         let judged = is_for_this_target(meta).and_then(|()| verify(open, meta));
         let problem = match judged {
-            Ok(verified) => self.symbols(&verified, meta).err(),
-            Err(Unverified::Differs(reason) | Unverified::Refused(reason)) => Some(reason),
+            Ok(verified) => {
+                let judged = self.symbols(&verified, meta);
+                judged.err().map(|error| error.to_string())
+            }
+            Err(
+                Unverified::Differs(reason)
+                | Unverified::Refused(reason)
+                | Unverified::NoRoom(reason),
+            ) => Some(reason),
         };
         Judgement {
             package: package.to_owned(),
@@ -138,7 +147,7 @@ impl Judge<'_> {
         }
     }
 
-    fn symbols(&self, verified: &Verified, meta: &PluginMeta) -> Result<(), String> {
+    fn symbols(&self, verified: &Verified, meta: &PluginMeta) -> Result<(), SymbolsError> {
         let Some(config) = self.config else {
             let grants = asked(meta);
             return symbols::admit(verified, &self.groups, Isolation::Process, &grants);
@@ -186,19 +195,24 @@ pub(crate) fn is_for_this_target(meta: &PluginMeta) -> Result<(), Unverified> {
 
 /// Reads a plugin's file out of its package and compares it with its meta.
 pub(crate) fn verify(package: impl AsFd, meta: &PluginMeta) -> Result<Verified, Unverified> {
-    let file = read(package, meta).map_err(Unverified::Differs)?;
+    let file = read(package, meta, LIMIT_BYTES).map_err(Unverified::Differs)?;
     Verified::new(file, meta).map_err(|error| match error {
         // Until it has settled it may be half a file.
         LoadError::Promise(_) | LoadError::Image(_) => {
             Unverified::Differs(format!("file `{}`: {error}", meta.file))
         }
+        LoadError::Seal { .. } => Unverified::NoRoom(error.to_string()),
         _ => Unverified::Refused(error.to_string()),
     })
 }
 
 /// Reads a plugin's file out of its package.
-pub(crate) fn read(package: impl AsFd, meta: &PluginMeta) -> Result<Vec<u8>, String> {
-    read_regular(package, meta.file.as_str(), LIMIT_BYTES)
+pub(crate) fn read(
+    package: impl AsFd,
+    meta: &PluginMeta,
+    limit_bytes: u64,
+) -> Result<Vec<u8>, String> {
+    read_regular(package, meta.file.as_str(), limit_bytes)
         .map(|(file, _)| file)
         .map_err(|error| error.to_string())
 }

@@ -13,7 +13,10 @@ use hotmerge_lifecycle::{Slot, Stage};
 
 use crate::{
     plugin::Plugin,
-    supervise::{state::State, supervisor::Supervisor},
+    supervise::{
+        state::{Health, State},
+        supervisor::Supervisor,
+    },
 };
 
 impl Supervisor {
@@ -115,7 +118,11 @@ fn describe(
         address: running.address,
         restarts: health.map_or(0, |health| health.restarts),
         last_failure: health.and_then(|health| health.last.clone()),
-        waiting: running.waiting.into_iter().collect(),
+        waiting: running
+            .waiting
+            .into_iter()
+            .chain(health.and_then(waits_for_room))
+            .collect(),
         saved: running.saved,
         worker: running.worker,
         not_granted: meta.map_or_else(Vec::new, |meta| not_granted(workers, meta)),
@@ -124,7 +131,7 @@ fn describe(
         calls_panicked: count(|plugin| plugin.panicked.load(Ordering::Relaxed)),
         retained: count(|plugin| plugin.retained.load(Ordering::Relaxed)),
         ending: slot
-            .olds()
+            .retiring()
             .iter()
             .map(|old| EndingStatus {
                 hash: old.meta.hash,
@@ -156,6 +163,14 @@ fn running(plugin: &Plugin) -> Option<Running> {
             saved: instance.checkpoint().status(),
         })
     })
+}
+
+/// That a version is tried again which the system had no room for.
+fn waits_for_room(health: &Health) -> Option<String> {
+    let (_, tries) = health.retry?;
+    Some(format!(
+        "the system had no room for a version (tried {tries} times); it is tried again"
+    ))
 }
 
 fn canary(slot: &Slot, plugin: Option<&Plugin>) -> Option<CanaryStatus> {

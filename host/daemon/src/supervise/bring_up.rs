@@ -2,7 +2,7 @@
 
 use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
 
-use hotmerge_instance::{Instance, failure};
+use hotmerge_instance::{Instance, STATE_LIMIT, failure};
 use hotmerge_lifecycle::{Event, Later, Next, Origin, Refused, Target, Ticket};
 use hotmerge_loader::{CallError, LoadError, Reply, Verified};
 use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName};
@@ -16,6 +16,27 @@ use crate::{
         jobs::Job, services::Services, state::Progress, supervisor::Supervisor, threads::Task,
     },
 };
+
+/// Whose fault it is that a candidate did not start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// The same bytes would not start again.
+    Plugin,
+    /// The system has no room for it now.
+    System,
+    /// The dynamic loader still has the one before.
+    Loader,
+}
+
+impl Fault {
+    fn of(error: &LoadError) -> Self {
+        match error {
+            LoadError::NoProcess(_) | LoadError::Seal { .. } => Self::System,
+            LoadError::Occupied(_) => Self::Loader,
+            _ => Self::Plugin,
+        }
+    }
+}
 
 impl Supervisor {
     /// Has something done about a plugin.
@@ -66,6 +87,10 @@ impl Supervisor {
             Err(Unverified::Differs(reason)) => return self.differs(&meta.name, ticket, reason),
             // The meta may be put right with the same hash; looking again costs no code.
             Err(Unverified::Refused(reason)) => return self.fail(ticket, meta, reason, false),
+            Err(Unverified::NoRoom(reason)) => {
+                self.fail(ticket, meta, reason, false);
+                return self.retry_later(&meta.name);
+            }
         };
         // It may have to wait, and may be told to go on before this returns.
         if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
@@ -135,8 +160,9 @@ impl Supervisor {
         &self,
         package: &PackageName,
         meta: &PluginMeta,
+        limit_bytes: u64,
     ) -> Result<Vec<u8>, String> {
-        judge::read(self.open(package)?, meta)
+        judge::read(self.open(package)?, meta, limit_bytes)
     }
 
     fn open(&self, package: &PackageName) -> Result<OwnedFd, String> {
@@ -156,15 +182,12 @@ impl Supervisor {
         self.clock.wake_at(now + self.start_limit(&meta.name));
         let services = Arc::new(Services::new(meta, ticket, Arc::downgrade(self)));
         let result = Instance::start(&self.workers, services, meta, verified, &config)
-            .map_err(|error| {
-                let lasting = !matches!(error, LoadError::Seal { .. } | LoadError::Occupied(_));
-                (error.to_string(), lasting)
-            })
+            .map_err(|error| (error.to_string(), Fault::of(&error)))
             .and_then(|instance| match self.prepare(target, &instance) {
                 Ok(next) => Ok((instance, next)),
                 Err(reason) => {
                     self.discard(&meta.name, instance);
-                    Err((reason, true))
+                    Err((reason, Fault::Plugin))
                 }
             });
         let mut state = self.state();
@@ -178,16 +201,20 @@ impl Supervisor {
         match result {
             Ok((instance, next)) => {
                 attempt.progress = Progress::Ready(instance);
+                state.health(&meta.name).retry = None;
                 drop(state);
                 let next = self.advance(&meta.name, Event::Started { ticket, next });
                 if next == Some(Later::HandOver(ticket)) {
                     self.hand_over(ticket, meta);
                 }
             }
-            Err((reason, lasting)) => {
+            Err((reason, fault)) => {
                 attempt.progress = Progress::Failed;
                 drop(state);
-                self.fail(ticket, meta, reason, lasting);
+                self.fail(ticket, meta, reason, fault == Fault::Plugin);
+                if fault == Fault::System {
+                    self.retry_later(&meta.name);
+                }
             }
         }
     }
@@ -203,7 +230,7 @@ impl Supervisor {
         ) else {
             return Ok(Next::Switch);
         };
-        let mut state = Reply::default();
+        let mut state = Reply::with_limit(STATE_LIMIT);
         let saved = plugin.live.with(|live| {
             let Some(live) = live else {
                 return (false, Err(Box::new(CallError::Unsupported)));
@@ -211,8 +238,9 @@ impl Supervisor {
             (live.instance.is_failing(), live.instance.save(&mut state))
         });
         let (is_failing, saved) = saved.map_err(|error| error.to_string())?;
-        // What fails is no measure for a canary.
-        let canary = self.config.canary(name).filter(|_| !is_failing);
+        // What fails is no measure for a canary, and what an operator orders is no trial.
+        let canary = self.config.canary(name);
+        let canary = canary.filter(|_| !is_failing && !target.is_ordered);
         match saved {
             Err(error) if *error == CallError::Unsupported => Ok(match canary {
                 Some(_) => Next::Try,
@@ -266,7 +294,7 @@ impl Supervisor {
             attempt.progress = Progress::HandingOver(Some(deadline));
         }
         self.clock.wake_at(deadline);
-        let mut bytes = Reply::default();
+        let mut bytes = Reply::with_limit(STATE_LIMIT);
         let handed = plugin
             .save(&mut bytes)
             .map_err(|error| not_saved(&error))

@@ -20,6 +20,14 @@ use crate::{
     supervise::{supervisor::Supervisor, threads::Task},
 };
 
+/// How soon a version is tried again that the system had no room for, first …
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+/// … and at most.
+const RETRY_LAST: Duration = Duration::from_secs(30);
+
+/// Largest file that is read for the names of functions, in bytes: names are not worth more.
+const NAMED_BYTES: u64 = 64 << 20;
+
 impl Supervisor {
     /// Writes a failure down: log, status, history.
     pub(crate) fn record_failure(
@@ -56,7 +64,7 @@ impl Supervisor {
             .map(|attempt| attempt.target.clone());
         let file = target.and_then(|target| {
             let file = self
-                .read_package(target.origin.package()?, &target.meta)
+                .read_package(target.origin.package()?, &target.meta, NAMED_BYTES)
                 .ok()?;
             is_its_file(&file, &target.meta).then_some(file)
         });
@@ -180,6 +188,9 @@ impl Supervisor {
                 }
             }
         }
+        for plugin in self.due_retries(now, &mut next) {
+            self.rescan(&[plugin]);
+        }
         for (plugin, ticket) in replace {
             self.replace(&plugin, ticket);
         }
@@ -187,6 +198,32 @@ impl Supervisor {
             self.save_in_background(&plugin, ticket);
         }
         next
+    }
+
+    /// The versions that are to be tried again now. How often that was done stays.
+    fn due_retries(&self, now: Instant, next: &mut Option<Instant>) -> Vec<PluginName> {
+        let mut due = Vec::new();
+        for (plugin, health) in &mut self.state().health {
+            match health.retry {
+                Some((at, _)) if at <= now => due.push(plugin.clone()),
+                Some((at, _)) => *next = Some(next.map_or(at, |other| other.min(at))),
+                None => {}
+            }
+        }
+        due
+    }
+
+    /// A version was refused because the system had no room for it: it is tried again, after a
+    /// pause that grows.
+    pub(crate) fn retry_later(&self, plugin: &PluginName) {
+        let mut state = self.state();
+        let retry = &mut state.health(plugin).retry;
+        let before = retry.map_or(0, |(_, tries)| tries);
+        let pause = RETRY_FIRST * 2_u32.pow(before.min(6));
+        let due = Instant::now() + pause.min(RETRY_LAST);
+        *retry = Some((due, before + 1));
+        drop(state);
+        self.clock.wake_at(due);
     }
 
     /// Saves an instance's state for the case of a crash. The plugin may take its time.

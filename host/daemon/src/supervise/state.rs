@@ -37,8 +37,8 @@ pub(crate) struct State {
     pub(crate) active: BTreeSet<PluginName>,
     /// Those of them that will soon come to an end by themselves.
     pub(crate) busy: BTreeSet<PluginName>,
-    /// Records of the store that are still to be written.
-    pub(crate) keeping: usize,
+    /// Number of store records that are still to be written.
+    pub(crate) persisting: usize,
     /// Candidates whose file and meta differ: since when, and how.
     pub(crate) differing: HashMap<PluginName, (Instant, String)>,
     /// Whether the last pass found something that has not settled.
@@ -141,6 +141,9 @@ pub(crate) struct Health {
     pub(crate) replace: Option<(Instant, Ticket)>,
     /// When a state is to be saved.
     pub(crate) save: Option<(Instant, Ticket)>,
+    /// When a version is to be tried again that the system had no room for, and how often that
+    /// was so in a row.
+    pub(crate) retry: Option<(Instant, u32)>,
 }
 
 impl State {
@@ -168,7 +171,7 @@ impl State {
     pub(crate) fn running(&self) -> usize {
         let slots = self.machine.slots().values();
         slots
-            .map(|slot| slot.olds().len() + usize::from(slot.live().is_some()))
+            .map(|slot| slot.retiring().len() + usize::from(slot.live().is_some()))
             .sum()
     }
 

@@ -23,7 +23,7 @@ use crate::{
     plugin::Plugin,
     record::store::Store,
     supervise::{
-        clock::{Clock, LOOK_AGAIN},
+        clock::{Clock, RECHECK},
         jobs::{Job, Jobs},
         state::{Attempt, Counters, Progress, State},
         threads::{Background, Task},
@@ -140,7 +140,7 @@ impl Supervisor {
         let changed = asked.chain(changed.into_iter().map(|found| (target(found), false)));
         let changed: Vec<_> = changed.collect();
         let gone = findings.gone;
-        self.drive(|machine| machine.look(changed, &gone));
+        self.drive(|machine| machine.scanned(changed, &gone));
         self.settled.notify_all();
     }
 
@@ -194,7 +194,7 @@ impl Supervisor {
                 Action::Now(now) => self.do_now(&mut state, &plugin, now),
                 Action::Later(Later::Persist) if self.store.is_none() => {}
                 Action::Later(later) => {
-                    state.keeping += usize::from(later == Later::Persist);
+                    state.persisting += usize::from(later == Later::Persist);
                     rest.push((plugin, later));
                 }
             }
@@ -267,7 +267,7 @@ impl Supervisor {
         if let Some(version) = state.ready_version(name, ticket, Progress::Trying(until)) {
             self.handle(name).begin_canary(version, canary.share);
             // The clock judges it from time to time, and asks for the next time itself.
-            self.clock.wake_at(until.min(Instant::now() + LOOK_AGAIN));
+            self.clock.wake_at(until.min(Instant::now() + RECHECK));
         }
     }
 
@@ -314,7 +314,7 @@ impl Supervisor {
     /// One record of the store was written.
     pub(crate) fn kept(&self) {
         let mut state = self.state();
-        state.keeping -= 1;
+        state.persisting -= 1;
         drop(state);
         self.settled.notify_all();
     }
@@ -322,7 +322,9 @@ impl Supervisor {
     /// Waits until no attempt is under way, nothing is unsettled, and the store knows all.
     pub(crate) fn wait_settled(&self) -> MutexGuard<'_, State> {
         let mut state = self.state();
-        while !(state.stopping || state.busy.is_empty() && state.keeping == 0 && !state.unsettled) {
+        while !(state.stopping
+            || state.busy.is_empty() && state.persisting == 0 && !state.unsettled)
+        {
             state = self
                 .settled
                 .wait(state)
@@ -339,7 +341,7 @@ impl Supervisor {
         let deadline = Instant::now() + self.config.longest_end();
         let mut state = self.state();
         loop {
-            let left = state.running() + state.keeping;
+            let left = state.running() + state.persisting;
             let now = Instant::now();
             if left == 0 || now >= deadline {
                 return left;
@@ -358,5 +360,6 @@ fn target(found: Found) -> Target {
         meta: Arc::new(found.meta),
         origin: Origin::Package(found.package),
         takes_state: true,
+        is_ordered: false,
     }
 }
