@@ -141,7 +141,7 @@ fn control_characters_are_escaped_in_status() {
         }
     };
     let answered = hotmerge(&["call", "attacks", "panic-escape"]);
-    shows_text(&answered.ended_with(8).stderr);
+    shows_text(&answered.ended_with(11).stderr);
     host.replaced("attacks", 1);
     lab.package("hostile")
         .put(&[&attacks_at("start=panic-escape")]);

@@ -274,19 +274,36 @@ fn call_prints_exactly_the_reply() {
 #[test]
 fn a_failed_call_gives_the_reason_on_stderr() {
     let (lab, host) = host_with_actor();
-    for (method, words) in [
-        ("fail", "it was asked to fail"),
-        ("panic", "panicked at"),
-        ("nothing", "no method `nothing`"),
-        ("flood", "larger than the limit"),
+    for (plugin, method, timeout, code, words) in [
+        ("actor", "fail", "30", 8, "it was asked to fail"),
+        ("other", "mark", "30", 9, "`other`"),
+        ("actor", "nothing", "30", 10, "no method `nothing`"),
+        ("actor", "panic", "30", 11, "panicked at"),
+        ("actor", "mark", "0", 12, "did not answer within 0 ms"),
+        ("actor", "flood", "30", 13, "larger than the limit"),
     ] {
-        let ran = lab.hotmerge(["call", "actor", method]).ended_with(8);
+        let call = ["call", plugin, method, "--timeout", timeout];
+        let ran = lab.hotmerge(call).ended_with(code);
         assert!(ran.stdout.is_empty());
+        let sentence = ran.stderr.trim_end().to_owned();
         ran.said(&["hotmerge: ", words]);
+        assert!(
+            sentence.matches(" ms").count() <= 1,
+            "told twice: {sentence}"
+        );
+        let told = lab.hotmerge(call.into_iter().chain(["--json"]));
+        let error = told.ended_with(code).json()["error"].clone();
+        assert_eq!(error["exit_code"], code);
+        assert!(
+            error["message"].as_str().unwrap().contains(words),
+            "{error}"
+        );
     }
-    lab.hotmerge(["call", "other", "mark"])
-        .ended_with(8)
-        .said(&["`other`"]);
+    fs::write(lab.path("large"), vec![b'x'; 13 << 20]).unwrap();
+    let large = lab.path("large").display().to_string();
+    lab.hotmerge(["call", "actor", "echo", "--input", &large])
+        .ended_with(13)
+        .said(&["16777216 bytes"]);
     lab.hotmerge(["call", "No/Name", "mark"]).ended_with(2);
     lab.hotmerge(["call", "actor", "echo", "--input", "/does/not/exist"])
         .ended_with(1)
@@ -305,7 +322,8 @@ fn help_documents_the_exit_codes() {
         .filter_map(|line| line.trim_start().split_once("  "))
         .map(|(code, _)| code)
         .collect();
-    assert_eq!(listed, ["0", "1", "2", "3", "4", "5", "6", "7", "8"]);
+    let all: Vec<_> = (0..=13).map(|code| code.to_string()).collect();
+    assert_eq!(listed, all);
     lab.hotmerge(["no-such-command"]).ended_with(2);
     lab.hotmerge(["status", "--no-such-option"]).ended_with(2);
 }
@@ -313,7 +331,7 @@ fn help_documents_the_exit_codes() {
 #[test]
 fn hash_and_verify_work_without_a_host() {
     let lab = Lab::new();
-    let (good, other) = (actor("mark=1"), actor("mark=2"));
+    let (good, other) = (actor("mark=1"), actor("mark=2").named("other"));
     lab.package("good").put(&[&good]);
     let dir = lab.plugin_dir().display().to_string();
     let file = lab.package("good").file_path(&good).display().to_string();
@@ -329,12 +347,15 @@ fn hash_and_verify_work_without_a_host() {
     assert_eq!(hash["hash"], good.meta.hash.to_string());
     let line = lab.hotmerge(["hash", &file]).ok().text();
     assert_eq!(line, format!("{}  {file}\n", good.meta.hash));
-    lab.hotmerge(["verify", &dir]).ok();
+    // The fixture imports what the built-in policy does not allow.
+    let config = lab.path("verify.toml").display().to_string();
+    fs::write(&config, "symbols = \"off\"\n").unwrap();
+    lab.hotmerge(["verify", &dir, "--config", &config]).ok();
 
     lab.package("bad").put(&[&other]);
-    lab.package("bad").replace("libactor.so", &good.bytes);
+    lab.package("bad").replace("libother.so", &good.bytes);
     let lines = lab
-        .hotmerge(["verify", &dir, "--json"])
+        .hotmerge(["verify", &dir, "--json", "--config", &config])
         .ended_with(5)
         .lines();
     for line in &lines {
@@ -480,4 +501,39 @@ fn completions_and_manual_pages_are_written() {
     )
     .ok();
     assert!(version.text().starts_with("hotmerge "));
+}
+
+#[test]
+fn times_at_their_ends_are_no_panic() {
+    for isolation in ["host", "process"] {
+        let lab = Lab::new();
+        lab.package("one").put(&[&actor("mark=1")]);
+        let host = lab.start_with(&format!("isolation = \"{isolation}\"\n"));
+        // The most seconds, and the most that are still a number of milliseconds.
+        for most in [u64::MAX, u64::MAX / 1000].map(|most| most.to_string()) {
+            let mark = lab.hotmerge(["call", "actor", "mark", "--timeout", &most]);
+            assert_eq!(mark.ok().stdout, b"1");
+            lab.hotmerge(["reload", "--timeout", &most]).ok();
+        }
+        let none = lab.hotmerge(["reload", "--timeout", "0"]).ended_with(12);
+        let sentence = "hotmerge: the host did not answer within 0 ms\n";
+        assert_eq!(none.stderr, sentence);
+        host.stop();
+    }
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let lab = Lab::new();
+    let mut status = lab.command();
+    status.env("HOTMERGE_RUNTIME_DIR", "").args(["status"]);
+    let ran = run(&mut status, SOON);
+    assert!(!ran.stderr.contains("a value is required"), "{ran:?}");
+    let mut serve = lab.command();
+    serve.args(["serve", "--check", "--plugin-dir"]);
+    serve.arg(lab.plugin_dir());
+    for name in ["HOTMERGE_RUNTIME_DIR", "HOTMERGE_STATE_DIR", "HOTMERGE_LOG"] {
+        serve.env(name, "");
+    }
+    run(&mut serve, SOON).ok();
 }

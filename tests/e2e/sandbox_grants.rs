@@ -251,12 +251,12 @@ fn requested_rights_are_reported_but_not_granted() {
     );
     refused(&host, "list", &ground.tree("deep"));
     let shown = ground.lab.hotmerge(["status"]).ok().text();
-    assert!(shown.contains("asks in vain for"), "{shown}");
+    assert!(shown.contains("requested but not granted: "), "{shown}");
     let file = ground.lab.package("reader").file_path(&reader());
     let arguments = ["inspect", "--allow", "net", "--allow", "fs:/srv:ro"];
     let seen = [&arguments[..], &[file.to_str().unwrap()]].concat();
     let seen = ground.lab.hotmerge(seen).ok().text();
-    assert!(seen.contains("asks for net\n"), "{seen}");
+    assert!(seen.contains("wants    net\n"), "{seen}");
     let log = host.stop();
     log.wait("`net`, which the configuration does not grant");
 }

@@ -24,6 +24,7 @@ use hotmerge_meta::{
 
 use crate::{
     Config, TARGET,
+    config::ConfigError,
     find::{hints::Hints, scan},
     plugin::Plugin,
     record::{
@@ -62,6 +63,9 @@ pub enum StartError {
     /// The plugin directory cannot be used.
     #[error("{0}; create it, or pass another `--plugin-dir`")]
     PluginDir(String),
+    /// Something in the configuration makes no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A policy of the operator's cannot be used.
     #[error(transparent)]
     Policy(#[from] TextFileError),
@@ -143,6 +147,7 @@ impl Host {
     /// # Errors
     /// As [`Host::start`].
     pub fn check(config: &Config) -> Result<PathBuf, StartError> {
+        config.check()?;
         let dir = config.plugin_dir.clone().ok_or(StartError::NoPluginDir)?;
         scan::open_dir(&dir).map_err(StartError::PluginDir)?;
         policies::syscalls(&config.policy_files())?;

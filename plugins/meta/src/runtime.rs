@@ -161,6 +161,12 @@ pub enum RuntimeError {
         /// What it names.
         pid: Pid,
     },
+    /// The kernel does not say when this process started.
+    #[error("failed to read the start time of this process: {source}; mount `/proc`")]
+    NoProc {
+        /// What the system says.
+        source: io::Error,
+    },
     /// Anything else.
     #[error("failed to {step} `{}`: {source}", .path.display())]
     Io {
@@ -251,13 +257,11 @@ impl PidFile {
     /// # Errors
     /// What the system says.
     pub fn write_pid(&self) -> Result<(), RuntimeError> {
-        let write = || {
-            let pid = rustix::process::getpid();
-            let start = start_time(pid)?;
-            let text = format!("{}\nstart={start}\n", pid.as_raw_nonzero());
-            self.file.write_all_at(text.as_bytes(), 0)
-        };
-        write().map_err(|source| RuntimeError::Io {
+        let pid = rustix::process::getpid();
+        let start = start_time(pid).map_err(|source| RuntimeError::NoProc { source })?;
+        let text = format!("{}\nstart={start}\n", pid.as_raw_nonzero());
+        let written = self.file.write_all_at(text.as_bytes(), 0);
+        written.map_err(|source| RuntimeError::Io {
             step: "write",
             path: self.path.clone(),
             source,

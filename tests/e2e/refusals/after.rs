@@ -57,7 +57,7 @@ fn a_refused_version_is_retried_on_request() {
 fn a_good_version_replaces_a_refused_one() {
     let bench = Bench::new("");
     bench.package().put(&[&actor("mark=2 start=refuse")]);
-    bench.is_refused(&["refuses"]);
+    bench.fails_to_start(&["refuses"]);
     bench.package().put(&[&actor("mark=3")]);
     bench.host.reload();
     let plugin = bench.host.plugin("actor");
@@ -77,7 +77,7 @@ fn a_refused_first_version_is_only_an_error() {
     assert_eq!((plugin.state, plugin.generation), (State::Error, 0));
     assert_eq!(plugin.version.as_deref(), Some("1.0.0"), "what was refused");
     lab.hotmerge(["call", "actor", "mark"])
-        .ended_with(8)
+        .ended_with(9)
         .said(&["no version", "`actor`", "hotmerge status"]);
     host.stop();
 }

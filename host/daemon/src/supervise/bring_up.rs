@@ -5,29 +5,19 @@ use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
 use hotmerge_instance::{Instance, STATE_LIMIT, failure};
 use hotmerge_lifecycle::{Event, Later, Next, Origin, Refused, Target, Ticket};
 use hotmerge_loader::{CallError, LoadError, Reply, Verified};
-use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName, read_regular};
+use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName};
 use tracing::trace;
 
 use crate::{
-    find::scan::{open_dir, open_package},
+    find::{
+        judge::{self, Unverified},
+        scan::{open_dir, open_package},
+    },
     supervise::{
         jobs::Job, services::Services, spans, state::Progress, supervisor::Supervisor,
         threads::Task,
     },
 };
-
-/// Largest plugin file, in bytes.
-const LIMIT_BYTES: u64 = 1 << 30;
-
-/// Why verified bytes could not be had.
-enum Unverified {
-    /// File and meta do not belong together, which may pass.
-    Differs(String),
-    /// These bytes, with this meta, will never do.
-    Refused(String),
-    /// The system has no memory or no descriptor for them now.
-    NoRoom(String),
-}
 
 /// Whose fault it is that a candidate did not start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,26 +127,11 @@ impl Supervisor {
     fn verify(&self, target: &Target) -> Result<Verified, Unverified> {
         let meta = &target.meta;
         trace!(target: "hotmerge::plugin", hash = meta.hash.short(), origin = ?target.origin, "verifying");
-        if meta.target != crate::TARGET {
-            return Err(Unverified::Refused(format!(
-                "it was built for {}, this host is {}; build it for this target",
-                meta.target,
-                crate::TARGET
-            )));
-        }
+        judge::is_for_this_target(meta)?;
         match &target.origin {
             Origin::Package(package) => {
-                let file = self
-                    .read_package(package, meta, LIMIT_BYTES)
-                    .map_err(Unverified::Differs)?;
-                Verified::new(file, meta).map_err(|error| match error {
-                    // Until it has settled it may be half a file.
-                    LoadError::Promise(_) | LoadError::Image(_) => {
-                        Unverified::Differs(format!("file `{}`: {error}", meta.file))
-                    }
-                    LoadError::Seal { .. } => Unverified::NoRoom(error.to_string()),
-                    _ => Unverified::Refused(error.to_string()),
-                })
+                let package = self.open(package).map_err(Unverified::Differs)?;
+                judge::verify(package, meta)
             }
             Origin::Store => {
                 let store = self.store.as_ref();
@@ -192,10 +167,7 @@ impl Supervisor {
         meta: &PluginMeta,
         limit_bytes: u64,
     ) -> Result<Vec<u8>, String> {
-        let dir = self.open(package)?;
-        read_regular(&dir, meta.file.as_str(), limit_bytes)
-            .map(|(file, _)| file)
-            .map_err(|error| error.to_string())
+        judge::read(self.open(package)?, meta, limit_bytes)
     }
 
     fn open(&self, package: &PackageName) -> Result<OwnedFd, String> {

@@ -3,7 +3,8 @@
 use std::{fs::File as Bytes, io, os::unix::fs::FileExt as _};
 
 use hotmerge_loader::Verified;
-use hotmerge_policy::{File, FileError, Groups, Objection, judge};
+pub use hotmerge_policy::Groups;
+use hotmerge_policy::{File, FileError, Objection, judge};
 use hotmerge_sandbox::Grant;
 
 use crate::{rules::policies, settings::Isolation};
@@ -13,7 +14,8 @@ const MOST_LISTED: usize = 5;
 
 /// What the symbol policy has against a file.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SymbolsError {
+#[non_exhaustive]
+pub enum SymbolsError {
     /// The image cannot be read.
     #[error("failed to read its image: {0}")]
     Image(io::Error),
@@ -47,6 +49,19 @@ pub(crate) fn read(verified: &Verified) -> Result<File, SymbolsError> {
         .and_then(|file| file.read_exact_at(&mut image, 0))
         .map_err(SymbolsError::Image)?;
     Ok(File::read(&image)?)
+}
+
+/// Judges a verified image.
+///
+/// # Errors
+/// Where it cannot be read, or the first objections.
+pub fn admit(
+    verified: &Verified,
+    groups: &Groups,
+    isolation: Isolation,
+    grants: &[Grant],
+) -> Result<(), SymbolsError> {
+    check(&read(verified)?, groups, isolation, grants)
 }
 
 /// Judges what was read.

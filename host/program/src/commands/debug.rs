@@ -1,4 +1,4 @@
-//! `hotmerge debug`: all that the host knows of one plugin.
+//! `hotmerge debug`: everything that the host knows of one plugin.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use hotmerge_meta::{
 use hotmerge_observe::log::plain;
 use serde_json::Value;
 
-use super::{HostArguments, print_json};
-use crate::exit::Failure;
+use super::HostArguments;
+use crate::{exit::Failure, output};
 
-/// Show all that the host knows of one plugin, to look for a fault.
+/// Show everything that the host knows of one plugin, for debugging.
 ///
-/// What is shown follows the host's inner workings and changes with them; `status` and `history`
-/// are for programs.
+/// The output follows the host's internals and changes with them; programs should read `status` and
+/// `history`.
 #[derive(Args, Debug)]
 pub(super) struct Debug {
-    /// Which plugin
+    /// Plugin name
     #[arg(value_name = "PLUGIN")]
     plugin: PluginName,
     #[command(flatten)]
@@ -38,15 +38,18 @@ impl Debug {
             .host
             .ask(method::DEBUG, &params, Duration::from_secs(10))?;
         if self.json {
-            return print_json(&report);
+            output::print_json(&report)?;
+        } else {
+            let mut lines = String::new();
+            list("", &serde_json::to_value(&report)?, &mut lines);
+            output::print(lines)?;
         }
-        print("", &serde_json::to_value(&report)?);
         Ok(())
     }
 }
 
 /// One line per field, those of an inner object behind its name: `live.version: 1.0.0`.
-fn print(name: &str, value: &Value) {
+fn list(name: &str, value: &Value, lines: &mut String) {
     let inner = |key: &str| match name {
         "" => key.to_owned(),
         _ => format!("{name}.{key}"),
@@ -54,17 +57,21 @@ fn print(name: &str, value: &Value) {
     match value {
         Value::Object(fields) => {
             for (key, value) in fields {
-                print(&inner(key), value);
+                list(&inner(key), value, lines);
             }
         }
         Value::Array(items) if !items.is_empty() => {
             for (index, value) in items.iter().enumerate() {
-                print(&inner(&index.to_string()), value);
+                list(&inner(&index.to_string()), value, lines);
             }
         }
-        Value::Array(_) | Value::Null => anstream::println!("{name}: none"),
-        Value::String(text) => anstream::println!("{name}: {}", plain(text)),
-        Value::Bool(is_so) => anstream::println!("{name}: {}", if *is_so { "yes" } else { "no" }),
-        Value::Number(number) => anstream::println!("{name}: {number}"),
+        Value::Array(_) | Value::Null => line(name, "none", lines),
+        Value::String(text) => line(name, &plain(text), lines),
+        Value::Bool(is_so) => line(name, if *is_so { "yes" } else { "no" }, lines),
+        Value::Number(number) => line(name, &number.to_string(), lines),
     }
+}
+
+fn line(name: &str, value: &str, lines: &mut String) {
+    *lines += &format!("{name}: {value}\n");
 }

@@ -12,16 +12,16 @@ use super::{
 };
 use crate::exit::Failure;
 
-/// Keep the version that runs, whatever the plugin directory says.
+/// Keep the running version, whatever the plugin directory contains.
 ///
-/// Until `hotmerge unpin`, also after a restart of the host.
+/// Lasts until `hotmerge unpin`, even across restarts of the host.
 #[derive(Args, Debug)]
 pub(super) struct Pin {
     #[command(flatten)]
     about: About,
 }
 
-/// Let the plugin directory decide again what runs.
+/// Let the plugin directory decide again which version runs.
 #[derive(Args, Debug)]
 pub(super) struct Unpin {
     #[command(flatten)]
@@ -30,7 +30,7 @@ pub(super) struct Unpin {
 
 #[derive(Args, Debug)]
 struct About {
-    /// Which plugin
+    /// Plugin name
     #[arg(value_name = "PLUGIN")]
     plugin: PluginName,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `hotmerge reload`: look at the plugin directory now, and say what came of it.
+//! `hotmerge reload`: rescan the plugin directory now, and show the result.
 
 use clap::Args;
 use hotmerge_daemon::UnknownPlugin;
@@ -7,17 +7,18 @@ use hotmerge_meta::{
     control::{Action, PluginReport, ReloadParams, ReloadReport, method},
 };
 
-use super::{Change, print_json};
+use super::Change;
 use crate::{
     exit::{self, Failure},
-    table::{self, Meaning, coloured},
+    output,
+    table::{self, Meaning, coloured, count},
 };
 
 const HEADING: &[&str] = &["PLUGIN", "VERSION", "OLD", "NEW", "RESULT", "TOOK"];
 
-/// Look at the plugin directory now, wait until what follows is done, and show it.
+/// Rescan the plugin directory, wait for the reloads that follow, and show the result.
 ///
-/// Naming plugins tries them again even if what they are was refused before.
+/// Plugins given by name are tried again even if their current version was refused.
 #[derive(Args, Debug)]
 pub(super) struct Reload {
     /// Plugins to try again
@@ -36,9 +37,9 @@ impl Reload {
         };
         let report: ReloadReport = self.change.ask(method::RELOAD, &params)?;
         if self.change.json {
-            print_json(&report)?;
+            output::print_json(&report)?;
         } else {
-            print(&report);
+            output::print(text(&report))?;
         }
         verdict(&report, &self.plugins)
     }
@@ -76,37 +77,29 @@ fn verdict(report: &ReloadReport, asked: &[PluginName]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn count(number: u64, what: &str) -> String {
-    match number {
-        1 => format!("1 {what}"),
-        _ => format!("{number} {what}s"),
-    }
-}
-
-fn print(report: &ReloadReport) {
+fn text(report: &ReloadReport) -> String {
     let told = report.plugins.len() as u64;
-    if told > 0 {
-        print_reports(&report.plugins);
-    }
     let others = report.installed.saturating_sub(told);
+    let mut text = match told {
+        0 => String::new(),
+        _ => plugins_text(&report.plugins),
+    };
     if others > 0 {
-        anstream::println!(
-            "{} unchanged, in {:.1} ms",
-            count(others, "plugin"),
-            report.took_ms
-        );
+        let others = count(others, "plugin");
+        text += &format!("{others} unchanged, in {:.1} ms\n", report.took_ms);
     } else if told == 0 {
-        anstream::println!("no plugins in {}", report.plugin_dir.display());
+        text += &format!("no plugins in {}\n", report.plugin_dir.display());
     }
-    table::print_problems(&report.problems);
+    text + &table::problems(&report.problems)
 }
 
-fn print_reports(plugins: &[PluginReport]) {
+/// One line per plugin.
+fn plugins_text(plugins: &[PluginReport]) -> String {
     let mut table = table::new(HEADING);
     for plugin in plugins {
         table.add_row(row(plugin, &plugin.action.to_string()));
     }
-    table::print(&table);
+    table::text(&table)
 }
 
 fn row(plugin: &PluginReport, what: &str) -> Vec<comfy_table::Cell> {
@@ -163,11 +156,11 @@ impl Wish {
 /// Shows what came of an operator's wish.
 pub(super) fn conclude(report: PluginReport, wish: Wish, json: bool) -> Result<(), Failure> {
     if json {
-        print_json(&report)?;
+        output::print_json(&report)?;
     } else {
         let mut table = table::new(HEADING);
         table.add_row(row(&report, &wish.outcome(report.action)));
-        table::print(&table);
+        output::print(table::text(&table))?;
     }
     match report.action {
         Action::Refused => Err(Failure::text(
@@ -178,5 +171,57 @@ pub(super) fn conclude(report: PluginReport, wish: Wish, json: bool) -> Result<(
             ),
         )),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, from_value, json};
+
+    use super::*;
+
+    const HASH: &str = "sha256:5f0c3f1b7d4e8a9260b1c2d3e4f5061728394a5b6c7d8e9fa0b1c2d3e4f50617";
+    const OTHER: &str = "sha256:a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f90";
+
+    fn shown(plugins: &Value, problems: &Value, installed: u64) -> String {
+        let report: ReloadReport = from_value(json!({
+            "plugins": plugins,
+            "problems": problems,
+            "installed": installed,
+            "plugin_dir": "/usr/lib/hotmerge/plugins",
+            "took_ms": 12.34,
+            "position": 12,
+        }))
+        .expect("it is a report");
+        let verdict = match verdict(&report, &[]) {
+            Ok(()) => String::new(),
+            Err(failure) => failure.report(),
+        };
+        anstream::adapter::strip_str(&(text(&report) + &verdict)).to_string()
+    }
+
+    #[test]
+    fn one_line_per_plugin_that_changed() {
+        let plugin = |name: &str, action: &str, old: Option<&str>, new: Option<&str>| {
+            json!({
+                "plugin": name, "version": new.map(|_| "1.0.0"), "old_hash": old, "hash": new,
+                "action": action, "generation": 2, "took_ms": 1.25,
+                "reason": (action == "refused").then_some("it is for another machine"),
+            })
+        };
+        let plugins = json!([
+            plugin("alpha", "loaded", None, Some(HASH)),
+            plugin("beta", "reloaded", Some(OTHER), Some(HASH)),
+            plugin("gamma", "removed", Some(OTHER), None),
+            plugin("delta", "refused", Some(OTHER), Some(HASH)),
+        ]);
+        let problems = json!([{ "package": "stray", "reason": "it is not a directory" }]);
+        insta::assert_snapshot!(shown(&plugins, &problems, 7));
+    }
+
+    #[test]
+    fn nothing_changed_or_nothing_there() {
+        let shown = |installed| shown(&json!([]), &json!([]), installed);
+        insta::assert_snapshot!(format!("{}{}{}", shown(0), shown(1), shown(2)));
     }
 }

@@ -137,7 +137,11 @@ impl Client {
         params: &impl Serialize,
         timeout: Duration,
     ) -> Result<R, ClientError> {
-        let deadline = Instant::now() + timeout;
+        if timeout.is_zero() {
+            return Err(ClientError::TimedOut(timeout));
+        }
+        // None if the clock does not reach so far.
+        let deadline = Instant::now().checked_add(timeout);
         self.last_id += 1;
         match self.send(method, params, timeout) {
             // A host that turns a client away says why, and may do so before the request.
@@ -202,17 +206,21 @@ impl Client {
             .map_err(|error| lost(error, timeout))
     }
 
-    fn receive(&mut self, deadline: Instant, timeout: Duration) -> Result<Vec<u8>, ClientError> {
+    fn receive(
+        &mut self,
+        deadline: Option<Instant>,
+        timeout: Duration,
+    ) -> Result<Vec<u8>, ClientError> {
         let mut bytes = [0; 64 * 1024];
         loop {
             if let Some(frame) = self.frames.next_frame()? {
                 return Ok(frame);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
                 return Err(ClientError::TimedOut(timeout));
             }
-            self.stream.set_read_timeout(Some(left))?;
+            self.stream.set_read_timeout(left)?;
             match self.stream.read(&mut bytes) {
                 Ok(0) => return Err(ClientError::Closed),
                 Ok(len) => self.frames.push(&bytes[..len]),
