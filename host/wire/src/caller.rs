@@ -46,6 +46,8 @@ pub struct Caller {
     used: AtomicU32,
     abandoned: AtomicU32,
     gone: AtomicBool,
+    /// How often this side woke all callers.
+    stirs: AtomicU32,
     spin: Spin,
 }
 
@@ -81,6 +83,7 @@ impl Caller {
             used: AtomicU32::new(0),
             abandoned: AtomicU32::new(0),
             gone: AtomicBool::new(false),
+            stirs: AtomicU32::new(0),
             spin: Spin::new(cores),
             memory,
         }
@@ -238,6 +241,7 @@ impl Caller {
 
     /// Wakes everybody who waits for anything.
     pub(crate) fn stir(&self) {
+        self.stirs.fetch_add(1, Ordering::SeqCst);
         for number in 0..self.memory.geometry.slots {
             let _ = futex::wake(
                 &self.memory.slot(number).state,

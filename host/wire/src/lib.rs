@@ -15,12 +15,17 @@
 //!   the reply is copied once from where the plugin wrote it.
 //! * Nobody spins without a reason: both sides measure how soon the other answers, spin for
 //!   about so long, and sleep otherwise. At rest nothing runs.
+//! * No word that the other side can write keeps a thread of the host's: it sleeps there for a
+//!   limited time or beside a word of its own, judges each value once, and wakes for nothing only
+//!   so often before the other side has broken the rules.
 //! * A call ends: by its reply, its deadline, its cancellation or the worker's end.
 //!
 //! Absent on purpose: processes, descriptors beyond the memory file, and logs.
 
 use std::time::Duration;
 
+mod alarms;
+mod bed;
 mod caller;
 mod geometry;
 mod memory;
