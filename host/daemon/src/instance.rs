@@ -291,8 +291,23 @@ impl Services {
     }
 }
 
-impl HostServices for Services {
-    fn call(&self, call: OutgoingCall<'_>, reply: &mut Reply) -> Result<(), loader::CallError> {
+impl Services {
+    /// Carries a call that ends when `cancel` says so.
+    pub(crate) fn call_until(
+        &self,
+        cancel: &Cancel,
+        call: OutgoingCall<'_>,
+        reply: &mut Reply,
+    ) -> Result<(), loader::CallError> {
+        self.carry(call, reply, Some(cancel))
+    }
+
+    fn carry(
+        &self,
+        call: OutgoingCall<'_>,
+        reply: &mut Reply,
+        cancel: Option<&Cancel>,
+    ) -> Result<(), loader::CallError> {
         let plugin = self
             .find(call.plugin)
             .map_err(loader::CallError::NoPlugin)?;
@@ -302,11 +317,17 @@ impl HostServices for Services {
             own.trace_id = context.trace_id;
             own.trace_flags = context.trace_flags;
         }
-        match plugin.call(&own, call.method, call.request, reply) {
-            Ok(_) => Ok(()),
+        match plugin.call_as(&own, call.method, call.request, reply, cancel, |_| ()) {
+            Ok(()) => Ok(()),
             Err(CallError::Plugin(error)) => Err(error),
             Err(error) => Err(loader::CallError::NoPlugin(error.to_string())),
         }
+    }
+}
+
+impl HostServices for Services {
+    fn call(&self, call: OutgoingCall<'_>, reply: &mut Reply) -> Result<(), loader::CallError> {
+        self.carry(call, reply, None)
     }
 
     fn log(&self, record: LogRecord<'_>) {

@@ -17,6 +17,7 @@ use crate::{
     Cancel, Failure, Geometry, Reply, Request,
     memory::Memory,
     pool::{Pool, passed},
+    shares::Shares,
     slot::{NO_AREA, following, state},
     spin::Spin,
 };
@@ -30,6 +31,8 @@ struct Private {
     state: AtomicU32,
     /// The area it has, as the slot's own word says it.
     area: AtomicU32,
+    /// Whether it is held for somebody else than the host.
+    is_shared: AtomicBool,
     /// If nobody waits for its reply: when the call ought to have ended, in nanoseconds. 0 if
     /// somebody does.
     abandoned_ns: AtomicU64,
@@ -40,6 +43,7 @@ struct Private {
 pub struct Caller {
     memory: Memory,
     slots: Pool,
+    shares: Shares,
     areas: Pool,
     private: Vec<Private>,
     /// How many slots have been used so far.
@@ -78,6 +82,7 @@ impl Caller {
         } = memory.geometry;
         Self {
             slots: Pool::new(slots),
+            shares: Shares::new(slots),
             areas: Pool::new(areas),
             private: (0..slots).map(|_| Private::default()).collect(),
             used: AtomicU32::new(0),
@@ -177,15 +182,24 @@ impl Caller {
 
     fn take_slot(&self, request: &Request<'_>) -> Result<u32, Failure> {
         let reason = std::cell::Cell::new(Failure::Deadline);
-        let taken = self.slots.take(|| {
+        let go_on = || {
             self.reclaim();
             self.ended(request)
                 .map(|failure| reason.set(failure))
                 .is_none()
-        });
+        };
+        let taken = match request.on_behalf_of {
+            None => self.slots.take(go_on),
+            Some(holder) => {
+                let take = || self.shares.try_take(&self.slots, holder);
+                self.slots.take_by(take, go_on)
+            }
+        };
         let number = taken.ok_or(reason.get())?;
+        let is_shared = &self.private[number as usize].is_shared;
+        is_shared.store(request.on_behalf_of.is_some(), Ordering::Relaxed);
         if self.is_gone() {
-            self.slots.give(number);
+            self.give_slot(number);
             return Err(Failure::Gone { begun: false });
         }
         Ok(number)
@@ -235,6 +249,14 @@ impl Caller {
             let slot = self.memory.slot(number);
             slot.area.store(NO_AREA, Ordering::Relaxed);
             self.areas.give(area);
+        }
+        self.give_slot(number);
+    }
+
+    fn give_slot(&self, number: u32) {
+        let private = &self.private[number as usize];
+        if private.is_shared.swap(false, Ordering::Relaxed) {
+            self.shares.give(number);
         }
         self.slots.give(number);
     }

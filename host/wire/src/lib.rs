@@ -32,6 +32,7 @@ mod memory;
 mod pool;
 mod request;
 mod server;
+mod shares;
 mod slot;
 mod spin;
 

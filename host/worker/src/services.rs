@@ -57,6 +57,7 @@ impl HostServices for Services {
             reply_limit: reply.limit(),
             give_up_ns: 0,
             cancel: None,
+            on_behalf_of: None,
         };
         let mut answer = WireReply {
             bytes: reply.take_buffer(),

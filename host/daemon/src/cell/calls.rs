@@ -123,6 +123,7 @@ impl Cell {
                 reply_limit: reply.limit(),
                 give_up_ns,
                 cancel: cancel.map(Cancel::mark),
+                on_behalf_of: cancel.and_then(Cancel::holder),
             };
             let mut answer = WireReply {
                 bytes: reply.take_buffer(),
@@ -284,6 +285,7 @@ impl Cell {
             reply_limit: reply.limit(),
             give_up_ns: after_ns(limit),
             cancel: None,
+            on_behalf_of: None,
         };
         let mut answer = WireReply {
             bytes: reply.take_buffer(),

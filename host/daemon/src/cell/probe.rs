@@ -63,6 +63,7 @@ impl Cells {
 
     fn probe_once(&self) -> Result<Vec<String>, String> {
         let process = self.launch(Parts {
+            plugin: "",
             libraries: &[],
             image: None,
             header: [0; 16],

@@ -283,6 +283,7 @@ impl Cell {
         let began = Instant::now();
         let launched = self.cells.launch(Parts {
             image: Some(self.image.memory()),
+            plugin: self.log.plugin().as_str(),
             libraries: &self.libraries,
             header: bytes,
             grants: &self.settings.allow,
@@ -367,6 +368,7 @@ impl Cell {
             reply_limit: 64 << 10,
             give_up_ns: after_ns(limit),
             cancel: None,
+            on_behalf_of: None,
         };
         let mut reply = Reply::default();
         let outcome = line.caller.call(&request, &mut reply);

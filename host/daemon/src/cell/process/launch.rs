@@ -18,10 +18,13 @@ use rustix::{
 };
 
 use super::{Line, Process, event};
-use crate::cell::{
-    cells::{Filters, told},
-    others,
-    output::{Budget, Printed},
+use crate::{
+    cancel::Cancel,
+    cell::{
+        cells::{Filters, told},
+        others,
+        output::{Budget, Printed},
+    },
 };
 
 /// What a worker is made of.
@@ -29,6 +32,8 @@ use crate::cell::{
 pub(in crate::cell) struct Parts<'a> {
     /// The sealed image; none for a probe.
     pub(in crate::cell) image: Option<BorrowedFd<'a>>,
+    /// Whose worker it is.
+    pub(in crate::cell) plugin: &'a str,
     /// Of the C runtime, that the plugin needs.
     pub(in crate::cell) libraries: &'a [String],
     pub(in crate::cell) header: [u8; 16],
@@ -120,6 +125,7 @@ pub(in crate::cell) fn launch(
             caller,
             others,
             carriers: AtomicU32::new(0),
+            calls: Cancel::on_behalf_of(parts.plugin),
             pid,
             crash,
             end: Mutex::default(),

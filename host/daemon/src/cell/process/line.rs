@@ -9,7 +9,7 @@ use std::{
 use hotmerge_sandbox::no_signal_on_message;
 use hotmerge_wire::{Caller, Server};
 
-use crate::failure::Failure;
+use crate::{cancel::Cancel, failure::Failure};
 
 /// What leads to a worker.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(in crate::cell) struct Line {
     pub(in crate::cell) others: Option<Server>,
     /// Threads that carry these calls.
     pub(in crate::cell) carriers: AtomicU32,
+    /// Ends these calls with it.
+    pub(in crate::cell) calls: Cancel,
     pub(in crate::cell) pid: i32,
     /// Where it reports its crashes.
     pub(super) crash: OwnedFd,
@@ -57,6 +59,7 @@ impl Line {
         self.caller.hang_up();
         if let Some(others) = &self.others {
             others.hang_up();
+            self.calls.cancel();
         }
     }
 
