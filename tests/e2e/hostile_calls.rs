@@ -138,6 +138,8 @@ const ATTACKS: &[(&str, Expected)] = &[
     ("forge-text", Ended("broke the protocol")),
     ("forge-garbage", Ended("broke the protocol")),
     ("forge-empty", Harmless),
+    ("forge-nothing", Ended("broke the protocol")),
+    ("forge-part", Harmless),
     ("forge-huge", Ended("")),
     ("forge-for-ever", Ended("SIGSEGV")),
     ("garbage-for-ever", Ended("broke the protocol")),
@@ -245,6 +247,21 @@ fn a_plugin_has_no_more_threads_than_it_may() {
     let said = host.text("attacks", "threads");
     let threads: u64 = said.rsplit(' ').next().unwrap().parse().unwrap();
     assert!(threads < 64, "{said}");
+    host.stop();
+}
+
+#[test]
+fn no_descriptor_of_a_worker_carries_more_than_bytes() {
+    let lab = Lab::new();
+    lab.package("hostile").put(&[&attacks()]);
+    let granted = "[plugin.attacks]\nallow = [\"net\"]\n";
+    let Some(host) = lab.start_sandboxed(&format!("{UNTIRING}{granted}")) else {
+        return;
+    };
+    for attack in ["sockets", "pass-socket"] {
+        let said = host.text("attacks", attack);
+        assert!(!said.contains("did it"), "{attack}: {said}");
+    }
     host.stop();
 }
 

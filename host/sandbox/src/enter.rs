@@ -122,7 +122,7 @@ fn ignore_unknown(error: Errno) -> Result<(), Errno> {
 
 /// The kernel kills this process when the host's thread that started it ends. Cleared by any
 /// change of credentials, so it comes after them; a host that died before is seen by its
-/// socket.
+/// pipe.
 fn die_with_host() -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // SAFETY: the descriptor is the worker's by agreement and stays open.
@@ -133,7 +133,8 @@ fn die_with_host() -> io::Result<()> {
         tv_nsec: 0,
     };
     poll(&mut fds, Some(&now))?;
-    if fds[0].revents().contains(PollFlags::HUP) {
+    // Nobody reads it.
+    if fds[0].revents().contains(PollFlags::ERR) {
         return Err(io::Error::other("the host is gone"));
     }
     Ok(())

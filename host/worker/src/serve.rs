@@ -75,7 +75,7 @@ fn begin(
     let config = str::from_utf8(config).map_err(|_| "its configuration is not UTF-8".to_owned())?;
     let instance = start::start(plan, entered.plugin, config, services)?;
     if !crash::can_report() {
-        // The host sees the end of its socket later than this answer if another worker is just
+        // The host sees the end of its pipe later than this answer if another worker is just
         // being made, which holds all that the host holds until it is another program.
         return Err("its worker closed its descriptors while it started".to_owned());
     }

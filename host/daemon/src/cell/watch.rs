@@ -30,7 +30,7 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(1);
 /// How often calls that go on are looked at.
 const TICK: Duration = Duration::from_millis(100);
-/// How long a worker that closed its socket has to end by itself, so that its true status is
+/// How long a worker that closed its pipe has to end by itself, so that its true status is
 /// known.
 const LAST: Duration = Duration::from_millis(200);
 

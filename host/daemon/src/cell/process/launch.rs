@@ -8,12 +8,12 @@ use std::{
 };
 
 use hotmerge_sandbox::{
-    Cgroups, Grant, Ids, Limits, Namespaces, Plan, Spawned, signal_on_message, spawn,
+    Cgroups, Grant, Ids, Limits, Namespaces, Plan, Spawned, message::Inbox, signal_on_message,
+    spawn,
 };
 use hotmerge_wire::{Caller, Geometry, Server};
 use rustix::{
     fs::MemfdFlags,
-    net::{AddressFamily, SocketFlags, SocketType, socketpair},
     pipe::{PipeFlags, pipe_with},
 };
 
@@ -133,6 +133,8 @@ pub(in crate::cell) fn launch(
         }),
         pidfd,
         log,
+        records: Inbox::default(),
+        reports: Inbox::default(),
         printed: [Printed::new(out, "stdout"), Printed::new(err, "stderr")],
         log_budget: Budget::new(),
         crash_closed: false,
@@ -154,11 +156,10 @@ fn plan_file(plan: &Plan) -> std::io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// The host's end and the worker's: one message is one write.
+/// The host's end and the worker's, of which none ever waits.
 fn messages() -> Result<(OwnedFd, OwnedFd), String> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-        .map_err(|error| told("make a socket")(error.into()))
+    pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
+        .map_err(|error| told("make a pipe")(error.into()))
 }
 
 /// The host's end, which never waits, and the worker's, which does.
