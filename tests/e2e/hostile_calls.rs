@@ -92,6 +92,9 @@ const ATTACKS: &[(&str, Expected)] = &[
     ("reboot", BY_FILTER),
     ("memfd", BY_FILTER),
     ("seccomp", NOT_PERMITTED),
+    ("own-filter", NOT_PERMITTED),
+    ("own-filter-all", NOT_PERMITTED),
+    ("allow-open", NOT_PERMITTED),
     ("rlimit", NOT_PERMITTED),
     ("dumpable", NOT_PERMITTED),
     ("outlive", NOT_PERMITTED),
@@ -99,6 +102,7 @@ const ATTACKS: &[(&str, Expected)] = &[
     ("affinity", NOT_PERMITTED),
     // Memory
     ("rwx", NOT_PERMITTED),
+    ("keep-rwx", NOT_PERMITTED),
     ("mprotect", NOT_PERMITTED),
     ("remap", Harmless),
     ("patch", Killed("SIGSEGV")),

@@ -84,7 +84,9 @@ impl Instance {
                     LoadError::Refused(format!("{reason}{in_vain}"))
                 })?;
             }
-            // Of what cannot be read the dynamic loader says why.
+            if isolation == Isolation::Process {
+                symbols::runs_nothing(file.as_ref()).map_err(LoadError::Refused)?;
+            }
             let needed = file.iter().flat_map(|file| file.runtime_libraries());
             libraries.extend(needed.map(str::to_owned));
         }

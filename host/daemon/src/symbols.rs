@@ -35,6 +35,20 @@ pub(crate) fn read(verified: &Verified) -> Result<File, String> {
     File::read(&image).map_err(|error| error.to_string())
 }
 
+/// Looks whether the dynamic loader would run something of it that no worker can keep it from before it
+/// has shut itself in. No setting permits that.
+///
+/// # Errors
+/// What that is, or that it cannot be read.
+pub(crate) fn runs_nothing(file: Result<&File, &String>) -> Result<(), String> {
+    let file = file.map_err(String::clone)?;
+    let mut oddities = file.oddities.iter();
+    match oddities.find(|oddity| oddity.subject == "IFUNC") {
+        Some(oddity) => Err(oddity.to_string()),
+        None => Ok(()),
+    }
+}
+
 /// Judges what was read.
 ///
 /// # Errors

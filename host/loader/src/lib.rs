@@ -12,13 +12,15 @@
 //! Absent on purpose: directories, watching, timing, and the question when to load or to
 //! end anything. That is the daemon's.
 
+mod constructors;
 mod instance;
 mod library;
 mod reply;
 mod services;
 mod verified;
 
-pub use instance::{CallError, Instance, Remains};
+pub use constructors::{Constructors, ConstructorsError};
+pub use instance::{CallError, Instance, Loaded, Remains};
 pub use library::Unloaded;
 pub use reply::Reply;
 pub use services::{HostServices, LogRecord, OutgoingCall};

@@ -45,8 +45,7 @@ pub use server::{Ended, Server, Taken, Writer};
 pub mod op {
     /// A call of a method of the plugin.
     pub const CALL: u32 = 1;
-    /// Load and start the plugin; the request is its configuration, the reply names, one a
-    /// line, the parts of the sandbox that are missing.
+    /// Run the plugin's constructors and start it; the request is its configuration.
     pub const START: u32 = 2;
     /// Write the state.
     pub const SAVE: u32 = 3;
@@ -56,6 +55,9 @@ pub mod op {
     pub const TEARDOWN: u32 = 5;
     /// End the process.
     pub const EXIT: u32 = 6;
+    /// Load the plugin and run nothing of it; the reply names, one a line, the parts of the sandbox that
+    /// are missing. The first thing that is asked, and the last that the worker alone answers.
+    pub const LOAD: u32 = 8;
     /// The other way round, the only thing a worker asks of its host: a call of another plugin.
     /// The method is `PLUGIN METHOD`, with the first space between them.
     pub const CALL_OTHER: u32 = 7;

@@ -3,7 +3,7 @@
 //! A report is one message on a pipe whose other end signals the host. The kernel's account
 //! of the end is the authority; a report adds which call it was and where.
 
-use std::{cell::Cell, ffi::c_int, os::fd::BorrowedFd, ptr};
+use std::{cell::Cell, ffi::c_int, ptr};
 
 use hotmerge_sandbox::{
     descriptor,
@@ -73,8 +73,14 @@ pub(crate) fn tell(text: &str) {
 
 /// Whether the plugin has left what reports go to open.
 pub(crate) fn can_report() -> bool {
-    // SAFETY: the descriptor is the worker's by agreement; if the plugin closed it, this fails.
-    rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(descriptor::CRASH) }).is_ok()
+    let mut pipe = libc::pollfd {
+        fd: descriptor::CRASH,
+        events: 0,
+        revents: 0,
+    };
+    // SAFETY: one entry, which lives for the call; if the plugin closed the descriptor, it says so.
+    let polled = unsafe { libc::poll(&raw mut pipe, 1, 0) };
+    polled >= 0 && pipe.revents & libc::POLLNVAL == 0
 }
 
 /// Reports a signal; may be called in its handler.

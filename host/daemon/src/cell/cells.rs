@@ -14,7 +14,7 @@ use std::{
 };
 
 use hotmerge_policy::Groups;
-use hotmerge_sandbox::{Cgroups, Grant, Ids, Namespaces, Policy, Program};
+use hotmerge_sandbox::{Cgroups, Grant, Ids, Namespaces, Policy, Program, check_filters};
 use serde::Deserialize;
 use signal_hook::consts::SIGUSR1;
 
@@ -282,6 +282,12 @@ impl Cells {
         };
         let groups = self.groups.as_ref();
         process::launch(program.as_fd(), &parts, &filters, namespaces, ids, groups)
+    }
+
+    /// Looks whether a worker has shut itself in.
+    pub(super) fn check_filters(&self, grants: &[Grant], pid: i32) -> Result<(), String> {
+        let filters = self.filters(grants)?;
+        check_filters(pid, filters.0.len() + 1)
     }
 
     fn filters(&self, grants: &[Grant]) -> Result<Filters, String> {

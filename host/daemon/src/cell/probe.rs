@@ -3,6 +3,7 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 
+use hotmerge_loader::Constructors;
 use hotmerge_sandbox::Limits;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -67,6 +68,7 @@ impl Cells {
             libraries: &[],
             image: None,
             header: [0; 16],
+            constructors: &Constructors::default(),
             grants: &[],
             limits: Limits::default(),
             calls_others: false,

@@ -286,6 +286,10 @@ impl Cell {
             plugin: self.log.plugin().as_str(),
             libraries: &self.libraries,
             header: bytes,
+            constructors: self
+                .image
+                .constructors()
+                .map_err(|error| BringUpError::Plugin(error.to_string()))?,
             grants: &self.settings.allow,
             limits: self.settings.limits.into(),
             calls_others: !self.services.meta().requires.is_empty(),
@@ -345,9 +349,19 @@ impl Cell {
 
     /// Asks the worker to start the plugin, and to take over the last state that is known.
     fn start_plugin(&self, line: &Line) -> Result<Vec<String>, String> {
-        let missing = self.demand(line, op::START, "", self.config.as_bytes())?;
+        let until_ns = after_ns(self.cells.config.start());
+        let missing = self.demand(line, op::LOAD, "", &[], until_ns)?;
+        // Nothing of the plugin has run so far that could make it look so.
+        self.cells.check_filters(&self.settings.allow, line.pid)?;
+        self.demand(line, op::START, "", self.config.as_bytes(), until_ns)?;
         if let Some(saved) = self.last_state.last()
-            && let Err(reason) = self.demand(line, op::RESTORE, &saved.from, &saved.bytes)
+            && let Err(reason) = self.demand(
+                line,
+                op::RESTORE,
+                &saved.from,
+                &saved.bytes,
+                after_ns(self.cells.config.start()),
+            )
         {
             // An instance that did not take it over must not take calls, and the next one is
             // not tried with it again.
@@ -357,7 +371,14 @@ impl Cell {
         Ok(missing.lines().map(str::to_owned).collect())
     }
 
-    fn demand(&self, line: &Line, op: u32, method: &str, bytes: &[u8]) -> Result<String, String> {
+    fn demand(
+        &self,
+        line: &Line,
+        op: u32,
+        method: &str,
+        bytes: &[u8],
+        until_ns: u64,
+    ) -> Result<String, String> {
         let context = CallContext::default();
         let limit = self.cells.config.start();
         let request = Request {
@@ -366,7 +387,7 @@ impl Cell {
             method,
             bytes,
             reply_limit: 64 << 10,
-            give_up_ns: after_ns(limit),
+            give_up_ns: until_ns,
             cancel: None,
             on_behalf_of: None,
         };

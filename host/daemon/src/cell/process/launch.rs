@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex, atomic::AtomicU32},
 };
 
+use hotmerge_loader::Constructors;
 use hotmerge_sandbox::{
     Cgroups, Grant, Ids, Limits, Namespaces, Plan, Spawned, message::Inbox, signal_on_message,
     spawn,
@@ -37,6 +38,8 @@ pub(in crate::cell) struct Parts<'a> {
     /// Of the C runtime, that the plugin needs.
     pub(in crate::cell) libraries: &'a [String],
     pub(in crate::cell) header: [u8; 16],
+    /// What of the image would run while it is loaded.
+    pub(in crate::cell) constructors: &'a Constructors,
     pub(in crate::cell) grants: &'a [Grant],
     pub(in crate::cell) limits: Limits,
     /// Whether the plugin requires others, which it may call.
@@ -85,6 +88,8 @@ pub(in crate::cell) fn launch(
         outgoing: others.is_some().then(|| outgoing.to_words()),
         libraries: parts.libraries.to_vec(),
         header: parts.header,
+        disarmed: parts.constructors.disarmed().collect(),
+        constructors: parts.constructors.to_words(),
         probe: parts.image.is_none(),
     };
     let plan = plan_file(&plan).map_err(told("write a plan"))?;
