@@ -14,6 +14,7 @@
 
 mod advice;
 mod call_error;
+mod constructors;
 mod instance;
 mod library;
 mod reply;
@@ -22,7 +23,8 @@ mod verified;
 
 pub use advice::advice;
 pub use call_error::{CallError, reason_text};
-pub use instance::{Instance, Remains};
+pub use constructors::{Constructors, ConstructorsError};
+pub use instance::{Instance, Loaded, Remains};
 pub use library::Unloaded;
 pub use reply::Reply;
 pub use services::{HostServices, LogRecord, OutgoingCall};
