@@ -1,7 +1,7 @@
 //! `hotmerge reload`: look at the plugin directory now, and say what came of it.
 
 use clap::Args;
-use hotmerge_daemon::UnknownPlugin;
+use hotmerge_daemon::{UnknownPlugin, log::plain};
 use hotmerge_meta::{
     PluginName,
     control::{Action, PluginReport, ReloadParams, ReloadReport, method},
@@ -15,12 +15,27 @@ use crate::{
 
 /// Look at the plugin directory now, wait until what follows is done, and show it.
 ///
-/// Naming plugins tries them again even if what they are was refused before.
+/// Naming plugins tries them again even if what they are was refused before, and waits for,
+/// shows and judges these alone.
 #[derive(Args, Debug)]
 pub(super) struct Reload {
     /// Plugins to try again
     #[arg(value_name = "PLUGIN")]
     plugins: Vec<PluginName>,
+    /// The package that the named plugins are from: show and judge its own problems too (may be
+    /// given several times)
+    #[arg(long = "package", value_name = "PACKAGE", requires = "plugins")]
+    packages: Vec<String>,
+    /// Tell of everything since this position, from `hotmerge status --json`; what was tried
+    /// since then is not tried again
+    #[arg(long, value_name = "POSITION")]
+    since: Option<u64>,
+    /// The named plugins were removed: not to find them is as it should be
+    #[arg(long, requires = "plugins")]
+    removed: bool,
+    /// Print short lines for a log: one a plugin and a problem, and what is unchanged only if named
+    #[arg(long, conflicts_with = "json")]
+    brief: bool,
     #[command(flatten)]
     change: Change,
 }
@@ -30,19 +45,28 @@ impl Reload {
         let params = ReloadParams {
             retry: !self.plugins.is_empty(),
             plugins: (!self.plugins.is_empty()).then(|| self.plugins.clone()),
-            since: None,
+            since: self.since,
+            only: !self.plugins.is_empty(),
         };
-        let report: ReloadReport = self.change.ask(method::RELOAD, &params)?;
+        let mut report: ReloadReport = self.change.ask(method::RELOAD, &params)?;
+        if params.only {
+            report
+                .problems
+                .retain(|problem| self.packages.contains(&problem.package));
+        }
         if self.change.json {
             print_json(&report)?;
+        } else if self.brief {
+            print_brief(&report);
         } else {
             print(&report);
         }
-        verdict(&report, &self.plugins)
+        let expected = if self.removed { &[] } else { &*self.plugins };
+        verdict(&report, expected)
     }
 }
 
-fn verdict(report: &ReloadReport, asked: &[PluginName]) -> Result<(), Failure> {
+fn verdict(report: &ReloadReport, expected: &[PluginName]) -> Result<(), Failure> {
     let refused = report
         .plugins
         .iter()
@@ -62,7 +86,7 @@ fn verdict(report: &ReloadReport, asked: &[PluginName]) -> Result<(), Failure> {
             format!("{}; what ran before still runs", told.join(", ")),
         ));
     }
-    let unknown = asked
+    let unknown = expected
         .iter()
         .find(|name| !report.plugins.iter().any(|plugin| plugin.plugin == **name));
     if let Some(name) = unknown {
@@ -97,6 +121,34 @@ fn print(report: &ReloadReport) {
         anstream::println!("no plugins in {}", report.plugin_dir.display());
     }
     table::print_problems(&report.problems);
+}
+
+/// How many characters of a reason a short line has room for; `status` has all of them.
+const BRIEF_REASON: usize = 160;
+
+fn print_brief(report: &ReloadReport) {
+    for plugin in &report.plugins {
+        let version = plugin.version.as_ref();
+        let version = version.map_or_else(String::new, |version| format!(" {version}"));
+        let head = format!("{}{version}: {}", plugin.plugin, plugin.action);
+        match &plugin.reason {
+            Some(reason) => anstream::println!("{head}: {}", shorten(reason)),
+            None => anstream::println!("{head}"),
+        }
+    }
+    for problem in &report.problems {
+        let package = plain(&problem.package);
+        anstream::println!("package {package}: {}", shorten(&problem.reason));
+    }
+}
+
+/// The beginning of what a plugin or a file may have written, on one line.
+pub(super) fn shorten(reason: &str) -> String {
+    let text = plain(reason);
+    match text.char_indices().nth(BRIEF_REASON) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
 }
 
 /// Prints one line a plugin.

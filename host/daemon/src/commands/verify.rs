@@ -7,11 +7,12 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
+use hotmerge_daemon::{StartError, log::plain};
 use hotmerge_meta::{Image, META_FILE, Meta, PluginMeta, check_abi, read_regular};
 use serde::Serialize;
 use walkdir::WalkDir;
 
-use super::print_json;
+use super::{print_json, reload::shorten};
 use crate::{
     exit::{self, Failure},
     table::{self, Meaning, coloured},
@@ -25,10 +26,17 @@ const LIMIT_BYTES: u64 = 1 << 30;
 #[derive(Args, Debug)]
 pub(super) struct Verify {
     /// A package, a plugin directory or a staging directory
-    dir: PathBuf,
+    #[arg(required_unless_present = "config", conflicts_with = "config")]
+    dir: Option<PathBuf>,
+    /// Check what a host with this configuration would find
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
+    /// Print only what does not verify, in short lines for a log
+    #[arg(long, conflicts_with = "json")]
+    brief: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -42,20 +50,21 @@ struct Finding {
 
 impl Verify {
     pub(super) fn run(self) -> Result<(), Failure> {
+        let dir = self.dir()?;
         let mut findings = Vec::new();
-        for entry in WalkDir::new(&self.dir).max_depth(2).sort_by_file_name() {
-            let entry =
-                entry.with_context(|| format!("failed to read `{}`", self.dir.display()))?;
+        for entry in WalkDir::new(&dir).max_depth(2).sort_by_file_name() {
+            let entry = entry.with_context(|| format!("failed to read `{}`", dir.display()))?;
             if entry.file_name() == META_FILE
                 && let Some(package) = entry.path().parent()
             {
                 verify(package, &mut findings);
             }
         }
-        if findings.is_empty() {
+        // A host without plugins is one that has none yet.
+        if findings.is_empty() && self.config.is_none() {
             return Err(Failure::text(
                 exit::FAILURE,
-                format!("there is no {META_FILE} in `{}`", self.dir.display()),
+                format!("there is no {META_FILE} in `{}`", dir.display()),
             ));
         }
         self.print(&findings)?;
@@ -65,9 +74,26 @@ impl Verify {
         }
     }
 
+    fn dir(&self) -> Result<PathBuf, Failure> {
+        match &self.dir {
+            Some(dir) => Ok(dir.clone()),
+            None => {
+                let config = super::configuration(self.config.as_deref())?;
+                let dir = config.plugin_dir.ok_or(StartError::NoPluginDir);
+                dir.map_err(|error| Failure::new(exit::CONFIG, error))
+            }
+        }
+    }
+
     fn print(&self, findings: &[Finding]) -> Result<(), Failure> {
         if self.json {
             return findings.iter().try_for_each(print_json);
+        }
+        if self.brief {
+            for finding in findings {
+                print_brief(finding);
+            }
+            return Ok(());
         }
         let mut table = table::new(&["PACKAGE", "PLUGIN", "VERSION", "RESULT"]);
         for finding in findings {
@@ -84,6 +110,17 @@ impl Verify {
         }
         table::print(&table);
         Ok(())
+    }
+}
+
+fn print_brief(finding: &Finding) {
+    let Some(problem) = &finding.problem else {
+        return;
+    };
+    let problem = shorten(problem);
+    match (&finding.plugin, &finding.version) {
+        (Some(plugin), Some(version)) => anstream::println!("{plugin} {version}: {problem}"),
+        _ => anstream::println!("package {}: {problem}", plain(&finding.package)),
     }
 }
 
