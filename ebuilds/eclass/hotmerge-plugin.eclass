@@ -71,8 +71,11 @@ esac
 # @DESCRIPTION:
 # Major version of the plugin interface that the package's SDK speaks: the one
 # that a host must have to load its plugins.  src_compile holds the plugins to it.
-[[ ${HOTMERGE_ABI} =~ ^[1-9][0-9]*$ ]] ||
-	die "${ECLASS}: HOTMERGE_ABI must be the major version of the SDK's plugin interface, such as 1"
+case ${HOTMERGE_ABI} in
+	""|0*|*[!0-9]*)
+		die "${ECLASS}: HOTMERGE_ABI must be the major version of the SDK's plugin interface, such as 1"
+		;;
+esac
 
 inherit cargo
 
@@ -94,9 +97,6 @@ BDEPEND+=" app-admin/hotmerge[driver]"
 # the plugins were built for is known and checked, so nothing is to be bound: to
 # build them again would not make them speak another.
 RDEPEND="app-admin/hotmerge:0/${HOTMERGE_ABI}"
-
-# Rust has no compiler flags that could be found in a file.
-QA_FLAGS_IGNORED+=" usr/lib.*/hotmerge/plugins/.*"
 
 # How long a merge may wait for a host: for its position before, for its answer after.
 _HOTMERGE_POSITION_SECONDS=2
@@ -157,6 +157,8 @@ hotmerge-plugin_src_install() {
 
 	local staged directory
 	directory=$(hotmerge-plugin_get_plugindir)
+	# Rust records no compiler flags in a file, and the package manager would miss them.
+	QA_FLAGS_IGNORED+=" ${directory#/}/.*"
 	# Saved with the package: pkg_postinst asks the host about these.
 	_HOTMERGE_INSTALLED=() _HOTMERGE_PACKAGES=()
 	for staged in "${HOTMERGE_STAGING}"/*/; do

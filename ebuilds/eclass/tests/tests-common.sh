@@ -42,6 +42,7 @@ die() {
 EXPORT_FUNCTIONS() { :; }
 debug-print-function() { :; }
 has_version() { :; }
+has() { [[ " ${*:2} " == *" $1 "* ]]; }
 
 # ver_test [VERSION] OPERATOR VERSION, for versions of numbers and dots.
 ver_test() {
@@ -78,6 +79,8 @@ doins() { install -D -m 0644 -t "${ED}${INTO}" "$@"; }
 einfo() { echo "einfo: $*"; }
 elog() { echo "elog: $*"; }
 ewarn() { echo "ewarn: $*"; }
+eqawarn() { echo "eqawarn: $*"; }
+eerror() { echo "eerror: $*"; }
 ebegin() { echo "ebegin: $*"; }
 eend() {
 	(($1 == 0)) || echo "eend: ${*:2}"

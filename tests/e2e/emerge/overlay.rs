@@ -110,6 +110,13 @@ fn the_overlays_own_plugins_run_in_the_overlays_host() -> Result<()> {
         return Ok(());
     }
     let lab = Lab::with_host()?;
+    for program in ["hotmerge", "cargo-hotmerge"] {
+        lab.shell(&format!(
+            "cd /usr/share
+            test -s man/man1/{program}.1 -a -s bash-completion/completions/{program}
+            test -s zsh/site-functions/_{program} -a -s fish/vendor_completions.d/{program}.fish"
+        ))?;
+    }
     let example = lab.path("made/sources/hotmerge-example-1.0.0");
     packages::copy_example(&example)?;
     packages::lock(&example)?;

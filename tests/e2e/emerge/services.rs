@@ -193,6 +193,12 @@ fn a_restart_keeps_what_the_new_program_would_refuse(lab: &Lab) -> Result<()> {
         );
         ensure!(pid(lab)? == before, "`{action}` ended the host");
     }
+    // An upgrade of the host says so before anybody thinks of a restart.
+    let log = lab.emerge(&["--usepkgonly", "app-admin/hotmerge"])?;
+    ensure!(
+        log.contains("would be refused") && log.contains("alpha 1.0.0: "),
+        "the upgrade names no plugin: {log}"
+    );
     let said = lab.shell("rc-service hotmerge stop && rc-service hotmerge start 2>&1")?;
     ensure!(said.contains("alpha 1.0.0: "), "a start warns: {said}");
     lab.shell(&format!(
