@@ -21,7 +21,9 @@
 # removed, as they were when and where it was built.
 #
 # A host that refuses a version keeps the one it runs; the merge succeeds and
-# ends with a warning.
+# ends with a warning that names plugin and reason.  So does one that a host does
+# not answer within a few seconds.  What other packages have in the plugin
+# directory is none of this one's business.
 #
 # Debug information may be stripped or split as the user likes: a plugin's hash
 # does not cover it.  Compiler flags reach the plugin as in every cargo package.
@@ -29,6 +31,7 @@
 # @CODE
 # EAPI=8
 #
+# HOTMERGE_ABI=1
 # CRATES="
 #	hotmerge-abi@0.1.0
 #	hotmerge-sdk@0.1.0
@@ -62,6 +65,18 @@ esac
 # The lowest Rust that the package builds with.  The SDK itself needs 1.95.0.
 : "${RUST_MIN_VER:=1.95.0}"
 
+# @ECLASS_VARIABLE: HOTMERGE_ABI
+# @PRE_INHERIT
+# @REQUIRED
+# @DESCRIPTION:
+# Major version of the plugin interface that the package's SDK speaks: the one
+# that a host must have to load its plugins.  src_compile holds the plugins to it.
+case ${HOTMERGE_ABI} in
+	""|0*|*[!0-9]*)
+		die "${ECLASS}: HOTMERGE_ABI must be the major version of the SDK's plugin interface, such as 1"
+		;;
+esac
+
 inherit cargo
 
 # @ECLASS_VARIABLE: HOTMERGE_PLUGINS
@@ -76,10 +91,16 @@ inherit cargo
 # Where src_compile leaves the finished package directories.
 HOTMERGE_STAGING=${WORKDIR}/hotmerge-staging
 
-# The driver runs while the package is built, so it is the build machine's; the
-# host's sub-slot is the major version of its plugin interface.
+# The driver runs while the package is built, so it is the build machine's.
 BDEPEND+=" app-admin/hotmerge[driver]"
-RDEPEND="app-admin/hotmerge:="
+# The host's sub-slot is the major version of its plugin interface.  The one that
+# the plugins were built for is known and checked, so nothing is to be bound: to
+# build them again would not make them speak another.
+RDEPEND="app-admin/hotmerge:0/${HOTMERGE_ABI}"
+
+# How long a merge may wait for a host: for its position before, for its answer after.
+_HOTMERGE_POSITION_SECONDS=2
+_HOTMERGE_ANSWER_SECONDS=8
 
 # @FUNCTION: hotmerge-plugin_get_plugindir
 # @DESCRIPTION:
@@ -114,6 +135,8 @@ hotmerge-plugin_src_compile() {
 	# Not through cargo, which would look for the driver in the package's own
 	# CARGO_HOME first.  The driver sets no flags: cargo_env's must survive.
 	cargo_env "$@" || die "cargo-hotmerge build-plugins failed"
+
+	_hotmerge-plugin_check_abi
 }
 
 # @FUNCTION: hotmerge-plugin_src_test
@@ -134,11 +157,14 @@ hotmerge-plugin_src_install() {
 
 	local staged directory
 	directory=$(hotmerge-plugin_get_plugindir)
+	# Rust records no compiler flags in a file, and the package manager would miss them.
+	QA_FLAGS_IGNORED+=" ${directory#/}/.*"
 	# Saved with the package: pkg_postinst asks the host about these.
-	_HOTMERGE_INSTALLED=()
+	_HOTMERGE_INSTALLED=() _HOTMERGE_PACKAGES=()
 	for staged in "${HOTMERGE_STAGING}"/*/; do
 		staged=${staged%/}
 		[[ -f ${staged}/plugin.meta ]] || die "${staged} holds no plugin.meta: did src_compile run?"
+		_HOTMERGE_PACKAGES+=( "${staged##*/}" )
 		_HOTMERGE_INSTALLED+=( $(_hotmerge-plugin_names "${staged}/plugin.meta") )
 		exeinto "${directory}/${staged##*/}"
 		doexe "${staged}"/*.so
@@ -149,13 +175,32 @@ hotmerge-plugin_src_install() {
 	einstalldocs
 }
 
+# @FUNCTION: hotmerge-plugin_pkg_preinst
+# @DESCRIPTION:
+# Remembers what a running host has done so far.  Never fails.
+hotmerge-plugin_pkg_preinst() {
+	debug-print-function ${FUNCNAME} "$@"
+
+	_hotmerge-plugin_remember
+}
+
 # @FUNCTION: hotmerge-plugin_pkg_postinst
 # @DESCRIPTION:
-# Makes a running host look again.  Never fails.
+# Makes a running host look again, and tells what it did with the package's
+# plugins.  Never fails.
 hotmerge-plugin_pkg_postinst() {
 	debug-print-function ${FUNCNAME} "$@"
 
 	hotmerge-plugin_tell_host "${_HOTMERGE_INSTALLED[@]}"
+}
+
+# @FUNCTION: hotmerge-plugin_pkg_prerm
+# @DESCRIPTION:
+# Remembers what a running host has done so far.  Never fails.
+hotmerge-plugin_pkg_prerm() {
+	debug-print-function ${FUNCNAME} "$@"
+
+	[[ -n ${REPLACED_BY_VERSION} ]] || _hotmerge-plugin_remember
 }
 
 # @FUNCTION: hotmerge-plugin_pkg_postrm
@@ -165,15 +210,15 @@ hotmerge-plugin_pkg_postinst() {
 hotmerge-plugin_pkg_postrm() {
 	debug-print-function ${FUNCNAME} "$@"
 
-	[[ -n ${REPLACED_BY_VERSION} ]] || hotmerge-plugin_tell_host
+	[[ -n ${REPLACED_BY_VERSION} ]] || hotmerge-plugin_tell_host --removed "${_HOTMERGE_INSTALLED[@]}"
 }
 
 # @FUNCTION: hotmerge-plugin_tell_host
-# @USAGE: [<plugin>...]
+# @USAGE: [--removed] [<plugin>...]
 # @DESCRIPTION:
-# Makes a running host look again through its service manager, and warns if it
-# refused one of the plugins.  If nobody is told, one elog line says why.  For
-# ebuilds with phase functions of their own.  Never fails.
+# Makes a running host look again, waits some seconds, tells what it did with the
+# plugins, and warns if it refused one.  If nobody is told, one elog line says
+# why.  For ebuilds with phase functions of their own.  Never fails.
 hotmerge-plugin_tell_host() {
 	debug-print-function ${FUNCNAME} "$@"
 
@@ -183,11 +228,64 @@ hotmerge-plugin_tell_host() {
 		return 0
 	fi
 
+	local output code
 	ebegin "Telling the hotmerge host to look at its plugins again"
-	_hotmerge-plugin_reload "$@"
-	eend $? "The host has not taken everything and keeps what it ran before" ||
-		ewarn "Run 'hotmerge status' to see what the host refused, and why."
+	output=$(_hotmerge-plugin_reload "$@" 2>&1)
+	code=$?
+	# These are exit codes that hotmerge --help documents.
+	case ${code} in
+		0) eend 0 ;;
+		5) eend 1 "The host refused what was merged" ;;
+		*) eend 1 "What the host did is not known" ;;
+	esac
+	_hotmerge-plugin_show "${code}" "${output}"
 	return 0
+}
+
+# @FUNCTION: _hotmerge-plugin_show
+# @USAGE: <exit-code> <output>
+# @INTERNAL
+# @DESCRIPTION:
+# Passes on what the host said, and where to learn more.
+_hotmerge-plugin_show() {
+	local line say=ewarn
+	[[ $1 -eq 0 ]] && say=einfo
+	while IFS= read -r line; do
+		[[ -z ${line} ]] || "${say}" "  ${line}"
+	done <<< "$2"
+	[[ $1 -eq 0 ]] && return
+	[[ $1 -eq 5 ]] || ewarn "The package is merged. A host that runs looks at it when it can."
+	ewarn "Run '$(_hotmerge-plugin_advice)' to see what it runs."
+}
+
+# @FUNCTION: _hotmerge-plugin_advice
+# @INTERNAL
+# @DESCRIPTION:
+# Prints the command that shows a person this host's status.
+_hotmerge-plugin_advice() {
+	local directory
+	directory=$(_hotmerge-plugin_runtime_dir)
+	if [[ -z ${EPREFIX} && ${directory} == /run/hotmerge ]]; then
+		echo "hotmerge status"
+	else
+		echo "${EPREFIX}/usr/bin/hotmerge status --runtime-dir ${directory}"
+	fi
+}
+
+# @FUNCTION: _hotmerge-plugin_check_abi
+# @INTERNAL
+# @DESCRIPTION:
+# Dies if a staged plugin speaks another interface than the package depends on.
+_hotmerge-plugin_check_abi() {
+	local meta abi
+	for meta in "${HOTMERGE_STAGING}"/*/plugin.meta; do
+		[[ -f ${meta} ]] || die "src_compile staged nothing in ${HOTMERGE_STAGING}"
+		# Once for each plugin, always written by the driver in this way.
+		while read -r abi; do
+			[[ ${abi} == "${HOTMERGE_ABI}" ]] ||
+				die "${meta%/*}: built for plugin interface ${abi}, but HOTMERGE_ABI is ${HOTMERGE_ABI}; set it to what the package's SDK speaks"
+		done < <(sed -n 's/^abi = "\([0-9]*\)\..*"$/\1/p' "${meta}")
+	done
 }
 
 # @FUNCTION: _hotmerge-plugin_names
@@ -213,9 +311,12 @@ _hotmerge-plugin_why_not() {
 	else
 		case $(_hotmerge-plugin_manager) in
 			prefix)
-				"${EPREFIX}/usr/bin/hotmerge" status \
-					--runtime-dir "${EPREFIX}/run/hotmerge" &> /dev/null && return 1
-				echo "none runs in ${EPREFIX}"
+				# One that hangs runs: only its absence is an answer.
+				_hotmerge-plugin_status &> /dev/null
+				case $? in
+					4|126|127) echo "none runs in ${EPREFIX}" ;;
+					*) return 1 ;;
+				esac
 				;;
 			systemd)
 				systemctl --quiet is-active hotmerge.service && return 1
@@ -230,6 +331,27 @@ _hotmerge-plugin_why_not() {
 				;;
 		esac
 	fi
+}
+
+# @FUNCTION: _hotmerge-plugin_status
+# @INTERNAL
+# @DESCRIPTION:
+# Prints the host's status as JSON, if it gives one soon.
+_hotmerge-plugin_status() {
+	timeout "${_HOTMERGE_POSITION_SECONDS}" "${EPREFIX}/usr/bin/hotmerge" status --json \
+		--runtime-dir "$(_hotmerge-plugin_runtime_dir)"
+}
+
+# @FUNCTION: _hotmerge-plugin_remember
+# @INTERNAL
+# @DESCRIPTION:
+# Remembers the end of the host's history: a host that watches its directory may
+# be through with the package before it is told of it.
+_hotmerge-plugin_remember() {
+	_HOTMERGE_POSITION=
+	_hotmerge-plugin_why_not > /dev/null && return
+	_HOTMERGE_POSITION=$(_hotmerge-plugin_status 2> /dev/null | sed -n 's/.*"position":\([0-9]*\).*/\1/p')
+	return 0
 }
 
 # @FUNCTION: _hotmerge-plugin_in_chroot
@@ -256,36 +378,65 @@ _hotmerge-plugin_manager() {
 	fi
 }
 
-# @FUNCTION: _hotmerge-plugin_reload
-# @USAGE: [<plugin>...]
+# @FUNCTION: _hotmerge-plugin_runtime_dir
 # @INTERNAL
 # @DESCRIPTION:
-# Has the running host look again; the status says whether it took the plugins.
-_hotmerge-plugin_reload() {
-	local told=0 verdict output
+# Prints where the host that the service manager runs is found.
+_hotmerge-plugin_runtime_dir() {
+	local directory=
 	case $(_hotmerge-plugin_manager) in
-		systemd) systemctl try-reload-or-restart hotmerge.service &> /dev/null || told=$? ;;
-		openrc) rc-service --quiet --ifstarted hotmerge reload &> /dev/null || told=$? ;;
+		systemd)
+			directory=$(
+				systemctl show --property=ExecStart hotmerge.service 2> /dev/null |
+					sed -n 's/.*--runtime-dir[ =]\([^ ;]*\).*/\1/p'
+			)
+			;;
+		openrc)
+			directory=$(
+				hotmerge_runtime_dir=
+				[[ -r ${EROOT}/etc/conf.d/hotmerge ]] && source "${EROOT}/etc/conf.d/hotmerge" &> /dev/null
+				echo "${hotmerge_runtime_dir}"
+			)
+			;;
+	esac
+	echo "${directory:-${EPREFIX}/run/hotmerge}"
+}
+
+# @FUNCTION: _hotmerge-plugin_reload
+# @USAGE: [--removed] [<plugin>...]
+# @INTERNAL
+# @DESCRIPTION:
+# Has the running host look again and prints what it did with the plugins, in
+# short lines; the status is hotmerge's.  Only a host that cannot be asked itself
+# is told through its service manager, which can say less.
+_hotmerge-plugin_reload() {
+	local removed=()
+	[[ $1 == --removed ]] && removed=( --removed ) && shift
+
+	local options=( --brief --timeout "${_HOTMERGE_ANSWER_SECONDS}" )
+	[[ -n ${_HOTMERGE_POSITION} ]] && options+=( --since "${_HOTMERGE_POSITION}" )
+	if (( $# )); then
+		options+=( "${removed[@]}" )
+		[[ -n ${removed[*]} ]] || options+=( "${_HOTMERGE_PACKAGES[@]/#/--package=}" )
+	fi
+	"${EPREFIX}/usr/bin/hotmerge" reload --runtime-dir "$(_hotmerge-plugin_runtime_dir)" \
+		"${options[@]}" -- "$@"
+	local code=$?
+	case ${code} in
+		4|126|127) ;;
+		*) return ${code} ;;
 	esac
 
-	# That fails for any plugin on the machine, and says little.  The host itself
-	# tells of these plugins.
-	output=$(
-		"${EPREFIX}/usr/bin/hotmerge" reload \
-			--runtime-dir "${EPREFIX}/run/hotmerge" -- "$@" 2>&1
-	)
-	verdict=$?
-	case ${verdict} in
-		# Taken; refused (an exit code that hotmerge --help documents).
-		0|5)
-			echo "${output}"
-			return ${verdict}
-			;;
-		# The host listens elsewhere, or its package is gone.
-		*) return ${told} ;;
+	local manager=()
+	case $(_hotmerge-plugin_manager) in
+		systemd) manager=( systemctl try-reload-or-restart hotmerge.service ) ;;
+		openrc) manager=( rc-service --quiet --ifstarted hotmerge reload ) ;;
+		*) return ${code} ;;
 	esac
+	# Its exit codes are its own.
+	timeout "${_HOTMERGE_ANSWER_SECONDS}" "${manager[@]}" || return 1
 }
 
 fi
 
-EXPORT_FUNCTIONS src_compile src_test src_install pkg_postinst pkg_postrm
+EXPORT_FUNCTIONS src_compile src_test src_install pkg_preinst pkg_postinst pkg_prerm pkg_postrm

@@ -5,7 +5,7 @@ use std::{env, ffi::OsString};
 use anyhow::Result;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::{bench, build_plugins, demo, exit, new_plugin, test};
+use crate::{bench, build_plugins, demo, documents, exit, new_plugin, test};
 
 /// Build hotmerge plugins, stage them and notify the running host.
 #[derive(Debug, Parser)]
@@ -22,6 +22,8 @@ enum Command {
     Demo(demo::Args),
     Test(test::Args),
     Bench(bench::Args),
+    Man(documents::Man),
+    Completions(documents::Completions),
 }
 
 pub(crate) fn run(name: &'static str) -> Result<u8> {
@@ -33,6 +35,8 @@ pub(crate) fn run(name: &'static str) -> Result<u8> {
         Command::Demo(args) => demo::run(args),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Man(args) => documents::man(Cli::command(), &args),
+        Command::Completions(args) => documents::completions(Cli::command(), &args),
     }
 }
 

@@ -13,6 +13,7 @@ pub mod build_plugins;
 mod cargo;
 mod cli;
 pub mod demo;
+mod documents;
 pub mod exit;
 pub mod new_plugin;
 mod rustc;

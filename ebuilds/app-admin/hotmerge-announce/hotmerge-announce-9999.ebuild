@@ -3,6 +3,8 @@
 
 EAPI=8
 
+HOTMERGE_ABI=1
+# The live sources are the host's as well.
 HOTMERGE_PLUGINS=( announce )
 
 inherit hotmerge-plugin
@@ -15,15 +17,14 @@ if [[ ${PV} == 9999 ]]; then
 	inherit git-r3
 else
 	SRC_URI="
-		https://github.com/hotmerge/hotmerge/releases/download/v${PV}/hotmerge-${PV}.tar.xz
-		https://github.com/hotmerge/hotmerge/releases/download/v${PV}/hotmerge-${PV}-crates.tar.xz
+		https://github.com/hotmerge/hotmerge/releases/download/v${PV}/${P}.tar.xz
+		https://github.com/hotmerge/hotmerge/releases/download/v${PV}/${P}-crates.tar.xz
 	"
-	S="${WORKDIR}/hotmerge-${PV}"
 	KEYWORDS="~amd64 ~arm64"
 fi
 
 LICENSE="|| ( Apache-2.0 MIT )"
-# Of the crates that are linked in.
+# Of the crates that are linked in, as pycargoebuild puts it.
 LICENSE+=" MIT Unicode-3.0"
 SLOT="0"
 IUSE="test"

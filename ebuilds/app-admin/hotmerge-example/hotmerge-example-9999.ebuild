@@ -3,6 +3,7 @@
 
 EAPI=8
 
+HOTMERGE_ABI=1
 CRATES="
 	hotmerge-abi@0.1.0
 	hotmerge-sdk@0.1.0

@@ -22,8 +22,8 @@ else
 fi
 
 LICENSE="|| ( Apache-2.0 MIT )"
-# Of the crates that are linked in.
-LICENSE+=" CC0-1.0 ISC MIT Unicode-3.0"
+# Of the crates that are linked in, as pycargoebuild puts it.
+LICENSE+=" CC0-1.0 ISC MIT Unicode-3.0 || ( Apache-2.0 BSD )"
 # The sub-slot is ABI_MAJOR of plugins/abi: when it changes, plugins are rebuilt.
 SLOT="0/1"
 IUSE="+driver test"
@@ -32,7 +32,13 @@ RESTRICT="!test? ( test )"
 RDEPEND="
 	acct-group/hotmerge
 	acct-user/hotmerge
-	virtual/tmpfiles
+"
+
+# Rust has no compiler flags that could be found in a file.
+QA_FLAGS_IGNORED="
+	usr/bin/cargo-hotmerge
+	usr/bin/hotmerge
+	usr/libexec/hotmerge/hotmerge-worker
 "
 
 # Sandboxed plugins need the first four; without fanotify one watcher is left.
@@ -78,17 +84,31 @@ src_compile() {
 	_builds_driver && targets+=( --package hotmerge-xtask --bin cargo-hotmerge )
 	cargo_src_compile "${targets[@]}"
 
-	# They come from the program itself, which does not run here if it was built
-	# for another machine; the build machine's own, if there is one, does as well.
-	local program
-	program=$(cargo_target_dir)/hotmerge
-	tc-is-cross-compiler && program=${BROOT}/usr/bin/hotmerge
+	# Manual pages and completions come from the programs themselves.  What was built
+	# for another machine does not run here, so it is built for this one as well: what
+	# the package holds must not depend on what else is installed.
 	mkdir "${T}"/man || die
-	[[ -x ${program} ]] || return 0
+	if tc-is-cross-compiler; then
+		_build_natively --package hotmerge-daemon --bin hotmerge
+		CHOST=${CBUILD} _write_documents hotmerge
+	else
+		_write_documents hotmerge
+		_builds_driver && _write_documents cargo-hotmerge
+	fi
+	return 0
+}
+
+_build_natively() {
+	# The user's flags are for the other machine.
+	CHOST=${CBUILD} RUSTFLAGS="" tc-env_build cargo_src_compile "$@"
+}
+
+_write_documents() {
+	local program shell
+	program=$(cargo_target_dir)/$1
 	"${program}" man "${T}"/man || die
-	local shell
 	for shell in bash fish zsh; do
-		"${program}" completions "${shell}" > "${T}/hotmerge.${shell}" || die
+		"${program}" completions "${shell}" > "${T}/$1.${shell}" || die
 	done
 }
 
@@ -112,15 +132,20 @@ src_install() {
 	newconfd "${T}"/hotmerge.confd hotmerge
 	systemd_dounit "${T}"/hotmerge.service
 	newtmpfiles "${T}"/hotmerge.tmpfiles hotmerge.conf
+	insinto /etc/logrotate.d
+	newins "${T}"/hotmerge.logrotate hotmerge
 
-	if [[ -e ${T}/hotmerge.bash ]]; then
-		doman "${T}"/man/*.1
-		newbashcomp "${T}"/hotmerge.bash hotmerge
-		newfishcomp "${T}"/hotmerge.fish hotmerge.fish
-		newzshcomp "${T}"/hotmerge.zsh _hotmerge
-	fi
+	doman "${T}"/man/*.1
+	_install_completions hotmerge
+	_builds_driver && _install_completions cargo-hotmerge
 
 	einstalldocs
+}
+
+_install_completions() {
+	newbashcomp "${T}/$1.bash" "$1"
+	newfishcomp "${T}/$1.fish" "$1.fish"
+	newzshcomp "${T}/$1.zsh" "_$1"
 }
 
 pkg_postinst() {
@@ -129,5 +154,30 @@ pkg_postinst() {
 	if [[ -n ${REPLACING_VERSIONS} ]]; then
 		elog "A host that runs goes on with its old program and its plugins."
 		elog "Restart the hotmerge service to run this version."
+		_warn_of_lost_plugins
 	fi
+}
+
+# Whoever restarts the host should know before what it will not run any more.
+_warn_of_lost_plugins() {
+	[[ -z ${ROOT} ]] || return 0
+	local line refused
+	refused=$(
+		"${EPREFIX}"/usr/bin/hotmerge verify --brief --config "${EPREFIX}"/etc/hotmerge/hotmerge.toml 2> /dev/null
+	)
+	[[ -n ${refused} ]] || return 0
+	ewarn "After a restart these installed plugins would be refused; build them anew first:"
+	while IFS= read -r line; do
+		ewarn "  ${line}"
+	done <<< "${refused}"
+}
+
+pkg_prerm() {
+	[[ -z ${REPLACED_BY_VERSION} && -z ${ROOT} ]] || return 0
+	timeout 2 "${EPREFIX}"/usr/bin/hotmerge status --runtime-dir "${EPREFIX}"/run/hotmerge &> /dev/null
+	case $? in
+		# None; one that hangs is one.
+		4|126|127) return 0 ;;
+	esac
+	ewarn "A hotmerge host runs, and goes on without its program: stop its service."
 }

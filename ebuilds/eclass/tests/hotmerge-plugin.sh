@@ -5,12 +5,38 @@
 
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname -- "${BASH_SOURCE[0]}")/tests-common.sh"
+
+# Before all others: what an eclass depends on cannot be changed once it is inherited.
+asks_for_the_interface() {
+	local output
+	output=$(HOTMERGE_ABI=$1; inherit hotmerge-plugin 2>&1) && return 1
+	[[ ${output} == *"HOTMERGE_ABI must be"* ]]
+}
+wants_an_interface() { asks_for_the_interface ""; }
+it "wants to know the plugin interface" wants_an_interface
+wants_a_number() { asks_for_the_interface 1.1; }
+it "wants the major version of the interface alone" wants_a_number
+
+compares_versions() {
+	ver_test 1.95.0 -ge 1.95.0 && ver_test 1.100.0 -gt 1.95.0 && ver_test 1.9 -lt 1.10 && ! ver_test 2 -le 1.9
+}
+it "compares versions as the package manager does" compares_versions
+
+HOTMERGE_ABI=1
 inherit hotmerge-plugin
+
+# --- Depending
+
+depends_on_the_interface() { [[ " ${RDEPEND} " == *" app-admin/hotmerge:0/1 "* ]]; }
+it "depends on the host of the plugins' own interface" depends_on_the_interface
 
 # --- Building
 
-# A driver that shows how it was called.
+# A driver that shows how it was called, and stages plugins of an interface.
 fake_driver() {
+	mkdir -p "${HOTMERGE_STAGING}/pack"
+	printf '[[plugin]]\nname = "one"\nabi = "%s"\n[[plugin]]\nname = "two"\nabi = "%s"\n' \
+		"${1:-1.1}" "${2:-1.1}" > "${HOTMERGE_STAGING}/pack/plugin.meta"
 	cat > "${BROOT}/usr/bin/cargo-hotmerge" <<-'END'
 		#!/bin/bash
 		echo "arguments: $*"
@@ -59,6 +85,29 @@ cross_builds() {
 }
 it "names the target in a cross build, and runs the build machine's driver" cross_builds
 
+takes_any_minor_version() {
+	fake_driver 1.0 1.7
+	expect "arguments:" hotmerge-plugin_src_compile
+}
+it "takes plugins of every minor version of the interface" takes_any_minor_version
+
+refuses_another_interface() {
+	fake_driver 1.1 2.0
+	local output
+	output=$(hotmerge-plugin_src_compile 2>&1) && return 1
+	[[ ${output} == *"die: "*"built for plugin interface 2, but HOTMERGE_ABI is 1"* ]]
+}
+it "refuses plugins of an interface that the package does not depend on" refuses_another_interface
+
+refuses_nothing() {
+	fake_driver
+	rm -r "${HOTMERGE_STAGING}"
+	local output
+	output=$(hotmerge-plugin_src_compile 2>&1) && return 1
+	[[ ${output} == *"die: src_compile staged nothing"* ]]
+}
+it "refuses a build that staged nothing" refuses_nothing
+
 refuses_without_driver() {
 	rm -f "${BROOT}/usr/bin/cargo-hotmerge"
 	cargo_gen_config
@@ -83,12 +132,13 @@ installs_packages() {
 it "installs each package into a directory of its own below the libdir" installs_packages
 
 remembers_names() {
+	rm -rf "${HOTMERGE_STAGING}"
 	mkdir -p "${HOTMERGE_STAGING}/pack"
 	touch "${HOTMERGE_STAGING}/pack/libone.so"
 	printf '# heading\nformat = 1\n\n[[plugin]]\nname = "one"\nversion = "1.0.0"\n[[plugin.requires]]\nname = "other"\n[[plugin]]\nname = "two"\n' \
 		> "${HOTMERGE_STAGING}/pack/plugin.meta"
 	hotmerge-plugin_src_install
-	[[ ${_HOTMERGE_INSTALLED[*]} == "one two" ]]
+	[[ ${_HOTMERGE_INSTALLED[*]} == "one two" && ${_HOTMERGE_PACKAGES[*]} == pack ]]
 }
 it "remembers the names of the plugins that it installed" remembers_names
 
@@ -114,19 +164,24 @@ rc-service() {
 systemctl() {
 	case $* in
 		"--quiet is-active hotmerge.service") ${STARTED} ;;
+		"show --property=ExecStart hotmerge.service") echo "ExecStart={ argv[]=/usr/bin/hotmerge serve ${OPTIONS-} ; ignore_errors=no }" ;;
 		"try-reload-or-restart hotmerge.service") echo systemd >> "${T}/told"; return "${RELOADS:-0}" ;;
 		*) echo "systemctl does not know $*" >> "${T}/told"; return 2 ;;
 	esac
 }
+# The real one knows no functions.
+timeout() { echo "$1" >> "${T}/limits"; shift; "$@"; }
 
-# fake_host STATUS RELOAD: a prefix with a host's program that ends with these codes.
+# fake_host STATUS RELOAD [LINE...]: a host's program that ends with these codes, and says this.
 fake_host() {
-	EPREFIX=${SCRATCH}/prefix
+	EPREFIX=${SCRATCH}/prefix EROOT=${SCRATCH}/prefix
+	rm -rf "${EPREFIX}"
 	mkdir -p "${EPREFIX}/usr/bin"
 	cat > "${EPREFIX}/usr/bin/hotmerge" <<-END
 		#!/bin/bash
-		[[ \$1 == status ]] && exit $1
-		echo "host: \$*" | tee -a "${T}/told"
+		[[ \$1 == status ]] && { echo '{"host":{"position":17,"pid":1},"plugins":[]}'; exit $1; }
+		echo "host: \$*" >> "${T}/told"
+		printf '%s\n' $(printf '%q ' "${@:3}")
 		exit $2
 	END
 	chmod +x "${EPREFIX}/usr/bin/hotmerge"
@@ -147,10 +202,10 @@ expect_silence() {
 }
 
 tells_openrc() { [[ $(told) == openrc* ]]; }
-it "tells a host under OpenRC" tells_openrc
+it "has OpenRC tell a host that cannot be asked" tells_openrc
 
 tells_systemd() { MANAGER=systemd; [[ $(told) == systemd* ]]; }
-it "tells a host under systemd" tells_systemd
+it "has systemd tell a host that cannot be asked" tells_systemd
 
 tells_after_removal() {
 	REPLACED_BY_VERSION=""
@@ -186,13 +241,57 @@ it "tells nobody if systemd has not started the host" not_active
 no_manager() { MANAGER=""; expect_silence "this system runs neither systemd nor OpenRC."; }
 it "tells nobody if there is no service manager" no_manager
 
+asks_for_its_own() {
+	fake_host 0 0
+	_HOTMERGE_INSTALLED=( one two ) _HOTMERGE_PACKAGES=( pack )
+	hotmerge-plugin_pkg_preinst
+	[[ $(told) == "host: reload --runtime-dir ${EPREFIX}/run/hotmerge --brief --timeout 8 --since 17 --package=pack -- one two" ]]
+}
+it "asks the host once, for the installed plugins, since before the merge" asks_for_its_own
+
+asks_after_removal() {
+	fake_host 0 0
+	_HOTMERGE_INSTALLED=( one two ) _HOTMERGE_PACKAGES=( pack ) REPLACED_BY_VERSION=""
+	: > "${T}/told"
+	hotmerge-plugin_pkg_prerm
+	hotmerge-plugin_pkg_postrm > /dev/null
+	[[ $(< "${T}/told") == *"--since 17 --removed -- one two" ]]
+}
+it "asks the host of a removal for the removed plugins" asks_after_removal
+
+finds_host_of_openrc() {
+	fake_host 0 0
+	mkdir -p "${EROOT}/etc/conf.d"
+	echo 'hotmerge_runtime_dir="/srv/run"' > "${EROOT}/etc/conf.d/hotmerge"
+	[[ $(told) == "host: reload --runtime-dir /srv/run "* ]]
+}
+it "asks the host where conf.d puts it" finds_host_of_openrc
+
+finds_host_of_systemd() {
+	fake_host 0 0
+	MANAGER=systemd OPTIONS="--config /etc/x --runtime-dir /srv/run --log info"
+	[[ $(told) == "host: reload --runtime-dir /srv/run "* ]]
+}
+it "asks the host where the unit puts it" finds_host_of_systemd
+
+waits_for_seconds() {
+	: > "${T}/limits"
+	fake_host 0 4
+	hotmerge-plugin_pkg_preinst
+	told > /dev/null
+	awk '{ sum += $1 } END { exit !(NR && sum <= 10) }' "${T}/limits"
+}
+it "waits a few seconds at most" waits_for_seconds
+
 tells_prefix() {
 	MANAGER=prefix
 	fake_host 0 0
-	_HOTMERGE_INSTALLED=( one two )
-	[[ $(told) == "host: reload --runtime-dir ${EPREFIX}/run/hotmerge -- one two" ]]
+	[[ $(told) == "host: reload --runtime-dir ${EPREFIX}/run/hotmerge "* ]]
 }
-it "asks the host of a prefix to take the installed plugins" tells_prefix
+it "asks the host of a prefix" tells_prefix
+
+prefix_that_hangs() { MANAGER=prefix; fake_host 124 1; [[ $(told) == "host: reload"* ]]; }
+it "does not take a prefix's host that hangs for none" prefix_that_hangs
 
 prefix_without_host() { MANAGER=prefix; fake_host 4 4; expect_silence "none runs in ${EPREFIX}."; }
 it "tells nobody if no host runs in the prefix" prefix_without_host
@@ -202,27 +301,41 @@ it "tells nobody if the prefix has no host at all" prefix_without_program
 
 # --- What came of it
 
+shows_success() {
+	fake_host 0 0 "one 2.0: reloaded"
+	told > /dev/null
+	grep -q "einfo:   one 2.0: reloaded" "${T}/said" && ! grep -q ewarn "${T}/said"
+}
+it "shows what the host did" shows_success
+
 refused() {
-	fake_host 0 5
+	fake_host 0 5 "one 2.0: refused: it is Monday" "hotmerge: 1 plugin refused"
 	told > /dev/null
-	grep -q "ewarn: Run 'hotmerge status'" "${T}/said" && grep -q "host: reload" "${T}/said"
+	grep -q "ewarn:   one 2.0: refused: it is Monday" "${T}/said" &&
+		grep -q "ewarn: Run '${EPREFIX}/usr/bin/hotmerge status --runtime-dir ${EPREFIX}/run/hotmerge'" "${T}/said"
 }
-it "warns, shows what the host says, and succeeds if the host refuses the plugin" refused
+it "names plugin and reason, and succeeds, if the host refuses the plugin" refused
 
-others_refused() {
-	fake_host 0 0
-	RELOADS=1
+hangs() {
+	fake_host 0 1 "hotmerge: the host did not answer within 8000 ms"
 	told > /dev/null
-	! grep -q ewarn "${T}/said"
+	[[ $(wc -l < "${T}/told") == 1 ]] &&
+		grep -q "ewarn:   hotmerge: the host did not answer within 8000 ms" "${T}/said" &&
+		grep -q "ewarn: The package is merged" "${T}/said" && ! grep -q "refused" "${T}/said"
 }
-it "does not warn if the host refuses another package's plugin" others_refused
+it "asks a host that does not answer once, and claims nothing of it" hangs
 
-no_verdict() {
+manager_fails() {
 	fake_host 0 4
-	RELOADS=1
+	RELOADS=5
 	told > /dev/null
-	grep -q ewarn "${T}/said"
+	grep -q "eend: What the host did is not known" "${T}/said"
 }
-it "believes the service manager if the host cannot be asked" no_verdict
+it "takes no exit code of a service manager's for a refusal" manager_fails
+
+advises_default() {
+	[[ $(_hotmerge-plugin_advice) == "hotmerge status" ]]
+}
+it "advises the shortest command that finds the host" advises_default
 
 finish

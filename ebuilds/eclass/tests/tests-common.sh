@@ -42,6 +42,31 @@ die() {
 EXPORT_FUNCTIONS() { :; }
 debug-print-function() { :; }
 has_version() { :; }
+has() { [[ " ${*:2} " == *" $1 "* ]]; }
+
+# ver_test [VERSION] OPERATOR VERSION, for versions of numbers and dots.
+ver_test() {
+	local left=${PV} operator right order
+	(($# == 3)) && { left=$1; shift; }
+	operator=$1 right=$2
+	if [[ ${left} == "${right}" ]]; then
+		order=same
+	elif [[ $(printf '%s\n' "${left}" "${right}" | sort --version-sort | head -n 1) == "${left}" ]]; then
+		order=less
+	else
+		order=greater
+	fi
+	case ${operator} in
+		-eq) [[ ${order} == same ]] ;;
+		-ne) [[ ${order} != same ]] ;;
+		-lt) [[ ${order} == less ]] ;;
+		-le) [[ ${order} != greater ]] ;;
+		-gt) [[ ${order} == greater ]] ;;
+		-ge) [[ ${order} != less ]] ;;
+		*) die "${FUNCNAME[0]}: no operator ${operator}" ;;
+	esac
+}
+
 get_libdir() { echo "${LIBDIR:-lib64}"; }
 einstalldocs() { :; }
 use() { [[ " ${USE} " == *" $1 "* ]]; }
@@ -54,6 +79,8 @@ doins() { install -D -m 0644 -t "${ED}${INTO}" "$@"; }
 einfo() { echo "einfo: $*"; }
 elog() { echo "elog: $*"; }
 ewarn() { echo "ewarn: $*"; }
+eqawarn() { echo "eqawarn: $*"; }
+eerror() { echo "eerror: $*"; }
 ebegin() { echo "ebegin: $*"; }
 eend() {
 	(($1 == 0)) || echo "eend: ${*:2}"

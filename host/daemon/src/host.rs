@@ -198,9 +198,15 @@ impl Host {
         let began = Instant::now();
         let since = params.since.unwrap_or_else(|| self.position());
         let asked = params.plugins.as_deref().unwrap_or_default();
-        let revived = self.rescan_retrying(if params.retry { asked } else { &[] });
-        let state = self.supervisor.wait_settled();
+        let revived = self.rescan_retrying(&self.to_retry(params, since));
+        let state = match params.only {
+            true => self.supervisor.wait_settled_of(asked),
+            false => self.supervisor.wait_settled(),
+        };
         let mut plugins = outcomes(&state, since);
+        if params.only {
+            plugins.retain(|name, _| asked.contains(name));
+        }
         let wanted: Vec<PluginName> = match &params.plugins {
             Some(asked) => asked.clone(),
             // Who asks for all of them wants to know what is wrong, whenever it went wrong.
@@ -225,6 +231,15 @@ impl Host {
             plugin_dir: self.supervisor.plugin_dir.clone(),
             took_ms: began.elapsed().as_secs_f64() * 1e3,
         }
+    }
+
+    /// Which plugins are to be tried again: not what was tried since the asker's position, or a
+    /// version that hangs would hang twice.
+    fn to_retry(&self, params: &ReloadParams, since: u64) -> Vec<PluginName> {
+        let mut names = params.plugins.clone().unwrap_or_default();
+        let tried = outcomes(&self.supervisor.state(), since);
+        names.retain(|name| params.retry && !tried.contains_key(name));
+        names
     }
 
     /// Goes back to a version that is kept: the one whose hash begins with these hexadecimal

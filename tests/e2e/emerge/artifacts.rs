@@ -42,7 +42,7 @@ impl Artifacts {
 }
 
 /// The host is large, and no test here waits for its code.
-const QUICKLY: &str = "CARGO_PROFILE_RELEASE_OPT_LEVEL=0";
+pub(crate) const QUICKLY: &str = "CARGO_PROFILE_RELEASE_OPT_LEVEL=0";
 
 /// One of a kind is made at a time, and once.
 static RELEASE: Mutex<Option<Artifacts>> = Mutex::new(None);

@@ -126,10 +126,19 @@ pub(crate) struct Lab {
 impl Lab {
     /// A lab with the project's overlay and the test's own one, without any host.
     pub(crate) fn bare(mode: Mode) -> Result<Self> {
+        let mut lab = Self::closed(mode)?;
+        if mode == Mode::Root {
+            lab.open()?;
+        }
+        Ok(lab)
+    }
+
+    /// The same, but one in root mode exists only while a command runs in it.
+    pub(crate) fn closed(mode: Mode) -> Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("lab-")
             .tempdir_in(base()?)?;
-        let mut lab = Self {
+        let lab = Self {
             dir: dir.path().to_owned(),
             mode,
             keeper: None,
@@ -137,9 +146,6 @@ impl Lab {
             _lock: None,
         };
         lab.set_up()?;
-        if mode == Mode::Root {
-            lab.open()?;
-        }
         Ok(lab)
     }
 
@@ -272,21 +278,6 @@ impl Lab {
         Ok(())
     }
 
-    /// Counts from now on how often the service is asked to reload.
-    pub(crate) fn count_reloads(&self) -> Result<()> {
-        // OpenRC reads the file before it does anything with the service.
-        self.shell(
-            "echo '[ \"${RC_CMD}\" != reload ] || echo >> /run/reloads' >> /etc/conf.d/hotmerge
-            : > /run/reloads",
-        )?;
-        Ok(())
-    }
-
-    /// How often the service was asked to reload.
-    pub(crate) fn reloads(&self) -> Result<usize> {
-        Ok(self.shell("cat /run/reloads")?.len())
-    }
-
     /// Starts the host as a user does.
     pub(crate) fn start_host(&self) -> Result<()> {
         self.shell("rc-service hotmerge start || { cat /var/log/hotmerge.log; false; }")?;
@@ -332,6 +323,13 @@ impl Lab {
     /// The host's status object.
     pub(crate) fn status(&self) -> Result<Value> {
         self.status_in(&self.runtime_dir())
+    }
+
+    /// How often the host has looked at its plugins.
+    pub(crate) fn rescans(&self) -> Result<u64> {
+        self.status()?["host"]["rescans"]
+            .as_u64()
+            .context("a number")
     }
 
     /// The status object of some host in the lab.

@@ -7,11 +7,14 @@
 //!
 //! Events are awaited: when `emerge` returns, `pkg_postinst` has asked the host what came of it.
 
+mod answers;
 mod artifacts;
 mod binary;
 mod calls;
 mod document;
 mod lab;
+mod labs;
+mod licences;
 mod overlay;
 mod packages;
 mod prefix;

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use hotmerge_tests::{repository, skipped};
 
 use crate::{
+    artifacts,
     calls::greeting,
     lab::{Lab, Mode, ended, is_root, said},
     packages,
@@ -83,13 +84,23 @@ fn live_ebuilds_equal_versioned_ones() -> Result<()> {
 }
 
 #[test]
-fn the_sub_slot_is_the_contracts_major_version() -> Result<()> {
-    let ebuild = repository().join("ebuilds/app-admin/hotmerge/hotmerge-0.1.0.ebuild");
-    let slot = format!("SLOT=\"0/{}\"", hotmerge_meta::Abi::CURRENT.major);
-    ensure!(
-        fs::read_to_string(ebuild)?.contains(&slot),
-        "the ebuild has no {slot}"
+fn ebuilds_name_the_major_version_of_the_contract() -> Result<()> {
+    let major = hotmerge_meta::Abi::CURRENT.major;
+    let (slot, speaks) = (
+        format!("SLOT=\"0/{major}\""),
+        format!("HOTMERGE_ABI={major}\n"),
     );
+    for (ebuild, line) in [
+        ("hotmerge/hotmerge-0.1.0", &slot),
+        ("hotmerge-announce/hotmerge-announce-0.1.0", &speaks),
+        ("hotmerge-example/hotmerge-example-1.0.0", &speaks),
+    ] {
+        let file = repository().join(format!("ebuilds/app-admin/{ebuild}.ebuild"));
+        ensure!(
+            fs::read_to_string(file)?.contains(line),
+            "`{ebuild}` has no {line}"
+        );
+    }
     Ok(())
 }
 
@@ -99,6 +110,13 @@ fn the_overlays_own_plugins_run_in_the_overlays_host() -> Result<()> {
         return Ok(());
     }
     let lab = Lab::with_host()?;
+    for program in ["hotmerge", "cargo-hotmerge"] {
+        lab.shell(&format!(
+            "cd /usr/share
+            test -s man/man1/{program}.1 -a -s bash-completion/completions/{program}
+            test -s zsh/site-functions/_{program} -a -s fish/vendor_completions.d/{program}.fish"
+        ))?;
+    }
     let example = lab.path("made/sources/hotmerge-example-1.0.0");
     packages::copy_example(&example)?;
     packages::lock(&example)?;
@@ -117,8 +135,6 @@ fn the_overlays_own_plugins_run_in_the_overlays_host() -> Result<()> {
     Ok(())
 }
 
-/// A vendor of its own is enough for Portage and cargo to cross-compile, without a toolchain
-/// for another processor.
 #[test]
 fn a_cross_build_uses_the_build_machines_driver() -> Result<()> {
     if !is_root() {
@@ -126,16 +142,8 @@ fn a_cross_build_uses_the_build_machines_driver() -> Result<()> {
     }
     let lab = Lab::with_stopped_host()?;
     packages::Greeter::new("alpha", "1.0.0", "Hello").add_to(&lab)?;
-    let machine = std::env::consts::ARCH;
-    let cross = [
-        format!("CHOST={machine}-lab-linux-gnu"),
-        format!("CBUILD={machine}-pc-linux-gnu"),
-        "ROOT=/target".to_owned(),
-    ];
-    let cross: Vec<_> = cross.iter().map(String::as_str).collect();
-    lab.shell("mkdir -p /target")?;
-    let log = lab.emerge_with(&cross, &["--nodeps", "app-misc/alpha"])?;
-    let target = format!("{machine}-unknown-linux-gnu");
+    let log = cross_emerge(&lab, "app-misc/alpha")?;
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     ensure!(
         log.contains(&format!("--target {target}")),
         "cargo was not told of a target:\n{log}"
@@ -144,12 +152,59 @@ fn a_cross_build_uses_the_build_machines_driver() -> Result<()> {
         log.contains("/usr/bin/cargo-hotmerge hotmerge build-plugins"),
         "{log}"
     );
+    ensure!(
+        !log.contains("without respecting CFLAGS"),
+        "Portage complains of Rust:\n{log}"
+    );
     lab.shell("hotmerge verify /target/usr/lib64/hotmerge/plugins")?;
     Ok(())
 }
 
+/// Where no host is installed that could write them, and the one that is built cannot run.
 #[test]
-fn a_new_plugin_interface_makes_portage_rebuild_plugins() -> Result<()> {
+fn a_cross_built_host_has_its_documents() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let lab = Lab::bare(Mode::Root)?;
+    lab.manifest("hotmerge/app-admin/hotmerge/hotmerge-0.1.0.ebuild")?;
+    lab.emerge(&["dev-lang/rust-bin"])?;
+    let log = cross_emerge(&lab, "app-admin/hotmerge")?;
+    ensure!(
+        !log.contains("without respecting CFLAGS"),
+        "Portage complains of Rust:\n{log}"
+    );
+    lab.shell(
+        "cd /target/usr/share
+        test -s man/man1/hotmerge.1 -a -s man/man1/hotmerge-reload.1
+        test -s bash-completion/completions/hotmerge -a -s zsh/site-functions/_hotmerge
+        test -s fish/vendor_completions.d/hotmerge.fish
+        test ! -e /target/usr/bin/cargo-hotmerge -a ! -e man/man1/cargo-hotmerge.1",
+    )?;
+    Ok(())
+}
+
+/// A vendor of its own is enough for Portage and cargo to cross-compile, without a toolchain
+/// for another processor. The flag is what Portage finds programs by that were built without the
+/// user's.
+fn cross_emerge(lab: &Lab, package: &str) -> Result<String> {
+    let machine = std::env::consts::ARCH;
+    let cross = [
+        format!("CHOST={machine}-lab-linux-gnu"),
+        format!("CBUILD={machine}-pc-linux-gnu"),
+        "ROOT=/target".to_owned(),
+        "CFLAGS=-frecord-gcc-switches".to_owned(),
+        artifacts::QUICKLY.to_owned(),
+    ];
+    let cross: Vec<_> = cross.iter().map(String::as_str).collect();
+    lab.shell("mkdir -p /target")?;
+    lab.emerge_with(&cross, &["--nodeps", package])
+}
+
+/// To build a plugin again would not make its SDK speak another interface: the host waits until
+/// there is a version of the plugin that does.
+#[test]
+fn portage_keeps_a_host_that_plugins_need() -> Result<()> {
     if !is_root() {
         return Ok(());
     }
@@ -160,7 +215,7 @@ fn a_new_plugin_interface_makes_portage_rebuild_plugins() -> Result<()> {
 
     let host = lab.path("repos/hotmerge/app-admin/hotmerge");
     let ebuild = fs::read_to_string(host.join("hotmerge-0.1.0.ebuild"))?;
-    let update = ["--pretend", "--update", "app-admin/hotmerge"];
+    let update = ["--pretend", "--update", "--deep", "@world"];
     // The same interface in a newer host is none of the plugin's business.
     fs::write(host.join("hotmerge-0.1.0-r1.ebuild"), &ebuild)?;
     let plan = lab.emerge(&update)?;
@@ -174,8 +229,36 @@ fn a_new_plugin_interface_makes_portage_rebuild_plugins() -> Result<()> {
     fs::write(host.join("hotmerge-0.1.0-r2.ebuild"), next)?;
     let plan = lab.emerge(&update)?;
     ensure!(
-        plan.contains("hotmerge-0.1.0-r2") && plan.contains("app-misc/alpha"),
+        plan.contains("hotmerge-0.1.0-r1")
+            && !plan.contains("[ebuild     U  ] app-admin/hotmerge-0.1.0-r2"),
+        "the plugin would lose its host: {plan}"
+    );
+
+    let plugin = lab.path("repos/made/app-misc/alpha");
+    let claim = format!("HOTMERGE_ABI={}\n", hotmerge_meta::Abi::CURRENT.major);
+    let next = fs::read_to_string(plugin.join("alpha-1.0.0.ebuild"))?;
+    let next = next.replace(&claim, "HOTMERGE_ABI=999\n");
+    fs::write(plugin.join("alpha-1.0.0-r9.ebuild"), next)?;
+    let plan = lab.emerge(&update)?;
+    ensure!(
+        plan.contains("hotmerge-0.1.0-r2") && plan.contains("app-misc/alpha-1.0.0-r9"),
         "{plan}"
+    );
+
+    // It claims what its SDK does not keep.
+    let (code, log) = ended(
+        &mut lab.command(&[
+            "ebuild",
+            plugin
+                .join("alpha-1.0.0-r9.ebuild")
+                .to_str()
+                .context("a path is UTF-8")?,
+            "compile",
+        ]),
+    )?;
+    ensure!(
+        code != Some(0) && log.contains("but HOTMERGE_ABI is 999"),
+        "{log}"
     );
     Ok(())
 }

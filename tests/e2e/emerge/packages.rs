@@ -20,6 +20,8 @@ pub(crate) struct Greeter {
     pub greeting: &'static str,
     /// Why it does not start, if it does not.
     pub refuses: Option<&'static str>,
+    /// Whether it takes two seconds to start.
+    pub slow: bool,
 }
 
 impl Greeter {
@@ -34,6 +36,7 @@ impl Greeter {
             version,
             greeting,
             refuses: None,
+            slow: false,
         }
     }
 
@@ -43,6 +46,11 @@ impl Greeter {
             refuses: Some(reason),
             ..self
         }
+    }
+
+    /// The same, but it takes two seconds to start.
+    pub(crate) const fn slow(self) -> Self {
+        Self { slow: true, ..self }
     }
 
     /// Adds the tarball and the ebuilds of this version and of a revision of it with the same
@@ -80,7 +88,11 @@ impl Greeter {
                 )
         })?;
         edit(&tree.join("src/lib.rs"), |text| {
-            let text = text.replace("= \"Hello\"", &format!("= \"{}\"", self.greeting));
+            let mut text = text.replace("= \"Hello\"", &format!("= \"{}\"", self.greeting));
+            if self.slow {
+                let slow = "{ std::thread::sleep(std::time::Duration::from_secs(2)); Ok(Self) }";
+                text = text.replacen("Ok(Self)", slow, 1);
+            }
             match self.refuses {
                 Some(reason) => text.replacen(
                     "Ok(Self)",
@@ -98,6 +110,7 @@ const EBUILD: &str = r#"# Copyright 2026 Gentoo Authors
 
 EAPI=8
 
+HOTMERGE_ABI=1
 CRATES="
 	hotmerge-abi@0.1.0
 	hotmerge-sdk@0.1.0

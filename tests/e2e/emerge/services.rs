@@ -52,16 +52,17 @@ fn openrc_starts_checks_reloads_restarts_and_stops_the_host() -> Result<()> {
         return Ok(());
     }
     let lab = Lab::with_stopped_host()?;
-    let alpha = Greeter::new("alpha", "1.0.0", "Hello");
+    let alpha = Greeter::new("alpha", "1.0.0", "Hello").slow();
     alpha.add_to(&lab)?;
     lab.emerge(&["app-misc/alpha"])?;
 
     a_bad_configuration_does_not_start(&lab)?;
+    a_host_without_sandbox_does_not_start(&lab)?;
 
     lab.start_host()?;
     ensure!(
         greeting(&lab, "alpha")? == "Hello",
-        "started means that it answers"
+        "started means that its plugins answer"
     );
     runs_as_its_own_user(&lab)?;
 
@@ -70,10 +71,17 @@ fn openrc_starts_checks_reloads_restarts_and_stops_the_host() -> Result<()> {
     a_bad_configuration_neither_reloads_nor_restarts(&lab)?;
     calls.none_failed()?;
 
-    let before = pid(&lab)?;
-    lab.shell("rc-service hotmerge restart")?;
-    ensure!(pid(&lab)? != before, "a restart is another process");
+    a_changed_configuration_waits_for_a_restart(&lab)?;
+    a_restart_checks_once(&lab)?;
     a_killed_host_comes_back(&lab)?;
+    a_restart_keeps_what_the_new_program_would_refuse(&lab)?;
+    a_rotated_log_goes_on(&lab)?;
+    let log = lab.unmerge("app-admin/hotmerge")?;
+    ensure!(
+        log.contains("goes on without its program"),
+        "a removed host runs on, and nobody says so:\n{log}"
+    );
+    lab.emerge(&["--usepkgonly", "app-admin/hotmerge"])?;
 
     lab.shell("rc-service hotmerge stop")?;
     let (code, _) = ended(&mut lab.command(&["hotmerge", "status"]))?;
@@ -131,11 +139,98 @@ fn with_a_bad_configuration(lab: &Lab, action: &str) -> Result<(Option<i32>, Str
     ended(&mut lab.command(&["bash", "-c", &script]))
 }
 
+/// Without its worker a host would take its plugins into its own process.
+fn a_host_without_sandbox_does_not_start(lab: &Lab) -> Result<()> {
+    let worker = "/usr/libexec/hotmerge/hotmerge-worker";
+    let script = format!(
+        "mv {worker} {worker}.away
+        rc-service hotmerge start
+        code=$?
+        mv {worker}.away {worker}
+        exit $code"
+    );
+    let (code, said) = ended(&mut lab.command(&["bash", "-c", &script]))?;
+    ensure!(
+        code != Some(0) && said.contains("hotmerge-worker"),
+        "started without any sandbox: {said}"
+    );
+    Ok(())
+}
+
+fn a_changed_configuration_waits_for_a_restart(lab: &Lab) -> Result<()> {
+    let word = "restart it to apply that";
+    let reload = "rc-service hotmerge reload 2>&1";
+    ensure!(!lab.shell(reload)?.contains(word), "nothing was changed");
+    lab.shell("sed -i '1i keep_versions = 2' /etc/hotmerge/hotmerge.toml")?;
+    let said = lab.shell(reload)?;
+    ensure!(said.contains(word), "the change is not told of: {said}");
+    Ok(())
+}
+
+fn a_restart_checks_once(lab: &Lab) -> Result<()> {
+    let before = pid(lab)?;
+    let said = lab.shell("rc-service hotmerge restart 2>&1")?;
+    ensure!(pid(lab)? != before, "a restart is another process");
+    let checks = said.matches("Checking /etc/hotmerge/hotmerge.toml").count();
+    ensure!(checks == 1, "checked {checks} times: {said}");
+    let said = lab.shell("rc-service hotmerge reload 2>&1")?;
+    ensure!(!said.contains("restart it"), "it was restarted: {said}");
+    Ok(())
+}
+
+/// What stands in the directory is no plugin any more; what runs was loaded before.
+fn a_restart_keeps_what_the_new_program_would_refuse(lab: &Lab) -> Result<()> {
+    let before = pid(lab)?;
+    let file = "/usr/lib64/hotmerge/plugins/alpha/libalpha.so";
+    lab.shell(&format!(
+        "cp {file} /tmp/good.so && echo none > /tmp/bad.so && mv /tmp/bad.so {file}"
+    ))?;
+    for action in ["checkconfig", "restart"] {
+        let (code, said) = ended(&mut lab.command(&["rc-service", "hotmerge", action]))?;
+        ensure!(
+            code != Some(0) && said.contains("alpha 1.0.0: "),
+            "`{action}` does not name the plugin: {said}"
+        );
+        ensure!(pid(lab)? == before, "`{action}` ended the host");
+    }
+    // An upgrade of the host says so before anybody thinks of a restart.
+    let log = lab.emerge(&["--usepkgonly", "app-admin/hotmerge"])?;
+    ensure!(
+        log.contains("would be refused") && log.contains("alpha 1.0.0: "),
+        "the upgrade names no plugin: {log}"
+    );
+    let said = lab.shell("rc-service hotmerge stop && rc-service hotmerge start 2>&1")?;
+    ensure!(said.contains("alpha 1.0.0: "), "a start warns: {said}");
+    lab.shell(&format!(
+        "mv /tmp/good.so {file} && rc-service hotmerge checkconfig && hotmerge reload alpha"
+    ))?;
+    Ok(())
+}
+
+/// As the system's timer does it, with the file that the package has installed.
+fn a_rotated_log_goes_on(lab: &Lab) -> Result<()> {
+    let log = "/var/log/hotmerge.log";
+    lab.shell(&format!(
+        "logrotate --force --state /run/logrotate.state /etc/logrotate.d/hotmerge
+        grep -q ready {log}.1
+        ! grep -q ready {log}
+        touch /usr/lib64/hotmerge/plugins/stray
+        hotmerge reload || true
+        grep -q stray {log}
+        ! grep -q stray {log}.1
+        ! tr -d '\\0' < {log} | cmp -s - /dev/null
+        test $(tr -cd '\\0' < {log} | wc -c) = 0
+        rm /usr/lib64/hotmerge/plugins/stray
+        hotmerge reload"
+    ))?;
+    Ok(())
+}
+
 fn a_killed_host_comes_back(lab: &Lab) -> Result<()> {
     let before = pid(lab)?;
     lab.shell(&format!(
         "kill -KILL {before}
-        until hotmerge status > /dev/null 2>&1; do sleep 0.1; done"
+        until hotmerge reload > /dev/null 2>&1; do sleep 0.1; done"
     ))?;
     ensure!(pid(lab)? != before, "the supervisor started another one");
     ensure!(greeting(lab, "alpha")? == "Hello");

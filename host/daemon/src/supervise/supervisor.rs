@@ -366,10 +366,19 @@ impl Supervisor {
 
     /// Waits until no attempt is under way, nothing is unsettled, and the store knows all.
     pub(crate) fn wait_settled(&self) -> MutexGuard<'_, State> {
+        self.wait_while(|state| !state.busy.is_empty() || state.persisting > 0 || state.unsettled)
+    }
+
+    /// Waits until no attempt for one of these is under way and nothing is unsettled.
+    pub(crate) fn wait_settled_of(&self, names: &[PluginName]) -> MutexGuard<'_, State> {
+        self.wait_while(|state| {
+            names.iter().any(|name| state.busy.contains(name)) || state.unsettled
+        })
+    }
+
+    fn wait_while(&self, is_busy: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
         let mut state = self.state();
-        while !(state.stopping
-            || state.busy.is_empty() && state.persisting == 0 && !state.unsettled)
-        {
+        while !state.stopping && is_busy(&state) {
             state = self
                 .settled
                 .wait(state)

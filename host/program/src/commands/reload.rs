@@ -7,6 +7,8 @@ use hotmerge_meta::{
     control::{Action, PluginReport, ReloadParams, ReloadReport, method},
 };
 
+use hotmerge_observe::log::plain;
+
 use super::Change;
 use crate::{
     exit::{self, Failure},
@@ -18,12 +20,27 @@ const HEADING: &[&str] = &["PLUGIN", "VERSION", "OLD", "NEW", "RESULT", "TOOK"];
 
 /// Rescan the plugin directory, wait for the reloads that follow, and show the result.
 ///
-/// Plugins given by name are tried again even if their current version was refused.
+/// Plugins given by name are tried again even if their current version was refused; the command
+/// then waits for, shows and judges only these.
 #[derive(Args, Debug)]
 pub(super) struct Reload {
     /// Plugins to try again
     #[arg(value_name = "PLUGIN")]
     plugins: Vec<PluginName>,
+    /// Package of the named plugins: show and judge its problems too (repeatable)
+    #[arg(long = "package", value_name = "PACKAGE", requires = "plugins")]
+    packages: Vec<String>,
+    /// Include everything since this position, from `hotmerge status --json`; what was tried since
+    /// then is not tried again
+    #[arg(long, value_name = "POSITION")]
+    since: Option<u64>,
+    /// The named plugins were removed: expect not to find them
+    #[arg(long, requires = "plugins")]
+    removed: bool,
+    /// Print short lines for a log: one per plugin and problem, and only named plugins if
+    /// unchanged
+    #[arg(long, conflicts_with = "json")]
+    brief: bool,
     #[command(flatten)]
     change: Change,
 }
@@ -33,19 +50,28 @@ impl Reload {
         let params = ReloadParams {
             retry: !self.plugins.is_empty(),
             plugins: (!self.plugins.is_empty()).then(|| self.plugins.clone()),
-            since: None,
+            since: self.since,
+            only: !self.plugins.is_empty(),
         };
-        let report: ReloadReport = self.change.ask(method::RELOAD, &params)?;
+        let mut report: ReloadReport = self.change.ask(method::RELOAD, &params)?;
+        if params.only {
+            report
+                .problems
+                .retain(|problem| self.packages.contains(&problem.package));
+        }
         if self.change.json {
             output::print_json(&report)?;
+        } else if self.brief {
+            output::print(brief(&report))?;
         } else {
             output::print(text(&report))?;
         }
-        verdict(&report, &self.plugins)
+        let expected = if self.removed { &[] } else { &*self.plugins };
+        verdict(&report, expected)
     }
 }
 
-fn verdict(report: &ReloadReport, asked: &[PluginName]) -> Result<(), Failure> {
+fn verdict(report: &ReloadReport, expected: &[PluginName]) -> Result<(), Failure> {
     let refused = report
         .plugins
         .iter()
@@ -65,7 +91,7 @@ fn verdict(report: &ReloadReport, asked: &[PluginName]) -> Result<(), Failure> {
             format!("{}; what ran before still runs", told.join(", ")),
         ));
     }
-    let unknown = asked
+    let unknown = expected
         .iter()
         .find(|name| !report.plugins.iter().any(|plugin| plugin.plugin == **name));
     if let Some(name) = unknown {
@@ -91,6 +117,36 @@ fn text(report: &ReloadReport) -> String {
         text += &format!("no plugins in {}\n", report.plugin_dir.display());
     }
     text + &table::problems(&report.problems)
+}
+
+/// How many characters of a reason fit into a short line; `status` has all of them.
+const BRIEF_REASON: usize = 160;
+
+fn brief(report: &ReloadReport) -> String {
+    let mut lines = Vec::new();
+    for plugin in &report.plugins {
+        let version = plugin.version.as_ref();
+        let version = version.map_or_else(String::new, |version| format!(" {version}"));
+        let head = format!("{}{version}: {}", plugin.plugin, plugin.action);
+        lines.push(match &plugin.reason {
+            Some(reason) => format!("{head}: {}\n", shorten(reason)),
+            None => format!("{head}\n"),
+        });
+    }
+    for problem in &report.problems {
+        let package = plain(&problem.package);
+        lines.push(format!("package {package}: {}\n", shorten(&problem.reason)));
+    }
+    lines.concat()
+}
+
+/// The beginning of what a plugin or a file may have written, on one line.
+pub(super) fn shorten(reason: &str) -> String {
+    let text = plain(reason);
+    match text.char_indices().nth(BRIEF_REASON) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
 }
 
 /// One line per plugin.

@@ -3,11 +3,12 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use clap::Args;
-use hotmerge_daemon::{JudgeError, Judgement, judge};
+use hotmerge_daemon::{JudgeError, Judgement, StartError, judge};
 use hotmerge_meta::META_FILE;
+use hotmerge_observe::log::plain;
 use serde::Serialize;
 
-use super::configuration;
+use super::{configuration, reload::shorten};
 use crate::{
     exit::{self, Failure},
     output,
@@ -18,8 +19,10 @@ use crate::{
 /// host load it?
 #[derive(Args, Debug)]
 pub(super) struct Verify {
-    /// Package, plugin directory or staging directory
-    dir: PathBuf,
+    /// Package, plugin directory or staging directory [default: the configuration's plugin
+    /// directory]
+    #[arg(required_unless_present = "config")]
+    dir: Option<PathBuf>,
     /// Configuration file (TOML) of the host [default: the built-in symbol policy, and every
     /// plugin is granted what it asks for]
     #[arg(long, value_name = "FILE")]
@@ -27,6 +30,9 @@ pub(super) struct Verify {
     /// Print one JSON object per line
     #[arg(long)]
     json: bool,
+    /// Print only what does not verify, in short lines for a log
+    #[arg(long, conflicts_with = "json")]
+    brief: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -42,7 +48,10 @@ impl Verify {
     pub(super) fn run(self) -> Result<(), Failure> {
         let config = self.config.as_deref();
         let config = config.map(|path| configuration(Some(path))).transpose()?;
-        let judged = judge(&self.dir, config.as_ref()).map_err(|error| {
+        let dir = self.dir.clone();
+        let dir = dir.or_else(|| config.as_ref()?.plugin_dir.clone());
+        let dir = dir.ok_or_else(|| Failure::new(exit::CONFIG, StartError::NoPluginDir))?;
+        let judged = judge(&dir, config.as_ref()).map_err(|error| {
             let code = match error {
                 JudgeError::Policy(_) => exit::CONFIG,
                 _ => exit::FAILURE,
@@ -50,10 +59,11 @@ impl Verify {
             Failure::new(code, error)
         })?;
         let findings: Vec<Finding> = judged.into_iter().map(Finding::from).collect();
-        if findings.is_empty() {
+        // A host without plugins is one that has none yet.
+        if findings.is_empty() && self.dir.is_some() {
             return Err(Failure::text(
                 exit::FAILURE,
-                format!("there is no {META_FILE} in `{}`", self.dir.display()),
+                format!("there is no {META_FILE} in `{}`", dir.display()),
             ));
         }
         self.print(&findings)?;
@@ -72,8 +82,21 @@ impl Verify {
         if self.json {
             return Ok(findings.iter().try_for_each(output::print_json)?);
         }
+        if self.brief {
+            let lines: String = findings.iter().filter_map(brief).collect();
+            return Ok(output::print(lines)?);
+        }
         Ok(output::print(text(findings))?)
     }
+}
+
+/// What is wrong, on one line.
+fn brief(finding: &Finding) -> Option<String> {
+    let problem = shorten(finding.problem.as_ref()?);
+    Some(match (&finding.plugin, &finding.version) {
+        (Some(plugin), Some(version)) => format!("{plugin} {version}: {problem}\n"),
+        _ => format!("package {}: {problem}\n", plain(&finding.package)),
+    })
 }
 
 fn text(findings: &[Finding]) -> String {

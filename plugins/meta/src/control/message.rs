@@ -51,8 +51,13 @@ pub struct ReloadParams {
     /// the request. From the request on if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
-    /// Try the named plugins again even if what they are was refused before.
+    /// Try the named plugins again even if what they are was refused before
+    /// [`since`](Self::since).
     pub retry: bool,
+    /// Wait for and tell of the named plugins alone: what becomes of others is none of the
+    /// asker's business.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub only: bool,
 }
 
 /// What a rescan did.

@@ -39,6 +39,15 @@ tc-getAR() {
 	echo "${AR:-ar}"
 }
 
+# @FUNCTION: tc-env_build
+# @USAGE: <command> [<argument>...]
+# @DESCRIPTION:
+# Runs a command with the tools and flags for CBUILD.
+tc-env_build() {
+	CFLAGS=${BUILD_CFLAGS} CXXFLAGS=${BUILD_CXXFLAGS} LDFLAGS=${BUILD_LDFLAGS} \
+		CC=$(tc-getBUILD_CC) AR=ar "$@"
+}
+
 # @FUNCTION: tc-export
 # @USAGE: <variable>...
 # @DESCRIPTION:
