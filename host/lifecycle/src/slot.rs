@@ -3,8 +3,8 @@
 //! Invariant: a version is in exactly one of these places from its start to its end, and
 //! the actions that move it are emitted where the fields change.
 //!
-//! Absent on purpose: other plugins. Whether a verified candidate may start is the
-//! [`Machine`](crate::Machine)'s to say.
+//! Absent on purpose: other plugins. The [`Machine`](crate::Machine) decides whether a verified
+//! candidate may start.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -33,7 +33,7 @@ pub struct Live {
 pub(super) struct Attempt {
     pub(super) target: Target,
     pub(super) why: Why,
-    /// What is chosen once it is live.
+    /// The choice that applies once it is live.
     pub(super) choice: Option<Choice>,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Candidate {
     pub(super) ticket: Ticket,
     pub(super) stage: Stage,
     pub(super) attempt: Attempt,
-    /// Whether something that it was started with was replaced since.
+    /// Whether a plugin that it started with was replaced since.
     stale: bool,
 }
 
@@ -53,12 +53,12 @@ pub struct Old {
     pub ticket: Ticket,
     /// What it ran.
     pub meta: Arc<PluginMeta>,
-    /// How far it has come.
+    /// Its progress.
     pub ending: Ending,
 }
 
 impl Old {
-    /// Whether it is still within its time.
+    /// Whether it is not overdue.
     pub(super) fn is_in_time(&self) -> bool {
         matches!(self.ending, Ending::Draining | Ending::TearingDown)
     }
@@ -68,15 +68,15 @@ impl Old {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
     pub(super) candidate: Option<Candidate>,
-    /// What came while state was changing hands, which must not be disturbed.
+    /// An attempt that arrived during a hand-over, which must not be disturbed.
     pub(super) deferred: Option<Attempt>,
     pub(super) live: Option<Live>,
     pub(super) retiring: Vec<Old>,
     pub(super) refused: Option<Refused>,
-    /// Whether the refusal was for other plugins' sake, and goes when they change.
+    /// Whether other plugins caused the refusal, so that it is lifted when they change.
     pub(super) blocked: bool,
-    /// Why the live version is to be started anew, if it is: something that it was started
-    /// with was replaced since, or it crashed.
+    /// Why the live version must restart, if it must: a plugin that it started with was
+    /// replaced, or it crashed.
     anew: Option<Why>,
     pub(super) choice: Option<Choice>,
     generations: u64,
@@ -91,7 +91,7 @@ impl Slot {
         }
     }
 
-    /// What a user sees.
+    /// The state that users see.
     pub fn state(&self) -> State {
         match (self.stage(), &self.live) {
             (Some(Stage::Verifying | Stage::Settling | Stage::Waiting), _) => State::Detecting,
@@ -104,12 +104,12 @@ impl Slot {
         }
     }
 
-    /// How far the candidate is, if there is one.
+    /// The candidate's stage, if there is one.
     pub fn stage(&self) -> Option<Stage> {
         self.candidate.as_ref().map(|candidate| candidate.stage)
     }
 
-    /// Why it came to this state.
+    /// The reason for this state.
     pub fn reason(&self) -> &str {
         &self.reason
     }
@@ -129,17 +129,17 @@ impl Slot {
         &self.retiring
     }
 
-    /// What an operator chose over the directory.
+    /// The operator's choice, which overrides the directory.
     pub fn choice(&self) -> Option<&Choice> {
         self.choice.as_ref()
     }
 
-    /// Whether an attempt is under way that will soon end in an outcome by itself.
+    /// Whether an attempt is in progress that will soon reach an outcome by itself.
     pub fn is_busy(&self) -> bool {
         self.deferred.is_some() || self.stage().is_some_and(|stage| stage != Stage::Trying)
     }
 
-    /// The attempt that is under way, and what it is to bring up.
+    /// The attempt in progress and its target.
     pub fn candidate(&self) -> Option<(Ticket, &Target)> {
         let candidate = self.candidate.as_ref()?;
         Some((candidate.ticket, &candidate.attempt.target))
@@ -165,12 +165,12 @@ impl Slot {
         self.blocked && self.candidate.is_none() && self.deferred.is_none()
     }
 
-    /// Other plugins do not stand in the way any more.
+    /// Other plugins no longer block it.
     pub(super) fn unblock(&mut self) {
         self.blocked = false;
     }
 
-    /// Begins an attempt; a candidate that is under way is overtaken.
+    /// Begins an attempt, which overtakes a candidate in progress.
     pub(super) fn begin(&mut self, ticket: Ticket, mut attempt: Attempt, out: &mut Vec<Action>) {
         if self.stage() == Some(Stage::HandingOver) {
             self.deferred = Some(attempt);
@@ -210,7 +210,7 @@ impl Slot {
         }
     }
 
-    /// The live version, if it is to be started anew and nothing stands before that; and why.
+    /// The live version and the reason, if it must restart and nothing precedes that.
     pub(super) fn take_anew(&mut self) -> Option<(Arc<PluginMeta>, Why)> {
         let live = self.live.as_ref()?;
         if self.candidate.is_some() || self.deferred.is_some() {
@@ -220,8 +220,8 @@ impl Slot {
         Some((Arc::clone(&live.meta), why))
     }
 
-    /// Drops the candidate for the sake of something else. If it was for the live version's sake,
-    /// that may still need it.
+    /// Drops the candidate in favour of another attempt. If it was a restart of the live version,
+    /// that version may still need one.
     fn overtake(&mut self, out: &mut Vec<Action>) {
         if let Some(why @ (Why::Replaced | Why::Crashed)) =
             self.candidate.as_ref().map(|old| old.attempt.why)
@@ -231,8 +231,8 @@ impl Slot {
         self.abandon(out);
     }
 
-    /// Asks for the live version to be started anew. A crash is the stronger reason: what
-    /// crashed cannot wait for the directory.
+    /// Requests a restart of the live version. A crash is the stronger reason: a crashed version
+    /// cannot wait for the directory.
     fn renew_for(&mut self, why: Why) {
         if self.anew != Some(Why::Crashed) {
             self.anew = Some(why);
@@ -251,7 +251,7 @@ impl Slot {
         }
     }
 
-    /// Another instance is to take the place of the live one.
+    /// A new instance must replace the live one.
     pub(super) fn replace(&mut self, ticket: Ticket) {
         if self.live_at(ticket).is_some() {
             self.renew_for(Why::Crashed);
@@ -273,7 +273,7 @@ impl Slot {
             && live.given_up
         {
             live.given_up = false;
-            self.because("somebody asked to try it again");
+            self.because("an operator asked to try it again");
         }
     }
 
@@ -293,7 +293,7 @@ impl Slot {
         {
             // A new version number over the same code.
             live.meta = meta;
-            self.conclude("it runs already");
+            self.conclude("it is already running");
             self.clear_refusal();
             self.choice = choice;
             out.push(Now::Report(ticket, Outcome::Unchanged).into());
@@ -308,7 +308,7 @@ impl Slot {
                 self.conclude("it was refused before");
                 out.push(Now::Report(ticket, outcome).into());
             }
-            _ => self.advance(Stage::Waiting, "verified; waits for what it requires"),
+            _ => self.advance(Stage::Waiting, "verified; waits for its requirements"),
         }
     }
 
@@ -319,7 +319,7 @@ impl Slot {
         }
     }
 
-    /// What the candidate requires is there.
+    /// The candidate's requirements are met.
     pub(super) fn start(&mut self, out: &mut Vec<Action>) {
         if let Some(Candidate {
             ticket,
@@ -327,7 +327,7 @@ impl Slot {
             ..
         }) = self.candidate
         {
-            self.advance(Stage::Starting, "verified, and what it requires is active");
+            self.advance(Stage::Starting, "verified, and its requirements are active");
             out.push(Later::Start(ticket).into());
         }
     }
@@ -364,7 +364,7 @@ impl Slot {
 
     pub(super) fn proven(&mut self, ticket: Ticket, out: &mut Vec<Action>) {
         if self.at(ticket, Stage::Trying).is_some() {
-            self.go_live(out, "did well with its share, and takes all new calls");
+            self.go_live(out, "passed its trial, and takes all new calls");
         }
     }
 
@@ -394,7 +394,7 @@ impl Slot {
             return;
         };
         let stage = candidate.stage;
-        // Told while the attempt is still known.
+        // Report while the attempt is still known.
         let outcome = Outcome::Refused(refused.clone());
         out.push(Now::Report(candidate.ticket, outcome).into());
         if stage == Stage::HandingOver {
@@ -431,7 +431,7 @@ impl Slot {
         };
         self.anew = stale.then_some(Why::Replaced);
         self.because(reason);
-        // These say nothing about what was refused.
+        // These do not affect a refusal.
         if !matches!(attempt.why, Why::Replaced | Why::Fallback | Why::Crashed) {
             self.clear_refusal();
         }
@@ -456,7 +456,7 @@ impl Slot {
         out.push(Later::Persist.into());
     }
 
-    /// Drops the candidate, whatever became of it so far.
+    /// Drops the candidate at any stage.
     pub(super) fn abandon(&mut self, out: &mut Vec<Action>) {
         let Some(candidate) = self.candidate.take() else {
             return;
