@@ -17,21 +17,21 @@ use crate::{
 /// Largest plugin file, in bytes.
 const LIMIT_BYTES: u64 = 1 << 30;
 
-/// Why verified bytes could not be had.
+/// Why verification failed.
 enum Unverified {
-    /// File and meta do not belong together, which may pass.
+    /// File and meta do not match, which may be temporary.
     Differs(String),
-    /// These bytes, with this meta, will never do.
+    /// These bytes with this meta are invalid for good.
     Refused(String),
 }
 
 impl Supervisor {
-    /// Has something done about a plugin.
+    /// Queues a job for a plugin.
     pub(crate) fn submit(self: &Arc<Self>, plugin: &PluginName, job: Job) {
         self.jobs.submit(job, || self.add_thread(plugin));
     }
 
-    /// Gives up a plugin's attempt that a thread is busy with.
+    /// Abandons an attempt that a thread is working on.
     pub(crate) fn write_off(self: &Arc<Self>, plugin: &PluginName, ticket: Ticket) {
         self.jobs.write_off(ticket, || self.add_thread(plugin));
     }
@@ -52,7 +52,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes an attempt as far as it goes at this time.
+    /// Advances an attempt as far as currently possible.
     fn bring_up(self: &Arc<Self>, ticket: Ticket) {
         let mut state = self.state();
         let Some(attempt) = state.attempts.get_mut(&ticket) else {
@@ -72,10 +72,10 @@ impl Supervisor {
         let verified = match self.verify(target) {
             Ok(verified) => verified,
             Err(Unverified::Differs(reason)) => return self.differs(&meta.name, ticket, reason),
-            // The meta may be put right with the same hash; looking again costs no code.
+            // The meta may be corrected with the same hash; reading it again runs no code.
             Err(Unverified::Refused(reason)) => return self.fail(ticket, meta, reason, false),
         };
-        // It may have to wait, and may be told to go on before this returns.
+        // It may have to wait, and may continue on another thread before this returns.
         if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
             attempt.progress = Progress::Verified(verified);
         }
@@ -118,7 +118,7 @@ impl Supervisor {
                     .read_package(package, meta)
                     .map_err(Unverified::Differs)?;
                 Verified::new(file, meta).map_err(|error| match error {
-                    // Until it has settled it may be half a file.
+                    // Until it has settled, the file may be incomplete.
                     LoadError::Promise(_) | LoadError::Image(_) => {
                         Unverified::Differs(format!("file `{}`: {error}", meta.file))
                     }
@@ -132,9 +132,9 @@ impl Supervisor {
                 })?;
                 let verified = store.image(&meta.hash).and_then(|file| {
                     Verified::new(file, meta)
-                        .map_err(|error| format!("the version that was kept is damaged: {error}"))
+                        .map_err(|error| format!("the stored version is damaged: {error}"))
                 });
-                // What is to be started anew runs, and is written anew when it goes live.
+                // A restarting version is running, and is stored again when it goes live.
                 verified.or_else(|reason| {
                     let running = self.verify_running(meta);
                     running.map_err(|_| Unverified::Refused(format!("{reason}; stage it again")))
@@ -144,12 +144,12 @@ impl Supervisor {
         }
     }
 
-    /// Verifies a copy of what runs: the dynamic loader would take the same file for the same
-    /// object.
+    /// Verifies a copy of the running image: the dynamic loader would treat the same file as the
+    /// same object.
     fn verify_running(&self, meta: &PluginMeta) -> Result<Verified, String> {
         let image = self
             .image(meta)
-            .map_err(|error| format!("what runs cannot be read: {error}"))?;
+            .map_err(|error| format!("the running image cannot be read: {error}"))?;
         Verified::new(image, meta).map_err(|error| error.to_string())
     }
 
@@ -217,8 +217,8 @@ impl Supervisor {
         }
     }
 
-    /// Finds out what has to happen between the start of a candidate and its first call.
-    /// State that may be copied while calls go on is copied here.
+    /// Determines the steps between the start of a candidate and its first call. State of a live
+    /// hand-over is copied here, while calls continue.
     fn prepare(&self, target: &Target, candidate: &Instance) -> Result<Next, String> {
         let name = &target.meta.name;
         let (Some(live), Some(plugin), true) = (
@@ -236,7 +236,7 @@ impl Supervisor {
             (live.instance.is_failing(), live.instance.save(&mut state))
         });
         let (is_failing, saved) = saved.map_err(|error| error.to_string())?;
-        // What fails is no measure for a canary.
+        // A crashed version is no baseline for a canary.
         let canary = self.config.canary(name).filter(|_| !is_failing);
         match saved {
             Err(error) if *error == CallError::Unsupported => Ok(match canary {
@@ -249,7 +249,7 @@ impl Supervisor {
                  its configuration"
                     .to_owned(),
             ),
-            // What was saved before a crash does not change while calls go on.
+            // A checkpoint from before a crash does not change while calls continue.
             Ok(_) if live.handover == Handover::Pause && !is_failing => Ok(Next::HandOver),
             Ok(from) => candidate
                 .restore(&from, state.bytes())
@@ -265,7 +265,7 @@ impl Supervisor {
     }
 
     /// Hands the live version's state to a candidate while calls wait. In the end either the
-    /// candidate has it and goes live, or the old version goes on as if nothing had been.
+    /// candidate has it and goes live, or the old version continues unchanged.
     fn hand_over(self: &Arc<Self>, ticket: Ticket, meta: &Arc<PluginMeta>) {
         let began = Instant::now();
         let deadline = began + self.config.handover(&meta.name);
@@ -286,7 +286,7 @@ impl Supervisor {
             self.fail(ticket, meta, reason, true);
             return self.discard(&meta.name, instance);
         }
-        // From here on a plugin's code may take its time: the clock opens the gate then.
+        // From here on plugin code may be slow: the clock then opens the gate.
         if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
             attempt.progress = Progress::HandingOver(Some(deadline));
         }

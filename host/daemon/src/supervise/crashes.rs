@@ -1,8 +1,8 @@
-//! What went wrong with the plugins that run, and what follows from it.
+//! Crashes of running plugins, and the reaction to them.
 //!
-//! A worker is replaced by its own cell; an instance in the host's own process by the life cycle,
-//! as a new version would replace it. Both are told of here, both are bounded by the same
-//! [`Restarts`], and what was given up is an error until a new version comes or somebody asks.
+//! A version's watcher replaces its crashed worker; the life cycle replaces an instance in the
+//! host's process, like a new version. Both are reported here and bounded by the same
+//! [`Restarts`]. A plugin that was given up stays an error until a new version or a request.
 
 use std::{
     sync::Arc,
@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl Supervisor {
-    /// Writes a failure down: log, status, history.
+    /// Records a failure in log, status and history.
     pub(crate) fn record_failure(
         self: &Arc<Self>,
         plugin: &PluginName,
@@ -44,7 +44,7 @@ impl Supervisor {
         self.apply(plugin, Event::Crashed { ticket, what });
     }
 
-    /// The frames of a panic, by name if the plugin's file is still there and has names.
+    /// The frames of a panic, by name if the plugin's file still exists and has symbols.
     fn stack(&self, ticket: Ticket, failure: &Failure) -> Vec<String> {
         if failure.frames.is_empty() {
             return Vec::new();
@@ -75,8 +75,8 @@ impl Supervisor {
         );
     }
 
-    /// A panic was caught in the host's own process. What follows is done on a thread of its own,
-    /// because whoever called has waited long enough.
+    /// A panic was caught in the host's process. The reaction runs on its own thread, so that the
+    /// caller need not wait.
     pub(crate) fn replace_after_panic(
         self: &Arc<Self>,
         plugin: &PluginName,
@@ -93,7 +93,7 @@ impl Supervisor {
         self.in_background(plugin, Task::new("crash", purpose, replace));
     }
 
-    /// Another worker has taken the place of one that crashed.
+    /// A new worker has replaced a crashed one.
     pub(crate) fn count_restart(&self, plugin: &PluginName) {
         self.state().health(plugin).restarts += 1;
     }
@@ -107,8 +107,8 @@ impl Supervisor {
         }
     }
 
-    /// An instance in the host's own process crashed: another one is to take its place, unless
-    /// that has happened too often.
+    /// An instance in the host's process crashed: a new one replaces it, unless that has happened
+    /// too often.
     fn schedule_replacement(
         self: &Arc<Self>,
         plugin: &PluginName,
@@ -156,12 +156,12 @@ impl Supervisor {
         }
     }
 
-    /// Puts another instance in the place of one in the host's own process.
+    /// Replaces an instance in the host's process by a new one.
     fn replace(self: &Arc<Self>, plugin: &PluginName, ticket: Ticket) {
         self.apply(plugin, Event::Replace { ticket });
     }
 
-    /// Does what is due: replacements after a pause, and saves. Returns when the next is.
+    /// Runs due work: replacements after a pause, and checkpoints. Returns when the next is due.
     pub(crate) fn attend(self: &Arc<Self>, now: Instant) -> Option<Instant> {
         let (mut replace, mut save) = (Vec::new(), Vec::new());
         let mut next: Option<Instant> = None;
@@ -189,7 +189,7 @@ impl Supervisor {
         next
     }
 
-    /// Saves an instance's state for the case of a crash. The plugin may take its time.
+    /// Takes a checkpoint of an instance. The plugin may be slow.
     fn save_in_background(self: &Arc<Self>, plugin: &PluginName, ticket: Ticket) {
         let its = plugin.clone();
         let save = move |host: &Arc<Self>| {
@@ -207,17 +207,17 @@ impl Supervisor {
         self.in_background(plugin, Task::new("save", "to save its state", save));
     }
 
-    /// A replacement was refused: the instance goes on, and its next panic counts again.
+    /// A replacement was refused: the instance continues, and its next panic counts again.
     pub(crate) fn not_replaced(&self, plugin: &PluginName) {
         self.with_in_process(plugin, None, InProcess::report_again);
     }
 
-    /// Forgets the state that a replacement did not take over.
+    /// Discards a checkpoint that a replacement failed to restore.
     pub(crate) fn forget_state(&self, plugin: &PluginName) {
         self.with_in_process(plugin, None, |instance| instance.checkpoint.forget());
     }
 
-    /// Starts again by hand what was given up of these; returns which that was.
+    /// Restarts those of these plugins that were given up, and returns them.
     pub(crate) fn revive(self: &Arc<Self>, plugins: &[PluginName]) -> Vec<PluginName> {
         let mut all = Vec::new();
         for plugin in plugins {
@@ -229,7 +229,7 @@ impl Supervisor {
             let (Some(ticket), Some(handle)) = (live, self.plugin(plugin.as_str())) else {
                 continue;
             };
-            tracing::info!(%plugin, "started again by hand");
+            tracing::info!(%plugin, "restarted on request");
             let revived = handle.live.peek(|version| {
                 let worker = version.and_then(|version| version.instance.worker());
                 worker.map(|worker| worker.revive())
@@ -242,8 +242,8 @@ impl Supervisor {
         all
     }
 
-    /// Does something with what runs, if that is in the host's own process; with a ticket, only
-    /// if that attempt has brought it up.
+    /// Applies a function to the running version if it is in the host's process and, with a
+    /// ticket, only if that attempt brought it up.
     fn with_in_process(
         &self,
         plugin: &PluginName,
@@ -263,7 +263,7 @@ impl Supervisor {
     }
 }
 
-/// The directory may have moved on from what runs.
+/// The directory may have a newer version than the running one.
 fn is_its_file(file: &[u8], meta: &PluginMeta) -> bool {
     Image::normalise(file.to_vec()).is_ok_and(|image| image.digest() == meta.hash)
 }
