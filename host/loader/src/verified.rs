@@ -1,4 +1,4 @@
-//! Bytes that are known to be what `plugin.meta` says, sealed against every change.
+//! Bytes that match `plugin.meta`, sealed against every change.
 
 use std::{
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
@@ -15,7 +15,7 @@ use rustix::{
 /// Why bytes were not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The bytes are not what `plugin.meta` promises. May pass: a file is replaced before its
+    /// The bytes do not match `plugin.meta`. May be temporary: a file is replaced before its
     /// meta.
     #[error(transparent)]
     Promise(#[from] PromiseError),
@@ -33,7 +33,7 @@ pub enum LoadError {
         /// What this process runs on.
         host: &'static str,
     },
-    /// No sealed memory for the image.
+    /// The image cannot be put into sealed memory.
     #[error("failed to put {bytes} bytes into sealed memory: {source}")]
     Seal {
         /// Size of the image.
@@ -44,19 +44,19 @@ pub enum LoadError {
     /// The dynamic loader refused.
     #[error("the dynamic loader refused it: {0}")]
     Dynamic(String),
-    /// The dynamic loader handed out an object that is already loaded.
+    /// The dynamic loader returned an object that was already loaded.
     #[error("the dynamic loader already has an object named `{0}`")]
     Occupied(String),
     /// The loaded table is not the one that was read from the file.
     #[error("the loaded table differs from the one in the file")]
     Table,
-    /// The plugin itself refused to start, or the host does not let it: by a policy, or for want
-    /// of a sandbox.
+    /// The plugin itself refused to start, or the host refused it: by a policy, or because there
+    /// is no sandbox.
     #[error("{0}")]
     Refused(String),
 }
 
-/// A plugin image whose digest was found to be the expected one, in sealed memory.
+/// A plugin image with the expected digest, in sealed memory.
 #[derive(Debug)]
 pub struct Verified {
     pub(crate) memory: OwnedFd,
@@ -70,8 +70,8 @@ impl Verified {
     /// Verifies the bytes of a plugin file and seals what will be loaded.
     ///
     /// # Errors
-    /// [`LoadError::Promise`] and [`LoadError::Image`] if the file and its meta do not belong
-    /// together (yet); all others are final for these bytes.
+    /// [`LoadError::Promise`] and [`LoadError::Image`] if the file and its meta do not match
+    /// (yet); all others are final for these bytes.
     pub fn new(file: Vec<u8>, promised: &PluginMeta) -> Result<Self, LoadError> {
         let image = Image::normalise(file)?;
         promised.check(&image)?;
@@ -94,8 +94,8 @@ impl Verified {
         })
     }
 
-    /// Takes over what another process verified: `memory` is its sealed image, and `path` where
-    /// a copy of it lies that nobody can write. For a worker, which believes its host.
+    /// Takes over an image that another process verified: `memory` is the sealed image, and `path`
+    /// a read-only copy of it. For a worker, which trusts its host.
     ///
     /// # Errors
     /// If the memory is not sealed.
