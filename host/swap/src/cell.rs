@@ -1,7 +1,7 @@
 //! The place that names the live version.
 //!
-//! Invariant: `current` is null or came from `Box::into_raw`, and whoever takes an
-//! address out of it owns the version, though calls may still use it.
+//! Invariant: `current` is null or came from `Box::into_raw`, and the thread that takes
+//! an address out of it owns the version, though calls may still use it.
 
 use std::fmt;
 use std::marker::PhantomData;
