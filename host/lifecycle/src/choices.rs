@@ -249,7 +249,7 @@ impl Machine {
             // A candidate in progress comes from the directory's earlier contents.
             if slot.and_then(Slot::candidate).is_none() {
                 // It may have been leaving when it was due to restart.
-                return self.renew(name, steps);
+                return self.restart_live(name, steps);
             }
         }
         let attempt = Attempt {

@@ -207,7 +207,7 @@ impl Machine {
             self.fall_back(name, &hash, steps);
         }
         self.resume_deferred(name, steps);
-        self.renew(name, steps);
+        self.restart_live(name, steps);
     }
 
     fn outdate_dependants(&mut self, replaced: &PluginName, steps: &mut Vec<Step>) {
@@ -215,7 +215,7 @@ impl Machine {
             if let Some(slot) = self.slots.get_mut(&name) {
                 slot.outdate(replaced);
             }
-            self.renew(&name, steps);
+            self.restart_live(&name, steps);
         }
     }
 
@@ -241,12 +241,12 @@ impl Machine {
     }
 
     /// Restarts a live version that crashed or that caches something from a replaced plugin.
-    pub(super) fn renew(&mut self, name: &PluginName, steps: &mut Vec<Step>) {
+    pub(super) fn restart_live(&mut self, name: &PluginName, steps: &mut Vec<Step>) {
         // A leaving plugin does not restart; it may return before it has left.
         let (Some(found), Some(slot)) = (self.directory.get(name), self.slots.get_mut(name)) else {
             return;
         };
-        let Some((meta, why)) = slot.take_anew() else {
+        let Some((meta, why)) = slot.take_restart() else {
             return;
         };
         let is_found = found.meta.runs_as(&meta);

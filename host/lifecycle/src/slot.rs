@@ -77,7 +77,7 @@ pub struct Slot {
     pub(super) blocked: bool,
     /// Why the live version must restart, if it must: a plugin that it started with was
     /// replaced, or it crashed.
-    anew: Option<Why>,
+    restart: Option<Why>,
     pub(super) choice: Option<Choice>,
     generations: u64,
     pub(super) reason: Cow<'static, str>,
@@ -201,7 +201,7 @@ impl Slot {
             requires.any(|it| it.name == *replaced && it.on_replace == OnReplace::Reload)
         };
         if self.live.as_ref().is_some_and(|live| keeps(&live.meta)) {
-            self.renew_for(Why::Replaced);
+            self.request_restart(Why::Replaced);
         }
         if let Some(candidate) = &mut self.candidate {
             // Those that have not started yet will start with the new one.
@@ -211,12 +211,12 @@ impl Slot {
     }
 
     /// The live version and the reason, if it must restart and nothing precedes that.
-    pub(super) fn take_anew(&mut self) -> Option<(Arc<PluginMeta>, Why)> {
+    pub(super) fn take_restart(&mut self) -> Option<(Arc<PluginMeta>, Why)> {
         let live = self.live.as_ref()?;
         if self.candidate.is_some() || self.deferred.is_some() {
             return None;
         }
-        let why = self.anew.take()?;
+        let why = self.restart.take()?;
         Some((Arc::clone(&live.meta), why))
     }
 
@@ -226,16 +226,16 @@ impl Slot {
         if let Some(why @ (Why::Replaced | Why::Crashed)) =
             self.candidate.as_ref().map(|old| old.attempt.why)
         {
-            self.renew_for(why);
+            self.request_restart(why);
         }
         self.abandon(out);
     }
 
     /// Requests a restart of the live version. A crash is the stronger reason: a crashed version
     /// cannot wait for the directory.
-    fn renew_for(&mut self, why: Why) {
-        if self.anew != Some(Why::Crashed) {
-            self.anew = Some(why);
+    fn request_restart(&mut self, why: Why) {
+        if self.restart != Some(Why::Crashed) {
+            self.restart = Some(why);
         }
     }
 
@@ -254,7 +254,7 @@ impl Slot {
     /// A new instance must replace the live one.
     pub(super) fn replace(&mut self, ticket: Ticket) {
         if self.live_at(ticket).is_some() {
-            self.renew_for(Why::Crashed);
+            self.request_restart(Why::Crashed);
         }
     }
 
@@ -262,7 +262,7 @@ impl Slot {
     pub(super) fn give_up(&mut self, ticket: Ticket, reason: String) {
         if let Some(live) = self.live_at(ticket) {
             live.given_up = true;
-            self.anew = None;
+            self.restart = None;
             self.because(reason);
         }
     }
@@ -429,7 +429,7 @@ impl Slot {
         else {
             return;
         };
-        self.anew = stale.then_some(Why::Replaced);
+        self.restart = stale.then_some(Why::Replaced);
         self.because(reason);
         // These do not affect a refusal.
         if !matches!(attempt.why, Why::Replaced | Why::Fallback | Why::Crashed) {
