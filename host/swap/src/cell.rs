@@ -57,7 +57,7 @@ impl<T> Cell<T> {
     /// meanwhile. May be nested, also over several cells.
     ///
     /// # Errors
-    /// [`TooDeep`], without calling `f`, if [`LEVELS`] calls are running on this
+    /// [`TooDeep`], without calling `f`, if [`LEVELS`](crate::LEVELS) calls are running on this
     /// thread already.
     #[inline]
     pub fn with<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> Result<R, TooDeep> {
