@@ -112,7 +112,7 @@ fn a_missing_requirement_is_reported_and_recovers() {
     lab.put(&plugin("c", "mark=c").version("1.0.0"));
     host.reload();
     let refused = host.plugin("b").refused.expect("it cannot start");
-    assert!(refused.reason.contains("there is 1.0.0"), "{refused:?}");
+    assert!(refused.reason.contains("found 1.0.0"), "{refused:?}");
     lab.put(&plugin("c", "mark=c2").version("2.1.0"));
     host.reload();
     for name in ["a", "b", "c"] {

@@ -1,5 +1,4 @@
-//! What the operator decides: where plugins are, how long things may take, and what each
-//! plugin is told.
+//! The operator's configuration: directories, time limits, and settings per plugin.
 
 use std::{
     collections::BTreeMap,
@@ -29,64 +28,62 @@ const LONGEST_S: u64 = 100 * 365 * 86_400;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
-    /// The directory with one directory a package.
+    /// The directory with one directory per package.
     pub plugin_dir: Option<PathBuf>,
-    /// Where the control socket and the pid file are.
+    /// The directory of the control socket and the pid file.
     pub runtime_dir: Option<PathBuf>,
-    /// How long a half-written package may take before it is called a problem, in milliseconds.
+    /// How long a package may stay half-written before it counts as a problem, in milliseconds.
     pub settle_ms: u64,
     /// How long a candidate may take to load, start and check itself, in milliseconds.
     pub start_ms: u64,
-    /// How long calls may go on running on an old version before it is called overdue, in
+    /// How long calls may keep running on an old version before it counts as overdue, in
     /// milliseconds.
     pub drain_ms: u64,
     /// How long a plugin may take to tear itself down, in milliseconds.
     pub teardown_ms: u64,
-    /// How long calls may wait while state goes from one version to the next, in
-    /// milliseconds.
+    /// How long calls may wait during a hand-over of state, in milliseconds.
     pub handover_ms: u64,
-    /// Where the last good versions, pins and rollbacks are written down. Without it a host
-    /// cannot go back, and knows nothing of its last run.
+    /// The directory that persists the last good versions, pins and rollbacks. Without it a host
+    /// cannot roll back and does not remember its last run.
     pub state_dir: Option<PathBuf>,
-    /// How many versions of a plugin are kept.
+    /// Number of versions kept per plugin.
     pub keep_versions: usize,
-    /// How often the directory is looked at without any hint, in seconds; 0 for never.
+    /// Interval of rescans without a hint, in seconds; 0 for never.
     pub rescan_s: u64,
-    /// Whether the plugin directory is watched. Without it only signals and requests count.
+    /// Whether the plugin directory is watched. Without it only signals and requests trigger rescans.
     pub watch: bool,
     /// The worker program. By default `hotmerge-worker` beside the host's own, in
     /// `../libexec/hotmerge` from there, or in `/usr/libexec/hotmerge`.
     pub worker: Option<PathBuf>,
-    /// How old the state may be that a plugin goes on from after a crash, in seconds: while it is
-    /// called it is asked for its state this often. 0: only when it is replaced anyway.
+    /// Interval of checkpoints while a plugin takes calls, in seconds, and so the maximum age of
+    /// the state that it restores after a crash. 0: no checkpoints.
     pub save_s: u64,
-    /// How plugins are kept unless they say otherwise: in processes of their own if that is
+    /// The isolation of plugins without their own setting; by default separate processes, if
     /// possible.
     pub isolation: Option<Isolation>,
-    /// What to do where the kernel does not give the whole sandbox.
+    /// What to do where the kernel cannot provide the full sandbox.
     pub degraded: OnDegraded,
-    /// Whether plugins are refused for what they import.
+    /// Whether plugins are refused for forbidden imports.
     pub symbols: Symbols,
-    /// A file instead of the built-in policy of system calls; `hotmerge policy syscalls` shows
+    /// A file that replaces the built-in system call policy; `hotmerge policy syscalls` shows
     /// the format.
     pub syscall_policy: Option<PathBuf>,
-    /// A file instead of the built-in policy of symbols; `hotmerge policy symbols` shows the
+    /// A file that replaces the built-in symbol policy; `hotmerge policy symbols` shows the
     /// format.
     pub symbol_policy: Option<PathBuf>,
     /// How often a worker that crashes is replaced.
     pub restart: RestartConfig,
-    /// How long a call without a deadline may take in a worker before that is ended, in
-    /// milliseconds; 0 for ever.
+    /// How long a call without a deadline may take before the host kills its worker, in
+    /// milliseconds; 0 for no limit.
     pub call_ms: u64,
-    /// A directory in a cgroup hierarchy of version 2 that is this host's to divide among its
-    /// workers. By default the host's own group if a service manager has delegated it.
+    /// A cgroup v2 directory that is delegated to this host for its workers. By default the host's
+    /// own group, if a service manager has delegated it.
     pub cgroup: Option<PathBuf>,
     /// Settings of single plugins.
     pub plugin: BTreeMap<PluginName, PluginConfig>,
 }
 
-/// What the operator decides for one plugin.
-/// A duration that is absent is as for all plugins.
+/// The operator's settings for one plugin. Missing durations default to the global ones.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -99,34 +96,33 @@ pub struct PluginConfig {
     pub handover_ms: Option<u64>,
     /// As [`Config::save_s`].
     pub save_s: Option<u64>,
-    /// Gives new versions a share of the calls before they take all of them.
+    /// Runs new versions as canaries: they first take only a share of the calls.
     pub canary: Option<CanaryConfig>,
-    /// Handed to the plugin as a JSON object when it starts.
+    /// Passed to the plugin as a JSON object at its start.
     pub config: toml::Table,
-    /// How it is kept apart from the host.
+    /// Its isolation from the host.
     pub isolation: Option<Isolation>,
-    /// What it may do beyond computing, in a process of its own: `net`, `fs:/path:ro`,
-    /// `fs:/path:rw`.
+    /// Grants for a plugin in its own process: `net`, `fs:/path:ro`, `fs:/path:rw`.
     pub allow: Vec<Grant>,
-    /// User and group, as a number, that its worker runs as if the host is root: for files that
-    /// it may write. By default each worker is a user of its own, who owns nothing.
+    /// User and group id for the worker of a root host, for files that it may write. By default
+    /// each worker has its own user, who owns nothing.
     pub user: Option<u32>,
-    /// Methods that may be called once more if the worker dies during the call.
+    /// Methods that the host may retry once if the worker dies during the call.
     pub idempotent: Vec<String>,
-    /// How much its worker may use.
+    /// Resource limits of its worker.
     pub limits: LimitsConfig,
 }
 
-/// How a new version proves itself.
+/// The trial of a new version.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CanaryConfig {
-    /// The share of the calls that it takes: more than 0, and less than 1.
+    /// The share of calls it takes: more than 0 and less than 1.
     pub share: f64,
-    /// For how long, in seconds.
+    /// The duration of the trial, in seconds.
     pub for_s: f64,
-    /// The share of these calls that may fail, from 0 to 1.
+    /// The share of those calls that may fail, from 0 to 1.
     pub max_error_rate: f64,
 }
 
@@ -190,7 +186,7 @@ pub enum ConfigError {
     /// The file cannot be read, or is not a configuration.
     #[error(transparent)]
     File(#[from] TextFileError),
-    /// Something in it makes no sense.
+    /// A value in it is invalid.
     #[error("configuration: {0}")]
     Value(String),
 }
@@ -199,7 +195,7 @@ impl Config {
     /// Reads a TOML file.
     ///
     /// # Errors
-    /// One sentence that names the file and the place in it.
+    /// One sentence that names the file and the line.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = text_file::read(WHAT, path)?;
         let config: Self =
@@ -267,7 +263,7 @@ impl Config {
         Ok(())
     }
 
-    /// Where a host's state is when nobody says otherwise: `/var/lib/hotmerge` for root,
+    /// The default state directory: `/var/lib/hotmerge` for root,
     /// otherwise `hotmerge` in `$XDG_STATE_HOME`, otherwise in `~/.local/state`.
     pub fn default_state_dir() -> Option<PathBuf> {
         let absolute = |name| {
@@ -282,7 +278,7 @@ impl Config {
             .map(|dir| dir.join("hotmerge"))
     }
 
-    /// The plugin's configuration as the contract wants it.
+    /// The plugin's configuration in the contract's format.
     ///
     /// # Errors
     /// If a value has no counterpart in JSON.
@@ -314,14 +310,14 @@ impl Config {
         self.own(plugin, |own| own.handover_ms, self.handover_ms)
     }
 
-    /// How long after a call the state is saved, if it is.
+    /// Delay from a call to the checkpoint, if enabled.
     pub(crate) fn save(&self, plugin: &PluginName) -> Option<Duration> {
         let own = self.plugin.get(plugin).and_then(|own| own.save_s);
         let period = Duration::from_secs(own.unwrap_or(self.save_s));
         (!period.is_zero()).then_some(period)
     }
 
-    /// What instances need to know.
+    /// The settings that instances need.
     pub(crate) fn settings(&self) -> Settings {
         let of = |name: &PluginName, own: &PluginConfig| PluginSettings {
             isolation: own.isolation,
@@ -366,7 +362,7 @@ impl Config {
         self.plugin.get(plugin)?.canary
     }
 
-    /// How long the end of any plugin may take.
+    /// The longest time that the end of any plugin may take.
     pub(crate) fn longest_end(&self) -> Duration {
         let all = Duration::from_millis(self.drain_ms + self.teardown_ms);
         let own = self.plugin.keys();

@@ -40,7 +40,7 @@ pub struct Host {
     clock: Mutex<Option<JoinHandle<()>>>,
     hints: Arc<Hints>,
     started: jiff::Timestamp,
-    /// How many log records found no room, if the program around the host counts them.
+    /// Number of lost log records, if the embedding program counts them.
     log_dropped: OnceLock<fn() -> u64>,
 }
 
@@ -52,7 +52,7 @@ impl std::fmt::Debug for Host {
     }
 }
 
-/// Why a host does not start.
+/// Why a host cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// No plugin directory was named.
@@ -66,36 +66,37 @@ pub enum StartError {
     /// Something in the configuration makes no sense.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A policy of the operator's cannot be used.
+    /// A policy of the operator is invalid.
     #[error(transparent)]
     Policy(#[from] TextFileError),
     /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StoreError),
-    /// The system has no thread for the host.
+    /// The system cannot provide a thread for the host.
     #[error("failed to start the host's own thread: {0}")]
     Thread(std::io::Error),
 }
 
-/// A host knows nothing of a plugin.
+/// The host does not know a plugin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no plugin `{plugin}` in `{}`", .plugin_dir.display())]
 pub struct UnknownPlugin {
-    /// The name that was asked for.
+    /// The requested name.
     pub plugin: PluginName,
-    /// Where the host looks for plugins.
+    /// The host's plugin directory.
     pub plugin_dir: PathBuf,
 }
 
-/// What became of a plugin that did not change and is asked for after it was given up.
-const REVIVED: &str = "it crashed too often and had been given up; it is started again";
+/// The reason in the report of an unchanged plugin that a request restarts after it was given
+/// up.
+const REVIVED: &str = "it had been given up after too many crashes; it is started again";
 
 impl Host {
-    /// Starts a host and loads what the plugin directory has, up to what has not settled.
+    /// Starts a host and loads the settled packages of the plugin directory.
     ///
     /// # Errors
-    /// See [`StartError`]. Bad plugins are no error: they are refused, and [`Host::status`]
-    /// says why.
+    /// See [`StartError`]. Bad plugins are no error: the host refuses them, and [`Host::status`]
+    /// has the reasons.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let plugin_dir = Self::check(&config)?;
         let watching = config.watch;
@@ -141,8 +142,8 @@ impl Host {
         Ok(host)
     }
 
-    /// Answers whether a host could start with this configuration: the plugin directory, which
-    /// it returns, and the policies. The state directory is not opened.
+    /// Checks whether a host could start with this configuration: checks the plugin directory,
+    /// which it returns, and the policies, but does not open the state directory.
     ///
     /// # Errors
     /// As [`Host::start`].
@@ -155,8 +156,8 @@ impl Host {
         Ok(dir)
     }
 
-    /// The program that plugins run in if they get processes of their own, as far as that can be
-    /// told before a host has tried it.
+    /// The worker program for sandboxed plugins, as far as it can be determined without starting
+    /// a worker.
     ///
     /// # Errors
     /// Why there is none, for people.
@@ -164,36 +165,36 @@ impl Host {
         Workers::find_program(config.worker.as_deref()).map(|(path, _)| path)
     }
 
-    /// A handle to a plugin, good for every version of it. `None` if there is none (yet).
+    /// A handle to a plugin, valid for all its versions. `None` if the plugin is unknown (yet).
     pub fn plugin(&self, name: &str) -> Option<Arc<Plugin>> {
         self.supervisor.plugin(name)
     }
 
-    /// Looks at the plugin directory now; does not wait for what follows.
+    /// Rescans the plugin directory now; does not wait for the reloads.
     pub fn rescan(&self) {
         self.rescan_retrying(&[]);
     }
 
     /// The directory may have been replaced: it is watched before it is scanned, so
-    /// that no change falls between.
+    /// that no change is missed.
     fn rescan_retrying(&self, retry: &[PluginName]) -> Vec<PluginName> {
         self.hints.keep();
         self.supervisor.rescan(retry)
     }
 
-    /// The position behind the newest outcome: pass it to [`Host::reload`] to be told of
+    /// The position after the newest outcome: pass it to [`Host::reload`] for a report on
     /// everything that happened since.
     pub fn position(&self) -> u64 {
         self.supervisor.state().history.position()
     }
 
-    /// Waits until the plugin directory has settled and nothing is under way.
+    /// Waits until the plugin directory has settled and no attempt is in progress.
     pub fn settle(&self) {
         drop(self.supervisor.wait_settled());
     }
 
-    /// Looks at the plugin directory, waits until everything that follows from it is done,
-    /// and tells what came of it.
+    /// Rescans the plugin directory, waits until all resulting reloads are done, and reports
+    /// them.
     pub fn reload(&self, params: &ReloadParams) -> ReloadReport {
         let began = Instant::now();
         let since = params.since.unwrap_or_else(|| self.position());
@@ -209,7 +210,7 @@ impl Host {
         }
         let wanted: Vec<PluginName> = match &params.plugins {
             Some(asked) => asked.clone(),
-            // Who asks for all of them wants to know what is wrong, whenever it went wrong.
+            // A request for all plugins also reports earlier refusals.
             None => state.refused().cloned().collect(),
         };
         for name in wanted {
@@ -242,13 +243,13 @@ impl Host {
         names
     }
 
-    /// Goes back to a version that is kept: the one whose hash begins with these hexadecimal
-    /// digits, or the one before what runs. The version in the directory is not loaded again
-    /// until that changes. Without `takes_state` it starts as new, whatever state the one that
-    /// runs has. Waits for the end, and tells what came of it.
+    /// Rolls back to a stored version: the one whose hash begins with these hexadecimal digits, or
+    /// the previous one. The directory's version stays out until the directory changes. Without
+    /// `takes_state` the version starts fresh and the running version's state is lost. Waits for
+    /// the result and reports it.
     ///
     /// # Errors
-    /// If there is no such version, or a pin stands against it.
+    /// If there is no such version, or a pin prevents it.
     pub fn roll_back(
         &self,
         plugin: &PluginName,
@@ -260,15 +261,15 @@ impl Host {
         })
     }
 
-    /// Keeps what runs of a plugin, whatever the directory says, until [`Host::unpin`].
+    /// Keeps a plugin's running version, regardless of the directory, until [`Host::unpin`].
     ///
     /// # Errors
-    /// If nothing of it runs, or it is pinned already.
+    /// If no version runs, or it is already pinned.
     pub fn pin(&self, plugin: &PluginName) -> Result<PluginReport, WishError> {
         self.apply_choice(plugin, || self.supervisor.pin(plugin))
     }
 
-    /// Lets the directory decide again, and tells what came of it.
+    /// Follows the directory again, and reports the result.
     ///
     /// # Errors
     /// If it is not pinned.
@@ -291,10 +292,10 @@ impl Host {
             .ok_or_else(|| ChoiceError::NotLive(plugin.clone()).into())
     }
 
-    /// The transitions of one plugin, or of all, oldest first; as many as are remembered.
+    /// The remembered transitions of one plugin or of all, oldest first.
     ///
     /// # Errors
-    /// If nothing is known of the plugin.
+    /// If the plugin is unknown.
     pub fn history(&self, plugin: Option<&PluginName>) -> Result<Vec<Transition>, UnknownPlugin> {
         let state = self.supervisor.state();
         let transitions: Vec<_> = state.history.transitions(plugin).collect();
@@ -320,20 +321,20 @@ impl Host {
         })
     }
 
-    /// Forgets what was kept of plugins that the directory does not have any more, except for
-    /// pins. To be called once the host has settled.
+    /// Removes stored versions of plugins that the directory no longer has, except for pins. Call
+    /// it once the host has settled.
     pub fn forget_gone(&self) {
         self.supervisor.forget_gone();
     }
 
-    /// Has the status show how many log records of the program around the host found no room.
-    /// The first one counts.
+    /// Makes the status show the number of log records that the embedding program lost. Only the
+    /// first call has an effect.
     pub fn show_log_dropped(&self, count: fn() -> u64) {
         // A second one would be the same program's.
         let _ = self.log_dropped.set(count);
     }
 
-    /// The host and its plugins at this moment.
+    /// The current status of the host and its plugins.
     pub fn status(&self) -> Status {
         let Snapshot {
             counters,
@@ -398,7 +399,7 @@ impl Drop for Host {
     }
 }
 
-/// What came of each plugin since a position.
+/// The outcome of each plugin since a position.
 fn outcomes(state: &State, since: u64) -> BTreeMap<PluginName, PluginReport> {
     let mut plugins = BTreeMap::new();
     for report in state.history.since(since) {
@@ -407,7 +408,7 @@ fn outcomes(state: &State, since: u64) -> BTreeMap<PluginName, PluginReport> {
     plugins
 }
 
-/// Several outcomes of one plugin become one: from where it was to where it is.
+/// Merges several outcomes of one plugin into one, from its first state to its last.
 fn merge(plugins: &mut BTreeMap<PluginName, PluginReport>, report: &PluginReport) {
     let mut report = report.clone();
     if let Some(before) = plugins.get(&report.plugin) {
@@ -425,7 +426,7 @@ fn merge(plugins: &mut BTreeMap<PluginName, PluginReport>, report: &PluginReport
     plugins.insert(report.plugin.clone(), report);
 }
 
-/// A plugin to which nothing happened.
+/// The report for an unchanged plugin.
 fn unchanged_report(state: &State, name: &PluginName) -> Option<PluginReport> {
     let slot = state.machine.slot(name.as_str())?;
     let live = slot.live();

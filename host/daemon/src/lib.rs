@@ -1,19 +1,19 @@
-//! The hotmerge host: runs plugins and takes new versions of them while it runs.
+//! The hotmerge host: runs plugins and reloads them without a restart.
 //!
 //! Embed it with [`Host::start`]; the program `hotmerge` is this library with signals, a
-//! control socket and a command line around it, each a crate of its own.
+//! control socket and a command line around it, each in its own crate.
 //!
 //! How a change travels: a hint (signal, request, watcher, clock) leads to a rescan
-//! ([`scan`]); what changed becomes an attempt, which is verified, started and switched to
-//! by the pure state machine's leave ([`lifecycle`]); the version it replaces is drained and
-//! ended. Hints carry no information: losing one costs time, never correctness.
+//! ([`scan`]); each change becomes an attempt, which is verified, started and switched to as the
+//! pure state machine decides ([`lifecycle`]); the replaced version is drained and retired.
+//! Hints carry no information: losing one costs time, never correctness.
 //!
-//! State goes from one version to the next while calls wait at a gate (`supervise`), a canary
-//! takes a share of the calls first (`plugin`), and what ran and was chosen is written down,
-//! so that an operator can go back and a restart comes up as it was (`record`).
+//! A hand-over moves state between versions while calls wait at a gate (`supervise`), a canary
+//! first takes a share of the calls (`plugin`), and the host persists versions and choices for
+//! rollbacks and restarts (`record`).
 //!
-//! Absent on purpose: unsafe code (loading is `hotmerge-loader`'s, the switch under running
-//! calls is `hotmerge-swap`'s), an async runtime, and the build driver.
+//! Absent on purpose: unsafe code (`hotmerge-loader` loads, `hotmerge-swap` switches under
+//! running calls), an async runtime, and the build driver.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! A plugin as its callers hold it: the same handle for every version that comes and goes.
+//! A caller's handle to a plugin: the same for all its versions.
 
 use std::{
     fmt,
@@ -20,12 +20,12 @@ mod version;
 use canary::Canary;
 pub(crate) use version::Version;
 
-/// A plugin of a running host. Cheap to call from any thread, as often as wanted; a call
-/// runs from its first to its last instruction on one version.
+/// A plugin of a running host. Calls are cheap from any thread; each call runs on one
+/// version from start to finish.
 pub struct Plugin {
     name: PluginName,
     pub(crate) live: Gate<Version>,
-    /// The version whose state is changing hands, while the gate is shut.
+    /// The version that hands over its state, while the gate is closed.
     pub(crate) handing: Cell<Version>,
     canary: Canary,
     pub(crate) failed: AtomicU64,
@@ -56,13 +56,13 @@ impl Answered {
     }
 }
 
-/// Why a call brought no reply.
+/// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// No version of the plugin takes calls.
     #[error("no version of plugin `{0}` is loaded; see `hotmerge status`")]
     NotLoaded(String),
-    /// Plugins have called each other too often on this thread.
+    /// Calls between plugins are nested too deeply on this thread.
     #[error("calls are nested too deeply")]
     TooDeep,
     /// The plugin answered with an error.
@@ -91,7 +91,7 @@ impl Plugin {
     /// Calls a method and says which version answered. `reply` belongs to the caller.
     ///
     /// # Errors
-    /// Why there is no reply; never because of a reload.
+    /// Why the call failed; never because of a reload.
     #[inline]
     pub fn call(&self, call: &Call<'_>, reply: &mut Reply) -> Result<Answered, CallError> {
         self.call_as(call, reply, Answered::by)
@@ -109,7 +109,7 @@ impl Plugin {
         self.call_as(call, reply, |version| (Answered::by(version), version.hash))
     }
 
-    /// Calls a method and asks the version that answered for something about it.
+    /// Calls a method and queries the version that answered.
     #[inline]
     fn call_as<R>(
         &self,
@@ -145,7 +145,7 @@ impl Plugin {
         });
         match tried {
             Ok(Ok(outcome)) => outcome.map_err(|error| *error),
-            // Its time has just ended.
+            // Its trial has just ended.
             Ok(Err(ask)) => self.call_live(call, reply, ask),
             Err(_) => Err(CallError::TooDeep),
         }
@@ -174,8 +174,8 @@ impl Plugin {
         }
     }
 
-    /// Lets calls wait, and sets the live version aside once the last one has returned. At
-    /// the deadline it goes on as before: so many calls are still running then.
+    /// Makes calls wait, and sets the live version aside once the last running call has returned.
+    /// At the deadline it gives up and returns the number of calls still running.
     pub(crate) fn pause(&self, deadline: Instant) -> Result<(), usize> {
         let Some(live) = self.live.pause() else {
             self.live.swap(None);
@@ -194,8 +194,7 @@ impl Plugin {
         }
     }
 
-    /// Asks the live version for something, or the one that was set aside while its state changes
-    /// hands. Never waits.
+    /// Queries the live version, or the one set aside during a hand-over. Never waits.
     pub(crate) fn peek<R>(&self, ask: impl Fn(&Version) -> Option<R>) -> Option<R> {
         let ask = |version: Option<&Version>| version.and_then(&ask);
         let live = self.live.peek(ask).ok().flatten();
@@ -223,12 +222,12 @@ impl Plugin {
         self.canary.begin(version, share);
     }
 
-    /// Gives it no calls any more, and hands it out.
+    /// Stops giving it calls and returns it.
     pub(crate) fn end_canary(&self) -> Option<Draining<Version>> {
         self.canary.end()
     }
 
-    /// How many calls it took, and how many of them went wrong.
+    /// How many calls it took, and how many of them failed.
     pub(crate) fn canary_counts(&self) -> (u64, u64) {
         self.canary.counts()
     }

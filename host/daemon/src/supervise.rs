@@ -1,8 +1,8 @@
-//! What follows from a change: the state machine's steps are carried out here, on threads that
-//! come back with the next event.
+//! The reaction to changes: carries out the state machine's steps, on threads that report back
+//! with the next event.
 //!
-//! [`supervisor`] holds the machine and knows none of the files beside it; they add to it what
-//! each kind of step needs.
+//! [`supervisor`] holds the machine and knows none of the files beside it; they add the
+//! code for each kind of step.
 
 pub(crate) mod bring_up;
 pub(crate) mod clock;

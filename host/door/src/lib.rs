@@ -1,9 +1,9 @@
-//! Who is let in to a host, and how they are answered.
+//! The control interface of a host: access and answers.
 //!
-//! [`Server`] is the control socket; what its requests do stands in `answer`, which knows no
-//! transport.
+//! [`Server`] is the control socket; `answer` implements the requests, independent of
+//! the transport.
 //!
-//! Absent on purpose: what a request sets off. The host decides that.
+//! Absent on purpose: what a request triggers. The host decides that.
 
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,8 @@
-//! What an operator chooses over the plugin directory: to roll back, to pin, and what becomes
-//! of a choice when the directory changes.
+//! The operator's choices, which override the plugin directory: rollbacks, pins, and their fate
+//! when the directory changes.
 //!
-//! Invariant: a pin stands until it is taken out; a version that was rolled back stays away for
-//! as long as the directory has it.
+//! Invariant: a pin applies until it is removed; a rolled-back version stays out for as long as
+//! the directory has it.
 
 use std::sync::Arc;
 
@@ -14,20 +14,20 @@ use crate::{
     slot::{Attempt, Slot},
 };
 
-/// Why an operator's choice was not taken.
+/// Why an operator's choice was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChoiceError {
-    /// Nothing of the plugin runs.
+    /// No version of the plugin runs.
     #[error("no version of plugin `{0}` is loaded; see `hotmerge status`")]
     NotLive(PluginName),
-    /// A pin stands against it.
-    #[error("plugin `{0}` is pinned; `hotmerge unpin {0}` first")]
+    /// A pin prevents it.
+    #[error("plugin `{0}` is pinned; run `hotmerge unpin {0}` first")]
     Pinned(PluginName),
-    /// There is no pin to take out.
+    /// There is no pin to remove.
     #[error("plugin `{0}` is not pinned")]
     NotPinned(PluginName),
-    /// A version is taking over its state at this moment.
-    #[error("plugin `{0}` is being replaced at this moment; try again")]
+    /// A version is currently taking over its state.
+    #[error("plugin `{0}` is currently being replaced; try again")]
     Busy(PluginName),
     /// The version runs already.
     #[error("plugin `{0}` runs {1} already")]
@@ -35,7 +35,7 @@ pub enum ChoiceError {
 }
 
 impl Machine {
-    /// What an operator chose over the directory.
+    /// The operator's choice, which overrides the directory.
     pub fn choice(&self, name: &PluginName) -> Option<&Choice> {
         match self.slots.get(name) {
             Some(slot) => slot.choice(),
@@ -43,8 +43,8 @@ impl Machine {
         }
     }
 
-    /// Goes to a version that an operator chose (which the store has) instead of the one in
-    /// the directory, until that changes. Without `takes_state` it starts as new.
+    /// Switches to a stored version that an operator chose over the one in the directory, until
+    /// the directory changes. Without `takes_state` it starts fresh.
     ///
     /// # Errors
     /// See [`ChoiceError`].
@@ -98,7 +98,7 @@ impl Machine {
         Ok(steps)
     }
 
-    /// Keeps what runs, whatever the directory says.
+    /// Keeps the running version, regardless of the directory.
     ///
     /// # Errors
     /// See [`ChoiceError`].
@@ -120,7 +120,7 @@ impl Machine {
         self.choose(name, Some(choice));
         let mut steps = Vec::new();
         push(&mut steps, name, Later::Persist.into());
-        // A candidate that is under way must not replace what was pinned, unless by the same.
+        // A candidate in progress must not replace the pinned version, unless it has the same hash.
         if let Some((ticket, target)) = self.slots.get(name).and_then(Slot::candidate)
             && target.meta.hash != hash
         {
@@ -174,7 +174,7 @@ impl Machine {
         };
     }
 
-    /// The directory has something that is worth a look; a choice may stand against it.
+    /// The directory has a version to try; a choice may override it.
     pub(super) fn offer(&mut self, name: &PluginName, why: Why, steps: &mut Vec<Step>) {
         let Some(found) = self.directory.get(name).cloned() else {
             return;
@@ -188,7 +188,7 @@ impl Machine {
         }) = &mut choice
             && *instead_of != Some(hash)
         {
-            // The directory has moved on from what was rolled back.
+            // The directory no longer has the rolled-back version.
             *instead_of = None;
             let pinned = *pinned;
             choice = choice.filter(|_| pinned);
@@ -211,7 +211,7 @@ impl Machine {
         }
     }
 
-    /// What the directory has is not to run: says so, and sees that the chosen version runs.
+    /// The directory's version must not run: reports that and makes sure that the chosen one runs.
     fn hold(
         &mut self,
         name: &PluginName,
@@ -227,10 +227,13 @@ impl Machine {
         {
             let hash = found.meta.hash.short();
             let reason = if choice.pinned {
-                format!("{} is pinned; `hotmerge unpin {name}`", choice.meta.version)
+                format!(
+                    "{} is pinned; run `hotmerge unpin {name}` to follow the directory",
+                    choice.meta.version
+                )
             } else {
                 format!(
-                    "{hash} was rolled back; stage another version, or `hotmerge rollback {name} \
+                    "{hash} was rolled back; stage another version, or run `hotmerge rollback {name} \
                      --to {hash}`"
                 )
             };
@@ -239,16 +242,16 @@ impl Machine {
                 reason,
                 lasting: true,
             };
-            // Who takes a pin out has offered nothing that could be refused.
+            // Removing a pin offers no version that could be refused.
             let outcome = match why {
                 Why::Unpinned => Outcome::StaysOut(refused),
                 _ => Outcome::Refused(refused),
             };
             push(steps, name, Now::Report(live.ticket, outcome).into());
-            // A candidate that is under way comes from what the directory had before.
+            // A candidate in progress comes from the directory's earlier contents.
             if slot.and_then(Slot::candidate).is_none() {
-                // It may have been on its way out when it was to be started anew.
-                return self.renew(name, steps);
+                // It may have been leaving when it was due to restart.
+                return self.restart_live(name, steps);
             }
         }
         let attempt = Attempt {

@@ -1,25 +1,24 @@
-//! The life of the plugins as a pure function: `(machine, event) → steps`.
+//! The life cycle of plugins as a pure function: `(machine, event) → steps`.
 //!
-//! Threads, clocks and files stay outside: whoever carries out the steps tells what came of
-//! them by further events. Tickets tell attempts apart, so that a late answer about an
-//! attempt that was overtaken changes nothing but its own ending.
+//! Threads, clocks and files stay outside: the caller carries out the steps and reports their
+//! results as further events. Tickets distinguish attempts, so that a late answer about an
+//! overtaken attempt affects only the end of that attempt.
 //!
-//! One [`Slot`] is one plugin; the [`Machine`] holds all of them, and knows what the plugin
-//! directory says, what an operator chose instead, and who requires whom. Slots can only be
-//! changed through it, and only by these events, so that no transition can be written that
-//! is not here.
+//! A [`Slot`] is one plugin; the [`Machine`] holds all slots, the contents of the plugin
+//! directory, the operator's choices and the requirements. Slots change only through the
+//! machine and only by these events, so that every transition is defined here.
 //!
-//! Invariants, each held by the property test below over random orders of events:
+//! Invariants, which the property test below checks over random orders of events:
 //!
-//! * at most one candidate and one live version a plugin;
+//! * at most one candidate and one live version per plugin;
 //! * only a version that has started goes live, and the one it replaces drains from then;
-//! * calls wait only while state changes hands, and every such pause ends;
+//! * calls wait only during a hand-over of state, and every such pause ends;
 //! * every version that started is ended exactly once, and never while it is live;
-//! * a call begins on the version that is current, and that is there until the call has ended;
-//! * a refused hash is not tried again until somebody asks or the hash changes;
-//! * a plugin starts after what it requires and stops before it;
+//! * a call starts on the live version, which exists until the call has ended;
+//! * a refused hash is not retried until an operator asks or the hash changes;
+//! * a plugin starts after its requirements and stops before them;
 //! * a live version that crashed is replaced or given up, and never forgotten;
-//! * when nothing is under way any more, nothing waits.
+//! * when nothing is in progress, nothing waits.
 
 #![forbid(unsafe_code)]
 
@@ -38,20 +37,20 @@ pub use hotmerge_meta::control::{Stage, State};
 pub use machine::{Machine, set};
 pub use slot::{Live, Old, Slot};
 
-/// Tells the attempts to bring a version up apart. Never used twice in a host's life.
+/// Identifies an attempt to bring a version up. Never reused during a host's lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
-/// How far an old version has come towards its end.
+/// The progress of an old version towards its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// Calls are still running on it.
     Draining,
-    /// Calls are still running on it, longer than they should.
+    /// Calls still run on it after the drain time.
     Overdue,
     /// It is being torn down.
     TearingDown,
-    /// Its teardown has not returned in time; it is kept.
+    /// Its teardown is overdue; the version is kept.
     Stuck,
 }
 
@@ -66,22 +65,22 @@ impl fmt::Display for Ending {
     }
 }
 
-/// What is to run, and where its bytes are.
+/// A version to run, and the location of its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// What its meta says.
     pub meta: Arc<PluginMeta>,
     /// Where its bytes are.
     pub origin: Origin,
-    /// Whether it takes over the state of the version that runs; an operator may choose a
-    /// version that cannot, and lose the state.
+    /// Whether it takes over the running version's state; an operator may choose a version
+    /// that cannot, and lose the state.
     pub takes_state: bool,
     /// Whether an operator ordered it: it is switched to without a trial.
     pub is_ordered: bool,
 }
 
 impl Target {
-    /// A version that the store has, with the state of the one that runs.
+    /// A stored version, which takes over the running version's state.
     fn kept(meta: Arc<PluginMeta>) -> Self {
         Self {
             meta,
@@ -99,7 +98,7 @@ pub enum Origin {
     Package(PackageName),
     /// In the host's own store.
     Store,
-    /// In the instance that runs, which came from this package.
+    /// In the running instance, which came from this package.
     Running(Option<PackageName>),
 }
 
@@ -119,14 +118,14 @@ impl Origin {
 pub struct Choice {
     /// The version.
     pub meta: Arc<PluginMeta>,
-    /// Whether it stays whatever the directory says.
+    /// Whether it stays regardless of the directory.
     pub pinned: bool,
-    /// The hash in the directory that was rolled back: the choice stands while it is there.
+    /// The rolled-back hash in the directory: the choice applies while it is there.
     pub instead_of: Option<Digest>,
 }
 
 impl Choice {
-    /// Whether it stands against what the directory has.
+    /// Whether it overrides the version in the directory.
     pub fn stands_against(&self, found: &Digest) -> bool {
         self.meta.hash != *found && (self.pinned || self.instead_of == Some(*found))
     }
@@ -135,17 +134,17 @@ impl Choice {
 /// Why an attempt was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// The directory has something that was not looked at yet.
+    /// The directory has a version that was not tried yet.
     Changed,
-    /// Somebody asked, so that a refused hash is tried again.
+    /// An operator asked, so that a refused hash is retried.
     Asked,
     /// An operator chose the version.
     Chosen,
-    /// An operator took a pin out, so that the directory decides again. As if somebody asked.
+    /// An operator removed a pin, so that the directory decides again. Like a request.
     Unpinned,
-    /// A plugin that it requires was replaced, and it is to be started anew then.
+    /// A plugin that it requires was replaced, and it must restart then.
     Replaced,
-    /// What it was refused for is settled: a plugin that it requires is there.
+    /// The cause of its refusal is gone: a plugin that it requires is available.
     Unblocked,
     /// At the host's start, the directory's version was refused: the last good one instead.
     Fallback,
@@ -157,9 +156,9 @@ impl Why {
     fn text(self) -> &'static str {
         match self {
             Self::Changed => "the plugin directory has changed",
-            Self::Asked => "somebody asked to try it again",
+            Self::Asked => "an operator asked to try it again",
             Self::Chosen => "an operator chose this version",
-            Self::Unpinned => "an operator took the pin out",
+            Self::Unpinned => "an operator removed the pin",
             Self::Replaced => "a plugin that it requires was replaced",
             Self::Unblocked => "the plugins that it requires have changed",
             Self::Fallback => "the version in the directory was refused; back to the last good one",
@@ -175,14 +174,14 @@ pub struct Refused {
     pub meta: Arc<PluginMeta>,
     /// Why, for people.
     pub reason: String,
-    /// Whether the same hash would be refused again, so that it is not tried unasked.
+    /// Whether the same hash would be refused again, so that it is retried only on request.
     pub lasting: bool,
 }
 
-/// What is to follow the start of a candidate, if a version is live.
+/// What follows the start of a candidate if a version is live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// It takes over at once.
+    /// It goes live at once.
     Switch,
     /// It takes over the state first, while calls wait.
     HandOver,
@@ -190,7 +189,7 @@ pub enum Next {
     Try,
 }
 
-/// What came of a step.
+/// The result of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// File and meta agree.
@@ -203,7 +202,7 @@ pub enum Event {
         /// The attempt.
         ticket: Ticket,
     },
-    /// The candidate cannot run, or has taken too long over it.
+    /// The candidate cannot run, or took too long.
     Failed {
         /// The attempt.
         ticket: Ticket,
@@ -214,10 +213,10 @@ pub enum Event {
     Started {
         /// The attempt.
         ticket: Ticket,
-        /// What is to follow.
+        /// What follows.
         next: Next,
     },
-    /// The candidate has the state of the live version.
+    /// The candidate has taken over the live version's state.
     HandedOver {
         /// The attempt.
         ticket: Ticket,
@@ -234,12 +233,12 @@ pub enum Event {
         /// The attempt that had brought it up.
         ticket: Ticket,
     },
-    /// An old version's end takes longer than it may.
+    /// The end of an old version is overdue.
     Late {
         /// The attempt that had brought it up.
         ticket: Ticket,
     },
-    /// An old version is no more.
+    /// An old version has ended.
     Ended {
         /// The attempt that had brought it up.
         ticket: Ticket,
@@ -251,20 +250,19 @@ pub enum Event {
         /// What happened, for people.
         what: String,
     },
-    /// A version that crashed is to be replaced by another instance of it. (One in a process
-    /// of its own sees to that itself.)
+    /// A crashed version needs a new instance. (A version in workers handles this itself.)
     Replace {
         /// The attempt that had brought it up.
         ticket: Ticket,
     },
-    /// A version has crashed too often: it takes no calls, and is not started again unasked.
+    /// A version has crashed too often: it takes no calls and restarts only on request.
     GivenUp {
         /// The attempt that had brought it up.
         ticket: Ticket,
         /// Why, for people.
         reason: String,
     },
-    /// Somebody asked for a version that was given up: it takes calls again.
+    /// An operator restarted a version that was given up: it takes calls again.
     Revived {
         /// The attempt that had brought it up.
         ticket: Ticket,
@@ -292,7 +290,7 @@ impl Event {
     }
 }
 
-/// What is to be done with one plugin.
+/// A step for one plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Step {
@@ -302,41 +300,41 @@ pub struct Step {
     pub action: Action,
 }
 
-/// What is to be done. The order counts.
+/// An action. The order matters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Action {
-    /// At once, before anybody else sees the machine.
+    /// At once, before any other thread sees the machine.
     Now(Now),
     /// On a thread, which comes back with the next event.
     Later(Later),
 }
 
-/// What cannot fail and takes no time: it is done under the lock that the machine is under.
+/// An action that cannot fail or block: it runs under the machine's lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Now {
     /// Remember that an attempt has begun.
     Begin(Ticket, Target),
-    /// The state did not change hands: let the live version take calls again.
+    /// The hand-over failed: let the live version take calls again.
     Resume,
     /// Give the candidate a share of the calls; answer with `Proven` or `Failed`.
     BeginTrial(Ticket),
-    /// Give the candidate no calls any more.
+    /// Stop giving calls to the candidate.
     EndTrial(Ticket),
     /// Let the started candidate take all new calls.
     Switch(Ticket),
     /// Let nothing take new calls.
     Withdraw,
-    /// Forget an attempt of which nothing has started.
+    /// Forget an attempt that has started no code.
     Forget(Ticket),
-    /// Tell what came of an attempt (for a removal: the one that had brought it up).
+    /// Report the outcome of an attempt (for a removal: of the attempt that brought it up).
     Report(Ticket, Outcome),
-    /// Tell of a transition.
+    /// Record a transition.
     Note(Note),
 }
 
-/// What may fail or take time: it is handed to a thread.
+/// An action that may fail or block: it runs on a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Later {
@@ -353,7 +351,7 @@ pub enum Later {
     End(Ticket),
     /// End a version that never took a call. No answer is expected.
     Discard(Ticket),
-    /// Write down what runs and what was chosen, or that nothing is. No answer is expected.
+    /// Persist what runs and what was chosen, if anything. No answer is expected.
     Persist,
 }
 
@@ -381,7 +379,7 @@ pub enum Note {
         /// Why.
         reason: Cow<'static, str>,
     },
-    /// What runs of the plugin crashed.
+    /// The running version crashed.
     Crash {
         /// Where the plugin was, and still is.
         at: (State, Option<Stage>),
@@ -399,21 +397,21 @@ pub enum Note {
     },
 }
 
-/// What came of a change, for those who asked and for the history.
+/// The outcome of a change, for clients and for the history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// A first version went live.
     Loaded,
     /// A new version replaced this one.
     Reloaded(Digest),
-    /// The file changed and what runs did not.
+    /// The file changed, but the running code did not.
     Unchanged,
     /// A new version takes a share of the calls.
     Trying,
-    /// The change was refused; what ran before still runs.
+    /// The change was refused; the previous version still runs.
     Refused(Refused),
-    /// The directory decides again, and what it has stays out all the same; what ran before
-    /// still runs.
+    /// The directory decides again, but its version still stays out; the previous version still
+    /// runs.
     StaysOut(Refused),
     /// The plugin was taken out of service: the directory does not have it any more.
     Removed(Digest),
@@ -435,11 +433,11 @@ pub(crate) enum Leave {
 /// Whether a verified candidate may start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// What it requires is active.
+    /// Its requirements are active.
     Go,
-    /// Something that it requires, or would disturb, is still being decided.
+    /// A plugin that it requires, or that requires it, is still in transition.
     Wait,
-    /// It cannot run with the plugins there are, and why.
+    /// It cannot run with the current plugins, and why.
     No(String),
 }
 

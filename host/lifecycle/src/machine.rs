@@ -1,8 +1,8 @@
-//! All plugins of a host: the directory's word, the operator's, and the order that
+//! All plugins of a host: the directory's contents, the operator's choices, and the order that
 //! requirements impose.
 //!
-//! Invariant: after every call nothing is left undone that could be done: no candidate
-//! waits whose requirements are met, no version stays that has to go and is not held.
+//! Invariant: every call completes all possible work: no candidate whose requirements are met
+//! waits, and no version that must leave and is not held stays.
 
 use std::{
     borrow::Cow,
@@ -26,19 +26,19 @@ pub struct Machine {
     /// Those in the directory that require others.
     pub(super) demanding: BTreeSet<PluginName>,
     pub(super) choices: BTreeMap<PluginName, Choice>,
-    /// At the start: what ran when the host ran last.
+    /// At the start: the versions of the host's last run.
     last_good: BTreeMap<PluginName, Arc<PluginMeta>>,
     tickets: u64,
     waiting: BTreeSet<PluginName>,
     blocked: BTreeSet<PluginName>,
-    /// Whether some live version may have to go.
+    /// Whether some live version may have to leave.
     pub(super) leaving: bool,
-    /// Whether nothing is to start any more.
+    /// Whether the host is stopping, so that nothing may start.
     stopped: bool,
 }
 
 impl Machine {
-    /// Every plugin that something is known of.
+    /// Every known plugin.
     pub fn slots(&self) -> &BTreeMap<PluginName, Slot> {
         &self.slots
     }
@@ -48,19 +48,19 @@ impl Machine {
         self.slots.get(name)
     }
 
-    /// What the plugin directory has of a plugin.
+    /// The plugin directory's version of a plugin.
     pub fn found_in_directory(&self, name: &str) -> Option<&Target> {
         self.directory.get(name)
     }
 
-    /// Whether anything is known of a plugin, if only that it is pinned for when it comes back.
+    /// Whether the plugin is known, even if only by a pin for its return.
     pub fn knows(&self, name: &PluginName) -> bool {
         self.slots.contains_key(name)
             || self.directory.contains_key(name)
             || self.choices.contains_key(name)
     }
 
-    /// What was so when the host ran last. Before anything else.
+    /// Restores the state of the host's last run. Call it first.
     pub fn remember(
         &mut self,
         name: PluginName,
@@ -96,8 +96,8 @@ impl Machine {
             push(&mut steps, name, Later::Persist.into());
         }
         let mut offers = Vec::new();
-        // Whoever requires something must find all of it, so that the directory is known
-        // before the first candidate is.
+        // Requirements must be resolvable, so the whole directory is recorded before the first
+        // candidate.
         for (target, asked) in changed {
             let name = target.meta.name.clone();
             if target.meta.requires.is_empty() {
@@ -115,7 +115,7 @@ impl Machine {
         steps
     }
 
-    /// Takes everything out of service, each plugin before those that it requires. What the
+    /// Takes everything out of service, each plugin before its requirements. What the
     /// directory has no longer counts: a scan may be in progress at this moment.
     pub fn stop(&mut self) -> Vec<Step> {
         let mut steps = Vec::new();
@@ -132,8 +132,8 @@ impl Machine {
         steps
     }
 
-    /// Applies one event. Events about attempts that are not current any more are answered
-    /// with no more than the ending of what they brought up.
+    /// Applies one event. Events about outdated attempts only end what those attempts brought
+    /// up.
     pub fn apply(&mut self, name: &PluginName, event: Event) -> Vec<Step> {
         let mut steps = Vec::new();
         self.change(name, &mut steps, |slot, out| match event {
@@ -161,7 +161,7 @@ impl Machine {
         self.change(name, steps, |slot, out| slot.begin(ticket, attempt, out));
     }
 
-    /// Changes one slot and does what follows for it alone.
+    /// Changes one slot and applies the consequences for that slot.
     pub(super) fn change(
         &mut self,
         name: &PluginName,
@@ -207,7 +207,7 @@ impl Machine {
             self.fall_back(name, &hash, steps);
         }
         self.resume_deferred(name, steps);
-        self.renew(name, steps);
+        self.restart_live(name, steps);
     }
 
     fn outdate_dependants(&mut self, replaced: &PluginName, steps: &mut Vec<Step>) {
@@ -215,11 +215,11 @@ impl Machine {
             if let Some(slot) = self.slots.get_mut(&name) {
                 slot.outdate(replaced);
             }
-            self.renew(&name, steps);
+            self.restart_live(&name, steps);
         }
     }
 
-    /// Keeps the sets of those that something may follow for.
+    /// Updates the sets of plugins that may need further steps.
     fn index(&mut self, name: &PluginName) {
         let Some(slot) = self.slots.get(name) else {
             return;
@@ -240,13 +240,13 @@ impl Machine {
         live.is_some_and(|live| !live.meta.requires.is_empty())
     }
 
-    /// Starts a live version anew that keeps something of one that was replaced, or crashed.
-    pub(super) fn renew(&mut self, name: &PluginName, steps: &mut Vec<Step>) {
-        // What leaves is not started anew; it may come back before it has left.
+    /// Restarts a live version that crashed or that caches something from a replaced plugin.
+    pub(super) fn restart_live(&mut self, name: &PluginName, steps: &mut Vec<Step>) {
+        // A leaving plugin does not restart; it may return before it has left.
         let (Some(found), Some(slot)) = (self.directory.get(name), self.slots.get_mut(name)) else {
             return;
         };
-        let Some((meta, why)) = slot.take_anew() else {
+        let Some((meta, why)) = slot.take_restart() else {
             return;
         };
         let is_found = found.meta.runs_as(&meta);
@@ -269,7 +269,7 @@ impl Machine {
         self.attempt(name, attempt, steps);
     }
 
-    /// At the host's start, a refused version must not be all there is.
+    /// At the host's start, falls back if the directory's version is refused.
     fn fall_back(&mut self, name: &PluginName, refused: &Digest, steps: &mut Vec<Step>) {
         let Some(meta) = self.last_good.remove(name) else {
             return;
@@ -293,7 +293,7 @@ impl Machine {
         }
     }
 
-    /// Does for all plugins what has become possible or necessary.
+    /// Takes every step that has become possible or necessary for any plugin.
     pub(super) fn settle(&mut self, steps: &mut Vec<Step>) {
         loop {
             let before = steps.len();
@@ -333,7 +333,7 @@ impl Machine {
         }
     }
 
-    /// Takes out of service what has to go, dependants first.
+    /// Takes leaving plugins out of service, dependants first.
     fn let_go(&mut self, steps: &mut Vec<Step>) {
         let leaving = self.leaving();
         self.leaving = !leaving.is_empty();
@@ -363,7 +363,7 @@ impl Machine {
         }
     }
 
-    /// Whether all that have to go hold one another, so that waiting would never end.
+    /// Whether all leaving plugins hold one another, so that waiting would never end.
     fn is_circular(&self, leaving: &BTreeMap<PluginName, Option<hotmerge_meta::Requires>>) -> bool {
         let waits_for_an_end = self
             .slots

@@ -1,7 +1,7 @@
-//! Versions on their way out: each drains, is torn down, and has ended.
+//! Retiring versions: each drains, is torn down, and ends.
 //!
-//! Invariant: a version that has gone live, or took a share of the calls, comes here before it
-//! ends, and goes only by its `Ended`.
+//! Invariant: a version that went live or took a share of the calls passes through here before
+//! it ends, and leaves only by its `Ended` event.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! Who requires whom: whether a version may start, and in which order plugins stop.
+//! Requirements: whether a version may start, and in which order plugins stop.
 //!
-//! Questions only: nothing here changes a slot.
+//! Read-only: nothing here changes a slot.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,14 +13,14 @@ impl Machine {
     pub(super) fn verdict(&self, meta: &PluginMeta) -> Verdict {
         if let Some(path) = self.circle(meta) {
             return Verdict::No(format!(
-                "it requires itself: {}; take one of these out of the circle",
+                "it requires itself: {}; remove one of these requirements",
                 path_text(&path)
             ));
         }
         if let Some(reason) = self.disturbed_by(meta) {
             return Verdict::No(reason);
         }
-        // What is about to go can be required no more.
+        // A leaving plugin no longer satisfies requirements.
         let leaving = if self.leaving {
             self.leaving()
         } else {
@@ -41,7 +41,7 @@ impl Machine {
         verdict
     }
 
-    /// The circle of requirements that `meta` is part of.
+    /// The cycle of requirements that contains `meta`.
     fn circle<'a>(&'a self, meta: &'a PluginMeta) -> Option<Vec<&'a PluginName>> {
         if meta.requires.is_empty() {
             return None;
@@ -75,8 +75,8 @@ impl Machine {
         false
     }
 
-    /// Why `meta` may not replace the version that runs: a running plugin, as it is wanted,
-    /// requires another version.
+    /// Why `meta` may not replace the running version: a running plugin requires another
+    /// version.
     fn disturbed_by(&self, meta: &PluginMeta) -> Option<String> {
         self.slots.get(&meta.name)?.live()?;
         self.demanding.iter().find_map(|name| {
@@ -88,7 +88,7 @@ impl Machine {
                 .find(|required| required.name == meta.name)?;
             (!required.version.matches(&meta.version)).then(|| {
                 format!(
-                    "`{name}` {} requires `{}` {}, and this is {}: {}; replace `{name}` as well",
+                    "`{name}` {} requires `{}` {}, but this is {}: {}; replace `{name}` as well",
                     dependant.version,
                     meta.name,
                     required.version,
@@ -117,12 +117,12 @@ impl Machine {
             .map_or(wanted, |live| live.meta.as_ref());
         if !required.version.matches(&found.version) {
             return format!(
-                "{needs}, and there is {}: {}; install a version that will do",
+                "{needs}, but found {}: {}; install a matching version",
                 found.version,
                 path_text(path)
             );
         }
-        // The cause may lie further down.
+        // The cause may be further down.
         if path.len() <= self.slots.len() {
             for next in &wanted.requires {
                 let met = self
@@ -135,11 +135,11 @@ impl Machine {
             }
         }
         let why = slot.and_then(Slot::refused).map_or("", |it| &*it.reason);
-        format!("{needs}, which does not run: {}: {why}", path_text(path))
+        format!("{needs}, which is not running: {}: {why}", path_text(path))
     }
 
-    /// The plugins whose live versions have to go, each with what it has to go for: the ones
-    /// that the directory does not have any more, and those that require one of them.
+    /// The plugins whose live versions must leave, each with the lost requirement, if any:
+    /// plugins missing from the directory, and plugins that require one of those.
     pub(super) fn leaving(&self) -> BTreeMap<PluginName, Option<Requires>> {
         let mut leaving: BTreeMap<_, _> = self
             .live()
@@ -165,7 +165,7 @@ impl Machine {
         }
     }
 
-    /// Whether a version that requires `name` still runs, and is within its time.
+    /// Whether a version that requires `name` still runs and is not overdue.
     pub(super) fn is_held(&self, name: &PluginName) -> bool {
         self.slots
             .iter()
@@ -185,8 +185,8 @@ impl Machine {
             .filter_map(|(name, slot)| Some((name, slot.live()?.meta.as_ref())))
     }
 
-    /// What is being brought up of a plugin, or is to run of it: candidates that wait for each
-    /// other would wait for ever, whatever the directory says by now.
+    /// A plugin's candidate, or else its wanted version: candidates that wait for each other
+    /// would wait forever, whatever the directory has by then.
     fn coming(&self, name: &PluginName) -> Option<&PluginMeta> {
         let candidate = self.slots.get(name).and_then(Slot::candidate);
         candidate.map_or_else(
@@ -195,7 +195,7 @@ impl Machine {
         )
     }
 
-    /// What is to run of a plugin: what an operator chose, or what the directory has.
+    /// A plugin's wanted version: the operator's choice, or else the directory's.
     pub(super) fn wanted(&self, name: &PluginName) -> Option<&PluginMeta> {
         let Target { meta, .. } = self.directory.get(name)?;
         Some(match self.choice(name) {

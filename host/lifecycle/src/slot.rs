@@ -3,8 +3,8 @@
 //! Invariant: a version is in exactly one of these places from its start to its end, and
 //! the actions that move it are emitted where the fields change.
 //!
-//! Absent on purpose: other plugins. Whether a verified candidate may start is the
-//! [`Machine`](crate::Machine)'s to say.
+//! Absent on purpose: other plugins. The [`Machine`](crate::Machine) decides whether a verified
+//! candidate may start.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -38,7 +38,7 @@ pub struct Live {
 pub(super) struct Attempt {
     pub(super) target: Target,
     pub(super) why: Why,
-    /// What is chosen once it is live.
+    /// The choice that applies once it is live.
     pub(super) choice: Option<Choice>,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct Candidate {
     pub(super) ticket: Ticket,
     pub(super) stage: Stage,
     pub(super) attempt: Attempt,
-    /// Whether something that it was started with was replaced since.
+    /// Whether a plugin that it started with was replaced since.
     stale: bool,
 }
 
@@ -58,12 +58,12 @@ pub struct Old {
     pub ticket: Ticket,
     /// What it ran.
     pub meta: Arc<PluginMeta>,
-    /// How far it has come.
+    /// Its progress.
     pub ending: Ending,
 }
 
 impl Old {
-    /// Whether it is still within its time.
+    /// Whether it is not overdue.
     pub(super) fn is_in_time(&self) -> bool {
         matches!(self.ending, Ending::Draining | Ending::TearingDown)
     }
@@ -73,16 +73,16 @@ impl Old {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
     pub(super) candidate: Option<Candidate>,
-    /// What came while state was changing hands, which must not be disturbed.
+    /// An attempt that arrived during a hand-over, which must not be disturbed.
     pub(super) deferred: Option<Attempt>,
     pub(super) live: Option<Live>,
     pub(super) retiring: Vec<Old>,
     pub(super) refused: Option<Refused>,
-    /// Whether the refusal was for other plugins' sake, and goes when they change.
+    /// Whether other plugins caused the refusal, so that it is lifted when they change.
     pub(super) blocked: bool,
-    /// Why the live version is to be started anew, if it is: something that it was started
-    /// with was replaced since, or it crashed.
-    anew: Option<Why>,
+    /// Why the live version must restart, if it must: a plugin that it started with was
+    /// replaced, or it crashed.
+    restart: Option<Why>,
     pub(super) choice: Option<Choice>,
     generations: u64,
     pub(super) reason: Cow<'static, str>,
@@ -96,7 +96,7 @@ impl Slot {
         }
     }
 
-    /// What a user sees.
+    /// The state that users see.
     pub fn state(&self) -> State {
         match (self.stage(), &self.live) {
             (Some(Stage::Verifying | Stage::Settling | Stage::Waiting), _) => State::Detecting,
@@ -109,12 +109,12 @@ impl Slot {
         }
     }
 
-    /// How far the candidate is, if there is one.
+    /// The candidate's stage, if there is one.
     pub fn stage(&self) -> Option<Stage> {
         self.candidate.as_ref().map(|candidate| candidate.stage)
     }
 
-    /// Why it came to this state.
+    /// The reason for this state.
     pub fn reason(&self) -> &str {
         &self.reason
     }
@@ -134,17 +134,17 @@ impl Slot {
         &self.retiring
     }
 
-    /// What an operator chose over the directory.
+    /// The operator's choice, which overrides the directory.
     pub fn choice(&self) -> Option<&Choice> {
         self.choice.as_ref()
     }
 
-    /// Whether an attempt is under way that will soon end in an outcome by itself.
+    /// Whether an attempt is in progress that will soon reach an outcome by itself.
     pub fn is_busy(&self) -> bool {
         self.deferred.is_some() || self.stage().is_some_and(|stage| stage != Stage::Trying)
     }
 
-    /// The attempt that is under way, and what it is to bring up.
+    /// The attempt in progress and its target.
     pub fn candidate(&self) -> Option<(Ticket, &Target)> {
         let candidate = self.candidate.as_ref()?;
         Some((candidate.ticket, &candidate.attempt.target))
@@ -180,12 +180,12 @@ impl Slot {
         self.blocked && self.candidate.is_none() && self.deferred.is_none()
     }
 
-    /// Other plugins do not stand in the way any more.
+    /// Other plugins no longer block it.
     pub(super) fn unblock(&mut self) {
         self.blocked = false;
     }
 
-    /// Begins an attempt; a candidate that is under way is overtaken.
+    /// Begins an attempt, which overtakes a candidate in progress.
     pub(super) fn begin(&mut self, ticket: Ticket, mut attempt: Attempt, out: &mut Vec<Action>) {
         if self.stage() == Some(Stage::HandingOver) {
             self.deferred = Some(attempt);
@@ -216,7 +216,7 @@ impl Slot {
             requires.any(|it| it.name == *replaced && it.on_replace == OnReplace::Reload)
         };
         if self.live.as_ref().is_some_and(|live| keeps(&live.meta)) {
-            self.renew_for(Why::Replaced);
+            self.request_restart(Why::Replaced);
         }
         if let Some(candidate) = &mut self.candidate {
             // Those that have not started yet will start with the new one.
@@ -225,32 +225,32 @@ impl Slot {
         }
     }
 
-    /// The live version, if it is to be started anew and nothing stands before that; and why.
-    pub(super) fn take_anew(&mut self) -> Option<(Arc<PluginMeta>, Why)> {
+    /// The live version and the reason, if it must restart and nothing precedes that.
+    pub(super) fn take_restart(&mut self) -> Option<(Arc<PluginMeta>, Why)> {
         let live = self.live.as_ref()?;
         if self.candidate.is_some() || self.deferred.is_some() {
             return None;
         }
-        let why = self.anew.take()?;
+        let why = self.restart.take()?;
         Some((Arc::clone(&live.meta), why))
     }
 
-    /// Drops the candidate for the sake of something else. If it was for the live version's sake,
-    /// that may still need it.
+    /// Drops the candidate in favour of another attempt. If it was a restart of the live version,
+    /// that version may still need one.
     fn overtake(&mut self, out: &mut Vec<Action>) {
         if let Some(why @ (Why::Replaced | Why::Crashed)) =
             self.candidate.as_ref().map(|old| old.attempt.why)
         {
-            self.renew_for(why);
+            self.request_restart(why);
         }
         self.abandon(out);
     }
 
-    /// Asks for the live version to be started anew. A crash is the stronger reason: what
-    /// crashed cannot wait for the directory.
-    fn renew_for(&mut self, why: Why) {
-        if self.anew != Some(Why::Crashed) {
-            self.anew = Some(why);
+    /// Requests a restart of the live version. A crash is the stronger reason: a crashed version
+    /// cannot wait for the directory.
+    fn request_restart(&mut self, why: Why) {
+        if self.restart != Some(Why::Crashed) {
+            self.restart = Some(why);
         }
     }
 
@@ -266,10 +266,10 @@ impl Slot {
         }
     }
 
-    /// Another instance is to take the place of the live one.
+    /// A new instance must replace the live one.
     pub(super) fn replace(&mut self, ticket: Ticket) {
         if self.live_at(ticket).is_some() {
-            self.renew_for(Why::Crashed);
+            self.request_restart(Why::Crashed);
         }
     }
 
@@ -277,7 +277,7 @@ impl Slot {
     pub(super) fn give_up(&mut self, ticket: Ticket, reason: String) {
         if let Some(live) = self.live_at(ticket) {
             live.given_up = true;
-            self.anew = None;
+            self.restart = None;
             self.because(reason);
         }
     }
@@ -288,7 +288,7 @@ impl Slot {
             && live.given_up
         {
             live.given_up = false;
-            self.because("somebody asked to try it again");
+            self.because("an operator asked to try it again");
         }
     }
 
@@ -308,7 +308,7 @@ impl Slot {
         {
             // A new version number over the same code.
             live.meta = meta;
-            self.conclude("it runs already");
+            self.conclude("it is already running");
             self.clear_refusal();
             self.choice = choice;
             out.push(Now::Report(ticket, Outcome::Unchanged).into());
@@ -323,7 +323,7 @@ impl Slot {
                 self.conclude("it was refused before");
                 out.push(Now::Report(ticket, outcome).into());
             }
-            _ => self.advance(Stage::Waiting, "verified; waits for what it requires"),
+            _ => self.advance(Stage::Waiting, "verified; waits for its requirements"),
         }
     }
 
@@ -334,7 +334,7 @@ impl Slot {
         }
     }
 
-    /// What the candidate requires is there.
+    /// The candidate's requirements are met.
     pub(super) fn start(&mut self, out: &mut Vec<Action>) {
         if let Some(Candidate {
             ticket,
@@ -342,7 +342,7 @@ impl Slot {
             ..
         }) = self.candidate
         {
-            self.advance(Stage::Starting, "verified, and what it requires is active");
+            self.advance(Stage::Starting, "verified, and its requirements are active");
             out.push(Later::Start(ticket).into());
         }
     }
@@ -381,7 +381,7 @@ impl Slot {
         if self.at(ticket, Stage::Trying).is_some() {
             let reason = match calls {
                 0 => "no call came during its trial, and it takes all new calls",
-                _ => "did well with its share, and takes all new calls",
+                _ => "passed its trial, and takes all new calls",
             };
             self.go_live(out, reason);
         }
@@ -413,7 +413,7 @@ impl Slot {
             return;
         };
         let stage = candidate.stage;
-        // Told while the attempt is still known.
+        // Report while the attempt is still known.
         let outcome = Outcome::Refused(refused.clone());
         out.push(Now::Report(candidate.ticket, outcome).into());
         if stage == Stage::HandingOver {
@@ -448,9 +448,9 @@ impl Slot {
         else {
             return;
         };
-        self.anew = stale.then_some(Why::Replaced);
+        self.restart = stale.then_some(Why::Replaced);
         self.because(reason);
-        // These say nothing about what was refused.
+        // These do not affect a refusal.
         if !matches!(attempt.why, Why::Replaced | Why::Fallback | Why::Crashed) {
             self.clear_refusal();
         }
@@ -475,7 +475,7 @@ impl Slot {
         out.push(Later::Persist.into());
     }
 
-    /// Drops the candidate, whatever became of it so far.
+    /// Drops the candidate at any stage.
     pub(super) fn abandon(&mut self, out: &mut Vec<Action>) {
         let Some(candidate) = self.candidate.take() else {
             return;

@@ -1,4 +1,4 @@
-//! Why a call brought no reply, and the contract's statuses for it.
+//! Why a call failed, and the contract's statuses for it.
 
 use hotmerge_abi::{self as abi, Status};
 
@@ -18,7 +18,7 @@ pub fn reason_text(bytes: &[u8]) -> String {
     format!("{head} … ({lost} bytes left out) … {tail}")
 }
 
-/// Why a call brought no reply.
+/// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
@@ -28,19 +28,19 @@ pub enum CallError {
     /// The plugin has no such method.
     #[error("the plugin has no method `{0}`")]
     NoMethod(String),
-    /// The request is not what the method expects.
+    /// The request is invalid for the method.
     #[error("bad request: {0}")]
     BadRequest(String),
     /// The deadline passed.
     #[error("the deadline of the call has passed")]
     Deadline,
-    /// The caller has ended the call.
+    /// The caller cancelled the call.
     #[error("the call was cancelled")]
     Cancelled,
     /// The plugin panicked; the panic was contained.
     #[error("the plugin {0}")]
     Panicked(String),
-    /// The plugin does not do this.
+    /// The plugin does not support this.
     #[error("the plugin does not support this")]
     Unsupported,
     /// The reply is larger than the caller accepts.
@@ -49,20 +49,19 @@ pub enum CallError {
     /// The worker of the plugin ended during the call, or has broken off its work.
     #[error("the plugin {0}")]
     Crashed(String),
-    /// No instance of the plugin takes calls for now.
+    /// No instance of the plugin takes calls at the moment.
     #[error("the plugin cannot take calls: {0}")]
     Unavailable(String),
-    /// A plugin that it would call takes no calls, or not from it.
+    /// The plugin to call takes no calls, or none from this caller.
     #[error("{0}")]
     NoPlugin(String),
-    /// The plugin answered with a status that the contract does not have.
+    /// The plugin returned a status that the contract does not define.
     #[error("the plugin answered with the unknown status {0}")]
     UnknownStatus(i32),
 }
 
 impl CallError {
-    /// What a status of the contract other than "ok" means. Of the reason no more is taken than
-    /// anybody reads, whatever the plugin has said.
+    /// Converts a status of the contract other than "ok". A long reason is cut.
     pub fn of(status: Status, reason: &[u8], method: &str) -> Self {
         let reason = reason_text(reason);
         match status {
@@ -78,7 +77,7 @@ impl CallError {
         }
     }
 
-    /// The status and the reason that [`CallError::of`] was made from, to be sent on.
+    /// The status and the reason behind this error, for forwarding.
     pub fn status(&self) -> (Status, String) {
         match self {
             Self::Panicked(reason) => (abi::STATUS_PANIC, reason.clone()),
@@ -86,7 +85,7 @@ impl CallError {
         }
     }
 
-    /// The status, and the reason if it has one that the status does not tell.
+    /// The status, and the reason if the status does not already express it.
     pub(crate) fn into_status(self) -> (Status, String) {
         match self {
             Self::Failed(reason) => (abi::STATUS_FAILED, reason),
@@ -96,7 +95,7 @@ impl CallError {
             Self::Unsupported => (abi::STATUS_UNSUPPORTED, String::new()),
             Self::ReplyTooLarge => (abi::STATUS_REPLY_TOO_LARGE, String::new()),
             Self::NoPlugin(reason) => (abi::STATUS_NO_PLUGIN, reason),
-            // To the caller a panic, too, is a failure of somebody else's.
+            // To the caller, another plugin's panic is an ordinary failure.
             other => (abi::STATUS_FAILED, other.to_string()),
         }
     }

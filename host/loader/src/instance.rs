@@ -60,11 +60,11 @@ impl Loaded {
 impl Instance {
     /// Loads verified bytes and starts the plugin with `config`, a JSON object.
     ///
-    /// Runs the plugin's code on this thread, which ought to end before the instance does:
-    /// a thread-local that the plugin leaves on a living thread keeps it mapped.
+    /// Runs the plugin's code on this thread, which should end before the instance does: a
+    /// plugin's thread-local on a living thread keeps the plugin mapped.
     ///
     /// # Errors
-    /// What the loader or the plugin refused. Nothing of it is left behind then.
+    /// If the loader or the plugin refuses; then nothing remains loaded.
     pub fn start(
         verified: Verified,
         config: &str,
@@ -119,8 +119,7 @@ impl Instance {
         self.library.image()
     }
 
-    /// Where the plugin's table lies in this process: the same for as long as the instance
-    /// lives.
+    /// Address of the plugin's table in this process; constant for the instance's lifetime.
     pub fn address(&self) -> usize {
         self.library.address()
     }
@@ -128,8 +127,8 @@ impl Instance {
     /// Calls a method. The reply's memory is the caller's.
     ///
     /// # Errors
-    /// What the plugin answered instead of a reply; `reply` is empty then. Boxed, so that the
-    /// result of a call that succeeds fits into a register.
+    /// The plugin's error; `reply` is empty then. Boxed, so that the result of a successful call
+    /// fits into a register.
     #[inline]
     pub fn call(
         &self,
@@ -153,8 +152,8 @@ impl Instance {
         })
     }
 
-    /// Calls a method with everything as the contract has it: for a worker, whose reply goes
-    /// where its host reads it.
+    /// Calls a method with the contract's raw types: for a worker, which writes the reply where
+    /// its host reads it.
     ///
     /// # Safety
     /// The sink and what it points to must be valid for this call.
@@ -178,7 +177,7 @@ impl Instance {
         }
     }
 
-    /// Asks for the state with a sink of the caller's: see [`Instance::call_raw`].
+    /// Saves the state into a sink of the caller: see [`Instance::call_raw`].
     ///
     /// # Safety
     /// As there.
@@ -187,10 +186,10 @@ impl Instance {
         unsafe { (self.library.table().save)(self.plugin, sink) }
     }
 
-    /// Asks the instance whether it is fit to take calls.
+    /// Asks the instance whether it can take calls.
     ///
     /// # Errors
-    /// Its reason if it is not.
+    /// The reason if it cannot.
     pub fn self_check(&self) -> Result<(), Box<CallError>> {
         conclude(&mut Reply::default(), "self_check", |sink| {
             // SAFETY: as in `call`.
@@ -198,7 +197,7 @@ impl Instance {
         })
     }
 
-    /// Asks for the state that the next version takes over.
+    /// Saves the state for the next version.
     ///
     /// # Errors
     /// [`CallError::Unsupported`] if the plugin has none.
@@ -209,7 +208,7 @@ impl Instance {
         })
     }
 
-    /// Hands over the state that version `from` saved.
+    /// Restores the state that version `from` saved.
     ///
     /// # Errors
     /// The plugin's reason; it must not take calls then.
@@ -227,11 +226,11 @@ impl Instance {
         })
     }
 
-    /// Lets the plugin end its work within `limit`. A plugin that does not keep to the limit
-    /// blocks the calling thread: run it on one that can be spared.
+    /// Lets the plugin stop its work within `limit`. A plugin that exceeds the limit blocks the
+    /// calling thread: use a dedicated one.
     ///
     /// # Errors
-    /// What the plugin said; it can be ended all the same.
+    /// The plugin's reason; the instance can still be ended.
     pub fn teardown(&self, limit: Duration) -> Result<(), Box<CallError>> {
         let limit_ns = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         conclude(&mut Reply::default(), "teardown", |sink| {
@@ -240,8 +239,8 @@ impl Instance {
         })
     }
 
-    /// Frees the plugin's instance and gives back its library, which is still mapped. The
-    /// caller makes sure by ownership that no call is under way.
+    /// Frees the plugin's instance and returns its library, which is still mapped. Ownership
+    /// guarantees that no call is in progress.
     pub fn destroy(self) -> Remains {
         // SAFETY: created once, destroyed once: `self` is consumed.
         unsafe { (self.library.table().destroy)(self.plugin) };
@@ -252,7 +251,7 @@ impl Instance {
     }
 }
 
-/// A plugin that was ended and is still mapped.
+/// A plugin that has ended but is still mapped.
 pub struct Remains {
     library: Library,
     context: Arc<Context>,

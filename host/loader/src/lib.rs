@@ -3,14 +3,14 @@
 //!
 //! Invariants:
 //!
-//! * What is loaded is what was hashed: [`Verified`] can only be made from bytes whose
-//!   digest is the expected one, and they are sealed before the loader maps them.
-//! * A descriptor number is never used again while an object that was loaded through it
-//!   may be mapped: the dynamic loader compares names, and would hand out the old code.
-//! * Nothing unwinds across the border, in either direction.
+//! * Only hashed bytes are loaded: [`Verified`] can only be constructed from bytes with the
+//!   expected digest, and they are sealed before the loader maps them.
+//! * A descriptor number is never reused while an object loaded through it may be mapped: the
+//!   dynamic loader compares names, and would return the old code.
+//! * Nothing unwinds across the boundary, in either direction.
 //!
-//! Absent on purpose: directories, watching, timing, and the question when to load or to
-//! end anything. That is the daemon's.
+//! Absent on purpose: directories, watching, timing, and the decision when to load or end an
+//! instance. The daemon makes it.
 
 mod advice;
 mod call_error;

@@ -1,4 +1,4 @@
-//! A loaded shared object, and whether it really went away.
+//! A loaded shared object, and whether it was really unmapped.
 
 use std::{
     ffi::{c_int, c_void},
@@ -17,10 +17,10 @@ use crate::{LoadError, Verified};
 /// `RTLD_NOLOAD` of glibc and musl: answers only whether the object is loaded.
 const RTLD_NOLOAD: c_int = 0x4;
 
-/// What became of the memory of a library that was let go.
+/// What happened to the memory of a closed library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unloaded {
-    /// Nothing of it is mapped any more.
+    /// It is no longer mapped.
     Clean,
     /// It stays mapped: a thread still owns a thread-local with a destructor in it, or it
     /// asked never to be unloaded.
@@ -51,8 +51,8 @@ unsafe impl Send for Library {}
 // SAFETY: as above.
 unsafe impl Sync for Library {}
 
-/// Between the question whether a name is taken and the loading under that name nobody else
-/// may load.
+/// Serialises loading: between checking that a name is free and loading under it, no other
+/// thread may load.
 fn loading() -> MutexGuard<'static, ()> {
     static LOADING: Mutex<()> = Mutex::new(());
     LOADING.lock().unwrap_or_else(PoisonError::into_inner)
@@ -67,7 +67,7 @@ impl Library {
         };
         let guard = loading();
         if is_loaded(&path) {
-            // Not this object's: keep the number out of use for ever.
+            // Not this object's: never reuse the number.
             std::mem::forget(verified);
             return Err(LoadError::Occupied(path));
         }
@@ -154,7 +154,7 @@ impl Library {
             return Unloaded::Clean;
         };
         let guard = loading();
-        // A failure leaves the object mapped, which the next question shows.
+        // A failure leaves the object mapped, which the next check shows.
         let _ = object.close();
         let retained = is_loaded(&self.path);
         drop(guard);
@@ -177,7 +177,7 @@ fn is_loaded(path: &str) -> bool {
     // SAFETY: with this flag nothing is loaded and no constructor runs.
     match unsafe { Object::open(Some(path), RTLD_NOLOAD | RTLD_LAZY) } {
         Ok(object) => {
-            // Gives back the reference that the question took.
+            // Releases the reference that the check took.
             let _ = object.close();
             true
         }

@@ -1,4 +1,4 @@
-//! The memory a reply is written to. It belongs to the caller and is used again.
+//! The memory of a reply. It belongs to the caller and is reused.
 
 use std::{
     ffi::c_void,
@@ -10,7 +10,7 @@ use hotmerge_abi::{self as abi, Bytes, Sink, Status};
 /// Longest media type a plugin may set, in bytes.
 const MEDIA_TYPE_LIMIT: usize = 255;
 
-/// A reply's bytes and media type. Keep one for many calls: its memory is used again.
+/// A reply's bytes and media type. Keep one for many calls: its memory is reused.
 #[derive(Clone, Debug)]
 pub struct Reply {
     bytes: Vec<u8>,
@@ -37,7 +37,7 @@ impl Reply {
         }
     }
 
-    /// What the plugin wrote.
+    /// The bytes that the plugin wrote.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -51,7 +51,7 @@ impl Reply {
         }
     }
 
-    /// What the plugin wrote, as a buffer of its own.
+    /// The bytes that the plugin wrote, as an owned buffer.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
@@ -61,7 +61,7 @@ impl Reply {
         self.limit
     }
 
-    /// Takes the buffer out, empty, to be filled elsewhere and put back by [`Reply::fill`].
+    /// Takes the buffer out, emptied, to be filled elsewhere and returned by [`Reply::fill`].
     pub fn take_buffer(&mut self) -> Vec<u8> {
         self.reset();
         std::mem::take(&mut self.bytes)

@@ -1,4 +1,4 @@
-//! What a started plugin has of its host: the table through which it logs and calls others.
+//! The host's services for a started plugin: the table through which it logs and calls others.
 
 use std::{
     ffi::c_void,
@@ -13,25 +13,25 @@ use crate::{CallError, Reply};
 /// One log record of a plugin, borrowed for the length of the call.
 #[derive(Clone, Copy, Debug)]
 pub struct LogRecord<'a> {
-    /// One of the contract's levels; anything else is to be taken as the least important.
+    /// One of the contract's levels; treat any other value as the least important.
     pub level: u32,
     /// The plugin's own target; often empty.
     pub target: &'a str,
-    /// What it says.
+    /// The message.
     pub message: &'a str,
     /// The call it belongs to, if it belongs to one.
     pub call: Option<&'a CallContext>,
 }
 
-/// What a host gives to an instance. Called from every thread; must not block.
+/// A host's services for an instance. Called from every thread; must not block.
 pub trait HostServices: Send + Sync {
     /// Takes one log record.
     fn log(&self, record: LogRecord<'_>);
 
-    /// Calls another plugin for this one, which is in a call or starting meanwhile.
+    /// Calls another plugin on behalf of this one, which is in a call or starting.
     ///
     /// # Errors
-    /// What to answer instead of a reply.
+    /// The error to return instead of a reply.
     fn call(&self, call: OutgoingCall<'_>, reply: &mut Reply) -> Result<(), CallError> {
         let _ = reply;
         let plugin = call.plugin;
@@ -44,17 +44,17 @@ pub trait HostServices: Send + Sync {
 /// A call of one plugin by another.
 #[derive(Clone, Copy, Debug)]
 pub struct OutgoingCall<'a> {
-    /// Whom it is to reach.
+    /// The plugin to call.
     pub plugin: &'a str,
-    /// Which method.
+    /// The method.
     pub method: &'a str,
     /// The request.
     pub request: &'a [u8],
-    /// The call that it is made for.
+    /// The call on whose behalf it is made.
     pub context: Option<&'a CallContext>,
 }
 
-/// What the host's table points to. Freed only when no code of the plugin can run any more.
+/// The context of the host's table. Freed only when no code of the plugin can run any more.
 pub(crate) struct Context {
     services: Arc<dyn HostServices>,
     pub(crate) table: HostTable,

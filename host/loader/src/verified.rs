@@ -1,4 +1,4 @@
-//! Bytes that are known to be what `plugin.meta` says, sealed against every change.
+//! Bytes that match `plugin.meta`, sealed against every change.
 
 use std::{
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
@@ -18,7 +18,7 @@ use crate::{Constructors, ConstructorsError};
 /// Why bytes were not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The bytes are not what `plugin.meta` promises. May pass: a file is replaced before its
+    /// The bytes do not match `plugin.meta`. May be temporary: a file is replaced before its
     /// meta.
     #[error(transparent)]
     Promise(#[from] PromiseError),
@@ -36,7 +36,7 @@ pub enum LoadError {
         /// What this process runs on.
         host: &'static str,
     },
-    /// No sealed memory for the image.
+    /// The image cannot be put into sealed memory.
     #[error("failed to put {bytes} bytes into sealed memory: {source}{}", advice(&(*source).into()))]
     Seal {
         /// Size of the image.
@@ -47,22 +47,22 @@ pub enum LoadError {
     /// The dynamic loader refused.
     #[error("the dynamic loader refused it: {0}")]
     Dynamic(String),
-    /// The dynamic loader handed out an object that is already loaded.
+    /// The dynamic loader returned an object that was already loaded.
     #[error("the dynamic loader already has an object named `{0}`")]
     Occupied(String),
     /// The loaded table is not the one that was read from the file.
     #[error("the loaded table differs from the one in the file")]
     Table,
-    /// The system does not give what a process for it takes, which is no fault of the plugin's.
+    /// The system has no process for it, which is not the plugin's fault.
     #[error("{0}")]
     NoProcess(String),
-    /// The plugin itself refused to start, or the host does not let it: by a policy, or for want
-    /// of a sandbox.
+    /// The plugin itself refused to start, or the host refused it: by a policy, or because there
+    /// is no sandbox.
     #[error("{0}")]
     Refused(String),
 }
 
-/// A plugin image whose digest was found to be the expected one, in sealed memory.
+/// A plugin image with the expected digest, in sealed memory.
 #[derive(Debug)]
 pub struct Verified {
     pub(crate) memory: OwnedFd,
@@ -77,8 +77,8 @@ impl Verified {
     /// Verifies the bytes of a plugin file and seals what will be loaded.
     ///
     /// # Errors
-    /// [`LoadError::Promise`] and [`LoadError::Image`] if the file and its meta do not belong
-    /// together (yet); all others are final for these bytes.
+    /// [`LoadError::Promise`] and [`LoadError::Image`] if the file and its meta do not match
+    /// (yet); all others are final for these bytes.
     pub fn new(file: Vec<u8>, promised: &PluginMeta) -> Result<Self, LoadError> {
         let image = Image::normalise(file)?;
         promised.check(&image)?;
@@ -103,9 +103,8 @@ impl Verified {
         })
     }
 
-    /// Takes over what another process verified: `memory` is its sealed image, and `path` where
-    /// a copy of it lies that nobody can write, without its constructors. For a worker, which
-    /// believes its host.
+    /// Takes over an image that another process verified: `memory` is the sealed image, and `path`
+    /// a read-only copy of it lies, without its constructors. For a worker, which trusts its host.
     ///
     /// # Errors
     /// If the memory is not sealed.

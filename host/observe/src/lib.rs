@@ -1,6 +1,6 @@
-//! Where the log records of a host go.
+//! The destinations of a host's log records.
 //!
-//! Absent on purpose: what happens. Records come from `tracing`; nothing here calls back.
+//! Absent on purpose: the events themselves. Records come from `tracing`; nothing here calls back.
 
 #![forbid(unsafe_code)]
 

@@ -17,7 +17,7 @@ const IRELATIVE: [RelocationType; 3] = [
     elf::R_RISCV_IRELATIVE,
 ];
 
-/// The entries up to the end mark, and where they lie.
+/// The entries up to the end mark, and their addresses.
 struct Dynamic {
     entries: Vec<(DynamicTag, u64)>,
     place: Range<u64>,
@@ -127,7 +127,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What must lie in code, or where nothing writes before the loader has read it.
+    /// Checks that an address lies in code, or where nothing writes before the loader reads it.
     fn misplaced(&mut self, dynamic: &Dynamic) {
         for (tag, name) in [(elf::DT_INIT, "DT_INIT"), (elf::DT_FINI, "DT_FINI")] {
             let outside = |address: &u64| !self.has(*address, elf::PF_X);
@@ -186,7 +186,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Relocations without symbols, packed: an address, then words of one bit an address.
+    /// Packed relocations without symbols: an address, then words with one bit per address.
     fn relative(&mut self, dynamic: &Dynamic, table: u64, size: u64) -> Result<(), FileError> {
         let mut next = 0_u64;
         for word in self.table::<U64<Endianness>>(table, size)? {
@@ -204,7 +204,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Where a relocation writes.
+    /// Checks the target of a relocation.
     fn target(&mut self, dynamic: &Dynamic, address: u64) {
         if !self.has(address, elf::PF_W) {
             self.odd("relocation", "it would write to memory that is read-only");

@@ -1,4 +1,4 @@
-//! What a plugin file asks of the dynamic loader.
+//! What a plugin file requests from the dynamic loader.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ pub struct FileError(pub(crate) &'static str);
 /// A loadable segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Segment {
-    /// Where it lies in memory.
+    /// Its address in memory.
     pub address: u64,
     /// Its size in memory, in bytes.
     pub bytes: u64,
@@ -22,7 +22,7 @@ pub struct Segment {
     pub access: String,
 }
 
-/// What a file asks of the dynamic loader.
+/// What a file requests from the dynamic loader.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct File {
     /// Its loadable segments.
@@ -31,6 +31,6 @@ pub struct File {
     pub needed: Vec<String>,
     /// Symbols that it imports.
     pub imports: BTreeSet<String>,
-    /// What no plugin should have, whatever it imports.
+    /// Properties that no plugin may have, regardless of its imports.
     pub oddities: Vec<Objection>,
 }

@@ -1,13 +1,13 @@
-//! What a plugin's file asks of the dynamic loader, and whether that is allowed.
+//! What a plugin's file requests from the dynamic loader, and whether that is allowed.
 //!
-//! Read is what the loader reads: program headers, the dynamic segment, and the symbols that
-//! relocations name. Section headers are not looked at; a file without them shows as much as
-//! one with them.
+//! It reads what the loader reads: program headers, the dynamic segment, and the symbols that
+//! relocations name. It ignores section headers; the result is the same without them.
 //!
 //! Invariant: a refusal names the symbol or the part of the file, and the rule.
 //!
-//! Absent on purpose: the border. Code can make system calls without importing anything; this
-//! finds mistakes and shows intentions. Namespaces and filters hold what is not honest.
+//! Absent on purpose: a security boundary. Code can make system calls without importing
+//! anything; this finds mistakes and shows intentions. Namespaces and filters contain hostile
+//! code.
 
 #![forbid(unsafe_code)]
 
@@ -46,7 +46,7 @@ impl File {
     }
 }
 
-/// What a panic calls to leave the code that it happened in.
+/// The function that a panic calls to unwind.
 const UNWIND: &str = "_Unwind_RaiseException";
 
 /// How a plugin is judged.
@@ -56,11 +56,11 @@ pub struct Rules {
     pub fs: bool,
     /// The network was granted.
     pub net: bool,
-    /// What no group has is refused: for the host's own process.
+    /// Whether symbols of no group are refused, as for the host's own process.
     pub strict: bool,
 }
 
-/// Everything that speaks against a plugin.
+/// All reasons against a plugin.
 pub fn judge(file: &File, groups: &Groups, rules: Rules) -> Vec<Objection> {
     let mut objections = file.oddities.clone();
     for library in &file.needed {

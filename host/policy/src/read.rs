@@ -11,7 +11,7 @@ use crate::{
     reader::Reader,
 };
 
-/// What this program runs on; `None` where nobody has looked yet.
+/// The machine of this program; `None` for unsupported ones.
 const NATIVE: Option<elf::Machine> = if cfg!(target_arch = "x86_64") {
     Some(elf::EM_X86_64)
 } else if cfg!(target_arch = "aarch64") {
@@ -29,7 +29,7 @@ impl File {
     /// Reads the bytes of a plugin's image.
     ///
     /// # Errors
-    /// If the loader could not make sense of it either, or it is not a 64-bit file.
+    /// If the loader could not parse it either, or it is not a 64-bit file.
     pub fn read(data: &[u8]) -> Result<Self, FileError> {
         let header = FileHeader64::<Endianness>::parse(data)
             .map_err(|_| FileError("it is no 64-bit ELF file"))?;

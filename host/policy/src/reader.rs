@@ -8,10 +8,10 @@ use object::{
 
 use crate::{File, FileError, Objection};
 
-/// Most entries of any table: far more than real plugins have.
+/// Maximum number of entries per table: far more than real plugins have.
 const MOST: usize = 1 << 22;
 
-/// A file that is being read, and what was found so far.
+/// A file being read, and the findings so far.
 pub(crate) struct Reader<'a> {
     pub(crate) data: &'a [u8],
     pub(crate) endian: Endianness,
@@ -20,7 +20,7 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Notes what no plugin should have, once.
+    /// Records a forbidden property, once.
     pub(crate) fn odd(&mut self, subject: &str, rule: &str) {
         let objection = Objection {
             subject: subject.into(),

@@ -1,4 +1,4 @@
-//! The symbol groups: data, and which one a name belongs to.
+//! The symbol groups: data, and the group of each name.
 
 use serde::Deserialize;
 
@@ -16,11 +16,11 @@ pub enum When {
     Never,
 }
 
-/// Symbols that are alike.
+/// A group of similar symbols.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
-    /// For people.
+    /// Its name, for people.
     pub name: String,
     /// When its symbols may be imported.
     pub when: When,
@@ -29,26 +29,26 @@ pub struct Group {
     symbols: Vec<String>,
 }
 
-/// All groups, in the order in which they count.
+/// All groups, in order of precedence.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Groups {
     group: Vec<Group>,
 }
 
-/// Data that are no groups.
+/// The data cannot be parsed as groups.
 #[derive(Debug, thiserror::Error)]
 #[error("the symbol policy cannot be read: {0}")]
 pub struct GroupsError(String);
 
 impl Groups {
-    /// The groups that come with the host, as they are written.
+    /// The text of the built-in groups.
     pub const BUILTIN: &str = include_str!("../data/symbols.toml");
 
     /// Reads groups, in the format of the built-in ones.
     ///
     /// # Errors
-    /// Where they are wrong.
+    /// The position and the reason of the first error.
     pub fn parse(text: &str) -> Result<Self, GroupsError> {
         let groups: Self = toml::from_str(text).map_err(|error| GroupsError(error.to_string()))?;
         match groups

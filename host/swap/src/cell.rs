@@ -1,7 +1,7 @@
 //! The place that names the live version.
 //!
-//! Invariant: `current` is null or came from `Box::into_raw`, and whoever takes an
-//! address out of it owns the version, though calls may still use it.
+//! Invariant: `current` is null or came from `Box::into_raw`, and the thread that takes
+//! an address out of it owns the version, though calls may still use it.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -57,7 +57,7 @@ impl<T> Cell<T> {
     /// meanwhile. May be nested, also over several cells.
     ///
     /// # Errors
-    /// [`TooDeep`], without calling `f`, if [`LEVELS`] calls are running on this
+    /// [`TooDeep`], without calling `f`, if [`LEVELS`](crate::LEVELS) calls are running on this
     /// thread already.
     #[inline]
     pub fn with<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> Result<R, TooDeep> {

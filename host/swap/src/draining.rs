@@ -1,4 +1,4 @@
-//! A version that was live and that calls may still use.
+//! A replaced version that calls may still use.
 //!
 //! Invariant: a `Draining` owns its version, and frees or returns it only after it
 //! saw every slot without it.

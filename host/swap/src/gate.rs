@@ -1,8 +1,8 @@
-//! A cell whose calls can be made to wait, for as long as a state changes hands.
+//! A cell whose calls can be made to wait during a hand-over of state.
 //!
 //! Invariant: while the gate is shut the cell is empty, and it is shut and opened only
-//! under the lock. A call therefore asks about the gate only after it found nothing:
-//! calls of a version that is there pay nothing for it.
+//! under the lock. A call therefore checks the gate only after it found the cell empty:
+//! calls of a live version pay nothing for it.
 
 use crate::sync::{Condvar, Mutex, lock, sleep};
 use crate::{Cell, Draining, TooDeep};
@@ -44,7 +44,7 @@ impl<T> Gate<T> {
         }
     }
 
-    /// As [`Cell::with`]: `None` also while the gate is shut, for those who must not wait.
+    /// As [`Cell::with`]: `None` also while the gate is shut, for callers that must not wait.
     ///
     /// # Errors
     /// As [`Cell::with`].

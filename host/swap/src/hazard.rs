@@ -1,4 +1,4 @@
-//! Which versions running calls use, and those who sleep until one is unused: hazard pointers.
+//! Hazard pointers: which versions running calls use, and who waits until one is unused.
 //!
 //! A thread tells the others by a [`Record`] which versions its running calls use; the
 //! [`Registry`] has all records of the process.
@@ -24,7 +24,7 @@ pub const LEVELS: usize = if cfg!(loom) { 2 } else { 16 };
 pub(crate) struct Slot {
     /// Address of the version in use, null for none.
     version: AtomicPtr<()>,
-    /// Somebody sleeps until this slot changes.
+    /// Whether a waiter sleeps until this slot changes.
     watched: AtomicBool,
 }
 
@@ -36,7 +36,7 @@ impl Slot {
         }
     }
 
-    /// Ends the slot's use, and wakes whoever waits for that.
+    /// Releases the slot and wakes its waiter.
     #[inline(always)]
     fn clear(&self, kind: Kind) {
         self.version.store(ptr::null_mut(), Ordering::Release);
@@ -57,7 +57,7 @@ impl Slot {
         self.watched.store(true, Ordering::Relaxed);
     }
 
-    /// Takes back what [`watch`](Self::watch) asked. Under the registry's lock.
+    /// Undoes [`watch`](Self::watch). Under the registry's lock.
     pub(crate) fn unwatch(&self) {
         self.watched.store(false, Ordering::Relaxed);
     }

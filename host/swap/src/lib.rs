@@ -1,10 +1,10 @@
 //! The atomic switch between two versions of a plugin under running calls, and
-//! the knowledge of when nobody uses the old one any more.
+//! the detection of when the old version is no longer in use.
 //!
 //! A [`Cell`] holds at most one live version. [`Cell::with`] calls into it;
-//! [`Cell::swap`] puts another in its place and hands out the old one as
+//! [`Cell::swap`] replaces it by another and returns the old one as
 //! [`Draining`]; [`Draining::wait`] sleeps until the last call on it has returned
-//! and gives it back by value, so that it can be ended and unloaded.
+//! and returns it by value, so that it can be ended and unloaded.
 //!
 //! ```no_run
 //! use hotmerge_swap::Cell;
@@ -25,8 +25,8 @@
 //!
 //! # How
 //!
-//! Every thread owns a record of slots, one a level of nested calls. A call writes
-//! the version's address into its slot, looks whether the cell still names that
+//! Every thread owns a record of slots, one per level of nested calls. A call writes
+//! the version's address into its slot, checks that the cell still names that
 //! version, and clears the slot at its end. These are stores to memory that no
 //! other thread writes while calls run, so a call costs the same with one thread
 //! as with many, and all waiting for memory is the writer's: it makes every
@@ -55,7 +55,7 @@
 //! Every other store to a slot is `Release` as well, so that reading a *later* value
 //! of the slot says the same.
 //!
-//! *An address used again is harmless.* If `v` was freed and the same address is
+//! *A reused address is harmless.* If `v` was freed and the same address is
 //! live again when c2 reads it, then c2's `Acquire` read sees that new version,
 //! and the slot protects it by the argument above: it was taken before c2.
 //! A version must have a size for this, or two of them would share an address.
@@ -75,8 +75,8 @@
 //! that m1 did see leaves by the same e1 and e2 and wakes the waiter.
 //!
 //! *Putting a version back is a switch like any other.* Calls that were running on it and
-//! calls that start afterwards name the same address, and whoever takes it out next waits
-//! for all of them. What holds for an address that is used again holds for it, too.
+//! calls that start afterwards name the same address, and the next thread that takes it
+//! out waits for all of them. The argument for a reused address applies to it, too.
 //!
 //! *No call is lost at a [`Gate`].* It is shut and opened under its lock, together with the
 //! switch that empties or fills the cell. A call looks at it only after it found the cell

@@ -2,14 +2,14 @@
 //!
 //! A plugin is a shared object that exports one data symbol,
 //! [`ENTRY_SYMBOL`], of type [`PluginTable`]. Its first 16 bytes
-//! ([`TableHeader`]) hold no pointers, so a host reads and judges them in the
-//! file, before the dynamic loader has run anything.
+//! ([`TableHeader`]) contain no pointers, so a host reads and checks them in the
+//! file, before the dynamic loader runs any code.
 //!
-//! Rules that hold for everything here:
+//! Rules for the whole contract:
 //!
-//! * Only C types cross the border, and nothing unwinds across it.
-//! * Nobody frees what the other side allocated. Requests are borrowed for the
-//!   length of a call; replies are written through a [`Sink`] that the host owns.
+//! * Only C types cross the boundary, and nothing unwinds across it.
+//! * Neither side frees memory that the other allocated. Requests are borrowed for
+//!   the duration of a call; replies are written through a [`Sink`] that the host owns.
 //! * Tables are versioned and sized. A newer minor version only appends fields, so
 //!   a host runs plugins of its own major version whose minor is not newer than
 //!   its own; it refuses all others.
@@ -24,10 +24,10 @@ use core::ffi::c_void;
 /// The first eight bytes of every plugin's table.
 pub const MAGIC: [u8; 8] = *b"hotmerge";
 
-/// The binary layout. Hosts and plugins of different majors never meet.
+/// The binary layout. A host never runs plugins of another major.
 pub const ABI_MAJOR: u16 = 1;
 
-/// What was appended to the tables since the major began: the interface version.
+/// The interface version: incremented whenever a table gains fields.
 ///
 /// * 1: [`HostTable::call`], [`STATUS_NO_PLUGIN`].
 pub const ABI_MINOR: u16 = 1;
@@ -35,41 +35,41 @@ pub const ABI_MINOR: u16 = 1;
 /// The name of the exported [`PluginTable`].
 pub const ENTRY_SYMBOL: &str = "hotmerge_plugin";
 
-/// How a plugin function ended. A plain integer, because a C enum would make any
+/// The result of a plugin function. A plain integer, because a C enum would make any
 /// other value undefined behaviour.
 pub type Status = i32;
 
-/// The call did what it was asked to do.
+/// The call succeeded.
 pub const STATUS_OK: Status = 0;
-/// The plugin refuses: the reply holds its reason as UTF-8.
+/// The plugin refused the call; the reply holds the reason as UTF-8.
 pub const STATUS_FAILED: Status = 1;
-/// The plugin has no method of that name.
+/// The plugin has no method with that name.
 pub const STATUS_NO_METHOD: Status = 2;
-/// The request's bytes are not what the method expects; the reply says why.
+/// The request is invalid for the method; the reply holds the reason.
 pub const STATUS_BAD_REQUEST: Status = 3;
 /// The deadline of the call passed.
 pub const STATUS_DEADLINE: Status = 4;
 /// The plugin panicked; the panic was caught inside the plugin and the reply holds
-/// its message and place. A last line `stack: 1a2b 3c4d`, if there is one, holds the plugin's
+/// its message and location. An optional last line `stack: 1a2b 3c4d` holds the plugin's
 /// frames, innermost first: return addresses relative to its ELF header, in hexadecimal.
 pub const STATUS_PANIC: Status = 5;
 /// The plugin does not support this (it has no state to save, for example).
 pub const STATUS_UNSUPPORTED: Status = 6;
-/// The host could not take the bytes: its limit for a reply is reached.
+/// The reply exceeds the host's size limit.
 pub const STATUS_REPLY_TOO_LARGE: Status = 7;
-/// No plugin of the name takes calls, or the caller does not require it (minor 1); the
-/// reply says which.
+/// No plugin with that name takes calls, or the caller does not require it (minor 1); the
+/// reply names the cause.
 pub const STATUS_NO_PLUGIN: Status = 8;
 
 /// Log levels, most important first.
 pub mod level {
-    /// Something failed and somebody should look.
+    /// Something failed and needs attention.
     pub const ERROR: u32 = 1;
-    /// Something is odd, and work goes on.
+    /// Something is unusual, but work continues.
     pub const WARN: u32 = 2;
-    /// What an operator wants to see.
+    /// Information for operators.
     pub const INFO: u32 = 3;
-    /// What a developer wants to see.
+    /// Information for developers.
     pub const DEBUG: u32 = 4;
     /// Everything else.
     pub const TRACE: u32 = 5;
@@ -115,7 +115,7 @@ impl Bytes {
     }
 }
 
-/// What a call knows of where it comes from. 56 bytes, filled by the host.
+/// The context of a call. 56 bytes, filled by the host.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallContext {
@@ -133,9 +133,9 @@ pub struct CallContext {
     pub reserved: [u64; 2],
 }
 
-/// Where a plugin writes bytes: memory that the host owns.
+/// Output for a plugin: memory that the host owns.
 ///
-/// Calls of `write` append. Both functions may be called only during the call the
+/// Each `write` appends. Both functions may be called only during the call the
 /// sink was passed to, and only from its thread.
 #[repr(C)]
 #[derive(Debug)]
@@ -146,13 +146,13 @@ pub struct Sink {
     pub context: *mut c_void,
     /// Appends bytes. [`STATUS_OK`], or [`STATUS_REPLY_TOO_LARGE`] with nothing appended.
     pub write: unsafe extern "C" fn(context: *mut c_void, bytes: Bytes) -> Status,
-    /// Drops what was written so far, so that an error text can replace half a reply.
+    /// Discards everything written so far, so that an error text can replace a partial reply.
     pub clear: unsafe extern "C" fn(context: *mut c_void),
     /// Sets the media type of the reply (`text/plain`, …); UTF-8, at most 255 bytes.
     pub content_type: unsafe extern "C" fn(context: *mut c_void, media_type: Bytes) -> Status,
 }
 
-/// What the host offers to a plugin. Valid from `create` until `destroy` returns,
+/// The host's services for a plugin. Valid from `create` until `destroy` returns,
 /// from every thread.
 #[repr(C)]
 #[derive(Debug)]
@@ -166,7 +166,7 @@ pub struct HostTable {
     /// The host's own, passed back unchanged.
     pub context: *mut c_void,
     /// Writes one log record. `level` is one of [`level`]; `call` is null outside a call.
-    /// Never blocks on a slow log: a record that finds no room is counted instead.
+    /// Never blocks on a slow log: if the buffer is full, the host counts the record as lost.
     pub log: unsafe extern "C" fn(
         context: *mut c_void,
         level: u32,
@@ -175,8 +175,8 @@ pub struct HostTable {
         call: *const CallContext,
     ),
     /// Calls another plugin, which the caller's `plugin.meta` must require, on this thread
-    /// (minor 1). `call` is the call that this one is made for, or null: deadline and trace
-    /// go on. The reply, or the reason of a refusal, is written to `reply`, a sink of the
+    /// (minor 1). `call` is the call on whose behalf this one is made, or null: it inherits
+    /// deadline and trace. The reply, or the reason of a refusal, is written to `reply`, a sink of the
     /// caller's own.
     pub call: unsafe extern "C" fn(
         context: *mut c_void,
@@ -218,13 +218,13 @@ impl TableHeader {
     };
 }
 
-/// What a plugin exports under [`ENTRY_SYMBOL`].
+/// The table that a plugin exports as [`ENTRY_SYMBOL`].
 ///
 /// The host calls `create` once, then any of `self_check`, `restore`, `call` and `save`
 /// (from any thread, several at once), then `teardown` after the last call has returned,
-/// then `destroy`. After `destroy` no thread of the plugin may run. Where the plugin has a
-/// process of its own, that process ends instead of `destroy`; after a crash or a panic it ends
-/// without `teardown` too.
+/// then `destroy`. After `destroy` no thread of the plugin may run. If the plugin runs in
+/// its own process, that process exits instead of `destroy`; after a crash or a panic it exits
+/// without `teardown`, too.
 #[repr(C)]
 #[derive(Debug)]
 pub struct PluginTable {
@@ -238,7 +238,7 @@ pub struct PluginTable {
         instance: *mut *mut c_void,
         error: *const Sink,
     ) -> Status,
-    /// Answers whether the instance is fit to take calls; the sink holds the reason if not.
+    /// Checks whether the instance can take calls; if not, the sink holds the reason.
     pub self_check: unsafe extern "C" fn(instance: *mut c_void, error: *const Sink) -> Status,
     /// Answers one call. On any status but [`STATUS_OK`] the sink holds the reason as UTF-8.
     pub call: unsafe extern "C" fn(
@@ -250,7 +250,7 @@ pub struct PluginTable {
     ) -> Status,
     /// Writes the state for the next version, or [`STATUS_UNSUPPORTED`].
     pub save: unsafe extern "C" fn(instance: *mut c_void, state: *const Sink) -> Status,
-    /// Takes over what version `from` saved, or [`STATUS_UNSUPPORTED`].
+    /// Restores the state that version `from` saved, or [`STATUS_UNSUPPORTED`].
     pub restore: unsafe extern "C" fn(
         instance: *mut c_void,
         from: Bytes,

@@ -1,7 +1,7 @@
-//! What driver, command line and host say to each other on the control socket.
+//! The protocol between driver, command line and host on the control socket.
 //!
-//! JSON-RPC 2.0, one object a line ([`frame`](crate::frame)), on a Unix stream socket. The
-//! host answers each request once; answers may come in another order than the requests.
+//! JSON-RPC 2.0, one object per line ([`frame`](crate::frame)), on a Unix stream socket. The
+//! host answers each request once; answers may arrive in a different order.
 //!
 //! Absent on purpose: a server (the host's own loop is one), batches, notifications.
 
@@ -26,9 +26,9 @@ pub use status::{
 
 pub use crate::frame::MAX_FRAME_BYTES;
 
-/// Methods that a host answers.
+/// The host's methods.
 pub mod method {
-    /// What runs. No parameters; the reply is the host's status object.
+    /// The running plugins. No parameters; the reply is the host's status object.
     pub const STATUS: &str = "status";
     /// Rescan and wait. [`ReloadParams`](super::ReloadParams) to
     /// [`ReloadReport`](super::ReloadReport).
@@ -38,17 +38,17 @@ pub mod method {
     pub const POSITION: &str = "position";
     /// Call a plugin. [`CallParams`](super::CallParams) to [`CallReply`](super::CallReply).
     pub const CALL: &str = "call";
-    /// Back to a version before. [`RollbackParams`](super::RollbackParams) to
+    /// Go back to an earlier version. [`RollbackParams`](super::RollbackParams) to
     /// [`PluginReport`](super::PluginReport).
     pub const ROLLBACK: &str = "rollback";
-    /// Keep what runs, whatever the directory says. [`PluginParams`](super::PluginParams) to
+    /// Keep the running version, regardless of the directory. [`PluginParams`](super::PluginParams) to
     /// [`PluginReport`](super::PluginReport).
     pub const PIN: &str = "pin";
-    /// Let the directory decide again. As [`PIN`].
+    /// Follow the directory again. Like [`PIN`].
     pub const UNPIN: &str = "unpin";
-    /// What happened. [`HistoryParams`](super::HistoryParams) to a list of
+    /// Past transitions. [`HistoryParams`](super::HistoryParams) to a list of
     /// [`Transition`](super::Transition)s, oldest first; [`NOT_POSSIBLE`](super::code::NOT_POSSIBLE)
-    /// of a plugin of which nothing is known.
+    /// for an unknown plugin.
     pub const HISTORY: &str = "history";
     /// What the host knows of one plugin, for whoever looks for a fault.
     /// [`PluginParams`](super::PluginParams) to [`DebugReport`](super::DebugReport);
@@ -64,15 +64,15 @@ pub mod code {
     pub const PARSE: i32 = -32700;
     /// The frame is not a request.
     pub const INVALID_REQUEST: i32 = -32600;
-    /// The host has no method of the name.
+    /// The host has no method with that name.
     pub const NO_METHOD: i32 = -32601;
-    /// The parameters are not what the method expects.
+    /// The parameters are invalid for the method.
     pub const INVALID_PARAMS: i32 = -32602;
     /// The host itself failed.
     pub const INTERNAL: i32 = -32603;
-    /// No plugin of the name is active.
+    /// No plugin with that name is active.
     pub const NO_PLUGIN: i32 = 1;
-    /// The plugin has no method of the name.
+    /// The plugin has no method with that name.
     pub const NO_PLUGIN_METHOD: i32 = 2;
     /// The plugin refused the call; the message is its reason.
     pub const PLUGIN_FAILED: i32 = 3;
@@ -84,12 +84,12 @@ pub mod code {
     pub const PANICKED: i32 = 6;
     /// The reply is larger than the host accepts.
     pub const REPLY_TOO_LARGE: i32 = 7;
-    /// The peer may not do this.
+    /// The peer is not permitted to do this.
     pub const DENIED: i32 = 8;
     /// The host is ending.
     pub const ENDING: i32 = 9;
-    /// The host has too much to do.
+    /// The host is overloaded.
     pub const BUSY: i32 = 10;
-    /// What was asked for is not possible as things are; the message says why.
+    /// The request is not possible in the current state; the message gives the reason.
     pub const NOT_POSSIBLE: i32 = 11;
 }

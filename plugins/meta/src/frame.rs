@@ -1,4 +1,4 @@
-//! Frames on the control socket: one JSON text a line, of limited length.
+//! Frames on the control socket: one JSON text per line, of limited length.
 //!
 //! Absent on purpose: reading and writing; both sides bring their own kind of socket.
 
@@ -9,8 +9,8 @@ pub const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
 /// A buffer that grew larger than this for one frame is given back after it.
 const KEEP_BYTES: usize = 256 * 1024;
 
-/// A line that is longer than [`MAX_FRAME_BYTES`]. The connection cannot go on: nobody knows
-/// where the next frame begins.
+/// A line that is longer than [`MAX_FRAME_BYTES`]. The connection is unusable: the
+/// start of the next frame is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a frame is longer than {MAX_FRAME_BYTES} bytes; send less at once")]
 pub struct FrameTooLong;

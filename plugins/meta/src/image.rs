@@ -7,10 +7,9 @@
 //! header's fields about sections, and the build-id's bytes.
 //!
 //! Invariant: the identity of a plugin is the SHA-256 of its image, and a host loads the
-//! image, not the file. What is not under the hash does therefore not exist in memory.
+//! image, not the file. Bytes outside the hash therefore never reach memory.
 //!
-//! Absent on purpose: any look at section headers, and any judgement of what the code
-//! imports or does.
+//! Absent on purpose: reading section headers, and judging what the code imports or does.
 
 mod elf;
 mod entry;
@@ -41,7 +40,7 @@ impl Image {
     /// Turns the contents of a plugin file into its image, in place, and hashes it.
     ///
     /// # Errors
-    /// A sentence for each way in which bytes are not a shared object that a loader takes.
+    /// If the bytes are not a loadable shared object; one sentence gives the reason.
     pub fn normalise(mut file: Vec<u8>) -> Result<Self, ImageError> {
         let layout = elf::Layout::of(&file)?;
         layout.apply(&mut file);

@@ -1,14 +1,14 @@
-//! What a build driver and a host must agree on, written once for both.
+//! Definitions shared by the build driver and the host.
 //!
 //! * the identity of a plugin: a hash over what the dynamic loader maps ([`Image`]);
 //! * `plugin.meta`, its names and its place ([`Meta`], [`name`], [`publish()`], [`read`]);
-//! * where a host is found and how it is told ([`runtime`], [`control`]).
+//! * where a host runs and how to reach it ([`runtime`], [`control`]).
 //!
-//! Everything here judges bytes that somebody else wrote: nothing panics on any input,
-//! and every refusal is one sentence that says what, where and what to do.
+//! All code here handles untrusted bytes: no input causes a panic, and every refusal is one
+//! sentence that says what, where and what to do.
 //!
-//! Absent on purpose: unsafe code, loading, policy (which plugin may run is the host's
-//! business), threads, logging.
+//! Absent on purpose: unsafe code, loading, policy (the host decides which plugin
+//! may run), threads, logging.
 
 #![forbid(unsafe_code)]
 

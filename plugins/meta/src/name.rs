@@ -1,4 +1,4 @@
-//! The names that come from files and networks, as types: who holds one has checked it.
+//! The names that come from files and networks, as types: a value is always valid.
 //!
 //! None of them can leave its directory, hide, span lines or look like an option.
 

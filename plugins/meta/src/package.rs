@@ -31,8 +31,8 @@ pub const META_FILE: &str = "plugin.meta";
 /// The format that this version writes and the newest it reads.
 pub const FORMAT: u32 = 1;
 
-/// Real files have some hundred bytes a plugin. The most hostile file of this size that was
-/// found takes 10 ms to refuse; without a limit there would be no end to that.
+/// Real files have a few hundred bytes per plugin. The most hostile known file of this size
+/// takes 10 ms to refuse; without a limit this time would be unbounded.
 pub const MAX_META_BYTES: u64 = 64 * 1024;
 
 const HEADING: &str = "# Written by hotmerge's build driver; do not edit.\n";
@@ -51,7 +51,7 @@ pub struct Meta {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PluginMeta {
-    /// The name that calls use.
+    /// The name in calls.
     pub name: PluginName,
     /// Version of the plugin; says nothing about whether its code changed.
     pub version: Version,
@@ -65,13 +65,13 @@ pub struct PluginMeta {
     pub abi: Abi,
     /// Target triple that it was built for.
     pub target: String,
-    /// How its state goes to the next version, if it has one.
+    /// How the next version takes over its state, if any.
     #[serde(default, skip_serializing_if = "Handover::is_default")]
     pub handover: Handover,
     /// Plugins that must be active before this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<Requires>,
-    /// What it asks to be allowed beyond computing. It grants nothing.
+    /// The rights it requests. They grant nothing.
     #[serde(default, skip_serializing_if = "Wants::is_nothing")]
     pub wants: Wants,
 }
@@ -80,7 +80,7 @@ pub struct PluginMeta {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PromiseError {
-    /// Other code. May pass: a file is replaced before its meta.
+    /// Different code. May be temporary: a file is replaced before its meta.
     #[error("its hash is {found}, but `{META_FILE}` says {promised}; build and stage it again")]
     Hash {
         /// Of the image.
@@ -110,11 +110,11 @@ pub enum PromiseError {
 }
 
 impl PluginMeta {
-    /// Whether `image` is what this entry promises. The driver asks before it publishes, the
-    /// host before it loads.
+    /// Checks that `image` matches this entry. The driver checks before it publishes, the host
+    /// before it loads.
     ///
     /// # Errors
-    /// The first promise that is not kept.
+    /// The first mismatch.
     pub fn check(&self, image: &Image) -> Result<(), PromiseError> {
         let (found, promised) = (image.digest(), self.hash);
         if found != promised {
@@ -184,14 +184,14 @@ pub struct Requires {
     pub on_replace: OnReplace,
 }
 
-/// What a plugin needs when one that it requires is replaced.
+/// What happens to a plugin when one that it requires is replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnReplace {
     /// Nothing: its calls go to the new version from then on.
     #[default]
     Rebind,
-    /// To be started anew, because it keeps something that it got from the old version.
+    /// It restarts, because it caches something from the old version.
     Reload,
 }
 
@@ -201,7 +201,7 @@ impl OnReplace {
     }
 }
 
-/// How a plugin's state goes to the next version. A plugin without `save` has none.
+/// How the next version takes over a plugin's state. A plugin without `save` has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Handover {
@@ -209,7 +209,7 @@ pub enum Handover {
     /// next version.
     #[default]
     Pause,
-    /// While calls go on: what they change after `save` stays with the old version.
+    /// While calls continue: their changes after `save` are lost.
     Live,
 }
 
@@ -219,7 +219,7 @@ impl Handover {
     }
 }
 
-/// What a plugin asks to be allowed. Nothing, by default.
+/// The rights that a plugin requests. None by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Wants {
@@ -275,7 +275,7 @@ impl FromStr for Abi {
 
     fn from_str(text: &str) -> Result<Self, AbiSyntaxError> {
         let number = |digits: &str| match digits.as_bytes() {
-            // One spelling a version: no sign, no leading zero.
+            // One spelling per version: no sign, no leading zero.
             [b'0'] => Some(0),
             [b'1'..=b'9', ..] => digits.parse().ok(),
             _ => None,
@@ -348,7 +348,7 @@ pub enum MetaError {
         /// What is wrong there.
         reason: String,
     },
-    /// A value that means nothing.
+    /// An invalid value.
     #[error("`{META_FILE}` gives plugin `{plugin}` the {field} {value:?}, which {rule}")]
     Value {
         /// Whose.

@@ -1,4 +1,4 @@
-//! Putting a package into a directory that a host may be watching.
+//! Publishes a package into a directory that a host may be watching.
 //!
 //! Invariant: at every moment a reader finds the old package, or the new files with the old
 //! `plugin.meta` (which settles), or the new package. To get there:
@@ -8,7 +8,7 @@
 //! 3. plugins are renamed into place, then `plugin.meta`, last;
 //! 4. plugins that the new meta no longer names are removed.
 //!
-//! A failure in 1 or 2, such as a full disk, changes nothing that a host looks at.
+//! A failure in 1 or 2, such as a full disk, changes nothing that a host reads.
 
 use std::{
     collections::BTreeSet,
@@ -29,7 +29,7 @@ use crate::{FileName, Image, Meta, MetaError, PackageName, PromiseError, package
 /// publisher at a time holds the directory's lock, so these names are its own.
 const TEMPORARY: &str = ".hotmerge-new-";
 
-/// What [`publish`] did. Names are sorted; `plugin.meta` is in neither of the lists of plugins.
+/// The result of [`publish`]. Names are sorted; `plugin.meta` is in neither of the lists of plugins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {
     /// The package directory.
@@ -61,7 +61,7 @@ pub enum PublishError {
     /// The meta would be refused by the host.
     #[error("the package cannot be published: {0}")]
     Meta(#[from] MetaError),
-    /// A source is not what the meta promises.
+    /// A source does not match the meta.
     #[error("`{}` cannot be published: {source}", .path.display())]
     Promise {
         /// The source.
@@ -103,7 +103,7 @@ pub fn publish(
     dir.remove_temporaries()?;
     let result = dir.publish(meta, &text, files);
     if result.is_err() {
-        // The first error is the one to tell.
+        // Report the first error.
         let _ = dir.remove_temporaries();
     }
     result

@@ -1,4 +1,4 @@
-//! Reading a file that somebody else may be changing, or may have put there to harm.
+//! Reads a file that others may be changing, or that may be malicious.
 //!
 //! A file counts only if it is a regular one, lies in the directory itself (no symlink on
 //! the way), is not larger than asked for, and did not change while it was read.
@@ -18,10 +18,10 @@ use rustix::{
     io::Errno,
 };
 
-/// How often a file that changes under the reader is read again before it is given up.
+/// Number of attempts for a file that changes during the read.
 const ATTEMPTS: u32 = 3;
 
-/// What tells one state of a file from another without reading it.
+/// Distinguishes two states of a file without reading it.
 ///
 /// Equal stamps do not prove equal contents: inodes are used again, and the clock behind the
 /// times has a grain (see [`FileStamp::is_fresh`]). A hash decides.
@@ -70,13 +70,13 @@ pub enum ReadError {
     /// A name with a `/`, or `.` or `..`.
     #[error("`{}` is not a plain file name", .0.display())]
     NotPlain(PathBuf),
-    /// There is nothing of the name.
+    /// The file does not exist.
     #[error("`{}` does not exist", .0.display())]
     Missing(PathBuf),
     /// The process may not read it.
     #[error("`{}` may not be read by this user; check its owner and mode", .0.display())]
     Denied(PathBuf),
-    /// Something else than a regular file.
+    /// Anything but a regular file.
     #[error("`{}` is {kind}, not a regular file", .name.display())]
     NotRegular {
         /// Its name.
@@ -194,7 +194,7 @@ fn check_plain(name: &Path) -> Result<(), ReadError> {
 
 fn open_regular(dir: BorrowedFd<'_>, name: &Path) -> Result<(OwnedFd, FileStamp), ReadError> {
     let failed = |error: Errno| ReadError::from_open(name, error);
-    // Opening alone can do something to a device, so look before.
+    // Opening a device may have side effects, so check first.
     let seen = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
     check_kind(name, &seen)?;
     let file = open(dir, name).map_err(failed)?;

@@ -1,12 +1,11 @@
-//! Where a running host is found, and how it is told to look again.
+//! Finds a running host and signals it to rescan.
 //!
-//! The host holds an exclusive `flock` on its pid file for as long as it lives, so "is one
-//! running" has an answer that no crash can leave wrong. The pid in the file is only a
-//! hint: before a signal is sent, the process is pinned by a pidfd, compared with the start
-//! time that the host wrote beside its pid, and the lock is looked at again. A stale file or
-//! a pid that now belongs to somebody else can therefore not lead to a signal. (The lock
-//! alone would not do: between a new host's lock and its first write the file still shows
-//! what a crashed one left.)
+//! The host holds an exclusive `flock` on its pid file for as long as it lives, so no
+//! crash can leave a wrong answer to "is one running". The pid in the file is only a hint:
+//! before sending a signal, the sender pins the process with a pidfd, compares the start time
+//! that the host wrote next to its pid, and checks the lock again. A stale file or a reused
+//! pid can therefore never cause a signal. (The lock alone is not enough: between a new
+//! host's lock and its first write the file still holds the text of a crashed host.)
 //!
 //! Absent on purpose: handlers and what a signal means (that is the host's).
 
@@ -33,10 +32,10 @@ use rustix::{
 pub struct RuntimeDir(PathBuf);
 
 impl RuntimeDir {
-    /// The variable that names it for all who look for a host, behind what their command line says.
+    /// The environment variable that names it; command-line options take precedence.
     pub const VARIABLE: &str = "HOTMERGE_RUNTIME_DIR";
 
-    /// The directory that an operator chose, or else [`RuntimeDir::default_path`].
+    /// The operator's directory, or else [`RuntimeDir::default_path`].
     pub fn chosen(path: Option<impl Into<PathBuf>>) -> Self {
         path.map_or_else(Self::default_path, Self::new)
     }
@@ -46,7 +45,7 @@ impl RuntimeDir {
         Self(path.into())
     }
 
-    /// Where a host is when nobody says otherwise: `/run/hotmerge` for root, otherwise
+    /// The default runtime directory: `/run/hotmerge` for root, otherwise
     /// `$XDG_RUNTIME_DIR/hotmerge`, otherwise `/tmp/hotmerge-UID`.
     pub fn default_path() -> Self {
         let uid = rustix::process::geteuid();
@@ -70,7 +69,7 @@ impl RuntimeDir {
         &self.0
     }
 
-    /// The socket that [`control`](crate::control) is spoken on.
+    /// The socket of the [`control`](crate::control) protocol.
     pub fn control_socket(&self) -> PathBuf {
         self.0.join("control.sock")
     }
@@ -114,7 +113,7 @@ impl RuntimeDir {
     }
 }
 
-/// Why a pid file could not be had, or a host not be told.
+/// Why a pid file could not be taken or a host not be signalled.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RuntimeError {
@@ -130,7 +129,7 @@ pub enum RuntimeError {
         /// The holder, if it has already said.
         pid: Option<Pid>,
     },
-    /// Somebody else could put a socket or a pid file there.
+    /// Another user could put a socket or a pid file there.
     #[error(
         "`{}` is not safe as a runtime directory: {reason}; choose another or remove it",
         .dir.display()
@@ -252,7 +251,7 @@ impl PidFile {
         }))
     }
 
-    /// Says who runs. Call it when the handlers of all signals are installed.
+    /// Writes the pid. Call it when the handlers of all signals are installed.
     ///
     /// # Errors
     /// What the system says.
@@ -354,22 +353,22 @@ impl AsFd for RunningHost {
 /// What is known about the host of a runtime directory.
 #[derive(Debug)]
 pub enum HostState {
-    /// Nobody holds the lock.
+    /// The lock is free.
     NotRunning,
-    /// Somebody holds the lock and has not said who it is: its handlers are not installed yet.
+    /// A host holds the lock but has not written its pid: its handlers are not installed yet.
     Starting,
     /// This one.
     Running(RunningHost),
 }
 
-/// What became of a hint.
+/// The result of a hint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signalled {
     /// The host got it.
     Sent(Pid),
     /// Nobody runs.
     NotRunning,
-    /// A host is starting: it will look at the directory by itself.
+    /// A host is starting: it will scan the directory anyway.
     Starting,
 }
 
@@ -426,10 +425,10 @@ pub fn host_pid(dir: &RuntimeDir) -> Result<Option<RunningHost>, RuntimeError> {
     })
 }
 
-/// Sends SIGHUP, the hint to look again, to the host of `dir`.
+/// Sends SIGHUP, the hint to rescan, to the host of `dir`.
 ///
 /// # Errors
-/// As [`host_state`]; and if the host belongs to somebody else.
+/// As [`host_state`]; also if the host belongs to another user.
 pub fn send_hup(dir: &RuntimeDir) -> Result<Signalled, RuntimeError> {
     let host = match host_state(dir)? {
         HostState::NotRunning => return Ok(Signalled::NotRunning),

@@ -184,7 +184,7 @@ fn a_malformed_reply_is_reported_as_malformed() {
         );
         let text = error.to_string();
         assert!(
-            text.starts_with("the host's answer to `status` makes no sense: "),
+            text.starts_with("the host's answer to `status` is malformed: "),
             "{text}"
         );
     }

@@ -1,4 +1,4 @@
-//! What a plugin answers to this one, gathered in memory of this one's own.
+//! Collects another plugin's answer in this plugin's memory.
 
 use std::ffi::c_void;
 
@@ -13,7 +13,7 @@ pub struct Answer {
     pub content_type: String,
 }
 
-/// Lets `body` write to a sink of this plugin's own, and hands out what it wrote.
+/// Lets `body` write to this plugin's own sink and returns the bytes.
 pub(crate) fn gather(body: impl FnOnce(&Sink) -> Status) -> (Status, Answer) {
     let mut answer = Answer::default();
     let sink = Sink {

@@ -1,4 +1,4 @@
-//! One call as the plugin sees it: what is asked, and where the reply goes.
+//! One call from the plugin's side: the request and the reply.
 
 use std::{fmt, io, marker::PhantomData, time::Duration};
 
@@ -6,7 +6,7 @@ use hotmerge_abi::{self as abi, Bytes, CallContext, Sink};
 
 use crate::{Error, clock::monotonic_ns};
 
-/// What is asked of a plugin. Borrowed for the length of the call.
+/// A request to the plugin. Borrowed for the duration of the call.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
     context: &'a CallContext,
@@ -35,13 +35,13 @@ impl<'a> Call<'a> {
         self.request
     }
 
-    /// Deadline and trace ids, as the contract has them.
+    /// Deadline and trace ids, as defined by the contract.
     #[inline]
     pub fn context(&self) -> &'a CallContext {
         self.context
     }
 
-    /// How long until the reply is wanted; `None` if the caller set no deadline, zero if it
+    /// Time left until the deadline; `None` if the caller set no deadline, zero if it
     /// has passed.
     pub fn remaining(&self) -> Option<Duration> {
         (self.context.deadline_ns != 0)
@@ -49,7 +49,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Where a plugin writes its reply. Writing appends to memory that the host owns.
+/// The plugin's reply. Writing appends to memory that the host owns.
 #[derive(Debug)]
 pub struct Reply<'a> {
     sink: &'a Sink,
@@ -99,7 +99,7 @@ impl<'a> Reply<'a> {
     pub(crate) fn replace(&mut self, text: &str) {
         // SAFETY: as in `bytes`.
         unsafe { (self.sink.clear)(self.sink.context) };
-        // A reason that does not fit is lost; the status still tells what happened.
+        // A reason that does not fit is lost; the status still reports the failure.
         let _ = self.bytes(text.as_bytes());
     }
 }

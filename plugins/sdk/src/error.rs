@@ -1,29 +1,29 @@
-//! Why a plugin function did not do what it was asked.
+//! The errors of a plugin's functions.
 
 use hotmerge_abi as abi;
 
-/// Why a plugin function did not do what it was asked.
+/// Why a plugin function failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// It failed, with a reason for people.
     Failed(String),
-    /// There is no method of the name.
+    /// There is no method with that name.
     NoMethod,
-    /// The request is not what the method expects, with a reason for people.
+    /// The request is invalid for the method, with a reason for people.
     BadRequest(String),
     /// The deadline of the call has passed.
     Deadline,
-    /// The plugin does not do this.
+    /// The plugin does not support this.
     Unsupported,
-    /// The host's limit for a reply is reached.
+    /// The reply exceeds the host's size limit.
     ReplyTooLarge,
     /// Another plugin takes no calls, or may not be called from this one; with the reason.
     NotLoaded(String),
 }
 
 impl Error {
-    /// A request that the method cannot use, and why.
+    /// An invalid request, with the reason.
     pub fn bad_request(reason: impl std::fmt::Display) -> Self {
         Self::BadRequest(reason.to_string())
     }
@@ -40,7 +40,7 @@ impl Error {
         }
     }
 
-    /// What a status of another plugin means, with what it wrote.
+    /// Converts another plugin's status and the text it wrote.
     pub(crate) fn from_status(status: abi::Status, reason: Vec<u8>) -> Self {
         let reason = String::from_utf8_lossy(&reason).into_owned();
         match status {

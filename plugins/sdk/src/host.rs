@@ -1,4 +1,4 @@
-//! What the host offers to a plugin.
+//! The host's services for a plugin.
 
 use std::fmt;
 
@@ -12,13 +12,13 @@ use crate::{
 /// How important a log record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Something failed and somebody should look.
+    /// Something failed and needs attention.
     Error,
-    /// Something is odd, and work goes on.
+    /// Something is unusual, but work continues.
     Warn,
-    /// What an operator wants to see.
+    /// Information for operators.
     Info,
-    /// What a developer wants to see.
+    /// Information for developers.
     Debug,
     /// Everything else.
     Trace,
@@ -36,7 +36,7 @@ impl Level {
     }
 }
 
-/// The host, for as long as the plugin lives.
+/// A handle to the host, valid for the plugin's lifetime.
 #[derive(Clone, Copy, Debug)]
 pub struct Host {
     table: &'static HostTable,
@@ -55,7 +55,7 @@ impl Host {
         }
     }
 
-    /// Writes one record to the host's log. Does not wait for slow logs.
+    /// Writes one record to the host's log. Never waits for a slow log.
     pub fn log(&self, level: Level, message: impl fmt::Display) {
         self.record(level, message, std::ptr::null());
     }
@@ -69,12 +69,12 @@ impl Host {
     /// Waits for the reply, on this thread.
     ///
     /// # Errors
-    /// What the other plugin answered instead of a reply, or [`Error::NotLoaded`].
+    /// The other plugin's error, or [`Error::NotLoaded`].
     pub fn call(&self, plugin: &str, method: &str, request: &[u8]) -> Result<Answer, Error> {
         self.ask(plugin, method, request, std::ptr::null())
     }
 
-    /// As [`Host::call`], for the sake of a call: its deadline and its trace go on.
+    /// Like [`Host::call`], on behalf of a call: inherits its deadline and trace.
     ///
     /// # Errors
     /// As [`Host::call`].

@@ -24,9 +24,9 @@
 //! ```
 //!
 //! The macro puts a panic guard into the plugin itself: a host cannot catch the panic of
-//! a library that brings its own standard library. The guard keeps nothing that
-//! outlives the plugin (no thread-local with a destructor), so a plugin that does the
-//! same can really be unloaded.
+//! a library that links its own standard library. The guard keeps nothing that outlives
+//! the plugin (no thread-local with a destructor), so a plugin that follows the same rule
+//! can be unloaded.
 //!
 //! Absent on purpose: features, dependencies beyond the contract, and the plugin's
 //! name and version (they live in `plugin.meta`, so that a new version number alone
@@ -57,35 +57,35 @@ pub trait Plugin: Sized + Send + Sync + 'static {
     /// JSON object, `{}` if there is none.
     ///
     /// # Errors
-    /// A refusal: the host shows the reason and keeps the version that runs.
+    /// If the plugin refuses: the host shows the reason and keeps the running version.
     fn start(host: Host, config: &[u8]) -> Result<Self, Error>;
 
-    /// Answers one call. Several may run at once, on any thread.
+    /// Answers one call. Calls may run concurrently, on any thread.
     ///
     /// # Errors
-    /// Goes to the caller with its reason; what was written to `reply` is dropped.
+    /// The caller gets the error with its reason; everything written to `reply` is discarded.
     fn call(&self, call: &Call<'_>, reply: &mut Reply<'_>) -> Result<(), Error>;
 
-    /// Answers whether this instance is fit to replace the one that runs.
+    /// Checks whether this instance can replace the running one.
     ///
     /// # Errors
-    /// The host shows the reason and keeps the version that runs.
+    /// The host shows the reason and keeps the running version.
     fn self_check(&self) -> Result<(), Error> {
         Ok(())
     }
 
-    /// Writes the state that the next instance takes over: a new version, or this one again
-    /// after a crash. Asked for at any time and as often as the host likes, also while calls
-    /// run; it is no farewell.
+    /// Writes the state for the next instance: a new version, or this one after a crash. The
+    /// host may call it at any time and often, also while calls run; it does not mean
+    /// shutdown.
     ///
     /// # Errors
-    /// [`Error::Unsupported`], the default, says that there is no state.
+    /// [`Error::Unsupported`], the default, means that the plugin has no state.
     fn save(&self, state: &mut Reply<'_>) -> Result<(), Error> {
         let _ = state;
         Err(Error::Unsupported)
     }
 
-    /// Takes over what version `from` saved, before the first call.
+    /// Restores the state that version `from` saved, before the first call.
     ///
     /// # Errors
     /// The host keeps the old version with its state.
@@ -94,13 +94,13 @@ pub trait Plugin: Sized + Send + Sync + 'static {
         Err(Error::Unsupported)
     }
 
-    /// Ends the work within `limit`: joins threads, closes files. No call is under way.
+    /// Stops all work within `limit`: joins threads, closes files. No call is in progress.
     ///
-    /// In the host's process the value is dropped then; a process of its own just ends. What
-    /// crashed or panicked there ends without being asked, so keep nothing for this moment.
+    /// In the host's process the host then drops the value; a worker just exits. After a crash
+    /// or a panic a worker exits without calling this, so do not defer important work to it.
     ///
     /// # Errors
-    /// Is logged; the instance ends all the same.
+    /// The host logs it and ends the instance anyway.
     fn teardown(&self, limit: Duration) -> Result<(), Error> {
         let _ = limit;
         Ok(())

@@ -1,4 +1,4 @@
-//! The panic guard: nothing unwinds out of a plugin, and what happened is told.
+//! The panic guard: nothing unwinds out of a plugin, and every panic is reported.
 //!
 //! The hook writes the message into a string on the stack of the guard that will catch the
 //! panic. The thread-local that finds it is a plain pointer: one with a destructor would
@@ -50,7 +50,7 @@ pub(crate) fn install(host: Host) {
     std::panic::set_hook(Box::new(hook));
 }
 
-/// Takes the hook out, so that nothing of the plugin is left behind.
+/// Removes the hook, so that nothing of the plugin remains.
 pub(crate) fn uninstall() {
     drop(std::panic::take_hook());
     *HOST.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
@@ -69,7 +69,7 @@ fn hook(info: &PanicHookInfo<'_>) {
     }
     let slot = MESSAGE.get();
     if slot.is_null() {
-        // A thread of the plugin's own: nobody else will tell.
+        // The plugin's own thread: nothing else reports its panics.
         if let Ok(host) = HOST.try_lock()
             && let Some(host) = *host
         {

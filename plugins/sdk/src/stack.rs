@@ -1,17 +1,17 @@
-//! Where a panic came from: the frames of this plugin, as addresses that mean something outside.
+//! The origin of a panic: this plugin's frames, as addresses that are valid outside the process.
 //!
-//! The standard library's own backtrace opens the files that the process was loaded from. What a
-//! host loads has no names in it, and a plugin in a sandbox may open nothing; so only addresses
-//! go out, relative to where the plugin lies, and whoever has the file finds the names.
+//! The standard library's backtrace opens the files that the process was loaded from. The image
+//! that a host loads contains no names, and a sandboxed plugin may open nothing; so the plugin
+//! reports only addresses, relative to its load address, and readers of the file resolve the names.
 
 use std::{
     ffi::{c_int, c_void},
     fmt::Write as _,
 };
 
-/// Most frames that are told.
+/// Maximum number of reported frames.
 const MOST: usize = 32;
-/// Most frames that are looked at: a stack that overflows is deep.
+/// Maximum number of visited frames: an overflowing stack is deep.
 const FAR: usize = 64;
 
 unsafe extern "C" {

@@ -25,7 +25,7 @@ use crate::{Plugin, table};
 pub struct Refused {
     /// One of the contract's `STATUS_…`.
     pub status: Status,
-    /// What the plugin said.
+    /// The plugin's reason.
     pub reason: String,
 }
 
@@ -41,7 +41,7 @@ impl<P: Plugin> Instance<P> {
     /// Starts the plugin with a JSON object as its configuration.
     ///
     /// # Errors
-    /// What `start` refused.
+    /// The refusal of `start`.
     pub fn start(config: &str) -> Result<Self, Refused> {
         let table = table::<P>();
         let mut instance = ptr::null_mut();
@@ -66,7 +66,7 @@ impl<P: Plugin> Instance<P> {
     /// Calls a method.
     ///
     /// # Errors
-    /// What the plugin answered instead of a reply.
+    /// The plugin's error.
     pub fn call(&self, method: &str, request: &[u8]) -> Result<Answer, Refused> {
         let context = CallContext {
             size: size_of::<CallContext>() as u32,
@@ -86,10 +86,10 @@ impl<P: Plugin> Instance<P> {
         })
     }
 
-    /// Asks for the state.
+    /// Saves the state.
     ///
     /// # Errors
-    /// What the plugin answered instead of its state.
+    /// The plugin's error.
     pub fn save(&self) -> Result<Vec<u8>, Refused> {
         // SAFETY: the instance is alive.
         gather(|sink| unsafe { (self.table.save)(self.instance, sink) }).map(|answer| answer.bytes)
@@ -98,7 +98,7 @@ impl<P: Plugin> Instance<P> {
     /// Hands over the state that version `from` saved.
     ///
     /// # Errors
-    /// What the plugin refused.
+    /// The plugin's refusal.
     pub fn restore(&self, from: &str, state: &[u8]) -> Result<(), Refused> {
         gather(|sink| {
             // SAFETY: the instance is alive, the rest lives for the call.

@@ -360,7 +360,7 @@ fn sources(files: &[(&str, &str)]) -> tempfile::TempDir {
 }
 
 #[test]
-fn a_circle_through_a_re_export_is_found() {
+fn a_cycle_through_a_re_export_is_found() {
     let dir = sources(&[
         ("lib.rs", "mod a; mod b; mod c; pub use b::B; use c::C;"),
         ("a.rs", "use crate::B; pub struct A;"),

@@ -1,4 +1,4 @@
-//! A new version that takes a share of the calls before it takes all of them.
+//! A canary: a new version that first takes only a share of the calls.
 //!
 //! Invariant: without one, a call pays for a single relaxed load of a number that is rarely
 //! written.
@@ -13,7 +13,7 @@ use super::version::Version;
 #[derive(Debug, Default)]
 pub(crate) struct Canary {
     pub(crate) version: Cell<Version>,
-    /// Of 2³² calls so many; 0 if there is no such version.
+    /// The canary's share of 2³² calls; 0 without a canary.
     share: AtomicU32,
     calls: AtomicU64,
     failed: AtomicU64,
@@ -34,7 +34,7 @@ impl Canary {
     #[cold]
     pub(crate) fn count(&self, failed: Option<&loader::CallError>) {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        // Whoever asks nonsense, in too little time, or goes, says nothing about the version.
+        // Bad requests, deadlines that are too short and cancelled calls say nothing about the version.
         let is_its_fault = !matches!(
             failed,
             None | Some(

@@ -41,12 +41,12 @@ impl Fault {
 }
 
 impl Supervisor {
-    /// Has something done about a plugin.
+    /// Queues a job for a plugin.
     pub(crate) fn submit(self: &Arc<Self>, plugin: &PluginName, job: Job) {
         self.jobs.submit(job, || self.add_thread(plugin));
     }
 
-    /// Gives up a plugin's attempt that a thread is busy with.
+    /// Abandons an attempt that a thread is working on.
     pub(crate) fn write_off(self: &Arc<Self>, plugin: &PluginName, ticket: Ticket) {
         self.jobs.write_off(ticket, || self.add_thread(plugin));
     }
@@ -67,7 +67,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes an attempt as far as it goes at this time.
+    /// Advances an attempt as far as currently possible.
     fn bring_up(self: &Arc<Self>, ticket: Ticket) {
         let mut state = self.state();
         let Some(attempt) = state.attempts.get_mut(&ticket) else {
@@ -88,7 +88,7 @@ impl Supervisor {
         let verified = match self.verify(target) {
             Ok(verified) => verified,
             Err(Unverified::Differs(reason)) => return self.differs(&meta.name, ticket, reason),
-            // The meta may be put right with the same hash; looking again costs no code.
+            // The meta may be corrected with the same hash; reading it again runs no code.
             Err(Unverified::Refused(reason)) => return self.fail(ticket, meta, reason, false),
             Err(Unverified::NoRoom(reason)) => {
                 self.fail(ticket, meta, reason, false);
@@ -96,7 +96,7 @@ impl Supervisor {
             }
         };
         trace!(target: "hotmerge::plugin", "verified: the file has the hash of its meta");
-        // It may have to wait, and may be told to go on before this returns.
+        // It may have to wait, and may continue on another thread before this returns.
         if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
             attempt.progress = Progress::Verified(verified);
         }
@@ -140,9 +140,9 @@ impl Supervisor {
                 })?;
                 let verified = store.image(&meta.hash).and_then(|file| {
                     Verified::new(file, meta)
-                        .map_err(|error| format!("the version that was kept is damaged: {error}"))
+                        .map_err(|error| format!("the stored version is damaged: {error}"))
                 });
-                // What is to be started anew runs, and is written anew when it goes live.
+                // A restarting version is running, and is stored again when it goes live.
                 verified.or_else(|reason| {
                     let running = self.verify_running(meta);
                     running.map_err(|_| Unverified::Refused(format!("{reason}; stage it again")))
@@ -152,12 +152,12 @@ impl Supervisor {
         }
     }
 
-    /// Verifies a copy of what runs: the dynamic loader would take the same file for the same
-    /// object.
+    /// Verifies a copy of the running image: the dynamic loader would treat the same file as the
+    /// same object.
     fn verify_running(&self, meta: &PluginMeta) -> Result<Verified, String> {
         let image = self
             .image(meta)
-            .map_err(|error| format!("what runs cannot be read: {error}"))?;
+            .map_err(|error| format!("the running image cannot be read: {error}"))?;
         Verified::new(image, meta).map_err(|error| error.to_string())
     }
 
@@ -226,8 +226,8 @@ impl Supervisor {
         }
     }
 
-    /// Finds out what has to happen between the start of a candidate and its first call.
-    /// State that may be copied while calls go on is copied here.
+    /// Determines the steps between the start of a candidate and its first call. State of a live
+    /// hand-over is copied here, while calls continue.
     fn prepare(&self, target: &Target, candidate: &Instance) -> Result<Next, String> {
         let name = &target.meta.name;
         let (Some(live), Some(plugin), true) = (
@@ -245,7 +245,7 @@ impl Supervisor {
             (live.instance.is_failing(), live.instance.save(&mut state))
         });
         let (is_failing, saved) = saved.map_err(|error| error.to_string())?;
-        // What fails is no measure for a canary, and what an operator orders is no trial.
+        // A crashed version is no baseline for a canary, and an operator's order is no trial.
         let canary = self.config.canary(name);
         let canary = canary.filter(|_| !is_failing && !target.is_ordered);
         match saved {
@@ -259,7 +259,7 @@ impl Supervisor {
                  its configuration"
                     .to_owned(),
             ),
-            // What was saved before a crash does not change while calls go on.
+            // A checkpoint from before a crash does not change while calls continue.
             Ok(_) if live.handover == Handover::Pause && !is_failing => Ok(Next::HandOver),
             Ok(from) => candidate
                 .restore(&from, state.bytes())
@@ -275,7 +275,7 @@ impl Supervisor {
     }
 
     /// Hands the live version's state to a candidate while calls wait. In the end either the
-    /// candidate has it and goes live, or the old version goes on as if nothing had been.
+    /// candidate has it and goes live, or the old version continues unchanged.
     fn hand_over(self: &Arc<Self>, ticket: Ticket, meta: &Arc<PluginMeta>) {
         let began = Instant::now();
         let deadline = began + self.config.handover(&meta.name);
@@ -297,7 +297,7 @@ impl Supervisor {
             self.fail(ticket, meta, reason, true);
             return self.discard(&meta.name, instance);
         }
-        // From here on a plugin's code may take its time: the clock opens the gate then.
+        // From here on plugin code may be slow: the clock then opens the gate.
         if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
             attempt.progress = Progress::HandingOver(Some(deadline));
         }

@@ -1,16 +1,16 @@
-//! The host's one timer: it sleeps until something is due, and for ever if nothing is.
+//! The host's only timer: it sleeps until something is due, or forever.
 
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-/// A burst of hints is let come to rest for this long …
+/// The host waits until no hint has come for this long …
 const QUIET: Duration = Duration::from_millis(20);
-/// … but waited for no longer than this.
+/// … but at most this long in total.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// How soon the clock looks again while something that it must not miss is under way.
+/// How soon the clock checks again while work with a deadline is in progress.
 pub(crate) const RECHECK: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
@@ -29,9 +29,9 @@ struct Alarms {
 /// Why the clock woke.
 #[derive(Debug, PartialEq, Eq)]
 enum Tick {
-    /// Hints have come to rest: look at the directory.
+    /// A burst of hints has ended: rescan.
     Hinted,
-    /// A point in time that was asked for has come.
+    /// A requested time has come.
     Due,
     /// The host stops.
     Stop,
@@ -60,7 +60,7 @@ impl Clock {
         }
     }
 
-    /// Calls `tick` whenever something is due, and every `period`, until it is told to stop.
+    /// Calls `tick` whenever something is due, and every `period`, until stopped.
     pub(crate) fn run(&self, period: Option<Duration>, tick: impl Fn()) {
         let mut next = period.map(|period| Instant::now() + period);
         if let Some(next) = next {
@@ -82,8 +82,8 @@ impl Clock {
         self.changed.notify_one();
     }
 
-    /// Waits for the next reason to wake. `Due` forgets the point in time: whoever still
-    /// needs one asks anew.
+    /// Waits for the next reason to wake. `Due` clears the requested time: callers that need
+    /// another must request it again.
     fn next(&self) -> Tick {
         let mut state = self.lock();
         loop {

@@ -1,8 +1,8 @@
-//! What went wrong with the plugins that run, and what follows from it.
+//! Crashes of running plugins, and the reaction to them.
 //!
-//! A worker is replaced by its own cell; an instance in the host's own process by the life cycle,
-//! as a new version would replace it. Both are told of here, both are bounded by the same
-//! [`Restarts`], and what was given up is an error until a new version comes or somebody asks.
+//! A version's watcher replaces its crashed worker; the life cycle replaces an instance in the
+//! host's process, like a new version. Both are reported here and bounded by the same
+//! [`Restarts`]. A plugin that was given up stays an error until a new version or a request.
 
 use std::{
     sync::Arc,
@@ -29,7 +29,7 @@ const RETRY_LAST: Duration = Duration::from_secs(30);
 const NAMED_BYTES: u64 = 64 << 20;
 
 impl Supervisor {
-    /// Tells of a failure: log, status, history.
+    /// Records a failure in log, status and history.
     pub(crate) fn record_failure(
         self: &Arc<Self>,
         plugin: &PluginName,
@@ -46,7 +46,7 @@ impl Supervisor {
         self.tell_and_apply(plugin, [crashed], Some(Event::Crashed { ticket, what }));
     }
 
-    /// The frames of a panic, by name if the plugin's file is still there and has names.
+    /// The frames of a panic, by name if the plugin's file still exists and has symbols.
     fn stack(&self, ticket: Ticket, failure: &Failure) -> Vec<String> {
         if failure.frames.is_empty() {
             return Vec::new();
@@ -65,8 +65,8 @@ impl Supervisor {
         names(&failure.frames, file.as_deref())
     }
 
-    /// A panic was caught in the host's own process. What follows is done on a thread of its own,
-    /// because whoever called has waited long enough.
+    /// A panic was caught in the host's process. The reaction runs on its own thread, so that the
+    /// caller need not wait.
     pub(crate) fn replace_after_panic(
         self: &Arc<Self>,
         plugin: &PluginName,
@@ -116,8 +116,8 @@ impl Supervisor {
         }
     }
 
-    /// An instance in the host's own process crashed: another one is to take its place, unless
-    /// that has happened too often.
+    /// An instance in the host's process crashed: a new one replaces it, unless that has happened
+    /// too often.
     fn schedule_replacement(
         self: &Arc<Self>,
         plugin: &PluginName,
@@ -164,12 +164,12 @@ impl Supervisor {
         }
     }
 
-    /// Puts another instance in the place of one in the host's own process.
+    /// Replaces an instance in the host's process by a new one.
     fn replace(self: &Arc<Self>, plugin: &PluginName, ticket: Ticket) {
         self.apply(plugin, Event::Replace { ticket });
     }
 
-    /// Does what is due: replacements after a pause, and saves. Returns when the next is.
+    /// Runs due work: replacements after a pause, and checkpoints. Returns when the next is due.
     pub(crate) fn attend(self: &Arc<Self>, now: Instant) -> Option<Instant> {
         let (mut replace, mut save) = (Vec::new(), Vec::new());
         let mut next: Option<Instant> = None;
@@ -226,7 +226,7 @@ impl Supervisor {
         self.clock.wake_at(due);
     }
 
-    /// Saves an instance's state for the case of a crash. The plugin may take its time.
+    /// Takes a checkpoint of an instance. The plugin may be slow.
     fn save_in_background(self: &Arc<Self>, plugin: &PluginName, ticket: Ticket) {
         let its = plugin.clone();
         let save = move |host: &Arc<Self>| {
@@ -246,17 +246,17 @@ impl Supervisor {
         self.in_background(plugin, Task::new("save", "to save its state", save));
     }
 
-    /// A replacement was refused: the instance goes on, and its next panic counts again.
+    /// A replacement was refused: the instance continues, and its next panic counts again.
     pub(crate) fn not_replaced(&self, plugin: &PluginName) {
         self.with_in_process(plugin, None, InProcess::report_again);
     }
 
-    /// Forgets the state that a replacement did not take over.
+    /// Discards a checkpoint that a replacement failed to restore.
     pub(crate) fn forget_state(&self, plugin: &PluginName) {
         self.with_in_process(plugin, None, |instance| instance.checkpoint.forget());
     }
 
-    /// Starts again by hand what was given up of these; returns which that was.
+    /// Restarts those of these plugins that were given up, and returns them.
     pub(crate) fn revive(self: &Arc<Self>, plugins: &[PluginName]) -> Vec<PluginName> {
         let mut all = Vec::new();
         for plugin in plugins {
@@ -281,8 +281,8 @@ impl Supervisor {
         all
     }
 
-    /// Does something with what runs, if that is in the host's own process; with a ticket, only
-    /// if that attempt has brought it up.
+    /// Applies a function to the running version if it is in the host's process and, with a
+    /// ticket, only if that attempt brought it up.
     fn with_in_process(
         &self,
         plugin: &PluginName,
@@ -302,7 +302,7 @@ impl Supervisor {
     }
 }
 
-/// The directory may have moved on from what runs.
+/// The directory may have a newer version than the running one.
 fn is_its_file(file: &[u8], meta: &PluginMeta) -> bool {
     Image::normalise(file.to_vec()).is_ok_and(|image| image.digest() == meta.hash)
 }

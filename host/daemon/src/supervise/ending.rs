@@ -1,8 +1,8 @@
-//! How an old version ends: its last call returns, it tears itself down, its memory goes
-//! back to the system.
+//! The end of an old version: its last call returns, it tears itself down, its memory is
+//! unmapped.
 //!
-//! In-process code cannot be killed. What does not end in time is kept, counted and named
-//! in the status, and never unmapped under a running call.
+//! In-process code cannot be killed. A version that does not end in time is kept, counted and
+//! shown in the status, and never unmapped under a running call.
 
 use std::{
     sync::{Arc, mpsc},
@@ -77,9 +77,8 @@ impl Supervisor {
         self.tear_down(name, version.instance, Some(ticket));
     }
 
-    /// Runs the plugin's last code on a thread of its own, so that what that leaves in
-    /// thread-locals is gone before the library is. An old version has a ticket, and its end is
-    /// told of.
+    /// Runs the plugin's teardown on its own thread, so that its thread-locals are gone before the
+    /// library is unmapped. An old version has a ticket, and its end is reported.
     fn tear_down(self: &Arc<Self>, name: &PluginName, instance: Instance, ticket: Option<Ticket>) {
         let limit = self.config.teardown(name);
         let (done, ended) = mpsc::sync_channel(1);

@@ -1,9 +1,8 @@
-//! Short-lived threads that bring candidates up and write down what runs, no more at once than
-//! there are cores.
+//! Short-lived threads that bring candidates up and persist records, at most one per core.
 //!
-//! A thread ends when there is nothing left to do: whatever a plugin leaves in its
-//! thread-locals goes with it, and an idle host keeps none. A job that takes too long is
-//! written off, so that it cannot keep others from starting.
+//! A thread ends when no job is left: a plugin's thread-locals go away with it, and an idle
+//! host has no such threads. A job that takes too long is written off, so that it cannot block
+//! other jobs.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,12 +14,12 @@ use hotmerge_meta::PluginName;
 
 use hotmerge_lifecycle::Ticket;
 
-/// What there is to do.
+/// A job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Job {
-    /// Take an attempt as far as it goes.
+    /// Advance an attempt as far as possible.
     BringUp(Ticket),
-    /// Write down what runs of a plugin.
+    /// Persist a plugin's record.
     Keep(PluginName),
 }
 
@@ -75,13 +74,13 @@ impl Jobs {
             drop(state);
             run(&job);
             if matches!(job, Job::BringUp(_)) && self.lock().current.remove(&number).is_none() {
-                // Another thread has its place already.
+                // Another thread already has its slot.
                 return;
             }
         }
     }
 
-    /// Gives a job's place to others. `spawn` as in [`Jobs::submit`].
+    /// Frees a job's slot for others. `spawn` as in [`Jobs::submit`].
     pub(crate) fn write_off(&self, ticket: Ticket, spawn: impl FnOnce()) {
         let mut state = self.lock();
         let mut runs = state.current.iter().rev();

@@ -1,5 +1,5 @@
-//! What the host does for one version of a plugin: takes its reports, carries its log records and
-//! its calls to the plugins that it requires.
+//! The host's services for one version of a plugin: takes its reports, and forwards its log
+//! records and its calls to the plugins that it requires.
 
 use std::{
     fmt,
@@ -43,7 +43,7 @@ impl Services {
     }
 
     fn find(&self, plugin: &str) -> Result<Arc<Plugin>, String> {
-        // What it does not require may be replaced, end or wait for it at any time.
+        // A plugin that it does not require may be replaced, end or wait for it at any time.
         if !self.meta.requires.iter().any(|it| it.name == *plugin) {
             return Err(format!(
                 "`{}` may not call `{plugin}`: its plugin.meta does not require it",

@@ -21,13 +21,13 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// Nobody listens there.
+    /// No host listens there.
     #[error("no host is running in `{}`; start one with `hotmerge serve`", .dir.display())]
     NotRunning {
         /// The runtime directory.
         dir: PathBuf,
     },
-    /// The host is not for this user.
+    /// This user may not access the host.
     #[error(
         "not permitted to talk to the host in `{}`; {}",
         .dir.display(),
@@ -58,11 +58,11 @@ pub enum ConnectError {
     },
 }
 
-/// Why there is no answer, or not the one that was hoped for.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The host answered that it does not; the code is one of [`code`](super::code).
+    /// The host refused the request; the code is one of [`code`](super::code).
     #[error("{}", .0.message())]
     Refused(ErrorObjectOwned),
     /// No answer in time.
@@ -74,9 +74,9 @@ pub enum ClientError {
     /// The request or the answer is too long.
     #[error(transparent)]
     TooLong(#[from] FrameTooLong),
-    /// Not what the protocol says.
+    /// The answer violates the protocol.
     #[error(
-        "the host's answer to `{method}` makes no sense: {reason}; are client and host of one version?"
+        "the host's answer to `{method}` is malformed: {reason}; check that client and host have the same version"
     )]
     Nonsense {
         /// The method that was asked.
@@ -117,7 +117,7 @@ impl Client {
         Ok(Self::from_stream(stream))
     }
 
-    /// Speaks on a stream that is connected already.
+    /// Uses a connected stream.
     pub fn from_stream(stream: UnixStream) -> Self {
         Self {
             stream,
@@ -144,7 +144,7 @@ impl Client {
         let deadline = Instant::now().checked_add(timeout);
         self.last_id += 1;
         match self.send(method, params, timeout) {
-            // A host that turns a client away says why, and may do so before the request.
+            // A host that rejects a client sends the reason, possibly before the request.
             Ok(()) | Err(ClientError::Closed) => {}
             Err(error) => return Err(error),
         }

@@ -1,4 +1,4 @@
-//! Parameters and results, as both sides see them.
+//! Parameters and results of the methods.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
@@ -14,15 +14,15 @@ use crate::{Digest, PluginName};
 pub enum Action {
     /// It is new and active.
     Loaded,
-    /// A new version replaced the one that ran.
+    /// A new version replaced the running one.
     Reloaded,
     /// The same hash runs already.
     Unchanged,
-    /// It was not taken; what ran before still runs.
+    /// It was refused; the previous version still runs.
     Refused,
-    /// Its package is gone, and so is it.
+    /// Its package and the plugin are gone.
     Removed,
-    /// A share of the calls goes to it; it replaces what runs if it does well.
+    /// It takes a share of the calls and replaces the live version if it does well.
     Trying,
 }
 
@@ -39,20 +39,19 @@ impl fmt::Display for Action {
     }
 }
 
-/// What to look for, and what to tell.
+/// Parameters of a rescan and its report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReloadParams {
-    /// Tell of these even if nothing happened to them.
+    /// Report these even if nothing happened to them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plugins: Option<Vec<PluginName>>,
-    /// Tell of everything since this position in the host's history (see
+    /// Report everything since this position in the host's history (see
     /// [`method::POSITION`](super::method::POSITION)): a watcher may have been faster than
     /// the request. From the request on if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
-    /// Try the named plugins again even if what they are was refused before
-    /// [`since`](Self::since).
+    /// Retry the named plugins even if they were refused before [`since`](Self::since).
     pub retry: bool,
     /// Wait for and tell of the named plugins alone: what becomes of others is none of the
     /// asker's business.
@@ -60,32 +59,32 @@ pub struct ReloadParams {
     pub only: bool,
 }
 
-/// What a rescan did.
+/// The result of a rescan.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReloadReport {
-    /// What something happened to, and what was asked for, by name.
+    /// Plugins that changed and plugins that were requested, by name.
     pub plugins: Vec<PluginReport>,
     /// What in the plugin directory cannot be used.
     pub problems: Vec<Problem>,
     /// How many plugins the host knows; those that are not listed are unchanged.
     pub installed: u64,
-    /// Where the host looks for plugins.
+    /// The host's plugin directory.
     pub plugin_dir: PathBuf,
     /// From the request to the last switch, in milliseconds.
     pub took_ms: f64,
 }
 
-/// What a rescan did with one plugin.
+/// The result of a rescan for one plugin.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PluginReport {
     /// Its name.
     pub plugin: PluginName,
-    /// What was done.
+    /// The action.
     pub action: Action,
-    /// What ran before.
+    /// Hash of the previous version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_hash: Option<Digest>,
-    /// What was offered; of a removed plugin, nothing.
+    /// Hash of the offered version; none for a removed plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<Digest>,
     /// The version that was offered.
@@ -94,11 +93,11 @@ pub struct PluginReport {
     /// The generation that runs now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
-    /// Why it was refused, why what the plugin directory has stays out, or that it is started again
-    /// as it is.
+    /// Why it was refused, why the version in the plugin directory stays out, or that the plugin
+    /// was restarted unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// How long calls waited while its state changed hands, in milliseconds.
+    /// How long calls waited during the hand-over of its state, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause_ms: Option<f64>,
     /// Time spent on this plugin in milliseconds.
@@ -119,16 +118,16 @@ pub struct PluginParams {
 pub struct RollbackParams {
     /// Which plugin.
     pub plugin: PluginName,
-    /// The first hexadecimal digits of the hash of a version that is kept; the one before
-    /// what runs if absent.
+    /// The first hexadecimal digits of a stored version's hash; by default the previous
+    /// version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
-    /// Whether it starts as new, instead of taking over the state of what runs.
+    /// Whether it starts fresh instead of taking over the running version's state.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub without_state: bool,
 }
 
-/// Whose history to tell.
+/// Which history to return.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HistoryParams {
@@ -158,7 +157,7 @@ pub struct Transition {
 /// Something in the plugin directory that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// The name it has there, whatever it is; empty for the plugin directory itself.
+    /// Its name there; empty for the plugin directory itself.
     pub package: String,
     /// What is wrong with it.
     pub reason: String,

@@ -1,4 +1,4 @@
-//! What a host says of itself and of its plugins. Field names are stable: programs read them.
+//! The status of a host and its plugins. Field names are stable: programs read them.
 
 use std::{fmt, path::PathBuf};
 
@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 use super::Problem;
 use crate::Digest;
 
-/// The state of a plugin as its users see it.
+/// The state of a plugin as users see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// Known, and nothing of it runs or is under way.
+    /// Known, but no version runs or is starting.
     Idle,
-    /// A change was seen and is being verified, has not settled, or waits for a plugin that
-    /// it requires.
+    /// A change was detected and is being verified, has not settled, or waits for a required
+    /// plugin.
     Detecting,
-    /// The plugin is gone from the directory and its last version is ending.
+    /// The plugin was removed from the directory and its last version is being retired.
     Unloading,
     /// A verified version is starting, taking over state, or being tried.
     Reloading,
     /// A version takes calls.
     Active,
-    /// No version takes calls: the last one that was tried was refused, or the live one has
-    /// crashed too often.
+    /// No version takes calls: the last candidate was refused, or the live version crashed too
+    /// often.
     Error,
 }
 
@@ -40,21 +40,21 @@ impl fmt::Display for State {
     }
 }
 
-/// How far a candidate is; later ones are greater.
+/// A candidate's progress; later stages compare greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// Its file is being read and compared.
     Verifying,
-    /// Its file and its meta do not belong together yet.
+    /// Its file and its meta do not match yet.
     Settling,
-    /// It is verified, and what it requires is not active yet.
+    /// It is verified, but its requirements are not active yet.
     Waiting,
     /// It is being loaded and started.
     Starting,
     /// It has started; calls wait while it takes over the state of the live version.
     HandingOver,
-    /// It takes a share of the calls, to see how it does.
+    /// It takes a share of the calls as a canary.
     Trying,
 }
 
@@ -91,37 +91,37 @@ pub struct HostStatus {
     pub pid: u32,
     /// The contract it offers to plugins.
     pub abi: String,
-    /// Target triple of what it runs.
+    /// Target triple of its plugins.
     pub target: String,
-    /// Where it looks for plugins.
+    /// The plugin directory.
     pub plugin_dir: PathBuf,
-    /// Where it keeps the last good versions; none if it does not.
+    /// The store of the last good versions, if any.
     #[serde(default)]
     pub state_dir: Option<PathBuf>,
     /// When it started, RFC 3339.
     pub started: String,
     /// `inotify`, or why nothing is watched.
     pub watch: String,
-    /// How often it has looked at the plugin directory.
+    /// Number of scans of the plugin directory.
     pub rescans: u64,
-    /// Position in the history; a later one means that something happened.
+    /// Position in the history; it grows with every transition.
     pub position: u64,
     /// Old versions whose memory could not be given back.
     pub retained: u64,
-    /// Old versions whose teardown has not returned in time, and still has not.
+    /// Old versions whose teardown is overdue and still running.
     pub stuck: u64,
     /// How often calls on an old version took longer than the drain time.
     pub overdue: u64,
     /// Log records that found no room.
     pub log_dropped: u64,
-    /// How often SIGUSR1 was seen to have come, with which workers tell of a crash. Several that
-    /// came at once are one.
+    /// Number of received SIGUSR1, with which workers report a crash. Simultaneous signals count
+    /// as one.
     #[serde(default)]
     pub crash_signals: u64,
-    /// Parts of the sandbox that this system does not give; empty if all are in place.
+    /// Parts of the sandbox that this system does not provide; empty if complete.
     #[serde(default)]
     pub degraded: Vec<String>,
-    /// What keeps workers to their limits: rlimits, and the controllers of a cgroup.
+    /// What enforces the workers' limits: rlimits, and the controllers of a cgroup.
     #[serde(default)]
     pub limits: String,
 }
@@ -131,13 +131,13 @@ pub struct HostStatus {
 pub struct PluginStatus {
     /// Its name.
     pub name: String,
-    /// Version of what runs; if nothing does, of the candidate, or of what was refused.
+    /// Version that runs; if none runs, of the candidate or of the refused version.
     pub version: Option<String>,
-    /// Digest of what runs.
+    /// Digest of the running version.
     pub hash: Option<Digest>,
-    /// Where it is in its life.
+    /// Its state in the life cycle.
     pub state: State,
-    /// How far its candidate is, if it has one.
+    /// Its candidate's stage, if it has one.
     #[serde(default)]
     pub stage: Option<Stage>,
     /// Why it came to this state.
@@ -148,33 +148,33 @@ pub struct PluginStatus {
     pub since: Option<String>,
     /// Counts the versions that went live, from 1; 0 if none runs.
     pub generation: u64,
-    /// How it is kept apart from the host: `host` is not at all.
+    /// Its isolation from the host: `host` means none.
     pub isolation: Option<String>,
     /// The package it is in.
     pub package: Option<String>,
     /// Where its table lies in the host's memory, in hexadecimal.
     pub address: Option<String>,
-    /// How often it was started again after a crash.
+    /// Number of restarts after crashes.
     #[serde(default)]
     pub restarts: u64,
-    /// What went wrong with it last.
+    /// Its last failure.
     #[serde(default)]
     pub last_failure: Option<FailureStatus>,
-    /// What waits because the system does not give what it takes: a thread, a process.
+    /// Work that is queued because the system has no thread or process available.
     #[serde(default)]
     pub waiting: Vec<String>,
-    /// The state that it would go on from after a crash.
+    /// The checkpoint from which it would continue after a crash.
     #[serde(default)]
     pub saved: Option<SavedStatus>,
-    /// Its worker, if it lives in a process of its own.
+    /// Its worker, if it runs in its own process.
     #[serde(default)]
     pub worker: Option<WorkerStatus>,
-    /// What it asks for in its meta and was not granted: `fs:/path`, `net`.
+    /// Requests in its meta that were not granted: `fs:/path`, `net`.
     #[serde(default)]
     pub not_granted: Vec<String>,
     /// Calls that were answered with an error.
     pub calls_failed: u64,
-    /// Calls that their callers ended, or hung up on; not among those that failed.
+    /// Calls cancelled by their callers or by disconnecting clients; not counted as failed.
     #[serde(default)]
     pub calls_cancelled: u64,
     /// Calls that panicked.
@@ -183,15 +183,15 @@ pub struct PluginStatus {
     pub retained: u64,
     /// Old versions that have not ended yet.
     pub ending: Vec<EndingStatus>,
-    /// The last version that was refused since one went live.
+    /// The last refused version since one went live.
     pub refused: Option<RefusedStatus>,
-    /// Whether it stays whatever the directory says.
+    /// Whether it is pinned.
     #[serde(default)]
     pub pinned: bool,
     /// The hash in the directory that was rolled back.
     #[serde(default)]
     pub rolled_back: Option<Digest>,
-    /// The versions that can be gone back to, newest first.
+    /// The versions available for rollback, newest first.
     #[serde(default)]
     pub kept: Vec<KeptStatus>,
     /// The version that takes a share of the calls.
@@ -221,7 +221,7 @@ pub struct CanaryStatus {
     pub failed: u64,
 }
 
-/// The process that a plugin lives in.
+/// The process in which a plugin runs.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct WorkerStatus {
     /// Its number; absent while none runs.
@@ -230,8 +230,8 @@ pub struct WorkerStatus {
     pub memory_bytes: Option<u64>,
     /// Processor time that it has used.
     pub cpu_ms: Option<u64>,
-    /// How long it took from the start of the process to being fit to take calls: shut in,
-    /// loaded, started and checked.
+    /// Time from the start of the process until it could take calls: sandboxed, loaded, started
+    /// and checked.
     #[serde(default)]
     pub start_ms: f64,
     /// Parts of its sandbox that are not in place.
@@ -240,23 +240,23 @@ pub struct WorkerStatus {
     pub log_dropped: u64,
 }
 
-/// What went wrong with a plugin that ran.
+/// A failure of a running plugin.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct FailureStatus {
     /// When, RFC 3339.
     pub time: String,
-    /// What happened, to be read behind "it": `was killed by SIGSEGV at 0x8`.
+    /// What happened, phrased to follow "it": `was killed by SIGSEGV at 0x8`.
     pub what: String,
-    /// In which method.
+    /// The method.
     pub method: Option<String>,
     /// The trace of the call, in hexadecimal.
     pub trace_id: Option<String>,
-    /// Where a panic came from, innermost first: names of functions, or offsets in a file that
-    /// has no names.
+    /// The stack of a panic, innermost frame first: function names, or file offsets without
+    /// symbols.
     #[serde(default)]
     pub stack: Vec<String>,
-    /// How old the state was that the next instance went on from, in milliseconds; absent if
-    /// there was none.
+    /// Age of the checkpoint that the next instance restored, in milliseconds; absent if there
+    /// was none.
     pub state_age_ms: Option<u64>,
 }
 
@@ -267,7 +267,7 @@ impl fmt::Display for FailureStatus {
     }
 }
 
-/// A state that was saved for the case of a crash.
+/// A checkpoint for the case of a crash.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SavedStatus {
     /// When, RFC 3339.
