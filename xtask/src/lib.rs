@@ -15,7 +15,9 @@ mod cli;
 pub mod demo;
 pub mod exit;
 pub mod new_plugin;
+mod owner;
 mod rustc;
+mod source;
 pub mod test;
 
 use std::process::ExitCode;

@@ -14,11 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use cargo_metadata::{Artifact, Message, TargetKind};
+use hotmerge_meta::image::ENTRY_SYMBOL;
 
 use super::{
     discover::Plugin,
+    exports::exports_a_plugin,
     groups::{Grouping, Units},
     inputs::Inputs,
     progress::Progress,
@@ -26,6 +28,7 @@ use super::{
 use crate::{
     cargo::{Cargo, Compiler, Resolution},
     exit::{self, Failure},
+    owner,
     rustc::Wrapper,
 };
 
@@ -97,8 +100,8 @@ impl Builder<'_> {
                 index + 1,
                 plugins.len()
             ));
-            let run = self.run(&[plugin])?;
-            all.0.push(run.built(plugin, self.directory)?);
+            let run = self.alone(plugin)?;
+            all.0.push(self.built(&run, plugin)?);
             all.1.push(run.units);
         }
         Ok(all)
@@ -121,13 +124,66 @@ impl Builder<'_> {
             let run = runs
                 .iter()
                 .find(|(members, _)| members.iter().any(|member| member.id == plugin.id));
-            run.map(|(_, run)| run.built(plugin, self.directory))
-                .transpose()
+            run.map(|(_, run)| self.built(run, plugin)).transpose()
         };
         plugins.iter().map(of).collect()
     }
 
+    /// Builds one plugin, and sees what it links.
+    fn alone(&self, plugin: &Plugin) -> Result<Run> {
+        let (run, is_good) = self.try_run(&[plugin])?;
+        let is_linked =
+            |artifact: &&Artifact| artifact.package_id != plugin.id && exports_a_plugin(artifact);
+        let mut libraries = run.libraries.iter().map(|(artifact, _)| artifact);
+        match libraries.find(is_linked) {
+            Some(linked) => Err(Failure::new(
+                exit::BUILD,
+                format!(
+                    "`{}` links the plugin `{}`, and both export `{ENTRY_SYMBOL}`; move what \
+                     they share into a crate that exports no plugin; nothing was staged",
+                    plugin.name, linked.target.name,
+                ),
+            )
+            .into()),
+            None if is_good => Ok(run),
+            None => Err(failed(&[plugin])),
+        }
+    }
+
+    /// The plugin's own library. Where cargo took that of another package of the same name for
+    /// it, it is built again.
+    fn built(&self, run: &Run, plugin: &Plugin) -> Result<Built> {
+        let built = run.built(plugin, self.directory)?;
+        let Some(foreign) = owner::made_by_another(&built.file, &plugin.manifest) else {
+            return Ok(built);
+        };
+        fs::remove_file(&foreign)
+            .with_context(|| format!("failed to delete `{}`", foreign.display()))?;
+        let built = self.run(&[plugin])?.built(plugin, self.directory)?;
+        if owner::made_by_another(&built.file, &plugin.manifest).is_some() {
+            bail!(
+                "another package than `{}` built `{}`; build again when nobody else builds there",
+                plugin.name,
+                built.file.display()
+            );
+        }
+        Ok(built)
+    }
+
     fn run(&self, plugins: &[&Plugin]) -> Result<Run> {
+        match self.try_run(plugins)? {
+            (run, true) => Ok(run),
+            (run, false) => {
+                let is_built = |plugin: &&Plugin| run.library(plugin).is_some();
+                let mut broken = plugins.to_vec();
+                broken.retain(|plugin| !is_built(plugin));
+                Err(failed(&broken))
+            }
+        }
+    }
+
+    /// What cargo built, and whether that is all that it was asked for.
+    fn try_run(&self, plugins: &[&Plugin]) -> Result<(Run, bool)> {
         let started = Instant::now();
         let mut cargo = self.start(plugins)?;
         let messages = cargo.stderr.take();
@@ -136,23 +192,15 @@ impl Builder<'_> {
             scope.spawn(|| messages.map(|messages| self.progress.forward(messages)));
             Run::read(artifacts, started)
         })?;
-        if cargo.wait()?.success() {
-            return Ok(run);
-        }
-        Err(Failure::new(
-            exit::BUILD,
-            format!(
-                "cargo failed to build {}; nothing was staged",
-                names(plugins)
-            ),
-        )
-        .into())
+        Ok((run, cargo.wait()?.success()))
     }
 
     fn start(&self, plugins: &[&Plugin]) -> Result<Child> {
         let mut cargo = self.cargo.command();
         cargo
             .args(["build", "--lib", "--message-format=json-render-diagnostics"])
+            // All that is broken is shown at once, and what is not is known to be fine.
+            .arg("--keep-going")
             .args(["--profile", &self.options.profile])
             .arg("--target-dir")
             .arg(self.directory)
@@ -210,14 +258,16 @@ impl Run {
         Ok(run)
     }
 
+    fn library(&self, plugin: &Plugin) -> Option<&(Artifact, Duration)> {
+        self.libraries.iter().find(|(artifact, _)| {
+            artifact.package_id == plugin.id
+                && artifact.target.name.replace('-', "_") == plugin.target
+        })
+    }
+
     fn built(&self, plugin: &Plugin, directory: &Path) -> Result<Built> {
-        let is_plugin = |artifact: &Artifact| {
-            artifact.package_id == plugin.id && artifact.target.name == plugin.target
-        };
         let (artifact, took) = self
-            .libraries
-            .iter()
-            .find(|(artifact, _)| is_plugin(artifact))
+            .library(plugin)
             .with_context(|| format!("cargo built `{}` but names no file", plugin.name))?;
         let mut files = artifact.filenames.iter();
         let file = files
@@ -248,6 +298,17 @@ fn asked_for(file: &Path, directory: &Path) -> Option<String> {
     let _profile = parts.next()?;
     let target = parts.next()?;
     Some(target.as_os_str().to_str()?.to_owned())
+}
+
+fn failed(plugins: &[&Plugin]) -> anyhow::Error {
+    let message = match plugins {
+        [] => "cargo failed; nothing was staged".to_owned(),
+        _ => format!(
+            "cargo failed to build {}; nothing was staged",
+            names(plugins)
+        ),
+    };
+    Failure::new(exit::BUILD, message).into()
 }
 
 fn names(plugins: &[&Plugin]) -> String {

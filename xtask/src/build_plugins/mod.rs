@@ -5,6 +5,7 @@
 
 mod compile;
 mod discover;
+mod exports;
 mod groups;
 mod inputs;
 mod notify;
@@ -20,7 +21,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use hotmerge_meta::RuntimeDir;
+use hotmerge_meta::{Digest, RuntimeDir};
 
 pub use self::notify::Notify;
 use self::{
@@ -29,7 +30,7 @@ use self::{
     notify::{Host, Told},
     progress::Progress,
     report::Line,
-    stage::{Stage, Staged},
+    stage::{Stage, Staged, Taken},
 };
 use crate::{
     cargo::{Cargo, Compiler, Resolution, Settings},
@@ -91,7 +92,13 @@ pub fn run(args: &Args) -> Result<u8> {
     let built = plan.build(&cargo, args)?;
     let host = (args.notify != Notify::Never)
         .then(|| Host::find(RuntimeDir::chosen(args.runtime_dir.as_ref())));
-    let staged = plan.stage(&cargo, &built)?;
+    let (staged, taken) = plan.stage(&built)?;
+    for (package, workspace) in taken {
+        note(format_args!(
+            "`{package}` was that of the workspace `{}`; give one of the two another `--staging`",
+            workspace.display()
+        ));
+    }
     note(format_args!(
         "{} in `{}`, {}",
         count(built.len()),
@@ -110,6 +117,8 @@ struct Plan {
     /// Those to build.
     selected: Vec<Plugin>,
     staging: PathBuf,
+    /// The workspace, by the one name that it has however it was reached.
+    root: PathBuf,
     /// Where cargo builds them.
     directory: PathBuf,
     compiler: Compiler,
@@ -119,14 +128,13 @@ struct Plan {
 impl Plan {
     fn new(cargo: &Cargo, args: &Args) -> Result<Self> {
         let settings = Settings::read(cargo.root())?;
-        // None of the three needs another.
-        let (workspace, compiler, twins) = thread::scope(|scope| {
+        // Neither needs the other.
+        let (workspace, compiler) = thread::scope(|scope| {
             let compiler = scope.spawn(|| cargo.compiler(&settings));
-            let twins = scope.spawn(|| discover::twins(cargo.root()));
             let workspace = cargo.workspace();
-            (workspace, join(compiler), join(twins))
+            (workspace, join(compiler))
         });
-        let (workspace, compiler, twins) = (workspace?, compiler?, twins?);
+        let (workspace, compiler) = (workspace?, compiler?);
         let plugins = discover::plugins(&workspace)?;
         if plugins.is_empty() {
             bail!(
@@ -134,6 +142,7 @@ impl Plan {
                 cargo.root().display(),
             );
         }
+        let root = cargo.root().canonicalize()?;
         let target_directory = workspace.target_directory.as_std_path().join("hotmerge");
         Ok(Self {
             selected: discover::select(&plugins, &args.plugins)?,
@@ -142,11 +151,16 @@ impl Plan {
                 Some(staging) => std::path::absolute(staging)?,
                 None => target_directory.join("staging"),
             },
-            directory: target_directory.join("build"),
+            // Cargo names what a package in a directory becomes after its place within the
+            // workspace, and would take what another workspace built for up to date.
+            directory: target_directory
+                .join("build")
+                .join(Digest::of(root.as_os_str().as_encoded_bytes()).short()),
+            root,
             compiler,
             wrapper: Wrapper {
                 next: settings.wrapper,
-                twins,
+                lock: cargo.root().join("Cargo.lock"),
             },
         })
     }
@@ -176,10 +190,10 @@ impl Plan {
         Ok(self.selected.iter().cloned().zip(built).collect())
     }
 
-    fn stage(&self, cargo: &Cargo, built: &[(Plugin, Built)]) -> Result<Vec<Staged>> {
+    fn stage(&self, built: &[(Plugin, Built)]) -> Result<(Vec<Staged>, Vec<Taken>)> {
         Stage {
             staging: &self.staging,
-            workspace: cargo.root(),
+            workspace: &self.root,
             plugins: &self.plugins,
             is_full: self.is_full(),
             host: &self.compiler.host,

@@ -1,7 +1,8 @@
 //! Which packages in a staging directory come from which workspace.
 //!
 //! A staging directory may be shared, and may be a host's own plugin directory: only what a
-//! workspace put there itself may it remove. The file's name starts with a dot, so neither
+//! workspace put there itself may it remove, and only what no other has put there since. A
+//! package belongs to the workspace that staged it last. The file's name starts with a dot, so neither
 //! hosts nor `src_install` globs look at it.
 
 use std::{
@@ -15,6 +16,8 @@ use anyhow::{Context as _, Result};
 use hotmerge_meta::{Digest, PackageName};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
+
+const PREFIX: &str = ".hotmerge-workspace-";
 
 /// What one workspace has staged in one directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +50,49 @@ impl Record {
         })
     }
 
+    /// Whose else the packages of this record were until now: they are so no longer.
+    ///
+    /// A workspace that is no longer where it was has moved, and has lost nothing.
+    pub(super) fn take_over(&self, staging: &Path) -> Result<Vec<(PackageName, PathBuf)>> {
+        let mut taken = Vec::new();
+        for mut other in self.others(staging)? {
+            let (ours, theirs) = std::mem::take(&mut other.packages)
+                .into_iter()
+                .partition(|name| self.packages.contains(name));
+            let ours: BTreeSet<_> = ours;
+            other.packages = theirs;
+            if ours.is_empty() {
+                continue;
+            }
+            other.save(staging)?;
+            if other.workspace.exists() {
+                taken.extend(ours.into_iter().map(|name| (name, other.workspace.clone())));
+            }
+        }
+        Ok(taken)
+    }
+
+    /// The records of other workspaces. One that cannot be read is its owner's to complain of.
+    fn others(&self, staging: &Path) -> Result<Vec<Self>> {
+        let own = path(staging, &self.workspace);
+        let mut others = Vec::new();
+        for entry in fs::read_dir(staging)
+            .with_context(|| format!("failed to list `{}`", staging.display()))?
+        {
+            let entry = entry?;
+            let is_record = entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(".json"));
+            if !is_record || entry.path() == own {
+                continue;
+            }
+            let record = fs::read(entry.path()).ok();
+            others.extend(record.and_then(|text| serde_json::from_slice(&text).ok()));
+        }
+        Ok(others)
+    }
+
     /// Keeps the record, if it says anything new.
     pub(super) fn save(&self, staging: &Path) -> Result<()> {
         if *self == Self::load(staging, &self.workspace)? {
@@ -67,7 +113,7 @@ impl Record {
 
 fn path(staging: &Path, workspace: &Path) -> PathBuf {
     let workspace = Digest::of(workspace.as_os_str().as_encoded_bytes());
-    staging.join(format!(".hotmerge-workspace-{}.json", workspace.short()))
+    staging.join(format!("{PREFIX}{}.json", workspace.short()))
 }
 
 #[cfg(test)]
@@ -86,5 +132,23 @@ mod tests {
         );
         let two = Record::load(staging.path(), Path::new("/two")).unwrap();
         assert!(two.packages.is_empty());
+    }
+
+    #[test]
+    fn a_package_belongs_to_whoever_staged_it_last() {
+        let staging = tempfile::tempdir().unwrap();
+        let places = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let load = |at: usize| Record::load(staging.path(), places[at].path()).unwrap();
+        let shared = PackageName::new("shared").unwrap();
+        for at in [0, 1] {
+            let mut record = load(at);
+            record.packages.insert(shared.clone());
+            let taken = record.take_over(staging.path()).unwrap();
+            let from_first = (shared.clone(), places[0].path().to_owned());
+            assert_eq!(taken, [from_first][..at]);
+            record.save(staging.path()).unwrap();
+        }
+        assert!(load(0).packages.is_empty());
+        assert!(load(1).packages.contains(&shared));
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
 };
 
@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result};
 use hotmerge_meta::{
     Digest, FileName, Image, Meta, PackageName, PluginMeta, PluginName, package::Abi, publish,
 };
+use rustix::fs::FlockOperation;
 use semver::Version;
 
 use super::{compile::Built, discover::Plugin, record::Record};
@@ -52,6 +53,9 @@ impl Staged {
     }
 }
 
+/// A package that another workspace had staged, and which.
+pub(crate) type Taken = (PackageName, PathBuf);
+
 /// What is to be staged, and where.
 pub(crate) struct Stage<'a> {
     pub staging: &'a Path,
@@ -66,7 +70,7 @@ pub(crate) struct Stage<'a> {
 
 impl Stage<'_> {
     /// Stages what was built.
-    pub(crate) fn run(&self, built: &[(Plugin, Built)]) -> Result<Vec<Staged>> {
+    pub(crate) fn run(&self, built: &[(Plugin, Built)]) -> Result<(Vec<Staged>, Vec<Taken>)> {
         let mut packages = BTreeMap::<PackageName, Package>::new();
         for (plugin, built) in built {
             let (meta, file) = self.describe(plugin, built)?;
@@ -87,6 +91,11 @@ impl Stage<'_> {
                 self.staging.display()
             )
         })?;
+        // Until the record is written, nobody else's may be.
+        let directory = File::open(self.staging)
+            .with_context(|| format!("failed to open `{}`", self.staging.display()))?;
+        rustix::fs::flock(&directory, FlockOperation::LockExclusive)
+            .with_context(|| format!("failed to lock `{}`", self.staging.display()))?;
         let mut record = Record::load(self.staging, self.workspace)?;
         let mut staged = Vec::new();
         for (name, package) in &packages {
@@ -96,9 +105,10 @@ impl Stage<'_> {
         if self.is_full {
             staged.extend(remove_gone(self.staging, &mut record, &packages)?);
         }
+        let taken = record.take_over(self.staging)?;
         record.save(self.staging)?;
         staged.sort_by(|a, b| a.plugin.cmp(&b.plugin));
-        Ok(staged)
+        Ok((staged, taken))
     }
 
     fn describe(
