@@ -1,6 +1,8 @@
 //! What the driver's exit codes mean. Scripts rely on them.
 
-use std::{io, process::ExitCode};
+use std::process::ExitCode;
+
+use crate::output::{self, note};
 
 /// Everything that was asked for was done.
 pub const OK: u8 = 0;
@@ -10,7 +12,7 @@ pub const FAILURE: u8 = 1;
 pub const USAGE: u8 = 2;
 /// Cargo failed: a plugin does not build. Nothing was staged.
 pub const BUILD: u8 = 3;
-/// `--notify require`, and no host took the request.
+/// `--notify require`, and no host that serves the staging directory took the request.
 pub const NO_HOST: u8 = 4;
 /// The host refused at least one of the plugins.
 pub const REFUSED: u8 = 5;
@@ -21,7 +23,7 @@ pub(crate) const HELP: &str = "Exit codes:
   1  failed; the message says why
   2  the command line makes no sense
   3  a plugin does not build; nothing was staged
-  4  `--notify require`, and no host answered
+  4  `--notify require`, and no host that serves the staging directory answered
   5  the host refused a plugin";
 
 /// A failure that has an exit code of its own.
@@ -45,20 +47,26 @@ impl Failure {
 
 /// Turns how a command ended into the process's exit code, and says why it failed.
 pub(crate) fn report(result: anyhow::Result<u8>) -> ExitCode {
-    let error = match result {
-        Ok(code) => return code.into(),
-        Err(error) => error,
+    let code = match result {
+        Ok(code) => code,
+        Err(error) => {
+            note(format_args!("{ERROR}error:{ERROR:#} {}", sentence(&error)));
+            error
+                .chain()
+                .find_map(|cause| cause.downcast_ref::<Failure>())
+                .map_or(FAILURE, |failure| failure.code)
+        }
     };
-    if is_broken_pipe(&error) {
-        // Whoever read our output has seen enough.
-        return OK.into();
+    match output::lost() {
+        Some(error) if code == OK => {
+            // Where that was the place for messages, the code must do.
+            note(format_args!(
+                "{ERROR}error:{ERROR:#} failed to write what was done: {error}"
+            ));
+            FAILURE.into()
+        }
+        _ => code.into(),
     }
-    anstream::eprintln!("{ERROR}error:{ERROR:#} {}", sentence(&error));
-    error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<Failure>())
-        .map_or(FAILURE, |failure| failure.code)
-        .into()
 }
 
 const ERROR: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
@@ -76,14 +84,10 @@ fn sentence(error: &anyhow::Error) -> String {
     sentence
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use anyhow::{Context as _, anyhow};
 
     use super::*;

@@ -28,7 +28,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use crate::{owner, source};
+use crate::{output::note, owner, source};
 
 /// Set: this process is to be the compiler. The value is the user's own wrapper, or empty.
 const NEXT: &str = "HOTMERGE_NEXT_RUSTC_WRAPPER";
@@ -64,7 +64,10 @@ pub(crate) fn take_over() -> Option<ExitCode> {
     let arguments = match Crate::from_env() {
         Some(unit) => {
             if let Err(error) = unit.claim(&given) {
-                eprintln!("error: failed to note whose `{}` is: {error}", unit.name);
+                note(format_args!(
+                    "error: failed to note whose `{}` is: {error}",
+                    unit.name
+                ));
                 return Some(ExitCode::FAILURE);
             }
             unit.rewrite(given)
@@ -79,7 +82,10 @@ pub(crate) fn take_over() -> Option<ExitCode> {
         .env_remove(NEXT)
         .env_remove(LOCK)
         .exec();
-    eprintln!("error: failed to run `{}`: {error}", program.display());
+    note(format_args!(
+        "error: failed to run `{}`: {error}",
+        program.display()
+    ));
     Some(ExitCode::FAILURE)
 }
 

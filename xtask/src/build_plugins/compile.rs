@@ -32,6 +32,8 @@ use crate::{
     rustc::Wrapper,
 };
 
+const BUILD_DIR: &str = "CARGO_BUILD_BUILD_DIR";
+
 /// How plugins are built.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -60,6 +62,8 @@ pub(crate) struct Builder<'a> {
     /// A target directory of the driver's own: cargo does not know of the wrapper, and would
     /// take what was built without it for up to date.
     pub directory: &'a Path,
+    /// The same as cargo reads it, where the user's configuration puts builds elsewhere.
+    pub build_dir: Option<&'a str>,
     pub progress: Progress,
 }
 
@@ -204,9 +208,11 @@ impl Builder<'_> {
             .args(["--profile", &self.options.profile])
             .arg("--target-dir")
             .arg(self.directory)
-            // What the user's configuration may have put elsewhere, together with other builds.
-            .env("CARGO_BUILD_BUILD_DIR", self.directory)
             .args(self.options.resolution.options());
+        match self.build_dir {
+            Some(template) => cargo.env(BUILD_DIR, template),
+            None => cargo.env_remove(BUILD_DIR),
+        };
         if let Some(target) = &self.options.target {
             cargo.args(["--target", target]);
         }
@@ -290,6 +296,21 @@ impl Run {
     }
 }
 
+/// `directory` as cargo's setting `build-dir` spells it: braces are cargo's own there, and
+/// nothing stands for them.
+pub(super) fn template(directory: &Path, root: &Path) -> Result<String> {
+    // Cargo runs there.
+    let path = directory.strip_prefix(root).unwrap_or(directory);
+    match path.to_str() {
+        Some(path) if !path.contains(['{', '}']) => Ok(path.to_owned()),
+        _ => bail!(
+            "cargo's setting `build.build-dir` can name no directory with braces, such as `{}`; \
+             choose another target directory, or leave the setting out",
+            directory.display()
+        ),
+    }
+}
+
 /// Cargo puts files for the host into `PROFILE/`, and into `TARGET/PROFILE/` if it was asked
 /// for a target, by whatever option, variable or configuration.
 fn asked_for(file: &Path, directory: &Path) -> Option<String> {
@@ -322,6 +343,14 @@ fn names(plugins: &[&Plugin]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_build_directory_has_no_braces_for_cargo() {
+        let of = |directory: &str| template(Path::new(directory), Path::new("/a{b}"));
+        assert_eq!(of("/a{b}/target").unwrap(), "target");
+        assert_eq!(of("/target").unwrap(), "/target");
+        assert!(of("/{target}").is_err());
+    }
 
     #[test]
     fn the_target_is_read_from_where_cargo_puts_the_file() {

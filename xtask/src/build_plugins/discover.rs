@@ -13,7 +13,7 @@ use hotmerge_meta::{
 use semver::Version;
 use serde::Deserialize;
 
-const MARK: &str = "[package.metadata.hotmerge]";
+pub(super) const MARK: &str = "[package.metadata.hotmerge]";
 
 /// A plugin crate of the workspace.
 #[derive(Clone, Debug)]
@@ -42,6 +42,29 @@ struct Declaration {
     handover: Handover,
     requires: Vec<Requires>,
     wants: Wants,
+}
+
+/// A library of the workspace that is like a plugin's, but for the mark.
+#[derive(Clone, Debug)]
+pub(crate) struct Unmarked {
+    /// What it would be staged as.
+    pub file: String,
+    pub manifest: PathBuf,
+}
+
+/// What may have been a plugin, and is none.
+pub(crate) fn unmarked(workspace: &Metadata) -> Vec<Unmarked> {
+    let packages = workspace.workspace_packages().into_iter();
+    let unmarked = packages.filter(|package| package.metadata.get("hotmerge").is_none());
+    let libraries = unmarked.flat_map(|package| {
+        let targets = package.targets.iter();
+        let cdylibs = targets.filter(|target| target.kind.contains(&TargetKind::CDyLib));
+        cdylibs.map(|target| Unmarked {
+            file: format!("lib{}.so", target.name.replace('-', "_")),
+            manifest: package.manifest_path.as_std_path().to_owned(),
+        })
+    });
+    libraries.collect()
 }
 
 /// All plugins of the workspace, by name.

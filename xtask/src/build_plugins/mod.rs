@@ -15,6 +15,7 @@ mod report;
 mod stage;
 
 use std::{
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     thread,
     time::Instant,
@@ -26,15 +27,16 @@ use hotmerge_meta::{Digest, RuntimeDir};
 pub use self::notify::Notify;
 use self::{
     compile::{Builder, Built, Options},
-    discover::Plugin,
+    discover::{Plugin, Unmarked},
     notify::{Host, Told},
     progress::Progress,
     report::Line,
     stage::{Stage, Staged, Taken},
 };
 use crate::{
-    cargo::{Cargo, Compiler, Resolution, Settings},
+    cargo::{self, Cargo, Compiler, Resolution, Settings},
     exit::{self, Failure},
+    output::note,
     rustc::Wrapper,
 };
 
@@ -121,13 +123,16 @@ struct Plan {
     root: PathBuf,
     /// Where cargo builds them.
     directory: PathBuf,
+    build_dir: Option<String>,
+    /// Libraries of the workspace that could be plugins.
+    unmarked: Vec<Unmarked>,
     compiler: Compiler,
     wrapper: Wrapper,
 }
 
 impl Plan {
     fn new(cargo: &Cargo, args: &Args) -> Result<Self> {
-        let settings = Settings::read(cargo.root())?;
+        let settings = Settings::read(cargo.root());
         // Neither needs the other.
         let (workspace, compiler) = thread::scope(|scope| {
             let compiler = scope.spawn(|| cargo.compiler(&settings));
@@ -144,6 +149,15 @@ impl Plan {
         }
         let root = cargo.root().canonicalize()?;
         let target_directory = workspace.target_directory.as_std_path().join("hotmerge");
+        // Cargo names what a package in a directory becomes after its place within the workspace,
+        // and would take what another workspace built for up to date.
+        let directory = target_directory
+            .join("build")
+            .join(Digest::of(root.as_os_str().as_encoded_bytes()).short());
+        let build_dir = settings
+            .moves_builds
+            .then(|| compile::template(&directory, workspace.workspace_root.as_std_path()))
+            .transpose()?;
         Ok(Self {
             selected: discover::select(&plugins, &args.plugins)?,
             plugins,
@@ -151,11 +165,9 @@ impl Plan {
                 Some(staging) => std::path::absolute(staging)?,
                 None => target_directory.join("staging"),
             },
-            // Cargo names what a package in a directory becomes after its place within the
-            // workspace, and would take what another workspace built for up to date.
-            directory: target_directory
-                .join("build")
-                .join(Digest::of(root.as_os_str().as_encoded_bytes()).short()),
+            unmarked: discover::unmarked(&workspace),
+            directory,
+            build_dir,
             root,
             compiler,
             wrapper: Wrapper {
@@ -176,10 +188,11 @@ impl Plan {
             wrapper: &self.wrapper,
             options: &Options {
                 profile: args.profile.clone(),
-                target: args.target.clone(),
+                target: args.target.clone().map(cargo::from_here),
                 resolution: args.resolution,
             },
             directory: &self.directory,
+            build_dir: self.build_dir.as_deref(),
             progress: Progress::new(),
         };
         let built = if self.is_full() {
@@ -195,6 +208,7 @@ impl Plan {
             staging: &self.staging,
             workspace: &self.root,
             plugins: &self.plugins,
+            unmarked: &self.unmarked,
             is_full: self.is_full(),
             host: &self.compiler.host,
         }
@@ -231,7 +245,12 @@ fn conclude(
     if args.json {
         report::json(&lines)?;
     } else {
-        report::table(&lines)?;
+        report::table(&lines);
+    }
+    for line in &lines {
+        if let Some(reason) = line.why_removed() {
+            note(format_args!("removed `{}`: {reason}", line.plugin()));
+        }
     }
     let refused = lines.iter().filter(|line| line.is_refused()).count();
     match told {
@@ -248,7 +267,18 @@ fn conclude(
                     problem.package, problem.reason
                 ));
             }
-            note_other_directory(staging, &report.plugin_dir);
+            if !is_same(staging, &report.plugin_dir) {
+                let why = format!(
+                    "the host serves `{}`, not what was staged in `{}`; start it with \
+                     `--plugin-dir`, or give `--staging`",
+                    report.plugin_dir.display(),
+                    staging.display(),
+                );
+                if args.notify == Notify::Require {
+                    return Err(Failure::new(exit::NO_HOST, why).into());
+                }
+                note(format_args!("{why}"));
+            }
             note(format_args!(
                 "the host took {}",
                 report::human_ms(report.took_ms)
@@ -258,18 +288,18 @@ fn conclude(
     Ok(if refused > 0 { exit::REFUSED } else { exit::OK })
 }
 
-fn note_other_directory(staging: &Path, plugin_dir: &Path) {
-    let is_same = match (staging.canonicalize(), plugin_dir.canonicalize()) {
-        (Ok(staging), Ok(plugin_dir)) => staging == plugin_dir,
-        _ => staging == plugin_dir,
+/// Whether both are one directory. A path of the host's that is not absolute says nothing here.
+fn is_same(staging: &Path, plugin_dir: &Path) -> bool {
+    let identity = |path: &Path| {
+        let metadata = path.metadata().ok()?;
+        Some((metadata.dev(), metadata.ino()))
     };
-    if !is_same {
-        note(format_args!(
-            "the host serves `{}`, not what was staged in `{}`; start it with `--plugin-dir`, or give `--staging`",
-            plugin_dir.display(),
-            staging.display(),
-        ));
-    }
+    plugin_dir.is_absolute()
+        && match (identity(staging), identity(plugin_dir)) {
+            (Some(staging), Some(plugin_dir)) => staging == plugin_dir,
+            // The host sees what this user may not.
+            _ => staging == plugin_dir,
+        }
 }
 
 fn count(plugins: usize) -> String {
@@ -277,9 +307,4 @@ fn count(plugins: usize) -> String {
         1 => "1 plugin".to_owned(),
         many => format!("{many} plugins"),
     }
-}
-
-/// For people, beside the output that may be for programs.
-fn note(text: std::fmt::Arguments<'_>) {
-    anstream::eprintln!("{text}");
 }

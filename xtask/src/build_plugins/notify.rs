@@ -83,8 +83,14 @@ fn ask(mut client: Client, plugins: Vec<PluginName>, since: Option<u64>) -> Told
 fn hint(dir: &RuntimeDir, refusal: &ConnectError) -> Told {
     match send_hup(dir) {
         Ok(Signalled::Sent(pid)) => Told::Unknown(format!(
-            "sent SIGHUP to the host with pid {}, because: {refusal}",
-            pid.as_raw_nonzero()
+            "sent SIGHUP to the host with pid {}, which cannot be asked: {}",
+            pid.as_raw_nonzero(),
+            match refusal {
+                ConnectError::NotRunning { .. } => {
+                    format!("nobody listens on `{}`", dir.control_socket().display())
+                }
+                refusal => refusal.to_string(),
+            }
         )),
         Ok(Signalled::Starting) => {
             Told::Unknown("a host is starting; it will see by itself what is staged".into())

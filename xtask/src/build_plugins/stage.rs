@@ -16,7 +16,11 @@ use hotmerge_meta::{
 use rustix::fs::FlockOperation;
 use semver::Version;
 
-use super::{compile::Built, discover::Plugin, record::Record};
+use super::{
+    compile::Built,
+    discover::{MARK, Plugin, Unmarked},
+    record::Record,
+};
 
 /// What staging did with a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +43,19 @@ pub(crate) struct Staged {
     /// What is staged now.
     pub hash: Option<Digest>,
     pub change: Change,
+    /// Why it was removed, where that may surprise.
+    pub reason: Option<String>,
 }
 
 impl Staged {
-    fn removed(old: &PluginMeta) -> Self {
+    fn removed(old: &PluginMeta, unmarked: &[Unmarked]) -> Self {
+        let library = unmarked
+            .iter()
+            .find(|library| old.file.as_str() == library.file);
+        let why =
+            |library: &Unmarked| format!("`{}` has no {MARK} any more", library.manifest.display());
         Self {
+            reason: library.map(why),
             plugin: old.name.clone(),
             version: old.version.clone(),
             old_hash: Some(old.hash),
@@ -62,6 +74,8 @@ pub(crate) struct Stage<'a> {
     pub workspace: &'a Path,
     /// All plugins of the workspace; those that were not built stay as they are.
     pub plugins: &'a [Plugin],
+    /// What could be a plugin, and is none.
+    pub unmarked: &'a [Unmarked],
     /// Whether all were built, so that what is not there any more can be removed.
     pub is_full: bool,
     /// What plugins are built for when cargo is not asked for any target.
@@ -99,11 +113,11 @@ impl Stage<'_> {
         let mut record = Record::load(self.staging, self.workspace)?;
         let mut staged = Vec::new();
         for (name, package) in &packages {
-            staged.extend(package.publish(self.staging, name)?);
+            staged.extend(package.publish(self.staging, name, self.unmarked)?);
             record.packages.insert(name.clone());
         }
         if self.is_full {
-            staged.extend(remove_gone(self.staging, &mut record, &packages)?);
+            staged.extend(self.remove_gone(&mut record, &packages)?);
         }
         let taken = record.take_over(self.staging)?;
         record.save(self.staging)?;
@@ -165,6 +179,29 @@ impl Stage<'_> {
             package.plugins.push(old);
         }
     }
+
+    /// Removes the packages that this workspace staged once and has no more.
+    fn remove_gone(
+        &self,
+        record: &mut Record,
+        packages: &BTreeMap<PackageName, Package>,
+    ) -> Result<Vec<Staged>> {
+        let mut removed = Vec::new();
+        for name in record.packages.clone() {
+            if packages.contains_key(&name) {
+                continue;
+            }
+            let directory = self.staging.join(&name);
+            if let Ok(meta) = Meta::read_path(&directory) {
+                remove(&directory, &meta)
+                    .with_context(|| format!("failed to remove the package `{name}`"))?;
+                let plugins = meta.plugin.iter();
+                removed.extend(plugins.map(|plugin| Staged::removed(plugin, self.unmarked)));
+            }
+            record.packages.remove(&name);
+        }
+        Ok(removed)
+    }
 }
 
 /// A package that is about to be published.
@@ -179,7 +216,12 @@ struct Package {
 }
 
 impl Package {
-    fn publish(&self, staging: &Path, name: &PackageName) -> Result<Vec<Staged>> {
+    fn publish(
+        &self,
+        staging: &Path,
+        name: &PackageName,
+        unmarked: &[Unmarked],
+    ) -> Result<Vec<Staged>> {
         let meta = self.meta.as_ref().context("the package was checked")?;
         let files: Vec<_> = self
             .files
@@ -200,6 +242,7 @@ impl Package {
                 version: new.version.clone(),
                 old_hash: old.map(|old| old.hash),
                 hash: Some(new.hash),
+                reason: None,
                 change: if is_written {
                     Change::Written
                 } else {
@@ -208,31 +251,10 @@ impl Package {
             }
         });
         let is_gone = |old: &&PluginMeta| meta.get(old.name.as_str()).is_none();
-        let gone = self.old.iter().filter(is_gone).map(Staged::removed);
+        let gone = self.old.iter().filter(is_gone);
+        let gone = gone.map(|old| Staged::removed(old, unmarked));
         Ok(built.chain(gone).collect())
     }
-}
-
-/// Removes the packages that this workspace staged once and has no more.
-fn remove_gone(
-    staging: &Path,
-    record: &mut Record,
-    packages: &BTreeMap<PackageName, Package>,
-) -> Result<Vec<Staged>> {
-    let mut removed = Vec::new();
-    for name in record.packages.clone() {
-        if packages.contains_key(&name) {
-            continue;
-        }
-        let directory = staging.join(&name);
-        if let Ok(meta) = Meta::read_path(&directory) {
-            remove(&directory, &meta)
-                .with_context(|| format!("failed to remove the package `{name}`"))?;
-            removed.extend(meta.plugin.iter().map(Staged::removed));
-        }
-        record.packages.remove(&name);
-    }
-    Ok(removed)
 }
 
 /// Removes what was published, `plugin.meta` first: without it the directory is no package.

@@ -17,7 +17,7 @@ use toml_edit::DocumentMut;
 use xshell::{Shell, cmd};
 
 use self::manifest::{Inherited, Sdk};
-use crate::{cargo, exit};
+use crate::{cargo, exit, output};
 
 const SOURCE: &str = include_str!("plugin.rs.template");
 
@@ -77,13 +77,13 @@ pub fn run(args: &Args, program: &str) -> Result<u8> {
             })
             .with_context(|| format!("failed to write `{}`", path.display()))?;
     }
-    anstream::println!(
+    output::line(format_args!(
         "created `{name}` in `{}`\n\n  \
          cargo test -p {name}\n  \
          {program} build-plugins -p {name}\n  \
          hotmerge call {name} hello",
         directory.display(),
-    );
+    ));
     Ok(exit::OK)
 }
 

@@ -31,7 +31,7 @@ pub(super) fn install() -> Result<()> {
     if uid != "0" || which(&shell, "apt-get").is_none() {
         bail!("the tests need the Debian packages {list}; install them as root and try again");
     }
-    eprintln!("installing {list}");
+    crate::output::note(format_args!("installing {list}"));
     cmd!(shell, "apt-get update --quiet --quiet")
         .quiet()
         .run()?;
