@@ -154,6 +154,51 @@ fn one_plugin_can_be_built_and_told_alone() {
     host.stop();
 }
 
+/// The paths that a host is started with mean something to the host alone.
+#[test]
+fn a_host_names_its_directory_for_everybody() {
+    let lab = Lab::new();
+    let workspace = Workspace::new("relative", ["near"]);
+    let mut serve = lab.serve_from(Path::new("plugins link"), "");
+    std::os::unix::fs::symlink(lab.plugin_dir(), lab.path("plugins link")).unwrap();
+    serve.current_dir(lab.path(""));
+    let host = TestHost::start(serve, lab.runtime_dir());
+    let served = lab.plugin_dir().canonicalize().unwrap();
+    assert_eq!(host.status().host.plugin_dir, served);
+    assert_eq!(host.reload().plugin_dir, served);
+    let built = workspace.driver(&lab).arguments(["--notify", "require"]);
+    let lines = built.run().ok().lines();
+    assert_eq!(actions(&lines), [("near", "loaded")].into());
+    let elsewhere = lab.path("elsewhere");
+    workspace
+        .driver_into(&lab, &elsewhere)
+        .arguments(["--notify", "require"])
+        .run()
+        .ended_with(4)
+        .said(&["the host serves", "elsewhere"]);
+    host.stop();
+}
+
+#[test]
+fn a_rolled_back_build_says_what_stands_in_its_way() {
+    let lab = Lab::new();
+    let workspace = Workspace::new("back", ["backed"]);
+    let build = || workspace.driver(&lab).run().ok().lines();
+    let host = lab.start();
+    build();
+    workspace.edit("backed", "\"backed one\"", "\"backed two\"");
+    build();
+    lab.hotmerge(["rollback", "backed"]).ok();
+    let lines = build();
+    assert_eq!(actions(&lines), [("backed", "unchanged")].into());
+    let reason = lines[0]["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("was rolled back; stage another"),
+        "{reason}"
+    );
+    host.stop();
+}
+
 #[test]
 fn a_full_disk_leaves_what_is_staged_as_it_was() {
     let lab = Lab::new();

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError, atomic::Ordering},
     thread::{self, JoinHandle},
     time::Instant,
@@ -211,7 +211,7 @@ impl Host {
             plugins: plugins.into_values().collect(),
             problems: state.problems.clone(),
             installed: state.machine.slots().len() as u64,
-            plugin_dir: self.supervisor.plugin_dir.clone(),
+            plugin_dir: for_everybody(&self.supervisor.plugin_dir),
             took_ms: began.elapsed().as_secs_f64() * 1e3,
         }
     }
@@ -310,7 +310,7 @@ impl Host {
                 pid: std::process::id(),
                 abi: format!("{ABI_MAJOR}.{ABI_MINOR}"),
                 target: TARGET.to_owned(),
-                plugin_dir: self.supervisor.plugin_dir.clone(),
+                plugin_dir: for_everybody(&self.supervisor.plugin_dir),
                 state_dir: self
                     .supervisor
                     .store
@@ -389,6 +389,21 @@ fn merge(plugins: &mut BTreeMap<PluginName, PluginReport>, report: &PluginReport
 }
 
 /// A plugin to which nothing happened.
+/// A path for another process, whose working directory and links are not this one's.
+fn for_everybody(path: &Path) -> PathBuf {
+    let real = path.canonicalize().or_else(|_| std::path::absolute(path));
+    real.unwrap_or_else(|_| path.to_owned())
+}
+
+/// The operator's choice that keeps what the directory has from running.
+fn in_the_way(state: &State, name: &PluginName) -> Option<String> {
+    let found = state.machine.found_in_directory(name.as_str())?;
+    let choice = state.machine.slot(name.as_str())?.choice()?;
+    choice
+        .stands_against(&found.meta.hash)
+        .then(|| choice.reason(name, &found.meta.hash))
+}
+
 fn as_it_is(state: &State, name: &PluginName) -> Option<PluginReport> {
     let slot = state.machine.slot(name.as_str())?;
     let live = slot.live();
@@ -405,7 +420,9 @@ fn as_it_is(state: &State, name: &PluginName) -> Option<PluginReport> {
         hash: told.map(|meta| meta.hash),
         version: told.map(|meta| meta.version.clone()),
         generation: live.map(|live| live.generation),
-        reason: refused.map(|refused| refused.reason.clone()),
+        reason: refused
+            .map(|refused| refused.reason.clone())
+            .or_else(|| in_the_way(state, name)),
         pause_ms: None,
         took_ms: 0.0,
     })

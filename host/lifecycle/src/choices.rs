@@ -223,15 +223,7 @@ impl Machine {
         if let Some(live) = live
             && live.meta.hash == choice.meta.hash
         {
-            let hash = found.meta.hash.short();
-            let reason = if choice.pinned {
-                format!("{} is pinned; `hotmerge unpin {name}`", choice.meta.version)
-            } else {
-                format!(
-                    "{hash} was rolled back; stage another version, or `hotmerge rollback {name} \
-                     --to {hash}`"
-                )
-            };
+            let reason = choice.reason(name, &found.meta.hash);
             let refused = Refused {
                 meta: Arc::clone(&found.meta),
                 reason,

@@ -127,6 +127,17 @@ impl Choice {
     pub fn stands_against(&self, found: &Digest) -> bool {
         self.meta.hash != *found && (self.pinned || self.instead_of == Some(*found))
     }
+
+    /// Why what the directory has of the plugin does not run, and how to leave the choice.
+    pub fn reason(&self, plugin: &PluginName, found: &Digest) -> String {
+        if self.pinned {
+            return format!("{} is pinned; `hotmerge unpin {plugin}`", self.meta.version);
+        }
+        let hash = found.short();
+        format!(
+            "{hash} was rolled back; stage another version, or `hotmerge rollback {plugin} --to {hash}`"
+        )
+    }
 }
 
 /// Why an attempt was made.

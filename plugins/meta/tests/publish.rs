@@ -333,6 +333,18 @@ fn a_directory_in_the_place_of_a_file_changes_nothing() {
 }
 
 #[test]
+fn a_strangers_directory_named_like_a_plugin_stays() {
+    let bench = Bench::new();
+    bench.publish(&[("one", &plugin(b"one"))]).unwrap();
+    let stranger = bench.package().join("x.so");
+    fs::create_dir(&stranger).unwrap();
+    let published = bench.publish(&[("one", &plugin(b"two"))]).unwrap();
+    assert_eq!(published.written, [file_name("one")]);
+    assert!(published.removed.is_empty());
+    assert!(stranger.is_dir());
+}
+
+#[test]
 fn a_symlink_in_the_place_of_a_file_is_replaced_and_not_followed() {
     let bench = Bench::new();
     let one = plugin(b"one");

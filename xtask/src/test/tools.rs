@@ -4,11 +4,15 @@ use anyhow::{Result, bail};
 use xshell::{Shell, cmd};
 
 /// A program, and the Debian package it is in.
-const TOOLS: [(&str, &str); 4] = [
+const TOOLS: [(&str, &str); 7] = [
     ("cc", "gcc libc6-dev"),
     ("strip", "binutils"),
     ("objcopy", "binutils"),
     ("unshare", "util-linux"),
+    ("shellcheck", "shellcheck"),
+    // Authors link plugins by these as well.
+    ("mold", "mold"),
+    ("ld.lld", "lld"),
 ];
 
 /// Installs what is missing.
