@@ -81,7 +81,7 @@ fn plugins_of_every_linker_load_and_answer() {
                 .arguments(["--notify", "require", "--profile", "dev"])
                 .env("RUSTFLAGS", flags(linker, flag))
                 .run();
-            assert_eq!(ran.code, Some(0), "{linker} {flag}: {}", ran.text());
+            assert_eq!(ran.code, Some(0), "{linker} {flag}: {}", ran.stderr);
             let status = host.plugin("linked");
             assert!(status.refused.is_none(), "{linker} {flag}");
             assert_eq!(host.text("linked", "answer"), "linked one");

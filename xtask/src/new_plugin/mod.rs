@@ -178,22 +178,29 @@ impl Workspace {
             .then_some(workspace))
     }
 
-    /// Cargo would accept neither two packages nor the driver two plugins of one name.
+    /// Cargo would accept neither two packages nor the driver two plugins or libraries of one name.
     fn check_unused(&self, name: &PluginName) -> Result<()> {
         let metadata = cargo_metadata::MetadataCommand::new()
             .manifest_path(self.root.join("Cargo.toml"))
             .no_deps()
             .exec()?;
+        // What the compiler makes of a name; cargo keeps one file of each.
+        let library = |name: &str| name.replace('-', "_");
         let is_taken = |package: &cargo_metadata::Package| {
             let plugin = package
                 .metadata
                 .get("hotmerge")
                 .and_then(|mark| mark.get("name"));
+            let mut libraries = package.targets.iter().filter(|target| target.is_cdylib());
             *package.name == name.as_str()
+                || libraries.any(|target| library(&target.name) == library(name.as_str()))
                 || plugin.and_then(|plugin| plugin.as_str()) == Some(name.as_str())
         };
         match metadata.packages.iter().find(|package| is_taken(package)) {
-            Some(package) => bail!("`{}` has the name `{name}` already", package.manifest_path),
+            Some(package) => bail!(
+                "`{}` has the name `{name}`, or a library of that name, already",
+                package.manifest_path
+            ),
             None => Ok(()),
         }
     }
