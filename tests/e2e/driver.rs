@@ -24,7 +24,7 @@ fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn without_a_host_only_require_fails() {
+fn only_notify_require_fails_without_a_host() {
     let lab = Lab::new();
     let workspace = Workspace::new("notify", ["told"]);
     let build = |notify| workspace.driver(&lab).arguments(["--notify", notify]).run();
@@ -110,7 +110,7 @@ fn a_plugin_that_does_not_build_changes_nothing() {
 }
 
 #[test]
-fn a_plugin_that_the_host_refuses_is_an_error_of_the_driver() {
+fn a_refused_plugin_fails_the_driver() {
     let lab = Lab::new();
     let workspace = Workspace::new("refused", ["timid", "brave"]);
     let build = || workspace.driver(&lab);
@@ -135,7 +135,7 @@ fn a_plugin_that_the_host_refuses_is_an_error_of_the_driver() {
 }
 
 #[test]
-fn one_plugin_can_be_built_and_told_alone() {
+fn one_plugin_can_be_built_and_reloaded_alone() {
     let lab = Lab::new();
     let workspace = Workspace::new("single", ["this", "that"]);
     let build = || workspace.driver(&lab);
@@ -154,9 +154,9 @@ fn one_plugin_can_be_built_and_told_alone() {
     host.stop();
 }
 
-/// The paths that a host is started with mean something to the host alone.
+/// A relative path that a host was started with has no meaning elsewhere.
 #[test]
-fn a_host_names_its_directory_for_everybody() {
+fn a_host_reports_its_directory_as_absolute() {
     let lab = Lab::new();
     let workspace = Workspace::new("relative", ["near"]);
     let mut serve = lab.serve_from(Path::new("plugins link"), "");
@@ -180,7 +180,7 @@ fn a_host_names_its_directory_for_everybody() {
 }
 
 #[test]
-fn a_rolled_back_build_says_what_stands_in_its_way() {
+fn a_rolled_back_build_names_its_reason() {
     let lab = Lab::new();
     let workspace = Workspace::new("back", ["backed"]);
     let build = || workspace.driver(&lab).run().ok().lines();
@@ -200,7 +200,7 @@ fn a_rolled_back_build_says_what_stands_in_its_way() {
 }
 
 #[test]
-fn a_full_disk_leaves_what_is_staged_as_it_was() {
+fn a_full_disk_leaves_staging_unchanged() {
     let lab = Lab::new();
     let workspace = Workspace::new("full-disk", ["large"]);
     workspace
@@ -235,7 +235,7 @@ fn a_full_disk_leaves_what_is_staged_as_it_was() {
 }
 
 #[test]
-fn a_new_plugin_builds_loads_and_answers_as_it_is() {
+fn a_generated_plugin_builds_loads_and_answers() {
     let lab = Lab::new();
     let workspace = Workspace::new("author", ["first"]);
     let _ = fs::remove_dir_all(workspace.path("crates/greeting"));

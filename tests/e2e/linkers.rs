@@ -92,7 +92,7 @@ fn plugins_of_every_linker_load_and_answer() {
 
 /// Only Android's loader knows them: glibc's would leave the plugin's tables unrelocated.
 #[test]
-fn relocations_that_the_loader_does_not_know_are_refused() {
+fn relocations_unknown_to_the_loader_are_refused() {
     if !is_there("ld.lld") {
         return skipped("there is no linker `ld.lld`");
     }

@@ -1,8 +1,8 @@
 //! Which cargo runs, where, and with what environment.
 //!
 //! Invariant: every child runs in the root of the workspace that it works on, so that this
-//! workspace's `.cargo/config.toml` and `rust-toolchain.toml` count, and sees nothing of the
-//! `cargo run` that the driver itself may have come from.
+//! workspace's `.cargo/config.toml` and `rust-toolchain.toml` apply, and inherits nothing from the
+//! `cargo run` that may have started the driver.
 //!
 //! Absent on purpose: any setting of flags. See [`rustc`](crate::rustc) for why.
 
@@ -27,7 +27,7 @@ pub struct Resolution {
     /// Fail if Cargo.lock would have to change
     #[arg(long)]
     locked: bool,
-    /// Do without the network
+    /// Run without network access
     #[arg(long)]
     offline: bool,
     /// Both `--locked` and `--offline`
@@ -53,7 +53,7 @@ impl Resolution {
 pub(crate) struct Cargo {
     program: OsString,
     root: PathBuf,
-    /// Whether the workspace asks for a toolchain of its own.
+    /// Whether the workspace selects its own toolchain.
     own_toolchain: bool,
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct Cargo {
 pub(crate) struct Compiler {
     /// The triple that it runs on, and builds for by default.
     pub host: String,
-    /// All that it says about itself.
+    /// Its full version output.
     pub identity: String,
 }
 
@@ -102,8 +102,8 @@ impl Cargo {
         command
     }
 
-    /// Asks for the workspace and its members. What they depend on is left out: to find that
-    /// out takes cargo longer than all the rest of a run that has nothing to do.
+    /// Asks for the workspace and its members. Dependencies are left out:
+    /// resolving them takes cargo longer than the rest of a run with nothing to do.
     pub(crate) fn workspace(&self) -> Result<Metadata> {
         let output = self
             .command()
@@ -117,10 +117,10 @@ impl Cargo {
         }
         let text =
             str::from_utf8(&output.stdout).context("`cargo metadata` did not write UTF-8")?;
-        MetadataCommand::parse(text).context("`cargo metadata` makes no sense")
+        MetadataCommand::parse(text).context("failed to parse the output of `cargo metadata`")
     }
 
-    /// Asks the compiler what it is.
+    /// Queries the compiler's version.
     pub(crate) fn compiler(&self, settings: &Settings) -> Result<Compiler> {
         let shell = Shell::new()?;
         shell.change_dir(&self.root);
@@ -131,13 +131,13 @@ impl Cargo {
         }
         let identity = question
             .read()
-            .context("failed to ask the compiler what it is")?;
+            .context("failed to query the compiler's version")?;
         let host = identity
             .lines()
             .find_map(|line| line.strip_prefix("host: "));
         Ok(Compiler {
             host: host
-                .context("the compiler does not say what it runs on")?
+                .context("the compiler does not report its host triple")?
                 .to_owned(),
             identity,
         })
@@ -149,18 +149,18 @@ impl Cargo {
     }
 }
 
-/// What the driver must know of cargo's configuration.
+/// The parts of cargo's configuration that the driver needs.
 #[derive(Debug)]
 pub(crate) struct Settings {
     rustc: PathBuf,
     /// The wrapper around the compiler that the user has set; empty for none.
     pub wrapper: OsString,
-    /// Whether a file puts what cargo builds elsewhere than what it is asked for.
+    /// Whether a file sets `build.build-dir`, which moves intermediate files.
     pub moves_builds: bool,
 }
 
 impl Settings {
-    /// Reads the configuration that holds for the workspace at `root`.
+    /// Reads the configuration for the workspace at `root`.
     pub(crate) fn read(root: &Path) -> Self {
         let config = Config::of(root);
         Self {
@@ -178,7 +178,7 @@ pub(crate) fn program() -> OsString {
     env::var_os("CARGO").map_or_else(|| "cargo".into(), config::absolute)
 }
 
-/// A target as the user gives it: a file of one starts from where the user is.
+/// A target as the user gives it; the path of a target file is relative to the user's directory.
 pub(crate) fn from_here(target: String) -> String {
     let absolute = config::absolute(target.clone().into());
     absolute.into_string().unwrap_or(target)
@@ -235,8 +235,8 @@ fn asks_for_toolchain(root: &Path) -> bool {
     })
 }
 
-/// What `cargo run` tells the program that it runs, about that program. A child would take it
-/// for its own.
+/// Variables that `cargo run` sets for the program it runs. A child would mistake them for
+/// its own.
 fn of_cargo_run() -> impl Iterator<Item = OsString> {
     env::vars_os().map(|(name, _)| name).filter(|name| {
         name.to_str().is_some_and(|name| {
@@ -251,8 +251,8 @@ fn of_cargo_run() -> impl Iterator<Item = OsString> {
     })
 }
 
-/// The user's relative paths and programs start from where the user is, not from the
-/// workspace's root.
+/// The user's relative paths and programs are relative to the user's working directory, not to
+/// the workspace's root.
 fn absolute_paths() -> impl Iterator<Item = (OsString, OsString)> {
     env::vars_os().filter_map(|(name, value)| {
         let absolute = match kind_of(name.to_str()?)? {
@@ -265,9 +265,9 @@ fn absolute_paths() -> impl Iterator<Item = (OsString, OsString)> {
 }
 
 enum Kind {
-    /// A relative one is one, whatever it looks like.
+    /// Always a path, even without a slash.
     Path,
-    /// Without a slash it is searched for; a target without one is a triple.
+    /// Without a slash it is a name to search in `PATH`; a target without a slash is a triple.
     Program,
 }
 

@@ -1,7 +1,7 @@
-//! `demo`: the main job for a newcomer, for real.
+//! `demo`: shows newcomers the whole loop with real processes.
 //!
-//! Works on a copy of the sources in cargo's target directory and ends what it started. It shows
-//! what it claims: if a call fails or the wrong plugin is reloaded, it fails.
+//! Works on a copy of the sources in cargo's target directory and ends every process it started. It
+//! checks its claims: it fails if a call fails or the wrong plugin is reloaded.
 
 mod callers;
 mod copy;
@@ -16,24 +16,24 @@ use tempfile::TempDir;
 use self::{callers::Callers, host::DemoHost};
 use crate::{cargo::Cargo, exit, output};
 
-/// Show the main job: build, run, call, edit, and see one plugin reloaded
+/// Show the whole loop: build, run, call, edit, and watch one plugin reload
 ///
-/// Needs no other program and no rights; leaves nothing behind but compiled crates in cargo's
-/// target directory.
+/// Needs no other programs and no privileges; leaves only compiled crates in cargo's target
+/// directory.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Args {}
 
-/// What is edited, and what it becomes.
+/// The edit: old text and new text.
 const EDIT: (&str, &str) = ("return Ok(1);", "return Ok(10);");
 
 /// Runs the command.
 ///
 /// # Errors
-/// If anything that it shows is not so.
+/// If any claim of the demonstration does not hold.
 pub fn run(_: Args) -> Result<u8> {
     let cargo = Cargo::locate(None)?;
     let dir = TempDir::new().context("failed to make a temporary directory")?;
-    // Always at one place: what was built of them elsewhere would not be used.
+    // Always in one place: cargo would not use what it built of them elsewhere.
     let target = cargo.root().join("target/demo");
     let sources = target.join("sources");
     if sources.exists() {
@@ -43,7 +43,7 @@ pub fn run(_: Args) -> Result<u8> {
     let runtime = RuntimeDir::new(dir.path().join("run"));
     fs::create_dir(&staging)?;
 
-    step("copy the sources, so that there is something to edit");
+    step("copy the sources for editing");
     copy::sources(cargo.root(), &sources)?;
 
     step("build the host");
@@ -67,7 +67,7 @@ pub fn run(_: Args) -> Result<u8> {
     let announcement = host::call(&runtime, "announce", "render", &fs::read(release)?)?;
     output::bytes(&announcement);
 
-    step("call both plugins all the time, while the counter's source is edited and built");
+    step("call both plugins continuously while the counter's source is edited and built");
     let before = host::generations(&runtime)?;
     let callers = Callers::start(&runtime, &announcement)?;
     edit(&sources.join("plugins/samples/counter/src/lib.rs"))?;
@@ -75,7 +75,7 @@ pub fn run(_: Args) -> Result<u8> {
     driver.build_plugins("require")?;
     let calls = callers.stop()?;
 
-    step("what happened");
+    step("result");
     host.show_status(&runtime)?;
     let after = host::generations(&runtime)?;
     judge(&before, &after)?;
@@ -86,10 +86,11 @@ pub fn run(_: Args) -> Result<u8> {
         calls.made
     );
     output::line(format_args!(""));
+    output::line(format_args!("the counter was reloaded; announce was not"));
     output::line(format_args!(
-        "the counter was reloaded, announce was not touched"
+        "{} calls in the meantime, none failed",
+        calls.made
     ));
-    output::line(format_args!("{} calls meanwhile, none failed", calls.made));
     host.stop()?;
     Ok(exit::OK)
 }
@@ -108,7 +109,7 @@ struct Driver<'a> {
 }
 
 impl Driver<'_> {
-    /// Runs this very program as a user would.
+    /// Runs this program as a user would.
     fn build_plugins(&self, notify: &str) -> Result<()> {
         let program = env::current_exe().context("failed to find this program")?;
         let status = Command::new(program)
@@ -132,7 +133,11 @@ fn edit(source: &Path) -> Result<()> {
     let text = fs::read_to_string(source)
         .with_context(|| format!("failed to read `{}`", source.display()))?;
     let edited = text.replace(EDIT.0, EDIT.1);
-    ensure!(edited != text, "`{}` has nothing to edit", source.display());
+    ensure!(
+        edited != text,
+        "`{}` does not contain the text to edit",
+        source.display()
+    );
     fs::write(source, edited).with_context(|| format!("failed to edit `{}`", source.display()))
 }
 
@@ -145,9 +150,9 @@ fn judge(before: &[Running], after: &[Running]) -> Result<()> {
                 now.generation == then.generation + 1,
                 "the counter was not reloaded once"
             );
-            ensure!(now.hash != then.hash, "the counter's hash is the same");
+            ensure!(now.hash != then.hash, "the counter's hash did not change");
         } else {
-            ensure!(now == then, "`{}` was touched", then.name);
+            ensure!(now == then, "`{}` was reloaded", then.name);
         }
     }
     Ok(())

@@ -1,9 +1,9 @@
 //! The build driver: `cargo xtask` in this repository, `cargo hotmerge` elsewhere.
 //!
-//! One file a command; each owns its arguments and its `run`. The binaries only say by
-//! which name they were called.
+//! One file per command; each owns its arguments and its `run`. The binaries only pass the
+//! name under which the user called them.
 //!
-//! Absent on purpose: anything of the host. Driver and host meet in `hotmerge-meta` alone,
+//! Absent on purpose: anything of the host. Driver and host share only `hotmerge-meta`,
 //! so that either can be replaced without the other.
 
 #![forbid(unsafe_code)]
@@ -35,8 +35,8 @@ pub fn main(name: &'static str) -> ExitCode {
     exit::report(children_can_be_awaited().and_then(|()| cli::run(name)))
 }
 
-/// Whoever starts this may have SIGCHLD ignored, and then the system forgets how children end.
-/// A handler, be it one that does nothing, ends that; children start with the default.
+/// The parent process may have set SIGCHLD to be ignored, and then the system discards the exit
+/// status of children. Any handler prevents that; children start with the default action.
 fn children_can_be_awaited() -> Result<()> {
     signal_hook::flag::register(SIGCHLD, Arc::default()).context("failed to handle SIGCHLD")?;
     Ok(())

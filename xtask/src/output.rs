@@ -1,8 +1,8 @@
 //! What the driver prints.
 //!
-//! Invariant: nobody who stops reading, and no full disk, keeps the driver from what is still to
-//! be done. A reader that is gone has seen enough; what was lost in another way is remembered,
-//! and makes the run a failure at its end.
+//! Invariant: neither a closed pipe nor a full disk keeps the driver from finishing its work. A
+//! closed pipe is no error; any other failed write is remembered, and the run ends with
+//! [`exit::FAILURE`](crate::exit::FAILURE).
 
 use std::{
     fmt::Arguments,
@@ -10,36 +10,36 @@ use std::{
     sync::OnceLock,
 };
 
-/// The first thing that could not be written.
+/// The first write that failed.
 static LOST: OnceLock<io::Error> = OnceLock::new();
 
-/// A line for whoever reads the results.
+/// Prints a line to stdout.
 pub(crate) fn line(text: Arguments<'_>) {
     keep(writeln!(anstream::stdout().lock(), "{text}"));
 }
 
-/// Bytes for whoever reads the results, as they are.
+/// Writes bytes to stdout, unchanged.
 pub(crate) fn bytes(bytes: &[u8]) {
     let mut out = io::stdout().lock();
     keep(out.write_all(bytes).and_then(|()| out.flush()));
 }
 
-/// A line for people, beside the output that may be for programs.
+/// Prints a note to stderr, apart from output that programs may parse.
 pub(crate) fn note(text: Arguments<'_>) {
     keep(writeln!(anstream::stderr().lock(), "{text}"));
 }
 
-/// What could not be written, if it was anybody's loss.
+/// The first failed write, unless a reader closed its pipe.
 pub(crate) fn lost() -> Option<&'static io::Error> {
     LOST.get()
 }
 
-/// Remembers what came of writing something.
+/// Remembers a failed write.
 pub(crate) fn keep(written: io::Result<()>) {
     if let Err(error) = written
         && error.kind() != io::ErrorKind::BrokenPipe
     {
-        // The first one says it.
+        // Only the first is reported.
         let _ = LOST.set(error);
     }
 }

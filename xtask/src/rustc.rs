@@ -6,19 +6,20 @@
 //! dependencies, the level of debug information and whether a target was asked for. So the
 //! driver sets itself as cargo's `RUSTC_WRAPPER`, and for each crate
 //!
-//! * gives paths in messages a form without place, from the package's own root:
+//! * makes paths in messages independent of the directory, relative to the package's own root:
 //!   `serde-1.0.0/src/lib.rs`;
-//! * names the crate after what it is: package, version, [source](crate::source), features;
+//! * derives the crate's metadata from its identity: package, version, [source](crate::source),
+//!   features;
 //!
 //! then becomes the compiler, or the wrapper that the user has set.
 //!
 //! Why a wrapper: cargo takes flags from one of four sources, the first that exists, so a
 //! driver that sets any of them can silently drop the user's. A wrapper adds to what
-//! cargo made of all of them, without having to know. The price: cargo does not see that the
-//! driver has a hand in it, so builds without it need a target directory of their own.
+//! cargo made of all of them, without having to know. The drawback: cargo does not know about
+//! the wrapper, so builds without it need a separate target directory.
 //!
-//! Not covered: `env!("CARGO_MANIFEST_DIR")` and its like, which are the crate's own text;
-//! paths that C compilers put into objects; `debug = "full"`, for which rustc may make other code.
+//! Not covered: `env!("CARGO_MANIFEST_DIR")` and the like, which are part of the crate's source;
+//! paths that C compilers put into objects; `debug = "full"`, for which rustc may generate different code.
 
 use std::{
     env,
@@ -30,13 +31,13 @@ use std::{
 
 use crate::{output::note, owner, source};
 
-/// Set: this process is to be the compiler. The value is the user's own wrapper, or empty.
+/// If set, this process acts as the compiler. The value is the user's own wrapper, or empty.
 const NEXT: &str = "HOTMERGE_NEXT_RUSTC_WRAPPER";
 
-/// The lock file of the workspace: what cargo has resolved.
+/// The lock file of the workspace, with what cargo has resolved.
 const LOCK: &str = "HOTMERGE_CARGO_LOCK";
 
-/// What the driver tells itself across cargo.
+/// What the driver passes to itself through cargo.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wrapper {
     /// The user's own `RUSTC_WRAPPER`, however it was set.
@@ -56,8 +57,8 @@ impl Wrapper {
     }
 }
 
-/// If cargo called this process as the compiler, becomes it and does not return, or says
-/// why that failed. Otherwise `None`.
+/// If cargo called this process as the compiler, executes the compiler and does not return, or
+/// reports why that failed. Otherwise `None`.
 pub(crate) fn take_over() -> Option<ExitCode> {
     let next = env::var_os(NEXT)?;
     let given: Vec<OsString> = env::args_os().skip(1).collect();
@@ -65,7 +66,7 @@ pub(crate) fn take_over() -> Option<ExitCode> {
         Some(unit) => {
             if let Err(error) = unit.claim(&given) {
                 note(format_args!(
-                    "error: failed to note whose `{}` is: {error}",
+                    "error: failed to record the package of `{}`: {error}",
                     unit.name
                 ));
                 return Some(ExitCode::FAILURE);
@@ -89,20 +90,20 @@ pub(crate) fn take_over() -> Option<ExitCode> {
     Some(ExitCode::FAILURE)
 }
 
-/// What cargo tells a compiler about the crate in its environment.
+/// Cargo's description of the crate in the compiler's environment.
 struct Crate {
     name: String,
     version: String,
     manifest_dir: OsString,
     out_dir: Option<OsString>,
-    /// The package's directory, below the one that the compiler runs in: paths of packages
-    /// within the workspace start there.
+    /// The package's directory relative to the compiler's working directory, to which paths of
+    /// packages within the workspace are relative.
     within: Option<PathBuf>,
     lock: PathBuf,
 }
 
 impl Crate {
-    /// `None` when cargo only asks the compiler about itself.
+    /// `None` when cargo only queries the compiler.
     fn from_env() -> Option<Self> {
         let name = env::var("CARGO_PKG_NAME").ok()?;
         let version = env::var("CARGO_PKG_VERSION").ok()?;
@@ -117,7 +118,7 @@ impl Crate {
         })
     }
 
-    /// Notes whose library the compiler makes, if it makes one that can be loaded.
+    /// Records the package of the library that the compiler writes, if it is a cdylib.
     fn claim(&self, arguments: &[OsString]) -> std::io::Result<()> {
         let is_library = values(arguments, "--crate-type").any(|kind| kind == "cdylib");
         let out_dir = arguments
@@ -156,7 +157,7 @@ impl Crate {
         }
         // The last match wins, and build directories may lie within the sources.
         match &self.within {
-            // Every path matches: that of the user's own counts before.
+            // An empty prefix matches every path: the user's own, which come later, take precedence.
             Some(within) if within.as_os_str().is_empty() => {
                 let options = arguments.iter().position(|it| it == "--crate-name");
                 arguments.insert(
@@ -175,7 +176,7 @@ impl Crate {
     }
 }
 
-/// Where `directory` lies below the working directory, however that was reached.
+/// The path of `directory` relative to the working directory, also if symlinks lead there.
 fn below_here(directory: &Path) -> Option<PathBuf> {
     let identity = |path: &Path| {
         let metadata = path.metadata().ok()?;
@@ -188,7 +189,7 @@ fn below_here(directory: &Path) -> Option<PathBuf> {
     directory.strip_prefix(above).ok().map(Path::to_owned)
 }
 
-/// Replaces cargo's name for the crate with one that says what the crate is.
+/// Replaces cargo's metadata for the crate with the crate's identity.
 fn rename(arguments: &mut [OsString], place: &str) {
     // Other configuration comes from flags and build scripts: it is no part of a name.
     let features = values(arguments, "--cfg").filter(|value| value.starts_with("feature="));
@@ -218,7 +219,7 @@ fn values<'a>(arguments: &'a [OsString], option: &'static str) -> impl Iterator<
         .filter_map(|pair| pair[1].to_str())
 }
 
-/// A user who remaps paths has chosen the scope too: to narrow it would undo a part.
+/// A user who remaps paths has also chosen the scope: narrowing it would undo part of that.
 fn already_remaps(arguments: &[OsString]) -> bool {
     arguments
         .iter()
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_is_named_after_what_it_is() {
+    fn crate_metadata_depends_only_on_identity() {
         assert_eq!(
             rewrite(
                 &serde(),
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_of_a_plugin_is_not_in_its_code() {
+    fn a_plugins_version_never_enters_its_code() {
         let plugin = Crate {
             out_dir: Some("/t/out".into()),
             ..serde()
@@ -312,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_of_the_user_stay_and_do_not_name_the_crate() {
+    fn user_flags_stay_out_of_crate_names() {
         let all = rewrite(
             &serde(),
             "rustc --crate-name serde -C metadata=0 --cfg loom=\"x\" -C metadata=mine --remap-path-prefix=/a=/b",

@@ -1,12 +1,11 @@
-//! Where a package comes from: what tells packages of one name and version apart.
+//! The source of a package, which distinguishes packages of one name and version.
 //!
-//! Cargo writes into Cargo.lock what it has resolved before it starts the first compiler, so
-//! the lock file that a compiler finds is that of its own run. A package's name depends on its
-//! own source alone, never on which others there are: what was built before another came would
-//! keep the other name. A directory has no name that holds elsewhere, and needs none: cargo
-//! resolves to one package in a directory of a name and version at most.
+//! Cargo writes Cargo.lock before it starts the first compiler, so a compiler always finds the
+//! lock file of its own run. A package's identity depends on its own source alone, never on
+//! other packages: crates built before another package was added would keep their old metadata.
+//! Path dependencies need no name of their own: cargo resolves at most one per name and version.
 //!
-//! Absent on purpose: the place of a package. The same sources lie anywhere.
+//! Absent on purpose: the directory of a package. The same sources may lie anywhere.
 
 use std::{
     fs,
@@ -16,7 +15,7 @@ use std::{
 use hotmerge_meta::Digest;
 use serde::Deserialize;
 
-/// What most packages come from; they need no further name.
+/// The source of most packages; it is left out of their identity.
 const USUAL: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 #[derive(Deserialize)]
@@ -33,8 +32,8 @@ struct Locked {
     checksum: Option<String>,
 }
 
-/// The source of the package that lies in `directory`, as a part of its name; empty for
-/// packages of crates.io, vendored or not.
+/// The source of the package in `directory`, as a part of its identity; empty for packages of
+/// crates.io, vendored or not.
 pub(crate) fn of(name: &str, version: &str, directory: &Path, lock: &Path) -> String {
     let text = fs::read_to_string(lock).unwrap_or_default();
     let lock: Lock = toml::from_str(&text).unwrap_or(Lock {
@@ -54,8 +53,8 @@ pub(crate) fn of(name: &str, version: &str, directory: &Path, lock: &Path) -> St
 }
 
 impl Locked {
-    /// Whether cargo has put this package, and no other, into the directory. Of those that
-    /// come from a directory nobody can tell.
+    /// Whether cargo has put this package, and no other, into the directory. Unknown, and so
+    /// false, for path dependencies.
     fn lies_in(&self, directory: &Path) -> bool {
         let Some(source) = &self.source else {
             return false;

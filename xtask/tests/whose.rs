@@ -70,7 +70,10 @@ fn workspaces_share_a_target_directory_without_mixing() {
     let output = build(1).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    assert!(said.contains("`one` was that of the workspace `"), "{said}");
+    assert!(
+        said.contains("`one` was staged by the workspace `"),
+        "{said}"
+    );
     assert!(holds(&staged("one/libone.so"), "said there"));
 
     // What belongs to the other is not removed.
@@ -117,7 +120,7 @@ fn add_twin((scratch, version): &(Scratch, String)) {
 }
 
 #[test]
-fn same_name_and_version_from_two_sources_build_alike() {
+fn same_name_from_two_sources_builds_alike() {
     let unknown = twins();
     add_twin(&unknown);
     let hash = |(scratch, _): &(Scratch, String)| {

@@ -2,4 +2,5 @@
 //! at when to make one.
 
 pub(crate) mod hints;
+pub mod judge;
 pub mod scan;

@@ -17,7 +17,7 @@ const IRELATIVE: [RelocationType; 3] = [
     elf::R_RISCV_IRELATIVE,
 ];
 
-/// Relocations in the forms of Android's loader, which others pass over.
+/// Relocations in the formats of Android's loader, which other loaders ignore.
 const DT_ANDROID_REL: DynamicTag = DynamicTag(0x6000_000f);
 const DT_ANDROID_RELA: DynamicTag = DynamicTag(0x6000_0011);
 const DT_ANDROID_RELR: DynamicTag = DynamicTag(0x6fff_e000);
@@ -125,7 +125,7 @@ impl Reader<'_> {
                 DT_ANDROID_REL | DT_ANDROID_RELA | DT_ANDROID_RELR => {
                     ("packed relocations", "the loader would leave them undone")
                 }
-                // What says where `$ORIGIN` is does nothing: no path may hold it.
+                // `DF_1_ORIGIN` has no effect: no path may contain `$ORIGIN`.
                 elf::DT_FLAGS_1 if value & !(elf::DF_1_NOW.0 | elf::DF_1_ORIGIN.0) != 0 => (
                     "DT_FLAGS_1",
                     "it would stay for ever, or come before others",
@@ -187,7 +187,7 @@ impl Reader<'_> {
         };
         let name = self.string(dynamic.strings, symbol.st_name(self.endian).into())?;
         if symbol.st_shndx(self.endian) == elf::SHN_UNDEF {
-            // Linkers copy the type of what they found elsewhere; the loader looks anew.
+            // Linkers copy the type of the definition they found; the loader looks it up again.
             self.file.imports.insert(name);
         } else if symbol.st_type() == elf::STT_GNU_IFUNC {
             self.odd("IFUNC", "code would run while the loader relocates");

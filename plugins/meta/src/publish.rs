@@ -6,7 +6,7 @@
 //! 1. everything that differs is written under temporary names and reaches the disk;
 //! 2. what was written is checked against the meta;
 //! 3. plugins are renamed into place, then `plugin.meta`, last;
-//! 4. plugins that the new meta no longer names are removed; directories are no plugins.
+//! 4. plugins that the new meta no longer names are removed; directories stay.
 //!
 //! A failure in 1 or 2, such as a full disk, changes nothing that a host looks at.
 
@@ -231,7 +231,7 @@ impl Dir {
                 continue;
             };
             let is_named = meta.plugin.iter().any(|plugin| plugin.file == name);
-            // Nothing of that kind was ever published: it is somebody else's.
+            // The driver publishes no directories, so this one is foreign.
             if is_named || self.is_directory(name.as_str())? {
                 continue;
             }
@@ -244,7 +244,7 @@ impl Dir {
 
     fn is_directory(&self, name: &str) -> Result<bool, PublishError> {
         let found = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|error| self.error("look at", name, error))?;
+            .map_err(|error| self.error("stat", name, error))?;
         Ok(FileType::from_raw_mode(found.st_mode).is_dir())
     }
 

@@ -161,6 +161,12 @@ pub enum RuntimeError {
         /// What it names.
         pid: Pid,
     },
+    /// The kernel does not say when this process started.
+    #[error("failed to read the start time of this process: {source}; mount `/proc`")]
+    NoProc {
+        /// What the system says.
+        source: io::Error,
+    },
     /// Anything else.
     #[error("failed to {step} `{}`: {source}", .path.display())]
     Io {
@@ -251,13 +257,11 @@ impl PidFile {
     /// # Errors
     /// What the system says.
     pub fn write_pid(&self) -> Result<(), RuntimeError> {
-        let write = || {
-            let pid = rustix::process::getpid();
-            let start = start_time(pid)?;
-            let text = format!("{}\nstart={start}\n", pid.as_raw_nonzero());
-            self.file.write_all_at(text.as_bytes(), 0)
-        };
-        write().map_err(|source| RuntimeError::Io {
+        let pid = rustix::process::getpid();
+        let start = start_time(pid).map_err(|source| RuntimeError::NoProc { source })?;
+        let text = format!("{}\nstart={start}\n", pid.as_raw_nonzero());
+        let written = self.file.write_all_at(text.as_bytes(), 0);
+        written.map_err(|source| RuntimeError::Io {
             step: "write",
             path: self.path.clone(),
             source,
@@ -457,7 +461,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_depends_on_who_asks() {
+    fn the_default_depends_on_the_user() {
         let xdg = |path: &str| Some(PathBuf::from(path));
         let default = |uid, xdg| RuntimeDir::default_for(uid, xdg).path().to_owned();
         assert_eq!(default(0, xdg("/run/user/0")), Path::new("/run/hotmerge"));
@@ -473,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_keeps_its_start_time() {
+    fn a_process_start_time_never_changes() {
         let own = rustix::process::getpid();
         assert_eq!(start_time(own).unwrap(), start_time(own).unwrap());
         assert_ne!(start_time(own).unwrap(), start_time(Pid::INIT).unwrap());

@@ -106,18 +106,3 @@ pub trait Plugin: Sized + Send + Sync + 'static {
         Ok(())
     }
 }
-
-/// Exports a type that implements [`Plugin`] as the plugin of this cdylib.
-///
-/// A crate that uses this is a plugin and nothing that other plugins link: both would export
-/// one symbol, and `build-plugins` refuses that. What plugins share belongs into a crate
-/// without this macro.
-#[macro_export]
-macro_rules! export_plugin {
-    ($plugin:ty) => {
-        #[doc(hidden)]
-        #[allow(non_upper_case_globals)]
-        #[unsafe(no_mangle)]
-        pub static hotmerge_plugin: $crate::abi::PluginTable = $crate::table::<$plugin>();
-    };
-}

@@ -209,7 +209,7 @@ fn endless_dynamic(elf: &mut Elf<'_>) {
 
 fn ifunc_symbol(elf: &mut Elf<'_>) {
     let symbol = elf.symbol_of(elf.linkage());
-    // And its section: of what the file does not define, the loader does not know the type.
+    // And its section: the loader ignores the type of symbols that the file does not define.
     elf.put(symbol + 4, [0x1a, 0, 1, 0]);
 }
 
@@ -259,7 +259,7 @@ fn inspect(lab: &Lab, path: &Path) -> Ran {
 }
 
 #[test]
-fn inspect_refuses_each_trick_by_the_name_of_the_rule() {
+fn inspect_names_the_rule_against_each_trick() {
     let lab = Lab::new();
     for one in TRICKS {
         let path = lab.path(one.0);
@@ -303,18 +303,18 @@ fn a_host_refuses_each_trick(isolation: &str) {
 }
 
 #[test]
-fn a_host_refuses_each_trick_for_a_process_of_its_own() {
+fn workers_refuse_each_trick() {
     a_host_refuses_each_trick("process");
 }
 
 #[test]
-fn a_host_refuses_each_trick_for_its_own_process() {
+fn the_host_process_refuses_each_trick() {
     a_host_refuses_each_trick("host");
 }
 
 /// Hash tables say how many symbols there are, and nothing that is checked depends on it.
 #[test]
-fn a_hash_table_that_lies_hides_no_import() {
+fn a_forged_hash_table_hides_no_import() {
     let lab = Lab::new();
     for lie in [[0_u32; 4], [1, 0, 0, 0], [u32::MAX; 4], [1, u32::MAX, 1, 0]] {
         let liar = honest("formatting").with_bytes(|bytes| {
@@ -334,7 +334,7 @@ fn a_hash_table_that_lies_hides_no_import() {
 
 /// Made by a linker, not by changing bytes.
 #[test]
-fn what_linkers_make_of_such_wishes_is_refused_as_well() {
+fn tricks_built_by_real_linkers_are_refused() {
     const PLAIN: &str = "int answer(void) { return 42; }";
     const RESOLVED: &str = "static int one(void) { return 1; }\n\
          static void *choose(void) { return one; }\n\
@@ -374,7 +374,7 @@ fn what_linkers_make_of_such_wishes_is_refused_as_well() {
 
 /// Built with `panic = "abort"`: nobody could catch its panics.
 #[test]
-fn a_plugin_that_cannot_unwind_is_refused_in_the_hosts_own_process_only() {
+fn only_the_host_process_requires_unwinding() {
     let lab = Lab::new();
     lab.package("abrupt").put(&[&abrupt()]);
     for (isolation, refused) in [("host", true), ("process", false)] {

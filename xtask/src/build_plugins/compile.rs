@@ -1,9 +1,9 @@
-//! Building plugins with cargo: from packages to files.
+//! Builds plugins with cargo: from packages to files.
 //!
-//! Invariant: a plugin is built as if it were built alone, see [`groups`](super::groups), and
+//! Invariant: a plugin is built exactly as it would be alone, see [`groups`](super::groups), and
 //! with the user's flags, see [`rustc`](crate::rustc).
 //!
-//! Absent on purpose: guessing where cargo puts a file. Cargo says so.
+//! Absent on purpose: guessing where cargo puts a file. Cargo reports it.
 
 use std::{
     fs,
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     cargo::{Cargo, Compiler, Resolution},
-    exit::{self, Failure},
+    exit::{self, CommandError},
     owner,
     rustc::Wrapper,
 };
@@ -38,18 +38,18 @@ const BUILD_DIR: &str = "CARGO_BUILD_BUILD_DIR";
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub profile: String,
-    /// As given on the command line; cargo may know of another from its configuration.
+    /// From the command line; cargo's configuration may name another.
     pub target: Option<String>,
     pub resolution: Resolution,
 }
 
-/// A plugin's file, as cargo left it.
+/// A plugin's file as cargo built it.
 #[derive(Clone, Debug)]
 pub(crate) struct Built {
     pub file: PathBuf,
-    /// The target that it was built for, if cargo was asked for any.
+    /// The target it was built for, if one was requested.
     pub target: Option<String>,
-    /// Time from cargo's start to the finished file; zero if it was there already.
+    /// Time from cargo's start to the finished file; zero if it was up to date.
     pub took: Duration,
 }
 
@@ -59,10 +59,10 @@ pub(crate) struct Builder<'a> {
     pub compiler: &'a Compiler,
     pub wrapper: &'a Wrapper,
     pub options: &'a Options,
-    /// A target directory of the driver's own: cargo does not know of the wrapper, and would
-    /// take what was built without it for up to date.
+    /// The driver's own target directory: cargo does not know about the wrapper and would
+    /// treat artifacts built without it as up to date.
     pub directory: &'a Path,
-    /// The same as cargo reads it, where the user's configuration puts builds elsewhere.
+    /// The same as cargo's setting `build-dir` spells it, if the user's configuration sets that.
     pub build_dir: Option<&'a str>,
     pub progress: Progress,
 }
@@ -111,7 +111,7 @@ impl Builder<'_> {
         Ok(all)
     }
 
-    /// `None` if the grouping turned out not to hold any more.
+    /// `None` if the grouping is outdated.
     fn grouped(&self, plugins: &[Plugin], grouping: &Grouping) -> Result<Option<Vec<Built>>> {
         let mut runs = Vec::new();
         for group in &grouping.groups {
@@ -133,14 +133,14 @@ impl Builder<'_> {
         plugins.iter().map(of).collect()
     }
 
-    /// Builds one plugin, and sees what it links.
+    /// Builds one plugin, and refuses it if it links another plugin.
     fn alone(&self, plugin: &Plugin) -> Result<Run> {
         let (run, is_good) = self.try_run(&[plugin])?;
         let is_linked =
             |artifact: &&Artifact| artifact.package_id != plugin.id && exports_a_plugin(artifact);
         let mut libraries = run.libraries.iter().map(|(artifact, _)| artifact);
         match libraries.find(is_linked) {
-            Some(linked) => Err(Failure::new(
+            Some(linked) => Err(CommandError::new(
                 exit::BUILD,
                 format!(
                     "`{}` links the plugin `{}`, and both export `{ENTRY_SYMBOL}`; move what \
@@ -154,8 +154,8 @@ impl Builder<'_> {
         }
     }
 
-    /// The plugin's own library. Where cargo took that of another package of the same name for
-    /// it, it is built again.
+    /// The plugin's own library. If cargo took the library of another package with the same
+    /// target name for it, it is built again.
     fn built(&self, run: &Run, plugin: &Plugin) -> Result<Built> {
         let built = run.built(plugin, self.directory)?;
         let Some(foreign) = owner::made_by_another(&built.file, &plugin.manifest) else {
@@ -166,7 +166,7 @@ impl Builder<'_> {
         let built = self.run(&[plugin])?.built(plugin, self.directory)?;
         if owner::made_by_another(&built.file, &plugin.manifest).is_some() {
             bail!(
-                "another package than `{}` built `{}`; build again when nobody else builds there",
+                "a package other than `{}` built `{}`; try again when no other build uses that directory",
                 plugin.name,
                 built.file.display()
             );
@@ -186,7 +186,7 @@ impl Builder<'_> {
         }
     }
 
-    /// What cargo built, and whether that is all that it was asked for.
+    /// What cargo built, and whether it built everything requested.
     fn try_run(&self, plugins: &[&Plugin]) -> Result<(Run, bool)> {
         let started = Instant::now();
         let mut cargo = self.start(plugins)?;
@@ -203,7 +203,7 @@ impl Builder<'_> {
         let mut cargo = self.cargo.command();
         cargo
             .args(["build", "--lib", "--message-format=json-render-diagnostics"])
-            // All that is broken is shown at once, and what is not is known to be fine.
+            // Reports every broken plugin at once, and shows which ones are fine.
             .arg("--keep-going")
             .args(["--profile", &self.options.profile])
             .arg("--target-dir")
@@ -238,10 +238,10 @@ impl Builder<'_> {
     }
 }
 
-/// What one run of cargo said.
+/// The output of one cargo run.
 struct Run {
     units: Units,
-    /// The plugins' libraries, and when they were there.
+    /// The plugins' libraries, and when each was finished.
     libraries: Vec<(Artifact, Duration)>,
 }
 
@@ -253,7 +253,7 @@ impl Run {
         };
         for message in Message::parse_stream(BufReader::new(messages)) {
             if let Message::CompilerArtifact(artifact) =
-                message.context("failed to read what cargo says")?
+                message.context("failed to read cargo's output")?
             {
                 run.units.add(&artifact);
                 if artifact.target.kind.contains(&TargetKind::CDyLib) {
@@ -274,13 +274,13 @@ impl Run {
     fn built(&self, plugin: &Plugin, directory: &Path) -> Result<Built> {
         let (artifact, took) = self
             .library(plugin)
-            .with_context(|| format!("cargo built `{}` but names no file", plugin.name))?;
+            .with_context(|| format!("cargo built `{}` but reported no file", plugin.name))?;
         let mut files = artifact.filenames.iter();
         let file = files
             .find(|file| file.extension() == Some("so"))
             .with_context(|| {
                 format!(
-                    "cargo built `{}` but no `.so`; hotmerge works with ELF targets only",
+                    "cargo built `{}` but no `.so`; hotmerge supports only ELF targets",
                     plugin.name
                 )
             })?;
@@ -296,8 +296,8 @@ impl Run {
     }
 }
 
-/// `directory` as cargo's setting `build-dir` spells it: braces are cargo's own there, and
-/// nothing stands for them.
+/// `directory` as cargo's setting `build-dir` spells it: cargo reserves braces there, and has no
+/// way to escape them.
 pub(super) fn template(directory: &Path, root: &Path) -> Result<String> {
     // Cargo runs there.
     let path = directory.strip_prefix(root).unwrap_or(directory);
@@ -305,14 +305,14 @@ pub(super) fn template(directory: &Path, root: &Path) -> Result<String> {
         Some(path) if !path.contains(['{', '}']) => Ok(path.to_owned()),
         _ => bail!(
             "cargo's setting `build.build-dir` can name no directory with braces, such as `{}`; \
-             choose another target directory, or leave the setting out",
+             choose another target directory, or remove the setting",
             directory.display()
         ),
     }
 }
 
-/// Cargo puts files for the host into `PROFILE/`, and into `TARGET/PROFILE/` if it was asked
-/// for a target, by whatever option, variable or configuration.
+/// Cargo puts files for the build machine into `PROFILE/`, or into `TARGET/PROFILE/` if an
+/// option, variable or configuration requests a target.
 fn asked_for(file: &Path, directory: &Path) -> Option<String> {
     let mut parts = file.strip_prefix(directory).ok()?.components().rev();
     let _file = parts.next()?;
@@ -329,7 +329,7 @@ fn failed(plugins: &[&Plugin]) -> anyhow::Error {
             names(plugins)
         ),
     };
-    Failure::new(exit::BUILD, message).into()
+    CommandError::new(exit::BUILD, message).into()
 }
 
 fn names(plugins: &[&Plugin]) -> String {
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn the_target_is_read_from_where_cargo_puts_the_file() {
+    fn the_target_comes_from_cargos_output_path() {
         let of = |file: &str| asked_for(Path::new(file), Path::new("/t"));
         assert_eq!(of("/t/release/libx.so"), None);
         assert_eq!(

@@ -1,6 +1,6 @@
-//! Which members of the workspace are plugins, and what they say about themselves.
+//! Finds the plugins among the workspace's members, and reads their metadata.
 //!
-//! A plugin is a package with a table `[package.metadata.hotmerge]`, be it empty.
+//! A plugin is a package with a table `[package.metadata.hotmerge]`, which may be empty.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -44,15 +44,15 @@ struct Declaration {
     wants: Wants,
 }
 
-/// A library of the workspace that is like a plugin's, but for the mark.
+/// A cdylib of the workspace without [`MARK`].
 #[derive(Clone, Debug)]
 pub(crate) struct Unmarked {
-    /// What it would be staged as.
+    /// Its name if it were staged.
     pub file: String,
     pub manifest: PathBuf,
 }
 
-/// What may have been a plugin, and is none.
+/// Libraries that may have been plugins before their mark was removed.
 pub(crate) fn unmarked(workspace: &Metadata) -> Vec<Unmarked> {
     let packages = workspace.workspace_packages().into_iter();
     let unmarked = packages.filter(|package| package.metadata.get("hotmerge").is_none());
@@ -96,7 +96,7 @@ pub(crate) fn plugins(workspace: &Metadata) -> Result<Vec<Plugin>> {
     Ok(found.into_values().collect())
 }
 
-/// Those of `plugins` that were asked for; all if none was.
+/// The requested ones of `plugins`; all if none was requested.
 pub(crate) fn select(plugins: &[Plugin], names: &[String]) -> Result<Vec<Plugin>> {
     for name in names {
         if !plugins.iter().any(|plugin| plugin.name == *name.as_str()) {
@@ -105,7 +105,7 @@ pub(crate) fn select(plugins: &[Plugin], names: &[String]) -> Result<Vec<Plugin>
                 .map(|plugin| format!("`{}`", plugin.name))
                 .collect();
             bail!(
-                "no plugin `{name}` in this workspace; there are: {}",
+                "no plugin `{name}` in this workspace; its plugins are: {}",
                 known.join(", ")
             );
         }
@@ -122,7 +122,7 @@ fn plugin(package: &Package) -> Result<Option<Plugin>> {
     };
     let manifest = package.manifest_path.as_std_path().to_owned();
     let declared = Declaration::deserialize(table)
-        .with_context(|| format!("`{}`: {MARK} makes no sense", manifest.display()))?;
+        .with_context(|| format!("`{}`: {MARK} is invalid", manifest.display()))?;
     // An example may have the crate type, but only a library has the kind.
     let is_cdylib = |target: &&Target| target.kind.contains(&TargetKind::CDyLib);
     let Some(target) = package.targets.iter().find(is_cdylib) else {

@@ -1,7 +1,7 @@
-//! `build-plugins`: build every plugin of a workspace, stage it, tell the running host.
+//! `build-plugins`: build every plugin of a workspace, stage it, notify the running host.
 //!
-//! Each step consumes what the one before made: discovered, built, staged, told, reported. A
-//! step that fails leaves what the later ones would have changed as it was.
+//! Each step consumes what the one before made: discover, build, stage, notify, report. A
+//! failing step leaves everything that later steps would have changed untouched.
 
 mod compile;
 mod discover;
@@ -28,57 +28,57 @@ pub use self::notify::Notify;
 use self::{
     compile::{Builder, Built, Options},
     discover::{Plugin, Unmarked},
-    notify::{Host, Told},
+    notify::{Host, Notified},
     progress::Progress,
     report::Line,
     stage::{Stage, Staged, Taken},
 };
 use crate::{
     cargo::{self, Cargo, Compiler, Resolution, Settings},
-    exit::{self, Failure},
+    exit::{self, CommandError},
     output::note,
     rustc::Wrapper,
 };
 
-/// Build the plugins of a workspace, stage them and tell the running host
+/// Build the plugins of a workspace, stage them and notify the running host
 ///
-/// Plugins are the members of the workspace with a [package.metadata.hotmerge] in their
-/// Cargo.toml. Each is staged as STAGING/PACKAGE/{libNAME.so, plugin.meta}; only what
-/// differs is written. The same sources give the same hash wherever they are built.
+/// A plugin is a workspace member whose Cargo.toml has a [package.metadata.hotmerge] table.
+/// The driver stages each as STAGING/PACKAGE/{libNAME.so, plugin.meta} and writes only files
+/// that differ. The same sources produce the same hash on any machine.
 ///
-/// With --json, one object a line: plugin, version, old_hash, hash, action, reason,
-/// generation, build_ms, host_ms. If a host answered, the action is what it did: loaded,
-/// reloaded, unchanged, refused (with a reason), removed, or trying (a share of the calls goes
-/// to it). Otherwise it is what happened in the staging directory: staged, unchanged or
+/// With --json, one object per line: plugin, version, old_hash, hash, action, reason,
+/// generation, build_ms, host_ms. If a host answered, action is what the host did: loaded,
+/// reloaded, unchanged, refused (with a reason), removed, or trying (a canary takes a share of
+/// the calls). Otherwise action is what happened in the staging directory: staged, unchanged or
 /// removed.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = exit::HELP)]
 pub struct Args {
-    /// Build only this plugin (may be given several times)
+    /// Build only this plugin (repeatable)
     #[arg(short, long = "plugin", value_name = "NAME")]
     plugins: Vec<String>,
-    /// Where packages go [default: hotmerge/staging in cargo's target directory]
+    /// Staging directory for packages [default: hotmerge/staging in cargo's target directory]
     #[arg(long, value_name = "DIR")]
     staging: Option<PathBuf>,
-    /// The Cargo.toml of the workspace, or of one of its members [default: search upwards]
+    /// Cargo.toml of the workspace or of one of its members [default: search upwards]
     #[arg(long, value_name = "PATH")]
     manifest_path: Option<PathBuf>,
-    /// The cargo profile to build with
+    /// Cargo profile to build with
     #[arg(long, value_name = "NAME", default_value = "release")]
     profile: String,
-    /// The target to build for [default: what cargo is configured for]
+    /// Target to build for [default: cargo's configured target]
     #[arg(long, value_name = "TRIPLE")]
     target: Option<String>,
     #[command(flatten)]
     resolution: Resolution,
-    /// Whether to tell a running host
+    /// Whether to notify a running host
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     notify: Notify,
-    /// Where the host is found [default: /run/hotmerge for root, otherwise hotmerge in
+    /// Runtime directory of the host [default: /run/hotmerge for root, otherwise hotmerge in
     /// $XDG_RUNTIME_DIR, otherwise /tmp/hotmerge-UID]
     #[arg(long, value_name = "DIR", env = RuntimeDir::VARIABLE)]
     runtime_dir: Option<PathBuf>,
-    /// Write one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
@@ -86,7 +86,7 @@ pub struct Args {
 /// Runs the command; see [`exit`] for the code.
 ///
 /// # Errors
-/// Whatever kept plugins from being built and staged.
+/// If plugins cannot be built or staged.
 pub fn run(args: &Args) -> Result<u8> {
     let started = Instant::now();
     let cargo = Cargo::locate(args.manifest_path.as_deref())?;
@@ -97,7 +97,7 @@ pub fn run(args: &Args) -> Result<u8> {
     let (staged, taken) = plan.stage(&built)?;
     for (package, workspace) in taken {
         note(format_args!(
-            "`{package}` was that of the workspace `{}`; give one of the two another `--staging`",
+            "`{package}` was staged by the workspace `{}`; give one of the two another `--staging`",
             workspace.display()
         ));
     }
@@ -108,18 +108,18 @@ pub fn run(args: &Args) -> Result<u8> {
         report::human_ms(started.elapsed().as_secs_f64() * 1e3),
     ));
     let names = staged.iter().map(|staged| staged.plugin.clone()).collect();
-    let told = host.map_or(Told::Nobody, |host| host.tell(names));
-    conclude(args, &plan.staging, staged, &built, told)
+    let outcome = host.map_or(Notified::Skipped, |host| host.notify(names));
+    conclude(args, &plan.staging, staged, &built, outcome)
 }
 
-/// What is to be done.
+/// What the command will build and stage.
 struct Plan {
     /// All plugins of the workspace.
     plugins: Vec<Plugin>,
     /// Those to build.
     selected: Vec<Plugin>,
     staging: PathBuf,
-    /// The workspace, by the one name that it has however it was reached.
+    /// The workspace's canonical path.
     root: PathBuf,
     /// Where cargo builds them.
     directory: PathBuf,
@@ -133,7 +133,7 @@ struct Plan {
 impl Plan {
     fn new(cargo: &Cargo, args: &Args) -> Result<Self> {
         let settings = Settings::read(cargo.root());
-        // Neither needs the other.
+        // They are independent.
         let (workspace, compiler) = thread::scope(|scope| {
             let compiler = scope.spawn(|| cargo.compiler(&settings));
             let workspace = cargo.workspace();
@@ -149,8 +149,8 @@ impl Plan {
         }
         let root = cargo.root().canonicalize()?;
         let target_directory = workspace.target_directory.as_std_path().join("hotmerge");
-        // Cargo names what a package in a directory becomes after its place within the workspace,
-        // and would take what another workspace built for up to date.
+        // Cargo names the files of a path dependency after its path within the workspace, and
+        // would take those of another workspace for up to date.
         let directory = target_directory
             .join("build")
             .join(Digest::of(root.as_os_str().as_encoded_bytes()).short());
@@ -216,23 +216,23 @@ impl Plan {
     }
 }
 
-/// What a thread returned; its panic goes on here.
+/// A thread's result; its panic resumes here.
 fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Reports, and says how it ended.
+/// Reports the result and returns the exit code.
 fn conclude(
     args: &Args,
     staging: &Path,
     staged: Vec<Staged>,
     built: &[(Plugin, Built)],
-    told: Told,
+    outcome: Notified,
 ) -> Result<u8> {
-    let host = match &told {
-        Told::Answer(report) => report.plugins.as_slice(),
+    let host = match &outcome {
+        Notified::Report(report) => report.plugins.as_slice(),
         _ => &[],
     };
     let lines: Vec<_> = staged
@@ -253,14 +253,14 @@ fn conclude(
         }
     }
     let refused = lines.iter().filter(|line| line.is_refused()).count();
-    match told {
-        Told::Nobody => {}
-        Told::NoHost(why) | Told::Unknown(why) if args.notify == Notify::Require => {
-            return Err(Failure::new(exit::NO_HOST, why).into());
+    match outcome {
+        Notified::Skipped => {}
+        Notified::NoHost(why) | Notified::Unknown(why) if args.notify == Notify::Require => {
+            return Err(CommandError::new(exit::NO_HOST, why).into());
         }
-        Told::NoHost(why) => note(format_args!("staged only: {why}")),
-        Told::Unknown(why) => note(format_args!("what the host did is unknown: {why}")),
-        Told::Answer(report) => {
+        Notified::NoHost(why) => note(format_args!("staged only: {why}")),
+        Notified::Unknown(why) => note(format_args!("the host's result is unknown: {why}")),
+        Notified::Report(report) => {
             for problem in &report.problems {
                 note(format_args!(
                     "the host cannot read `{}`: {}",
@@ -269,18 +269,18 @@ fn conclude(
             }
             if !is_same(staging, &report.plugin_dir) {
                 let why = format!(
-                    "the host serves `{}`, not what was staged in `{}`; start it with \
-                     `--plugin-dir`, or give `--staging`",
+                    "the host serves `{}`, not the staging directory `{}`; start it with \
+                     `--plugin-dir`, or pass `--staging`",
                     report.plugin_dir.display(),
                     staging.display(),
                 );
                 if args.notify == Notify::Require {
-                    return Err(Failure::new(exit::NO_HOST, why).into());
+                    return Err(CommandError::new(exit::NO_HOST, why).into());
                 }
                 note(format_args!("{why}"));
             }
             note(format_args!(
-                "the host took {}",
+                "the host needed {}",
                 report::human_ms(report.took_ms)
             ));
         }
@@ -288,7 +288,7 @@ fn conclude(
     Ok(if refused > 0 { exit::REFUSED } else { exit::OK })
 }
 
-/// Whether both are one directory. A path of the host's that is not absolute says nothing here.
+/// Whether both are the same directory. A relative path of the host has no meaning here.
 fn is_same(staging: &Path, plugin_dir: &Path) -> bool {
     let identity = |path: &Path| {
         let metadata = path.metadata().ok()?;
@@ -297,7 +297,7 @@ fn is_same(staging: &Path, plugin_dir: &Path) -> bool {
     plugin_dir.is_absolute()
         && match (identity(staging), identity(plugin_dir)) {
             (Some(staging), Some(plugin_dir)) => staging == plugin_dir,
-            // The host sees what this user may not.
+            // The host may have access where this user has none.
             _ => staging == plugin_dir,
         }
 }

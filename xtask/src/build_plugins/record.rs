@@ -1,9 +1,9 @@
 //! Which packages in a staging directory come from which workspace.
 //!
-//! A staging directory may be shared, and may be a host's own plugin directory: only what a
-//! workspace put there itself may it remove, and only what no other has put there since. A
-//! package belongs to the workspace that staged it last. The file's name starts with a dot, so neither
-//! hosts nor `src_install` globs look at it.
+//! A staging directory may be shared, and may be a host's own plugin directory: a
+//! workspace may remove only what it put there itself and no other workspace has staged since. A
+//! package belongs to the workspace that staged it last. The file's name starts with a dot, so
+//! hosts and `src_install` globs ignore it.
 
 use std::{
     collections::BTreeSet,
@@ -27,7 +27,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// What `workspace` has staged in `staging`; nothing if nobody knows.
+    /// What `workspace` has staged in `staging`; nothing if unknown.
     pub(super) fn load(staging: &Path, workspace: &Path) -> Result<Self> {
         let path = path(staging, workspace);
         let empty = || Self {
@@ -50,9 +50,10 @@ impl Record {
         })
     }
 
-    /// Whose else the packages of this record were until now: they are so no longer.
+    /// Takes the packages of this record out of the records of other workspaces, and returns
+    /// them with their previous owners.
     ///
-    /// A workspace that is no longer where it was has moved, and has lost nothing.
+    /// A workspace that is no longer at its path has moved; nothing was taken from it.
     pub(super) fn take_over(&self, staging: &Path) -> Result<Vec<(PackageName, PathBuf)>> {
         let mut taken = Vec::new();
         for mut other in self.others(staging)? {
@@ -72,7 +73,7 @@ impl Record {
         Ok(taken)
     }
 
-    /// The records of other workspaces. One that cannot be read is its owner's to complain of.
+    /// The records of other workspaces. An unreadable one is skipped: its own workspace reports it.
     fn others(&self, staging: &Path) -> Result<Vec<Self>> {
         let own = path(staging, &self.workspace);
         let mut others = Vec::new();
@@ -93,7 +94,7 @@ impl Record {
         Ok(others)
     }
 
-    /// Keeps the record, if it says anything new.
+    /// Saves the record if it changed.
     pub(super) fn save(&self, staging: &Path) -> Result<()> {
         if *self == Self::load(staging, &self.workspace)? {
             return Ok(());
@@ -121,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workspaces_that_share_a_directory_do_not_mix() {
+    fn workspaces_sharing_a_directory_stay_separate() {
         let staging = tempfile::tempdir().unwrap();
         let mut one = Record::load(staging.path(), Path::new("/one")).unwrap();
         one.packages.insert(PackageName::new("a").unwrap());
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_package_belongs_to_whoever_staged_it_last() {
+    fn a_package_belongs_to_its_last_stager() {
         let staging = tempfile::tempdir().unwrap();
         let places = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let load = |at: usize| Record::load(staging.path(), places[at].path()).unwrap();

@@ -1,7 +1,7 @@
 //! From files that cargo built to packages in the staging directory.
 //!
-//! Invariant: nothing is staged before everything has been read and found to be a plugin; and
-//! what already is as it should be is not touched.
+//! Invariant: nothing is staged before every file has been read and verified to be a plugin, and
+//! unchanged files are not touched.
 
 use std::{
     collections::BTreeMap,
@@ -22,14 +22,14 @@ use super::{
     record::Record,
 };
 
-/// What staging did with a plugin.
+/// The result of staging a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// It is new, or its file or its entry in `plugin.meta` was written.
     Written,
-    /// Everything was there already.
+    /// Nothing changed.
     Unchanged,
-    /// The workspace has it no longer.
+    /// The workspace no longer has it.
     Removed,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Staged {
     /// What is staged now.
     pub hash: Option<Digest>,
     pub change: Change,
-    /// Why it was removed, where that may surprise.
+    /// Why it was removed, if the author may not have meant that.
     pub reason: Option<String>,
 }
 
@@ -53,7 +53,7 @@ impl Staged {
             .iter()
             .find(|library| old.file.as_str() == library.file);
         let why =
-            |library: &Unmarked| format!("`{}` has no {MARK} any more", library.manifest.display());
+            |library: &Unmarked| format!("`{}` no longer has {MARK}", library.manifest.display());
         Self {
             reason: library.map(why),
             plugin: old.name.clone(),
@@ -65,20 +65,20 @@ impl Staged {
     }
 }
 
-/// A package that another workspace had staged, and which.
+/// A package that another workspace had staged, and that workspace.
 pub(crate) type Taken = (PackageName, PathBuf);
 
-/// What is to be staged, and where.
+/// What to stage, and where.
 pub(crate) struct Stage<'a> {
     pub staging: &'a Path,
     pub workspace: &'a Path,
     /// All plugins of the workspace; those that were not built stay as they are.
     pub plugins: &'a [Plugin],
-    /// What could be a plugin, and is none.
+    /// Libraries that could be plugins, but are not marked as such.
     pub unmarked: &'a [Unmarked],
-    /// Whether all were built, so that what is not there any more can be removed.
+    /// Whether all were built, so that packages of missing plugins can be removed.
     pub is_full: bool,
-    /// What plugins are built for when cargo is not asked for any target.
+    /// The target of plugins built without an explicit target.
     pub host: &'a str,
 }
 
@@ -105,7 +105,7 @@ impl Stage<'_> {
                 self.staging.display()
             )
         })?;
-        // Until the record is written, nobody else's may be.
+        // No other driver may write its record before this one is written.
         let directory = File::open(self.staging)
             .with_context(|| format!("failed to open `{}`", self.staging.display()))?;
         rustix::fs::flock(&directory, FlockOperation::LockExclusive)
@@ -157,7 +157,7 @@ impl Stage<'_> {
         Ok((meta, (file, built.file.clone())))
     }
 
-    /// Several plugins may share a package: those that were not asked for stay in it.
+    /// Several plugins may share a package: those that were not requested stay in it.
     fn keep_others(&self, name: &PackageName, package: &mut Package) {
         let is_kept = |old: &PluginMeta| {
             let is_here = self
@@ -180,7 +180,7 @@ impl Stage<'_> {
         }
     }
 
-    /// Removes the packages that this workspace staged once and has no more.
+    /// Removes packages that this workspace staged earlier and no longer has.
     fn remove_gone(
         &self,
         record: &mut Record,
@@ -258,7 +258,7 @@ impl Package {
 }
 
 /// Removes what was published, `plugin.meta` first: without it the directory is no package.
-/// What somebody else put there stays.
+/// Foreign files stay.
 fn remove(directory: &Path, meta: &Meta) -> Result<()> {
     let delete = |path: PathBuf| match fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -1,8 +1,9 @@
-//! The few of cargo's settings that the driver must know, from the files that cargo reads.
+//! The few cargo settings that the driver needs, from the files that cargo reads.
 //!
-//! Cargo has no stable way to be asked. So what is read here is as little as can be: which
-//! files count, and single strings in them. What is in them otherwise, and whether it makes
-//! sense, is between cargo and the user.
+//! Cargo has no stable command that prints its settings. So this reads as little as possible:
+//! which files apply, and single strings in them.
+//!
+//! Absent on purpose: validation. Cargo reports invalid files and values itself.
 
 use std::{
     env,
@@ -13,16 +14,16 @@ use std::{
 
 use toml_edit::{DocumentMut, Item, Value};
 
-/// The configuration that holds for a workspace.
+/// The configuration that applies to a workspace.
 #[derive(Debug)]
 pub(crate) struct Config {
-    /// What counts more comes first.
+    /// In order of precedence, the first highest.
     files: Vec<(PathBuf, DocumentMut)>,
 }
 
 impl Config {
-    /// Reads what holds for the workspace at `root`. Files that make no sense are left out:
-    /// cargo says what is wrong with them.
+    /// Reads the configuration of the workspace at `root`. Invalid files are skipped: cargo
+    /// reports them.
     pub(crate) fn of(root: &Path) -> Self {
         let mut config = Self { files: Vec::new() };
         let around = root.ancestors().map(|directory| directory.join(".cargo"));
@@ -36,7 +37,7 @@ impl Config {
         config
     }
 
-    /// A file that includes others counts more than they, and the last of them more than the first.
+    /// A file takes precedence over those that it includes, and a later include over an earlier one.
     fn add(&mut self, file: PathBuf) {
         if self.files.iter().any(|(known, _)| *known == file) {
             return;
@@ -51,17 +52,17 @@ impl Config {
         }
     }
 
-    /// The files, for whoever must know if they have changed.
+    /// The files, to detect changes.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|(file, _)| file.as_path())
     }
 
-    /// Whether a file says something about `build.key`.
+    /// Whether a file sets `build.key`.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.build(key).is_some()
     }
 
-    /// A program, by its own variable, by cargo's for `build.key`, or by a file.
+    /// A program, from its own variable, cargo's variable for `build.key`, or a file.
     pub(crate) fn program(&self, key: &str) -> Option<OsString> {
         let name = key.to_uppercase().replace('-', "_");
         let variable = env::var_os(&name).or_else(|| env::var_os(format!("CARGO_BUILD_{name}")));
@@ -72,7 +73,7 @@ impl Config {
         if !value.contains('/') {
             return Some(value.into());
         }
-        // From the directory that `.cargo` lies in.
+        // Relative to the directory that contains `.cargo`.
         let base = file.ancestors().nth(2)?;
         Some(base.join(value).into())
     }
@@ -86,7 +87,7 @@ impl Config {
     }
 }
 
-/// A program or path that starts from where the user is; a name to be searched for stays one.
+/// A path made absolute from the user's working directory; a name to search in `PATH` stays.
 pub(super) fn absolute(value: OsString) -> OsString {
     let path = Path::new(&value);
     if path.components().count() < 2 && !value.as_encoded_bytes().contains(&b'/') {

@@ -66,7 +66,7 @@ impl Hints {
             Ok((_watcher, identity)) => State::On { _watcher, identity },
             Err(reason) => {
                 if !matches!(&*state, State::Off(before) if *before == reason) {
-                    tracing::warn!("the plugin directory is not watched: {reason}");
+                    tracing::warn!(target: "hotmerge::watch", "the plugin directory is not watched: {reason}");
                 }
                 State::Off(reason)
             }
@@ -78,6 +78,7 @@ impl Hints {
         let hint = Arc::clone(&self.hint);
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             if is_hint(&event) {
+                tracing::trace!(target: "hotmerge::watch", ?event, "something changed");
                 hint();
             }
         })
@@ -115,7 +116,7 @@ fn is_hint(event: &notify::Result<Event>) -> bool {
             _ => true,
         },
         Err(error) => {
-            tracing::warn!("the watcher reports: {error}");
+            tracing::warn!(target: "hotmerge::watch", "the watcher reports: {error}");
             true
         }
     }

@@ -161,7 +161,7 @@ impl Store {
                     records.insert(plugin, record);
                 }
                 Err(error) => {
-                    tracing::error!(%plugin, "what was kept of it cannot be read: {error}");
+                    tracing::error!(target: "hotmerge::plugin", %plugin, "what was kept of it cannot be read: {error}");
                 }
             }
         }
@@ -274,7 +274,7 @@ impl Store {
             Some(known) => {
                 known.clone_from(live);
                 if let Err(error) = is_good {
-                    tracing::error!(plugin = %live.name, "what is kept of it stays damaged: {error}");
+                    tracing::error!(target: "hotmerge::plugin", plugin = %live.name, "what is kept of it stays damaged: {error}");
                 }
             }
             None => {
@@ -315,7 +315,7 @@ impl Store {
         match fs::read(&path) {
             Ok(bytes) if Digest::of(&bytes) == *hash => return Ok(()),
             Ok(_) => {
-                tracing::warn!("`{}` was damaged, and is written anew", path.display());
+                tracing::warn!(target: "hotmerge::host", "`{}` was damaged, and is written anew", path.display());
             }
             // Most likely it is new.
             Err(_) => {}

@@ -2,10 +2,14 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, sync::Arc};
 
-use hotmerge_lifecycle::{ChoiceError, Machine, Slot, Step};
+use hotmerge_lifecycle::{ChoiceError, Slot, Step};
 use hotmerge_meta::{PluginMeta, PluginName};
 
-use crate::{plugin::Version, record::store::Now, supervise::supervisor::Supervisor};
+use crate::{
+    plugin::Version,
+    record::{events::PluginEvent, store::Now},
+    supervise::{state::State, supervisor::Supervisor},
+};
 
 /// Why an operator's wish was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +37,9 @@ impl Supervisor {
         };
         let kept = store.keep(name, || self.now(name), |live| self.image(live));
         if let Err(error) = kept {
-            tracing::error!(plugin = %name, "what runs is not written down: {error}");
+            let reason = error.to_string();
+            let event = PluginEvent::NotPersisted { reason };
+            self.state().happened(name, event);
         }
     }
 
@@ -100,19 +106,50 @@ impl Supervisor {
                     .ok_or_else(|| WishError::NotKept(name.clone(), to.to_owned(), list()))?
             }
         };
-        self.wish(|machine| machine.roll_back(name, Arc::new(meta), takes_state))
+        let asked = PluginEvent::RollbackAsked {
+            version: meta.version.to_string(),
+            hash: meta.hash,
+        };
+        self.wish(name, |state| {
+            let steps = state.machine.roll_back(name, Arc::new(meta), takes_state)?;
+            Ok((asked, steps))
+        })
     }
 
-    pub(crate) fn wish(
+    /// Keeps what runs.
+    pub(crate) fn pin(self: &Arc<Self>, name: &PluginName) -> Result<(), WishError> {
+        self.wish(name, |state| {
+            let steps = state.machine.pin(name)?;
+            let version = state.live_meta(name.as_str());
+            let version = version.map(|meta| meta.version.to_string());
+            let version = version.unwrap_or_default();
+            Ok((PluginEvent::Pinned { version }, steps))
+        })
+    }
+
+    /// Lets the directory decide again.
+    pub(crate) fn unpin(self: &Arc<Self>, name: &PluginName) -> Result<(), WishError> {
+        self.wish(name, |state| {
+            Ok((PluginEvent::Unpinned, state.machine.unpin(name)?))
+        })
+    }
+
+    /// Tells of a wish before what follows from it.
+    fn wish(
         self: &Arc<Self>,
-        wish: impl FnOnce(&mut Machine) -> Result<Vec<Step>, ChoiceError>,
+        name: &PluginName,
+        wish: impl FnOnce(&mut State) -> Result<(PluginEvent, Vec<Step>), ChoiceError>,
     ) -> Result<(), WishError> {
         let mut refused = None;
-        self.drive(|machine| {
-            wish(machine).unwrap_or_else(|error| {
+        self.drive(|state| match wish(state) {
+            Ok((event, steps)) => {
+                state.happened(name, event);
+                steps
+            }
+            Err(error) => {
                 refused = Some(error);
                 Vec::new()
-            })
+            }
         });
         refused.map_or(Ok(()), |error| Err(error.into()))
     }

@@ -159,15 +159,15 @@ impl Server {
         self.shared.closing.store(true, Ordering::Release);
         // Wakes the thread that waits in `accept`.
         if let Err(error) = shutdown(&self.shared.listener, Shutdown::Both) {
-            tracing::warn!("failed to close the control socket: {error}");
+            tracing::warn!(target: "hotmerge::door", "failed to close the control socket: {error}");
         }
         if accepting.join().is_err() {
-            tracing::error!("the control thread panicked");
+            tracing::error!(target: "hotmerge::door", "the control thread panicked");
         }
         // A connection finds the end of its requests, and can still write.
         self.shared.shut(std::net::Shutdown::Read);
         if let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!("failed to remove `{}`: {error}", self.path.display());
+            tracing::warn!(target: "hotmerge::door", "failed to remove `{}`: {error}", self.path.display());
         }
     }
 
@@ -193,7 +193,7 @@ impl Drop for Server {
         if let Some(watching) = self.watching.take()
             && watching.join().is_err()
         {
-            tracing::error!("the thread that notices hang-ups panicked");
+            tracing::error!(target: "hotmerge::door", "the thread that notices hang-ups panicked");
         }
     }
 }
@@ -222,7 +222,7 @@ impl Shared {
                 Ok((stream, _)) => stream,
                 Err(_) if self.closing.load(Ordering::Acquire) => return,
                 Err(error) => {
-                    tracing::warn!("failed to accept a connection: {error}");
+                    tracing::warn!(target: "hotmerge::door", "failed to accept a connection: {error}");
                     // Out of descriptors, most likely; trying again at once would burn.
                     thread::park_timeout(Duration::from_millis(100));
                     continue;
@@ -230,7 +230,7 @@ impl Shared {
             };
             next_id += 1;
             if let Err(error) = self.serve(next_id, stream) {
-                tracing::warn!("failed to serve a connection: {error}");
+                tracing::warn!(target: "hotmerge::door", "failed to serve a connection: {error}");
             }
         }
     }
@@ -241,7 +241,7 @@ impl Shared {
         let peer = socket_peercred(&stream)?;
         if !(peer.uid.is_root() || peer.uid == rustix::process::geteuid()) {
             tracing::warn!(
-                uid = peer.uid.as_raw(),
+                target: "hotmerge::door", uid = peer.uid.as_raw(),
                 "a connection was refused: not this user"
             );
             return connection::refuse(stream, Why::Denied);
@@ -258,7 +258,7 @@ impl Shared {
             .name("connection".into())
             .spawn(move || {
                 if let Err(error) = connection::run(&this.door, &this.hangups, stream) {
-                    tracing::debug!("a connection ended: {error}");
+                    tracing::debug!(target: "hotmerge::door", "a connection ended: {error}");
                 }
                 this.end(id);
             });
