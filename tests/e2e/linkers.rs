@@ -5,8 +5,8 @@ use std::process::Command;
 
 use hotmerge_tests::{Lab, Workspace, skipped};
 
-/// A linker, the program that is it, and flags that were tried and held. Releases of lld and mold
-/// before 15 and 1.11 pack relocations without the mark that glibc demands; it says so itself.
+/// A linker, the program that is it, and flags that were tried and held. lld 14 and mold
+/// 1.10 pack relocations without the mark that glibc demands, which then refuses the plugin itself.
 const LINKERS: [(&str, &str, &[&str]); 6] = [
     // The compiler's own choice.
     (
