@@ -154,6 +154,51 @@ fn one_plugin_can_be_built_and_reloaded_alone() {
     host.stop();
 }
 
+/// A relative path that a host was started with has no meaning elsewhere.
+#[test]
+fn a_host_reports_its_directory_as_absolute() {
+    let lab = Lab::new();
+    let workspace = Workspace::new("relative", ["near"]);
+    let mut serve = lab.serve_from(Path::new("plugins link"), "");
+    std::os::unix::fs::symlink(lab.plugin_dir(), lab.path("plugins link")).unwrap();
+    serve.current_dir(lab.path(""));
+    let host = TestHost::start(serve, lab.runtime_dir());
+    let served = lab.plugin_dir().canonicalize().unwrap();
+    assert_eq!(host.status().host.plugin_dir, served);
+    assert_eq!(host.reload().plugin_dir, served);
+    let built = workspace.driver(&lab).arguments(["--notify", "require"]);
+    let lines = built.run().ok().lines();
+    assert_eq!(actions(&lines), [("near", "loaded")].into());
+    let elsewhere = lab.path("elsewhere");
+    workspace
+        .driver_into(&lab, &elsewhere)
+        .arguments(["--notify", "require"])
+        .run()
+        .ended_with(4)
+        .said(&["the host serves", "elsewhere"]);
+    host.stop();
+}
+
+#[test]
+fn a_rolled_back_build_names_its_reason() {
+    let lab = Lab::new();
+    let workspace = Workspace::new("back", ["backed"]);
+    let build = || workspace.driver(&lab).run().ok().lines();
+    let host = lab.start();
+    build();
+    workspace.edit("backed", "\"backed one\"", "\"backed two\"");
+    build();
+    lab.hotmerge(["rollback", "backed"]).ok();
+    let lines = build();
+    assert_eq!(actions(&lines), [("backed", "unchanged")].into());
+    let reason = lines[0]["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("was rolled back; stage another"),
+        "{reason}"
+    );
+    host.stop();
+}
+
 #[test]
 fn a_full_disk_leaves_staging_unchanged() {
     let lab = Lab::new();

@@ -6,6 +6,8 @@
 //!
 //! Absent on purpose: any setting of flags. See [`rustc`](crate::rustc) for why.
 
+pub(crate) mod config;
+
 use std::{
     env,
     ffi::{OsStr, OsString},
@@ -16,6 +18,8 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use cargo_metadata::{Metadata, MetadataCommand};
 use xshell::{Shell, cmd};
+
+use self::config::Config;
 
 /// How cargo may find dependencies.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
@@ -151,27 +155,33 @@ pub(crate) struct Settings {
     rustc: PathBuf,
     /// The wrapper around the compiler that the user has set; empty for none.
     pub wrapper: OsString,
+    /// Whether a file sets `build.build-dir`, which moves intermediate files.
+    pub moves_builds: bool,
 }
 
 impl Settings {
     /// Reads the configuration for the workspace at `root`.
-    pub(crate) fn read(root: &Path) -> Result<Self> {
-        let config = cargo_config2::Config::load_with_cwd(root).with_context(|| {
-            format!(
-                "failed to read cargo's configuration for `{}`",
-                root.display()
-            )
-        })?;
-        Ok(Self {
-            rustc: config.build.rustc.unwrap_or_else(|| "rustc".into()),
-            wrapper: config.build.rustc_wrapper.unwrap_or_default().into(),
-        })
+    pub(crate) fn read(root: &Path) -> Self {
+        let config = Config::of(root);
+        Self {
+            rustc: config
+                .program("rustc")
+                .map_or_else(|| "rustc".into(), PathBuf::from),
+            wrapper: config.program("rustc-wrapper").unwrap_or_default(),
+            moves_builds: config.has("build-dir"),
+        }
     }
 }
 
 /// The cargo that runs the driver, or the one in the search path.
 pub(crate) fn program() -> OsString {
-    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+    env::var_os("CARGO").map_or_else(|| "cargo".into(), config::absolute)
+}
+
+/// A target as the user gives it; the path of a target file is relative to the user's directory.
+pub(crate) fn from_here(target: String) -> String {
+    let absolute = config::absolute(target.clone().into());
+    absolute.into_string().unwrap_or(target)
 }
 
 /// The root of the workspace or package that `directory` lies in; `None` outside of any.
@@ -241,12 +251,50 @@ fn of_cargo_run() -> impl Iterator<Item = OsString> {
     })
 }
 
-/// The user's relative paths start from where the user is, not from the workspace's root.
-fn absolute_paths() -> impl Iterator<Item = (&'static str, PathBuf)> {
-    ["CARGO_HOME", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"]
-        .into_iter()
-        .filter_map(|name| {
-            let path = env::var_os(name).filter(|path| !path.is_empty())?;
-            Some((name, std::path::absolute(path).ok()?))
-        })
+/// The user's relative paths and programs are relative to the user's working directory, not to
+/// the workspace's root.
+fn absolute_paths() -> impl Iterator<Item = (OsString, OsString)> {
+    env::vars_os().filter_map(|(name, value)| {
+        let absolute = match kind_of(name.to_str()?)? {
+            _ if value.is_empty() => return None,
+            Kind::Path => std::path::absolute(&value).ok()?.into(),
+            Kind::Program => config::absolute(value),
+        };
+        Some((name, absolute))
+    })
+}
+
+enum Kind {
+    /// Always a path, even without a slash.
+    Path,
+    /// Without a slash it is a name to search in `PATH`; a target without a slash is a triple.
+    Program,
+}
+
+/// What cargo resolves against its working directory.
+fn kind_of(variable: &str) -> Option<Kind> {
+    match variable {
+        "CARGO_HOME"
+        | "RUSTUP_HOME"
+        | "CARGO_TARGET_DIR"
+        | "CARGO_BUILD_TARGET_DIR"
+        | "CARGO_BUILD_DEP_INFO_BASEDIR"
+        | "CARGO_HTTP_CAINFO"
+        | "CARGO_HTTP_PROXY_CAINFO"
+        | "SSL_CERT_FILE"
+        | "SSL_CERT_DIR" => Some(Kind::Path),
+        "CARGO_BUILD_TARGET" => Some(Kind::Program),
+        _ => {
+            let tool = variable.strip_prefix("CARGO_BUILD_").unwrap_or(variable);
+            let is_tool = [
+                "RUSTC",
+                "RUSTC_WRAPPER",
+                "RUSTC_WORKSPACE_WRAPPER",
+                "RUSTDOC",
+            ]
+            .contains(&tool);
+            let is_linker = variable.starts_with("CARGO_TARGET_") && variable.ends_with("_LINKER");
+            (is_tool || is_linker).then_some(Kind::Program)
+        }
+    }
 }

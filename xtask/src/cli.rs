@@ -5,7 +5,7 @@ use std::{env, ffi::OsString};
 use anyhow::Result;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::{bench, build_plugins, demo, documents, exit, new_plugin, test};
+use crate::{bench, build_plugins, demo, documents, exit, new_plugin, output, test};
 
 /// Build hotmerge plugins, stage them and notify the running host.
 #[derive(Debug, Parser)]
@@ -27,8 +27,20 @@ enum Command {
 }
 
 pub(crate) fn run(name: &'static str) -> Result<u8> {
-    let matches = Cli::command().bin_name(name).get_matches_from(arguments());
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let matches = Cli::command()
+        .bin_name(name)
+        .try_get_matches_from(arguments());
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(asked_or_wrong) => {
+            output::keep(asked_or_wrong.print());
+            return Ok(if asked_or_wrong.use_stderr() {
+                exit::USAGE
+            } else {
+                exit::OK
+            });
+        }
+    };
     match cli.command {
         Command::BuildPlugins(args) => build_plugins::run(&args),
         Command::NewPlugin(args) => new_plugin::run(&args, name),

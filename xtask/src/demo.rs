@@ -1,6 +1,6 @@
 //! `demo`: shows newcomers the whole loop with real processes.
 //!
-//! Works on a copy of the sources in a temporary directory and ends every process it started. It
+//! Works on a copy of the sources in cargo's target directory and ends every process it started. It
 //! checks its claims: it fails if a call fails or the wrong plugin is reloaded.
 
 mod callers;
@@ -14,7 +14,7 @@ use hotmerge_meta::{Digest, RuntimeDir};
 use tempfile::TempDir;
 
 use self::{callers::Callers, host::DemoHost};
-use crate::{cargo::Cargo, exit};
+use crate::{cargo::Cargo, exit, output};
 
 /// Show the whole loop: build, run, call, edit, and watch one plugin reload
 ///
@@ -33,7 +33,12 @@ const EDIT: (&str, &str) = ("return Ok(1);", "return Ok(10);");
 pub fn run(_: Args) -> Result<u8> {
     let cargo = Cargo::locate(None)?;
     let dir = TempDir::new().context("failed to make a temporary directory")?;
-    let sources = dir.path().join("sources");
+    // Always in one place: cargo would not use what it built of them elsewhere.
+    let target = cargo.root().join("target/demo");
+    let sources = target.join("sources");
+    if sources.exists() {
+        fs::remove_dir_all(&sources)?;
+    }
     let staging = dir.path().join("plugins");
     let runtime = RuntimeDir::new(dir.path().join("run"));
     fs::create_dir(&staging)?;
@@ -46,7 +51,7 @@ pub fn run(_: Args) -> Result<u8> {
 
     step("build the plugins: cargo xtask build-plugins");
     let driver = Driver {
-        target: cargo.root().join("target/demo"),
+        target,
         sources: &sources,
         staging: &staging,
         runtime: &runtime,
@@ -60,13 +65,13 @@ pub fn run(_: Args) -> Result<u8> {
     step("call a plugin: hotmerge call announce render --input release.json");
     let release = cargo.root().join("plugins/announce/samples/release.json");
     let announcement = host::call(&runtime, "announce", "render", &fs::read(release)?)?;
-    print!("{}", String::from_utf8_lossy(&announcement));
+    output::bytes(&announcement);
 
     step("call both plugins continuously while the counter's source is edited and built");
     let before = host::generations(&runtime)?;
     let callers = Callers::start(&runtime, &announcement)?;
     edit(&sources.join("plugins/samples/counter/src/lib.rs"))?;
-    println!("- {}\n+ {}", EDIT.0, EDIT.1);
+    output::line(format_args!("- {}\n+ {}", EDIT.0, EDIT.1));
     driver.build_plugins("require")?;
     let calls = callers.stop()?;
 
@@ -80,15 +85,18 @@ pub fn run(_: Args) -> Result<u8> {
         calls.failed,
         calls.made
     );
-    println!();
-    println!("the counter was reloaded; announce was not");
-    println!("{} calls in the meantime, none failed", calls.made);
+    output::line(format_args!(""));
+    output::line(format_args!("the counter was reloaded; announce was not"));
+    output::line(format_args!(
+        "{} calls in the meantime, none failed",
+        calls.made
+    ));
     host.stop()?;
     Ok(exit::OK)
 }
 
 fn step(what: &str) {
-    anstream::println!("\n{BOLD}==> {what}{BOLD:#}");
+    output::line(format_args!("\n{BOLD}==> {what}{BOLD:#}"));
 }
 
 const BOLD: anstyle::Style = anstyle::Style::new().bold();

@@ -3,16 +3,13 @@
 //! Invariant: both are made from the command line itself, under the name of the installed program.
 //! Absent on purpose: text of their own.
 
-use std::{
-    io::{self, Write as _},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Command};
 use clap_complete::Shell;
 
-use crate::exit;
+use crate::{exit, output};
 
 /// The installed program. Cargo finds it and its manual page by this name.
 const PROGRAM: &str = "cargo-hotmerge";
@@ -40,8 +37,6 @@ pub(crate) fn man(command: Command, args: &Man) -> Result<u8> {
 pub(crate) fn completions(command: Command, args: &Completions) -> Result<u8> {
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut command.name(PROGRAM), PROGRAM, &mut text);
-    io::stdout()
-        .write_all(&text)
-        .context("failed to write the completions")?;
+    output::bytes(&text);
     Ok(exit::OK)
 }

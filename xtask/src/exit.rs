@@ -1,6 +1,8 @@
 //! The driver's exit codes. Scripts rely on them.
 
-use std::{io, process::ExitCode};
+use std::process::ExitCode;
+
+use crate::output::{self, note};
 
 /// The command succeeded.
 pub const OK: u8 = 0;
@@ -10,7 +12,7 @@ pub const FAILURE: u8 = 1;
 pub const USAGE: u8 = 2;
 /// A plugin failed to build. Nothing was staged.
 pub const BUILD: u8 = 3;
-/// `--notify require`, but no host took the request.
+/// `--notify require`, but no host that serves the staging directory took the request.
 pub const NO_HOST: u8 = 4;
 /// The host refused at least one plugin.
 pub const REFUSED: u8 = 5;
@@ -21,7 +23,7 @@ pub(crate) const HELP: &str = "Exit codes:
   1  failure; the message gives the reason
   2  invalid command line
   3  a plugin failed to build; nothing was staged
-  4  `--notify require`, but no host answered
+  4  `--notify require`, but no host that serves the staging directory answered
   5  the host refused a plugin";
 
 /// A failure with its own exit code.
@@ -45,20 +47,26 @@ impl CommandError {
 
 /// Turns a command's result into the process's exit code, and prints why it failed.
 pub(crate) fn report(result: anyhow::Result<u8>) -> ExitCode {
-    let error = match result {
-        Ok(code) => return code.into(),
-        Err(error) => error,
+    let code = match result {
+        Ok(code) => code,
+        Err(error) => {
+            note(format_args!("{ERROR}error:{ERROR:#} {}", sentence(&error)));
+            error
+                .chain()
+                .find_map(|cause| cause.downcast_ref::<CommandError>())
+                .map_or(FAILURE, |failure| failure.code)
+        }
     };
-    if is_broken_pipe(&error) {
-        // The reader of our output has closed the pipe.
-        return OK.into();
+    match output::lost() {
+        Some(error) if code == OK => {
+            // If stderr is what failed, only the code says it.
+            note(format_args!(
+                "{ERROR}error:{ERROR:#} failed to write the result: {error}"
+            ));
+            FAILURE.into()
+        }
+        _ => code.into(),
     }
-    anstream::eprintln!("{ERROR}error:{ERROR:#} {}", sentence(&error));
-    error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<CommandError>())
-        .map_or(FAILURE, |failure| failure.code)
-        .into()
 }
 
 const ERROR: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
@@ -76,14 +84,10 @@ fn sentence(error: &anyhow::Error) -> String {
     sentence
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use anyhow::{Context as _, anyhow};
 
     use super::*;

@@ -6,8 +6,10 @@
 //! dependencies, the level of debug information and whether a target was asked for. So the
 //! driver sets itself as cargo's `RUSTC_WRAPPER`, and for each crate
 //!
-//! * makes paths in messages independent of the directory: `serde-1.0.0/src/lib.rs`;
-//! * derives the crate's metadata from its identity: package, version, features;
+//! * makes paths in messages independent of the directory, relative to the package's own root:
+//!   `serde-1.0.0/src/lib.rs`;
+//! * derives the crate's metadata from its identity: package, version, [source](crate::source),
+//!   features;
 //!
 //! then becomes the compiler, or the wrapper that the user has set.
 //!
@@ -22,24 +24,26 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::MetadataExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
+
+use crate::{output::note, owner, source};
 
 /// If set, this process acts as the compiler. The value is the user's own wrapper, or empty.
 const NEXT: &str = "HOTMERGE_NEXT_RUSTC_WRAPPER";
 
-/// `name-version` of packages that occur twice in the build, from different sources; joined
-/// by blanks. Their identity does not distinguish them, so cargo's metadata stays.
-const TWINS: &str = "HOTMERGE_TWIN_PACKAGES";
+/// The lock file of the workspace, with what cargo has resolved.
+const LOCK: &str = "HOTMERGE_CARGO_LOCK";
 
 /// What the driver passes to itself through cargo.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wrapper {
     /// The user's own `RUSTC_WRAPPER`, however it was set.
     pub next: OsString,
-    /// See [`TWINS`].
-    pub twins: Vec<String>,
+    /// Where cargo writes what it has resolved.
+    pub lock: PathBuf,
 }
 
 impl Wrapper {
@@ -48,7 +52,7 @@ impl Wrapper {
         cargo
             .env("RUSTC_WRAPPER", env::current_exe()?)
             .env(NEXT, &self.next)
-            .env(TWINS, self.twins.join(" "));
+            .env(LOCK, &self.lock);
         Ok(())
     }
 }
@@ -59,7 +63,16 @@ pub(crate) fn take_over() -> Option<ExitCode> {
     let next = env::var_os(NEXT)?;
     let given: Vec<OsString> = env::args_os().skip(1).collect();
     let arguments = match Crate::from_env() {
-        Some(unit) => unit.rewrite(given),
+        Some(unit) => {
+            if let Err(error) = unit.claim(&given) {
+                note(format_args!(
+                    "error: failed to record the package of `{}`: {error}",
+                    unit.name
+                ));
+                return Some(ExitCode::FAILURE);
+            }
+            unit.rewrite(given)
+        }
         None => given,
     };
     let wrapper = (!next.is_empty()).then_some(next);
@@ -68,9 +81,12 @@ pub(crate) fn take_over() -> Option<ExitCode> {
     let error = Command::new(&program)
         .args(command)
         .env_remove(NEXT)
-        .env_remove(TWINS)
+        .env_remove(LOCK)
         .exec();
-    eprintln!("error: failed to run `{}`: {error}", program.display());
+    note(format_args!(
+        "error: failed to run `{}`: {error}",
+        program.display()
+    ));
     Some(ExitCode::FAILURE)
 }
 
@@ -80,7 +96,10 @@ struct Crate {
     version: String,
     manifest_dir: OsString,
     out_dir: Option<OsString>,
-    is_twin: bool,
+    /// The package's directory relative to the compiler's working directory, to which paths of
+    /// packages within the workspace are relative.
+    within: Option<PathBuf>,
+    lock: PathBuf,
 }
 
 impl Crate {
@@ -88,16 +107,30 @@ impl Crate {
     fn from_env() -> Option<Self> {
         let name = env::var("CARGO_PKG_NAME").ok()?;
         let version = env::var("CARGO_PKG_VERSION").ok()?;
-        let twins = env::var(TWINS).unwrap_or_default();
+        let manifest_dir = env::var_os("CARGO_MANIFEST_DIR")?;
         Some(Self {
-            is_twin: twins
-                .split(' ')
-                .any(|twin| twin == format!("{name}-{version}")),
-            manifest_dir: env::var_os("CARGO_MANIFEST_DIR")?,
+            within: below_here(Path::new(&manifest_dir)),
+            lock: env::var_os(LOCK).unwrap_or_default().into(),
+            manifest_dir,
             out_dir: env::var_os("OUT_DIR"),
             name,
             version,
         })
+    }
+
+    /// Records the package of the library that the compiler writes, if it is a cdylib.
+    fn claim(&self, arguments: &[OsString]) -> std::io::Result<()> {
+        let is_library = values(arguments, "--crate-type").any(|kind| kind == "cdylib");
+        let out_dir = arguments
+            .windows(2)
+            .find(|pair| pair[0] == "--out-dir")
+            .map(|pair| &pair[1]);
+        match (out_dir, values(arguments, "--crate-name").next()) {
+            (Some(out_dir), Some(name)) if is_library => {
+                owner::claim(out_dir, name, &self.manifest_dir)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn rewrite(&self, mut arguments: Vec<OsString>) -> Vec<OsString> {
@@ -108,20 +141,52 @@ impl Crate {
             true => self.name.clone(),
             false => format!("{}-{}", self.name, self.version),
         };
-        if !self.is_twin {
-            rename(&mut arguments, &place);
-        }
+        let source = match is_leaf {
+            true => String::new(),
+            false => source::of(
+                &self.name,
+                &self.version,
+                Path::new(&self.manifest_dir),
+                &self.lock,
+            ),
+        };
+        rename(&mut arguments, &format!("{place}{source}"));
         if !already_remaps(&arguments) {
             // Debug information and compiler messages keep the paths that tools can open.
             arguments.push("--remap-path-scope=macro".into());
         }
         // The last match wins, and build directories may lie within the sources.
+        match &self.within {
+            // An empty prefix matches every path: the user's own, which come later, take precedence.
+            Some(within) if within.as_os_str().is_empty() => {
+                let options = arguments.iter().position(|it| it == "--crate-name");
+                arguments.insert(
+                    options.unwrap_or(arguments.len()),
+                    remap(OsStr::new(""), &place),
+                );
+            }
+            Some(within) => arguments.push(remap(within.as_os_str(), &place)),
+            None => {}
+        }
         arguments.push(remap(&self.manifest_dir, &place));
         if let Some(out_dir) = &self.out_dir {
             arguments.push(remap(out_dir, &format!("{place}/out")));
         }
         arguments
     }
+}
+
+/// The path of `directory` relative to the working directory, also if symlinks lead there.
+fn below_here(directory: &Path) -> Option<PathBuf> {
+    let identity = |path: &Path| {
+        let metadata = path.metadata().ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    };
+    let here = identity(Path::new("."))?;
+    let above = directory
+        .ancestors()
+        .find(|above| identity(above) == Some(here))?;
+    directory.strip_prefix(above).ok().map(Path::to_owned)
 }
 
 /// Replaces cargo's metadata for the crate with the crate's identity.
@@ -180,7 +245,8 @@ mod tests {
             version: "1.0.0".into(),
             manifest_dir: "/home/me/serde".into(),
             out_dir: None,
-            is_twin: false,
+            within: None,
+            lock: PathBuf::new(),
         }
     }
 
@@ -201,7 +267,7 @@ mod tests {
                 "rustc --crate-name serde src/lib.rs --crate-type lib --cfg feature=\"std\" -C metadata=0123 -C opt-level=3",
             ),
             "rustc --crate-name serde src/lib.rs --crate-type lib --cfg feature=\"std\" \
-             -C metadata=serde-1.0.0/serde/lib/feature=\"std\" -C opt-level=3 \
+             -C metadata=serde-1.0.0/path/serde/lib/feature=\"std\" -C opt-level=3 \
              --remap-path-scope=macro --remap-path-prefix=/home/me/serde=serde-1.0.0",
         );
     }
@@ -224,13 +290,25 @@ mod tests {
     }
 
     #[test]
-    fn ambiguous_crates_keep_cargos_metadata() {
-        let twin = Crate {
-            is_twin: true,
+    fn paths_start_at_the_packages_own_root() {
+        let member = Crate {
+            within: Some("crates/serde".into()),
             ..serde()
         };
         assert!(
-            rewrite(&twin, "rustc --crate-type lib -C metadata=0123").contains(" metadata=0123")
+            rewrite(&member, "rustc --crate-name serde crates/serde/src/lib.rs")
+                .contains(" --remap-path-prefix=crates/serde=serde-1.0.0 ")
+        );
+        let root = Crate {
+            within: Some(PathBuf::new()),
+            ..serde()
+        };
+        assert!(
+            rewrite(
+                &root,
+                "wrapper rustc --crate-name serde src/lib.rs --remap-path-prefix=a=b"
+            )
+            .starts_with("wrapper rustc --remap-path-prefix==serde-1.0.0 --crate-name serde")
         );
     }
 
@@ -242,7 +320,7 @@ mod tests {
         );
         assert_eq!(
             all,
-            "rustc --crate-name serde -C metadata=serde-1.0.0/serde --cfg loom=\"x\" -C metadata=mine \
+            "rustc --crate-name serde -C metadata=serde-1.0.0/path/serde --cfg loom=\"x\" -C metadata=mine \
              --remap-path-prefix=/a=/b --remap-path-prefix=/home/me/serde=serde-1.0.0",
         );
     }

@@ -19,7 +19,7 @@ use clap::ValueEnum as _;
 use rustix::process::geteuid;
 
 use self::tally::Tally;
-use crate::{cargo::Cargo, exit};
+use crate::{cargo::Cargo, exit, output};
 
 /// Names the file where tests write why they were skipped, one line per test.
 const SKIPPED: &str = "HOTMERGE_TEST_SKIPPED";
@@ -133,16 +133,19 @@ pub fn run(args: &Args) -> Result<u8> {
         let Some(again) = family.again() else {
             continue;
         };
-        anstream::println!("\nOnce more with {}={}", again.variable, again.value);
+        output::line(format_args!(
+            "\nOnce more with {}={}",
+            again.variable, again.value
+        ));
         for mut command in commands(family, &cargo, again.differs)? {
             run_one(command.env(again.variable, again.value))?;
         }
     }
     let skipped = read_skips(skips.path())?;
     for why in &skipped {
-        anstream::println!("SKIPPED: {why}");
+        output::line(format_args!("SKIPPED: {why}"));
     }
-    anstream::println!("{}", tally.summary(skipped.len()));
+    output::line(format_args!("{}", tally.summary(skipped.len())));
     Ok(if tally.is_good() {
         exit::OK
     } else {
@@ -215,7 +218,7 @@ fn add_up(command: &mut Command, tally: &mut Tally) -> Result<bool> {
     let output = child.stdout.take().context("cargo has no output")?;
     for line in BufReader::new(output).lines() {
         let line = line.context("failed to read the tests' output")?;
-        println!("{line}");
+        output::line(format_args!("{line}"));
         tally.add(&line);
     }
     Ok(child.wait()?.success())

@@ -5,9 +5,10 @@ mod common;
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader, Write as _},
     os::unix::net::UnixListener,
-    process::Command,
+    path::Path,
+    process::{Command, Stdio},
     thread,
 };
 
@@ -96,7 +97,11 @@ fn a_failed_build_leaves_staging_unchanged() {
     let (code, said) = failure(&mut dev(&scratch));
     assert_eq!(code, 3, "{said}");
     assert!(said.contains("cannot find value `no_such_thing`"), "{said}");
-    assert!(said.contains("nothing was staged"), "{said}");
+    // `one` is fine.
+    assert!(
+        said.contains("failed to build `two`; nothing was staged"),
+        "{said}"
+    );
     assert_eq!(files.map(|file| inode(&scratch.staged(file))), before);
 
     // Something that builds but is no plugin stops all as well.
@@ -328,6 +333,7 @@ fn a_refusal_is_reported_with_its_exit_code() {
     scratch.plugin("two", "", HELLO);
     let runtime = RuntimeDir::new(scratch.path("run"));
     let old = format!("sha256:{}", "0".repeat(64));
+    let staging = scratch.staged("");
     let playing = host(&runtime, move |request| {
         match request["method"].as_str().unwrap() {
             "position" => json!(7),
@@ -343,7 +349,7 @@ fn a_refusal_is_reported_with_its_exit_code() {
                     ],
                     "problems": [],
                     "installed": 2,
-                    "plugin_dir": "/elsewhere",
+                    "plugin_dir": staging,
                     "took_ms": 2.0,
                 })
             }
@@ -367,7 +373,137 @@ fn a_refusal_is_reported_with_its_exit_code() {
     assert_eq!(told[0]["generation"], 3);
     assert_eq!(field(&told, "two", "reason"), "it has no manners");
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("the host serves `/elsewhere`"), "{said}");
+    assert!(!said.contains("the host serves"), "{said}");
+}
+
+/// Plays a host that serves a directory and has nothing to do.
+fn idle_host(runtime: &RuntimeDir, plugin_dir: &Path) -> thread::JoinHandle<()> {
+    let plugin_dir = plugin_dir.to_owned();
+    host(runtime, move |request| {
+        match request["method"].as_str().unwrap() {
+            "position" => json!(7),
+            _ => json!({
+                "plugins": [],
+                "problems": [],
+                "installed": 0,
+                "plugin_dir": plugin_dir,
+                "took_ms": 2.0,
+            }),
+        }
+    })
+}
+
+#[test]
+fn a_host_of_another_directory_is_no_host() {
+    let scratch = one_plugin();
+    lines(&mut dev(&scratch));
+    let link = scratch.path("link");
+    std::os::unix::fs::symlink(scratch.staged(""), &link).unwrap();
+    let relative = Path::new("target/hotmerge/staging");
+    for (at, (when, serves, code)) in [
+        ("require", Path::new("/elsewhere"), 4),
+        ("require", relative, 4),
+        ("auto", Path::new("/elsewhere"), 0),
+        ("require", &link, 0),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let runtime = RuntimeDir::new(scratch.path(format!("run {at}")));
+        let playing = idle_host(&runtime, serves);
+        let (got, said) = failure(&mut telling(&scratch, when, &runtime));
+        playing.join().unwrap();
+        assert_eq!(got, code, "{said}");
+        assert_eq!(
+            said.contains(&format!("the host serves `{}`", serves.display())),
+            serves != link,
+            "{said}"
+        );
+    }
+}
+
+/// Failing output must not keep the driver from notifying the host.
+#[test]
+fn output_that_fails_comes_after_the_work() {
+    let scratch = one_plugin();
+    lines(&mut dev(&scratch));
+    let full = || Stdio::from(fs::File::options().write(true).open("/dev/full").unwrap());
+    let closed = || Stdio::from(io::pipe().unwrap().1);
+    for (at, (stdout, stderr, code)) in [
+        (None, Some(full()), 1),
+        (None, Some(closed()), 0),
+        (Some(full()), None, 1),
+        (Some(closed()), None, 0),
+        (Some(full()), Some(full()), 1),
+        (Some(closed()), Some(closed()), 0),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let runtime = RuntimeDir::new(scratch.path(format!("run {at}")));
+        let playing = idle_host(&runtime, &scratch.staged(""));
+        let mut driver = telling(&scratch, "require", &runtime);
+        driver.env("CARGO_TERM_QUIET", "true");
+        let is_heard = stderr.is_none();
+        let output = driver
+            .stdout(stdout.unwrap_or_else(Stdio::piped))
+            .stderr(stderr.unwrap_or_else(Stdio::piped))
+            .spawn()
+            .unwrap()
+            .wait_with_output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{at}: {said}");
+        assert!(!said.contains("panicked"), "{said}");
+        if code == 1 && is_heard {
+            assert!(said.contains("No space left on device"), "{said}");
+        }
+        playing.join().unwrap();
+    }
+    for arguments in [
+        &["--help"][..],
+        &["--version"],
+        &["build-plugins", "--help"],
+    ] {
+        for (stdout, code) in [(full(), 1), (closed(), 0)] {
+            let mut driver = scratch.driver();
+            let status = driver.args(arguments).stdout(stdout).stderr(Stdio::null());
+            assert_eq!(status.status().unwrap().code(), Some(code), "{arguments:?}");
+        }
+    }
+}
+
+/// Some supervisors and shells start programs like that.
+#[test]
+fn ignored_signals_of_children_do_not_matter() {
+    let scratch = one_plugin();
+    let driver = dev(&scratch);
+    let mut command = Command::new("env");
+    command
+        .arg("--ignore-signal=CHLD")
+        .arg(driver.get_program())
+        .args(driver.get_args())
+        .current_dir(scratch.path("plugins"));
+    assert_eq!(field(&lines(&mut command), "one", "action"), "staged");
+}
+
+#[test]
+fn a_removed_mark_is_named_as_the_reason() {
+    let scratch = one_plugin();
+    scratch.plugin("two", "", HELLO);
+    lines(&mut dev(&scratch));
+    scratch.edit(
+        "plugins/crates/two/Cargo.toml",
+        "[package.metadata.hotmerge]\n",
+        "",
+    );
+    let all = lines(&mut dev(&scratch));
+    assert_eq!(field(&all, "two", "action"), "removed");
+    let reason = field(&all, "two", "reason");
+    assert!(
+        reason.contains("crates/two/Cargo.toml` no longer has [package.metadata.hotmerge]"),
+        "{reason}"
+    );
 }
 
 /// The test holds the pid file, as a host does whose socket is out of reach.
@@ -387,5 +523,7 @@ fn a_host_without_a_socket_is_sent_a_signal() {
         said.contains("the host's result is unknown: sent SIGHUP"),
         "{said}"
     );
+    assert!(said.contains("nobody listens on `"), "{said}");
+    assert!(!said.contains("no host is running"), "{said}");
     assert_eq!(signals.wait().next(), Some(signal_hook::consts::SIGHUP));
 }

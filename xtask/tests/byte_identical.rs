@@ -107,12 +107,7 @@ fn vendoring_target_and_version_do_not_matter() {
     vendored.cargo().arg("clean").status().unwrap();
 
     let built = lines(vendored.build_plugins().args(["--target", &target]));
-    assert!(
-        vendored
-            .path("plugins/target/hotmerge/build")
-            .join(target)
-            .is_dir()
-    );
+    assert!(vendored.build_directory().join(target).is_dir());
     assert_eq!(field(&built, "probe", "version"), "1.0.1");
     assert_eq!(
         field(&built, "probe", "hash"),
@@ -151,8 +146,7 @@ fn neighbours_do_not_matter() {
         file,
         "it was not written again"
     );
-    let groups =
-        fs::read(scratch.path("plugins/target/hotmerge/build/hotmerge-groups.json")).unwrap();
+    let groups = fs::read(scratch.build_directory().join("hotmerge-groups.json")).unwrap();
     let groups: serde_json::Value = serde_json::from_slice(&groups).unwrap();
     let sizes: Vec<_> = groups["groups"]
         .as_array()

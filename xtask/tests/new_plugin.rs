@@ -80,11 +80,20 @@ fn a_new_plugin_stands_alone_without_a_workspace() {
 #[test]
 fn a_failed_creation_leaves_nothing_behind() {
     let scratch = workspace();
+    scratch.edit(
+        "plugins/crates/one/Cargo.toml",
+        "[lib]\n",
+        "[lib]\nname = \"so_called\"\n",
+    );
     let manifest = fs::read(scratch.path("plugins/Cargo.toml")).unwrap();
     for (arguments, expected) in [
         (&["new-plugin", "../x"][..], "\"../x\" is not a plugin name"),
         (&["new-plugin", "fn"], "`fn` cannot be the name of a crate"),
         (&["new-plugin", "one"], "already has the name `one`"),
+        (
+            &["new-plugin", "so-called"],
+            "already has the name `so-called`, or a library of that name",
+        ),
         (&["new-plugin", "x", "--path", "crates"], "already exists"),
         (
             &["new-plugin", "x", "--sdk", "no/such/place"],

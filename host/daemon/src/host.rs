@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
     thread::{self, JoinHandle},
     time::Instant,
@@ -229,7 +229,7 @@ impl Host {
             plugins: plugins.into_values().collect(),
             problems: state.problems.clone(),
             installed: state.machine.slots().len() as u64,
-            plugin_dir: self.supervisor.plugin_dir.clone(),
+            plugin_dir: for_everybody(&self.supervisor.plugin_dir),
             took_ms: began.elapsed().as_secs_f64() * 1e3,
         }
     }
@@ -348,7 +348,7 @@ impl Host {
                 pid: std::process::id(),
                 abi: format!("{ABI_MAJOR}.{ABI_MINOR}"),
                 target: TARGET.to_owned(),
-                plugin_dir: self.supervisor.plugin_dir.clone(),
+                plugin_dir: for_everybody(&self.supervisor.plugin_dir),
                 state_dir: self
                     .supervisor
                     .store
@@ -426,6 +426,21 @@ fn merge(plugins: &mut BTreeMap<PluginName, PluginReport>, report: &PluginReport
     plugins.insert(report.plugin.clone(), report);
 }
 
+/// A path for another process, which may have another working directory and other links.
+fn for_everybody(path: &Path) -> PathBuf {
+    let real = path.canonicalize().or_else(|_| std::path::absolute(path));
+    real.unwrap_or_else(|_| path.to_owned())
+}
+
+/// Why the operator's choice keeps the version in the directory from running.
+fn in_the_way(state: &State, name: &PluginName) -> Option<String> {
+    let found = state.machine.found_in_directory(name.as_str())?;
+    let choice = state.machine.slot(name.as_str())?.choice()?;
+    choice
+        .stands_against(&found.meta.hash)
+        .then(|| choice.reason(name, &found.meta.hash))
+}
+
 /// The report for an unchanged plugin.
 fn unchanged_report(state: &State, name: &PluginName) -> Option<PluginReport> {
     let slot = state.machine.slot(name.as_str())?;
@@ -443,7 +458,9 @@ fn unchanged_report(state: &State, name: &PluginName) -> Option<PluginReport> {
         hash: shown.map(|meta| meta.hash),
         version: shown.map(|meta| meta.version.clone()),
         generation: live.map(|live| live.generation),
-        reason: refused.map(|refused| refused.reason.clone()),
+        reason: refused
+            .map(|refused| refused.reason.clone())
+            .or_else(|| in_the_way(state, name)),
         pause_ms: None,
         took_ms: 0.0,
     })

@@ -225,18 +225,7 @@ impl Machine {
         if let Some(live) = live
             && live.meta.hash == choice.meta.hash
         {
-            let hash = found.meta.hash.short();
-            let reason = if choice.pinned {
-                format!(
-                    "{} is pinned; run `hotmerge unpin {name}` to follow the directory",
-                    choice.meta.version
-                )
-            } else {
-                format!(
-                    "{hash} was rolled back; stage another version, or run `hotmerge rollback {name} \
-                     --to {hash}`"
-                )
-            };
+            let reason = choice.reason(name, &found.meta.hash);
             let refused = Refused {
                 meta: Arc::clone(&found.meta),
                 reason,

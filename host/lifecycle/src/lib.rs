@@ -129,6 +129,20 @@ impl Choice {
     pub fn stands_against(&self, found: &Digest) -> bool {
         self.meta.hash != *found && (self.pinned || self.instead_of == Some(*found))
     }
+
+    /// Why the version in the directory does not run, and how to undo the choice.
+    pub fn reason(&self, plugin: &PluginName, found: &Digest) -> String {
+        if self.pinned {
+            return format!(
+                "{} is pinned; run `hotmerge unpin {plugin}` to follow the directory",
+                self.meta.version
+            );
+        }
+        let hash = found.short();
+        format!(
+            "{hash} was rolled back; stage another version, or run `hotmerge rollback {plugin} --to {hash}`"
+        )
+    }
 }
 
 /// Why an attempt was made.

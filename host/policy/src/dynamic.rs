@@ -17,6 +17,11 @@ const IRELATIVE: [RelocationType; 3] = [
     elf::R_RISCV_IRELATIVE,
 ];
 
+/// Relocations in the formats of Android's loader, which other loaders ignore.
+const DT_ANDROID_REL: DynamicTag = DynamicTag(0x6000_000f);
+const DT_ANDROID_RELA: DynamicTag = DynamicTag(0x6000_0011);
+const DT_ANDROID_RELR: DynamicTag = DynamicTag(0x6fff_e000);
+
 /// The entries up to the end mark, and their addresses.
 struct Dynamic {
     entries: Vec<(DynamicTag, u64)>,
@@ -117,7 +122,11 @@ impl Reader<'_> {
                 elf::DT_SYMENT if *value != entry_bytes::<Sym64<Endianness>>() => {
                     ("DT_SYMENT", ENTRIES)
                 }
-                elf::DT_FLAGS_1 if value & !elf::DF_1_NOW.0 != 0 => (
+                DT_ANDROID_REL | DT_ANDROID_RELA | DT_ANDROID_RELR => {
+                    ("packed relocations", "the loader would leave them undone")
+                }
+                // `DF_1_ORIGIN` has no effect: no path may contain `$ORIGIN`.
+                elf::DT_FLAGS_1 if value & !(elf::DF_1_NOW.0 | elf::DF_1_ORIGIN.0) != 0 => (
                     "DT_FLAGS_1",
                     "it would stay for ever, or come before others",
                 ),
@@ -177,11 +186,11 @@ impl Reader<'_> {
             return Err(wrong);
         };
         let name = self.string(dynamic.strings, symbol.st_name(self.endian).into())?;
-        if symbol.st_type() == elf::STT_GNU_IFUNC {
-            self.odd("IFUNC", "code would run while the loader relocates");
-        }
         if symbol.st_shndx(self.endian) == elf::SHN_UNDEF {
+            // Linkers copy the type of the definition they found; the loader looks it up again.
             self.file.imports.insert(name);
+        } else if symbol.st_type() == elf::STT_GNU_IFUNC {
+            self.odd("IFUNC", "code would run while the loader relocates");
         }
         Ok(())
     }

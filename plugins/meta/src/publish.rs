@@ -6,7 +6,7 @@
 //! 1. everything that differs is written under temporary names and reaches the disk;
 //! 2. what was written is checked against the meta;
 //! 3. plugins are renamed into place, then `plugin.meta`, last;
-//! 4. plugins that the new meta no longer names are removed.
+//! 4. plugins that the new meta no longer names are removed; directories stay.
 //!
 //! A failure in 1 or 2, such as a full disk, changes nothing that a host reads.
 
@@ -21,7 +21,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
 
 use crate::{FileName, Image, Meta, MetaError, PackageName, PromiseError, package::META_FILE};
 
@@ -230,7 +230,9 @@ impl Dir {
             let Ok(name) = FileName::new(name) else {
                 continue;
             };
-            if meta.plugin.iter().any(|plugin| plugin.file == name) {
+            let is_named = meta.plugin.iter().any(|plugin| plugin.file == name);
+            // The driver publishes no directories, so this one is foreign.
+            if is_named || self.is_directory(name.as_str())? {
                 continue;
             }
             self.remove(name.as_str())?;
@@ -238,6 +240,12 @@ impl Dir {
         }
         removed.sort();
         Ok(removed)
+    }
+
+    fn is_directory(&self, name: &str) -> Result<bool, PublishError> {
+        let found = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| self.error("stat", name, error))?;
+        Ok(FileType::from_raw_mode(found.st_mode).is_dir())
     }
 
     fn remove_temporaries(&self) -> Result<(), PublishError> {

@@ -333,6 +333,18 @@ fn a_directory_in_place_of_a_file_fails() {
 }
 
 #[test]
+fn a_foreign_directory_named_like_a_plugin_stays() {
+    let bench = Bench::new();
+    bench.publish(&[("one", &plugin(b"one"))]).unwrap();
+    let foreign = bench.package().join("x.so");
+    fs::create_dir(&foreign).unwrap();
+    let published = bench.publish(&[("one", &plugin(b"two"))]).unwrap();
+    assert_eq!(published.written, [file_name("one")]);
+    assert!(published.removed.is_empty());
+    assert!(foreign.is_dir());
+}
+
+#[test]
 fn a_symlink_is_replaced_and_never_followed() {
     let bench = Bench::new();
     let one = plugin(b"one");

@@ -9,6 +9,10 @@ use hotmerge_abi::{
 use crate::{Call, Error, Host, Plugin, Reply, panic};
 
 /// Exports a type that implements [`Plugin`](crate::Plugin) as the plugin of this cdylib.
+///
+/// A crate that uses this macro is a plugin, and no other plugin can link it: both would export
+/// the same symbol, and `build-plugins` refuses that. Put what plugins share into a crate
+/// without this macro.
 #[macro_export]
 macro_rules! export_plugin {
     ($plugin:ty) => {

@@ -209,7 +209,8 @@ fn endless_dynamic(elf: &mut Elf<'_>) {
 
 fn ifunc_symbol(elf: &mut Elf<'_>) {
     let symbol = elf.symbol_of(elf.linkage());
-    elf.put(symbol + 4, [0x1a]);
+    // And its section: the loader ignores the type of symbols that the file does not define.
+    elf.put(symbol + 4, [0x1a, 0, 1, 0]);
 }
 
 fn irelative(elf: &mut Elf<'_>) {
@@ -347,6 +348,7 @@ fn tricks_built_by_real_linkers_are_refused() {
         ("auxiliary", PLAIN, "-Wl,-f,libother.so", "DT_AUXILIARY"),
         ("filter", PLAIN, "-Wl,-F,libother.so", "DT_FILTER"),
         ("nodelete", PLAIN, "-Wl,-z,nodelete", "DT_FLAGS_1"),
+        ("initfirst", PLAIN, "-Wl,-z,initfirst", "DT_FLAGS_1"),
         ("ifunc", RESOLVED, "-O0", "IFUNC"),
         ("textrel", ABSOLUTE, "-Wl,-z,notext", "relocation"),
     ] {

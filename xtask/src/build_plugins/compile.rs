@@ -14,11 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use cargo_metadata::{Artifact, Message, TargetKind};
+use hotmerge_meta::image::ENTRY_SYMBOL;
 
 use super::{
     discover::Plugin,
+    exports::exports_a_plugin,
     groups::{Grouping, Units},
     inputs::Inputs,
     progress::Progress,
@@ -26,8 +28,11 @@ use super::{
 use crate::{
     cargo::{Cargo, Compiler, Resolution},
     exit::{self, CommandError},
+    owner,
     rustc::Wrapper,
 };
+
+const BUILD_DIR: &str = "CARGO_BUILD_BUILD_DIR";
 
 /// How plugins are built.
 #[derive(Clone, Debug)]
@@ -57,6 +62,8 @@ pub(crate) struct Builder<'a> {
     /// The driver's own target directory: cargo does not know about the wrapper and would
     /// treat artifacts built without it as up to date.
     pub directory: &'a Path,
+    /// The same as cargo's setting `build-dir` spells it, if the user's configuration sets that.
+    pub build_dir: Option<&'a str>,
     pub progress: Progress,
 }
 
@@ -97,8 +104,8 @@ impl Builder<'_> {
                 index + 1,
                 plugins.len()
             ));
-            let run = self.run(&[plugin])?;
-            all.0.push(run.built(plugin, self.directory)?);
+            let run = self.alone(plugin)?;
+            all.0.push(self.built(&run, plugin)?);
             all.1.push(run.units);
         }
         Ok(all)
@@ -121,13 +128,66 @@ impl Builder<'_> {
             let run = runs
                 .iter()
                 .find(|(members, _)| members.iter().any(|member| member.id == plugin.id));
-            run.map(|(_, run)| run.built(plugin, self.directory))
-                .transpose()
+            run.map(|(_, run)| self.built(run, plugin)).transpose()
         };
         plugins.iter().map(of).collect()
     }
 
+    /// Builds one plugin, and refuses it if it links another plugin.
+    fn alone(&self, plugin: &Plugin) -> Result<Run> {
+        let (run, is_good) = self.try_run(&[plugin])?;
+        let is_linked =
+            |artifact: &&Artifact| artifact.package_id != plugin.id && exports_a_plugin(artifact);
+        let mut libraries = run.libraries.iter().map(|(artifact, _)| artifact);
+        match libraries.find(is_linked) {
+            Some(linked) => Err(CommandError::new(
+                exit::BUILD,
+                format!(
+                    "`{}` links the plugin `{}`, and both export `{ENTRY_SYMBOL}`; move what \
+                     they share into a crate that exports no plugin; nothing was staged",
+                    plugin.name, linked.target.name,
+                ),
+            )
+            .into()),
+            None if is_good => Ok(run),
+            None => Err(failed(&[plugin])),
+        }
+    }
+
+    /// The plugin's own library. If cargo took the library of another package with the same
+    /// target name for it, it is built again.
+    fn built(&self, run: &Run, plugin: &Plugin) -> Result<Built> {
+        let built = run.built(plugin, self.directory)?;
+        let Some(foreign) = owner::made_by_another(&built.file, &plugin.manifest) else {
+            return Ok(built);
+        };
+        fs::remove_file(&foreign)
+            .with_context(|| format!("failed to delete `{}`", foreign.display()))?;
+        let built = self.run(&[plugin])?.built(plugin, self.directory)?;
+        if owner::made_by_another(&built.file, &plugin.manifest).is_some() {
+            bail!(
+                "a package other than `{}` built `{}`; try again when no other build uses that directory",
+                plugin.name,
+                built.file.display()
+            );
+        }
+        Ok(built)
+    }
+
     fn run(&self, plugins: &[&Plugin]) -> Result<Run> {
+        match self.try_run(plugins)? {
+            (run, true) => Ok(run),
+            (run, false) => {
+                let is_built = |plugin: &&Plugin| run.library(plugin).is_some();
+                let mut broken = plugins.to_vec();
+                broken.retain(|plugin| !is_built(plugin));
+                Err(failed(&broken))
+            }
+        }
+    }
+
+    /// What cargo built, and whether it built everything requested.
+    fn try_run(&self, plugins: &[&Plugin]) -> Result<(Run, bool)> {
         let started = Instant::now();
         let mut cargo = self.start(plugins)?;
         let messages = cargo.stderr.take();
@@ -136,29 +196,23 @@ impl Builder<'_> {
             scope.spawn(|| messages.map(|messages| self.progress.forward(messages)));
             Run::read(artifacts, started)
         })?;
-        if cargo.wait()?.success() {
-            return Ok(run);
-        }
-        Err(CommandError::new(
-            exit::BUILD,
-            format!(
-                "cargo failed to build {}; nothing was staged",
-                names(plugins)
-            ),
-        )
-        .into())
+        Ok((run, cargo.wait()?.success()))
     }
 
     fn start(&self, plugins: &[&Plugin]) -> Result<Child> {
         let mut cargo = self.cargo.command();
         cargo
             .args(["build", "--lib", "--message-format=json-render-diagnostics"])
+            // Reports every broken plugin at once, and shows which ones are fine.
+            .arg("--keep-going")
             .args(["--profile", &self.options.profile])
             .arg("--target-dir")
             .arg(self.directory)
-            // What the user's configuration may have put elsewhere, together with other builds.
-            .env("CARGO_BUILD_BUILD_DIR", self.directory)
             .args(self.options.resolution.options());
+        match self.build_dir {
+            Some(template) => cargo.env(BUILD_DIR, template),
+            None => cargo.env_remove(BUILD_DIR),
+        };
         if let Some(target) = &self.options.target {
             cargo.args(["--target", target]);
         }
@@ -210,14 +264,16 @@ impl Run {
         Ok(run)
     }
 
+    fn library(&self, plugin: &Plugin) -> Option<&(Artifact, Duration)> {
+        self.libraries.iter().find(|(artifact, _)| {
+            artifact.package_id == plugin.id
+                && artifact.target.name.replace('-', "_") == plugin.target
+        })
+    }
+
     fn built(&self, plugin: &Plugin, directory: &Path) -> Result<Built> {
-        let is_plugin = |artifact: &Artifact| {
-            artifact.package_id == plugin.id && artifact.target.name == plugin.target
-        };
         let (artifact, took) = self
-            .libraries
-            .iter()
-            .find(|(artifact, _)| is_plugin(artifact))
+            .library(plugin)
             .with_context(|| format!("cargo built `{}` but reported no file", plugin.name))?;
         let mut files = artifact.filenames.iter();
         let file = files
@@ -240,6 +296,21 @@ impl Run {
     }
 }
 
+/// `directory` as cargo's setting `build-dir` spells it: cargo reserves braces there, and has no
+/// way to escape them.
+pub(super) fn template(directory: &Path, root: &Path) -> Result<String> {
+    // Cargo runs there.
+    let path = directory.strip_prefix(root).unwrap_or(directory);
+    match path.to_str() {
+        Some(path) if !path.contains(['{', '}']) => Ok(path.to_owned()),
+        _ => bail!(
+            "cargo's setting `build.build-dir` can name no directory with braces, such as `{}`; \
+             choose another target directory, or remove the setting",
+            directory.display()
+        ),
+    }
+}
+
 /// Cargo puts files for the build machine into `PROFILE/`, or into `TARGET/PROFILE/` if an
 /// option, variable or configuration requests a target.
 fn asked_for(file: &Path, directory: &Path) -> Option<String> {
@@ -248,6 +319,17 @@ fn asked_for(file: &Path, directory: &Path) -> Option<String> {
     let _profile = parts.next()?;
     let target = parts.next()?;
     Some(target.as_os_str().to_str()?.to_owned())
+}
+
+fn failed(plugins: &[&Plugin]) -> anyhow::Error {
+    let message = match plugins {
+        [] => "cargo failed; nothing was staged".to_owned(),
+        _ => format!(
+            "cargo failed to build {}; nothing was staged",
+            names(plugins)
+        ),
+    };
+    CommandError::new(exit::BUILD, message).into()
 }
 
 fn names(plugins: &[&Plugin]) -> String {
@@ -261,6 +343,14 @@ fn names(plugins: &[&Plugin]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_build_directory_has_no_braces_for_cargo() {
+        let of = |directory: &str| template(Path::new(directory), Path::new("/a{b}"));
+        assert_eq!(of("/a{b}/target").unwrap(), "target");
+        assert_eq!(of("/target").unwrap(), "/target");
+        assert!(of("/{target}").is_err());
+    }
 
     #[test]
     fn the_target_comes_from_cargos_output_path() {

@@ -2,11 +2,7 @@
 //!
 //! A plugin is a package with a table `[package.metadata.hotmerge]`, which may be empty.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use cargo_metadata::{Metadata, Package, PackageId, Target, TargetKind};
@@ -17,7 +13,7 @@ use hotmerge_meta::{
 use semver::Version;
 use serde::Deserialize;
 
-const MARK: &str = "[package.metadata.hotmerge]";
+pub(super) const MARK: &str = "[package.metadata.hotmerge]";
 
 /// A plugin crate of the workspace.
 #[derive(Clone, Debug)]
@@ -32,7 +28,7 @@ pub(crate) struct Plugin {
     pub wants: Wants,
     /// How cargo names the package.
     pub id: PackageId,
-    /// How cargo names the package's cdylib target.
+    /// How cargo names the package's cdylib target, and the compiler its crate.
     pub target: String,
     pub manifest: PathBuf,
 }
@@ -48,6 +44,29 @@ struct Declaration {
     wants: Wants,
 }
 
+/// A cdylib of the workspace without [`MARK`].
+#[derive(Clone, Debug)]
+pub(crate) struct Unmarked {
+    /// Its name if it were staged.
+    pub file: String,
+    pub manifest: PathBuf,
+}
+
+/// Libraries that may have been plugins before their mark was removed.
+pub(crate) fn unmarked(workspace: &Metadata) -> Vec<Unmarked> {
+    let packages = workspace.workspace_packages().into_iter();
+    let unmarked = packages.filter(|package| package.metadata.get("hotmerge").is_none());
+    let libraries = unmarked.flat_map(|package| {
+        let targets = package.targets.iter();
+        let cdylibs = targets.filter(|target| target.kind.contains(&TargetKind::CDyLib));
+        cdylibs.map(|target| Unmarked {
+            file: format!("lib{}.so", target.name.replace('-', "_")),
+            manifest: package.manifest_path.as_std_path().to_owned(),
+        })
+    });
+    libraries.collect()
+}
+
 /// All plugins of the workspace, by name.
 pub(crate) fn plugins(workspace: &Metadata) -> Result<Vec<Plugin>> {
     let mut found = BTreeMap::<PluginName, Plugin>::new();
@@ -61,6 +80,15 @@ pub(crate) fn plugins(workspace: &Metadata) -> Result<Vec<Plugin>> {
                 other.manifest.display(),
                 plugin.manifest.display(),
                 plugin.name,
+            );
+        }
+        if let Some(other) = found.values().find(|other| other.target == plugin.target) {
+            bail!(
+                "`{}` and `{}` both build `lib{}.so`, and cargo keeps one file of that name; \
+                 give one of them another `name` in its [lib]",
+                other.manifest.display(),
+                plugin.manifest.display(),
+                plugin.target,
             );
         }
         found.insert(plugin.name.clone(), plugin);
@@ -86,37 +114,6 @@ pub(crate) fn select(plugins: &[Plugin], names: &[String]) -> Result<Vec<Plugin>
         names.is_empty() || names.iter().any(|name| plugin.name == *name.as_str())
     };
     Ok(plugins.iter().filter(is_wanted).cloned().collect())
-}
-
-/// `name-version` of the packages that the workspace at `root` has more than once, from
-/// different sources. Empty without a Cargo.lock.
-pub(crate) fn twins(root: &Path) -> Result<Vec<String>> {
-    #[derive(Deserialize)]
-    struct Lock {
-        #[serde(default)]
-        package: Vec<Locked>,
-    }
-    #[derive(Deserialize)]
-    struct Locked {
-        name: String,
-        version: String,
-    }
-    let path = root.join("Cargo.lock");
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => {
-            return Err(error).with_context(|| format!("failed to read `{}`", path.display()));
-        }
-    };
-    let lock: Lock =
-        toml::from_str(&text).with_context(|| format!("failed to parse `{}`", path.display()))?;
-    let mut seen = BTreeSet::new();
-    let names = lock
-        .package
-        .into_iter()
-        .map(|package| format!("{}-{}", package.name, package.version));
-    Ok(names.filter(|name| !seen.insert(name.clone())).collect())
 }
 
 fn plugin(package: &Package) -> Result<Option<Plugin>> {
@@ -155,7 +152,7 @@ fn plugin(package: &Package) -> Result<Option<Plugin>> {
         requires: declared.requires,
         wants: declared.wants,
         id: package.id.clone(),
-        target: target.name.clone(),
+        target: target.name.replace('-', "_"),
         manifest,
     }))
 }

@@ -12,6 +12,8 @@ use std::{
 
 use hotmerge_meta::Digest;
 
+use crate::cargo::config::Config;
+
 /// All inputs except manifests.
 #[derive(Clone, Debug)]
 pub(super) struct Inputs<'a> {
@@ -29,7 +31,7 @@ impl<'a> Inputs<'a> {
     pub(super) fn digest(&self, manifests: &BTreeSet<PathBuf>) -> Digest {
         let mut files =
             BTreeSet::from([self.root.join("Cargo.lock"), self.root.join("Cargo.toml")]);
-        files.extend(cargo_config2::Walk::new(self.root));
+        files.extend(Config::of(self.root).files().map(Path::to_owned));
         // A package inherits from its workspace, wherever above it that may be.
         let above = manifests
             .iter()

@@ -5,6 +5,7 @@
 
 mod compile;
 mod discover;
+mod exports;
 mod groups;
 mod inputs;
 mod notify;
@@ -14,26 +15,28 @@ mod report;
 mod stage;
 
 use std::{
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     thread,
     time::Instant,
 };
 
 use anyhow::{Result, bail};
-use hotmerge_meta::RuntimeDir;
+use hotmerge_meta::{Digest, RuntimeDir};
 
 pub use self::notify::Notify;
 use self::{
     compile::{Builder, Built, Options},
-    discover::Plugin,
+    discover::{Plugin, Unmarked},
     notify::{Host, Notified},
     progress::Progress,
     report::Line,
-    stage::{Stage, Staged},
+    stage::{Stage, Staged, Taken},
 };
 use crate::{
-    cargo::{Cargo, Compiler, Resolution, Settings},
+    cargo::{self, Cargo, Compiler, Resolution, Settings},
     exit::{self, CommandError},
+    output::note,
     rustc::Wrapper,
 };
 
@@ -91,7 +94,13 @@ pub fn run(args: &Args) -> Result<u8> {
     let built = plan.build(&cargo, args)?;
     let host = (args.notify != Notify::Never)
         .then(|| Host::find(RuntimeDir::chosen(args.runtime_dir.as_ref())));
-    let staged = plan.stage(&cargo, &built)?;
+    let (staged, taken) = plan.stage(&built)?;
+    for (package, workspace) in taken {
+        note(format_args!(
+            "`{package}` was staged by the workspace `{}`; give one of the two another `--staging`",
+            workspace.display()
+        ));
+    }
     note(format_args!(
         "{} in `{}`, {}",
         count(built.len()),
@@ -110,23 +119,27 @@ struct Plan {
     /// Those to build.
     selected: Vec<Plugin>,
     staging: PathBuf,
+    /// The workspace's canonical path.
+    root: PathBuf,
     /// Where cargo builds them.
     directory: PathBuf,
+    build_dir: Option<String>,
+    /// Libraries of the workspace that could be plugins.
+    unmarked: Vec<Unmarked>,
     compiler: Compiler,
     wrapper: Wrapper,
 }
 
 impl Plan {
     fn new(cargo: &Cargo, args: &Args) -> Result<Self> {
-        let settings = Settings::read(cargo.root())?;
-        // None of the three needs another.
-        let (workspace, compiler, twins) = thread::scope(|scope| {
+        let settings = Settings::read(cargo.root());
+        // They are independent.
+        let (workspace, compiler) = thread::scope(|scope| {
             let compiler = scope.spawn(|| cargo.compiler(&settings));
-            let twins = scope.spawn(|| discover::twins(cargo.root()));
             let workspace = cargo.workspace();
-            (workspace, join(compiler), join(twins))
+            (workspace, join(compiler))
         });
-        let (workspace, compiler, twins) = (workspace?, compiler?, twins?);
+        let (workspace, compiler) = (workspace?, compiler?);
         let plugins = discover::plugins(&workspace)?;
         if plugins.is_empty() {
             bail!(
@@ -134,7 +147,17 @@ impl Plan {
                 cargo.root().display(),
             );
         }
+        let root = cargo.root().canonicalize()?;
         let target_directory = workspace.target_directory.as_std_path().join("hotmerge");
+        // Cargo names the files of a path dependency after its path within the workspace, and
+        // would take those of another workspace for up to date.
+        let directory = target_directory
+            .join("build")
+            .join(Digest::of(root.as_os_str().as_encoded_bytes()).short());
+        let build_dir = settings
+            .moves_builds
+            .then(|| compile::template(&directory, workspace.workspace_root.as_std_path()))
+            .transpose()?;
         Ok(Self {
             selected: discover::select(&plugins, &args.plugins)?,
             plugins,
@@ -142,11 +165,14 @@ impl Plan {
                 Some(staging) => std::path::absolute(staging)?,
                 None => target_directory.join("staging"),
             },
-            directory: target_directory.join("build"),
+            unmarked: discover::unmarked(&workspace),
+            directory,
+            build_dir,
+            root,
             compiler,
             wrapper: Wrapper {
                 next: settings.wrapper,
-                twins,
+                lock: cargo.root().join("Cargo.lock"),
             },
         })
     }
@@ -162,10 +188,11 @@ impl Plan {
             wrapper: &self.wrapper,
             options: &Options {
                 profile: args.profile.clone(),
-                target: args.target.clone(),
+                target: args.target.clone().map(cargo::from_here),
                 resolution: args.resolution,
             },
             directory: &self.directory,
+            build_dir: self.build_dir.as_deref(),
             progress: Progress::new(),
         };
         let built = if self.is_full() {
@@ -176,11 +203,12 @@ impl Plan {
         Ok(self.selected.iter().cloned().zip(built).collect())
     }
 
-    fn stage(&self, cargo: &Cargo, built: &[(Plugin, Built)]) -> Result<Vec<Staged>> {
+    fn stage(&self, built: &[(Plugin, Built)]) -> Result<(Vec<Staged>, Vec<Taken>)> {
         Stage {
             staging: &self.staging,
-            workspace: cargo.root(),
+            workspace: &self.root,
             plugins: &self.plugins,
+            unmarked: &self.unmarked,
             is_full: self.is_full(),
             host: &self.compiler.host,
         }
@@ -217,7 +245,12 @@ fn conclude(
     if args.json {
         report::json(&lines)?;
     } else {
-        report::table(&lines)?;
+        report::table(&lines);
+    }
+    for line in &lines {
+        if let Some(reason) = line.why_removed() {
+            note(format_args!("removed `{}`: {reason}", line.plugin()));
+        }
     }
     let refused = lines.iter().filter(|line| line.is_refused()).count();
     match outcome {
@@ -234,7 +267,18 @@ fn conclude(
                     problem.package, problem.reason
                 ));
             }
-            note_other_directory(staging, &report.plugin_dir);
+            if !is_same(staging, &report.plugin_dir) {
+                let why = format!(
+                    "the host serves `{}`, not the staging directory `{}`; start it with \
+                     `--plugin-dir`, or pass `--staging`",
+                    report.plugin_dir.display(),
+                    staging.display(),
+                );
+                if args.notify == Notify::Require {
+                    return Err(CommandError::new(exit::NO_HOST, why).into());
+                }
+                note(format_args!("{why}"));
+            }
             note(format_args!(
                 "the host needed {}",
                 report::human_ms(report.took_ms)
@@ -244,18 +288,18 @@ fn conclude(
     Ok(if refused > 0 { exit::REFUSED } else { exit::OK })
 }
 
-fn note_other_directory(staging: &Path, plugin_dir: &Path) {
-    let is_same = match (staging.canonicalize(), plugin_dir.canonicalize()) {
-        (Ok(staging), Ok(plugin_dir)) => staging == plugin_dir,
-        _ => staging == plugin_dir,
+/// Whether both are the same directory. A relative path of the host has no meaning here.
+fn is_same(staging: &Path, plugin_dir: &Path) -> bool {
+    let identity = |path: &Path| {
+        let metadata = path.metadata().ok()?;
+        Some((metadata.dev(), metadata.ino()))
     };
-    if !is_same {
-        note(format_args!(
-            "the host serves `{}`, not the staging directory `{}`; start it with `--plugin-dir`, or pass `--staging`",
-            plugin_dir.display(),
-            staging.display(),
-        ));
-    }
+    plugin_dir.is_absolute()
+        && match (identity(staging), identity(plugin_dir)) {
+            (Some(staging), Some(plugin_dir)) => staging == plugin_dir,
+            // The host may have access where this user has none.
+            _ => staging == plugin_dir,
+        }
 }
 
 fn count(plugins: usize) -> String {
@@ -263,9 +307,4 @@ fn count(plugins: usize) -> String {
         1 => "1 plugin".to_owned(),
         many => format!("{many} plugins"),
     }
-}
-
-/// Prints a note to stderr, apart from output that programs may parse.
-fn note(text: std::fmt::Arguments<'_>) {
-    anstream::eprintln!("{text}");
 }

@@ -83,8 +83,14 @@ fn ask(mut client: Client, plugins: Vec<PluginName>, since: Option<u64>) -> Noti
 fn hint(dir: &RuntimeDir, refusal: &ConnectError) -> Notified {
     match send_hup(dir) {
         Ok(Signalled::Sent(pid)) => Notified::Unknown(format!(
-            "sent SIGHUP to the host with pid {} instead of a request: {refusal}",
-            pid.as_raw_nonzero()
+            "sent SIGHUP to the host with pid {} instead of a request: {}",
+            pid.as_raw_nonzero(),
+            match refusal {
+                ConnectError::NotRunning { .. } => {
+                    format!("nobody listens on `{}`", dir.control_socket().display())
+                }
+                refusal => refusal.to_string(),
+            }
         )),
         Ok(Signalled::Starting) => {
             Notified::Unknown("a host is starting and will load the staged plugins".into())

@@ -1,7 +1,8 @@
 //! Which packages in a staging directory come from which workspace.
 //!
 //! A staging directory may be shared, and may be a host's own plugin directory: a
-//! workspace may remove only what it put there itself. The file's name starts with a dot, so
+//! workspace may remove only what it put there itself and no other workspace has staged since. A
+//! package belongs to the workspace that staged it last. The file's name starts with a dot, so
 //! hosts and `src_install` globs ignore it.
 
 use std::{
@@ -15,6 +16,8 @@ use anyhow::{Context as _, Result};
 use hotmerge_meta::{Digest, PackageName};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
+
+const PREFIX: &str = ".hotmerge-workspace-";
 
 /// What one workspace has staged in one directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +50,50 @@ impl Record {
         })
     }
 
+    /// Takes the packages of this record out of the records of other workspaces, and returns
+    /// them with their previous owners.
+    ///
+    /// A workspace that is no longer at its path has moved; nothing was taken from it.
+    pub(super) fn take_over(&self, staging: &Path) -> Result<Vec<(PackageName, PathBuf)>> {
+        let mut taken = Vec::new();
+        for mut other in self.others(staging)? {
+            let (ours, theirs) = std::mem::take(&mut other.packages)
+                .into_iter()
+                .partition(|name| self.packages.contains(name));
+            let ours: BTreeSet<_> = ours;
+            other.packages = theirs;
+            if ours.is_empty() {
+                continue;
+            }
+            other.save(staging)?;
+            if other.workspace.exists() {
+                taken.extend(ours.into_iter().map(|name| (name, other.workspace.clone())));
+            }
+        }
+        Ok(taken)
+    }
+
+    /// The records of other workspaces. An unreadable one is skipped: its own workspace reports it.
+    fn others(&self, staging: &Path) -> Result<Vec<Self>> {
+        let own = path(staging, &self.workspace);
+        let mut others = Vec::new();
+        for entry in fs::read_dir(staging)
+            .with_context(|| format!("failed to list `{}`", staging.display()))?
+        {
+            let entry = entry?;
+            let is_record = entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(".json"));
+            if !is_record || entry.path() == own {
+                continue;
+            }
+            let record = fs::read(entry.path()).ok();
+            others.extend(record.and_then(|text| serde_json::from_slice(&text).ok()));
+        }
+        Ok(others)
+    }
+
     /// Saves the record if it changed.
     pub(super) fn save(&self, staging: &Path) -> Result<()> {
         if *self == Self::load(staging, &self.workspace)? {
@@ -67,7 +114,7 @@ impl Record {
 
 fn path(staging: &Path, workspace: &Path) -> PathBuf {
     let workspace = Digest::of(workspace.as_os_str().as_encoded_bytes());
-    staging.join(format!(".hotmerge-workspace-{}.json", workspace.short()))
+    staging.join(format!("{PREFIX}{}.json", workspace.short()))
 }
 
 #[cfg(test)]
@@ -86,5 +133,23 @@ mod tests {
         );
         let two = Record::load(staging.path(), Path::new("/two")).unwrap();
         assert!(two.packages.is_empty());
+    }
+
+    #[test]
+    fn a_package_belongs_to_its_last_stager() {
+        let staging = tempfile::tempdir().unwrap();
+        let places = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let load = |at: usize| Record::load(staging.path(), places[at].path()).unwrap();
+        let shared = PackageName::new("shared").unwrap();
+        for at in [0, 1] {
+            let mut record = load(at);
+            record.packages.insert(shared.clone());
+            let taken = record.take_over(staging.path()).unwrap();
+            let from_first = (shared.clone(), places[0].path().to_owned());
+            assert_eq!(taken, [from_first][..at]);
+            record.save(staging.path()).unwrap();
+        }
+        assert!(load(0).packages.is_empty());
+        assert!(load(1).packages.contains(&shared));
     }
 }

@@ -1,7 +1,7 @@
 //! Reports the result: a table for people, one line per plugin for programs.
 
 use std::{
-    io::{self, IsTerminal as _, Write},
+    io::{self, IsTerminal as _},
     time::Duration,
 };
 
@@ -19,6 +19,7 @@ use super::{
     discover::Plugin,
     stage::{Change, Staged},
 };
+use crate::output;
 
 /// Below this, cells would be cut into single letters.
 const MIN_COLUMNS: u16 = 60;
@@ -74,7 +75,7 @@ pub(crate) struct Line {
     /// Null if the plugin was removed.
     hash: Option<Digest>,
     action: Done,
-    /// Why it was refused.
+    /// Why it was refused, was removed, or does not run although it is unchanged.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     /// The generation that runs now.
@@ -104,7 +105,7 @@ impl Line {
             old_hash: staged.old_hash,
             hash: staged.hash,
             action: Done::Staging(staged.change),
-            reason: None,
+            reason: staged.reason,
             generation: None,
             build_ms: took.as_secs_f64() * 1e3,
             host_ms: None,
@@ -112,11 +113,21 @@ impl Line {
         if let Some(host) = host {
             line.action = Done::Host(host.action);
             line.old_hash = host.old_hash;
-            line.reason.clone_from(&host.reason);
+            line.reason = host.reason.clone().or(line.reason);
             line.generation = host.generation;
             line.host_ms = Some(host.took_ms);
         }
         line
+    }
+
+    pub(crate) fn plugin(&self) -> &PluginName {
+        &self.plugin
+    }
+
+    /// Why a plugin was removed, if its author may not have meant that.
+    pub(crate) fn why_removed(&self) -> Option<&str> {
+        let reason = self.reason.as_deref();
+        reason.filter(|_| self.hash.is_none())
     }
 
     pub(crate) fn is_refused(&self) -> bool {
@@ -134,18 +145,16 @@ impl Line {
 
 /// Prints one JSON object per line.
 pub(crate) fn json(lines: &[Line]) -> Result<()> {
-    let mut out = io::stdout().lock();
     for line in lines {
-        serde_json::to_writer(&mut out, line)?;
-        out.write_all(b"\n")?;
+        output::line(format_args!("{}", serde_json::to_string(line)?));
     }
     Ok(())
 }
 
 /// Prints a table; without colours unless on a terminal.
-pub(crate) fn table(lines: &[Line]) -> Result<()> {
+pub(crate) fn table(lines: &[Line]) {
     if lines.is_empty() {
-        return Ok(());
+        return;
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -167,8 +176,7 @@ pub(crate) fn table(lines: &[Line]) -> Result<()> {
             Cell::new(human_ms(line.build_ms + line.host_ms.unwrap_or(0.0))),
         ]);
     }
-    writeln!(io::stdout().lock(), "{}", table.trim_fmt())?;
-    Ok(())
+    output::bytes(format!("{}\n", table.trim_fmt()).as_bytes());
 }
 
 /// Milliseconds with a readable number of digits.

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
 };
 
@@ -13,9 +13,14 @@ use anyhow::{Context as _, Result};
 use hotmerge_meta::{
     Digest, FileName, Image, Meta, PackageName, PluginMeta, PluginName, package::Abi, publish,
 };
+use rustix::fs::FlockOperation;
 use semver::Version;
 
-use super::{compile::Built, discover::Plugin, record::Record};
+use super::{
+    compile::Built,
+    discover::{MARK, Plugin, Unmarked},
+    record::Record,
+};
 
 /// The result of staging a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +43,19 @@ pub(crate) struct Staged {
     /// What is staged now.
     pub hash: Option<Digest>,
     pub change: Change,
+    /// Why it was removed, if the author may not have meant that.
+    pub reason: Option<String>,
 }
 
 impl Staged {
-    fn removed(old: &PluginMeta) -> Self {
+    fn removed(old: &PluginMeta, unmarked: &[Unmarked]) -> Self {
+        let library = unmarked
+            .iter()
+            .find(|library| old.file.as_str() == library.file);
+        let why =
+            |library: &Unmarked| format!("`{}` no longer has {MARK}", library.manifest.display());
         Self {
+            reason: library.map(why),
             plugin: old.name.clone(),
             version: old.version.clone(),
             old_hash: Some(old.hash),
@@ -52,12 +65,17 @@ impl Staged {
     }
 }
 
+/// A package that another workspace had staged, and that workspace.
+pub(crate) type Taken = (PackageName, PathBuf);
+
 /// What to stage, and where.
 pub(crate) struct Stage<'a> {
     pub staging: &'a Path,
     pub workspace: &'a Path,
     /// All plugins of the workspace; those that were not built stay as they are.
     pub plugins: &'a [Plugin],
+    /// Libraries that could be plugins, but are not marked as such.
+    pub unmarked: &'a [Unmarked],
     /// Whether all were built, so that packages of missing plugins can be removed.
     pub is_full: bool,
     /// The target of plugins built without an explicit target.
@@ -66,7 +84,7 @@ pub(crate) struct Stage<'a> {
 
 impl Stage<'_> {
     /// Stages what was built.
-    pub(crate) fn run(&self, built: &[(Plugin, Built)]) -> Result<Vec<Staged>> {
+    pub(crate) fn run(&self, built: &[(Plugin, Built)]) -> Result<(Vec<Staged>, Vec<Taken>)> {
         let mut packages = BTreeMap::<PackageName, Package>::new();
         for (plugin, built) in built {
             let (meta, file) = self.describe(plugin, built)?;
@@ -87,18 +105,24 @@ impl Stage<'_> {
                 self.staging.display()
             )
         })?;
+        // No other driver may write its record before this one is written.
+        let directory = File::open(self.staging)
+            .with_context(|| format!("failed to open `{}`", self.staging.display()))?;
+        rustix::fs::flock(&directory, FlockOperation::LockExclusive)
+            .with_context(|| format!("failed to lock `{}`", self.staging.display()))?;
         let mut record = Record::load(self.staging, self.workspace)?;
         let mut staged = Vec::new();
         for (name, package) in &packages {
-            staged.extend(package.publish(self.staging, name)?);
+            staged.extend(package.publish(self.staging, name, self.unmarked)?);
             record.packages.insert(name.clone());
         }
         if self.is_full {
-            staged.extend(remove_gone(self.staging, &mut record, &packages)?);
+            staged.extend(self.remove_gone(&mut record, &packages)?);
         }
+        let taken = record.take_over(self.staging)?;
         record.save(self.staging)?;
         staged.sort_by(|a, b| a.plugin.cmp(&b.plugin));
-        Ok(staged)
+        Ok((staged, taken))
     }
 
     fn describe(
@@ -155,6 +179,29 @@ impl Stage<'_> {
             package.plugins.push(old);
         }
     }
+
+    /// Removes packages that this workspace staged earlier and no longer has.
+    fn remove_gone(
+        &self,
+        record: &mut Record,
+        packages: &BTreeMap<PackageName, Package>,
+    ) -> Result<Vec<Staged>> {
+        let mut removed = Vec::new();
+        for name in record.packages.clone() {
+            if packages.contains_key(&name) {
+                continue;
+            }
+            let directory = self.staging.join(&name);
+            if let Ok(meta) = Meta::read_path(&directory) {
+                remove(&directory, &meta)
+                    .with_context(|| format!("failed to remove the package `{name}`"))?;
+                let plugins = meta.plugin.iter();
+                removed.extend(plugins.map(|plugin| Staged::removed(plugin, self.unmarked)));
+            }
+            record.packages.remove(&name);
+        }
+        Ok(removed)
+    }
 }
 
 /// A package that is about to be published.
@@ -169,7 +216,12 @@ struct Package {
 }
 
 impl Package {
-    fn publish(&self, staging: &Path, name: &PackageName) -> Result<Vec<Staged>> {
+    fn publish(
+        &self,
+        staging: &Path,
+        name: &PackageName,
+        unmarked: &[Unmarked],
+    ) -> Result<Vec<Staged>> {
         let meta = self.meta.as_ref().context("the package was checked")?;
         let files: Vec<_> = self
             .files
@@ -190,6 +242,7 @@ impl Package {
                 version: new.version.clone(),
                 old_hash: old.map(|old| old.hash),
                 hash: Some(new.hash),
+                reason: None,
                 change: if is_written {
                     Change::Written
                 } else {
@@ -198,31 +251,10 @@ impl Package {
             }
         });
         let is_gone = |old: &&PluginMeta| meta.get(old.name.as_str()).is_none();
-        let gone = self.old.iter().filter(is_gone).map(Staged::removed);
+        let gone = self.old.iter().filter(is_gone);
+        let gone = gone.map(|old| Staged::removed(old, unmarked));
         Ok(built.chain(gone).collect())
     }
-}
-
-/// Removes packages that this workspace staged earlier and no longer has.
-fn remove_gone(
-    staging: &Path,
-    record: &mut Record,
-    packages: &BTreeMap<PackageName, Package>,
-) -> Result<Vec<Staged>> {
-    let mut removed = Vec::new();
-    for name in record.packages.clone() {
-        if packages.contains_key(&name) {
-            continue;
-        }
-        let directory = staging.join(&name);
-        if let Ok(meta) = Meta::read_path(&directory) {
-            remove(&directory, &meta)
-                .with_context(|| format!("failed to remove the package `{name}`"))?;
-            removed.extend(meta.plugin.iter().map(Staged::removed));
-        }
-        record.packages.remove(&name);
-    }
-    Ok(removed)
 }
 
 /// Removes what was published, `plugin.meta` first: without it the directory is no package.

@@ -42,7 +42,7 @@ impl Callers {
                 while !stop.load(Ordering::Relaxed) {
                     calls.made += 1;
                     if let Err(error) = call_on(&mut client, plugin, method, &input) {
-                        eprintln!("a call of {plugin} failed: {error:#}");
+                        crate::output::note(format_args!("a call of {plugin} failed: {error:#}"));
                         calls.failed += 1;
                     }
                 }

@@ -17,7 +17,7 @@ use toml_edit::DocumentMut;
 use xshell::{Shell, cmd};
 
 use self::manifest::{Inherited, Sdk};
-use crate::{cargo, exit};
+use crate::{cargo, exit, output};
 
 const SOURCE: &str = include_str!("plugin.rs.template");
 
@@ -77,13 +77,13 @@ pub fn run(args: &Args, program: &str) -> Result<u8> {
             })
             .with_context(|| format!("failed to write `{}`", path.display()))?;
     }
-    anstream::println!(
+    output::line(format_args!(
         "created `{name}` in `{}`\n\n  \
          cargo test -p {name}\n  \
          {program} build-plugins -p {name}\n  \
          hotmerge call {name} hello",
         directory.display(),
-    );
+    ));
     Ok(exit::OK)
 }
 
@@ -178,22 +178,29 @@ impl Workspace {
             .then_some(workspace))
     }
 
-    /// Cargo rejects two packages of one name, and the driver two plugins of one name.
+    /// Cargo rejects two packages of one name, and the driver two plugins or two libraries of one name.
     fn check_unused(&self, name: &PluginName) -> Result<()> {
         let metadata = cargo_metadata::MetadataCommand::new()
             .manifest_path(self.root.join("Cargo.toml"))
             .no_deps()
             .exec()?;
+        // What the compiler makes of a name; cargo keeps one file of each.
+        let library = |name: &str| name.replace('-', "_");
         let is_taken = |package: &cargo_metadata::Package| {
             let plugin = package
                 .metadata
                 .get("hotmerge")
                 .and_then(|mark| mark.get("name"));
+            let mut libraries = package.targets.iter().filter(|target| target.is_cdylib());
             *package.name == name.as_str()
+                || libraries.any(|target| library(&target.name) == library(name.as_str()))
                 || plugin.and_then(|plugin| plugin.as_str()) == Some(name.as_str())
         };
         match metadata.packages.iter().find(|package| is_taken(package)) {
-            Some(package) => bail!("`{}` already has the name `{name}`", package.manifest_path),
+            Some(package) => bail!(
+                "`{}` already has the name `{name}`, or a library of that name",
+                package.manifest_path
+            ),
             None => Ok(()),
         }
     }

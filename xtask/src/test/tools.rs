@@ -4,11 +4,15 @@ use anyhow::{Result, bail};
 use xshell::{Shell, cmd};
 
 /// A program and its Debian package.
-const TOOLS: [(&str, &str); 4] = [
+const TOOLS: [(&str, &str); 7] = [
     ("cc", "gcc libc6-dev"),
     ("strip", "binutils"),
     ("objcopy", "binutils"),
     ("unshare", "util-linux"),
+    ("shellcheck", "shellcheck"),
+    // The linkers that authors use.
+    ("mold", "mold"),
+    ("ld.lld", "lld"),
 ];
 
 /// Installs what is missing.
@@ -31,7 +35,7 @@ pub(super) fn install() -> Result<()> {
     if uid != "0" || which(&shell, "apt-get").is_none() {
         bail!("the tests need the Debian packages {list}; install them as root and try again");
     }
-    eprintln!("installing {list}");
+    crate::output::note(format_args!("installing {list}"));
     cmd!(shell, "apt-get update --quiet --quiet")
         .quiet()
         .run()?;

@@ -127,6 +127,17 @@ impl Scratch {
         self.path("plugins/target/hotmerge/staging").join(path)
     }
 
+    /// Where the driver lets cargo build this workspace.
+    pub fn build_directory(&self) -> PathBuf {
+        let all = self.path("plugins/target/hotmerge/build");
+        let mut found = fs::read_dir(all)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let directory = found.next().unwrap();
+        assert_eq!(found.next(), None, "one workspace has one directory");
+        directory
+    }
+
     /// A home for cargo that unpacks its sources anew.
     pub fn cargo_home(&self) -> PathBuf {
         let known = env::var_os("CARGO_HOME").map_or_else(
