@@ -9,15 +9,15 @@
 //! killed at any moment leaves the old file or the new one; an image is there before the
 //! first record that names it, and goes after the last one; of two looks at what runs the later
 //! one is written down later. Nothing is believed: an image is verified again before it is
-//! loaded, and whenever its version goes live. The lock on the records is taken before that on
+//! loaded, and whenever its version goes live; a record counts only if nobody but root and the
+//! host's user could have written it. The lock on the records is taken before that on
 //! the host's state, never while that is held.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, DirBuilder, File},
-    io::{self, Write as _},
-    os::unix::fs::DirBuilderExt as _,
-    path::{Path, PathBuf},
+    fs::File,
+    io,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -27,11 +27,13 @@ use serde::{Deserialize, Serialize};
 
 use hotmerge_lifecycle::Choice;
 
+mod folder;
+
+pub use folder::StoreError;
+use folder::{Folder, failed};
+
 /// The only format so far.
 const FORMAT: u32 = 1;
-
-/// Names that start so are not finished.
-const TEMPORARY: &str = ".new-";
 
 /// What is known of a plugin beyond the plugin directory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,7 +77,9 @@ type Records = BTreeMap<PluginName, Record>;
 /// An open store. Only one host has it open.
 #[derive(Debug)]
 pub(crate) struct Store {
-    dir: PathBuf,
+    dir: Folder,
+    plugins: Folder,
+    images: Folder,
     records: Mutex<Records>,
     limit: usize,
     _lock: File,
@@ -92,45 +96,17 @@ pub(crate) enum Now {
     AsItWas,
 }
 
-/// Why a store cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The system refused a step.
-    #[error("failed to {step} `{}`: {source}", .path.display())]
-    Io {
-        /// What was being done.
-        step: &'static str,
-        /// With what.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// Another host has it open.
-    #[error("state directory `{}` belongs to a running host; choose another", .0.display())]
-    Held(PathBuf),
-}
-
-fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    let path = path.to_owned();
-    move |source| StoreError::Io { step, path, source }
-}
-
 impl Store {
     /// Opens a store, makes it if it is not there, and clears away what a killed host left.
     pub(crate) fn open(dir: &Path, limit: usize) -> Result<Self, StoreError> {
-        for path in [dir.to_owned(), dir.join("plugins"), dir.join("images")] {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&path)
-                .map_err(failed("make", &path))?;
-        }
-        let path = dir.join("lock");
-        let lock = File::create(&path).map_err(failed("open", &path))?;
+        let dir = Folder::open(dir)?;
+        let lock = dir.lock_file("lock")?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| StoreError::Held(dir.to_owned()))?;
+            .map_err(|_| StoreError::Held(dir.path().to_owned()))?;
         let store = Self {
-            dir: dir.to_owned(),
+            plugins: dir.sub("plugins")?,
+            images: dir.sub("images")?,
+            dir,
             records: Mutex::default(),
             limit,
             _lock: lock,
@@ -141,22 +117,21 @@ impl Store {
     }
 
     fn read_records(&self) -> Result<(), StoreError> {
-        let dir = self.dir.join("plugins");
         let mut records = self.lock();
-        for entry in fs::read_dir(&dir).map_err(failed("list", &dir))? {
-            let path = entry.map_err(failed("list", &dir))?.path();
-            let name = path.file_name().and_then(|name| name.to_str());
+        for name in self.plugins.names()? {
             let plugin = name
-                .and_then(|name| name.strip_suffix(".json"))
+                .strip_suffix(".json")
                 .and_then(|name| name.parse::<PluginName>().ok());
             let Some(plugin) = plugin else {
                 // Ours alone: what has no plugin's name was never finished.
-                let _ = fs::remove_file(&path);
+                let _ = self.plugins.remove(&name);
                 continue;
             };
-            match read_record(&path) {
+            // Whoever could have planted it must not decide what runs.
+            let bytes = self.plugins.read(&name)?;
+            match parse_record(&bytes) {
                 Ok(mut record) => {
-                    let is_there = |meta: &PluginMeta| self.image_path(&meta.hash).is_file();
+                    let is_there = |meta: &PluginMeta| self.images.has(&image_name(&meta.hash));
                     record.versions.retain(is_there);
                     records.insert(plugin, record);
                 }
@@ -173,13 +148,11 @@ impl Store {
             .lock()
             .values()
             .flat_map(|record| &record.versions)
-            .map(|meta| self.image_path(&meta.hash))
+            .map(|meta| image_name(&meta.hash))
             .collect();
-        let dir = self.dir.join("images");
-        for entry in fs::read_dir(&dir).map_err(failed("list", &dir))? {
-            let path = entry.map_err(failed("list", &dir))?.path();
-            if !named.contains(&path) {
-                fs::remove_file(&path).map_err(failed("remove", &path))?;
+        for name in self.images.names()? {
+            if !named.contains(&name) {
+                self.images.remove(&name)?;
             }
         }
         Ok(())
@@ -191,7 +164,7 @@ impl Store {
 
     /// Where it is.
     pub(crate) fn dir(&self) -> &Path {
-        &self.dir
+        self.dir.path()
     }
 
     /// What was so when a host ran last: the version that ran, and what was chosen.
@@ -220,13 +193,8 @@ impl Store {
 
     /// The bytes of a version, to be verified.
     pub(crate) fn image(&self, hash: &Digest) -> Result<Vec<u8>, String> {
-        let path = self.image_path(hash);
-        fs::read(&path).map_err(|error| {
-            format!(
-                "the version that was kept as `{}` cannot be read: {error}",
-                path.display()
-            )
-        })
+        let read = self.images.read(&image_name(hash));
+        read.map_err(|error| format!("the version that was kept cannot be used: {error}"))
     }
 
     /// Writes down what runs of a plugin and what was chosen, or forgets it with the plugin. `now`
@@ -292,13 +260,10 @@ impl Store {
         if records.get(&live.name) == Some(&record) {
             return Ok(());
         }
-        let path = self.record_path(&live.name);
-        let text = serde_json::to_vec(&record).map_err(|error| StoreError::Io {
-            step: "write",
-            path: path.clone(),
-            source: error.into(),
-        })?;
-        self.write(&path, &text)?;
+        let name = record_name(&live.name);
+        let text = serde_json::to_vec(&record)
+            .map_err(failed("write", &self.plugins.path().join(&name)))?;
+        self.plugins.write(&name, &text)?;
         let old = records.insert(live.name.clone(), record);
         self.drop_images(records, old);
         Ok(())
@@ -311,25 +276,23 @@ impl Store {
         hash: &Digest,
         image: impl FnOnce() -> io::Result<Vec<u8>>,
     ) -> Result<(), StoreError> {
-        let path = self.image_path(hash);
-        match fs::read(&path) {
-            Ok(bytes) if Digest::of(&bytes) == *hash => return Ok(()),
-            Ok(_) => {
-                tracing::warn!("`{}` was damaged, and is written anew", path.display());
+        let name = image_name(hash);
+        if self.images.has(&name) {
+            match self.images.read(&name) {
+                Ok(bytes) if Digest::of(&bytes) == *hash => return Ok(()),
+                _ => tracing::warn!("what was kept as `{name}` was damaged, and is written anew"),
             }
-            // Most likely it is new.
-            Err(_) => {}
         }
+        let path = self.images.path().join(&name);
         let bytes = image().map_err(failed("read the image for", &path))?;
-        self.write(&path, &bytes)
+        self.images.write(&name, &bytes)
     }
 
     fn forget(&self, records: &mut Records, plugin: &PluginName) -> Result<(), StoreError> {
         if !records.contains_key(plugin) {
             return Ok(());
         }
-        let path = self.record_path(plugin);
-        fs::remove_file(&path).map_err(failed("remove", &path))?;
+        self.plugins.remove(&record_name(plugin))?;
         let old = records.remove(plugin);
         self.drop_images(records, old);
         Ok(())
@@ -341,40 +304,23 @@ impl Store {
             let is_named = |record: &Record| record.version(&meta.hash).is_some();
             if !records.values().any(is_named) {
                 // Left behind at worst, and cleared away at the next start.
-                let _ = fs::remove_file(self.image_path(&meta.hash));
+                let _ = self.images.remove(&image_name(&meta.hash));
             }
         }
     }
-
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-        let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
-            return Ok(());
-        };
-        let temporary = dir.join(format!("{TEMPORARY}{}", name.display()));
-        let write = || {
-            let mut file = File::create(&temporary)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)?;
-            File::open(dir)?.sync_all()
-        };
-        write().map_err(failed("write", path))
-    }
-
-    fn record_path(&self, plugin: &PluginName) -> PathBuf {
-        self.dir.join("plugins").join(format!("{plugin}.json"))
-    }
-
-    fn image_path(&self, hash: &Digest) -> PathBuf {
-        let hash = hash.to_string();
-        let hex = hash.strip_prefix("sha256:").unwrap_or(&hash);
-        self.dir.join("images").join(format!("{hex}.so"))
-    }
 }
 
-fn read_record(path: &Path) -> Result<Record, String> {
-    let bytes = fs::read(path).map_err(|error| error.to_string())?;
-    let record: Record = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+fn record_name(plugin: &PluginName) -> String {
+    format!("{plugin}.json")
+}
+
+fn image_name(hash: &Digest) -> String {
+    let hash = hash.to_string();
+    format!("{}.so", hash.strip_prefix("sha256:").unwrap_or(&hash))
+}
+
+fn parse_record(bytes: &[u8]) -> Result<Record, String> {
+    let record: Record = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     if record.format != FORMAT {
         return Err(format!("it has format {}", record.format));
     }
