@@ -167,6 +167,7 @@ impl Host {
     /// that no change falls between.
     fn look(&self, retry: &[PluginName]) -> Vec<PluginName> {
         self.hints.keep();
+        self.supervisor.keep_unwritten();
         self.supervisor.rescan(retry)
     }
 
@@ -263,10 +264,12 @@ impl Host {
         let since = self.position();
         wish()?;
         let state = self.supervisor.wait_settled();
-        outcomes(&state, since)
+        let mut report = outcomes(&state, since)
             .remove(plugin)
             .or_else(|| as_it_is(&state, plugin))
-            .ok_or_else(|| ChoiceError::NotLive(plugin.clone()).into())
+            .ok_or_else(|| ChoiceError::NotLive(plugin.clone()))?;
+        report.not_durable = self.supervisor.not_durable(plugin);
+        Ok(report)
     }
 
     /// The transitions of one plugin, or of all, oldest first; as many as are remembered.
@@ -316,6 +319,7 @@ impl Host {
                     .store
                     .as_ref()
                     .map(|store| store.dir().to_owned()),
+                store_failure: self.supervisor.store.as_ref().and_then(Store::failure),
                 started: format!("{:.0}", self.started),
                 watch: self.hints.describe(),
                 rescans: counters.rescans.load(Ordering::Relaxed),
@@ -407,6 +411,7 @@ fn as_it_is(state: &State, name: &PluginName) -> Option<PluginReport> {
         generation: live.map(|live| live.generation),
         reason: refused.map(|refused| refused.reason.clone()),
         pause_ms: None,
+        not_durable: None,
         took_ms: 0.0,
     })
 }

@@ -20,6 +20,8 @@ use hotmerge_meta::{
 };
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, openat};
 
+mod remembered;
+
 /// How soon an unsettled package is looked at again if nothing hints earlier.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -69,6 +71,8 @@ struct Package {
     conflicts: Vec<PluginName>,
     unsettled: Option<(Instant, String)>,
     missing: Option<Instant>,
+    /// Known from the host's last run, and not seen yet.
+    is_remembered: bool,
 }
 
 #[derive(Debug)]
@@ -89,6 +93,7 @@ impl Package {
             conflicts: Vec::new(),
             unsettled: None,
             missing: None,
+            is_remembered: false,
         }
     }
 }
@@ -161,6 +166,7 @@ impl Scanner {
             }
         }
         self.look_for_missing(now, findings);
+        self.tell_remembered(now, findings);
         self.tell_conflicts(now, findings);
         Ok(())
     }
@@ -231,8 +237,19 @@ impl Scanner {
             return;
         };
         package.conflicts.clear();
+        package.is_remembered = false;
         let mut before = std::mem::take(&mut package.files);
         for meta in meta.plugin {
+            if self
+                .owners
+                .get(&meta.name)
+                .is_some_and(|owner| owner != name)
+            {
+                self.hand_on(meta.name.as_str());
+            }
+            let Some(package) = self.packages.get_mut(name) else {
+                return;
+            };
             match self.owners.get(&meta.name) {
                 Some(owner) if owner != name => {
                     package.conflicts.push(meta.name);

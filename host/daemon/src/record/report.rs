@@ -25,6 +25,7 @@ impl State {
             generation: live.map(|live| live.generation),
             reason: None,
             pause_ms: None,
+            not_durable: None,
             took_ms: attempt.began.elapsed().as_secs_f64() * 1e3,
         };
         if matches!(outcome, Outcome::Loaded | Outcome::Reloaded(_)) {

@@ -19,18 +19,21 @@ use std::{
     io,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
-use hotmerge_meta::{Digest, PluginMeta, PluginName};
+use hotmerge_meta::{Digest, PackageName, PluginMeta, PluginName, control::StoreFailure};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use hotmerge_lifecycle::Choice;
 
 mod folder;
+mod unwritten;
 
 pub use folder::StoreError;
 use folder::{Folder, failed};
+use unwritten::Unwritten;
 
 /// The only format so far.
 const FORMAT: u32 = 1;
@@ -42,6 +45,9 @@ struct Record {
     format: u32,
     /// What ran last.
     live: Digest,
+    /// The package that the directory had it in then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    package: Option<PackageName>,
     /// Versions that went live, newest first.
     versions: Vec<PluginMeta>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,15 +87,36 @@ pub(crate) struct Store {
     plugins: Folder,
     images: Folder,
     records: Mutex<Records>,
+    unwritten: Unwritten,
     limit: usize,
     _lock: File,
+}
+
+/// What was so of a plugin when a host ran last.
+#[derive(Clone, Debug)]
+pub(crate) struct Remembered {
+    pub(crate) plugin: PluginName,
+    /// The version that ran.
+    pub(crate) live: Option<Arc<PluginMeta>>,
+    /// The package that the directory had it in.
+    pub(crate) package: Option<PackageName>,
+    pub(crate) choice: Option<Choice>,
+}
+
+/// What runs of a plugin.
+#[derive(Clone, Debug)]
+pub(crate) struct Running {
+    pub(crate) live: Arc<PluginMeta>,
+    /// The package that the directory has it in, if it does.
+    pub(crate) package: Option<PackageName>,
+    pub(crate) choice: Option<Choice>,
 }
 
 /// What is to be written down of a plugin.
 #[derive(Clone, Debug)]
 pub(crate) enum Now {
     /// This runs, and this was chosen.
-    Runs(Arc<PluginMeta>, Option<Choice>),
+    Runs(Running),
     /// It is gone, and to be forgotten.
     Gone,
     /// Nothing: what was written down stands.
@@ -108,6 +135,7 @@ impl Store {
             images: dir.sub("images")?,
             dir,
             records: Mutex::default(),
+            unwritten: Unwritten::default(),
             limit,
             _lock: lock,
         };
@@ -167,8 +195,8 @@ impl Store {
         self.dir.path()
     }
 
-    /// What was so when a host ran last: the version that ran, and what was chosen.
-    pub(crate) fn remembered(&self) -> Vec<(PluginName, Option<Arc<PluginMeta>>, Option<Choice>)> {
+    /// What was so when a host ran last.
+    pub(crate) fn remembered(&self) -> Vec<Remembered> {
         let records = self.lock();
         let remember = |(name, record): (&PluginName, &Record)| {
             let version = |hash| record.version(hash).cloned().map(Arc::new);
@@ -179,7 +207,12 @@ impl Store {
                     instead_of: choice.instead_of,
                 })
             });
-            (name.clone(), version(&record.live), choice)
+            Remembered {
+                plugin: name.clone(),
+                live: version(&record.live),
+                package: record.package.clone(),
+                choice,
+            }
         };
         records.iter().map(remember).collect()
     }
@@ -207,31 +240,56 @@ impl Store {
         image: impl FnOnce(&PluginMeta) -> io::Result<Vec<u8>>,
     ) -> Result<(), StoreError> {
         let mut records = self.lock();
-        match now() {
-            Now::Runs(live, choice) => {
-                self.write_down(&mut records, &live, choice.as_ref(), || image(&live))
-            }
+        let done = match now() {
+            Now::Runs(running) => self.write_down(&mut records, &running, || image(&running.live)),
             Now::Gone => self.forget(&mut records, plugin),
             Now::AsItWas => Ok(()),
-        }
+        };
+        let failed = done.as_ref().err().map(ToString::to_string);
+        self.unwritten.note(plugin, failed);
+        done
+    }
+
+    /// Why what was to be written down of a plugin is not.
+    pub(crate) fn unwritten(&self, plugin: &str) -> Option<String> {
+        self.unwritten.reason(plugin)
+    }
+
+    /// What is wrong with the store at this moment.
+    pub(crate) fn failure(&self) -> Option<StoreFailure> {
+        self.unwritten.describe()
+    }
+
+    /// When to try again to write down what is not written.
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
+        self.unwritten.retry_at()
+    }
+
+    /// What is to be written down again. Asking counts as trying.
+    pub(crate) fn take_unwritten(&self) -> Vec<PluginName> {
+        self.unwritten.take()
     }
 
     fn write_down(
         &self,
         records: &mut Records,
-        live: &PluginMeta,
-        choice: Option<&Choice>,
+        running: &Running,
         image: impl FnOnce() -> io::Result<Vec<u8>>,
     ) -> Result<(), StoreError> {
+        let live = &*running.live;
         let old = records.get(&live.name);
         let mut record = old.cloned().unwrap_or_else(|| Record {
             format: FORMAT,
             live: live.hash,
+            package: None,
             versions: Vec::new(),
             choice: None,
         });
         record.live = live.hash;
-        record.choice = choice.map(|choice| RecordedChoice {
+        if running.package.is_some() {
+            record.package.clone_from(&running.package);
+        }
+        record.choice = running.choice.as_ref().map(|choice| RecordedChoice {
             hash: choice.meta.hash,
             pinned: choice.pinned,
             instead_of: choice.instead_of,
@@ -241,12 +299,9 @@ impl Store {
         match versions.find(|meta| meta.hash == live.hash) {
             Some(known) => {
                 known.clone_from(live);
-                if let Err(error) = is_good {
-                    tracing::error!(plugin = %live.name, "what is kept of it stays damaged: {error}");
-                }
             }
+            None if is_good.is_err() => return is_good,
             None => {
-                is_good?;
                 record.versions.insert(0, live.clone());
             }
         }
@@ -258,15 +313,19 @@ impl Store {
             stays
         });
         if records.get(&live.name) == Some(&record) {
-            return Ok(());
+            return is_good;
         }
         let name = record_name(&live.name);
         let text = serde_json::to_vec(&record)
             .map_err(failed("write", &self.plugins.path().join(&name)))?;
-        self.plugins.write(&name, &text)?;
+        if let Err(error) = self.plugins.write(&name, &text) {
+            // An image that no record names fills the disk further.
+            self.drop_images(records, Some(record));
+            return Err(error);
+        }
         let old = records.insert(live.name.clone(), record);
         self.drop_images(records, old);
-        Ok(())
+        is_good
     }
 
     /// Sees that the image of a version is there and whole. While it runs there is a good copy;

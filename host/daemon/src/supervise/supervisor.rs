@@ -51,10 +51,13 @@ pub(crate) struct Supervisor {
 
 impl Supervisor {
     pub(crate) fn new(config: Config, plugin_dir: PathBuf, store: Option<Store>) -> Self {
-        let scanner = Scanner::new(plugin_dir.clone(), config.settle());
+        let mut scanner = Scanner::new(plugin_dir.clone(), config.settle());
         let mut state = State::default();
-        for (name, last_good, choice) in store.iter().flat_map(Store::remembered) {
-            state.machine.remember(name, last_good, choice);
+        for last in store.iter().flat_map(Store::remembered) {
+            if let (Some(package), Some(live)) = (&last.package, &last.live) {
+                scanner.remember(package, (**live).clone());
+            }
+            state.machine.remember(last.plugin, last.live, last.choice);
         }
         Self {
             plugin_dir,

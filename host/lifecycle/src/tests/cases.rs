@@ -477,6 +477,33 @@ fn a_restart_into_a_bad_version_falls_back_to_the_last_good_one() {
 }
 
 #[test]
+fn a_file_that_is_not_the_last_good_one_falls_back_to_it() {
+    let mut bench = Bench::default();
+    let one = plugin("a", "1.0.0", &[]);
+    let last_good = Some(Arc::clone(&one));
+    bench.machine.remember(name(&one).clone(), last_good, None);
+    drop(bench.look(&[&one]));
+    drop(bench.failed(&one, false));
+    let (_, target) = bench.slot(&one).candidate().unwrap();
+    assert_eq!(target.origin, Origin::Store);
+    drop(bench.failed(&one, false));
+    let slot = bench.slot(&one);
+    assert!(slot.candidate().is_none(), "the store's is tried once");
+}
+
+#[test]
+fn bytes_that_were_verified_and_refused_are_not_fallen_back_to() {
+    let mut bench = Bench::default();
+    let one = plugin("a", "1.0.0", &[]);
+    let last_good = Some(Arc::clone(&one));
+    bench.machine.remember(name(&one).clone(), last_good, None);
+    drop(bench.look(&[&one]));
+    drop(bench.verified(&one));
+    drop(bench.failed(&one, true));
+    assert!(bench.slot(&one).candidate().is_none());
+}
+
+#[test]
 fn a_version_that_crashed_is_replaced_by_another_instance_of_itself() {
     let one = plugin("one", "1.0.0", &[]);
     let mut bench = Bench::default();

@@ -143,14 +143,24 @@ pub(super) fn conclude(report: PluginReport, json: bool) -> Result<(), Failure> 
     } else {
         print_reports(std::slice::from_ref(&report));
     }
-    match report.action {
-        Action::Refused => Err(Failure::text(
+    if report.action == Action::Refused {
+        return Err(Failure::text(
             exit::REFUSED,
             format!(
                 "plugin `{}` refused; what ran before still runs",
                 report.plugin
             ),
+        ));
+    }
+    match report.not_durable {
+        Some(reason) => Err(Failure::text(
+            exit::FAILURE,
+            format!(
+                "it is done, but plugin `{}` would forget it at the host's next start: {reason}; \
+                 the host goes on trying, see `hotmerge status`",
+                report.plugin
+            ),
         )),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }

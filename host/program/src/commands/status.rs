@@ -69,6 +69,15 @@ fn print(status: &Report) {
     for part in &host.degraded {
         anstream::println!("{red}the sandbox is degraded: {part}{red:#}");
     }
+    if let Some(failure) = &host.store_failure {
+        let plugins: Vec<_> = failure.plugins.iter().map(|it| it.as_str()).collect();
+        anstream::println!(
+            "{red}not written down since {}, and forgotten if the host ends ({}): {}{red:#}",
+            failure.since,
+            plugins.join(", "),
+            plain(&failure.reason)
+        );
+    }
     anstream::println!();
     if status.plugins.is_empty() {
         anstream::println!("no plugins");

@@ -96,6 +96,9 @@ pub struct PluginReport {
     /// How long calls waited while its state changed hands, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause_ms: Option<f64>,
+    /// Why what was chosen is done and will be forgotten when the host ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_durable: Option<String>,
     /// Time spent on this plugin in milliseconds.
     pub took_ms: f64,
 }

@@ -211,9 +211,12 @@ impl Folder {
         })
     }
 
-    /// Removes a file.
+    /// Removes a file, if it is there.
     pub(super) fn remove(&self, name: &str) -> Result<(), StoreError> {
-        unlinkat(&self.fd, name, AtFlags::empty()).map_err(failed("remove", &self.path.join(name)))
+        match unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(failed("remove", &self.path.join(name))(error)),
+        }
     }
 }
 

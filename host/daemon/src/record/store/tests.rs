@@ -12,8 +12,16 @@ fn version(name: &str, version: &str) -> PluginMeta {
     }
 }
 
+fn runs(meta: &PluginMeta, choice: Option<&Choice>) -> Now {
+    Now::Runs(Running {
+        live: Arc::new(meta.clone()),
+        package: None,
+        choice: choice.cloned(),
+    })
+}
+
 fn keep(store: &Store, meta: &PluginMeta, choice: Option<&Choice>) {
-    let now = || Now::Runs(Arc::new(meta.clone()), choice.cloned());
+    let now = || runs(meta, choice);
     store.keep(&meta.name, now, image).unwrap();
 }
 
@@ -57,7 +65,7 @@ fn what_was_so_first_is_written_first_whichever_thread_is_slow() {
     let store = Store::open(dir.path(), 2).unwrap();
     let (old, new) = (version("a", "1.0.0"), version("a", "2.0.0"));
     let running = Mutex::new(old.clone());
-    let look = || Now::Runs(Arc::new(running.lock().unwrap().clone()), None);
+    let look = || runs(&running.lock().unwrap(), None);
     let (later, has_looked) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         let slow = || {
@@ -80,7 +88,7 @@ fn what_was_so_first_is_written_first_whichever_thread_is_slow() {
     });
     has_looked.recv().unwrap();
     let remembered = store.remembered();
-    assert_eq!(remembered[0].1.as_deref(), Some(&new));
+    assert_eq!(remembered[0].live.as_deref(), Some(&new));
 }
 
 #[test]
@@ -100,11 +108,13 @@ fn what_runs_and_what_was_chosen_stays_however_old_it_is() {
 
     let store = Store::open(dir.path(), 1).unwrap();
     let remembered = store.remembered();
-    let [(name, Some(live), Some(found))] = &remembered[..] else {
+    let [remembered] = &remembered[..] else {
         panic!("{remembered:?}");
     };
-    assert_eq!((name.as_str(), &*live.version.to_string()), ("a", "2.0.0"));
-    assert_eq!(found, &choice);
+    assert_eq!(remembered.plugin.as_str(), "a");
+    let live = remembered.live.as_ref().unwrap();
+    assert_eq!(live.version.to_string(), "2.0.0");
+    assert_eq!(remembered.choice.as_ref(), Some(&choice));
 }
 
 #[test]
@@ -279,4 +289,34 @@ fn an_image_that_is_no_file_is_not_read() {
     plant();
     drop(store);
     assert_eq!(kept(&Store::open(dir.path(), 3).unwrap(), "a"), ["2.0.0"]);
+}
+
+/// Files cannot be written where a directory has their name.
+fn block(dir: &Path, name: &str) -> PathBuf {
+    let path = dir.join(name).join(".new-a.json");
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+#[test]
+fn what_cannot_be_written_is_told_and_written_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), 3).unwrap();
+    let one = version("a", "1.0.0");
+    let obstacle = block(dir.path(), "plugins");
+    let now = || runs(&one, None);
+    store.keep(&one.name, now, image).unwrap_err();
+    assert_eq!(images(dir.path()), 0, "an image that nobody names stays");
+    let failure = store.failure().unwrap();
+    assert_eq!(failure.plugins, [one.name.clone()]);
+    assert_eq!(store.unwritten("a"), Some(failure.reason));
+    assert!(store.retry_at().is_some());
+    assert_eq!(store.take_unwritten(), [one.name.clone()]);
+
+    fs::remove_dir(obstacle).unwrap();
+    store.keep(&one.name, now, image).unwrap();
+    assert_eq!((store.failure(), store.unwritten("a")), (None, None));
+    assert_eq!(store.retry_at(), None);
+    drop(store);
+    assert_eq!(kept(&Store::open(dir.path(), 3).unwrap(), "a"), ["1.0.0"]);
 }
