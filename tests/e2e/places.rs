@@ -274,6 +274,32 @@ fn a_runtime_directory_that_others_may_write_in_is_refused() {
 }
 
 #[test]
+fn a_record_that_another_user_planted_runs_nothing() {
+    if !geteuid().is_root() {
+        return skipped("only root can give a file to another user");
+    }
+    let lab = lab_with_actor();
+    let host = lab.start();
+    lab.package("one").put(&[&actor("mark=2")]);
+    host.reload();
+    host.stop();
+    for path in ["", "plugins", "images", "lock", "plugins/actor.json"] {
+        let path = lab.state_dir().join(path);
+        std::os::unix::fs::chown(&path, Some(NOBODY), None).unwrap();
+        run(&mut lab.serve(""), SOON).ended_with(3).said(&[
+            "not safe in a state directory",
+            "belongs to another user",
+            "owner 65534",
+            "run `",
+        ]);
+        std::os::unix::fs::chown(&path, Some(0), None).unwrap();
+    }
+    let host = lab.start();
+    assert_eq!(host.text("actor", "mark"), "2");
+    host.stop();
+}
+
+#[test]
 fn what_a_killed_host_left_behind_is_in_nobodys_way() {
     let lab = lab_with_actor();
     let mut host = lab.start();

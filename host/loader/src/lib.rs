@@ -13,6 +13,7 @@
 //! end anything. That is the daemon's.
 
 mod call_error;
+mod heap;
 mod instance;
 mod library;
 mod reply;
@@ -20,6 +21,7 @@ mod services;
 mod verified;
 
 pub use call_error::CallError;
+pub use heap::give_back_memory;
 pub use instance::{Instance, Remains};
 pub use library::Unloaded;
 pub use reply::Reply;

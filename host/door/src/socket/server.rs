@@ -1,11 +1,10 @@
 //! The control socket: lets clients in and answers their requests.
 //!
-//! One thread a connection, no more than `CONNECTIONS` of them, each request answered
-//! before the next is read. Only root and the host's own user are let in. A client that hangs up
+//! One thread per connection, each request answered before the next is read; `connections` bounds
+//! them. Only root and the host's own user are let in. A client that hangs up
 //! cancels its call.
 
 use std::{
-    collections::HashMap,
     fs, io,
     os::unix::{
         fs::PermissionsExt,
@@ -13,7 +12,7 @@ use std::{
     },
     path::PathBuf,
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -25,13 +24,11 @@ use hotmerge_meta::RuntimeDir;
 use rustix::net::{Shutdown, shutdown, sockopt::socket_peercred};
 
 use super::{
-    connection::{self, Why},
+    connection::{self, Desk, Why},
+    connections::Connections,
     hangups::Hangups,
 };
 use crate::answer::{AskToStop, Door};
-
-/// How many connections are open at once.
-const CONNECTIONS: usize = 64;
 
 /// A connection on which nothing is asked for this long is closed.
 const IDLE: Duration = Duration::from_secs(60);
@@ -52,8 +49,7 @@ pub struct Server {
 struct Shared {
     listener: UnixListener,
     door: Door,
-    open: Mutex<HashMap<u64, UnixStream>>,
-    ended: Condvar,
+    connections: Connections,
     hangups: Hangups,
     closing: AtomicBool,
 }
@@ -126,9 +122,12 @@ impl Server {
         })?;
         let shared = Arc::new(Shared {
             listener,
-            door: Door { host, ask_to_stop },
-            open: Mutex::default(),
-            ended: Condvar::new(),
+            door: Door {
+                host,
+                ask_to_stop,
+                encoding: Mutex::default(),
+            },
+            connections: Connections::default(),
             hangups: Hangups::new().map_err(OpenError::Epoll)?,
             closing: AtomicBool::new(false),
         });
@@ -165,7 +164,7 @@ impl Server {
             tracing::error!("the control thread panicked");
         }
         // A connection finds the end of its requests, and can still write.
-        self.shared.shut(std::net::Shutdown::Read);
+        self.shared.connections.shut(std::net::Shutdown::Read);
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!("failed to remove `{}`: {error}", self.path.display());
         }
@@ -175,19 +174,14 @@ impl Server {
     /// when the calls behind them have ended.
     pub fn finish(mut self) {
         self.close();
-        let open = self.shared.open();
-        let waited = self
-            .shared
-            .ended
-            .wait_timeout_while(open, FAREWELL, |open| !open.is_empty());
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        self.shared.connections.wait_for_end(FAREWELL);
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.close();
-        self.shared.shut(std::net::Shutdown::Both);
+        self.shared.connections.shut(std::net::Shutdown::Both);
         // Nobody can be answered any more.
         self.shared.hangups.stop();
         if let Some(watching) = self.watching.take()
@@ -199,22 +193,6 @@ impl Drop for Server {
 }
 
 impl Shared {
-    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<u64, UnixStream>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn shut(&self, how: std::net::Shutdown) {
-        for stream in self.open().values() {
-            // Fails only if the peer has gone already.
-            let _ = stream.shutdown(how);
-        }
-    }
-
-    fn end(&self, id: u64) {
-        self.open().remove(&id);
-        self.ended.notify_all();
-    }
-
     fn accept(self: &Arc<Self>) {
         let mut next_id = 0;
         loop {
@@ -246,24 +224,27 @@ impl Shared {
             );
             return connection::refuse(stream, Why::Denied);
         }
-        let mut open = self.open();
-        if open.len() >= CONNECTIONS {
-            drop(open);
+        let ours = stream.try_clone()?;
+        if !self.connections.admit(id, peer.uid.as_raw(), ours) {
             return connection::refuse(stream, Why::Busy);
         }
-        open.insert(id, stream.try_clone()?);
-        drop(open);
         let this = Arc::clone(self);
         let spawned = thread::Builder::new()
             .name("connection".into())
             .spawn(move || {
-                if let Err(error) = connection::run(&this.door, &this.hangups, stream) {
+                let desk = Desk {
+                    id,
+                    door: &this.door,
+                    hangups: &this.hangups,
+                    connections: &this.connections,
+                };
+                if let Err(error) = connection::run(&desk, stream) {
                     tracing::debug!("a connection ended: {error}");
                 }
-                this.end(id);
+                this.connections.remove(id);
             });
         if spawned.is_err() {
-            self.end(id);
+            self.connections.remove(id);
         }
         spawned.map(drop)
     }

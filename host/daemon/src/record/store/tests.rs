@@ -308,10 +308,10 @@ fn what_cannot_be_written_is_told_and_written_later() {
     store.keep(&one.name, now, image).unwrap_err();
     assert_eq!(images(dir.path()), 0, "an image that nobody names stays");
     let failure = store.failure().unwrap();
-    assert_eq!(failure.plugins, [one.name.clone()]);
+    assert_eq!(failure.plugins, std::slice::from_ref(&one.name));
     assert_eq!(store.unwritten("a"), Some(failure.reason));
     assert!(store.retry_at().is_some());
-    assert_eq!(store.take_unwritten(), [one.name.clone()]);
+    assert_eq!(store.take_unwritten(), std::slice::from_ref(&one.name));
 
     fs::remove_dir(obstacle).unwrap();
     store.keep(&one.name, now, image).unwrap();
