@@ -38,9 +38,9 @@ pub(crate) fn print(table: &Table) {
 pub(crate) fn print_problems(problems: &[Problem]) {
     for Problem { package, reason } in problems {
         if package.is_empty() {
-            anstream::println!("problem: {reason}");
+            anstream::println!("problem: {}", plain(reason));
         } else {
-            anstream::println!("problem: {}: {reason}", plain(package));
+            anstream::println!("problem: {}: {}", plain(package), plain(reason));
         }
     }
 }

@@ -20,7 +20,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use hotmerge_meta::RuntimeDir;
+use hotmerge_meta::{RuntimeDir, plain};
 
 pub use self::notify::Notify;
 use self::{
@@ -231,7 +231,8 @@ fn conclude(
             for problem in &report.problems {
                 note(format_args!(
                     "the host cannot read `{}`: {}",
-                    problem.package, problem.reason
+                    plain(&problem.package),
+                    plain(&problem.reason)
                 ));
             }
             note_other_directory(staging, &report.plugin_dir);

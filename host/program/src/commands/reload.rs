@@ -7,6 +7,8 @@ use hotmerge_meta::{
     control::{Action, PluginReport, ReloadParams, ReloadReport, method},
 };
 
+use hotmerge_observe::log::plain;
+
 use super::{Change, print_json};
 use crate::{
     exit::{self, Failure},
@@ -94,7 +96,8 @@ fn print(report: &ReloadReport) {
             report.took_ms
         );
     } else if told == 0 {
-        anstream::println!("no plugins in {}", report.plugin_dir.display());
+        let dir = report.plugin_dir.display().to_string();
+        anstream::println!("no plugins in {}", plain(&dir));
     }
     table::print_problems(&report.problems);
 }

@@ -42,16 +42,16 @@ fn print(status: &Report) {
     let host = &status.host;
     anstream::println!(
         "hotmerge {} (pid {}, ABI {}, {}), up since {}",
-        host.version,
+        plain(&host.version),
         host.pid,
-        host.abi,
-        host.target,
-        host.started
+        plain(&host.abi),
+        plain(&host.target),
+        plain(&host.started)
     );
     anstream::println!(
         "plugins of {}, watched by {}, looked at {} times",
-        host.plugin_dir.display(),
-        host.watch,
+        plain(&host.plugin_dir.display().to_string()),
+        plain(&host.watch),
         host.rescans
     );
     for (count, what) in [
@@ -64,16 +64,16 @@ fn print(status: &Report) {
             anstream::println!("{count} {what}");
         }
     }
-    anstream::println!("workers are limited by {}", host.limits);
+    anstream::println!("workers are limited by {}", plain(&host.limits));
     let red = AnsiColor::Red.on_default();
     for part in &host.degraded {
-        anstream::println!("{red}the sandbox is degraded: {part}{red:#}");
+        anstream::println!("{red}the sandbox is degraded: {}{red:#}", plain(part));
     }
     if let Some(failure) = &host.store_failure {
         let plugins: Vec<_> = failure.plugins.iter().map(|it| it.as_str()).collect();
         anstream::println!(
             "{red}not written down since {}, and forgotten if the host ends ({}): {}{red:#}",
-            failure.since,
+            plain(&failure.since),
             plugins.join(", "),
             plain(&failure.reason)
         );
