@@ -20,8 +20,8 @@ use super::{
 };
 use crate::answer::{Client, Door, Weight, answer};
 
-/// The memory of larger replies is given back to the system.
-const LARGE: usize = 256 * 1024;
+/// The memory of larger requests and replies is given back to the system, in bytes.
+const LARGE: usize = 4 << 20;
 
 /// The longest id of a request that is repeated in its answer, in bytes.
 const ID_LIMIT: usize = 1024;
@@ -64,13 +64,17 @@ pub(super) fn run(desk: &Desk<'_>, mut stream: UnixStream) -> io::Result<()> {
                 let Some(response) = respond(desk, &stream, &request) else {
                     return Ok(());
                 };
+                let is_large = request.len().max(response.len()) > LARGE;
                 drop(request);
+                if is_large {
+                    // What it took to make the reply: that may be read late, or never.
+                    hotmerge_daemon::give_back_memory();
+                }
                 desk.connections.wait_for_peer(desk.id, response.len());
                 let written = stream.write_all(&response);
-                let is_large = response.len() > LARGE;
                 drop(response);
                 desk.connections.wait_for_peer(desk.id, 0);
-                if is_large && !desk.connections.has_unread() {
+                if is_large {
                     hotmerge_daemon::give_back_memory();
                 }
                 written?;

@@ -125,11 +125,6 @@ impl Connections {
         while table.unread() > UNREAD && table.close_oldest(|it| it.unread() > 0) {}
     }
 
-    /// Whether replies wait to be read.
-    pub(super) fn has_unread(&self) -> bool {
-        self.lock().unread() > 0
-    }
-
     pub(super) fn remove(&self, id: u64) {
         self.lock().open.remove(&id);
         self.ended.notify_all();
