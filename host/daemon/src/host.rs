@@ -27,12 +27,17 @@ use crate::{
     supervise::{keeping::WishError, state::State, supervisor::Supervisor},
 };
 
+/// What is done at every look.
+type Upkeep = Box<dyn Fn() + Send + Sync>;
+
 /// A running host. Stops gracefully when dropped.
 pub struct Host {
     supervisor: Arc<Supervisor>,
     clock: Mutex<Option<JoinHandle<()>>>,
     hints: Arc<Hints>,
     started: jiff::Timestamp,
+    /// What the program around the host looks after whenever the host looks.
+    upkeep: Arc<OnceLock<Upkeep>>,
     /// How many log records found no room, if the program around the host counts them.
     log_dropped: OnceLock<fn() -> u64>,
 }
@@ -106,11 +111,16 @@ impl Host {
         };
         let dir = supervisor.plugin_dir.clone();
         let hints = Arc::new(Hints::new(dir, watching, Arc::new(hint)));
+        let upkeep = Arc::new(OnceLock::<Upkeep>::new());
         let clock = {
             let (host, hints) = (Arc::clone(&supervisor), Arc::clone(&hints));
+            let upkeep = Arc::clone(&upkeep);
             let run = move || {
                 host.clock.run(periodic, || {
                     host.expire();
+                    if let Some(upkeep) = upkeep.get() {
+                        upkeep();
+                    }
                     hints.keep();
                     host.rescan(&[]);
                 });
@@ -125,6 +135,7 @@ impl Host {
             clock: Mutex::new(Some(clock)),
             hints,
             started: jiff::Timestamp::now(),
+            upkeep,
             log_dropped: OnceLock::new(),
         };
         host.rescan();
@@ -166,6 +177,9 @@ impl Host {
     /// The directory may be another one than before: it is watched before it is looked at, so
     /// that no change falls between.
     fn look(&self, retry: &[PluginName]) -> Vec<PluginName> {
+        if let Some(upkeep) = self.upkeep.get() {
+            upkeep();
+        }
         self.hints.keep();
         self.supervisor.keep_unwritten();
         self.supervisor.rescan(retry)
@@ -294,6 +308,13 @@ impl Host {
     /// pins. To be called once the host has settled.
     pub fn forget_gone(&self) {
         self.supervisor.forget_gone();
+    }
+
+    /// Has something of the program around the host done at every look, whoever asks for it. It must
+    /// be quick. The first one counts.
+    pub fn at_every_look(&self, upkeep: impl Fn() + Send + Sync + 'static) {
+        // A second one would be the same program's.
+        let _ = self.upkeep.set(Box::new(upkeep));
     }
 
     /// Has the status show how many log records of the program around the host found no room.

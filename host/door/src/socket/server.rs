@@ -7,13 +7,13 @@
 use std::{
     fs, io,
     os::unix::{
-        fs::PermissionsExt,
+        fs::{MetadataExt as _, PermissionsExt as _},
         net::{UnixListener, UnixStream},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -40,18 +40,28 @@ const FAREWELL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
-    accepting: Option<JoinHandle<()>>,
+    /// None once it is closed.
+    entrance: Mutex<Option<Entrance>>,
     watching: Option<JoinHandle<()>>,
     path: PathBuf,
 }
 
+/// Where clients come in, and who lets them in.
+#[derive(Debug)]
+struct Entrance {
+    listener: Arc<UnixListener>,
+    closing: Arc<AtomicBool>,
+    /// The socket's device and inode: others may put theirs into its place.
+    identity: (u64, u64),
+    accepting: JoinHandle<()>,
+}
+
 #[derive(Debug)]
 struct Shared {
-    listener: UnixListener,
+    last_id: AtomicU64,
     door: Door,
     connections: Connections,
     hangups: Hangups,
-    closing: AtomicBool,
 }
 
 /// Why the door cannot be opened.
@@ -100,28 +110,8 @@ impl Server {
         host: Arc<Host>,
         ask_to_stop: Box<dyn AskToStop>,
     ) -> Result<Self, OpenError> {
-        let path = dir.control_socket();
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(OpenError::Leftover {
-                    path,
-                    source: error,
-                });
-            }
-            _ => {}
-        }
-        let listener = UnixListener::bind(&path).map_err(|source| OpenError::Bind {
-            path: path.clone(),
-            source,
-        })?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(|source| {
-            OpenError::Protect {
-                path: path.clone(),
-                source,
-            }
-        })?;
         let shared = Arc::new(Shared {
-            listener,
+            last_id: AtomicU64::new(0),
             door: Door {
                 host,
                 ask_to_stop,
@@ -129,50 +119,65 @@ impl Server {
             },
             connections: Connections::default(),
             hangups: Hangups::new().map_err(OpenError::Epoll)?,
-            closing: AtomicBool::new(false),
         });
-        let start = |name: &str, run: fn(&Arc<Shared>)| {
+        let watching = {
             let shared = Arc::clone(&shared);
             thread::Builder::new()
-                .name(name.into())
-                .spawn(move || run(&shared))
-                .map_err(OpenError::Thread)
+                .name("hangups".into())
+                .spawn(move || shared.hangups.run())
+                .map_err(OpenError::Thread)?
         };
-        let watching = start("hangups", |shared| shared.hangups.run())?;
-        // From here on a failure ends the other one.
-        let mut server = Self {
-            shared: Arc::clone(&shared),
-            accepting: None,
+        // From here on a failure ends that thread.
+        let server = Self {
+            shared,
+            entrance: Mutex::default(),
             watching: Some(watching),
-            path,
+            path: dir.control_socket(),
         };
-        server.accepting = Some(start("control", Shared::accept)?);
+        *server.entrance() = Some(Entrance::open(&server.shared, &server.path)?);
         Ok(server)
     }
 
+    fn entrance(&self) -> MutexGuard<'_, Option<Entrance>> {
+        self.entrance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens another socket if somebody has cleared away the one that there was. Connections go on.
+    /// Answers whether it had to. The caller holds the lock of the runtime directory.
+    ///
+    /// # Errors
+    /// As [`Server::open`].
+    pub fn keep(&self) -> Result<bool, OpenError> {
+        let mut entrance = self.entrance();
+        match &*entrance {
+            Some(open) if identity(&self.path).is_none_or(|it| it != open.identity) => {}
+            // All is well, or it is closed.
+            _ => return Ok(false),
+        }
+        let new = Entrance::open(&self.shared, &self.path)?;
+        if let Some(old) = entrance.replace(new) {
+            old.close();
+        }
+        Ok(true)
+    }
+
     /// Stops taking requests. Those under way are still answered.
-    pub fn close(&mut self) {
-        let Some(accepting) = self.accepting.take() else {
+    pub fn close(&self) {
+        let Some(entrance) = self.entrance().take() else {
             return;
         };
-        self.shared.closing.store(true, Ordering::Release);
-        // Wakes the thread that waits in `accept`.
-        if let Err(error) = shutdown(&self.shared.listener, Shutdown::Both) {
-            tracing::warn!("failed to close the control socket: {error}");
-        }
-        if accepting.join().is_err() {
-            tracing::error!("the control thread panicked");
-        }
+        let is_ours = identity(&self.path) == Some(entrance.identity);
+        entrance.close();
         // A connection finds the end of its requests, and can still write.
         self.shared.connections.shut(std::net::Shutdown::Read);
-        if let Err(error) = fs::remove_file(&self.path) {
+        if is_ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!("failed to remove `{}`: {error}", self.path.display());
         }
     }
 
     /// Closes the door and waits a moment for the last replies to be written. To be called
     /// when the calls behind them have ended.
-    pub fn finish(mut self) {
+    pub fn finish(&self) {
         self.close();
         self.shared.connections.wait_for_end(FAREWELL);
     }
@@ -192,13 +197,69 @@ impl Drop for Server {
     }
 }
 
+/// What is at a path, without following a link.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let found = fs::symlink_metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+impl Entrance {
+    fn open(shared: &Arc<Shared>, path: &Path) -> Result<Self, OpenError> {
+        let owned = || path.to_owned();
+        match fs::remove_file(path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                let path = owned();
+                return Err(OpenError::Leftover { path, source });
+            }
+            _ => {}
+        }
+        let bind = |source| OpenError::Bind {
+            path: owned(),
+            source,
+        };
+        let listener = Arc::new(UnixListener::bind(path).map_err(bind)?);
+        let protect = |source| OpenError::Protect {
+            path: owned(),
+            source,
+        };
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(protect)?;
+        let gone = || bind(io::Error::other("it was removed at once"));
+        let identity = identity(path).ok_or_else(gone)?;
+        let closing = Arc::new(AtomicBool::new(false));
+        let accepting = {
+            let (shared, listener) = (Arc::clone(shared), Arc::clone(&listener));
+            let closing = Arc::clone(&closing);
+            thread::Builder::new()
+                .name("control".into())
+                .spawn(move || shared.accept(&listener, &closing))
+                .map_err(OpenError::Thread)?
+        };
+        Ok(Self {
+            listener,
+            closing,
+            identity,
+            accepting,
+        })
+    }
+
+    fn close(self) {
+        self.closing.store(true, Ordering::Release);
+        // Wakes the thread that waits in `accept`.
+        if let Err(error) = shutdown(&*self.listener, Shutdown::Both) {
+            tracing::warn!("failed to close the control socket: {error}");
+        }
+        if self.accepting.join().is_err() {
+            tracing::error!("the control thread panicked");
+        }
+    }
+}
+
 impl Shared {
-    fn accept(self: &Arc<Self>) {
-        let mut next_id = 0;
+    fn accept(self: &Arc<Self>, listener: &UnixListener, closing: &AtomicBool) {
         loop {
-            let stream = match self.listener.accept() {
+            let stream = match listener.accept() {
                 Ok((stream, _)) => stream,
-                Err(_) if self.closing.load(Ordering::Acquire) => return,
+                Err(_) if closing.load(Ordering::Acquire) => return,
                 Err(error) => {
                     tracing::warn!("failed to accept a connection: {error}");
                     // Out of descriptors, most likely; trying again at once would burn.
@@ -206,8 +267,8 @@ impl Shared {
                     continue;
                 }
             };
-            next_id += 1;
-            if let Err(error) = self.serve(next_id, stream) {
+            let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+            if let Err(error) = self.serve(id, stream) {
                 tracing::warn!("failed to serve a connection: {error}");
             }
         }
