@@ -3,3 +3,4 @@
 
 pub(crate) mod hints;
 pub mod scan;
+mod way;
