@@ -4,13 +4,14 @@
 use std::{
     fs,
     io::Read as _,
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    os::unix::{fs::PermissionsExt as _, net::UnixListener, process::CommandExt as _},
     path::Path,
     process::{Command, Stdio},
 };
 
 use hotmerge_meta::{
     PidFile, RuntimeDir,
+    control::{Client, ConnectError},
     runtime::{self, RuntimeError, Signalled},
 };
 use hotmerge_tests::{
@@ -174,6 +175,66 @@ fn a_host_is_not_for_other_users() {
     host.stop();
 }
 
+/// Answers in a runtime directory as another user; the thread is that user from then on.
+fn listen_as(uid: u32, dir: &RuntimeDir) -> UnixListener {
+    let socket = dir.control_socket();
+    let listen = move || {
+        rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(uid)).unwrap();
+        UnixListener::bind(socket).unwrap()
+    };
+    std::thread::spawn(listen).join().unwrap()
+}
+
+fn connect_as(uid: u32, dir: &RuntimeDir) -> Result<(), ConnectError> {
+    let dir = dir.clone();
+    let connect = move || {
+        rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(uid)).unwrap();
+        Client::connect(&dir).map(drop)
+    };
+    std::thread::spawn(connect).join().unwrap()
+}
+
+#[test]
+fn clients_know_whose_socket_they_talk_to() {
+    const SOMEBODY: u32 = 65_533;
+
+    if !geteuid().is_root() {
+        return skipped("only root can answer as another user");
+    }
+    for (owner, listener, client, is_right) in [
+        (0, NOBODY, 0, false),
+        (NOBODY, NOBODY, 0, true),
+        (NOBODY, SOMEBODY, 0, false),
+        (NOBODY, NOBODY, NOBODY, true),
+        (NOBODY, NOBODY, SOMEBODY, false),
+        (SOMEBODY, NOBODY, SOMEBODY, false),
+        (NOBODY, 0, SOMEBODY, true),
+    ] {
+        let lab = Lab::new();
+        let dir = lab.runtime_dir();
+        fs::create_dir(dir.path()).unwrap();
+        // Somebody has been careless.
+        set_mode(&lab.path(""), 0o755);
+        set_mode(dir.path(), 0o777);
+        std::os::unix::fs::chown(dir.path(), Some(owner), None).unwrap();
+        let _listener = listen_as(listener, &dir);
+        set_mode(&dir.control_socket(), 0o777);
+        let connected = connect_as(client, &dir);
+        let case = format!("directory of {owner}, host of {listener}, client {client}");
+        match connected {
+            Ok(()) => assert!(is_right, "{case}"),
+            Err(ConnectError::Stranger { found, .. }) if found == listener => {
+                assert!(!is_right, "{case}");
+            }
+            Err(other) => panic!("{case}: {other}"),
+        }
+        if client == 0 && !is_right {
+            let sentence = ["belongs to user", "nothing was sent"];
+            lab.hotmerge(["status"]).ended_with(7).said(&sentence);
+        }
+    }
+}
+
 // --- The configuration
 
 #[test]
@@ -262,6 +323,46 @@ fn a_second_host_is_told_of_the_first_and_disturbs_it_not() {
     assert!(lab.runtime_dir().control_socket().exists());
     callers.unharmed();
     host.stop();
+}
+
+#[test]
+fn a_runtime_directory_that_is_cleared_is_made_anew() {
+    let lab = lab_with_actor();
+    let host = lab.start();
+    let mut before = host.client();
+    let dir = lab.runtime_dir();
+    let clear: [&dyn Fn(); 4] = [
+        &|| fs::remove_file(dir.pid_file()).unwrap(),
+        &|| fs::remove_file(dir.control_socket()).unwrap(),
+        &|| fs::remove_dir_all(dir.path()).unwrap(),
+        &|| {
+            fs::remove_dir_all(dir.path()).unwrap();
+            fs::create_dir(dir.path()).unwrap();
+        },
+    ];
+    for clear in clear {
+        // The host's own look may come first.
+        let from = host.log().len();
+        clear();
+        let another = format!("state_dir = {:?}", lab.path("another"));
+        run(&mut lab.serve(&another), SOON)
+            .ended_with(6)
+            .said(&["already running", &host.pid().to_string()]);
+        host.signal(Signal::HUP);
+        host.log()
+            .wait_from(from, "that it is made anew", |record| {
+                record["message"]
+                    .as_str()
+                    .is_some_and(|it| it.contains("made anew"))
+            });
+        lab.hotmerge(["status"]).ok();
+        let told = runtime::send_hup(&dir).unwrap();
+        assert!(matches!(told, Signalled::Sent(_)), "{told:?}");
+    }
+    // Who was connected still is.
+    let position = before.request::<u64>(hotmerge_meta::control::method::POSITION, &(), SOON);
+    position.unwrap();
+    lab.hotmerge(["stop"]).ok();
 }
 
 #[test]

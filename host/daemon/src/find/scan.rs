@@ -18,7 +18,10 @@ use std::{
 use hotmerge_meta::{
     FileStamp, META_FILE, Meta, PackageName, PluginMeta, PluginName, control::Problem, stamp,
 };
-use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, openat};
+use rustix::{
+    fs::{CWD, Dir, FileType, Mode, OFlags, openat},
+    io::Errno,
+};
 
 mod remembered;
 
@@ -119,6 +122,15 @@ impl Scanner {
             package: package.clone(),
             meta: known.meta.clone(),
         })
+    }
+
+    /// Whoever wanted to read a plugin's file found none, though the last pass had seen it: it may
+    /// be back with the same stamp, and is new then.
+    pub fn lost(&mut self, package: &PackageName, plugin: &PluginName) {
+        let package = self.packages.get_mut(package);
+        if let Some(known) = package.and_then(|it| it.files.get_mut(plugin)) {
+            known.stamp = None;
+        }
     }
 
     /// Looks at the whole directory once.
@@ -452,18 +464,31 @@ pub fn open_dir(dir: &Path) -> Result<OwnedFd, String> {
 }
 
 /// Opens a package's directory, never through a symbolic link.
-pub(crate) fn open_package(root: &OwnedFd, name: &PackageName) -> Result<OwnedFd, String> {
+pub(crate) fn open_package(root: &OwnedFd, name: &PackageName) -> Result<OwnedFd, Unopened> {
     openat(
         root,
         name.as_str(),
         OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
         Mode::empty(),
     )
-    .map_err(|error| format!("package `{name}` cannot be opened: {error}"))
+    .map_err(|error| Unopened(name.clone(), error))
+}
+
+/// A package cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("package `{0}` cannot be opened: {1}")]
+pub(crate) struct Unopened(PackageName, Errno);
+
+impl Unopened {
+    /// Whether there is none at this moment.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.1 == Errno::NOENT
+    }
 }
 
 fn read_meta(root: &OwnedFd, name: &PackageName) -> Result<Meta, String> {
-    Meta::read(open_package(root, name)?).map_err(|error| error.to_string())
+    let package = open_package(root, name).map_err(|error| error.to_string())?;
+    Meta::read(package).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! One attempt to bring a version up: read, verify, start, hand over the state.
 
-use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use hotmerge_instance::{Instance, failure};
 use hotmerge_lifecycle::{Event, Later, Next, Origin, Refused, Target, Ticket};
 use hotmerge_loader::{CallError, LoadError, Reply, Verified};
-use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName, read_regular};
+use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName, ReadError, read_regular};
 
 use crate::{
     find::scan::{open_dir, open_package},
@@ -18,7 +18,9 @@ use crate::{
 const LIMIT_BYTES: u64 = 1 << 30;
 
 /// Why verified bytes could not be had.
-enum Unverified {
+pub(crate) enum Unverified {
+    /// The file is not there, as if it had never been.
+    Missing(PackageName, String),
     /// File and meta do not belong together, which may pass.
     Differs(String),
     /// These bytes, with this meta, will never do.
@@ -71,6 +73,10 @@ impl Supervisor {
         let meta = &target.meta;
         let verified = match self.verify(target) {
             Ok(verified) => verified,
+            Err(Unverified::Missing(package, reason)) => {
+                self.scanner().lost(&package, &meta.name);
+                return self.differs(&meta.name, ticket, reason);
+            }
             Err(Unverified::Differs(reason)) => return self.differs(&meta.name, ticket, reason),
             // The meta may be put right with the same hash; looking again costs no code.
             Err(Unverified::Refused(reason)) => return self.fail(ticket, meta, reason, false),
@@ -114,9 +120,7 @@ impl Supervisor {
         }
         match &target.origin {
             Origin::Package(package) => {
-                let file = self
-                    .read_package(package, meta)
-                    .map_err(Unverified::Differs)?;
+                let file = self.read_package(package, meta)?;
                 Verified::new(file, meta).map_err(|error| match error {
                     // Until it has settled it may be half a file.
                     LoadError::Promise(_) | LoadError::Image(_) => {
@@ -157,15 +161,17 @@ impl Supervisor {
         &self,
         package: &PackageName,
         meta: &PluginMeta,
-    ) -> Result<Vec<u8>, String> {
-        let dir = self.open(package)?;
-        read_regular(&dir, meta.file.as_str(), LIMIT_BYTES)
-            .map(|(file, _)| file)
-            .map_err(|error| error.to_string())
-    }
-
-    fn open(&self, package: &PackageName) -> Result<OwnedFd, String> {
-        open_package(&open_dir(&self.plugin_dir)?, package)
+    ) -> Result<Vec<u8>, Unverified> {
+        let root = open_dir(&self.plugin_dir).map_err(Unverified::Differs)?;
+        let unread = |is_missing: bool, error: &dyn std::error::Error| match is_missing {
+            true => Unverified::Missing(package.clone(), error.to_string()),
+            false => Unverified::Differs(error.to_string()),
+        };
+        let dir =
+            open_package(&root, package).map_err(|error| unread(error.is_missing(), &error))?;
+        let read = read_regular(&dir, meta.file.as_str(), LIMIT_BYTES);
+        let read = read.map_err(|error| unread(matches!(error, ReadError::Missing(_)), &error))?;
+        Ok(read.0)
     }
 
     fn start(self: &Arc<Self>, ticket: Ticket, target: &Target, verified: Verified) {

@@ -79,6 +79,10 @@ impl Supervisor {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn scanner(&self) -> MutexGuard<'_, Scanner> {
+        self.scanner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn plugin(&self, name: &str) -> Option<Arc<Plugin>> {
         self.plugins
             .read()
@@ -98,7 +102,7 @@ impl Supervisor {
     /// refused versions are to be tried again; those of them that had been given up are started
     /// again, and returned.
     pub(crate) fn rescan(self: &Arc<Self>, retry: &[PluginName]) -> Vec<PluginName> {
-        let mut scanner = self.scanner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scanner = self.scanner();
         if self.state().stopping {
             return Vec::new();
         }
