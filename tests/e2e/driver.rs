@@ -24,7 +24,7 @@ fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn without_a_host_only_require_fails() {
+fn only_notify_require_fails_without_a_host() {
     let lab = Lab::new();
     let workspace = Workspace::new("notify", ["told"]);
     let build = |notify| workspace.driver(&lab).arguments(["--notify", notify]).run();
@@ -110,7 +110,7 @@ fn a_plugin_that_does_not_build_changes_nothing() {
 }
 
 #[test]
-fn a_plugin_that_the_host_refuses_is_an_error_of_the_driver() {
+fn a_refused_plugin_fails_the_driver() {
     let lab = Lab::new();
     let workspace = Workspace::new("refused", ["timid", "brave"]);
     let build = || workspace.driver(&lab);
@@ -135,7 +135,7 @@ fn a_plugin_that_the_host_refuses_is_an_error_of_the_driver() {
 }
 
 #[test]
-fn one_plugin_can_be_built_and_told_alone() {
+fn one_plugin_can_be_built_and_reloaded_alone() {
     let lab = Lab::new();
     let workspace = Workspace::new("single", ["this", "that"]);
     let build = || workspace.driver(&lab);
@@ -155,7 +155,7 @@ fn one_plugin_can_be_built_and_told_alone() {
 }
 
 #[test]
-fn a_full_disk_leaves_what_is_staged_as_it_was() {
+fn a_full_disk_leaves_staging_unchanged() {
     let lab = Lab::new();
     let workspace = Workspace::new("full-disk", ["large"]);
     workspace
@@ -190,7 +190,7 @@ fn a_full_disk_leaves_what_is_staged_as_it_was() {
 }
 
 #[test]
-fn a_new_plugin_builds_loads_and_answers_as_it_is() {
+fn a_generated_plugin_builds_loads_and_answers() {
     let lab = Lab::new();
     let workspace = Workspace::new("author", ["first"]);
     let _ = fs::remove_dir_all(workspace.path("crates/greeting"));

@@ -29,7 +29,7 @@ fn lines(process: &mut Process) -> Receiver<String> {
 }
 
 #[test]
-fn a_program_with_a_host_inside_takes_new_versions_and_keeps_good_ones() {
+fn an_embedded_host_reloads_and_keeps_good_versions() {
     let lab = Lab::new();
     lab.package("one").put(&[&actor("mark=1")]);
     let mut program = Process::spawn(
@@ -79,7 +79,7 @@ fn is_cancelled(error: &CallError) -> bool {
 }
 
 #[test]
-fn a_call_in_a_worker_is_cancelled_from_another_thread() {
+fn another_thread_cancels_a_call_in_a_worker() {
     let lab = Lab::new();
     let gate = Gate::new(&lab);
     let allow = "allow = [\"net\"]\n[plugin.actor.config]";
@@ -121,7 +121,7 @@ fn a_call_in_a_worker_is_cancelled_from_another_thread() {
 }
 
 #[test]
-fn a_call_in_the_host_is_not_begun_if_it_was_cancelled() {
+fn a_cancelled_call_never_starts_in_the_host() {
     let lab = Lab::new();
     let host = embedded(&lab, Isolation::Host, "");
     let plugin = host.plugin("actor").unwrap();

@@ -51,7 +51,7 @@ fn all_work(host: &TestHost) {
 }
 
 #[test]
-fn in_processes_of_their_own_with_nothing_granted() {
+fn honest_plugins_work_in_workers_without_grants() {
     let lab = Lab::new();
     put_all(&lab);
     let Some(host) = lab.start_sandboxed("symbols = \"enforce\"\n") else {
@@ -70,7 +70,7 @@ fn in_processes_of_their_own_with_nothing_granted() {
 }
 
 #[test]
-fn in_the_hosts_own_process_by_the_strict_rules() {
+fn honest_plugins_pass_the_hosts_strict_rules() {
     let lab = Lab::new();
     put_all(&lab);
     let host = lab.start_with("symbols = \"enforce\"\nisolation = \"host\"\n");
@@ -79,7 +79,7 @@ fn in_the_hosts_own_process_by_the_strict_rules() {
 }
 
 #[test]
-fn they_print_log_and_sleep_and_their_panics_are_caught() {
+fn honest_plugins_print_log_sleep_and_panic_safely() {
     let lab = Lab::new();
     lab.package("formatting").put(&[&honest("formatting")]);
     let more = format!("symbols = \"enforce\"\n{UNTIRING}");

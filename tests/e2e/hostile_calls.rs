@@ -211,7 +211,7 @@ fn attack_in_every_way(host: &TestHost, after_each: impl Fn(&str)) {
 }
 
 #[test]
-fn an_attack_harms_its_own_worker_at_most_and_leaves_nothing_behind() {
+fn an_attack_during_calls_stays_in_its_worker() {
     let lab = Lab::new();
     lab.package("hostile").put(&[&attacks()]);
     lab.package("good").put(&[&actor("mark=1")]);
@@ -231,7 +231,7 @@ fn an_attack_harms_its_own_worker_at_most_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_plugin_has_no_more_threads_than_it_may() {
+fn a_plugin_cannot_exceed_its_thread_limit() {
     let lab = Lab::new();
     lab.package("hostile").put(&[&attacks()]);
     let Some(host) = lab.start_sandboxed("") else {

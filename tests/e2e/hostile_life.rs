@@ -66,22 +66,22 @@ fn attack(scripts: impl Fn(&str) -> [Variant; 2]) {
 }
 
 #[test]
-fn an_attack_while_saving_keeps_the_next_version_out_at_most() {
+fn an_attack_in_save_only_blocks_the_reload() {
     attack(|name| [attacks_at(&format!("save={name}")), attacks_at("")]);
 }
 
 #[test]
-fn an_attack_while_taking_over_harms_nobody() {
+fn an_attack_in_restore_affects_only_itself() {
     attack(|name| [attacks_at(&format!("restore={name}")), attacks_at("")]);
 }
 
 #[test]
-fn an_attack_while_being_torn_down_does_not_keep_the_next_version_out() {
+fn an_attack_in_teardown_does_not_block_reloads() {
     attack(|name| [attacks_at(&format!("teardown={name}")), attacks_at("")]);
 }
 
 #[test]
-fn a_host_ends_well_whatever_its_plugins_do_while_it_ends() {
+fn hostile_plugins_cannot_block_a_shutdown() {
     let lab = Lab::new();
     let variants: Vec<_> = ATTACKS
         .iter()

@@ -14,7 +14,7 @@ fn start(lab: &Lab) -> Option<TestHost> {
 }
 
 #[test]
-fn a_flood_costs_the_plugin_and_not_the_host() {
+fn a_flood_slows_the_plugin_not_the_host() {
     let lab = Lab::new();
     let Some(host) = start(&lab) else {
         return;
@@ -38,7 +38,7 @@ fn a_flood_costs_the_plugin_and_not_the_host() {
 const RECORDS: usize = (256 << 10) / 64;
 
 #[test]
-fn an_endless_flood_leaves_the_log_in_bounds() {
+fn an_endless_flood_keeps_the_log_bounded() {
     let lab = Lab::new();
     let Some(host) = start(&lab) else {
         return;
@@ -64,7 +64,7 @@ fn an_endless_flood_leaves_the_log_in_bounds() {
 }
 
 #[test]
-fn reports_that_lie_without_end_cost_neither_memory_nor_other_plugins() {
+fn endless_forged_reports_cost_no_memory() {
     let lab = Lab::new();
     let Some(host) = start(&lab) else {
         return;
@@ -87,7 +87,7 @@ fn reports_that_lie_without_end_cost_neither_memory_nor_other_plugins() {
 }
 
 #[test]
-fn what_terminals_take_for_orders_reaches_the_log_as_text() {
+fn control_characters_are_escaped_in_the_log() {
     let lab = Lab::new();
     lab.package("hostile").put(&[&attacks()]);
     let config = lab.path("for-people.toml");
@@ -124,7 +124,7 @@ fn what_terminals_take_for_orders_reaches_the_log_as_text() {
 }
 
 #[test]
-fn what_terminals_take_for_orders_is_shown_as_text() {
+fn control_characters_are_escaped_in_status() {
     let lab = Lab::new();
     let Some(host) = start(&lab) else {
         return;
@@ -141,7 +141,7 @@ fn what_terminals_take_for_orders_is_shown_as_text() {
         }
     };
     let answered = hotmerge(&["call", "attacks", "panic-escape"]);
-    shows_text(&answered.ended_with(8).stderr);
+    shows_text(&answered.ended_with(11).stderr);
     host.replaced("attacks", 1);
     lab.package("hostile")
         .put(&[&attacks_at("start=panic-escape")]);

@@ -130,17 +130,17 @@ fn attack(lab: &Lab, moment: &str) {
 }
 
 #[test]
-fn an_attack_by_a_constructor_is_refused_by_name_or_comes_to_nothing() {
+fn an_attack_in_a_constructor_fails() {
     attack(&Lab::new(), "load");
 }
 
 #[test]
-fn an_attack_while_starting_is_refused_by_name_or_comes_to_nothing() {
+fn an_attack_in_start_fails() {
     attack(&Lab::new(), "start");
 }
 
 #[test]
-fn a_candidate_that_attacks_leaves_the_version_that_runs_in_place() {
+fn a_hostile_candidate_leaves_the_live_version_serving() {
     let lab = Lab::new();
     let package = lab.package("hostile");
     package.put(&[&attacks_at("")]);
@@ -175,7 +175,7 @@ fn a_candidate_that_attacks_leaves_the_version_that_runs_in_place() {
 
 /// Its answer and the end of its socket are seen at about the same time.
 #[test]
-fn a_worker_that_closed_its_descriptors_while_it_started_never_counts_as_started() {
+fn a_worker_without_descriptors_never_counts_as_started() {
     let lab = Lab::new();
     let names: Vec<_> = (0..100).map(|number| format!("close-{number}")).collect();
     let close = attacks_at("start=close");

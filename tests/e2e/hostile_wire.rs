@@ -59,7 +59,7 @@ fn start(lab: &Lab, hostile: &[&str]) -> Option<TestHost> {
 }
 
 #[test]
-fn one_blow_against_the_shared_memory_harms_one_worker_at_most() {
+fn one_forged_write_ends_at_most_one_worker() {
     let lab = Lab::new();
     let Some(host) = start(&lab, &["attacks"]) else {
         return;
@@ -82,7 +82,7 @@ fn one_blow_against_the_shared_memory_harms_one_worker_at_most() {
 }
 
 #[test]
-fn a_storm_over_the_shared_memory_while_calls_run_stays_in_it() {
+fn forged_writes_during_calls_never_escape() {
     let lab = Lab::new();
     let Some(host) = start(&lab, &["attacks"]) else {
         return;
@@ -118,7 +118,7 @@ fn a_storm_over_the_shared_memory_while_calls_run_stays_in_it() {
 const WORDS: usize = 128;
 
 #[test]
-fn no_word_of_the_shared_memory_can_be_made_dangerous() {
+fn forging_any_shared_word_never_harms_the_host() {
     let lab = Lab::new();
     let names = ["one", "two", "three", "four"];
     let Some(host) = start(&lab, &names) else {

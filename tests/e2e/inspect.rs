@@ -103,7 +103,7 @@ fn strings(value: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn people_see_segments_libraries_and_imports_by_group() {
+fn inspect_lists_segments_libraries_and_grouped_imports() {
     let lab = Lab::new();
     let (truth, file) = in_place(&lab);
     let arguments = [&["inspect"], &GRANTS[..], &[file.to_str().unwrap()]].concat();
@@ -134,7 +134,7 @@ fn people_see_segments_libraries_and_imports_by_group() {
 }
 
 #[test]
-fn programs_see_the_same_as_one_json_object() {
+fn inspect_json_is_one_object() {
     let lab = Lab::new();
     let (truth, file) = in_place(&lab);
     let arguments = ["inspect", "--json", file.to_str().unwrap()];
@@ -164,7 +164,7 @@ fn programs_see_the_same_as_one_json_object() {
 }
 
 #[test]
-fn what_no_group_has_is_shown_as_such() {
+fn inspect_marks_symbols_of_no_group() {
     let lab = Lab::new();
     let (truth, file) = in_place(&lab);
     let (policy, config) = (lab.path("policy.toml"), lab.path("config.toml"));

@@ -77,7 +77,7 @@ fn an_old_version_ends_after_its_last_call() {
 }
 
 #[test]
-fn several_old_versions_end_each_after_its_own_last_call() {
+fn each_old_version_ends_after_its_last_call() {
     let bench = GatedHost::new("mark=1", "");
     let (first, call_1) = long_call(&bench);
     bench.put("mark=2");
@@ -97,7 +97,7 @@ fn several_old_versions_end_each_after_its_own_last_call() {
 }
 
 #[test]
-fn an_overdue_drain_is_shown_and_its_call_still_answered() {
+fn an_overdue_drain_is_reported_and_still_answered() {
     let bench = GatedHost::new("mark=1", "drain_ms = 50");
     let (visitor, call) = long_call(&bench);
     bench.put("mark=2");
@@ -119,7 +119,7 @@ fn an_overdue_drain_is_shown_and_its_call_still_answered() {
 }
 
 #[test]
-fn a_teardown_that_takes_too_long_is_shown_until_it_returns() {
+fn an_overdue_teardown_is_reported_until_it_returns() {
     let bench = GatedHost::new("mark=1 teardown=wait", "teardown_ms = 50");
     bench.put("mark=2");
     let teardown = bench.gate.visitor();
@@ -133,7 +133,42 @@ fn a_teardown_that_takes_too_long_is_shown_until_it_returns() {
 }
 
 #[test]
-fn a_teardown_that_fails_ends_the_version_all_the_same() {
+fn counters_and_states_change_at_the_same_moment() {
+    let bench = GatedHost::new("mark=1 teardown=wait", "teardown_ms = 20");
+    let is_one_picture = |status: &Status| {
+        let endings = status.plugins.iter().flat_map(|it| &it.ending);
+        let stuck = endings.filter(|it| it.state == "stuck").count() as u64;
+        assert_eq!(status.host.stuck, stuck, "{status:#?}");
+        stuck
+    };
+    bench.put("mark=2");
+    let teardown = bench.gate.visitor();
+    wait_for(&bench, "a stuck teardown", |status| {
+        is_one_picture(status) == 1
+    });
+    teardown.let_go();
+    wait_for(&bench, "the end of the old version", |status| {
+        is_one_picture(status) == 0 && nothing_ends(status)
+    });
+    bench
+        .host
+        .log()
+        .wait("the teardown that took too long has returned");
+    bench.host.stop();
+}
+
+#[test]
+fn a_plugin_that_stops_with_its_host_is_not_removed() {
+    let bench = GatedHost::new("mark=1", "");
+    let log = bench.host.log().clone();
+    bench.host.stop();
+    let record = log.wait("stopped");
+    assert_eq!(record["plugin"], "actor");
+    assert_eq!(log.count("removed"), 0, "{log}");
+}
+
+#[test]
+fn a_failing_teardown_still_ends_the_version() {
     for (script, words) in [
         ("mark=1 teardown=refuse", "the script refuses to teardown"),
         ("mark=1 teardown=panic", "the script panics in teardown"),
@@ -147,7 +182,7 @@ fn a_teardown_that_fails_ends_the_version_all_the_same() {
 }
 
 #[test]
-fn a_plugin_that_is_removed_answers_the_calls_it_has() {
+fn a_removed_plugin_finishes_its_calls() {
     let bench = GatedHost::new("mark=1", "");
     let (visitor, call) = long_call(&bench);
     bench.lab.package("one").remove();
@@ -168,7 +203,7 @@ fn a_plugin_that_is_removed_answers_the_calls_it_has() {
 }
 
 #[test]
-fn a_candidate_that_is_overtaken_is_ended_without_a_call() {
+fn an_overtaken_candidate_never_takes_a_call() {
     let bench = GatedHost::new("mark=1", "watch = false");
     bench.stage(&actor("mark=2 start=wait"));
     bench.host.signal(Signal::HUP);
@@ -190,7 +225,7 @@ fn a_candidate_that_is_overtaken_is_ended_without_a_call() {
 // --- Hosts
 
 #[test]
-fn a_host_that_is_asked_to_end_answers_the_calls_it_has() {
+fn a_stopping_host_finishes_its_calls() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut bench = GatedHost::new("mark=1", "");
         let (visitor, call) = long_call(&bench);
@@ -206,7 +241,7 @@ fn a_host_that_is_asked_to_end_answers_the_calls_it_has() {
 }
 
 #[test]
-fn a_host_ends_also_if_a_call_never_does() {
+fn a_hanging_call_does_not_block_a_shutdown() {
     let mut bench = GatedHost::new("mark=1", "drain_ms = 50\nteardown_ms = 50");
     let (_visitor, call) = long_call(&bench);
     bench.host.signal(Signal::TERM);
@@ -229,7 +264,7 @@ fn stop_is_answered_before_the_host_ends() {
 }
 
 #[test]
-fn a_host_that_ends_tears_its_plugins_down() {
+fn a_stopping_host_tears_its_plugins_down() {
     let mut bench = GatedHost::new("mark=1 teardown=wait", "");
     bench.host.signal(Signal::TERM);
     let teardown = bench.gate.visitor();

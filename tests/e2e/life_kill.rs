@@ -71,7 +71,7 @@ fn roll_back(host: &TestHost, name: &str) -> Option<()> {
 }
 
 #[test]
-fn a_killed_host_comes_up_with_what_the_directory_says_and_a_store_that_makes_sense() {
+fn a_killed_host_restarts_with_a_consistent_store() {
     let lab = Lab::new();
     let mut random = numbers(u64::from(std::process::id()));
     let mut mark = 1;

@@ -25,7 +25,7 @@ fn base_and_user(on_replace: OnReplace) -> (Lab, TestHost) {
 }
 
 #[test]
-fn a_plugin_calls_what_it_requires_through_the_host_whatever_version_that_is() {
+fn calls_to_requirements_reach_the_live_version() {
     let (lab, host) = base_and_user(OnReplace::Rebind);
     assert_eq!(ask(&host, "user", "base mark"), "b1");
     lab.put(&plugin("base", "mark=b2"));
@@ -52,7 +52,7 @@ fn a_plugin_calls_what_it_requires_through_the_host_whatever_version_that_is() {
 }
 
 #[test]
-fn a_dependant_that_keeps_something_of_it_is_started_anew() {
+fn a_dependant_with_on_replace_reload_restarts() {
     let (lab, host) = base_and_user(OnReplace::Reload);
     let report = host.reload_after(|| lab.put(&plugin("base", "mark=b2")));
     let done: Vec<_> = report
@@ -69,7 +69,7 @@ fn a_dependant_that_keeps_something_of_it_is_started_anew() {
 }
 
 #[test]
-fn plugins_start_after_what_they_require_and_stop_before_it() {
+fn requirements_start_first_and_stop_last() {
     let lab = Lab::new();
     let gate = Gate::new(&lab);
     let user = plugin("user", "mark=u teardown=wait").requiring("base", "^1", OnReplace::Rebind);
@@ -98,7 +98,7 @@ fn plugins_start_after_what_they_require_and_stop_before_it() {
 }
 
 #[test]
-fn what_is_missing_is_told_with_its_path_and_comes_right_by_itself() {
+fn a_missing_requirement_is_reported_and_recovers() {
     let lab = Lab::new();
     lab.put(&plugin("a", "mark=a").requiring("b", "*", OnReplace::Rebind));
     lab.put(&plugin("b", "mark=b").requiring("c", "^2", OnReplace::Rebind));
@@ -122,7 +122,7 @@ fn what_is_missing_is_told_with_its_path_and_comes_right_by_itself() {
 }
 
 #[test]
-fn a_circle_is_refused_with_its_path_and_harms_nobody_else() {
+fn a_dependency_cycle_is_refused_with_its_path() {
     let lab = Lab::new();
     lab.put(&plugin("a", "mark=a").requiring("b", "*", OnReplace::Rebind));
     lab.put(&plugin("b", "mark=b").requiring("a", "*", OnReplace::Rebind));
@@ -139,7 +139,7 @@ fn a_circle_is_refused_with_its_path_and_harms_nobody_else() {
 }
 
 #[test]
-fn a_version_that_a_running_plugin_cannot_use_is_refused() {
+fn a_version_incompatible_with_a_dependant_is_refused() {
     let (lab, host) = base_and_user(OnReplace::Rebind);
     let next = plugin("base", "mark=b2").version("2.0.0");
     let report = host.reload_after(|| lab.put(&next));
@@ -155,7 +155,7 @@ fn a_version_that_a_running_plugin_cannot_use_is_refused() {
 }
 
 #[test]
-fn a_plugin_goes_when_what_it_requires_goes_and_comes_back_with_it() {
+fn a_plugin_leaves_and_returns_with_its_requirement() {
     let (lab, host) = base_and_user(OnReplace::Rebind);
     lab.package("base").remove();
     host.reload();

@@ -57,7 +57,7 @@ fn waiting(client: &mut Client) -> PluginStatus {
 }
 
 #[test]
-fn what_there_is_no_thread_for_waits_is_shown_and_done_later() {
+fn work_is_queued_and_reported_without_free_threads() {
     let lab = Lab::new();
     lab.put(&actor("mark=1"));
     let (host, mut client) = start(&lab, "");
@@ -115,9 +115,42 @@ fn replaced_late(scarce: Scarce) -> String {
 }
 
 #[test]
-fn a_worker_that_cannot_be_replaced_yet_is_replaced_when_it_can() {
+fn a_worker_is_replaced_once_processes_are_available() {
     let why = replaced_late(Scarce::Threads);
     assert!(why.contains("Resource temporarily unavailable"), "{why}");
     let why = replaced_late(Scarce::Descriptors);
     assert!(why.contains("Too many open files"), "{why}");
+}
+
+/// A limit under which the host can open so many files more.
+fn room_for(host: &TestHost, more: usize) -> u64 {
+    let open = std::fs::read_dir(format!("/proc/{}/fd", host.pid())).expect("it runs");
+    let numbers = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let open: std::collections::BTreeSet<u64> = numbers.collect();
+    let mut free = (0..).filter(|number| !open.contains(number));
+    free.nth(more).expect("numbers do not end")
+}
+
+#[test]
+fn a_version_without_room_starts_when_there_is_some() {
+    let lab = Lab::new();
+    lab.put(&actor("mark=1"));
+    // Only this change is looked at, once.
+    let config = "isolation = \"process\"\nwatch = false\nrescan_s = 0\n";
+    let (host, mut client) = start(&lab, config);
+    // Enough to look and to read, not enough for a worker.
+    allow(&host, Scarce::Descriptors, Some(room_for(&host, 8)));
+    lab.put(&actor("mark=2"));
+    host.signal(Signal::HUP);
+    host.log().wait("Too many open files");
+    let waits = waiting(&mut client);
+    assert_eq!(waits.generation, 1, "{waits:#?}");
+    let refused = waits.refused.expect("it says so").reason;
+    assert!(refused.contains("LimitNOFILE="), "{refused}");
+    allow(&host, Scarce::Descriptors, None);
+    host.wait_for("the new version runs by itself", |status| {
+        (status.plugins.first()?.generation == 2).then_some(())
+    });
+    assert_eq!(host.plugin("actor").waiting, [""; 0]);
+    host.stop();
 }

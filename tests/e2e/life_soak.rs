@@ -114,7 +114,7 @@ fn reload(lab: &Lab, host: &Host, variant: &Variant) -> Action {
 }
 
 #[test]
-fn no_call_is_lost_doubled_or_failed_while_versions_alternate() {
+fn alternating_versions_lose_or_double_no_call() {
     let lab = Lab::new();
     lab.put(&counter("mark=0"));
     lab.put(&user(0, OnReplace::Rebind));
@@ -192,7 +192,7 @@ fn no_call_is_lost_doubled_or_failed_while_versions_alternate() {
 }
 
 #[test]
-fn memory_is_flat_while_versions_alternate() {
+fn alternating_versions_leak_no_memory() {
     let lab = Lab::new();
     lab.put(&counter("mark=0"));
     // A process of its own: what other tests need here does not count.
@@ -219,7 +219,7 @@ fn memory_is_flat_while_versions_alternate() {
 }
 
 #[test]
-fn a_newer_version_overtakes_one_that_is_still_starting() {
+fn a_newer_version_overtakes_a_starting_one() {
     let lab = Lab::new();
     let gate = Gate::new(&lab);
     lab.put(&counter("mark=0"));

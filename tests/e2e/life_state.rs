@@ -1,5 +1,6 @@
 //! State goes from one version to the next while calls wait, or not at all.
 
+use hotmerge_instance::STATE_LIMIT;
 use hotmerge_meta::{Handover, control::Action};
 use hotmerge_tests::{GatedHost, actor, call};
 
@@ -8,7 +9,7 @@ fn start(script: &str, config: &str) -> GatedHost {
 }
 
 #[test]
-fn a_new_version_goes_on_where_the_old_one_stopped() {
+fn a_new_version_continues_with_the_old_state() {
     let bench = start("mark=1 state=1", "");
     assert_eq!(
         (bench.host.count("actor"), bench.host.count("actor")),
@@ -23,7 +24,7 @@ fn a_new_version_goes_on_where_the_old_one_stopped() {
 }
 
 #[test]
-fn calls_that_come_while_state_changes_hands_wait_and_are_answered_by_the_new_version() {
+fn calls_during_a_handover_reach_the_new_version() {
     let bench = start("mark=1 state=1", "handover_ms = 60000");
     bench.host.count("actor");
     let reload = bench.put_in_background(&actor("mark=2 state=1 restore=wait"));
@@ -52,7 +53,7 @@ fn calls_that_come_while_state_changes_hands_wait_and_are_answered_by_the_new_ve
 }
 
 #[test]
-fn a_failing_restore_keeps_the_old_version_with_its_state() {
+fn a_failing_restore_keeps_the_old_version() {
     for script in [
         "restore=refuse",
         "restore=panic",
@@ -72,7 +73,7 @@ fn a_failing_restore_keeps_the_old_version_with_its_state() {
 }
 
 #[test]
-fn a_rollback_may_leave_the_state_behind() {
+fn a_rollback_can_discard_the_state() {
     let bench = start("mark=1 state=1 restore=refuse", "");
     bench.put("mark=2 state=1");
     bench.host.count("actor");
@@ -99,7 +100,7 @@ fn a_failing_save_keeps_the_old_version() {
 }
 
 #[test]
-fn a_restore_that_hangs_is_given_up_and_calls_go_on() {
+fn a_hanging_restore_times_out_and_calls_continue() {
     let bench = start("mark=1 state=1", "handover_ms = 100");
     bench.host.count("actor");
     let reload = bench.put_in_background(&actor("mark=2 state=1 restore=wait"));
@@ -115,7 +116,7 @@ fn a_restore_that_hangs_is_given_up_and_calls_go_on() {
 }
 
 #[test]
-fn a_long_call_on_the_old_version_ends_the_pause_and_not_the_other_way_round() {
+fn a_long_call_ends_the_pause_unharmed() {
     let bench = start("mark=1 state=1", "handover_ms = 100");
     let long = bench
         .host
@@ -141,7 +142,7 @@ fn a_long_call_on_the_old_version_ends_the_pause_and_not_the_other_way_round() {
 }
 
 #[test]
-fn a_plugin_may_copy_its_state_while_calls_go_on() {
+fn a_live_handover_does_not_pause_calls() {
     let live = |script: &str| actor(script).with_meta(|meta| meta.handover = Handover::Live);
     let bench = GatedHost::with(&live("mark=1 state=1"), "watch = false");
     bench.host.count("actor");
@@ -161,7 +162,7 @@ fn a_plugin_may_copy_its_state_while_calls_go_on() {
 }
 
 #[test]
-fn what_is_staged_while_state_changes_hands_comes_after_it() {
+fn a_version_staged_during_a_handover_follows() {
     let bench = start("mark=1 state=1", "handover_ms = 60000");
     bench.host.count("actor");
     let first = bench.put_in_background(&actor("mark=2 state=1 restore=wait"));
@@ -173,5 +174,47 @@ fn what_is_staged_while_state_changes_hands_comes_after_it() {
     assert_eq!(bench.host.text("actor", "mark"), "3");
     assert_eq!(bench.host.plugin("actor").generation, 3);
     assert_eq!(bench.host.count("actor"), 2);
+    bench.host.stop();
+}
+
+#[test]
+fn a_reason_of_many_megabytes_is_cut_where_it_enters() {
+    for (old, new) in [
+        ("save=refuse-at-length", ""),
+        ("", "restore=refuse-at-length"),
+    ] {
+        let bench = start(&format!("mark=1 state=1 {old}"), "save_s = 0");
+        let report = bench.put(&format!("mark=2 state=1 {new}"));
+        assert_eq!(report.action, Action::Refused, "{old}{new}");
+        let reason = report.reason.expect("it says why");
+        assert!(reason.len() < 8 << 10, "{} bytes", reason.len());
+        assert!(reason.contains("bytes left out"), "{reason}");
+        let status = serde_json::to_string(&bench.host.status()).expect("it is JSON");
+        assert!(
+            status.len() < 64 << 10,
+            "a status of {} bytes",
+            status.len()
+        );
+        let log = bench.host.stop();
+        let said: usize = log.messages().iter().map(String::len).sum();
+        assert!(said < 256 << 10, "a log of {said} bytes");
+    }
+}
+
+#[test]
+fn the_largest_state_that_is_saved_is_also_taken_over() {
+    // Beside it there is the count.
+    let most = STATE_LIMIT - size_of::<u64>();
+    let bench = start(&format!("mark=1 state={most}"), "save_s = 0");
+    bench.host.count("actor");
+    assert_eq!(bench.put("mark=2 state=1").action, Action::Reloaded);
+    assert_eq!(bench.host.count("actor"), 2);
+    let report = bench.put(&format!("mark=3 state={}", most + 1));
+    assert_eq!(report.action, Action::Reloaded);
+    let report = bench.put("mark=4 state=1");
+    let reason = report
+        .reason
+        .expect("it does not save what cannot be taken over");
+    assert!(reason.contains("did not save its state"), "{reason}");
     bench.host.stop();
 }

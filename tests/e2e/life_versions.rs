@@ -55,7 +55,7 @@ fn ok(ran: &Ran) {
 }
 
 #[test]
-fn one_command_goes_back_and_the_next_goes_further() {
+fn repeated_rollbacks_go_further_back() {
     let (lab, host) = three_versions();
     ok(&lab.hotmerge(["rollback", "actor"]));
     runs(&host, "2");
@@ -70,7 +70,7 @@ fn one_command_goes_back_and_the_next_goes_further() {
 }
 
 #[test]
-fn any_version_that_is_kept_can_be_gone_to_by_its_hash() {
+fn any_stored_version_is_reachable_by_hash() {
     let (_lab, host) = three_versions();
     let kept = host.plugin("actor").kept;
     let versions: Vec<_> = kept.iter().map(|kept| &*kept.version).collect();
@@ -85,7 +85,7 @@ fn any_version_that_is_kept_can_be_gone_to_by_its_hash() {
 }
 
 #[test]
-fn what_was_rolled_back_stays_away_until_the_directory_changes() {
+fn a_rolled_back_version_waits_for_a_change() {
     let (lab, host) = three_versions();
     roll_back(&host, None);
     let report = host.reload_after(|| lab.package("one").put(&[&version(3)]));
@@ -123,7 +123,32 @@ fn a_pin_outlasts_changes_restarts_and_a_rollback() {
 }
 
 #[test]
-fn a_pin_that_is_taken_out_over_a_version_that_was_rolled_back_tells_that_it_stays_out() {
+fn what_an_operator_asked_for_is_what_is_printed() {
+    let (lab, host) = three_versions();
+    let says = |arguments: &[&str], what: &str| {
+        let done = lab.hotmerge(arguments.iter().copied());
+        ok(&done);
+        assert!(done.text().contains(what), "{arguments:?}: {done:?}");
+    };
+    says(&["pin", "actor"], " pinned ");
+    host.log().wait("pinned");
+    says(&["unpin", "actor"], "unpinned");
+    host.log().wait("unpinned");
+    says(&["rollback", "actor"], " rolled back ");
+    host.log().wait("rollback asked for by an operator");
+    let reasons = lab.hotmerge(["history", "actor"]).text();
+    for reason in [
+        "an operator pinned it",
+        "an operator unpinned it",
+        "an operator chose",
+    ] {
+        assert!(reasons.contains(reason), "{reasons}");
+    }
+    host.stop();
+}
+
+#[test]
+fn unpin_reports_that_a_rollback_stays_active() {
     let (lab, host) = three_versions();
     roll_back(&host, None);
     ok(&lab.hotmerge(["pin", "actor"]));
@@ -147,7 +172,7 @@ fn a_pin_that_is_taken_out_over_a_version_that_was_rolled_back_tells_that_it_sta
 }
 
 #[test]
-fn a_restart_into_a_bad_version_comes_up_with_the_last_good_one() {
+fn a_restart_falls_back_to_a_good_version() {
     let (lab, host) = three_versions();
     host.stop();
     lab.package("one").put(&[&actor("mark=4 start=refuse")]);
@@ -159,7 +184,7 @@ fn a_restart_into_a_bad_version_comes_up_with_the_last_good_one() {
 }
 
 #[test]
-fn a_version_that_was_damaged_in_the_store_is_not_run() {
+fn a_damaged_stored_version_never_runs() {
     let (lab, host) = three_versions();
     damage(&kept(&lab, &version(2)));
     let report = roll_back(&host, None);
@@ -177,7 +202,7 @@ fn a_version_that_was_damaged_in_the_store_is_not_run() {
 }
 
 #[test]
-fn a_version_that_runs_is_started_anew_though_it_was_damaged_in_the_store() {
+fn a_live_version_repairs_its_damaged_stored_copy() {
     let lab = Lab::new();
     let user = version(1).requiring("base", "^1", OnReplace::Reload);
     lab.put(&user);
@@ -219,7 +244,7 @@ fn fill(dir: &Path) -> PathBuf {
 }
 
 #[test]
-fn on_a_full_disk_a_pin_says_that_it_is_forgotten() {
+fn a_pin_that_cannot_be_written_fails() {
     let lab = Lab::new();
     fs::create_dir(lab.state_dir()).unwrap();
     let Some(disk) = TinyDisk::new(&lab.state_dir(), 64 << 20) else {
@@ -258,7 +283,7 @@ fn on_a_full_disk_a_pin_says_that_it_is_forgotten() {
 }
 
 #[test]
-fn a_plugin_that_leaves_takes_what_was_kept_of_it_along() {
+fn removing_a_plugin_removes_its_stored_versions() {
     let (lab, host) = three_versions();
     lab.package("one").remove();
     host.reload();
@@ -298,7 +323,7 @@ fn canary(for_s: &str) -> (Lab, TestHost) {
 }
 
 #[test]
-fn a_canary_takes_a_share_and_then_all() {
+fn a_good_canary_takes_over_all_calls() {
     let (lab, host) = canary("0.3");
     let reports = put(&lab, &host, &version(2));
     assert_eq!(reports[0].action, Action::Trying);
@@ -315,7 +340,7 @@ fn a_canary_takes_a_share_and_then_all() {
 }
 
 #[test]
-fn a_canary_that_fails_goes_back_by_itself() {
+fn a_failing_canary_is_rolled_back() {
     let (lab, host) = canary("3600");
     put(&lab, &host, &actor("mark=2 call=refuse"));
     assert!(host.plugin("actor").canary.is_some());
@@ -347,10 +372,38 @@ fn a_canary_of_a_plugin_with_state_is_refused() {
     host.stop();
 }
 
+/// The second version, after a trial in which nobody called it.
+fn tried() -> (Lab, TestHost) {
+    let (lab, host) = canary("0.1");
+    put(&lab, &host, &version(2));
+    host.wait_for("the trial ends", |status| {
+        (status.plugins[0].generation == 2).then_some(())
+    });
+    (lab, host)
+}
+
+#[test]
+fn a_rollback_is_never_a_trial() {
+    let (lab, host) = tried();
+    ok(&lab.hotmerge(["rollback", "actor"]));
+    for _ in 0..50 {
+        assert!(runs(&host, "1").canary.is_none());
+    }
+    host.stop();
+}
+
+#[test]
+fn a_trial_without_calls_says_so() {
+    let (_lab, host) = tried();
+    let reason = host.plugin("actor").reason;
+    assert!(reason.contains("no call came"), "{reason}");
+    host.stop();
+}
+
 // --- History
 
 #[test]
-fn every_transition_is_told_with_its_time_and_reason() {
+fn history_lists_every_transition_with_its_reason() {
     let (lab, host) = three_versions();
     let params = HistoryParams::default();
     let history: Vec<Transition> = host
@@ -402,7 +455,7 @@ fn every_transition_is_told_with_its_time_and_reason() {
 }
 
 #[test]
-fn what_is_gone_or_only_pinned_still_has_a_history() {
+fn removed_and_pinned_plugins_keep_their_history() {
     let (lab, host) = three_versions();
     ok(&lab.hotmerge(["pin", "actor"]));
     lab.package("one").remove();
@@ -415,6 +468,6 @@ fn what_is_gone_or_only_pinned_still_has_a_history() {
     let host = lab.start_with("watch = false");
     let pinned = lab.hotmerge(["history", "actor"]);
     ok(&pinned);
-    assert!(pinned.text().contains("nothing has happened"), "{pinned:?}");
+    assert!(pinned.text().contains("no transitions yet"), "{pinned:?}");
     host.stop();
 }

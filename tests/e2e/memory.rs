@@ -39,7 +39,7 @@ impl Turns {
 }
 
 #[test]
-fn a_thousand_reloads_leave_nothing_of_a_plugin_that_can_be_unloaded() {
+fn a_thousand_reloads_leak_no_mapping() {
     let mut turns = Turns::new();
     let host = turns.lab.start_with_one_heap();
     let mut client = host.client();
@@ -56,7 +56,7 @@ fn a_thousand_reloads_leave_nothing_of_a_plugin_that_can_be_unloaded() {
 }
 
 #[test]
-fn versions_that_cannot_be_unloaded_are_counted_and_shown() {
+fn versions_that_stay_mapped_are_reported() {
     const RELOADS: u64 = 20;
     for keeps in ["cling", "leave-thread"] {
         let mut turns = Turns::new();
@@ -88,7 +88,7 @@ fn versions_that_cannot_be_unloaded_are_counted_and_shown() {
 }
 
 #[test]
-fn a_version_that_was_refused_leaves_nothing() {
+fn a_refused_version_leaves_no_mapping() {
     let turns = Turns::new();
     let host = turns.lab.start_with_one_heap();
     let refused = |number: usize| {

@@ -5,7 +5,7 @@ use std::fs;
 use hotmerge_tests::{Callers, Lab, Workspace, actions, actor};
 
 #[test]
-fn a_package_that_appears_is_loaded_and_one_that_vanishes_is_removed() {
+fn appearing_packages_load_and_vanishing_ones_unload() {
     let lab = Lab::new();
     lab.package("stays").put(&[&actor("mark=1")]);
     let host = lab.start();
@@ -37,7 +37,7 @@ fn a_package_that_appears_is_loaded_and_one_that_vanishes_is_removed() {
 }
 
 #[test]
-fn two_plugins_in_one_package_change_and_go_each_for_itself() {
+fn plugins_in_one_package_change_independently() {
     let lab = Lab::new();
     let package = lab.package("pair");
     let (left, right) = (
@@ -66,7 +66,7 @@ fn two_plugins_in_one_package_change_and_go_each_for_itself() {
 }
 
 #[test]
-fn a_package_that_is_moved_away_and_back_is_not_reloaded() {
+fn moving_a_package_away_and_back_reloads_nothing() {
     let lab = Lab::new();
     lab.package("one").put(&[&actor("mark=1")]);
     // Long enough for a look in between.
@@ -86,7 +86,7 @@ fn a_package_that_is_moved_away_and_back_is_not_reloaded() {
 }
 
 #[test]
-fn a_version_number_alone_reloads_nothing_and_is_shown() {
+fn a_new_version_number_alone_reloads_nothing() {
     let lab = Lab::new();
     lab.package("one").put(&[&actor("mark=1")]);
     let host = lab.start();
@@ -100,7 +100,7 @@ fn a_version_number_alone_reloads_nothing_and_is_shown() {
 }
 
 #[test]
-fn a_half_written_package_settles_and_is_no_error() {
+fn a_half_written_package_is_no_error() {
     let lab = Lab::new();
     let package = lab.package("one");
     package.put(&[&actor("mark=1")]);
@@ -128,7 +128,7 @@ fn a_half_written_package_settles_and_is_no_error() {
 }
 
 #[test]
-fn a_plugin_that_leaves_its_workspace_leaves_the_host() {
+fn a_plugin_removed_from_the_workspace_is_unloaded() {
     let lab = Lab::new();
     let workspace = Workspace::new("leaving", ["stays", "alone"]);
     workspace.add("twin-a", "package = \"twins\"");

@@ -56,7 +56,7 @@ fn a_host_without_its_plugin_directory_does_not_start() {
 }
 
 #[test]
-fn a_plugin_directory_that_vanishes_takes_nothing_with_it() {
+fn a_vanished_plugin_directory_unloads_nothing() {
     let lab = lab_with_actor();
     // Whatever times a start would also make the host look again.
     let host = lab.start_with("start_ms = 600000");
@@ -90,7 +90,7 @@ fn a_plugin_directory_that_vanishes_takes_nothing_with_it() {
 }
 
 #[test]
-fn what_may_not_be_read_disturbs_nothing() {
+fn an_unreadable_package_affects_no_other() {
     let lab = lab_with_actor();
     let host = start_unprivileged(&lab);
     let callers = Callers::start(&host, 1, ["actor"], "mark");
@@ -136,7 +136,7 @@ fn what_may_not_be_read_disturbs_nothing() {
 }
 
 #[test]
-fn a_host_is_not_for_other_users() {
+fn other_users_cannot_reach_a_host() {
     if !geteuid().is_root() {
         return skipped("only root can become another user");
     }
@@ -163,7 +163,7 @@ fn a_host_is_not_for_other_users() {
     ] {
         as_nobody(arguments)
             .ended_with(7)
-            .said(&["not permitted", "run as its user"]);
+            .said(&["not permitted", "run this as root"]);
     }
     // Even if somebody opens directory and socket, the host looks who it is.
     set_mode(lab.runtime_dir().path(), 0o755);
@@ -238,7 +238,7 @@ fn clients_know_whose_socket_they_talk_to() {
 // --- The configuration
 
 #[test]
-fn a_configuration_that_makes_no_sense_is_named_with_its_place() {
+fn a_configuration_error_names_file_and_line() {
     let lab = Lab::new();
     for (text, words) in [
         ("drain_ms = \"soon\"", vec!["drain_ms", "string"]),
@@ -270,7 +270,7 @@ fn keys(lab: &Lab, table: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_key_is_documented_and_what_is_documented_is_a_key() {
+fn documented_keys_match_configuration_keys() {
     let lab = Lab::new();
     let readme = fs::read_to_string(repository().join("README.md")).unwrap();
     let (_, block) = readme.split_once("```toml\n").expect("it shows one");
@@ -298,7 +298,7 @@ fn every_key_is_documented_and_what_is_documented_is_a_key() {
 }
 
 #[test]
-fn a_check_says_whether_a_host_could_start_and_starts_none() {
+fn serve_check_validates_without_starting_a_host() {
     let lab = Lab::new();
     let ran = run(lab.serve("").arg("--check"), SOON).ok();
     assert!(ran.text().contains("can be used"), "{}", ran.text());
@@ -308,7 +308,7 @@ fn a_check_says_whether_a_host_could_start_and_starts_none() {
 // --- One host a runtime directory
 
 #[test]
-fn a_second_host_is_told_of_the_first_and_disturbs_it_not() {
+fn a_second_host_names_the_first_and_exits() {
     let lab = lab_with_actor();
     let host = lab.start();
     let callers = Callers::start(&host, 1, ["actor"], "mark");
@@ -366,7 +366,7 @@ fn a_runtime_directory_that_is_cleared_is_made_anew() {
 }
 
 #[test]
-fn a_runtime_directory_that_others_may_write_in_is_refused() {
+fn a_runtime_directory_writable_by_others_is_refused() {
     let lab = Lab::new();
     fs::create_dir(lab.runtime_dir().path()).unwrap();
     set_mode(lab.runtime_dir().path(), 0o777);
@@ -401,7 +401,7 @@ fn a_record_that_another_user_planted_runs_nothing() {
 }
 
 #[test]
-fn what_a_killed_host_left_behind_is_in_nobodys_way() {
+fn leftovers_of_a_killed_host_block_nothing() {
     let lab = lab_with_actor();
     let mut host = lab.start();
     host.signal(Signal::KILL);
@@ -448,7 +448,7 @@ impl Bystander {
 }
 
 #[test]
-fn a_stranger_with_a_hosts_old_pid_is_not_signalled() {
+fn a_process_reusing_the_pid_is_not_signalled() {
     let lab = Lab::new();
     let bystander = Bystander::new();
     fs::create_dir(lab.runtime_dir().path()).unwrap();
@@ -482,7 +482,7 @@ fn a_stranger_with_a_hosts_old_pid_is_not_signalled() {
 // --- Without a host
 
 #[test]
-fn commands_say_that_no_host_is_running() {
+fn commands_report_that_no_host_runs() {
     let lab = Lab::new();
     for arguments in [
         &["status"][..],
@@ -497,7 +497,7 @@ fn commands_say_that_no_host_is_running() {
 }
 
 #[test]
-fn a_runtime_directory_with_too_long_a_name_is_named_as_that() {
+fn a_too_long_runtime_path_is_reported() {
     let lab = Lab::new();
     let long = lab.path("x".repeat(100));
     let mut status = lab.command();

@@ -6,8 +6,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-use hotmerge_meta::control::{Client, ClientError, method};
-use hotmerge_tests::{Lab, SOON, TestHost, Workspace, actor, run};
+use hotmerge_tests::{GatedHost, Lab, SOON, TestHost, Workspace, actor, run};
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// The name of a field, and what its value must be.
@@ -122,7 +122,74 @@ fn status_is_one_object_with_the_documented_fields() {
 }
 
 #[test]
-fn the_driver_writes_a_line_a_plugin_with_the_documented_fields() {
+fn status_says_in_words_whether_the_directory_is_watched() {
+    for (config, says) in [
+        ("", ", watched by inotify; looked "),
+        (
+            "watch = false",
+            ", not watched (off by configuration); looked ",
+        ),
+    ] {
+        let lab = Lab::new();
+        let host = lab.start_with(config);
+        let status = lab.hotmerge(["status"]).ok().text();
+        assert!(status.contains(says), "{status}");
+        host.stop();
+    }
+}
+
+#[test]
+fn debug_shows_what_the_host_knows_of_a_plugin() {
+    let bench = GatedHost::new("mark=1", "watch = false");
+    let lab = &bench.lab;
+    bench.stage(&actor("mark=2 start=wait"));
+    bench.host.signal(Signal::HUP);
+    let starting = bench.gate.visitor();
+    let debug = lab.hotmerge(["debug", "actor", "--json"]).ok().json();
+    has(
+        &debug,
+        &[
+            ("reason", Value::is_string),
+            ("directory", Value::is_object),
+            ("choice", Value::is_null),
+            ("refused", Value::is_null),
+            ("health", Value::is_object),
+            ("olds", Value::is_array),
+        ],
+    );
+    assert_eq!(debug["stage"], "starting");
+    assert_eq!(debug["live"]["progress"], "live");
+    assert_eq!(debug["candidate"]["progress"], "starting");
+    assert_eq!(debug["why"], "the plugin directory has changed");
+    assert_eq!(debug["directory"]["hash"], debug["candidate"]["hash"]);
+    let text = lab.hotmerge(["debug", "actor"]).ok().text();
+    for line in [
+        "state: reloading\n",
+        "candidate.progress: starting\n",
+        "refused: none\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    starting.let_go();
+    lab.hotmerge(["debug", "nobody"])
+        .ended_with(1)
+        .said(&["there is no plugin `nobody`"]);
+    bench.host.stop();
+}
+
+#[test]
+fn debug_names_the_phase_of_a_worker() {
+    let lab = Lab::new();
+    lab.package("one").put(&[&actor("mark=1")]);
+    let host = lab.start_with(&format!("watch = false\n{}", lab.living_in("process")));
+    let debug = lab.hotmerge(["debug", "actor", "--json"]).ok().json();
+    assert_eq!(debug["worker"]["phase"], "serving");
+    assert!(debug["worker"]["status"]["pid"].is_u64(), "{debug:#}");
+    host.stop();
+}
+
+#[test]
+fn the_driver_prints_one_documented_line_per_plugin() {
     let lab = Lab::new();
     let workspace = Workspace::new("lines", ["alpha", "beta"]);
     let build = || workspace.driver(&lab).run().ok().lines();
@@ -163,7 +230,7 @@ fn the_driver_writes_a_line_a_plugin_with_the_documented_fields() {
 }
 
 #[test]
-fn call_writes_the_bytes_of_the_reply_and_nothing_else() {
+fn call_prints_exactly_the_reply() {
     let (lab, host) = host_with_actor();
     let bytes: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     fs::write(lab.path("request"), &bytes).unwrap();
@@ -204,21 +271,38 @@ fn call_writes_the_bytes_of_the_reply_and_nothing_else() {
 }
 
 #[test]
-fn a_call_that_fails_says_why_and_writes_nothing() {
+fn a_failed_call_gives_the_reason_on_stderr() {
     let (lab, host) = host_with_actor();
-    for (method, words) in [
-        ("fail", "it was asked to fail"),
-        ("panic", "panicked at"),
-        ("nothing", "no method `nothing`"),
-        ("flood", "larger than the limit"),
+    for (plugin, method, timeout, code, words) in [
+        ("actor", "fail", "30", 8, "it was asked to fail"),
+        ("other", "mark", "30", 9, "`other`"),
+        ("actor", "nothing", "30", 10, "no method `nothing`"),
+        ("actor", "panic", "30", 11, "panicked at"),
+        ("actor", "mark", "0", 12, "did not answer within 0 ms"),
+        ("actor", "flood", "30", 13, "larger than the limit"),
     ] {
-        let ran = lab.hotmerge(["call", "actor", method]).ended_with(8);
+        let call = ["call", plugin, method, "--timeout", timeout];
+        let ran = lab.hotmerge(call).ended_with(code);
         assert!(ran.stdout.is_empty());
+        let sentence = ran.stderr.trim_end().to_owned();
         ran.said(&["hotmerge: ", words]);
+        assert!(
+            sentence.matches(" ms").count() <= 1,
+            "told twice: {sentence}"
+        );
+        let told = lab.hotmerge(call.into_iter().chain(["--json"]));
+        let error = told.ended_with(code).json()["error"].clone();
+        assert_eq!(error["exit_code"], code);
+        assert!(
+            error["message"].as_str().unwrap().contains(words),
+            "{error}"
+        );
     }
-    lab.hotmerge(["call", "other", "mark"])
-        .ended_with(8)
-        .said(&["`other`"]);
+    fs::write(lab.path("large"), vec![b'x'; 13 << 20]).unwrap();
+    let large = lab.path("large").display().to_string();
+    lab.hotmerge(["call", "actor", "echo", "--input", &large])
+        .ended_with(13)
+        .said(&["16777216 bytes"]);
     lab.hotmerge(["call", "No/Name", "mark"]).ended_with(2);
     lab.hotmerge(["call", "actor", "echo", "--input", "/does/not/exist"])
         .ended_with(1)
@@ -228,7 +312,7 @@ fn a_call_that_fails_says_why_and_writes_nothing() {
 }
 
 #[test]
-fn exit_codes_are_documented_where_people_look() {
+fn help_documents_the_exit_codes() {
     let lab = Lab::new();
     let help = lab.hotmerge(["--help"]).ok().text();
     let (_, codes) = help.split_once("Exit codes:").expect("the help has them");
@@ -237,15 +321,16 @@ fn exit_codes_are_documented_where_people_look() {
         .filter_map(|line| line.trim_start().split_once("  "))
         .map(|(code, _)| code)
         .collect();
-    assert_eq!(listed, ["0", "1", "2", "3", "4", "5", "6", "7", "8"]);
+    let all: Vec<_> = (0..=13).map(|code| code.to_string()).collect();
+    assert_eq!(listed, all);
     lab.hotmerge(["no-such-command"]).ended_with(2);
     lab.hotmerge(["status", "--no-such-option"]).ended_with(2);
 }
 
 #[test]
-fn hash_and_verify_need_no_host() {
+fn hash_and_verify_work_without_a_host() {
     let lab = Lab::new();
-    let (good, other) = (actor("mark=1"), actor("mark=2"));
+    let (good, other) = (actor("mark=1"), actor("mark=2").named("other"));
     lab.package("good").put(&[&good]);
     let dir = lab.plugin_dir().display().to_string();
     let file = lab.package("good").file_path(&good).display().to_string();
@@ -261,12 +346,15 @@ fn hash_and_verify_need_no_host() {
     assert_eq!(hash["hash"], good.meta.hash.to_string());
     let line = lab.hotmerge(["hash", &file]).ok().text();
     assert_eq!(line, format!("{}  {file}\n", good.meta.hash));
-    lab.hotmerge(["verify", &dir]).ok();
+    // The fixture imports what the built-in policy does not allow.
+    let config = lab.path("verify.toml").display().to_string();
+    fs::write(&config, "symbols = \"off\"\n").unwrap();
+    lab.hotmerge(["verify", &dir, "--config", &config]).ok();
 
     lab.package("bad").put(&[&other]);
-    lab.package("bad").replace("libactor.so", &good.bytes);
+    lab.package("bad").replace("libother.so", &good.bytes);
     let lines = lab
-        .hotmerge(["verify", &dir, "--json"])
+        .hotmerge(["verify", &dir, "--json", "--config", &config])
         .ended_with(5)
         .lines();
     for line in &lines {
@@ -306,7 +394,7 @@ fn hash_and_verify_need_no_host() {
 }
 
 #[test]
-fn reload_of_a_plugin_that_nobody_knows_fails() {
+fn reload_of_an_unknown_plugin_fails() {
     let (lab, host) = host_with_actor();
     lab.hotmerge(["reload", "other"])
         .ended_with(1)
@@ -327,7 +415,7 @@ fn reload_of_a_plugin_that_nobody_knows_fails() {
 }
 
 #[test]
-fn a_plugins_log_is_in_the_hosts_with_the_trace_of_its_call() {
+fn plugin_logs_carry_the_trace_of_their_call() {
     let (lab, host) = host_with_actor();
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let parent = format!("00-{trace}-00f067aa0ba902b7-01");
@@ -344,7 +432,7 @@ fn a_plugins_log_is_in_the_hosts_with_the_trace_of_its_call() {
 }
 
 #[test]
-fn a_client_that_talks_nonsense_disturbs_nobody() {
+fn a_malformed_request_affects_no_other_client() {
     use std::io::Read as _;
     use std::os::unix::net::UnixStream;
     let (lab, host) = host_with_actor();
@@ -396,4 +484,39 @@ fn completions_and_manual_pages_are_written() {
     )
     .ok();
     assert!(version.text().starts_with("hotmerge "));
+}
+
+#[test]
+fn times_at_their_ends_are_no_panic() {
+    for isolation in ["host", "process"] {
+        let lab = Lab::new();
+        lab.package("one").put(&[&actor("mark=1")]);
+        let host = lab.start_with(&format!("isolation = \"{isolation}\"\n"));
+        // The most seconds, and the most that are still a number of milliseconds.
+        for most in [u64::MAX, u64::MAX / 1000].map(|most| most.to_string()) {
+            let mark = lab.hotmerge(["call", "actor", "mark", "--timeout", &most]);
+            assert_eq!(mark.ok().stdout, b"1");
+            lab.hotmerge(["reload", "--timeout", &most]).ok();
+        }
+        let none = lab.hotmerge(["reload", "--timeout", "0"]).ended_with(12);
+        let sentence = "hotmerge: the host did not answer within 0 ms\n";
+        assert_eq!(none.stderr, sentence);
+        host.stop();
+    }
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let lab = Lab::new();
+    let mut status = lab.command();
+    status.env("HOTMERGE_RUNTIME_DIR", "").args(["status"]);
+    let ran = run(&mut status, SOON);
+    assert!(!ran.stderr.contains("a value is required"), "{ran:?}");
+    let mut serve = lab.command();
+    serve.args(["serve", "--check", "--plugin-dir"]);
+    serve.arg(lab.plugin_dir());
+    for name in ["HOTMERGE_RUNTIME_DIR", "HOTMERGE_STATE_DIR", "HOTMERGE_LOG"] {
+        serve.env(name, "");
+    }
+    run(&mut serve, SOON).ok();
 }

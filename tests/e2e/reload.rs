@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ffi::OsStr,
     fs,
     process::Command,
     thread,
@@ -37,7 +38,7 @@ fn looked(host: &TestHost, before: u64) {
 }
 
 #[test]
-fn of_twenty_plugins_exactly_the_changed_one_is_reloaded() {
+fn only_the_changed_plugin_of_twenty_reloads() {
     let names: Vec<_> = (1..=20).map(|number| format!("p{number:02}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let lab = Lab::new();
@@ -87,7 +88,7 @@ fn of_twenty_plugins_exactly_the_changed_one_is_reloaded() {
 }
 
 #[test]
-fn what_changes_no_code_reloads_nothing() {
+fn changes_outside_the_code_reload_nothing() {
     let lab = Lab::new();
     let workspace = Workspace::new("no-code", ["still", "quiet"]);
     let driver = || workspace.driver(&lab);
@@ -179,7 +180,7 @@ fn a_signal_alone_reloads_nothing() {
 }
 
 #[test]
-fn a_signal_is_enough_to_reload_what_changed() {
+fn a_signal_reloads_changed_plugins() {
     let lab = Lab::new();
     lab.package("one")
         .put(&[&actor("mark=1"), &actor("mark=1").named("other")]);
@@ -196,7 +197,7 @@ fn a_signal_is_enough_to_reload_what_changed() {
 }
 
 #[test]
-fn a_package_that_was_away_for_a_moment_is_loaded() {
+fn a_package_away_for_a_moment_is_loaded() {
     let lab = Lab::new();
     let package = lab.package("one");
     package.put(&[&actor("mark=0")]);
@@ -219,7 +220,7 @@ fn a_package_that_was_away_for_a_moment_is_loaded() {
 }
 
 #[test]
-fn a_copied_package_is_enough_to_reload_what_changed() {
+fn copying_a_package_triggers_its_reload() {
     let lab = Lab::new();
     let package = lab.package("one");
     package.put(&[&actor("mark=1")]);
@@ -241,7 +242,7 @@ fn a_copied_package_is_enough_to_reload_what_changed() {
 }
 
 #[test]
-fn the_command_line_tells_what_a_reload_did() {
+fn reload_prints_its_result() {
     let lab = Lab::new();
     lab.package("one").put(&[&actor("mark=1")]);
     let host = lab.start_with("watch = false");
@@ -261,7 +262,7 @@ fn the_command_line_tells_what_a_reload_did() {
 }
 
 #[test]
-fn candidates_start_at_once_and_no_more_of_them_than_there_are_cores() {
+fn at_most_one_candidate_per_core_starts() {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let names: Vec<_> = (0..cores + 2).map(|number| format!("p{number}")).collect();
     let lab = Lab::new();
@@ -290,5 +291,60 @@ fn candidates_start_at_once_and_no_more_of_them_than_there_are_cores() {
     drop(begun);
     host.reload();
     assert_eq!(states(State::Active, None), names.len());
+    host.stop();
+}
+
+// --- The log
+
+/// What a stranger reads of one reload in a worker, in this order.
+const STEPS: &[&str] = &[
+    "looked at the plugin directory",
+    "verifying",
+    "verified: ",
+    "starting",
+    "launching a worker",
+    "the process runs",
+    "the sandbox is in place",
+    "started, and has checked itself",
+    "switched: ",
+    "draining: ",
+    "drained: ",
+    "torn down",
+];
+
+#[test]
+fn the_trace_log_shows_each_step_of_a_reload() {
+    let lab = Lab::new();
+    lab.package("one").put(&[&actor("mark=1")]);
+    let info = lab.serve(&format!("watch = false\n{}", lab.living_in("process")));
+    let mut trace = lab.command();
+    trace.args(info.get_args().map(|it| match it == "info" {
+        true => OsStr::new("trace"),
+        false => it,
+    }));
+    let host = TestHost::start(trace, lab.runtime_dir());
+    let from = host.log().len();
+    lab.package("one").put(&[&actor("mark=2")]);
+    host.reload();
+    assert_eq!(host.text("actor", "mark"), "2");
+    let mut at = from;
+    for step in STEPS {
+        let is_step = |record: &serde_json::Value| {
+            let message = record["message"].as_str().unwrap_or_default();
+            message.starts_with(step)
+        };
+        host.log().wait_from(at, step, is_step);
+        let messages = host.log().messages();
+        let found = messages[at..].iter().position(|it| it.starts_with(step));
+        at += found.expect("it was just there") + 1;
+    }
+    let verified = host.log().wait("verified: ");
+    assert_eq!(verified["target"], "hotmerge::plugin");
+    let spans = verified["spans"].as_array().expect("it is in spans");
+    assert_eq!(spans[0]["plugin"], "actor");
+    assert!(spans[1]["ticket"].is_u64(), "{verified}");
+    let answered = host.log().wait("answered");
+    assert_eq!(answered["span"]["name"], "call", "{answered}");
+    assert_eq!(answered["span"]["method"], "mark", "{answered}");
     host.stop();
 }

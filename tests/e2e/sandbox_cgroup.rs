@@ -69,7 +69,7 @@ fn of_worker(host: &TestHost, group: &TestGroup) -> String {
 }
 
 #[test]
-fn each_worker_has_a_group_that_goes_with_it() {
+fn each_workers_cgroup_ends_with_it() {
     let Some(group) = group() else { return };
     let lab = lab();
     let limits = "[plugin.attacks.limits]\nmemory_mib = 64\nthreads = 32\ncpus = 0.5\n";
@@ -103,7 +103,7 @@ fn each_worker_has_a_group_that_goes_with_it() {
 }
 
 #[test]
-fn what_a_dead_host_left_is_killed_and_removed_and_what_lives_is_not() {
+fn a_dead_hosts_leftover_cgroups_are_removed() {
     let Some(group) = group() else { return };
     let (dead, neighbour, next) = (lab(), lab(), lab());
     let neighbour = start(&neighbour, &named(&group), "");
@@ -135,7 +135,7 @@ fn what_a_dead_host_left_is_killed_and_removed_and_what_lives_is_not() {
 }
 
 #[test]
-fn a_host_finds_what_was_delegated_to_it_and_stands_aside() {
+fn a_host_uses_its_delegated_cgroup() {
     let Some(group) = group() else { return };
     group.delegate(NOBODY);
     let lab = lab();
@@ -157,7 +157,7 @@ fn a_host_finds_what_was_delegated_to_it_and_stands_aside() {
 }
 
 #[test]
-fn a_group_that_was_not_delegated_is_left_alone() {
+fn an_undelegated_cgroup_is_left_alone() {
     let Some(group) = group() else { return };
     let lab = lab();
     let serve = serve(&lab, "", "");
@@ -169,7 +169,7 @@ fn a_group_that_was_not_delegated_is_left_alone() {
 }
 
 #[test]
-fn a_group_that_the_operator_named_and_that_is_none_is_a_missing_part() {
+fn an_invalid_configured_cgroup_is_reported() {
     let lab = lab();
     let named = format!("cgroup = {:?}\n", lab.path("nowhere"));
     let host = start(&lab, &named, "");

@@ -65,7 +65,7 @@ fn names(host: &TestHost, part: &str) {
 }
 
 #[test]
-fn without_namespaces_it_is_said_and_attacks_still_fail() {
+fn attacks_still_fail_without_namespaces() {
     let lab = lab();
     let host = start(&lab, &[Forbidden::Namespaces], "");
     names(&host, "namespaces: ");
@@ -96,7 +96,7 @@ fn without_namespaces_it_is_said_and_attacks_still_fail() {
 }
 
 #[test]
-fn namespaces_in_which_nothing_can_be_mounted_are_no_use() {
+fn namespaces_without_mounts_count_as_missing() {
     let lab = lab();
     let host = start(&lab, &[Forbidden::Mounts], "");
     names(&host, "namespaces: ");
@@ -105,7 +105,7 @@ fn namespaces_in_which_nothing_can_be_mounted_are_no_use() {
 }
 
 #[test]
-fn without_landlock_the_rest_holds_and_it_is_said() {
+fn missing_landlock_is_reported_and_the_rest_holds() {
     let lab = lab();
     let host = start(&lab, &[Forbidden::Landlock], "");
     names(&host, "Landlock");
@@ -114,7 +114,7 @@ fn without_landlock_the_rest_holds_and_it_is_said() {
 }
 
 #[test]
-fn an_operator_who_wants_all_of_it_gets_a_refusal() {
+fn degraded_refuse_refuses_plugins() {
     for forbidden in [
         Forbidden::Namespaces,
         Forbidden::Mounts,
@@ -135,7 +135,7 @@ fn an_operator_who_wants_all_of_it_gets_a_refusal() {
 }
 
 #[test]
-fn without_workers_plugins_run_in_the_host_unless_somebody_minds() {
+fn without_workers_plugins_run_in_the_host() {
     let lab = Lab::new();
     let wants_net = actor("mark=1").with_meta(|meta| meta.wants.net = true);
     lab.package("good").put(&[&wants_net]);
@@ -176,7 +176,7 @@ fn without_workers_plugins_run_in_the_host_unless_somebody_minds() {
 }
 
 #[test]
-fn files_are_granted_only_where_something_keeps_to_them() {
+fn files_are_granted_only_where_enforceable() {
     let lab = Lab::new();
     lab.package("reader").put(&[&reader()]);
     let (granted, secret) = (lab.path("granted"), lab.path("secret"));
@@ -212,7 +212,7 @@ fn files_are_granted_only_where_something_keeps_to_them() {
 }
 
 #[test]
-fn a_root_that_has_no_other_users_runs_workers_as_itself_and_says_so() {
+fn root_without_other_users_reports_it() {
     if !geteuid().is_root() {
         return skipped("only root has other users to lose");
     }

@@ -31,7 +31,7 @@ fn reason(plugin: PluginStatus) -> String {
 }
 
 #[test]
-fn without_a_grant_there_are_no_files_and_no_network() {
+fn without_grants_there_is_no_file_or_network() {
     let ground = Ground::new();
     let Some(host) = ground.start(&[], "") else {
         return;
@@ -51,7 +51,7 @@ fn without_a_grant_there_are_no_files_and_no_network() {
 }
 
 #[test]
-fn a_tree_that_may_be_read_is_read_and_nothing_else_is() {
+fn a_read_grant_gives_only_its_tree() {
     let ground = Ground::new();
     symlink(&ground.secret, ground.tree("link")).unwrap();
     symlink("../secret", ground.tree("relative")).unwrap();
@@ -105,7 +105,7 @@ fn a_single_file_is_granted_without_its_neighbours() {
 }
 
 #[test]
-fn what_may_be_written_is_written_by_its_owner_and_nothing_else_is() {
+fn a_write_grant_needs_its_owner() {
     let ground = Ground::new();
     symlink(&ground.secret, ground.tree("link")).unwrap();
     let user = ground.give_away();
@@ -140,7 +140,7 @@ fn what_may_be_written_is_written_by_its_owner_and_nothing_else_is() {
 }
 
 #[test]
-fn of_grants_within_each_other_the_inner_one_holds_inside() {
+fn the_inner_of_nested_grants_applies() {
     let ground = Ground::new();
     let user = ground.give_away();
     let grants = [ground.grant("deep/file", "ro"), ground.grant("", "rw")];
@@ -154,7 +154,7 @@ fn of_grants_within_each_other_the_inner_one_holds_inside() {
 }
 
 #[test]
-fn nobody_writes_where_the_owner_did_not_think_of_it() {
+fn a_write_grant_without_ownership_is_refused() {
     let ground = Ground::new();
     // An ordinary host's worker is its owner all the same, but may not change what nobody may.
     fs::set_permissions(&ground.tree, fs::Permissions::from_mode(0o555)).unwrap();
@@ -173,7 +173,7 @@ fn nobody_writes_where_the_owner_did_not_think_of_it() {
 }
 
 #[test]
-fn a_grant_that_cannot_be_given_is_one_sentence_with_plugin_and_path() {
+fn an_impossible_grant_names_plugin_and_path() {
     let ground = Ground::new();
     symlink(ground.tree("deep"), ground.tree("link")).unwrap();
     for (path, why) in [
@@ -196,7 +196,7 @@ fn a_grant_that_cannot_be_given_is_one_sentence_with_plugin_and_path() {
 }
 
 #[test]
-fn only_the_network_that_was_granted_is_there() {
+fn only_granted_network_is_reachable() {
     let ground = Ground::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -214,7 +214,7 @@ fn only_the_network_that_was_granted_is_there() {
 }
 
 #[test]
-fn a_granted_network_is_no_door_to_anything_else() {
+fn a_network_grant_opens_nothing_else() {
     let lab = Lab::new();
     lab.package("hostile").put(&[&attacks()]);
     let own = "[plugin.attacks]\nallow = [\"net\"]\n";
@@ -231,7 +231,7 @@ fn a_granted_network_is_no_door_to_anything_else() {
 }
 
 #[test]
-fn what_a_plugin_asks_for_is_told_and_not_given() {
+fn requested_rights_are_reported_but_not_granted() {
     let ground = Ground::new();
     let wants = Wants {
         fs: vec![ground.tree("deep"), ground.tree("deep/file")],
@@ -251,12 +251,12 @@ fn what_a_plugin_asks_for_is_told_and_not_given() {
     );
     refused(&host, "list", &ground.tree("deep"));
     let shown = ground.lab.hotmerge(["status"]).ok().text();
-    assert!(shown.contains("asks in vain for"), "{shown}");
+    assert!(shown.contains("requested but not granted: "), "{shown}");
     let file = ground.lab.package("reader").file_path(&reader());
     let arguments = ["inspect", "--allow", "net", "--allow", "fs:/srv:ro"];
     let seen = [&arguments[..], &[file.to_str().unwrap()]].concat();
     let seen = ground.lab.hotmerge(seen).ok().text();
-    assert!(seen.contains("asks for net\n"), "{seen}");
+    assert!(seen.contains("wants    net\n"), "{seen}");
     let log = host.stop();
     log.wait("`net`, which the configuration does not grant");
 }

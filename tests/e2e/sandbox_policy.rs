@@ -15,7 +15,7 @@ fn own(lab: &Lab, which: &str, change: impl FnOnce(String) -> String) -> PathBuf
 }
 
 #[test]
-fn every_entry_that_is_in_force_has_a_reason() {
+fn every_active_policy_entry_has_a_reason() {
     let lab = Lab::new();
     let syscalls = lab.hotmerge(["policy", "syscalls"]).ok().text();
     assert!(syscalls.contains("\nexecve = \"another program\"\n"));
@@ -36,7 +36,7 @@ fn every_entry_that_is_in_force_has_a_reason() {
 }
 
 #[test]
-fn an_operator_may_allow_a_system_call_and_the_probe_sees_it() {
+fn the_probe_detects_an_allowed_system_call() {
     let lab = Lab::new();
     lab.package("hostile").put(&[&attacks()]);
     let Some(host) = lab.start_sandboxed("") else {
@@ -67,7 +67,7 @@ fn an_operator_may_allow_a_system_call_and_the_probe_sees_it() {
 }
 
 #[test]
-fn an_operator_may_forbid_a_symbol() {
+fn a_custom_policy_can_forbid_a_symbol() {
     let lab = Lab::new();
     lab.package("reader").put(&[&reader()]);
     let path = own(&lab, "symbols", |text| {
@@ -104,7 +104,7 @@ fn an_operator_may_forbid_a_symbol() {
 }
 
 #[test]
-fn a_policy_that_is_wrong_is_named_with_its_file_and_place() {
+fn a_policy_error_names_file_and_line() {
     let lab = Lab::new();
     for (which, change, words) in [
         (
@@ -155,7 +155,7 @@ fn a_policy_that_is_wrong_is_named_with_its_file_and_place() {
 }
 
 #[test]
-fn in_the_hosts_own_process_a_symbol_of_no_group_is_refused() {
+fn the_host_process_refuses_ungrouped_symbols() {
     let lab = Lab::new();
     lab.package("actor").put(&[&actor("mark=1")]);
     // What nobody has heard of is an import that the policy does not name any more.
@@ -178,7 +178,7 @@ fn in_the_hosts_own_process_a_symbol_of_no_group_is_refused() {
 }
 
 #[test]
-fn in_the_hosts_own_process_the_never_groups_count_too() {
+fn the_host_process_refuses_never_groups() {
     let lab = Lab::new();
     lab.package("hostile").put(&[&attacks()]);
     let host = lab.start_with("isolation = \"host\"\nsymbols = \"enforce\"\n");

@@ -13,7 +13,7 @@ fn line(pid: i32, name: &str) -> String {
 }
 
 #[test]
-fn workers_have_no_privilege_and_nothing_of_the_host() {
+fn workers_have_no_privileges_or_host_resources() {
     let lab = Lab::new();
     lab.package("hostile").put(&[&attacks()]);
     let Some(host) = lab.start_sandboxed("") else {
@@ -41,7 +41,7 @@ fn workers_have_no_privilege_and_nothing_of_the_host() {
 }
 
 #[test]
-fn another_user_is_not_an_ordinary_hosts_to_give() {
+fn an_ordinary_host_cannot_set_another_user() {
     let lab = Lab::new();
     lab.package("hostile").put(&[&attacks()]);
     let user = format!("[plugin.attacks]\nuser = {}\n", NOBODY - 1);

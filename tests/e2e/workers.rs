@@ -3,8 +3,11 @@
 use std::fs;
 
 use hotmerge_daemon::lifecycle::State;
-use hotmerge_meta::control::ReloadParams;
-use hotmerge_tests::{Ground, HANGS_MS, Lab, TestHost, UNTIRING, actor, attacks};
+use hotmerge_meta::control::{CallReply, ReloadParams, method};
+use hotmerge_tests::{
+    Ground, HANGS_MS, Lab, SOON, TestHost, UNTIRING, actor, attacks, call_params,
+};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A host with the hostile plugin and a neighbour, both in workers; `None` where that cannot be.
 fn start(lab: &Lab, more: &str) -> Option<TestHost> {
@@ -14,7 +17,7 @@ fn start(lab: &Lab, more: &str) -> Option<TestHost> {
 }
 
 #[test]
-fn a_panic_is_reported_and_the_instance_replaced() {
+fn a_panicked_instance_is_reported_and_replaced() {
     let lab = Lab::new();
     let Some(host) = start(&lab, UNTIRING) else {
         return;
@@ -33,7 +36,7 @@ fn a_panic_is_reported_and_the_instance_replaced() {
 }
 
 #[test]
-fn a_call_that_hangs_ends_at_its_deadline_and_the_worker_with_it() {
+fn a_hanging_call_ends_at_its_deadline() {
     let lab = Lab::new();
     let Some(host) = start(&lab, &format!("{UNTIRING}call_ms = {HANGS_MS}\n")) else {
         return;
@@ -49,7 +52,29 @@ fn a_call_that_hangs_ends_at_its_deadline_and_the_worker_with_it() {
 }
 
 #[test]
-fn a_worker_that_uses_up_its_processor_time_is_replaced() {
+fn a_stopped_worker_is_reported_and_replaced() {
+    let lab = Lab::new();
+    let Some(host) = start(&lab, UNTIRING) else {
+        return;
+    };
+    let worker = host.plugin("attacks").worker.and_then(|worker| worker.pid);
+    let worker = Pid::from_raw(worker.expect("it runs")).expect("it is none of init");
+    kill_process(worker, Signal::STOP).expect("it is this test's");
+    let mut params = call_params("attacks", "echo", b"");
+    params.deadline_ms = Some(50);
+    let mut client = host.client();
+    for _ in 0..3 {
+        let late: Result<CallReply, _> = client.request(method::CALL, &params, SOON);
+        late.expect_err("it does not answer");
+    }
+    let failure = host.replaced("attacks", 1);
+    assert!(failure.contains("did not answer"), "{failure}");
+    assert_eq!(host.text("attacks", "echo"), "");
+    host.stop();
+}
+
+#[test]
+fn a_worker_over_its_cpu_limit_is_replaced() {
     let lab = Lab::new();
     let limits = "[plugin.attacks.limits]\ncpu_s = 1\n";
     let Some(host) = start(&lab, &format!("{UNTIRING}{limits}")) else {
@@ -68,7 +93,7 @@ fn a_worker_that_uses_up_its_processor_time_is_replaced() {
 }
 
 #[test]
-fn five_crashes_in_ten_seconds_end_the_trying_until_somebody_asks() {
+fn too_many_crashes_stop_restarts_until_asked() {
     let lab = Lab::new();
     let Some(host) = start(&lab, "restart = { pause_ms = 0 }\n") else {
         return;
@@ -119,7 +144,7 @@ fn crash_once(more: &str) -> Option<(Result<String, String>, usize)> {
 }
 
 #[test]
-fn who_asks_for_something_idempotent_gets_the_second_workers_answer() {
+fn an_idempotent_call_is_retried_after_a_crash() {
     let Some((answer, asked)) = crash_once("idempotent = [\"read\", \"crash-once\"]\n") else {
         return;
     };
@@ -127,7 +152,7 @@ fn who_asks_for_something_idempotent_gets_the_second_workers_answer() {
 }
 
 #[test]
-fn what_is_not_idempotent_is_asked_once_and_its_end_told() {
+fn other_calls_are_never_retried_after_a_crash() {
     let Some((answer, asked)) = crash_once("idempotent = [\"read\"]\n") else {
         return;
     };
@@ -137,7 +162,7 @@ fn what_is_not_idempotent_is_asked_once_and_its_end_told() {
 }
 
 #[test]
-fn an_idempotent_call_that_ends_two_workers_is_not_asked_a_third_time() {
+fn an_idempotent_call_is_retried_only_once() {
     let lab = Lab::new();
     let idempotent = "[plugin.attacks]\nidempotent = [\"exit\"]\n";
     let Some(host) = start(&lab, &format!("{UNTIRING}{idempotent}")) else {
@@ -150,7 +175,7 @@ fn an_idempotent_call_that_ends_two_workers_is_not_asked_a_third_time() {
 }
 
 #[test]
-fn a_plugin_that_imports_what_it_must_not_is_refused_by_symbol_and_rule() {
+fn a_forbidden_import_names_symbol_and_rule() {
     let lab = Lab::new();
     lab.package("hostile").put(&[&attacks()]);
     let Some(host) = lab.start_sandboxed("symbols = \"enforce\"\n") else {

@@ -42,7 +42,7 @@ fn pid(host: &TestHost, plugin: &str) -> i32 {
 }
 
 #[test]
-fn a_sandboxed_plugin_calls_what_it_requires_whatever_version_that_is() {
+fn sandboxed_calls_reach_the_live_requirement() {
     let lab = Lab::new();
     let Some(host) = start(&lab, &base("b1"), "") else {
         return;
@@ -83,7 +83,7 @@ fn a_sandboxed_plugin_calls_one_in_the_host() {
 }
 
 #[test]
-fn large_requests_and_replies_pass_and_larger_ones_are_refused() {
+fn oversized_requests_and_replies_are_refused() {
     let lab = Lab::new();
     let Some(host) = start(&lab, &base("b"), "") else {
         return;
@@ -100,7 +100,7 @@ fn large_requests_and_replies_pass_and_larger_ones_are_refused() {
 }
 
 #[test]
-fn calls_of_several_threads_of_its_own_are_all_answered() {
+fn calls_from_a_plugins_own_threads_are_answered() {
     let lab = Lab::new();
     let Some(host) = start(&lab, &base("b"), "") else {
         return;
@@ -111,7 +111,7 @@ fn calls_of_several_threads_of_its_own_are_all_answered() {
 }
 
 #[test]
-fn deadline_and_trace_go_on_to_what_is_called() {
+fn nested_calls_inherit_deadline_and_trace() {
     let lab = Lab::new();
     let Some(host) = start(&lab, &attacks().named("base"), "") else {
         return;
@@ -139,7 +139,7 @@ fn deadline_and_trace_go_on_to_what_is_called() {
 }
 
 #[test]
-fn if_what_it_calls_crashes_it_gets_a_definite_error_and_lives() {
+fn a_caller_survives_the_callees_crash() {
     let lab = Lab::new();
     let Some(host) = start(&lab, &attacks().named("base"), UNTIRING) else {
         return;
@@ -155,7 +155,7 @@ fn if_what_it_calls_crashes_it_gets_a_definite_error_and_lives() {
 }
 
 #[test]
-fn a_worker_that_dies_while_it_waits_for_another_is_replaced_at_once() {
+fn a_worker_dying_during_nested_calls_is_replaced() {
     let lab = Lab::new();
     let gate = Gate::new(&lab);
     let more = format!(
@@ -203,7 +203,7 @@ fn asks(lab: &Lab, more: &str) -> UnixStream {
 }
 
 #[test]
-fn a_client_that_hangs_up_cancels_its_call_and_the_slot_comes_back() {
+fn a_disconnecting_client_cancels_its_call() {
     let lab = Lab::new();
     let gate = Gate::new(&lab);
     let Some(host) = start(&lab, &base("b"), &gate.config_in_worker("base")) else {
@@ -225,7 +225,7 @@ fn a_client_that_hangs_up_cancels_its_call_and_the_slot_comes_back() {
 }
 
 #[test]
-fn a_client_that_only_stops_sending_still_gets_its_reply() {
+fn a_half_closed_client_still_gets_its_reply() {
     let lab = Lab::new();
     let gate = Gate::new(&lab);
     let Some(host) = start(&lab, &base("b"), &gate.config_in_worker("base")) else {
@@ -247,7 +247,7 @@ fn a_client_that_only_stops_sending_still_gets_its_reply() {
 }
 
 #[test]
-fn a_cancelled_call_that_hangs_is_ended_after_its_deadline() {
+fn a_hanging_cancelled_call_ends_at_its_deadline() {
     let lab = Lab::new();
     let gate = Gate::new(&lab);
     let more = format!("{UNTIRING}{}", gate.config_in_worker("base"));

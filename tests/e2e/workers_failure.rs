@@ -84,7 +84,7 @@ fn wear_out(host: &TestHost) -> PluginStatus {
 }
 
 #[test]
-fn a_panic_is_told_with_its_place_method_trace_and_stack() {
+fn a_panic_report_has_location_method_trace_stack() {
     for way in WAYS {
         let (_lab, host) = start_actor(way, &named_actor("mark=1"), "");
         let error = call(&mut host.client(), "panic").unwrap_err();
@@ -121,7 +121,7 @@ fn a_panic_is_told_with_its_place_method_trace_and_stack() {
 }
 
 #[test]
-fn without_names_the_stack_is_offsets() {
+fn a_stack_without_names_shows_offsets() {
     for way in WAYS {
         let (_lab, host) = start_actor(way, &actor("mark=1"), "");
         call(&mut host.client(), "panic").unwrap_err();
@@ -134,7 +134,7 @@ fn without_names_the_stack_is_offsets() {
 }
 
 #[test]
-fn an_instance_that_panicked_is_replaced_while_calls_go_on() {
+fn a_panicked_instance_is_replaced_during_calls() {
     for way in WAYS {
         let (_lab, host) = start_actor(way, &actor("mark=1"), "");
         let before = host.plugin("actor");
@@ -164,7 +164,24 @@ fn an_instance_that_panicked_is_replaced_while_calls_go_on() {
 }
 
 #[test]
-fn a_burst_of_panics_is_one_crash_of_one_instance() {
+fn a_recovery_is_told_in_log_and_history() {
+    for way in WAYS {
+        let (_lab, host) = start_actor(way, &actor("mark=1"), "");
+        call(&mut host.client(), "panic").unwrap_err();
+        restarted(&host, 1);
+        let record = host.log().wait("started again; it starts as new");
+        assert_eq!(record["plugin"], "actor", "{way}");
+        let history = history(&host);
+        let last = history.iter().rfind(|it| it.old_version.is_none()).unwrap();
+        let way = (way, last);
+        assert_eq!((&*last.from, &*last.to), ("crashed", "active"), "{way:?}");
+        assert!(last.reason.starts_with("started again; "), "{way:?}");
+        host.stop();
+    }
+}
+
+#[test]
+fn a_burst_of_panics_counts_as_one_crash() {
     let (_lab, host) = start_actor("host", &actor("mark=1"), "restart = { most = 1000 }\n");
     let burst = |client: &mut Client| {
         for _ in 0..5 {
@@ -187,7 +204,7 @@ fn a_burst_of_panics_is_one_crash_of_one_instance() {
 }
 
 #[test]
-fn what_crashes_too_often_is_given_up_and_calls_end_at_once() {
+fn a_given_up_plugin_fails_calls_immediately() {
     for way in WAYS {
         let more = "restart = { pause_ms = 0 }\n";
         let (lab, host) = start_actor(way, &actor("mark=1"), more);
@@ -222,7 +239,7 @@ fn what_crashes_too_often_is_given_up_and_calls_end_at_once() {
 }
 
 #[test]
-fn what_was_given_up_is_started_again_by_hand() {
+fn a_reload_restarts_a_given_up_plugin() {
     for way in WAYS {
         let more = "restart = { pause_ms = 0 }\n";
         let (lab, host) = start_actor(way, &actor("mark=1"), more);
@@ -235,7 +252,7 @@ fn what_was_given_up_is_started_again_by_hand() {
 }
 
 #[test]
-fn what_was_given_up_is_replaced_by_a_new_version() {
+fn a_new_version_replaces_a_given_up_plugin() {
     for way in WAYS {
         for script in ["mark=2", "mark=2 state=1"] {
             let more = "restart = { pause_ms = 0 }\n";
@@ -257,7 +274,7 @@ fn what_was_given_up_is_replaced_by_a_new_version() {
 }
 
 #[test]
-fn a_replacement_that_cannot_start_leaves_what_runs_and_says_so() {
+fn a_failing_replacement_leaves_the_running_instance() {
     let lab = Lab::new();
     lab.package("one")
         .put(&[&actor("mark=1 state=1 restore=refuse")]);
@@ -280,7 +297,7 @@ fn a_replacement_that_cannot_start_leaves_what_runs_and_says_so() {
 }
 
 #[test]
-fn after_a_crash_a_plugin_goes_on_from_its_last_saved_state() {
+fn a_crashed_plugin_restores_its_last_checkpoint() {
     for way in WAYS {
         let (_lab, host) = start_actor(way, &actor("mark=1 state=1"), "save_s = 1\n");
         assert_eq!((host.count("actor"), host.count("actor")), (1, 2));
@@ -305,7 +322,7 @@ fn after_a_crash_a_plugin_goes_on_from_its_last_saved_state() {
 }
 
 #[test]
-fn a_state_is_saved_because_of_calls_and_not_of_time() {
+fn checkpoints_follow_calls_not_time() {
     let (_lab, host) = start_actor("process", &actor("mark=1 state=1"), "save_s = 1\n");
     host.count("actor");
     let first = host.wait_for("its state is saved", |status| {
@@ -321,7 +338,7 @@ fn a_state_is_saved_because_of_calls_and_not_of_time() {
 }
 
 #[test]
-fn who_has_no_state_or_is_not_to_be_asked_begins_anew() {
+fn a_plugin_without_checkpoints_starts_fresh() {
     for way in WAYS {
         for (script, more) in [
             ("mark=1", "save_s = 1\n"),
@@ -347,7 +364,7 @@ fn takes_sigusr1(host: &TestHost) -> bool {
 }
 
 #[test]
-fn a_panic_in_a_worker_reaches_the_host_as_sigusr1() {
+fn a_workers_panic_raises_sigusr1_in_the_host() {
     let (_lab, host) = start_actor("process", &actor("mark=1"), "");
     assert!(takes_sigusr1(&host));
     let before = host.status().host.crash_signals;
@@ -361,7 +378,7 @@ fn a_panic_in_a_worker_reaches_the_host_as_sigusr1() {
 }
 
 #[test]
-fn workers_that_end_in_order_are_no_crash_signals() {
+fn orderly_worker_exits_raise_no_crash_signal() {
     let (lab, host) = start_actor("process", &actor("mark=1"), "");
     for mark in ["mark=2", "mark=3"] {
         lab.package("one").put(&[&actor(mark)]);
@@ -390,7 +407,7 @@ fn a_host_without_workers_survives_sigusr1() {
 }
 
 #[test]
-fn status_shows_people_what_went_wrong_at_any_width() {
+fn status_shows_failures_at_any_width() {
     let lab = Lab::new();
     lab.package("hostile").put(&[&attacks()]);
     lab.package("one").put(&[&named_actor("mark=1")]);

@@ -23,7 +23,7 @@ fn all_gone(workers: &[OwnedFd]) {
 /// Killed in the middle of calls, of threads that spin, of a start that hangs, and of a plugin's
 /// attempt to outlive it.
 #[test]
-fn a_host_that_is_killed_takes_its_workers_with_it() {
+fn a_killed_host_leaves_no_worker() {
     let lab = Lab::new();
     let busy = [
         "hang",
@@ -69,7 +69,7 @@ fn a_host_that_is_killed_takes_its_workers_with_it() {
 /// Killed while it starts workers, at another moment each time: what is left of one that was
 /// not a worker yet would hold the host's locks, and the next host could not start.
 #[test]
-fn a_host_that_is_killed_while_it_starts_workers_leaves_its_place_to_the_next() {
+fn a_host_killed_mid_start_blocks_no_successor() {
     let lab = Lab::new();
     let put = |mark: u64| {
         for name in ["one", "two", "three", "four"] {
@@ -95,7 +95,7 @@ fn a_host_that_is_killed_while_it_starts_workers_leaves_its_place_to_the_next() 
 
 /// Killed over and over: each worker is waited for, and another takes its place.
 #[test]
-fn a_worker_that_is_killed_is_waited_for_and_replaced() {
+fn a_killed_worker_is_reaped_and_replaced() {
     let lab = Lab::new();
     lab.package("hostile").put(&[&attacks()]);
     let Some(host) = lab.start_sandboxed(UNTIRING) else {
@@ -112,7 +112,7 @@ fn a_worker_that_is_killed_is_waited_for_and_replaced() {
 }
 
 #[test]
-fn a_host_that_ends_well_leaves_no_worker() {
+fn a_stopped_host_leaves_no_worker() {
     let lab = Lab::new();
     lab.package("hostile").put(&[&attacks()]);
     lab.package("good").put(&[&actor("mark=1")]);

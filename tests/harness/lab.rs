@@ -153,12 +153,7 @@ impl Lab {
         let mut command = self.command();
         command
             .arg("serve")
-            .args([
-                "--log-format",
-                "json",
-                "--log",
-                "info,hotmerge_daemon=debug",
-            ])
+            .args(["--log-format", "json", "--log", "info"])
             .arg("--config")
             .arg(path)
             .arg("--plugin-dir")

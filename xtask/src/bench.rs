@@ -1,23 +1,23 @@
-//! `bench`: what hotmerge costs, beside floors and peers measured in the same run.
+//! `bench`: measures performance, with floors and peers in the same run.
 
 use anyhow::{Result, bail};
 
 use crate::{cargo::Cargo, exit};
 
-/// Measure what hotmerge costs
+/// Measure the performance of hotmerge
 ///
-/// Builds the benchmarks with optimisations and runs them. With --json, one object a line:
-/// bench, unit, value and, where there is one, floor or peer and ratio. Quote ratios: the
+/// Builds the benchmarks with optimisations and runs them. With --json, one object per line:
+/// bench, unit, value and, where they exist, floor or peer and ratio. Quote ratios: absolute
 /// figures of one machine say little about another.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Only these: call, reload, switch, rescan, driver, worker
+    /// Run only these: call, reload, switch, rescan, driver, worker
     #[arg(value_name = "BENCH")]
     benches: Vec<String>,
-    /// Write one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
-    /// How often to measure each; medians are told
+    /// Number of measurements per benchmark; reports the median
     #[arg(long, default_value_t = 41, value_name = "N")]
     rounds: usize,
 }
@@ -25,7 +25,7 @@ pub struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// If the benchmarks do not build or do not run.
+/// If the benchmarks fail to build or run.
 pub fn run(args: &Args) -> Result<u8> {
     let mut command = Cargo::locate(None)?.command();
     command

@@ -1,8 +1,8 @@
 //! Which cargo runs, where, and with what environment.
 //!
 //! Invariant: every child runs in the root of the workspace that it works on, so that this
-//! workspace's `.cargo/config.toml` and `rust-toolchain.toml` count, and sees nothing of the
-//! `cargo run` that the driver itself may have come from.
+//! workspace's `.cargo/config.toml` and `rust-toolchain.toml` apply, and inherits nothing from the
+//! `cargo run` that may have started the driver.
 //!
 //! Absent on purpose: any setting of flags. See [`rustc`](crate::rustc) for why.
 
@@ -23,7 +23,7 @@ pub struct Resolution {
     /// Fail if Cargo.lock would have to change
     #[arg(long)]
     locked: bool,
-    /// Do without the network
+    /// Run without network access
     #[arg(long)]
     offline: bool,
     /// Both `--locked` and `--offline`
@@ -49,7 +49,7 @@ impl Resolution {
 pub(crate) struct Cargo {
     program: OsString,
     root: PathBuf,
-    /// Whether the workspace asks for a toolchain of its own.
+    /// Whether the workspace selects its own toolchain.
     own_toolchain: bool,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct Cargo {
 pub(crate) struct Compiler {
     /// The triple that it runs on, and builds for by default.
     pub host: String,
-    /// All that it says about itself.
+    /// Its full version output.
     pub identity: String,
 }
 
@@ -98,8 +98,8 @@ impl Cargo {
         command
     }
 
-    /// Asks for the workspace and its members. What they depend on is left out: to find that
-    /// out takes cargo longer than all the rest of a run that has nothing to do.
+    /// Asks for the workspace and its members. Dependencies are left out:
+    /// resolving them takes cargo longer than the rest of a run with nothing to do.
     pub(crate) fn workspace(&self) -> Result<Metadata> {
         let output = self
             .command()
@@ -113,10 +113,10 @@ impl Cargo {
         }
         let text =
             str::from_utf8(&output.stdout).context("`cargo metadata` did not write UTF-8")?;
-        MetadataCommand::parse(text).context("`cargo metadata` makes no sense")
+        MetadataCommand::parse(text).context("failed to parse the output of `cargo metadata`")
     }
 
-    /// Asks the compiler what it is.
+    /// Queries the compiler's version.
     pub(crate) fn compiler(&self, settings: &Settings) -> Result<Compiler> {
         let shell = Shell::new()?;
         shell.change_dir(&self.root);
@@ -127,13 +127,13 @@ impl Cargo {
         }
         let identity = question
             .read()
-            .context("failed to ask the compiler what it is")?;
+            .context("failed to query the compiler's version")?;
         let host = identity
             .lines()
             .find_map(|line| line.strip_prefix("host: "));
         Ok(Compiler {
             host: host
-                .context("the compiler does not say what it runs on")?
+                .context("the compiler does not report its host triple")?
                 .to_owned(),
             identity,
         })
@@ -145,7 +145,7 @@ impl Cargo {
     }
 }
 
-/// What the driver must know of cargo's configuration.
+/// The parts of cargo's configuration that the driver needs.
 #[derive(Debug)]
 pub(crate) struct Settings {
     rustc: PathBuf,
@@ -154,7 +154,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Reads the configuration that holds for the workspace at `root`.
+    /// Reads the configuration for the workspace at `root`.
     pub(crate) fn read(root: &Path) -> Result<Self> {
         let config = cargo_config2::Config::load_with_cwd(root).with_context(|| {
             format!(
@@ -225,8 +225,8 @@ fn asks_for_toolchain(root: &Path) -> bool {
     })
 }
 
-/// What `cargo run` tells the program that it runs, about that program. A child would take it
-/// for its own.
+/// Variables that `cargo run` sets for the program it runs. A child would mistake them for
+/// its own.
 fn of_cargo_run() -> impl Iterator<Item = OsString> {
     env::vars_os().map(|(name, _)| name).filter(|name| {
         name.to_str().is_some_and(|name| {

@@ -1,4 +1,4 @@
-//! The command line: which command, and nothing of what it does.
+//! The command line: chooses the command, without its behaviour.
 
 use std::{env, ffi::OsString};
 
@@ -7,7 +7,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::{bench, build_plugins, demo, exit, new_plugin, test};
 
-/// Build hotmerge plugins, stage them and tell the running host.
+/// Build hotmerge plugins, stage them and notify the running host.
 #[derive(Debug, Parser)]
 #[command(version, after_help = exit::HELP, disable_help_subcommand = true)]
 struct Cli {
@@ -36,7 +36,7 @@ pub(crate) fn run(name: &'static str) -> Result<u8> {
     }
 }
 
-/// Cargo calls `cargo-hotmerge hotmerge …`; a person may call `cargo-hotmerge …`.
+/// Cargo runs `cargo-hotmerge hotmerge …`; a user may run `cargo-hotmerge …`.
 fn arguments() -> Vec<OsString> {
     let mut arguments: Vec<_> = env::args_os().collect();
     if arguments

@@ -1,7 +1,7 @@
-//! `demo`: the main job for a newcomer, for real.
+//! `demo`: shows newcomers the whole loop with real processes.
 //!
-//! Works on a copy of the sources in a temporary directory and ends what it started. It shows
-//! what it claims: if a call fails or the wrong plugin is reloaded, it fails.
+//! Works on a copy of the sources in a temporary directory and ends every process it started. It
+//! checks its claims: it fails if a call fails or the wrong plugin is reloaded.
 
 mod callers;
 mod copy;
@@ -16,20 +16,20 @@ use tempfile::TempDir;
 use self::{callers::Callers, host::DemoHost};
 use crate::{cargo::Cargo, exit};
 
-/// Show the main job: build, run, call, edit, and see one plugin reloaded
+/// Show the whole loop: build, run, call, edit, and watch one plugin reload
 ///
-/// Needs no other program and no rights; leaves nothing behind but compiled crates in cargo's
-/// target directory.
+/// Needs no other programs and no privileges; leaves only compiled crates in cargo's target
+/// directory.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Args {}
 
-/// What is edited, and what it becomes.
+/// The edit: old text and new text.
 const EDIT: (&str, &str) = ("return Ok(1);", "return Ok(10);");
 
 /// Runs the command.
 ///
 /// # Errors
-/// If anything that it shows is not so.
+/// If any claim of the demonstration does not hold.
 pub fn run(_: Args) -> Result<u8> {
     let cargo = Cargo::locate(None)?;
     let dir = TempDir::new().context("failed to make a temporary directory")?;
@@ -38,7 +38,7 @@ pub fn run(_: Args) -> Result<u8> {
     let runtime = RuntimeDir::new(dir.path().join("run"));
     fs::create_dir(&staging)?;
 
-    step("copy the sources, so that there is something to edit");
+    step("copy the sources for editing");
     copy::sources(cargo.root(), &sources)?;
 
     step("build the host");
@@ -62,7 +62,7 @@ pub fn run(_: Args) -> Result<u8> {
     let announcement = host::call(&runtime, "announce", "render", &fs::read(release)?)?;
     print!("{}", String::from_utf8_lossy(&announcement));
 
-    step("call both plugins all the time, while the counter's source is edited and built");
+    step("call both plugins continuously while the counter's source is edited and built");
     let before = host::generations(&runtime)?;
     let callers = Callers::start(&runtime, &announcement)?;
     edit(&sources.join("plugins/samples/counter/src/lib.rs"))?;
@@ -70,7 +70,7 @@ pub fn run(_: Args) -> Result<u8> {
     driver.build_plugins("require")?;
     let calls = callers.stop()?;
 
-    step("what happened");
+    step("result");
     host.show_status(&runtime)?;
     let after = host::generations(&runtime)?;
     judge(&before, &after)?;
@@ -81,8 +81,8 @@ pub fn run(_: Args) -> Result<u8> {
         calls.made
     );
     println!();
-    println!("the counter was reloaded, announce was not touched");
-    println!("{} calls meanwhile, none failed", calls.made);
+    println!("the counter was reloaded; announce was not");
+    println!("{} calls in the meantime, none failed", calls.made);
     host.stop()?;
     Ok(exit::OK)
 }
@@ -101,7 +101,7 @@ struct Driver<'a> {
 }
 
 impl Driver<'_> {
-    /// Runs this very program as a user would.
+    /// Runs this program as a user would.
     fn build_plugins(&self, notify: &str) -> Result<()> {
         let program = env::current_exe().context("failed to find this program")?;
         let status = Command::new(program)
@@ -125,7 +125,11 @@ fn edit(source: &Path) -> Result<()> {
     let text = fs::read_to_string(source)
         .with_context(|| format!("failed to read `{}`", source.display()))?;
     let edited = text.replace(EDIT.0, EDIT.1);
-    ensure!(edited != text, "`{}` has nothing to edit", source.display());
+    ensure!(
+        edited != text,
+        "`{}` does not contain the text to edit",
+        source.display()
+    );
     fs::write(source, edited).with_context(|| format!("failed to edit `{}`", source.display()))
 }
 
@@ -138,9 +142,9 @@ fn judge(before: &[Running], after: &[Running]) -> Result<()> {
                 now.generation == then.generation + 1,
                 "the counter was not reloaded once"
             );
-            ensure!(now.hash != then.hash, "the counter's hash is the same");
+            ensure!(now.hash != then.hash, "the counter's hash did not change");
         } else {
-            ensure!(now == then, "`{}` was touched", then.name);
+            ensure!(now == then, "`{}` was reloaded", then.name);
         }
     }
     Ok(())

@@ -1,40 +1,40 @@
-//! What the driver's exit codes mean. Scripts rely on them.
+//! The driver's exit codes. Scripts rely on them.
 
 use std::{io, process::ExitCode};
 
-/// Everything that was asked for was done.
+/// The command succeeded.
 pub const OK: u8 = 0;
-/// Something failed that has no code of its own; the message says what.
+/// Any failure without its own code; the message gives the reason.
 pub const FAILURE: u8 = 1;
-/// The command line makes no sense.
+/// The command line is invalid.
 pub const USAGE: u8 = 2;
-/// Cargo failed: a plugin does not build. Nothing was staged.
+/// A plugin failed to build. Nothing was staged.
 pub const BUILD: u8 = 3;
-/// `--notify require`, and no host took the request.
+/// `--notify require`, but no host took the request.
 pub const NO_HOST: u8 = 4;
-/// The host refused at least one of the plugins.
+/// The host refused at least one plugin.
 pub const REFUSED: u8 = 5;
 
-/// The same, for people who read `--help`.
+/// The same, as text for `--help`.
 pub(crate) const HELP: &str = "Exit codes:
-  0  done
-  1  failed; the message says why
-  2  the command line makes no sense
-  3  a plugin does not build; nothing was staged
-  4  `--notify require`, and no host answered
+  0  success
+  1  failure; the message gives the reason
+  2  invalid command line
+  3  a plugin failed to build; nothing was staged
+  4  `--notify require`, but no host answered
   5  the host refused a plugin";
 
-/// A failure that has an exit code of its own.
+/// A failure with its own exit code.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct Failure {
+pub struct CommandError {
     /// One of the constants of this module.
     pub code: u8,
     /// What failed.
     pub message: String,
 }
 
-impl Failure {
+impl CommandError {
     pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -43,27 +43,27 @@ impl Failure {
     }
 }
 
-/// Turns how a command ended into the process's exit code, and says why it failed.
+/// Turns a command's result into the process's exit code, and prints why it failed.
 pub(crate) fn report(result: anyhow::Result<u8>) -> ExitCode {
     let error = match result {
         Ok(code) => return code.into(),
         Err(error) => error,
     };
     if is_broken_pipe(&error) {
-        // Whoever read our output has seen enough.
+        // The reader of our output has closed the pipe.
         return OK.into();
     }
     anstream::eprintln!("{ERROR}error:{ERROR:#} {}", sentence(&error));
     error
         .chain()
-        .find_map(|cause| cause.downcast_ref::<Failure>())
+        .find_map(|cause| cause.downcast_ref::<CommandError>())
         .map_or(FAILURE, |failure| failure.code)
         .into()
 }
 
 const ERROR: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
 
-/// The error and its causes, each once: some errors of libraries tell their cause themselves.
+/// The error and its causes, each once: some library errors already include their cause.
 fn sentence(error: &anyhow::Error) -> String {
     let mut sentence = String::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_is_told_once() {
+    fn a_cause_is_printed_once() {
         let full = io::Error::from(io::ErrorKind::StorageFull);
         let written = Err::<(), _>(full).context("failed to write `a`: no storage space");
         let staged = written.context("failed to stage");

@@ -1,9 +1,9 @@
 //! The build driver: `cargo xtask` in this repository, `cargo hotmerge` elsewhere.
 //!
-//! One file a command; each owns its arguments and its `run`. The binaries only say by
-//! which name they were called.
+//! One file per command; each owns its arguments and its `run`. The binaries only pass the
+//! name under which the user called them.
 //!
-//! Absent on purpose: anything of the host. Driver and host meet in `hotmerge-meta` alone,
+//! Absent on purpose: anything of the host. Driver and host share only `hotmerge-meta`,
 //! so that either can be replaced without the other.
 
 #![forbid(unsafe_code)]

@@ -6,18 +6,18 @@
 //! dependencies, the level of debug information and whether a target was asked for. So the
 //! driver sets itself as cargo's `RUSTC_WRAPPER`, and for each crate
 //!
-//! * gives paths in messages a form without place: `serde-1.0.0/src/lib.rs`;
-//! * names the crate after what it is: package, version, features;
+//! * makes paths in messages independent of the directory: `serde-1.0.0/src/lib.rs`;
+//! * derives the crate's metadata from its identity: package, version, features;
 //!
 //! then becomes the compiler, or the wrapper that the user has set.
 //!
 //! Why a wrapper: cargo takes flags from one of four sources, the first that exists, so a
 //! driver that sets any of them can silently drop the user's. A wrapper adds to what
-//! cargo made of all of them, without having to know. The price: cargo does not see that the
-//! driver has a hand in it, so builds without it need a target directory of their own.
+//! cargo made of all of them, without having to know. The drawback: cargo does not know about
+//! the wrapper, so builds without it need a separate target directory.
 //!
-//! Not covered: `env!("CARGO_MANIFEST_DIR")` and its like, which are the crate's own text;
-//! paths that C compilers put into objects; `debug = "full"`, for which rustc may make other code.
+//! Not covered: `env!("CARGO_MANIFEST_DIR")` and the like, which are part of the crate's source;
+//! paths that C compilers put into objects; `debug = "full"`, for which rustc may generate different code.
 
 use std::{
     env,
@@ -26,14 +26,14 @@ use std::{
     process::{Command, ExitCode},
 };
 
-/// Set: this process is to be the compiler. The value is the user's own wrapper, or empty.
+/// If set, this process acts as the compiler. The value is the user's own wrapper, or empty.
 const NEXT: &str = "HOTMERGE_NEXT_RUSTC_WRAPPER";
 
 /// `name-version` of packages that occur twice in the build, from different sources; joined
-/// by blanks. What they are does not tell them apart, so cargo's names stay.
+/// by blanks. Their identity does not distinguish them, so cargo's metadata stays.
 const TWINS: &str = "HOTMERGE_TWIN_PACKAGES";
 
-/// What the driver tells itself across cargo.
+/// What the driver passes to itself through cargo.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wrapper {
     /// The user's own `RUSTC_WRAPPER`, however it was set.
@@ -53,8 +53,8 @@ impl Wrapper {
     }
 }
 
-/// If cargo called this process as the compiler, becomes it and does not return, or says
-/// why that failed. Otherwise `None`.
+/// If cargo called this process as the compiler, executes the compiler and does not return, or
+/// reports why that failed. Otherwise `None`.
 pub(crate) fn take_over() -> Option<ExitCode> {
     let next = env::var_os(NEXT)?;
     let given: Vec<OsString> = env::args_os().skip(1).collect();
@@ -74,7 +74,7 @@ pub(crate) fn take_over() -> Option<ExitCode> {
     Some(ExitCode::FAILURE)
 }
 
-/// What cargo tells a compiler about the crate in its environment.
+/// Cargo's description of the crate in the compiler's environment.
 struct Crate {
     name: String,
     version: String,
@@ -84,7 +84,7 @@ struct Crate {
 }
 
 impl Crate {
-    /// `None` when cargo only asks the compiler about itself.
+    /// `None` when cargo only queries the compiler.
     fn from_env() -> Option<Self> {
         let name = env::var("CARGO_PKG_NAME").ok()?;
         let version = env::var("CARGO_PKG_VERSION").ok()?;
@@ -124,7 +124,7 @@ impl Crate {
     }
 }
 
-/// Replaces cargo's name for the crate with one that says what the crate is.
+/// Replaces cargo's metadata for the crate with the crate's identity.
 fn rename(arguments: &mut [OsString], place: &str) {
     // Other configuration comes from flags and build scripts: it is no part of a name.
     let features = values(arguments, "--cfg").filter(|value| value.starts_with("feature="));
@@ -154,7 +154,7 @@ fn values<'a>(arguments: &'a [OsString], option: &'static str) -> impl Iterator<
         .filter_map(|pair| pair[1].to_str())
 }
 
-/// A user who remaps paths has chosen the scope too: to narrow it would undo a part.
+/// A user who remaps paths has also chosen the scope: narrowing it would undo part of that.
 fn already_remaps(arguments: &[OsString]) -> bool {
     arguments
         .iter()
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_is_named_after_what_it_is() {
+    fn crate_metadata_depends_only_on_identity() {
         assert_eq!(
             rewrite(
                 &serde(),
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_of_a_plugin_is_not_in_its_code() {
+    fn a_plugins_version_never_enters_its_code() {
         let plugin = Crate {
             out_dir: Some("/t/out".into()),
             ..serde()
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_apart_keeps_the_name_that_cargo_gave() {
+    fn ambiguous_crates_keep_cargos_metadata() {
         let twin = Crate {
             is_twin: true,
             ..serde()
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_of_the_user_stay_and_do_not_name_the_crate() {
+    fn user_flags_stay_out_of_crate_names() {
         let all = rewrite(
             &serde(),
             "rustc --crate-name serde -C metadata=0 --cfg loom=\"x\" -C metadata=mine --remap-path-prefix=/a=/b",

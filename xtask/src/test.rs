@@ -1,8 +1,8 @@
-//! `test`: all tests, or one family of them, with what they need installed.
+//! `test`: runs all tests or one family, and installs what they need.
 //!
-//! The tests themselves are cargo's: this only brings the tools they use, runs them family by
-//! family and adds up what they say. A test that cannot run on this machine says so into a
-//! file that its family is given; it is counted as skipped, never as passed.
+//! Cargo runs the tests; this installs the tools they use, runs them family by family and adds
+//! up the results. A test that cannot run on this machine writes the reason into its family's
+//! file and counts as skipped, never as passed.
 
 mod tally;
 mod tools;
@@ -21,55 +21,55 @@ use rustix::process::geteuid;
 use self::tally::Tally;
 use crate::{cargo::Cargo, exit};
 
-/// Where a test writes why it shows nothing on this machine, one line each.
+/// Names the file where tests write why they were skipped, one line per test.
 const SKIPPED: &str = "HOTMERGE_TEST_SKIPPED";
 
 /// Run all tests, or one family of them
 ///
-/// Installs the Debian packages that the tests need if it may; says which are missing if not.
+/// Installs the Debian packages that the tests need, or, without permission, lists the missing
+/// ones.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Only this family [default: all of them]
+    /// Run only this family [default: all]
     family: Option<Family>,
-    /// For the test programs themselves, as after `cargo test --`
+    /// Arguments for the test programs, as after `cargo test --`
     #[arg(last = true)]
     rest: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Family {
-    /// Each crate by itself
+    /// Unit tests of each crate
     Unit,
-    /// All orders in which threads can meet at the switch between versions, and a million
-    /// random lives of plugins
+    /// All thread interleavings at the switch between versions, and a million random plugin
+    /// life cycles
     Model,
     /// From a changed source to a reloaded plugin, with real processes
     Main,
-    /// How versions live and end: drain, state, requirements, going back, soak, kills
+    /// The life cycle of versions: drain, state, requirements, rollback, soak, kills
     Life,
-    /// What becomes of plugins that are hostile, crash or are merely strange, and that honest
-    /// ones do not notice
+    /// Hostile, crashing and unusual plugins, and that honest ones are not affected
     Sandbox,
-    /// The same under real Portage
+    /// Builds and reloads under real Portage
     Emerge,
 }
 
-/// How many random lives of plugins the model family tries; about 50 microseconds each.
+/// Number of random plugin life cycles in the model family; about 50 microseconds each.
 const LIVES: &str = "1000000";
-/// Where they begin: a change is tried on the same lives as the one before it. To look for
-/// more, say another number in `PROPTEST_RNG_SEED`.
+/// Their seed: every change is tested with the same life cycles as the one before. To try
+/// others, set another number in `PROPTEST_RNG_SEED`.
 const SEED: &str = "20261122";
 
-/// Where plugins live in the tests of the life cycle: in the `host`, or in a `process` each.
+/// Where plugins run in the life-cycle tests: in the `host`, or each in its own `process`.
 const ISOLATION: &str = "HOTMERGE_TEST_ISOLATION";
-/// Whose the hosts of the tests are: the `tester`'s, or an `ordinary` user's.
+/// The user of the tests' hosts: the `tester`, or an `ordinary` user.
 const USER: &str = "HOTMERGE_TEST_USER";
 
-/// How a family is run once more, unless somebody has said how it is to be run.
+/// A variant in which a family runs once more, unless the variable is already set.
 struct Again {
     variable: &'static str,
     value: &'static str,
-    /// Whether a program shows anything else then.
+    /// Whether the variant makes a difference to a test program.
     differs: fn(&str) -> bool,
 }
 
@@ -150,7 +150,7 @@ pub fn run(args: &Args) -> Result<u8> {
     })
 }
 
-/// What runs a family, of its end-to-end test programs only those that are wanted.
+/// The cargo command that runs a family, limited to the wanted end-to-end test programs.
 fn commands(family: Family, cargo: &Cargo, wanted: fn(&str) -> bool) -> Result<Vec<Command>> {
     let mut command = cargo.command();
     command.args(["test", "--no-fail-fast"]);
@@ -206,7 +206,7 @@ fn end_to_end(cargo: &Cargo, family: Family) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Runs one cargo, passes on what it prints and adds up its results.
+/// Runs one cargo, forwards its output and adds up its results.
 fn add_up(command: &mut Command, tally: &mut Tally) -> Result<bool> {
     let mut child = command
         .stdout(Stdio::piped())
@@ -214,7 +214,7 @@ fn add_up(command: &mut Command, tally: &mut Tally) -> Result<bool> {
         .context("failed to run cargo")?;
     let output = child.stdout.take().context("cargo has no output")?;
     for line in BufReader::new(output).lines() {
-        let line = line.context("failed to read what the tests print")?;
+        let line = line.context("failed to read the tests' output")?;
         println!("{line}");
         tally.add(&line);
     }

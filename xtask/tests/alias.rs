@@ -5,7 +5,7 @@ mod common;
 use std::{env, process::Command};
 
 #[test]
-fn the_driver_is_built_for_the_machine_that_runs_it() {
+fn the_driver_builds_for_its_own_machine() {
     let foreign = match env::consts::ARCH {
         "aarch64" => "x86_64-unknown-linux-gnu",
         _ => "aarch64-unknown-linux-gnu",

@@ -46,7 +46,7 @@ fn one_plugin() -> Scratch {
 }
 
 #[test]
-fn what_a_plugin_says_about_itself_is_in_its_meta() {
+fn crate_metadata_reaches_the_meta() {
     let scratch = one_plugin();
     scratch.edit(
         "plugins/crates/one/Cargo.toml",
@@ -71,7 +71,7 @@ fn what_a_plugin_says_about_itself_is_in_its_meta() {
 }
 
 #[test]
-fn what_does_not_build_changes_nothing_that_was_staged() {
+fn a_failed_build_leaves_staging_unchanged() {
     let scratch = one_plugin();
     scratch.plugin("two", "", HELLO);
     lines(&mut dev(&scratch));
@@ -111,7 +111,7 @@ fn what_does_not_build_changes_nothing_that_was_staged() {
 }
 
 #[test]
-fn a_plugin_that_is_gone_leaves_the_staging_directory_and_strangers_stay() {
+fn only_removed_plugins_leave_the_staging_directory() {
     let scratch = one_plugin();
     scratch.plugin("two", "", HELLO);
     lines(&mut dev(&scratch));
@@ -130,7 +130,7 @@ fn a_plugin_that_is_gone_leaves_the_staging_directory_and_strangers_stay() {
 }
 
 #[test]
-fn plugins_that_share_a_package_do_not_push_each_other_out() {
+fn plugins_sharing_a_package_coexist() {
     let scratch = one_plugin();
     scratch.plugin("two", "", HELLO);
     for name in ["one", "two"] {
@@ -152,7 +152,7 @@ fn plugins_that_share_a_package_do_not_push_each_other_out() {
 }
 
 #[test]
-fn a_manifest_that_makes_no_sense_is_named() {
+fn an_invalid_manifest_is_named() {
     let scratch = one_plugin();
     let manifest = "plugins/crates/one/Cargo.toml";
     let original = fs::read_to_string(scratch.path(manifest)).unwrap();
@@ -200,12 +200,12 @@ fn a_manifest_that_makes_no_sense_is_named() {
 }
 
 #[test]
-fn what_was_asked_for_and_is_not_there_is_said() {
+fn an_unknown_plugin_name_is_reported() {
     let scratch = one_plugin();
     let (code, said) = failure(dev(&scratch).args(["-p", "three"]));
     assert_eq!(code, 1);
     assert!(
-        said.contains("no plugin `three` in this workspace; there are: `one`"),
+        said.contains("no plugin `three` in this workspace; its plugins are: `one`"),
         "{said}"
     );
 
@@ -242,7 +242,7 @@ fn what_was_asked_for_and_is_not_there_is_said() {
 }
 
 #[test]
-fn works_from_elsewhere_with_the_configuration_of_the_workspace() {
+fn works_from_elsewhere_with_the_workspace_configuration() {
     let scratch = one_plugin();
     scratch.write(
         "plugins/.cargo/config.toml",
@@ -264,7 +264,7 @@ fn works_from_elsewhere_with_the_configuration_of_the_workspace() {
 }
 
 #[test]
-fn people_get_a_table_without_colours_in_a_pipe() {
+fn a_piped_table_has_no_colours() {
     let scratch = one_plugin();
     let mut driver = scratch.driver();
     driver.args(["build-plugins", "--offline", "--profile", "dev"]);
@@ -288,7 +288,7 @@ fn people_get_a_table_without_colours_in_a_pipe() {
 }
 
 #[test]
-fn a_host_that_is_required_must_run() {
+fn notify_require_needs_a_running_host() {
     let scratch = one_plugin();
     let nobody = RuntimeDir::new(scratch.path("nobody"));
     let (code, said) = failure(&mut telling(&scratch, "require", &nobody));
@@ -323,7 +323,7 @@ fn host(
 }
 
 #[test]
-fn what_the_host_did_is_told_and_a_refusal_has_a_code() {
+fn a_refusal_is_reported_with_its_exit_code() {
     let scratch = one_plugin();
     scratch.plugin("two", "", HELLO);
     let runtime = RuntimeDir::new(scratch.path("run"));
@@ -384,7 +384,7 @@ fn a_host_without_a_socket_is_sent_a_signal() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{said}");
     assert!(
-        said.contains("what the host did is unknown: sent SIGHUP"),
+        said.contains("the host's result is unknown: sent SIGHUP"),
         "{said}"
     );
     assert_eq!(signals.wait().next(), Some(signal_hook::consts::SIGHUP));

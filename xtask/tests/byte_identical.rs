@@ -57,7 +57,7 @@ fn usual_hash() -> String {
 }
 
 #[test]
-fn directories_jobs_and_debug_information_do_not_matter() {
+fn directories_jobs_and_debug_level_do_not_matter() {
     let other = probe_at("quite/another place");
     let staging = other.path("staging");
     let built = lines(
@@ -83,7 +83,7 @@ fn directories_jobs_and_debug_information_do_not_matter() {
 }
 
 #[test]
-fn vendored_sources_an_explicit_target_and_a_new_version_number_do_not_matter() {
+fn vendoring_target_and_version_do_not_matter() {
     let vendored = probe_at("here");
     let host = lines(&mut vendored.build_plugins());
     let target = fs::read_to_string(vendored.staged("probe/plugin.meta")).unwrap();
@@ -121,7 +121,7 @@ fn vendored_sources_an_explicit_target_and_a_new_version_number_do_not_matter() 
 }
 
 #[test]
-fn neighbours_do_not_matter_and_agreeing_ones_are_built_together() {
+fn neighbours_do_not_matter() {
     let scratch = probe_at("here");
     scratch.plugin(
         "loud",
@@ -199,7 +199,7 @@ fn listener(sources: &[&str]) -> Scratch {
 }
 
 #[test]
-fn flags_reach_the_compiler_by_whichever_way_they_come() {
+fn flags_from_every_source_reach_the_compiler() {
     let host = host();
     let of_target = format!(
         "CARGO_TARGET_{}_RUSTFLAGS",
@@ -253,7 +253,7 @@ fn flags_reach_the_compiler_by_whichever_way_they_come() {
 }
 
 #[test]
-fn wrappers_around_the_compiler_stay_around_it() {
+fn compiler_wrappers_stay_in_effect() {
     use std::os::unix::fs::PermissionsExt as _;
     let scratch = listener(&["from_variable", "from_table"]);
     for name in ["from_variable", "from_table"] {

@@ -19,7 +19,7 @@ fn workspace() -> Scratch {
 }
 
 #[test]
-fn a_new_plugin_of_a_workspace_passes_its_tests_and_is_staged() {
+fn a_new_plugin_passes_tests_and_is_staged() {
     let scratch = workspace();
     let made = scratch
         .driver()
@@ -57,7 +57,7 @@ fn a_new_plugin_of_a_workspace_passes_its_tests_and_is_staged() {
 }
 
 #[test]
-fn a_new_plugin_stands_alone_where_there_is_no_workspace() {
+fn a_new_plugin_stands_alone_without_a_workspace() {
     let scratch = Scratch::new();
     let alone = scratch.path("alone");
     fs::create_dir(&alone).unwrap();
@@ -78,14 +78,14 @@ fn a_new_plugin_stands_alone_where_there_is_no_workspace() {
 }
 
 #[test]
-fn what_cannot_be_made_leaves_nothing_behind() {
+fn a_failed_creation_leaves_nothing_behind() {
     let scratch = workspace();
     let manifest = fs::read(scratch.path("plugins/Cargo.toml")).unwrap();
     for (arguments, expected) in [
         (&["new-plugin", "../x"][..], "\"../x\" is not a plugin name"),
         (&["new-plugin", "fn"], "`fn` cannot be the name of a crate"),
-        (&["new-plugin", "one"], "has the name `one` already"),
-        (&["new-plugin", "x", "--path", "crates"], "exists already"),
+        (&["new-plugin", "one"], "already has the name `one`"),
+        (&["new-plugin", "x", "--path", "crates"], "already exists"),
         (
             &["new-plugin", "x", "--sdk", "no/such/place"],
             "neither a directory",
@@ -102,7 +102,7 @@ fn what_cannot_be_made_leaves_nothing_behind() {
             .args(["new-plugin", "x"]),
     );
     assert!(
-        said.contains("nothing says where `hotmerge-sdk` comes from"),
+        said.contains("the source of `hotmerge-sdk` is unknown"),
         "{said}"
     );
 

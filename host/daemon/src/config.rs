@@ -20,6 +20,10 @@ use serde::Deserialize;
 /// What it is to people.
 const WHAT: &str = "configuration";
 
+/// The longest time that can be configured, in seconds: 100 years, so that the clock reaches the
+/// end of every wait.
+const LONGEST_S: u64 = 100 * 365 * 86_400;
+
 /// The host's configuration. Every field has a default; the file may name any of them.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -204,7 +208,8 @@ impl Config {
         Ok(config)
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        self.check_sizes()?;
         if self.keep_versions == 0 {
             let reason = "`keep_versions` must be at least 1".to_owned();
             return Err(ConfigError::Value(reason));
@@ -227,6 +232,39 @@ impl Config {
             .iter()
             .filter_map(|(name, plugin)| Some((name, plugin.canary?)))
             .try_for_each(|(name, canary)| canary.check(name))
+    }
+
+    /// Whether every time and size is one that can be reckoned with.
+    fn check_sizes(&self) -> Result<(), ConfigError> {
+        let ms = LONGEST_S * 1000;
+        let all = [
+            ("settle_ms", self.settle_ms, ms),
+            ("start_ms", self.start_ms, ms),
+            ("drain_ms", self.drain_ms, ms),
+            ("teardown_ms", self.teardown_ms, ms),
+            ("handover_ms", self.handover_ms, ms),
+            ("call_ms", self.call_ms, ms),
+            ("rescan_s", self.rescan_s, LONGEST_S),
+            ("save_s", self.save_s, LONGEST_S),
+            ("restart.within_s", self.restart.within_s, LONGEST_S),
+            ("restart.pause_ms", self.restart.pause_ms, ms),
+        ];
+        check_most("", &all)?;
+        for (name, own) in &self.plugin {
+            let own = [
+                ("drain_ms", own.drain_ms.unwrap_or(0), ms),
+                ("teardown_ms", own.teardown_ms.unwrap_or(0), ms),
+                ("handover_ms", own.handover_ms.unwrap_or(0), ms),
+                ("save_s", own.save_s.unwrap_or(0), LONGEST_S),
+                // In bytes it must fit into 64 bits.
+                ("limits.memory_mib", own.limits.memory_mib, 1 << 40),
+                ("limits.threads", own.limits.threads, 1 << 22),
+                ("limits.files", own.limits.files, 1 << 30),
+                ("limits.cpu_s", own.limits.cpu_s, LONGEST_S),
+            ];
+            check_most(&format!("plugin.{name}."), &own)?;
+        }
+        Ok(())
     }
 
     /// Where a host's state is when nobody says otherwise: `/var/lib/hotmerge` for root,
@@ -351,12 +389,54 @@ impl Config {
     }
 }
 
+/// Insists that no field is more than the most that it may be.
+fn check_most(section: &str, fields: &[(&str, u64, u64)]) -> Result<(), ConfigError> {
+    match fields.iter().find(|(_, value, most)| value > most) {
+        None => Ok(()),
+        Some((field, value, most)) => Err(ConfigError::Value(format!(
+            "`{section}{field}` is {value}, but must be at most {most}"
+        ))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_plugins_own_times_come_before_those_of_all() {
+    fn the_largest_numbers_are_refused_by_name() {
+        let most = i64::MAX;
+        for field in [
+            "settle_ms",
+            "start_ms",
+            "drain_ms",
+            "teardown_ms",
+            "handover_ms",
+            "call_ms",
+            "rescan_s",
+            "save_s",
+            "restart.within_s",
+            "restart.pause_ms",
+            "plugin.one.drain_ms",
+            "plugin.one.teardown_ms",
+            "plugin.one.handover_ms",
+            "plugin.one.save_s",
+            "plugin.one.limits.memory_mib",
+            "plugin.one.limits.threads",
+            "plugin.one.limits.files",
+            "plugin.one.limits.cpu_s",
+        ] {
+            let config: Config = toml::from_str(&format!("{field} = {most}\n")).unwrap();
+            let refused = config.check().unwrap_err().to_string();
+            assert!(
+                refused.contains(&format!("`{field}` is {most}")),
+                "{refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn per_plugin_timeouts_override_global_ones() {
         let text = "drain_ms = 10\nteardown_ms = 20\nhandover_ms = 30\nsave_s = 40\n\
                     [plugin.own]\ndrain_ms = 1\nteardown_ms = 2\nhandover_ms = 3\nsave_s = 0\n";
         let config: Config = toml::from_str(text).unwrap();

@@ -2,5 +2,6 @@
 //! at when to make one.
 
 pub(crate) mod hints;
+pub mod judge;
 pub mod scan;
 mod way;

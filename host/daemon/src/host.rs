@@ -3,27 +3,34 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     path::PathBuf,
-    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     thread::{self, JoinHandle},
     time::Instant,
 };
 
 use hotmerge_abi::{ABI_MAJOR, ABI_MINOR};
 use hotmerge_instance::{
-    Workers,
+    NoWorkers, Workers,
     rules::{policies, text_file::TextFileError},
 };
 use hotmerge_lifecycle::ChoiceError;
 use hotmerge_meta::{
     PluginName,
-    control::{Action, HostStatus, PluginReport, ReloadParams, ReloadReport, Status, Transition},
+    control::{
+        Action, DebugReport, HostStatus, PluginReport, ReloadParams, ReloadReport, Status,
+        Transition,
+    },
 };
 
 use crate::{
     Config, TARGET,
+    config::ConfigError,
     find::{hints::Hints, scan},
     plugin::Plugin,
-    record::store::{Store, StoreError},
+    record::{
+        status::Snapshot,
+        store::{Store, StoreError},
+    },
     supervise::{keeping::WishError, state::State, supervisor::Supervisor},
 };
 
@@ -61,6 +68,9 @@ pub enum StartError {
     /// The plugin directory cannot be used.
     #[error("{0}; create it, or pass another `--plugin-dir`")]
     PluginDir(String),
+    /// Something in the configuration makes no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A policy of the operator's cannot be used.
     #[error(transparent)]
     Policy(#[from] TextFileError),
@@ -148,6 +158,7 @@ impl Host {
     /// # Errors
     /// As [`Host::start`].
     pub fn check(config: &Config) -> Result<PathBuf, StartError> {
+        config.check()?;
         let dir = config.plugin_dir.clone().ok_or(StartError::NoPluginDir)?;
         scan::open_dir(&dir).map_err(StartError::PluginDir)?;
         policies::syscalls(&config.policy_files())?;
@@ -160,7 +171,7 @@ impl Host {
     ///
     /// # Errors
     /// Why there is none, for people.
-    pub fn worker_program(config: &Config) -> Result<PathBuf, String> {
+    pub fn worker_program(config: &Config) -> Result<PathBuf, NoWorkers> {
         Workers::find_program(config.worker.as_deref()).map(|(path, _)| path)
     }
 
@@ -171,12 +182,12 @@ impl Host {
 
     /// Looks at the plugin directory now; does not wait for what follows.
     pub fn rescan(&self) {
-        self.look(&[]);
+        self.rescan_retrying(&[]);
     }
 
-    /// The directory may be another one than before: it is watched before it is looked at, so
+    /// The directory may have been replaced: it is watched before it is scanned, so
     /// that no change falls between.
-    fn look(&self, retry: &[PluginName]) -> Vec<PluginName> {
+    fn rescan_retrying(&self, retry: &[PluginName]) -> Vec<PluginName> {
         if let Some(upkeep) = self.upkeep.get() {
             upkeep();
         }
@@ -202,17 +213,17 @@ impl Host {
         let began = Instant::now();
         let since = params.since.unwrap_or_else(|| self.position());
         let asked = params.plugins.as_deref().unwrap_or_default();
-        let revived = self.look(if params.retry { asked } else { &[] });
+        let revived = self.rescan_retrying(if params.retry { asked } else { &[] });
         let state = self.supervisor.wait_settled();
         let mut plugins = outcomes(&state, since);
-        let told: Vec<PluginName> = match &params.plugins {
+        let wanted: Vec<PluginName> = match &params.plugins {
             Some(asked) => asked.clone(),
             // Who asks for all of them wants to know what is wrong, whenever it went wrong.
             None => state.refused().cloned().collect(),
         };
-        for name in told {
+        for name in wanted {
             if let Entry::Vacant(entry) = plugins.entry(name)
-                && let Some(report) = as_it_is(&state, entry.key())
+                && let Some(report) = unchanged_report(&state, entry.key())
             {
                 entry.insert(report);
             }
@@ -244,7 +255,7 @@ impl Host {
         to: Option<&str>,
         takes_state: bool,
     ) -> Result<PluginReport, WishError> {
-        self.decide(plugin, || {
+        self.apply_choice(plugin, || {
             self.supervisor.roll_back(plugin, to, takes_state)
         })
     }
@@ -254,9 +265,7 @@ impl Host {
     /// # Errors
     /// If nothing of it runs, or it is pinned already.
     pub fn pin(&self, plugin: &PluginName) -> Result<PluginReport, WishError> {
-        self.decide(plugin, || {
-            self.supervisor.wish(|machine| machine.pin(plugin))
-        })
+        self.apply_choice(plugin, || self.supervisor.pin(plugin))
     }
 
     /// Lets the directory decide again, and tells what came of it.
@@ -264,23 +273,21 @@ impl Host {
     /// # Errors
     /// If it is not pinned.
     pub fn unpin(&self, plugin: &PluginName) -> Result<PluginReport, WishError> {
-        self.decide(plugin, || {
-            self.supervisor.wish(|machine| machine.unpin(plugin))
-        })
+        self.apply_choice(plugin, || self.supervisor.unpin(plugin))
     }
 
-    /// Does what an operator wishes and waits until it is done and written down.
-    fn decide(
+    /// Applies an operator's choice and waits until it is done and persisted.
+    fn apply_choice(
         &self,
         plugin: &PluginName,
-        wish: impl FnOnce() -> Result<(), WishError>,
+        change: impl FnOnce() -> Result<(), WishError>,
     ) -> Result<PluginReport, WishError> {
         let since = self.position();
-        wish()?;
+        change()?;
         let state = self.supervisor.wait_settled();
         let mut report = outcomes(&state, since)
             .remove(plugin)
-            .or_else(|| as_it_is(&state, plugin))
+            .or_else(|| unchanged_report(&state, plugin))
             .ok_or_else(|| ChoiceError::NotLive(plugin.clone()))?;
         report.not_durable = self.supervisor.not_durable(plugin);
         Ok(report)
@@ -302,6 +309,17 @@ impl Host {
             }
             _ => Ok(transitions),
         }
+    }
+
+    /// What is known of one plugin, for whoever looks for a fault.
+    ///
+    /// # Errors
+    /// If nothing is known of it.
+    pub fn debug(&self, plugin: &PluginName) -> Result<DebugReport, UnknownPlugin> {
+        self.supervisor.debug(plugin).ok_or_else(|| UnknownPlugin {
+            plugin: plugin.clone(),
+            plugin_dir: self.supervisor.plugin_dir.clone(),
+        })
     }
 
     /// Forgets what was kept of plugins that the directory does not have any more, except for
@@ -326,8 +344,12 @@ impl Host {
 
     /// The host and its plugins at this moment.
     pub fn status(&self) -> Status {
-        let (plugins, problems) = self.supervisor.plugin_status();
-        let counters = &self.supervisor.counters;
+        let Snapshot {
+            counters,
+            position,
+            plugins,
+            problems,
+        } = self.supervisor.snapshot();
         Status {
             host: HostStatus {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -343,11 +365,11 @@ impl Host {
                 store_failure: self.supervisor.store.as_ref().and_then(Store::failure),
                 started: format!("{:.0}", self.started),
                 watch: self.hints.describe(),
-                rescans: counters.rescans.load(Ordering::Relaxed),
-                position: self.position(),
-                retained: counters.retained.load(Ordering::Relaxed),
-                stuck: counters.stuck.load(Ordering::Relaxed),
-                overdue: counters.overdue.load(Ordering::Relaxed),
+                rescans: counters.rescans,
+                position,
+                retained: counters.retained,
+                stuck: counters.stuck,
+                overdue: counters.overdue,
                 log_dropped: self.log_dropped.get().map_or(0, |count| count()),
                 crash_signals: self.supervisor.workers.crash_signals(),
                 degraded: self.supervisor.workers.missing().to_vec(),
@@ -373,7 +395,7 @@ impl Host {
         self.supervisor.clock.stop();
         let left = self.supervisor.stop();
         if clock.join().is_err() {
-            tracing::error!("the clock's thread panicked");
+            tracing::error!(target: "hotmerge::host", "the clock's thread panicked");
         }
         self.supervisor.workers.close();
         left
@@ -414,12 +436,12 @@ fn merge(plugins: &mut BTreeMap<PluginName, PluginReport>, report: &PluginReport
 }
 
 /// A plugin to which nothing happened.
-fn as_it_is(state: &State, name: &PluginName) -> Option<PluginReport> {
+fn unchanged_report(state: &State, name: &PluginName) -> Option<PluginReport> {
     let slot = state.machine.slot(name.as_str())?;
     let live = slot.live();
     let refused = slot.refused();
     let running = live.map(|live| &live.meta);
-    let told = refused.map(|refused| &refused.meta).or(running);
+    let shown = refused.map(|refused| &refused.meta).or(running);
     Some(PluginReport {
         plugin: name.clone(),
         action: match refused {
@@ -427,8 +449,8 @@ fn as_it_is(state: &State, name: &PluginName) -> Option<PluginReport> {
             None => Action::Unchanged,
         },
         old_hash: running.map(|meta| meta.hash),
-        hash: told.map(|meta| meta.hash),
-        version: told.map(|meta| meta.version.clone()),
+        hash: shown.map(|meta| meta.hash),
+        version: shown.map(|meta| meta.version.clone()),
         generation: live.map(|live| live.generation),
         reason: refused.map(|refused| refused.reason.clone()),
         pause_ms: None,

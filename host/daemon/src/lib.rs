@@ -27,7 +27,10 @@ mod record;
 mod supervise;
 
 pub use config::{CanaryConfig, Config, ConfigError, PluginConfig};
-pub use find::scan;
+pub use find::{
+    judge::{JudgeError, Judgement, judge},
+    scan,
+};
 pub use host::{Host, StartError, UnknownPlugin};
 pub use hotmerge_abi::CallContext;
 pub use hotmerge_instance::{

@@ -31,7 +31,6 @@ pub struct Plugin {
     pub(crate) failed: AtomicU64,
     pub(crate) panicked: AtomicU64,
     pub(crate) cancelled: AtomicU64,
-    pub(crate) retained: AtomicU64,
 }
 
 impl fmt::Debug for Plugin {
@@ -81,7 +80,6 @@ impl Plugin {
             failed: AtomicU64::new(0),
             panicked: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
-            retained: AtomicU64::new(0),
         }
     }
 

@@ -12,6 +12,7 @@ pub(crate) mod ending;
 pub(crate) mod jobs;
 pub(crate) mod keeping;
 pub(crate) mod services;
+mod spans;
 pub(crate) mod state;
 pub(crate) mod supervisor;
 pub(crate) mod threads;

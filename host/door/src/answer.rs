@@ -108,6 +108,10 @@ pub(crate) fn answer(
             let plugin = params.unwrap_or_default().plugin;
             possible(door.host.history(plugin.as_ref()))
         }
+        method::DEBUG => {
+            let params: PluginParams = parse(params)?;
+            possible(door.host.debug(&params.plugin))
+        }
         method::CALL => call(door, client, &parse(params)?),
         method::STOP => {
             door.ask_to_stop.stop();

@@ -15,6 +15,10 @@ use hotmerge_loader::{CallError, Reply};
 use hotmerge_meta::control::SavedStatus;
 use jiff::Timestamp;
 
+/// Largest state, in bytes: so much of a state can also be handed over, together with the version
+/// that saved it, through the memory that is shared with a worker.
+pub const STATE_LIMIT: usize = (64 << 20) - hotmerge_wire::METHOD_LIMIT;
+
 /// A state that was saved.
 #[derive(Clone, Debug)]
 pub struct Saved {

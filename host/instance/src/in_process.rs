@@ -18,7 +18,7 @@ use hotmerge_meta::PluginMeta;
 
 use crate::{
     call::Call,
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, STATE_LIMIT},
     failure::Failure,
     upward::{Report, Upward},
 };
@@ -145,7 +145,7 @@ impl InProcess {
         if self.has_panicked() {
             return Ok(());
         }
-        let mut state = Reply::default();
+        let mut state = Reply::with_limit(STATE_LIMIT);
         self.checkpoint.refresh(|| self.save(&mut state).map(drop))
     }
 

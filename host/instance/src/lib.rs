@@ -28,12 +28,15 @@ use hotmerge_meta::PluginMeta;
 pub use crate::{
     call::{Call, context},
     cancel::Cancel,
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, STATE_LIMIT},
     failure::Failure,
     in_process::InProcess,
     settings::{Isolation, Settings},
     upward::{Report, Upward},
-    worker::{Restarts, Verdict, Worker, WorkerOwner, Workers, too_often},
+    worker::{
+        IsolationError, LaunchError, NoWorkers, Restarts, Verdict, Worker, WorkerOwner, Workers,
+        too_often,
+    },
 };
 use crate::{
     rules::{symbols, wants::not_granted},
@@ -76,15 +79,15 @@ impl Instance {
         let plugin = &meta.name;
         let isolation = workers
             .isolation(plugin.as_str())
-            .map_err(LoadError::Refused)?;
+            .map_err(|error| LoadError::Refused(error.to_string()))?;
         let grants = &workers.settings.of(plugin.as_str()).allow;
         let asked = not_granted(&meta.wants, grants, isolation);
         let in_vain = (!asked.is_empty()).then(|| {
             let asked = asked.join("`, `");
             format!("it asks for `{asked}`, which the configuration does not grant")
         });
-        if let Some(in_vain) = &in_vain {
-            tracing::warn!(%plugin, "{in_vain}");
+        if let Some(what) = in_vain.clone() {
+            upward.report(Report::AsksInVain { what });
         }
         let is_judged = workers.settings.symbols == Symbols::Enforce;
         let mut libraries = Vec::new();
@@ -93,13 +96,18 @@ impl Instance {
             if is_judged {
                 let groups = workers.symbols.as_ref();
                 let groups = groups.map_err(|error| LoadError::Refused(error.to_string()))?;
-                let judged = file.as_ref().map_err(String::clone);
-                let judged =
-                    judged.and_then(|file| symbols::check(file, groups, isolation, grants));
-                judged.map_err(|reason| {
+                let judged = match &file {
+                    Ok(file) => symbols::check(file, groups, isolation, grants),
+                    Err(_) => Ok(()),
+                };
+                let unread = file.as_ref().err().map(ToString::to_string);
+                let reason = judged.err().map(|error| error.to_string()).or(unread);
+                let is_good = reason.is_none();
+                tracing::trace!(target: "hotmerge::plugin", %plugin, is_good, "its symbols are judged");
+                if let Some(reason) = reason {
                     let in_vain = in_vain.map(|text| format!("; {text}")).unwrap_or_default();
-                    LoadError::Refused(format!("{reason}{in_vain}"))
-                })?;
+                    return Err(LoadError::Refused(format!("{reason}{in_vain}")));
+                }
             }
             // Of what cannot be read the dynamic loader says why.
             let needed = file.iter().flat_map(|file| file.runtime_libraries());

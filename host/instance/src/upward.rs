@@ -29,7 +29,25 @@ pub enum Report {
         failure: Failure,
     },
     /// Another worker takes the calls from here on.
-    Restarted,
+    Restarted {
+        /// How old the state is that it continues from; `None` without any.
+        state_age: Option<Duration>,
+    },
+    /// There is no other worker yet, because the system does not give what it takes.
+    NotRestartedYet {
+        /// What happened, and why there is none.
+        what: String,
+    },
+    /// Its worker died while another was being started in its place.
+    DiedWhileReplaced {
+        /// What happened.
+        failure: Failure,
+    },
+    /// It asks for what the configuration does not grant.
+    AsksInVain {
+        /// What it asks for.
+        what: String,
+    },
     /// Crashed too often: no other worker is started.
     GivenUp {
         /// Why, for people.

@@ -72,6 +72,7 @@ impl Machine {
             Some(target) if target.meta.hash == to.hash => Attempt {
                 target: Target {
                     takes_state,
+                    is_ordered: true,
                     ..target
                 },
                 why: Why::Chosen,
@@ -80,6 +81,7 @@ impl Machine {
             found => Attempt {
                 target: Target {
                     takes_state,
+                    is_ordered: true,
                     ..Target::kept(Arc::clone(&to))
                 },
                 why: Why::Chosen,

@@ -76,6 +76,8 @@ pub struct Target {
     /// Whether it takes over the state of the version that runs; an operator may choose a
     /// version that cannot, and lose the state.
     pub takes_state: bool,
+    /// Whether an operator ordered it: it is switched to without a trial.
+    pub is_ordered: bool,
 }
 
 impl Target {
@@ -85,6 +87,7 @@ impl Target {
             meta,
             origin: Origin::Store,
             takes_state: true,
+            is_ordered: false,
         }
     }
 }
@@ -223,6 +226,8 @@ pub enum Event {
     Proven {
         /// The attempt.
         ticket: Ticket,
+        /// How many calls that were.
+        calls: u64,
     },
     /// The last call on an old version has returned.
     Drained {
@@ -275,7 +280,7 @@ impl Event {
             | Self::Failed { ticket, .. }
             | Self::Started { ticket, .. }
             | Self::HandedOver { ticket }
-            | Self::Proven { ticket }
+            | Self::Proven { ticket, .. }
             | Self::Drained { ticket }
             | Self::Late { ticket }
             | Self::Ended { ticket }
@@ -410,8 +415,21 @@ pub enum Outcome {
     /// The directory decides again, and what it has stays out all the same; what ran before
     /// still runs.
     StaysOut(Refused),
-    /// The plugin was taken out of service.
+    /// The plugin was taken out of service: the directory does not have it any more.
     Removed(Digest),
+    /// The plugin was taken out of service: the host stops.
+    Stopped(Digest),
+}
+
+/// Why a plugin is taken out of service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// The directory does not have it any more.
+    Gone,
+    /// The host stops.
+    Stopped,
+    /// Something that it requires is not there any more.
+    Unmet(String),
 }
 
 /// Whether a verified candidate may start.

@@ -13,9 +13,9 @@ use std::{
 use hotmerge_meta::{Digest, PluginMeta, PluginName};
 
 use crate::{
-    Action, Choice, Event, Later, Note, Now, Origin, Outcome, Stage, State, Step, Target, Ticket,
-    Verdict, Why,
-    slot::{Attempt, Slot},
+    Action, Choice, Event, Later, Leave, Note, Now, Origin, Outcome, Stage, State, Step, Target,
+    Ticket, Verdict, Why,
+    slot::{Attempt, GONE, STOPPED, Slot},
 };
 
 /// All plugins of a host.
@@ -75,9 +75,9 @@ impl Machine {
         }
     }
 
-    /// One look at the plugin directory: what is new or changed there (`true`: try it again
+    /// A scan of the plugin directory: what is new or changed there (`true`: try it again
     /// even if it was refused), and what is gone.
-    pub fn look(&mut self, changed: Vec<(Target, bool)>, gone: &[PluginName]) -> Vec<Step> {
+    pub fn scanned(&mut self, changed: Vec<(Target, bool)>, gone: &[PluginName]) -> Vec<Step> {
         let mut steps = Vec::new();
         if self.stopped {
             return steps;
@@ -88,7 +88,7 @@ impl Machine {
             self.last_good.remove(name);
             if self.slots.contains_key(name) {
                 self.leaving = true;
-                self.change(name, &mut steps, Slot::gone);
+                self.change(name, &mut steps, |slot, out| slot.gone(GONE, out));
             }
             if self.choice(name).is_some_and(|choice| !choice.pinned) {
                 self.choose(name, None);
@@ -116,7 +116,7 @@ impl Machine {
     }
 
     /// Takes everything out of service, each plugin before those that it requires. What the
-    /// directory has does not count any more: a look may be under way at this moment.
+    /// directory has no longer counts: a scan may be in progress at this moment.
     pub fn stop(&mut self) -> Vec<Step> {
         let mut steps = Vec::new();
         self.stopped = true;
@@ -126,7 +126,7 @@ impl Machine {
         self.leaving = true;
         let names: Vec<_> = self.slots.keys().cloned().collect();
         for name in names {
-            self.change(&name, &mut steps, Slot::gone);
+            self.change(&name, &mut steps, |slot, out| slot.gone(STOPPED, out));
         }
         self.settle(&mut steps);
         steps
@@ -142,7 +142,7 @@ impl Machine {
             Event::Failed { ticket, refused } => slot.failed(ticket, refused, out),
             Event::Started { ticket, next } => slot.started(ticket, next, out),
             Event::HandedOver { ticket } => slot.handed_over(ticket, out),
-            Event::Proven { ticket } => slot.proven(ticket, out),
+            Event::Proven { ticket, calls } => slot.proven(ticket, calls, out),
             Event::Drained { ticket } => slot.drained(ticket, out),
             Event::Late { ticket } => slot.late(ticket, out),
             Event::Ended { ticket } => slot.ended(ticket, out),
@@ -359,13 +359,15 @@ impl Machine {
             going.extend(leaving.keys().find(is_free).cloned());
         }
         for name in going {
-            let unmet = leaving.get(&name).cloned().flatten().map(|lost| {
-                format!(
+            let why = match leaving.get(&name).cloned().flatten() {
+                Some(lost) => Leave::Unmet(format!(
                     "`{name}` requires `{}` {}, which is not there any more: {name} → {}",
                     lost.name, lost.version, lost.name
-                )
-            });
-            self.change(&name, steps, |slot, out| slot.withdraw(unmet, out));
+                )),
+                None if self.stopped => Leave::Stopped,
+                None => Leave::Gone,
+            };
+            self.change(&name, steps, |slot, out| slot.withdraw(why, out));
         }
     }
 
@@ -374,7 +376,7 @@ impl Machine {
         let waits_for_an_end = self
             .slots
             .values()
-            .flat_map(Slot::olds)
+            .flat_map(Slot::retiring)
             .filter(|old| old.is_in_time())
             .any(|old| {
                 let mut requires = old.meta.requires.iter();
@@ -397,7 +399,7 @@ pub fn set(set: &mut BTreeSet<PluginName>, name: &PluginName, member: bool) {
     }
 }
 
-/// Tells of a transition. One that leads on at once is told as one.
+/// Reports a transition. Transitions in immediate succession are reported as one.
 fn note(
     steps: &mut Vec<Step>,
     plugin: &PluginName,

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use hotmerge_meta::PluginMeta;
 
 use crate::{
-    Action, Ending, Later, Note, Now, Outcome, Refused, Stage, State, Ticket,
-    slot::{Old, Slot},
+    Action, Ending, Later, Leave, Note, Now, Outcome, Refused, Stage, State, Ticket,
+    slot::{GONE, Old, STOPPED, Slot},
 };
 
 impl Slot {
     /// Takes the live version out of service: for good, or because of a plugin it requires.
-    pub(super) fn withdraw(&mut self, unmet: Option<String>, out: &mut Vec<Action>) {
+    pub(super) fn withdraw(&mut self, why: Leave, out: &mut Vec<Action>) {
         if self.stage() == Some(Stage::HandingOver) {
             return;
         }
@@ -22,8 +22,8 @@ impl Slot {
         let Some(live) = self.live.take() else {
             return;
         };
-        let outcome = match unmet {
-            Some(reason) => {
+        let outcome = match why {
+            Leave::Unmet(reason) => {
                 self.because(reason.clone());
                 let refused = Refused {
                     meta: Arc::clone(&live.meta),
@@ -34,10 +34,15 @@ impl Slot {
                 self.blocked = true;
                 Outcome::Refused(refused)
             }
-            None => {
-                self.because("gone from the plugin directory");
-                self.forgive();
+            Leave::Gone => {
+                self.because(GONE);
+                self.clear_refusal();
                 Outcome::Removed(live.meta.hash)
+            }
+            Leave::Stopped => {
+                self.because(STOPPED);
+                self.clear_refusal();
+                Outcome::Stopped(live.meta.hash)
             }
         };
         let ticket = live.ticket;
@@ -61,8 +66,8 @@ impl Slot {
     }
 
     pub(super) fn ended(&mut self, ticket: Ticket, out: &mut Vec<Action>) {
-        if let Some(index) = self.olds.iter().position(|old| old.ticket == ticket) {
-            let old = self.olds.remove(index);
+        if let Some(index) = self.retiring.iter().position(|old| old.ticket == ticket) {
+            let old = self.retiring.remove(index);
             out.push(
                 Now::Note(Note::Old {
                     hash: old.meta.hash,
@@ -71,7 +76,7 @@ impl Slot {
                 })
                 .into(),
             );
-            if self.olds.is_empty() && self.state() == State::Idle {
+            if self.retiring.is_empty() && self.state() == State::Idle {
                 self.because("the last old version has ended");
             }
         }
@@ -87,7 +92,7 @@ impl Slot {
             })
             .into(),
         );
-        self.olds.push(Old {
+        self.retiring.push(Old {
             ticket,
             meta,
             ending: Ending::Draining,
@@ -100,7 +105,7 @@ impl Slot {
         out: &mut Vec<Action>,
         next: impl FnOnce(Ending) -> Ending,
     ) {
-        let Some(old) = self.olds.iter_mut().find(|old| old.ticket == ticket) else {
+        let Some(old) = self.retiring.iter_mut().find(|old| old.ticket == ticket) else {
             return;
         };
         let from = old.ending;

@@ -172,9 +172,9 @@ impl Machine {
             .filter(|(other, _)| *other != name)
             .any(|(_, slot)| {
                 let live = slot.live().map(|live| &live.meta);
-                let olds = slot.olds().iter().filter(|old| old.is_in_time());
+                let retiring = slot.retiring().iter().filter(|old| old.is_in_time());
                 live.into_iter()
-                    .chain(olds.map(|old| &old.meta))
+                    .chain(retiring.map(|old| &old.meta))
                     .any(|meta| meta.requires.iter().any(|it| it.name == *name))
             })
     }

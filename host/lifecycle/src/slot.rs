@@ -15,6 +15,11 @@ use crate::{
     Why,
 };
 
+/// Why a plugin that the directory had leaves.
+pub(super) const GONE: &str = "gone from the plugin directory";
+/// Why all plugins leave in the end.
+pub(super) const STOPPED: &str = "the host stops";
+
 /// A version that takes calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Live {
@@ -71,7 +76,7 @@ pub struct Slot {
     /// What came while state was changing hands, which must not be disturbed.
     pub(super) deferred: Option<Attempt>,
     pub(super) live: Option<Live>,
-    pub(super) olds: Vec<Old>,
+    pub(super) retiring: Vec<Old>,
     pub(super) refused: Option<Refused>,
     /// Whether the refusal was for other plugins' sake, and goes when they change.
     pub(super) blocked: bool,
@@ -99,7 +104,7 @@ impl Slot {
             (None, Some(live)) if live.given_up => State::Error,
             (None, Some(_)) => State::Active,
             (None, None) if self.refused.is_some() => State::Error,
-            (None, None) if !self.olds.is_empty() => State::Unloading,
+            (None, None) if !self.retiring.is_empty() => State::Unloading,
             (None, None) => State::Idle,
         }
     }
@@ -125,8 +130,8 @@ impl Slot {
     }
 
     /// The old versions that have not ended yet.
-    pub fn olds(&self) -> &[Old] {
-        &self.olds
+    pub fn retiring(&self) -> &[Old] {
+        &self.retiring
     }
 
     /// What an operator chose over the directory.
@@ -145,11 +150,21 @@ impl Slot {
         Some((candidate.ticket, &candidate.attempt.target))
     }
 
+    /// Why the attempt that is under way was made.
+    pub fn why(&self) -> Option<&'static str> {
+        Some(self.candidate.as_ref()?.attempt.why.text())
+    }
+
+    /// What is to be brought up once the state has changed hands.
+    pub fn deferred(&self) -> Option<&Target> {
+        Some(&self.deferred.as_ref()?.target)
+    }
+
     /// Whether anything of the slot still depends on an attempt.
     pub fn refers_to(&self, ticket: Ticket) -> bool {
         self.current(ticket).is_some()
             || self.live.as_ref().is_some_and(|live| live.ticket == ticket)
-            || self.olds.iter().any(|old| old.ticket == ticket)
+            || self.retiring.iter().any(|old| old.ticket == ticket)
     }
 
     /// Whether nothing of the plugin is left.
@@ -157,7 +172,7 @@ impl Slot {
         self.candidate.is_none()
             && self.deferred.is_none()
             && self.live.is_none()
-            && self.olds.is_empty()
+            && self.retiring.is_empty()
             && self.refused.is_none()
     }
 
@@ -294,7 +309,7 @@ impl Slot {
             // A new version number over the same code.
             live.meta = meta;
             self.conclude("it runs already");
-            self.forgive();
+            self.clear_refusal();
             self.choice = choice;
             out.push(Now::Report(ticket, Outcome::Unchanged).into());
             out.push(Later::Persist.into());
@@ -362,9 +377,13 @@ impl Slot {
         }
     }
 
-    pub(super) fn proven(&mut self, ticket: Ticket, out: &mut Vec<Action>) {
+    pub(super) fn proven(&mut self, ticket: Ticket, calls: u64, out: &mut Vec<Action>) {
         if self.at(ticket, Stage::Trying).is_some() {
-            self.go_live(out, "did well with its share, and takes all new calls");
+            let reason = match calls {
+                0 => "no call came during its trial, and it takes all new calls",
+                _ => "did well with its share, and takes all new calls",
+            };
+            self.go_live(out, reason);
         }
     }
 
@@ -408,15 +427,15 @@ impl Slot {
         self.blocked = false;
     }
 
-    /// The directory does not have the plugin any more. What is live stays until those that
-    /// require it have gone.
-    pub(super) fn gone(&mut self, out: &mut Vec<Action>) {
+    /// The directory does not have the plugin any more, or the host stops. What is live stays until
+    /// those that require it have gone.
+    pub(super) fn gone(&mut self, reason: &'static str, out: &mut Vec<Action>) {
         self.deferred = None;
         if self.stage() != Some(Stage::HandingOver) {
             self.overtake(out);
         }
-        self.because("gone from the plugin directory");
-        self.forgive();
+        self.because(reason);
+        self.clear_refusal();
     }
 
     fn go_live(&mut self, out: &mut Vec<Action>, reason: &'static str) {
@@ -433,7 +452,7 @@ impl Slot {
         self.because(reason);
         // These say nothing about what was refused.
         if !matches!(attempt.why, Why::Replaced | Why::Fallback | Why::Crashed) {
-            self.forgive();
+            self.clear_refusal();
         }
         self.choice = attempt.choice;
         self.generations += 1;
@@ -495,7 +514,7 @@ impl Slot {
             .filter(|candidate| candidate.stage == stage)
     }
 
-    pub(super) fn forgive(&mut self) {
+    pub(super) fn clear_refusal(&mut self) {
         self.refused = None;
         self.blocked = false;
     }

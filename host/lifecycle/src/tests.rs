@@ -82,6 +82,7 @@ fn staged(meta: &Arc<PluginMeta>) -> Target {
         meta: Arc::clone(meta),
         origin: Origin::Package("p".parse().expect("a package")),
         takes_state: true,
+        is_ordered: false,
     }
 }
 
@@ -106,7 +107,7 @@ fn run(orders: &[(u8, u8)]) {
 /// Found by chance: a candidate in the place of one that crashed, and one that an operator chose,
 /// which require each other.
 #[test]
-fn candidates_that_would_wait_for_each_other_do_not() {
+fn mutually_dependent_candidates_do_not_deadlock() {
     run(&[
         (16, 142),
         (192, 185),
@@ -140,7 +141,7 @@ fn candidates_that_would_wait_for_each_other_do_not() {
 
 /// Found by chance: a version that crashed on its way out, and stays because of a choice.
 #[test]
-fn what_crashed_while_it_left_is_replaced_when_it_comes_back_and_a_choice_holds_it() {
+fn a_plugin_that_crashed_while_leaving_returns_replaced() {
     run(&[
         (96, 76),
         (0, 38),

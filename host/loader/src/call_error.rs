@@ -2,6 +2,22 @@
 
 use hotmerge_abi::{self as abi, Status};
 
+/// How much of a reason is taken, in bytes: of its begin, where it says what happened …
+const HEAD: usize = 4 << 10;
+/// … and of its end, where a panic says from where it comes.
+const TAIL: usize = 1 << 10;
+
+/// What a plugin says instead of a reply, as text, and no more of it than anybody reads.
+pub fn reason_text(bytes: &[u8]) -> String {
+    if bytes.len() <= HEAD + TAIL {
+        return String::from_utf8_lossy(bytes).into_owned();
+    }
+    let (head, tail) = (&bytes[..HEAD], &bytes[bytes.len() - TAIL..]);
+    let lost = bytes.len() - HEAD - TAIL;
+    let (head, tail) = (String::from_utf8_lossy(head), String::from_utf8_lossy(tail));
+    format!("{head} … ({lost} bytes left out) … {tail}")
+}
+
 /// Why a call brought no reply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -45,8 +61,10 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// What a status of the contract other than "ok" means.
-    pub fn of(status: Status, reason: String, method: &str) -> Self {
+    /// What a status of the contract other than "ok" means. Of the reason no more is taken than
+    /// anybody reads, whatever the plugin has said.
+    pub fn of(status: Status, reason: &[u8], method: &str) -> Self {
+        let reason = reason_text(reason);
         match status {
             abi::STATUS_FAILED => Self::Failed(reason),
             abi::STATUS_NO_METHOD => Self::NoMethod(method.to_owned()),
@@ -81,5 +99,26 @@ impl CallError {
             // To the caller a panic, too, is a failure of somebody else's.
             other => (abi::STATUS_FAILED, other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_reason_is_cut_in_its_middle() {
+        let mut reason = vec![b'a'; 1 << 20];
+        reason.extend(b"\nstack: 1a 2b");
+        let error = CallError::of(abi::STATUS_FAILED, &reason, "go").to_string();
+        assert!(error.len() < 6 << 10, "{}", error.len());
+        assert!(error.starts_with("aaa") && error.ends_with("\nstack: 1a 2b"));
+        assert!(error.contains("(1043469 bytes left out)"), "{error}");
+    }
+
+    #[test]
+    fn a_reason_that_is_no_text_is_shown_all_the_same() {
+        let error = CallError::of(abi::STATUS_FAILED, b"a\xff", "go");
+        assert_eq!(error.to_string(), "a\u{fffd}");
     }
 }

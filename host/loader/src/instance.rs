@@ -255,5 +255,7 @@ fn conclude(
 
 #[cold]
 fn refusal(status: Status, reply: &mut Reply, method: &str) -> CallError {
-    CallError::of(status, reply.take_reason(), method)
+    let error = CallError::of(status, reply.bytes(), method);
+    reply.reset();
+    error
 }

@@ -12,6 +12,7 @@
 //! Absent on purpose: directories, watching, timing, and the question when to load or to
 //! end anything. That is the daemon's.
 
+mod advice;
 mod call_error;
 mod heap;
 mod instance;
@@ -20,7 +21,8 @@ mod reply;
 mod services;
 mod verified;
 
-pub use call_error::CallError;
+pub use advice::advice;
+pub use call_error::{CallError, reason_text};
 pub use heap::give_back_memory;
 pub use instance::{Instance, Remains};
 pub use library::Unloaded;

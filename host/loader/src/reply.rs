@@ -82,12 +82,6 @@ impl Reply {
         self.content_type.clear();
     }
 
-    pub(crate) fn take_reason(&mut self) -> String {
-        let reason = String::from_utf8_lossy(&self.bytes).into_owned();
-        self.reset();
-        reason
-    }
-
     /// A sink over this reply, valid while the borrow is.
     pub(crate) fn sink(&mut self) -> Sink {
         Sink {

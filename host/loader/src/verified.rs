@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
 };
 
+use crate::advice::advice;
 use hotmerge_abi::TableHeader;
 use hotmerge_meta::{Image, ImageError, Machine, PluginMeta, PromiseError, check_abi};
 use rustix::{
@@ -34,7 +35,7 @@ pub enum LoadError {
         host: &'static str,
     },
     /// No sealed memory for the image.
-    #[error("failed to put {bytes} bytes into sealed memory: {source}")]
+    #[error("failed to put {bytes} bytes into sealed memory: {source}{}", advice(&(*source).into()))]
     Seal {
         /// Size of the image.
         bytes: usize,
@@ -50,6 +51,9 @@ pub enum LoadError {
     /// The loaded table is not the one that was read from the file.
     #[error("the loaded table differs from the one in the file")]
     Table,
+    /// The system does not give what a process for it takes, which is no fault of the plugin's.
+    #[error("{0}")]
+    NoProcess(String),
     /// The plugin itself refused to start, or the host does not let it: by a policy, or for want
     /// of a sandbox.
     #[error("{0}")]

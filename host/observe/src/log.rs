@@ -8,8 +8,14 @@ use std::{
 pub use hotmerge_meta::plain;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
-    EnvFilter, field::MakeExt as _, filter::ParseError, fmt::format::debug_fn,
+    EnvFilter,
+    field::MakeExt as _,
+    filter::{LevelFilter, ParseError},
+    fmt::format::debug_fn,
 };
+
+/// The first part of the targets of the host's records, and the target of its plugins' own.
+const OWN: &[&str] = &["hotmerge", "plugin"];
 
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
@@ -49,12 +55,7 @@ pub fn start(format: Format, filter: &str) -> Result<WorkerGuard, LogError> {
         .thread_name("log")
         .finish(io::stderr());
     let _ = DROPPED.set(writer.error_counter());
-    let filter = EnvFilter::builder()
-        .parse(filter)
-        .map_err(|source| LogError::Filter {
-            filter: filter.to_owned(),
-            source,
-        })?;
+    let filter = parse(filter)?;
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -77,6 +78,30 @@ pub fn start(format: Format, filter: &str) -> Result<WorkerGuard, LogError> {
     Ok(guard)
 }
 
+/// Reads a filter. A level alone is for the host and its plugins: what libraries log appears only
+/// if it is asked for by name.
+fn parse(filter: &str) -> Result<EnvFilter, LogError> {
+    let (levels, named): (Vec<_>, Vec<_>) = filter
+        .split(',')
+        .map(str::trim)
+        .filter(|directive| !directive.is_empty())
+        .partition(|directive| directive.parse::<LevelFilter>().is_ok());
+    let level = levels.last().copied();
+    let level = level.or(named.is_empty().then_some("error"));
+    // Of two directives for one target the later one counts.
+    let own = level.into_iter().flat_map(|level| {
+        let for_target = move |target| format!("{target}={level}");
+        OWN.iter().map(for_target)
+    });
+    let directives = own.chain(named.into_iter().map(str::to_owned));
+    let directives = directives.collect::<Vec<_>>().join(",");
+    let parsed = EnvFilter::builder().parse(directives);
+    parsed.map_err(|source| LogError::Filter {
+        filter: filter.to_owned(),
+        source,
+    })
+}
+
 /// How many records found no room.
 pub fn dropped() -> u64 {
     DROPPED
@@ -86,10 +111,67 @@ pub fn dropped() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing::{Subscriber, debug, info};
+    use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt as _};
+
     use super::*;
 
+    /// Remembers which targets were let through.
+    struct Seen(Arc<Mutex<Vec<&'static str>>>);
+
+    impl<S: Subscriber> Layer<S> for Seen {
+        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+            self.0.lock().unwrap().push(event.metadata().target());
+        }
+    }
+
+    /// The targets that a filter lets through, of records at two levels.
+    fn seen(filter: &str) -> Vec<&'static str> {
+        let seen = Arc::default();
+        let layer = Seen(Arc::clone(&seen));
+        let subscriber =
+            tracing_subscriber::registry().with(layer.with_filter(parse(filter).unwrap()));
+        tracing::subscriber::with_default(subscriber, || {
+            info!(target: "hotmerge::host", "");
+            info!(target: "hotmerge::plugin", "");
+            info!(target: "plugin", "");
+            info!(target: "notify::inotify", "");
+            debug!(target: "hotmerge::worker", "");
+            debug!(target: "plugin", "");
+            debug!(target: "notify::inotify", "");
+        });
+        let seen = seen.lock().unwrap();
+        seen.clone()
+    }
+
     #[test]
-    fn a_record_is_one_line_without_orders_to_terminals() {
+    fn libraries_are_logged_only_if_named() {
+        let own = ["hotmerge::host", "hotmerge::plugin", "plugin"];
+        assert_eq!(seen("info"), own);
+        assert_eq!(seen("debug").len(), 5);
+        assert_eq!(seen("warn,notify=info"), ["notify::inotify"]);
+        assert_eq!(seen("plugin=debug,warn"), ["plugin", "plugin"]);
+        assert_eq!(seen("notify=debug").len(), 2);
+        assert_eq!(
+            seen("info,hotmerge::plugin=off"),
+            ["hotmerge::host", "plugin"]
+        );
+        assert!(seen("").is_empty() && seen("off").is_empty());
+    }
+
+    #[test]
+    fn a_filter_that_is_none_is_named() {
+        let error = parse("info,plugin=loud").unwrap_err().to_string();
+        assert!(
+            error.contains("`info,plugin=loud` is no log filter"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_record_is_one_line_without_control_characters() {
         assert_eq!(plain("a \"b\" \\ ü 日本"), "a \"b\" \\ ü 日本");
         assert_eq!(plain("\x1b[2J\r\n\u{202e}x"), "\\u{1b}[2J\\r\\n\\u{202e}x");
     }

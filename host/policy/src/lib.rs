@@ -13,14 +13,14 @@
 
 mod dynamic;
 mod file;
+mod objection;
 mod read;
 mod reader;
 mod symbols;
 
 pub use file::{File, FileError, Segment};
+pub use objection::Objection;
 pub use symbols::{Group, Groups, GroupsError, When};
-
-use serde::Serialize;
 
 /// Libraries that a plugin may need; the loader would load any other unverified.
 const LIBRARIES: [&str; 12] = [
@@ -58,21 +58,6 @@ pub struct Rules {
     pub net: bool,
     /// What no group has is refused: for the host's own process.
     pub strict: bool,
-}
-
-/// One reason against a plugin.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Objection {
-    /// The symbol, library or part of the file.
-    pub subject: String,
-    /// The rule that it breaks.
-    pub rule: String,
-}
-
-impl std::fmt::Display for Objection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "`{}`: {}", self.subject, self.rule)
-    }
 }
 
 /// Everything that speaks against a plugin.

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_belong_to_the_first_group_that_has_them() {
+    fn a_name_belongs_to_its_first_group() {
         let groups = Groups::parse(Groups::BUILTIN).unwrap();
         let when = |symbol: &str| groups.of(symbol).map(|group| group.when);
         assert_eq!(when("execve"), Some(When::Never));

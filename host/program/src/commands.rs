@@ -1,11 +1,15 @@
 //! The command line: one module a command.
 
 use std::{
+    env,
+    ffi::OsStr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::Resettable,
+};
 use hotmerge_daemon::Config;
 use hotmerge_meta::{
     RuntimeDir,
@@ -17,6 +21,7 @@ use crate::exit::{self, Failure};
 
 mod call;
 mod completions;
+mod debug;
 mod hash;
 mod history;
 mod inspect;
@@ -30,7 +35,7 @@ mod status;
 mod stop;
 mod verify;
 
-/// Run plugins and take new versions of them while the program runs.
+/// Host for packaged plugins: hot-reloads what changed, without a restart.
 #[derive(Debug, Parser)]
 #[command(name = "hotmerge", version, after_help = exit::HELP, disable_help_subcommand = true)]
 pub(crate) struct Arguments {
@@ -45,6 +50,7 @@ enum Command {
     Reload(reload::Reload),
     Call(call::Call),
     History(history::History),
+    Debug(debug::Debug),
     Rollback(rollback::Rollback),
     Pin(pin::Pin),
     Unpin(pin::Unpin),
@@ -57,6 +63,22 @@ enum Command {
     Man(man::Man),
 }
 
+/// Reads the command line and the environment. A variable that is empty counts as unset.
+pub(crate) fn parse() -> Result<Arguments, clap::Error> {
+    let matches = without_empty_variables(Arguments::command()).try_get_matches()?;
+    Arguments::from_arg_matches(&matches)
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|argument| match argument.get_env() {
+            Some(name) if is_empty(name) => argument.env(Resettable::Reset),
+            _ => argument,
+        })
+        .mut_subcommands(without_empty_variables)
+}
+
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Serve(command) => command.run(),
@@ -64,6 +86,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Reload(command) => command.run(),
         Command::Call(command) => command.run(),
         Command::History(command) => command.run(),
+        Command::Debug(command) => command.run(),
         Command::Rollback(command) => command.run(),
         Command::Pin(command) => command.run(),
         Command::Unpin(command) => command.run(),
@@ -80,8 +103,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
 /// Which host is meant.
 #[derive(Args, Debug)]
 struct HostArguments {
-    /// Where the host's control socket and pid file are [default: /run/hotmerge for root,
-    /// otherwise hotmerge in $XDG_RUNTIME_DIR, otherwise /tmp/hotmerge-UID]
+    /// Directory of the host's control socket and pid file [default: /run/hotmerge for root,
+    /// otherwise $XDG_RUNTIME_DIR/hotmerge, otherwise /tmp/hotmerge-UID]
     #[arg(long, value_name = "DIR", env = RuntimeDir::VARIABLE)]
     runtime_dir: Option<PathBuf>,
 }
@@ -108,15 +131,27 @@ impl HostArguments {
         })?;
         client.request(method, params, timeout).map_err(|error| {
             let code = match &error {
-                ClientError::Refused(refused) => match refused.code() {
-                    code::DENIED => exit::DENIED,
-                    code::NO_PLUGIN..=code::REPLY_TOO_LARGE => exit::CALL_FAILED,
-                    _ => exit::FAILURE,
-                },
+                ClientError::Refused(refused) => refusal(refused.code()),
+                ClientError::TimedOut(_) => exit::DEADLINE,
+                ClientError::TooLong(_) => exit::TOO_LARGE,
                 _ => exit::FAILURE,
             };
             Failure::new(code, error)
         })
+    }
+}
+
+/// The exit code for what a host refuses.
+fn refusal(code: i32) -> u8 {
+    match code {
+        code::DENIED => exit::DENIED,
+        code::NO_PLUGIN => exit::NO_PLUGIN,
+        code::NO_PLUGIN_METHOD => exit::NO_METHOD,
+        code::PLUGIN_FAILED | code::BAD_REQUEST => exit::CALL_FAILED,
+        code::DEADLINE => exit::DEADLINE,
+        code::PANICKED => exit::PANICKED,
+        code::REPLY_TOO_LARGE => exit::TOO_LARGE,
+        _ => exit::FAILURE,
     }
 }
 
@@ -125,7 +160,7 @@ impl HostArguments {
 struct Change {
     #[command(flatten)]
     host: HostArguments,
-    /// How long to wait for the host, in seconds
+    /// Seconds to wait for the host
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     timeout: u64,
     /// Print one JSON object
@@ -148,10 +183,4 @@ impl Change {
 fn configuration(path: Option<&Path>) -> Result<Config, Failure> {
     path.map_or_else(|| Ok(Config::default()), Config::read)
         .map_err(|error| Failure::new(exit::CONFIG, error))
-}
-
-/// Prints one JSON object on a line of its own.
-fn print_json(value: &impl Serialize) -> Result<(), Failure> {
-    println!("{}", serde_json::to_string(value)?);
-    Ok(())
 }

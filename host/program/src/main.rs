@@ -1,20 +1,46 @@
 //! The program `hotmerge`: what people and scripts do with a host.
 
 #![forbid(unsafe_code)]
+// Whatever prints by itself panics when its output cannot be written: see `output`.
+#![deny(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_macros,
+    clippy::disallowed_methods
+)]
 
-use clap::Parser as _;
+use std::process::ExitCode;
+
+use exit::Failure;
 
 mod commands;
 mod exit;
+mod manager;
+mod output;
+mod signals;
 mod table;
 
-fn main() -> std::process::ExitCode {
-    let arguments = commands::Arguments::parse();
-    match commands::run(arguments) {
-        Ok(()) => std::process::ExitCode::SUCCESS,
+fn main() -> ExitCode {
+    hotmerge_sandbox::reset_signals();
+    let _ = output::outlive_size_limit();
+    let done = match commands::parse() {
+        Ok(arguments) => commands::run(arguments),
+        Err(instead) => show(&instead),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            anstream::eprintln!("hotmerge: {failure}");
+            output::complain(failure.report());
             failure.into()
         }
+    }
+}
+
+/// Shows the help or the version that was asked for, or fails for wrong usage.
+fn show(instead: &clap::Error) -> Result<(), Failure> {
+    let text = instead.render().ansi().to_string();
+    match instead.use_stderr() {
+        true => Err(Failure::usage(text)),
+        false => Ok(output::print(text)?),
     }
 }

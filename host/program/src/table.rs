@@ -26,22 +26,29 @@ pub(crate) fn new(heading: &[&str]) -> Table {
     table
 }
 
-/// Writes a table without the blanks that its last column leaves.
-pub(crate) fn print(table: &Table) {
-    for line in table.lines() {
-        anstream::println!("{}", line.trim_end());
-    }
+/// The lines of a table without the blanks that its last column leaves.
+pub(crate) fn text(table: &Table) -> String {
+    let lines = table.lines();
+    lines
+        .map(|line| line.trim_end().to_owned() + "\n")
+        .collect()
 }
 
-/// Writes what cannot be used. A package's name is whatever somebody gave to a directory, so
-/// it is not let near a terminal as it is.
-pub(crate) fn print_problems(problems: &[Problem]) {
-    for Problem { package, reason } in problems {
-        if package.is_empty() {
-            anstream::println!("problem: {}", plain(reason));
-        } else {
-            anstream::println!("problem: {}: {}", plain(package), plain(reason));
-        }
+/// The packages that cannot be used, a line each. A package's name is whatever somebody gave to
+/// a directory, so control characters in it must not reach a terminal.
+pub(crate) fn problems(problems: &[Problem]) -> String {
+    let line = |Problem { package, reason }: &Problem| match package.as_str() {
+        "" => format!("problem: {}\n", plain(reason)),
+        package => format!("problem: {}: {}\n", plain(package), plain(reason)),
+    };
+    problems.iter().map(line).collect()
+}
+
+/// A number of things, for a sentence.
+pub(crate) fn count(number: u64, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}s"),
     }
 }
 

@@ -27,6 +27,7 @@ mod plan;
 mod policy;
 mod reap;
 mod root;
+mod signals;
 mod spawn;
 
 pub use cgroup::{Cgroup, Cgroups};
@@ -35,6 +36,7 @@ pub use notice::{no_signal_on_message, signal_on_message};
 pub use plan::{Grant, GrantError, Limits, Plan, Program};
 pub use policy::{Policy, PolicyError};
 pub use reap::{Ended, reap};
+pub use signals::reset_signals;
 pub use spawn::{Ids, Namespaces, SpawnError, Spawned, spawn};
 
 /// Where the plugin lies in its private root.

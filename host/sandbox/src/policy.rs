@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_call_and_a_missing_reason_are_refused_in_every_group() {
+    fn unknown_calls_and_missing_reasons_are_refused() {
         for group in ["run", "load", "fs-read", "fs-write", "net", "never"] {
             let heading = format!("[{group}]\n");
             let with = |line| Policy::BUILTIN.replace(&heading, &format!("{heading}{line}\n"));
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn grants_are_read_as_they_are_written() {
+    fn grants_parse_as_written() {
         for text in ["net", "fs:/srv/data:ro", "fs:/srv/a:b:rw"] {
             assert_eq!(text.parse::<Grant>().unwrap().to_string(), text);
         }

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_how_a_child_ended_and_what_it_has_used() {
+    fn a_childs_end_and_usage_are_reported() {
         let exited = ran("exit 7");
         assert_eq!(exited.status.code(), Some(7));
         assert!(exited.cpu < Duration::from_secs(1), "{exited:?}");

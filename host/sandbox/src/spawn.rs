@@ -19,7 +19,7 @@ use rustix::{
     process::{PidfdFlags, WaitId, WaitIdOptions, getpid, pidfd_open, waitid},
 };
 
-use crate::{Cgroup, descriptor};
+use crate::{Cgroup, descriptor, signals::default_ignored};
 
 /// Stack of the child until it becomes another program, in bytes.
 const STACK_BYTES: usize = 64 << 10;
@@ -82,6 +82,18 @@ pub enum SpawnError {
     /// Pipes or memory.
     #[error("failed to prepare a worker: {0}")]
     Prepare(io::Error),
+}
+
+impl SpawnError {
+    /// What the system said.
+    pub fn system(&self) -> &io::Error {
+        match self {
+            Self::Clone { source, .. } => source,
+            Self::Run(error) | Self::Ids(error) | Self::Cgroup(error) | Self::Prepare(error) => {
+                error
+            }
+        }
+    }
 }
 
 /// What the child needs. It shares memory with the parent, which waits.
@@ -315,6 +327,8 @@ extern "C" fn become_worker(argument: *mut c_void) -> i32 {
         {
             fail(child);
         }
+        // The program that replaces this one would inherit what the host ignores.
+        default_ignored(&[]);
         // Signals stay blocked: the host's handlers must not run here. The worker lets them in.
         let arguments = [c"hotmerge-worker".as_ptr(), ptr::null()];
         let environment = [ptr::null::<libc::c_char>()];

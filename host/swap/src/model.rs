@@ -89,7 +89,7 @@ fn remake(draining: Draining<Version>, number: usize) -> Box<Version> {
 }
 
 #[test]
-fn a_call_sees_the_old_or_the_new_version_and_never_an_ended_one() {
+fn a_call_never_sees_an_ended_version() {
     model(5, || {
         let cell = full();
         let caller = calling(&cell);
@@ -99,7 +99,7 @@ fn a_call_sees_the_old_or_the_new_version_and_never_an_ended_one() {
 }
 
 #[test]
-fn two_callers_both_hold_up_the_waiter_and_the_last_one_wakes_it() {
+fn the_last_of_two_callers_wakes_the_waiter() {
     model(5, || {
         let cell = full();
         let callers = [calling(&cell), calling(&cell)];
@@ -111,7 +111,7 @@ fn two_callers_both_hold_up_the_waiter_and_the_last_one_wakes_it() {
 }
 
 #[test]
-fn a_version_that_comes_back_at_its_old_address_is_safe_to_call() {
+fn a_version_at_a_reused_address_is_safe() {
     model(5, || {
         let cell = full();
         let caller = calling(&cell);
@@ -123,7 +123,7 @@ fn a_version_that_comes_back_at_its_old_address_is_safe_to_call() {
 }
 
 #[test]
-fn an_address_that_moves_to_another_cell_still_wakes_its_waiter() {
+fn a_version_in_another_cell_wakes_its_waiter() {
     model(5, || {
         let (first, second) = (full(), Cell::new());
         let caller = calling(&first);
@@ -135,7 +135,7 @@ fn an_address_that_moves_to_another_cell_still_wakes_its_waiter() {
 }
 
 #[test]
-fn a_caller_overtaken_by_two_switches_settles_on_a_live_version() {
+fn a_caller_overtaken_twice_finds_a_live_version() {
     model(5, || {
         let cell = full();
         let caller = calling(&cell);
@@ -146,7 +146,7 @@ fn a_caller_overtaken_by_two_switches_settles_on_a_live_version() {
 }
 
 #[test]
-fn switches_at_the_same_time_each_get_another_old_version() {
+fn concurrent_switches_return_different_old_versions() {
     model(5, || {
         let cell = full();
         let other = Arc::clone(&cell);
@@ -199,7 +199,7 @@ fn an_expired_wait_can_be_repeated() {
 }
 
 #[test]
-fn dropping_an_old_version_never_ends_it_under_a_call() {
+fn dropping_a_version_never_ends_a_running_call() {
     model(5, || {
         let cell = full();
         let caller = calling(&cell);
@@ -209,7 +209,7 @@ fn dropping_an_old_version_never_ends_it_under_a_call() {
 }
 
 #[test]
-fn a_long_call_on_the_new_version_does_not_hold_up_the_old_one() {
+fn a_new_versions_call_does_not_delay_draining() {
     model(5, || {
         let cell = full();
         let ended = Arc::new(AtomicBool::new(false));
@@ -232,7 +232,7 @@ fn a_long_call_on_the_new_version_does_not_hold_up_the_old_one() {
 }
 
 #[test]
-fn a_version_that_is_put_back_under_its_calls_ends_after_all_of_them() {
+fn a_restored_version_ends_after_all_its_calls() {
     model(4, || {
         let cell = full();
         let callers = [calling(&cell), calling(&cell)];
@@ -260,7 +260,7 @@ fn calling_through(gate: &Arc<Gate<Version>>) -> thread::JoinHandle<usize> {
 }
 
 #[test]
-fn a_call_at_a_shut_gate_waits_and_never_finds_it_empty() {
+fn a_call_at_a_closed_gate_waits() {
     model(3, || {
         let gate = gate();
         let callers = [calling_through(&gate), calling_through(&gate)];
@@ -274,7 +274,7 @@ fn a_call_at_a_shut_gate_waits_and_never_finds_it_empty() {
 }
 
 #[test]
-fn a_gate_that_opens_again_with_the_old_version_loses_no_call() {
+fn reopening_with_the_old_version_loses_no_call() {
     model(4, || {
         let gate = gate();
         let caller = calling_through(&gate);
@@ -288,7 +288,7 @@ fn a_gate_that_opens_again_with_the_old_version_loses_no_call() {
 }
 
 #[test]
-fn a_gate_that_opens_empty_says_so() {
+fn a_gate_that_opens_empty_reports_it() {
     model(4, || {
         let gate = gate();
         let caller = calling_through(&gate);

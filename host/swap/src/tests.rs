@@ -91,7 +91,7 @@ fn drained(draining: Draining<Canary>) -> usize {
 }
 
 #[test]
-fn an_empty_cell_says_so_and_a_full_one_names_its_version() {
+fn a_cell_reports_its_version_or_emptiness() {
     let ends = ends();
     let cell = Cell::new();
     assert_eq!(cell.with(|live: Option<&Canary>| live.is_none()), Ok(true));
@@ -105,7 +105,7 @@ fn an_empty_cell_says_so_and_a_full_one_names_its_version() {
 }
 
 #[test]
-fn dropping_a_full_cell_or_an_unused_old_version_ends_them() {
+fn dropping_a_cell_or_unused_version_ends_it() {
     let ends = ends();
     let cell = full(1, &ends);
     drop(cell.swap(Some(Canary::boxed(2, &ends))));
@@ -115,7 +115,7 @@ fn dropping_a_full_cell_or_an_unused_old_version_ends_them() {
 }
 
 #[test]
-fn no_call_meets_an_ended_version_or_an_empty_cell_in_20_000_switches() {
+fn twenty_thousand_switches_fail_no_call() {
     const SWITCHES: usize = 20_000;
     const CALLS: usize = 20_000;
     let ends = ends();
@@ -178,7 +178,7 @@ fn call_twice(cell: &Cell<Canary>, latest: usize) -> usize {
 #[test]
 fn without_membarrier_the_same_holds() {
     let this = std::env::current_exe().expect("a test is a program");
-    let test = "no_call_meets_an_ended_version_or_an_empty_cell_in_20_000_switches";
+    let test = "twenty_thousand_switches_fail_no_call";
     let output = Command::new(this)
         .args(["--exact", &format!("tests::{test}")])
         .env(REFUSE_MEMBARRIER, "1")
@@ -231,7 +231,7 @@ fn the_end_of_the_last_call_wakes_the_waiter() {
 }
 
 #[test]
-fn two_old_versions_of_one_cell_drain_apart() {
+fn two_old_versions_drain_independently() {
     let ends = ends();
     let cell = full(1, &ends);
     let on_first = LongCall::begin(&cell);
@@ -275,7 +275,7 @@ fn a_version_dropped_in_use_is_leaked_and_counted() {
 }
 
 #[test]
-fn a_call_that_unwinds_is_over() {
+fn an_unwinding_call_counts_as_ended() {
     let ends = ends();
     let cell = full(1, &ends);
     let inner = || cell.with(|_| cell.with(|_| panic!("on purpose")));
@@ -295,7 +295,7 @@ fn nest(cell: &Cell<Canary>, levels: usize) -> Result<(), TooDeep> {
 }
 
 #[test]
-fn calls_nest_up_to_the_limit_and_are_refused_beyond() {
+fn calls_nested_beyond_the_limit_are_refused() {
     let ends = ends();
     let cell = full(1, &ends);
     assert_eq!(nest(&cell, LEVELS), Ok(()));
@@ -305,7 +305,7 @@ fn calls_nest_up_to_the_limit_and_are_refused_beyond() {
 }
 
 #[test]
-fn a_switch_inside_a_call_leaves_its_version_alive() {
+fn a_switch_inside_a_call_keeps_its_version() {
     let ends = ends();
     let (outer, other) = (full(1, &ends), full(10, &ends));
     let call = |live: Option<&Canary>| {
@@ -402,7 +402,7 @@ fn versions_come_and_go_while_threads_do() {
 }
 
 #[test]
-fn a_version_is_put_back_under_its_calls() {
+fn a_version_is_restored_during_its_calls() {
     let ends = ends();
     let cell = full(1, &ends);
     let call = LongCall::begin(&cell);
@@ -417,7 +417,7 @@ fn a_version_is_put_back_under_its_calls() {
 }
 
 #[test]
-fn no_call_finds_a_gate_empty_in_5_000_pauses() {
+fn five_thousand_pauses_fail_no_call() {
     let ends = ends();
     let gate = Arc::new(Gate::new());
     assert_eq!(gate.with(|live: Option<&Canary>| live.is_none()), Ok(true));

@@ -44,6 +44,8 @@ pub struct Caller {
     /// How many slots have been used so far.
     used: AtomicU32,
     abandoned: AtomicU32,
+    /// Calls in a row that passed their deadlines before anybody took them.
+    unanswered: AtomicU32,
     gone: AtomicBool,
     spin: Spin,
 }
@@ -79,6 +81,7 @@ impl Caller {
             private: (0..slots).map(|_| Private::default()).collect(),
             used: AtomicU32::new(0),
             abandoned: AtomicU32::new(0),
+            unanswered: AtomicU32::new(0),
             gone: AtomicBool::new(false),
             spin: Spin::new(cores),
             memory,
@@ -111,6 +114,22 @@ impl Caller {
             .map(|private| private.abandoned_ns.load(Ordering::Relaxed))
             .filter(|due| *due != 0)
             .min()
+    }
+
+    /// How many calls in a row passed their deadlines before the worker took them, if it shows no
+    /// other sign of life: a worker whose threads are all busy is not among these.
+    pub fn unanswered(&self) -> u32 {
+        let is_taken = |number: u32| {
+            let (slot, private) = (self.memory.slot(number), &self.private[number as usize]);
+            let newest = private.newest.load(Ordering::Relaxed);
+            slot.claim.load(Ordering::SeqCst) == newest
+                && slot.state.load(Ordering::SeqCst) != state::of(newest, state::DONE)
+        };
+        let used = self.used.load(Ordering::Relaxed);
+        match self.unanswered.load(Ordering::Relaxed) {
+            count if count > 0 && !(0..used).any(is_taken) => count,
+            _ => 0,
+        }
     }
 
     /// Log records that the worker had no room for, as it says itself.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hotmerge_abi::CallContext;
+use hotmerge_abi::{CallContext, Status};
 
 use crate::METHOD_LIMIT;
 
@@ -33,6 +33,25 @@ pub struct Reply {
     pub bytes: Vec<u8>,
     /// The media type, not yet judged; empty if none was set.
     pub media_type: Vec<u8>,
+}
+
+/// What the other side answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It did what was asked.
+    Reply {
+        /// The reply's bytes.
+        bytes: Vec<u8>,
+        /// The media type, not yet judged; empty if none was set.
+        media_type: Vec<u8>,
+    },
+    /// It did not.
+    Refusal {
+        /// One of the contract's, other than "ok".
+        status: Status,
+        /// Why, as the other side says it: text, but nobody has looked at it yet.
+        reason: Vec<u8>,
+    },
 }
 
 /// Why there is no answer.

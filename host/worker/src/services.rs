@@ -3,10 +3,10 @@
 
 use std::os::fd::BorrowedFd;
 
-use hotmerge_abi::{self as abi, CallContext};
+use hotmerge_abi::CallContext;
 use hotmerge_loader::{CallError, HostServices, LogRecord, OutgoingCall, Reply};
 use hotmerge_sandbox::{descriptor, message::record::HEAD_BYTES};
-use hotmerge_wire::{Caller, Failure, Reply as WireReply, Request, Server, op};
+use hotmerge_wire::{Answer, Caller, Failure, Request, Server, op};
 
 /// Longest log record in bytes; a longer message is cut.
 const LIMIT: usize = 8 << 10;
@@ -58,19 +58,12 @@ impl HostServices for Services {
             give_up_ns: 0,
             cancel: None,
         };
-        let mut answer = WireReply {
-            bytes: reply.take_buffer(),
-            media_type: Vec::new(),
-        };
-        match others.call(&request, &mut answer) {
-            Ok(abi::STATUS_OK) => {
-                reply.fill(answer.bytes, &answer.media_type);
+        match others.ask(&request, reply.take_buffer()) {
+            Ok(Answer::Reply { bytes, media_type }) => {
+                reply.fill(bytes, &media_type);
                 Ok(())
             }
-            Ok(status) => {
-                let reason = String::from_utf8_lossy(&answer.bytes).into_owned();
-                Err(CallError::of(status, reason, method))
-            }
+            Ok(Answer::Refusal { status, reason }) => Err(CallError::of(status, &reason, method)),
             Err(Failure::Deadline) => Err(CallError::Deadline),
             Err(failure) => Err(CallError::BadRequest(failure.to_string())),
         }

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_paragraph_is_refused() {
+    fn anything_but_one_paragraph_is_refused() {
         for (text, reason) in [
             ("", "is empty"),
             (" \n ", "is empty"),

@@ -36,7 +36,7 @@ fn the_sample_renders_as_it_is_shown() {
 }
 
 #[test]
-fn a_release_with_little_to_say_renders_too() {
+fn a_minimal_release_renders() {
     let request = json!({
         "name": "tool", "version": "1.0.0", "date": "2026-11-22", "minimum_version": "0.9.0",
         "features": [], "known_issues": [],
@@ -68,7 +68,7 @@ fn the_projects_own_changelog_is_well_formed() {
 }
 
 #[test]
-fn check_answers_people_and_programs() {
+fn check_replies_as_text_and_as_json() {
     let document = b"# tool v1.2\n\n    code\n";
     let people = plugin().call("check", document).unwrap();
     assert_eq!(people.content_type, "text/plain; charset=utf-8");
@@ -115,7 +115,7 @@ fn an_oversized_request_is_refused_with_the_limit() {
 }
 
 #[test]
-fn an_unknown_method_is_told_from_a_bad_request() {
+fn an_unknown_method_is_not_a_bad_request() {
     assert_eq!(
         plugin().call("publish", b"").unwrap_err().status,
         abi::STATUS_NO_METHOD
@@ -127,7 +127,7 @@ fn an_unknown_method_is_told_from_a_bad_request() {
 }
 
 #[test]
-fn an_own_template_renders() {
+fn a_custom_template_renders() {
     let template = "# {{ name }} {{ version }} – {{ date }}\n{% for text in features %}\n* {{ text }}{% endfor %}\n";
     let inline = start(&json!({ "template": template })).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -142,7 +142,7 @@ fn an_own_template_renders() {
 }
 
 #[test]
-fn a_template_that_is_no_good_refuses_the_start() {
+fn a_bad_template_refuses_the_start() {
     for (template, parts) in [
         (
             "# {{ name }}\n{% if summary %}\n",
@@ -197,7 +197,7 @@ fn a_template_that_fails_one_release_says_where() {
 }
 
 #[test]
-fn a_template_file_that_cannot_be_used_refuses_the_start() {
+fn an_unusable_template_file_refuses_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let bad = folder.path().join("bad.md");
     fs::write(&bad, "# {{ name }}\n\n{{ name | shout }}\n").unwrap();
@@ -323,7 +323,7 @@ proptest! {
     }
 
     #[test]
-    fn what_renders_passes_the_check(
+    fn rendered_announcements_pass_the_check(
         texts in proptest::collection::vec(field(), 6),
         name in field(),
     ) {

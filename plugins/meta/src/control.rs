@@ -6,10 +6,14 @@
 //! Absent on purpose: a server (the host's own loop is one), batches, notifications.
 
 mod client;
+mod debug;
 mod message;
 mod status;
 
 pub use client::{Client, ClientError, ConnectError};
+pub use debug::{
+    DebugAttempt, DebugChoice, DebugHealth, DebugRefused, DebugReport, DebugVersion, DebugWorker,
+};
 pub use jsonrpsee_types::{ErrorObjectOwned, Id, Request, Response, ResponsePayload};
 pub use message::{
     Action, Base64, CallParams, CallReply, HistoryParams, PluginParams, PluginReport, Problem,
@@ -46,6 +50,10 @@ pub mod method {
     /// [`Transition`](super::Transition)s, oldest first; [`NOT_POSSIBLE`](super::code::NOT_POSSIBLE)
     /// of a plugin of which nothing is known.
     pub const HISTORY: &str = "history";
+    /// What the host knows of one plugin, for whoever looks for a fault.
+    /// [`PluginParams`](super::PluginParams) to [`DebugReport`](super::DebugReport);
+    /// [`NOT_POSSIBLE`](super::code::NOT_POSSIBLE) of a plugin of which nothing is known.
+    pub const DEBUG: &str = "debug";
     /// End the host gracefully. No parameters; the reply is `null`.
     pub const STOP: &str = "stop";
 }

@@ -96,7 +96,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_does_not_matter_how_the_bytes_arrive(
+        fn frames_parse_however_the_bytes_arrive(
             stream in proptest::collection::vec(prop_oneof![3 => any::<u8>(), 1 => Just(b'\n')], 0..200),
             cuts in proptest::collection::vec(1_usize..20, 1..20),
         ) {
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_has_a_largest_size() {
+    fn an_oversized_frame_is_refused() {
         let mut frames = Frames::new();
         frames.push(&vec![b'1'; MAX_FRAME_BYTES]);
         assert_eq!(frames.next_frame(), Ok(None));

@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_quotes_what_it_refuses() {
+    fn a_refusal_quotes_the_name() {
         assert_eq!(
             PluginName::new("a\nb").unwrap_err().to_string(),
             "\"a\\nb\" is not a plugin name: only a-z, 0-9, `_` and `-` may be in it",

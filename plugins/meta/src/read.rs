@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_keeps_changing_is_given_up() {
+    fn a_file_that_keeps_changing_is_an_error() {
         let error = change_while_reading(u32::MAX).unwrap_err();
         assert_eq!(error.to_string(), "`file` keeps changing while it is read");
     }
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_the_place_of_a_file_after_the_look_is_not_opened_either() {
+    fn a_swapped_in_special_file_is_never_opened() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("file"), "").unwrap();
         std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();

@@ -166,6 +166,12 @@ pub enum RuntimeError {
         /// What it names.
         pid: Pid,
     },
+    /// The kernel does not say when this process started.
+    #[error("failed to read the start time of this process: {source}; mount `/proc`")]
+    NoProc {
+        /// What the system says.
+        source: io::Error,
+    },
     /// Anything else.
     #[error("failed to {step} `{}`: {source}", .path.display())]
     Io {
@@ -283,13 +289,11 @@ impl PidFile {
     }
 
     fn write(&self, file: &File) -> Result<(), RuntimeError> {
-        let write = || {
-            let pid = rustix::process::getpid();
-            let start = start_time(pid)?;
-            let text = format!("{}\nstart={start}\n", pid.as_raw_nonzero());
-            file.write_all_at(text.as_bytes(), 0)
-        };
-        write().map_err(|source| RuntimeError::Io {
+        let pid = rustix::process::getpid();
+        let start = start_time(pid).map_err(|source| RuntimeError::NoProc { source })?;
+        let text = format!("{}\nstart={start}\n", pid.as_raw_nonzero());
+        let written = file.write_all_at(text.as_bytes(), 0);
+        written.map_err(|source| RuntimeError::Io {
             step: "write",
             path: self.dir.pid_file(),
             source,
@@ -539,7 +543,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_depends_on_who_asks() {
+    fn the_default_depends_on_the_user() {
         let xdg = |path: &str| Some(PathBuf::from(path));
         let default = |uid, xdg| RuntimeDir::default_for(uid, xdg).path().to_owned();
         assert_eq!(default(0, xdg("/run/user/0")), Path::new("/run/hotmerge"));
@@ -555,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_keeps_its_start_time() {
+    fn a_process_start_time_never_changes() {
         let own = rustix::process::getpid();
         assert_eq!(start_time(own).unwrap(), start_time(own).unwrap());
         assert_ne!(start_time(own).unwrap(), start_time(Pid::INIT).unwrap());

@@ -87,7 +87,7 @@ fn a_request_gets_its_answer() {
 }
 
 #[test]
-fn a_refusal_is_told_with_its_code() {
+fn a_refusal_carries_its_code() {
     let mut client = client(|mut host| {
         host.next();
         host.say(
@@ -102,7 +102,7 @@ fn a_refusal_is_told_with_its_code() {
 }
 
 #[test]
-fn a_host_that_could_not_read_the_request_is_heard() {
+fn an_error_without_a_request_id_is_accepted() {
     let mut client = client(|mut host| {
         host.next();
         host.say(r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"not JSON"}}"#);
@@ -114,7 +114,7 @@ fn a_host_that_could_not_read_the_request_is_heard() {
 }
 
 #[test]
-fn a_host_that_turns_a_client_away_unasked_is_heard() {
+fn an_unsolicited_refusal_reaches_the_client() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs
         .write_all(
@@ -129,7 +129,7 @@ fn a_host_that_turns_a_client_away_unasked_is_heard() {
 }
 
 #[test]
-fn an_answer_that_comes_too_late_is_not_taken_for_the_next() {
+fn a_late_reply_never_answers_the_next_request() {
     let mut client = client(|mut host| {
         host.next();
         assert_eq!(host.next()["id"], 2);
@@ -145,7 +145,7 @@ fn an_answer_that_comes_too_late_is_not_taken_for_the_next() {
 }
 
 #[test]
-fn a_host_that_goes_away_is_told_apart_from_a_silent_one() {
+fn a_closed_connection_differs_from_a_timeout() {
     let mut client = client(|mut host| drop(host.next()));
     let error = client
         .request::<Value>(method::STATUS, &(), LONG)
@@ -158,7 +158,7 @@ fn a_host_that_goes_away_is_told_apart_from_a_silent_one() {
 }
 
 #[test]
-fn nonsense_is_named_as_such() {
+fn a_malformed_reply_is_reported_as_malformed() {
     for nonsense in [
         "hello",
         "{}",
@@ -191,7 +191,7 @@ fn nonsense_is_named_as_such() {
 }
 
 #[test]
-fn an_endless_answer_is_cut_off() {
+fn an_endless_reply_is_cut_off() {
     let mut client = client(|mut host| {
         host.next();
         let some = vec![b'1'; 1 << 20];
@@ -204,7 +204,7 @@ fn an_endless_answer_is_cut_off() {
 }
 
 #[test]
-fn a_request_that_is_too_long_is_not_sent() {
+fn an_oversized_request_is_not_sent() {
     let mut client = client(Host::wait);
     let long = "x".repeat(MAX_FRAME_BYTES);
     let error = client
@@ -217,7 +217,7 @@ fn a_request_that_is_too_long_is_not_sent() {
 }
 
 #[test]
-fn without_a_host_there_is_one_sentence() {
+fn a_missing_host_is_one_clear_error() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = RuntimeDir::new(dir.path());
     let sentence = format!(
@@ -237,14 +237,14 @@ fn without_a_host_there_is_one_sentence() {
 }
 
 #[test]
-fn a_runtime_directory_with_a_long_name_is_named() {
+fn a_long_runtime_path_is_reported() {
     let runtime = RuntimeDir::new(format!("/tmp/{}", "x".repeat(100)));
     let error = Client::connect(&runtime).unwrap_err();
     assert!(matches!(error, ConnectError::PathTooLong { .. }), "{error}");
 }
 
 #[test]
-fn a_report_has_one_form() {
+fn a_report_has_one_json_form() {
     let report = ReloadReport {
         plugins: vec![PluginReport {
             plugin: "counter".parse().unwrap(),
@@ -291,7 +291,7 @@ fn a_report_has_one_form() {
 }
 
 #[test]
-fn a_call_has_one_form() {
+fn a_call_has_one_json_form() {
     let json = json!({
         "plugin": "counter",
         "method": "add",
@@ -320,7 +320,7 @@ fn a_call_has_one_form() {
 }
 
 #[test]
-fn parameters_that_mean_nothing_are_refused() {
+fn invalid_call_parameters_are_refused() {
     let refused = |change: Value| {
         let mut json = json!({"plugin": "counter", "method": "add"});
         for (key, value) in change.as_object().unwrap() {

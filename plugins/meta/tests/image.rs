@@ -35,7 +35,7 @@ fn expected(elf: &Elf, built: &Built) -> Vec<u8> {
 }
 
 #[test]
-fn an_image_is_what_the_loader_maps() {
+fn the_image_is_what_the_loader_maps() {
     for elf in kinds() {
         let built = elf.build();
         let image = normalise(&built.file).unwrap();
@@ -48,7 +48,7 @@ fn an_image_is_what_the_loader_maps() {
 }
 
 #[test]
-fn the_image_of_an_image_is_that_image() {
+fn imaging_an_image_changes_nothing() {
     for elf in kinds() {
         let once = normalise(&elf.build().file).unwrap();
         let twice = normalise(once.bytes()).unwrap();
@@ -104,7 +104,7 @@ fn the_native_machine_is_the_one_of_this_program() {
 }
 
 #[test]
-fn what_is_no_shared_object_is_refused_with_a_sentence() {
+fn anything_but_a_shared_object_is_refused() {
     let good = Elf::default().build();
     let changed = |at: usize, byte: u8| {
         let mut file = good.file.clone();
@@ -216,7 +216,7 @@ fn no_loadable_segment_is_refused() {
 }
 
 #[test]
-fn what_exports_no_table_is_refused_with_a_sentence() {
+fn an_object_without_a_table_is_refused() {
     let refused = |elf: Elf, change: fn(&mut Built)| {
         let mut built = elf.build();
         change(&mut built);
@@ -256,7 +256,7 @@ fn what_exports_no_table_is_refused_with_a_sentence() {
 }
 
 #[test]
-fn only_the_same_major_and_no_newer_minor_may_be_loaded() {
+fn incompatible_contract_versions_are_refused() {
     let header = |abi_major, abi_minor| TableHeader {
         abi_major,
         abi_minor,
@@ -279,7 +279,7 @@ fn only_the_same_major_and_no_newer_minor_may_be_loaded() {
 }
 
 #[test]
-fn every_bit_is_either_under_the_hash_or_not_in_the_image() {
+fn every_bit_of_the_image_is_hashed() {
     for elf in kinds() {
         let built = elf.build();
         let original = normalise(&built.file).unwrap();
@@ -301,7 +301,7 @@ fn every_bit_is_either_under_the_hash_or_not_in_the_image() {
 }
 
 #[test]
-fn a_file_that_ends_anywhere_earlier_is_refused() {
+fn a_truncated_file_is_refused() {
     for elf in kinds() {
         let built = elf.build();
         for len in 0..built.loads[1].end {
@@ -321,7 +321,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn no_damage_makes_it_panic(
+    fn damaged_input_never_panics(
         kind in 0_usize..8,
         damage in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..12),
         len in any::<proptest::sample::Index>(),
@@ -341,7 +341,7 @@ proptest! {
 }
 
 #[test]
-fn only_what_the_image_is_made_of_is_read() {
+fn only_the_images_parts_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let fd = std::fs::File::open(dir.path()).unwrap();
     for (index, elf) in kinds().enumerate() {
@@ -371,7 +371,7 @@ fn only_what_the_image_is_made_of_is_read() {
 }
 
 #[test]
-fn program_headers_far_from_the_start_are_found() {
+fn distant_program_headers_are_found() {
     let built = Elf::default().build();
     let mut file = built.file;
     let headers = file[built.program_headers..][..4 * 56].to_vec();

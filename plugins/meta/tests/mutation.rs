@@ -125,7 +125,7 @@ fn stripping_changes_nothing() {
 }
 
 #[test]
-fn splitting_off_debug_information_changes_nothing() {
+fn split_debug_information_changes_nothing() {
     let copy = Copy::new();
     let (plugin, debug) = (copy.path("plugin.so"), copy.path("plugin.debug"));
     run("objcopy", &["--only-keep-debug", &plugin, &debug]);
@@ -251,7 +251,7 @@ fn flip(file: &[u8], visible: &Visible, bits: impl Iterator<Item = usize>) -> (u
 }
 
 #[test]
-fn every_bit_of_the_headers_is_under_the_hash() {
+fn every_bit_of_the_headers_is_hashed() {
     let copy = Copy::new();
     run("strip", &["--strip-unneeded", &copy.path("plugin.so")]);
     let visible = Visible::of(&copy.path("plugin.so"));
@@ -265,7 +265,7 @@ fn every_bit_of_the_headers_is_under_the_hash() {
 }
 
 #[test]
-fn bits_all_over_the_file_are_under_the_hash_or_not_in_the_image() {
+fn sampled_bits_of_the_image_are_all_hashed() {
     let copy = Copy::new();
     let visible = Visible::of(&copy.path("plugin.so"));
     let file = copy.bytes();
@@ -279,7 +279,7 @@ fn bits_all_over_the_file_are_under_the_hash_or_not_in_the_image() {
 }
 
 #[test]
-fn every_bit_of_the_build_id_and_none_around_it_is_left_out() {
+fn the_hash_excludes_exactly_the_build_id() {
     let copy = Copy::new();
     run("strip", &["--strip-unneeded", &copy.path("plugin.so")]);
     let visible = Visible::of(&copy.path("plugin.so"));
@@ -294,7 +294,7 @@ fn every_bit_of_the_build_id_and_none_around_it_is_left_out() {
 }
 
 #[test]
-fn the_first_and_last_bytes_of_each_segment_are_under_the_hash() {
+fn both_ends_of_each_segment_are_hashed() {
     let copy = Copy::new();
     run("strip", &["--strip-unneeded", &copy.path("plugin.so")]);
     let visible = Visible::of(&copy.path("plugin.so"));
@@ -308,7 +308,7 @@ fn the_first_and_last_bytes_of_each_segment_are_under_the_hash() {
 }
 
 #[test]
-fn a_plugin_that_ends_early_is_refused() {
+fn a_truncated_plugin_is_refused() {
     let file = stripped();
     let end = normalise(&file).unwrap().len();
     let lengths = (0..4096)

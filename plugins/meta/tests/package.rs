@@ -84,7 +84,7 @@ net = true
 }
 
 #[test]
-fn what_is_no_meta_is_refused_with_a_sentence() {
+fn an_invalid_meta_is_refused_with_a_reason() {
     let with = |from: &str, to: &str| {
         assert!(text().contains(from), "{from}");
         refusal(&text().replace(from, to))
@@ -140,7 +140,7 @@ fn what_is_no_meta_is_refused_with_a_sentence() {
 }
 
 #[test]
-fn two_of_one_name_or_file_are_refused() {
+fn duplicate_names_or_files_are_refused() {
     let twice = |change: fn(&mut PluginMeta)| {
         let mut other = plugin("counter");
         change(&mut other);
@@ -164,7 +164,7 @@ fn two_of_one_name_or_file_are_refused() {
 }
 
 #[test]
-fn wishes_that_mean_nothing_are_refused() {
+fn invalid_wants_are_refused() {
     let refused = |change: fn(&mut PluginMeta)| {
         let mut entry = plugin("counter");
         change(&mut entry);
@@ -199,7 +199,7 @@ fn wishes_that_mean_nothing_are_refused() {
 }
 
 #[test]
-fn a_file_is_judged_before_it_is_parsed() {
+fn the_size_is_checked_before_parsing() {
     let dir = tempfile::tempdir().unwrap();
     let read = |contents: &[u8]| {
         fs::write(dir.path().join(META_FILE), contents).unwrap();
@@ -248,7 +248,7 @@ fn a_missing_file_or_directory_is_named() {
 }
 
 #[test]
-fn an_entry_keeps_its_promises_or_says_which_it_breaks() {
+fn a_mismatched_entry_names_the_difference() {
     let file = Elf::default().build().file;
     let image = |file: &[u8]| hotmerge_meta::Image::normalise(file.to_vec()).unwrap();
     let entry = &meta(&[("one", "libone.so", &file)]).plugin[0];
@@ -327,7 +327,7 @@ proptest! {
     }
 
     #[test]
-    fn no_damage_makes_it_panic(
+    fn damaged_input_never_panics(
         damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..9),
     ) {
         let mut bytes = text().into_bytes();

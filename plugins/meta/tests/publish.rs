@@ -122,7 +122,7 @@ fn plugin(code: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_package_is_written_and_can_be_read_back() {
+fn a_written_package_can_be_read_back() {
     let bench = Bench::new();
     let (one, two) = (plugin(b"one"), plugin(b"two"));
     let published = bench.publish(&[("two", &two), ("one", &one)]).unwrap();
@@ -142,7 +142,7 @@ fn a_package_is_written_and_can_be_read_back() {
 }
 
 #[test]
-fn what_does_not_differ_is_not_touched() {
+fn unchanged_files_are_not_touched() {
     let bench = Bench::new();
     let (one, two) = (plugin(b"one"), plugin(b"two"));
     bench.publish(&[("one", &one), ("two", &two)]).unwrap();
@@ -167,7 +167,7 @@ fn what_does_not_differ_is_not_touched() {
 }
 
 #[test]
-fn other_debug_information_replaces_the_file_but_not_the_meta() {
+fn new_debug_information_replaces_only_the_file() {
     let bench = Bench::new();
     let tail = |tail: &[u8]| {
         let elf = Elf {
@@ -183,7 +183,7 @@ fn other_debug_information_replaces_the_file_but_not_the_meta() {
 }
 
 #[test]
-fn what_the_meta_no_longer_names_is_removed() {
+fn files_missing_from_the_meta_are_removed() {
     let bench = Bench::new();
     let (one, two) = (plugin(b"one"), plugin(b"two"));
     bench.publish(&[("one", &one), ("two", &two)]).unwrap();
@@ -203,7 +203,7 @@ fn what_the_meta_no_longer_names_is_removed() {
 }
 
 #[test]
-fn the_meta_is_last_and_nothing_is_seen_half_written() {
+fn the_meta_is_written_last_and_atomically() {
     let bench = Bench::new();
     let (one, two, three) = (plugin(b"one"), plugin(b"two"), plugin(b"three"));
     bench
@@ -252,7 +252,7 @@ fn the_meta_is_last_and_nothing_is_seen_half_written() {
 }
 
 #[test]
-fn a_file_that_is_not_what_the_meta_says_is_not_published() {
+fn a_file_contradicting_its_meta_is_refused() {
     let bench = Bench::new();
     let (old, new) = (plugin(b"old"), plugin(b"new"));
     bench.publish(&[("one", &old)]).unwrap();
@@ -283,7 +283,7 @@ fn a_file_that_is_not_what_the_meta_says_is_not_published() {
 }
 
 #[test]
-fn a_meta_that_contradicts_its_plugin_is_not_published() {
+fn a_meta_that_contradicts_its_plugin_is_refused() {
     let bench = Bench::new();
     let one = plugin(b"one");
     let mut described = meta(&[("one", "libone.so", &one)]);
@@ -305,7 +305,7 @@ fn a_meta_that_contradicts_its_plugin_is_not_published() {
 }
 
 #[test]
-fn a_meta_that_a_host_would_refuse_is_not_published() {
+fn a_meta_hosts_would_refuse_is_not_published() {
     let bench = Bench::new();
     let one = plugin(b"one");
     let mut described = meta(&[("one", "libone.so", &one)]);
@@ -319,7 +319,7 @@ fn a_meta_that_a_host_would_refuse_is_not_published() {
 }
 
 #[test]
-fn a_directory_in_the_place_of_a_file_changes_nothing() {
+fn a_directory_in_place_of_a_file_fails() {
     let bench = Bench::new();
     let (one, two) = (plugin(b"one"), plugin(b"two"));
     bench.publish(&[("one", &one)]).unwrap();
@@ -333,7 +333,7 @@ fn a_directory_in_the_place_of_a_file_changes_nothing() {
 }
 
 #[test]
-fn a_symlink_in_the_place_of_a_file_is_replaced_and_not_followed() {
+fn a_symlink_is_replaced_and_never_followed() {
     let bench = Bench::new();
     let one = plugin(b"one");
     let elsewhere = bench.root.join("elsewhere");
@@ -372,7 +372,7 @@ fn two_publishers_take_turns() {
 }
 
 #[test]
-fn a_place_that_cannot_be_written_is_named() {
+fn an_unwritable_path_is_named_in_the_error() {
     let bench = Bench::new();
     fs::write(bench.staging(), "a file").unwrap();
     let error = bench.publish(&[("one", &plugin(b"one"))]).unwrap_err();
@@ -433,8 +433,8 @@ fn on_a_full_disk_nothing_changes() {
 }
 
 #[test]
-fn beyond_the_size_limit_of_files_nothing_changes() {
-    let test = "beyond_the_size_limit_of_files_nothing_changes";
+fn exceeding_the_file_size_limit_changes_nothing() {
+    let test = "exceeding_the_file_size_limit_changes_nothing";
     let (small, large) = (plugin(b"small"), plugin(&[7; 100_000]));
     let described = meta(&[("one", "libone.so", &small), ("two", "libtwo.so", &large)]);
     if let Some(dir) = std::env::var_os(UNDER_LIMIT) {

@@ -54,14 +54,14 @@ fn a_file_beyond_the_limit_is_refused() {
 }
 
 #[test]
-fn nothing_is_refused() {
+fn a_missing_file_is_refused() {
     let place = Place::new();
     assert_eq!(place.refusal("file"), "`file` does not exist");
     assert_eq!(stamp(&place.fd, "file").unwrap(), None);
 }
 
 #[test]
-fn a_symlink_is_refused_wherever_it_leads() {
+fn every_symlink_is_refused() {
     let place = Place::new();
     fs::write(place.path().join("file"), "").unwrap();
     for (name, target) in [
@@ -78,7 +78,7 @@ fn a_symlink_is_refused_wherever_it_leads() {
 }
 
 #[test]
-fn a_fifo_is_refused_and_not_waited_for() {
+fn a_fifo_is_refused_without_blocking() {
     let place = Place::new();
     rustix::fs::mkfifoat(CWD, place.path().join("fifo"), Mode::RUSR | Mode::WUSR).unwrap();
     assert_eq!(
@@ -138,7 +138,7 @@ fn a_stamp_differs_after_every_replacement() {
 }
 
 #[test]
-fn a_stamp_is_fresh_until_the_clock_has_moved_on() {
+fn a_stamp_is_fresh_until_the_clock_ticks() {
     let place = Place::new();
     fs::write(place.path().join("file"), "").unwrap();
     let stamp = stamp(&place.fd, "file").unwrap().unwrap();

@@ -79,7 +79,7 @@ fn leave_behind(runtime: &RuntimeDir, pid: u32) {
 }
 
 #[test]
-fn nobody_runs_where_nothing_is() {
+fn an_empty_directory_has_no_host() {
     let runtime = RuntimeDir::new("/nowhere/at/all");
     assert_eq!(send_hup(&runtime).unwrap(), Signalled::NotRunning);
     let (_dir, runtime) = self::runtime();
@@ -102,7 +102,7 @@ fn a_running_host_gets_the_signal() {
 }
 
 #[test]
-fn a_host_that_has_not_installed_its_handlers_is_left_alone() {
+fn a_host_without_handlers_is_not_signalled() {
     let (_dir, runtime) = runtime();
     let _lock = PidFile::acquire(&runtime).unwrap();
     assert!(matches!(host_state(&runtime).unwrap(), HostState::Starting));
@@ -158,7 +158,7 @@ fn what_is_cleared_away_is_still_held() {
 }
 
 #[test]
-fn asking_does_not_keep_a_host_from_starting() {
+fn a_query_does_not_block_a_starting_host() {
     let (_dir, runtime) = runtime();
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| {
@@ -182,7 +182,7 @@ fn a_stale_pid_file_signals_nobody() {
 }
 
 #[test]
-fn a_pid_that_was_used_again_signals_nobody() {
+fn a_reused_pid_is_not_signalled() {
     let (_dir, runtime) = runtime();
     let mut stranger = Stranger::new();
     // What a crashed host left, whose pid the stranger has now; and a new host that holds the
@@ -206,7 +206,7 @@ fn a_pid_that_was_used_again_signals_nobody() {
 }
 
 #[test]
-fn a_pid_that_is_gone_signals_nobody() {
+fn a_dead_pid_signals_nobody() {
     let (_dir, runtime) = runtime();
     let stranger = Stranger::new();
     leave_behind(&runtime, stranger.pid());
@@ -220,7 +220,7 @@ fn a_pid_that_is_gone_signals_nobody() {
 }
 
 #[test]
-fn nonsense_in_the_pid_file_signals_nobody() {
+fn a_malformed_pid_file_signals_nobody() {
     let (_dir, runtime) = runtime();
     let _lock = PidFile::acquire(&runtime).unwrap();
     let (own, start) = (own_pid(), start_time(std::process::id()));
@@ -242,7 +242,7 @@ fn nonsense_in_the_pid_file_signals_nobody() {
 }
 
 #[test]
-fn a_user_cannot_make_root_signal_the_process_of_another() {
+fn a_user_cannot_make_root_signal_others() {
     if !rustix::process::geteuid().is_root() {
         return eprintln!("NOT TESTED: a pid file of another user (only root can make one)");
     }
@@ -259,7 +259,7 @@ fn a_user_cannot_make_root_signal_the_process_of_another() {
 }
 
 #[test]
-fn a_pid_file_that_is_a_symlink_is_not_followed() {
+fn a_symlinked_pid_file_is_not_followed() {
     let (dir, runtime) = runtime();
     let target = dir.path().join("target");
     fs::write(&target, "keep").unwrap();
@@ -270,7 +270,7 @@ fn a_pid_file_that_is_a_symlink_is_not_followed() {
 }
 
 #[test]
-fn a_runtime_directory_is_for_its_owner_alone() {
+fn only_the_owner_can_access_a_runtime_directory() {
     let (dir, runtime) = runtime();
     let mode = fs::metadata(runtime.path()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);

@@ -8,6 +8,17 @@ use hotmerge_abi::{
 
 use crate::{Call, Error, Host, Plugin, Reply, panic};
 
+/// Exports a type that implements [`Plugin`](crate::Plugin) as the plugin of this cdylib.
+#[macro_export]
+macro_rules! export_plugin {
+    ($plugin:ty) => {
+        #[doc(hidden)]
+        #[allow(non_upper_case_globals)]
+        #[unsafe(no_mangle)]
+        pub static hotmerge_plugin: $crate::abi::PluginTable = $crate::table::<$plugin>();
+    };
+}
+
 /// The table of a plugin type, for [`export_plugin!`](crate::export_plugin).
 pub const fn table<P: Plugin>() -> PluginTable {
     PluginTable {

@@ -106,14 +106,3 @@ pub trait Plugin: Sized + Send + Sync + 'static {
         Ok(())
     }
 }
-
-/// Exports a type that implements [`Plugin`] as the plugin of this cdylib.
-#[macro_export]
-macro_rules! export_plugin {
-    ($plugin:ty) => {
-        #[doc(hidden)]
-        #[allow(non_upper_case_globals)]
-        #[unsafe(no_mangle)]
-        pub static hotmerge_plugin: $crate::abi::PluginTable = $crate::table::<$plugin>();
-    };
-}

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_callers_are_told_in_one_bounded_line() {
+    fn the_stack_is_one_bounded_line() {
         fn deep(depth: usize) -> String {
             if depth == 0 {
                 return line();

@@ -3,6 +3,9 @@
 //! An arrow goes from the file that names something to the file that defines it, through any
 //! number of re-exports. A re-export itself is no arrow, nor is `mod child;`: a folder's first file
 //! may show what is in the folder. Tests are left out.
+//!
+//! Absent on purpose: what takes the compiler's types to see, such as a method that another file
+//! adds to a type.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,6 +15,7 @@ use std::{
 
 use syn::{
     Attribute, Item, Meta, UseTree, Visibility,
+    buffer::{Cursor, TokenBuffer},
     visit::{self, Visit},
 };
 
@@ -27,8 +31,10 @@ struct Module {
     /// What `use` brings in, by name.
     aliases: BTreeMap<String, Vec<String>>,
     globs: Vec<Vec<String>>,
-    /// What the module names, other than to show it.
+    /// What the module brings in other than to show it.
     named: Vec<Vec<String>>,
+    /// What its code mentions.
+    mentioned: Vec<Vec<String>>,
 }
 
 /// One crate's modules.
@@ -43,7 +49,12 @@ pub fn graph(root: &Path) -> Graph {
     let mut graph = Graph::new();
     for (path, module) in &modules.0 {
         let known = graph.entry(module.file.clone()).or_default();
-        for name in &module.named {
+        // A variable may be called like a module, and code mentions what is in modules alone.
+        let mentioned = module
+            .mentioned
+            .iter()
+            .filter(|name| !modules.is_module(path, name));
+        for name in module.named.iter().chain(mentioned) {
             if let Some(file) = modules.resolve(path, name, 0)
                 && file != module.file
             {
@@ -93,6 +104,11 @@ impl Modules {
             }
         }
         self.0.insert(path, module);
+    }
+
+    fn is_module(&self, from: &ModulePath, name: &[String]) -> bool {
+        let whole: Vec<_> = from.iter().chain(name).cloned().collect();
+        self.0.contains_key(&whole)
     }
 
     /// The file that defines what a module calls `name`.
@@ -199,28 +215,74 @@ impl Module {
             _ => None,
         };
         self.defined.extend(name.map(ToString::to_string));
-        Paths(&mut self.named).visit_item(item);
+        Code(self).visit_item(item);
     }
 }
 
-/// Collects paths that say from where they start.
-struct Paths<'a>(&'a mut Vec<Vec<String>>);
+/// Collects what the code of a module mentions.
+struct Code<'a>(&'a mut Module);
 
-impl<'ast> Visit<'ast> for Paths<'_> {
+impl<'ast> Visit<'ast> for Code<'_> {
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        let names: Vec<_> = path
-            .segments
-            .iter()
-            .map(|it| it.ident.to_string())
-            .collect();
-        if matches!(&*names[0], "crate" | "super" | "self") && names.len() > 1 {
-            self.0.push(names);
-        }
+        let names = path.segments.iter().map(|it| it.ident.to_string());
+        self.0.mentioned.push(names.collect());
         visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, called: &'ast syn::Macro) {
+        self.visit_path(&called.path);
+        let tokens = TokenBuffer::new2(called.tokens.clone());
+        mention(tokens.begin(), &mut self.0.mentioned);
+    }
+
+    /// Within a function: what it brings in is known there alone.
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        let mut inner = Module::default();
+        inner.take_use(&item.tree, &mut Vec::new(), false);
+        self.0.named.append(&mut inner.named);
+    }
+
+    fn visit_impl_item_fn(&mut self, function: &'ast syn::ImplItemFn) {
+        if !is_test(&function.attrs) {
+            visit::visit_impl_item_fn(self, function);
+        }
     }
 
     /// `pub(in crate::…)` says who may know, not who knows.
     fn visit_visibility(&mut self, _: &'ast Visibility) {}
+}
+
+/// Collects paths of several names from what a macro is given, which has no grammar to go by.
+fn mention(mut at: Cursor<'_>, found: &mut Vec<Vec<String>>) {
+    while !at.eof() {
+        if let Some((inside, _, _, after)) = at.any_group() {
+            mention(inside, found);
+            at = after;
+            continue;
+        }
+        let mut names = Vec::new();
+        let mut next = at.ident();
+        while let Some((name, after)) = next {
+            names.push(name.to_string());
+            at = after;
+            next = colon(at).and_then(colon).and_then(Cursor::ident);
+        }
+        match names.len() {
+            0 => match at.token_tree() {
+                Some((_, after)) => at = after,
+                None => return,
+            },
+            1 => {}
+            _ => found.push(names),
+        }
+    }
+}
+
+/// What follows a colon.
+fn colon(at: Cursor<'_>) -> Option<Cursor<'_>> {
+    at.punct()
+        .filter(|(sign, _)| sign.as_char() == ':')
+        .map(|(_, after)| after)
 }
 
 /// Whether something is there for tests only: `#[test]`, `#[cfg(test)]`, `#[cfg(all(test, …))]`.

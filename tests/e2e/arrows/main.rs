@@ -1,6 +1,7 @@
 //! Who may know whom, and who may do what: the arrows of ARCHITECTURE.md, as data.
 
 mod circles;
+mod targets;
 
 use std::{collections::BTreeSet, fs, path::Path, sync::LazyLock};
 
@@ -102,6 +103,15 @@ const NOT_EMBEDDED: &[&str] = &[
     "tracing-subscriber",
 ];
 
+/// Files that use what is in their folder while the folder uses them. Each circle of the host
+/// leads through one of these, and each of these is in one: remove what is mended.
+const IN_A_CIRCLE: &[&str] = &[
+    // Each command uses what all share, which belongs in a file of its own below.
+    "host/program/src/commands.rs",
+    // A call that was taken and the server that it came from know each other.
+    "host/wire/src/server.rs",
+];
+
 /// Crates that are linked into every plugin: a feature that a neighbour switches on would
 /// change a plugin's bytes.
 const LINKED_IN: &[&str] = &["hotmerge-abi", "hotmerge-sdk"];
@@ -160,7 +170,7 @@ fn every_dependency_follows_an_arrow() {
 }
 
 #[test]
-fn nothing_is_said_of_crates_that_do_not_exist() {
+fn every_arrow_names_an_existing_crate() {
     let names: Vec<_> = WORKSPACE
         .workspace_packages()
         .iter()
@@ -173,7 +183,7 @@ fn nothing_is_said_of_crates_that_do_not_exist() {
 }
 
 #[test]
-fn what_needs_no_unsafe_code_forbids_it() {
+fn crates_without_unsafe_code_forbid_it() {
     let mut missing = Vec::new();
     for package in WORKSPACE.workspace_packages() {
         if UNSAFE.contains(&package.name.as_str()) {
@@ -203,7 +213,7 @@ fn what_needs_no_unsafe_code_forbids_it() {
 }
 
 #[test]
-fn what_is_linked_into_plugins_has_no_features_and_next_to_no_dependencies() {
+fn crates_linked_into_plugins_stay_small() {
     for package in WORKSPACE.workspace_packages() {
         if LINKED_IN.contains(&package.name.as_str()) {
             assert!(
@@ -253,7 +263,7 @@ fn built_from(name: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn an_embedder_compiles_nothing_of_the_program() {
+fn embedders_compile_no_code_of_the_program() {
     let embedded = built_from("hotmerge-daemon");
     assert!(embedded.contains("hotmerge-instance"), "{embedded:?}");
     let program = built_from("hotmerge-program");
@@ -264,9 +274,13 @@ fn an_embedder_compiles_nothing_of_the_program() {
 }
 
 #[test]
-fn no_files_of_the_host_know_each_other_in_a_circle() {
+fn no_files_of_the_host_import_in_cycles() {
     let mut wrong = Vec::new();
     let mut arrows = 0;
+    let mut listed: BTreeSet<_> = IN_A_CIRCLE
+        .iter()
+        .map(|file| repository().join(file))
+        .collect();
     for package in WORKSPACE.workspace_packages() {
         let is_linked_in = LINKED_IN.contains(&package.name.as_str());
         if !is_linked_in && !package.manifest_path.as_str().contains("/host/") {
@@ -275,14 +289,20 @@ fn no_files_of_the_host_know_each_other_in_a_circle() {
         for target in &package.targets {
             let is_part = |kind: &TargetKind| matches!(kind, TargetKind::Lib | TargetKind::Bin);
             if target.kind.iter().any(is_part) {
-                let graph = circles::graph(target.src_path.as_std_path());
+                let mut graph = circles::graph(target.src_path.as_std_path());
                 arrows += graph.values().map(BTreeSet::len).sum::<usize>();
+                for file in circles::circles(&graph).iter().flatten() {
+                    if listed.remove(file) {
+                        graph.remove(file);
+                    }
+                }
                 wrong.extend(circles::circles(&graph));
             }
         }
     }
     assert!(arrows > 100, "only {arrows} arrows were found");
     assert!(wrong.is_empty(), "files know each other: {wrong:#?}");
+    assert!(listed.is_empty(), "no circle leads through: {listed:#?}");
 }
 
 #[test]
@@ -298,7 +318,7 @@ fn a_crate_is_named_after_its_folder() {
 }
 
 #[test]
-fn every_file_says_what_it_is_for() {
+fn every_file_states_its_purpose() {
     let mut silent = Vec::new();
     for package in WORKSPACE.workspace_packages() {
         let folder = package.manifest_path.parent().expect("it lies in a folder");
@@ -328,26 +348,67 @@ fn look(folder: &Path, silent: &mut Vec<String>) {
     }
 }
 
-#[test]
-fn a_circle_through_a_re_export_is_found() {
+/// The sources of a crate in a directory of their own.
+fn sources(files: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a directory");
-    let write = |name: &str, text: &str| {
+    for (name, text) in files {
         let path = dir.path().join(name);
         fs::create_dir_all(path.parent().expect("it has one")).expect("it can be made");
         fs::write(path, text).expect("it can be written");
-    };
-    write("lib.rs", "mod a; mod b; mod c; pub use b::B; use c::C;");
-    write("a.rs", "use crate::B; pub struct A;");
-    write("b.rs", "pub struct B; fn f() -> crate::a::A { todo!() }");
-    write("c.rs", "mod d; pub struct C; pub use d::D;");
-    write(
-        "c/d.rs",
-        "use super::C; #[cfg(test)] mod tests { use crate::a::A; } pub struct D;",
-    );
+    }
+    dir
+}
+
+#[test]
+fn a_circle_through_a_re_export_is_found() {
+    let dir = sources(&[
+        ("lib.rs", "mod a; mod b; mod c; pub use b::B; use c::C;"),
+        ("a.rs", "use crate::B; pub struct A;"),
+        ("b.rs", "pub struct B; fn f() -> crate::a::A { todo!() }"),
+        ("c.rs", "mod d; pub struct C; pub use d::D;"),
+        (
+            "c/d.rs",
+            "use super::C; #[cfg(test)] mod tests { use crate::a::A; } pub struct D;",
+        ),
+    ]);
     let graph = circles::graph(&dir.path().join("lib.rs"));
     let found = circles::circles(&graph);
     let expected = BTreeSet::from(["a.rs", "b.rs"].map(|name| dir.path().join(name)));
     assert_eq!(found, [expected]);
     let arrows: usize = graph.values().map(BTreeSet::len).sum();
     assert_eq!(arrows, 4, "{graph:#?}");
+}
+
+#[test]
+fn a_circle_is_found_however_it_is_written() {
+    let child = "use super::X; pub struct Y; pub fn g() {}";
+    for parent in [
+        "mod b; pub struct X; fn f() { b::g() }",
+        "mod b; pub struct X { y: b::Y }",
+        "mod b; pub struct X; pub use b::Y; fn f(_: Y) {}",
+        "mod b; pub struct X; fn f() { use b::Y; }",
+        "mod b; pub struct X; fn f() { assert!([b::Y].len() == 1) }",
+        "mod b; pub struct X; macro_rules! m { () => { $crate::b::g() } }",
+    ] {
+        let dir = sources(&[("lib.rs", parent), ("b.rs", child)]);
+        let graph = circles::graph(&dir.path().join("lib.rs"));
+        let expected = BTreeSet::from(["lib.rs", "b.rs"].map(|name| dir.path().join(name)));
+        assert_eq!(circles::circles(&graph), [expected], "{parent}");
+    }
+}
+
+#[test]
+fn what_only_looks_like_a_circle_is_none() {
+    let child = "use super::X; pub struct Y; pub fn g() {}";
+    for parent in [
+        "mod b; pub struct X; pub use b::Y;",
+        "mod b; pub struct X; fn f(b: u8) -> u8 { b }",
+        "mod b; pub struct X; fn f(b: u8) { assert!(b == 1) }",
+        "mod b; pub struct X; impl X { #[cfg(test)] fn f() { b::g() } }",
+        "mod b; pub struct X; pub(in crate::b) fn f() {}",
+    ] {
+        let dir = sources(&[("lib.rs", parent), ("b.rs", child)]);
+        let graph = circles::graph(&dir.path().join("lib.rs"));
+        assert_eq!(circles::circles(&graph), [], "{parent}");
+    }
 }

@@ -13,7 +13,7 @@ const ALPHA_1: Greeter = Greeter::new("alpha", "1.0.0", "Hello");
 const ALPHA_2: Greeter = Greeter::new("alpha", "2.0.0", "Good day");
 
 #[test]
-fn a_binary_package_has_the_same_hash_and_tells_the_host_where_it_is_merged() -> Result<()> {
+fn a_binary_package_keeps_its_hash_and_notifies() -> Result<()> {
     if !is_root() {
         return Ok(());
     }

@@ -14,7 +14,7 @@ use crate::{
 const SECTION: &str = "Package a plugin in ten lines";
 
 #[test]
-fn a_plugin_is_packaged_in_ten_lines_as_the_document_says() -> Result<()> {
+fn the_documented_ten_line_ebuild_works() -> Result<()> {
     if !is_root() {
         return Ok(());
     }

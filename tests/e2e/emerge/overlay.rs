@@ -67,7 +67,7 @@ fn shell_scripts_pass_shellcheck() -> Result<()> {
 }
 
 #[test]
-fn live_ebuilds_differ_from_versioned_ones_in_nothing_but_their_version() -> Result<()> {
+fn live_ebuilds_equal_versioned_ones() -> Result<()> {
     for package in [
         "hotmerge-0.1.0",
         "hotmerge-announce-0.1.0",
@@ -83,7 +83,7 @@ fn live_ebuilds_differ_from_versioned_ones_in_nothing_but_their_version() -> Res
 }
 
 #[test]
-fn the_sub_slot_is_the_major_version_of_the_contract() -> Result<()> {
+fn the_sub_slot_is_the_contracts_major_version() -> Result<()> {
     let ebuild = repository().join("ebuilds/app-admin/hotmerge/hotmerge-0.1.0.ebuild");
     let slot = format!("SLOT=\"0/{}\"", hotmerge_meta::Abi::CURRENT.major);
     ensure!(

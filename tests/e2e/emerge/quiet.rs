@@ -25,7 +25,7 @@ fn is_quiet(log: &str, why: &str) -> Result<()> {
 }
 
 #[test]
-fn only_the_host_of_the_system_that_is_merged_into_is_told() -> Result<()> {
+fn emerge_notifies_only_the_target_systems_host() -> Result<()> {
     if !is_root() {
         return Ok(());
     }

@@ -14,7 +14,7 @@ const ALPHA_2: Greeter = Greeter::new("alpha", "2.0.0", "Good day").refusing("it
 const ALPHA_3: Greeter = Greeter::new("alpha", "3.0.0", "Good evening");
 
 #[test]
-fn a_host_under_systemd_follows_emerge_and_may_make_sandboxes() -> Result<()> {
+fn a_systemd_host_follows_emerge_and_sandboxes_plugins() -> Result<()> {
     if !is_root() {
         return Ok(());
     }

@@ -17,7 +17,7 @@ const BETA_2: Greeter = Greeter::new("beta", "2.0.0", "Moin");
 
 /// One story, because each step begins where the one before ended, as on a real machine.
 #[test]
-fn a_running_host_follows_every_emerge_and_no_call_fails() -> Result<()> {
+fn emerge_upgrades_a_running_host_without_failed_calls() -> Result<()> {
     if !is_root() {
         return Ok(());
     }

@@ -7,7 +7,7 @@ use std::fs;
 use crate::bench::{Bench, is_a_sentence};
 
 #[test]
-fn what_was_refused_is_tried_again_when_somebody_asks() {
+fn a_refused_version_is_retried_on_request() {
     // A reload tells what it did itself: nobody may be faster.
     let bench = Bench::new("watch = false");
     let bad = actor("mark=2 start=refuse").version("9.0.0");
@@ -54,10 +54,10 @@ fn what_was_refused_is_tried_again_when_somebody_asks() {
 }
 
 #[test]
-fn a_good_version_after_a_refused_one_is_taken() {
+fn a_good_version_replaces_a_refused_one() {
     let bench = Bench::new("");
     bench.package().put(&[&actor("mark=2 start=refuse")]);
-    bench.is_refused(&["refuses"]);
+    bench.fails_to_start(&["refuses"]);
     bench.package().put(&[&actor("mark=3")]);
     bench.host.reload();
     let plugin = bench.host.plugin("actor");
@@ -69,7 +69,7 @@ fn a_good_version_after_a_refused_one_is_taken() {
 }
 
 #[test]
-fn a_first_version_that_is_refused_is_an_error_and_not_a_plugin() {
+fn a_refused_first_version_is_only_an_error() {
     let lab = Lab::new();
     lab.package("bad").put(&[&actor("start=refuse")]);
     let host = lab.start();
@@ -77,13 +77,13 @@ fn a_first_version_that_is_refused_is_an_error_and_not_a_plugin() {
     assert_eq!((plugin.state, plugin.generation), (State::Error, 0));
     assert_eq!(plugin.version.as_deref(), Some("1.0.0"), "what was refused");
     lab.hotmerge(["call", "actor", "mark"])
-        .ended_with(8)
+        .ended_with(9)
         .said(&["no version", "`actor`", "hotmerge status"]);
     host.stop();
 }
 
 #[test]
-fn a_host_starts_with_whatever_it_finds() {
+fn a_host_starts_despite_bad_packages() {
     let lab = Lab::new();
     lab.package("good").put(&[&actor("mark=1")]);
     lab.package("refuses")

@@ -1,7 +1,7 @@
 //! A host with a good plugin, beside which bad ones are put.
 
 use hotmerge_daemon::{lifecycle::State, status::PluginStatus};
-use hotmerge_tests::{Callers, Lab, Package, TestHost, Variant, actor};
+use hotmerge_tests::{Callers, Lab, Package, Ran, TestHost, Variant, actor};
 
 /// A host with one good plugin that is called all the while.
 pub(crate) struct Bench {
@@ -28,9 +28,41 @@ impl Bench {
         self.lab.package("victim")
     }
 
-    /// Lets the host look, and insists that it says why what it found is refused.
+    /// Lets the host look, and insists that it says why what it found is refused, and that
+    /// `hotmerge verify` refuses it for the same reason.
     #[track_caller]
     pub(crate) fn is_refused(&self, words: &[&str]) {
+        let reason = self.refusal(words);
+        self.verify_refuses("victim", &reason);
+    }
+
+    /// Lets the host look, and insists that it says why what it found does not start. Files alone
+    /// do not tell.
+    #[track_caller]
+    pub(crate) fn fails_to_start(&self, words: &[&str]) {
+        self.refusal(words);
+        self.verify().ok();
+    }
+
+    fn verify(&self) -> Ran {
+        let [config, dir] = ["hotmerge.toml", "plugins"].map(|name| self.lab.path(name));
+        let [config, dir] = [&config, &dir].map(|path| path.display().to_string());
+        self.lab
+            .hotmerge(["verify", "--json", "--config", &config, &dir])
+    }
+
+    #[track_caller]
+    fn verify_refuses(&self, package: &str, reason: &str) {
+        let lines = self.verify().ended_with(5).lines();
+        let mut findings = lines.iter().filter(|line| line["package"] == package);
+        assert!(
+            findings.any(|finding| finding["problem"] == reason && finding["ok"] == false),
+            "the host says: {reason}\nverify says: {lines:#?}"
+        );
+    }
+
+    #[track_caller]
+    fn refusal(&self, words: &[&str]) -> String {
         self.host.reload();
         let plugin = self.host.plugin("actor");
         let reason = plugin
@@ -44,9 +76,11 @@ impl Bench {
         let shown = self.lab.hotmerge(["status"]).ok().text();
         assert!(shown.contains(&reason), "not shown: {reason}\n{shown}");
         self.is_undisturbed();
+        reason
     }
 
-    /// Lets the host look, and insists that it says why a package cannot be used.
+    /// Lets the host look, and insists that it says why a package cannot be used, and that
+    /// `hotmerge verify` says the same.
     #[track_caller]
     pub(crate) fn has_a_problem(&self, package: &str, words: &[&str]) {
         self.lab
@@ -57,6 +91,7 @@ impl Bench {
         is_a_sentence(&reason, words);
         let shown = self.lab.hotmerge(["status"]).ok().text();
         assert!(shown.contains(&reason), "not shown: {reason}\n{shown}");
+        self.verify_refuses(package, &reason);
         self.is_undisturbed();
     }
 
@@ -105,6 +140,15 @@ pub(crate) fn a_refusal(new: &Variant, words: &[&str]) {
     let bench = Bench::new("");
     bench.package().put(&[new]);
     bench.is_refused(words);
+    bench.end();
+}
+
+/// A new version that does not start.
+#[track_caller]
+pub(crate) fn a_failed_start(new: &Variant, words: &[&str]) {
+    let bench = Bench::new("");
+    bench.package().put(&[new]);
+    bench.fails_to_start(words);
     bench.end();
 }
 

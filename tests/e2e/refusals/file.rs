@@ -1,13 +1,13 @@
 //! What a plugin's file may not be.
 
 use hotmerge_meta::Digest;
-use hotmerge_tests::{Variant, plain};
+use hotmerge_tests::{Lab, Variant, plain};
 use std::fs;
 
 use crate::bench::{Bench, a_refusal, two};
 
 #[test]
-fn a_file_that_is_missing() {
+fn a_missing_file() {
     let bench = Bench::new("");
     bench.package().put_meta(&[&two()]);
     fs::remove_file(bench.package().file_path(&two())).unwrap();
@@ -22,14 +22,14 @@ fn an_empty_file() {
 }
 
 #[test]
-fn a_file_that_is_no_shared_object() {
+fn a_file_other_than_a_shared_object() {
     let script = Variant::new("actor", b"#!/bin/sh\nexec true\n".to_vec());
     let script = script.with_meta(|meta| meta.hash = Digest::of(b"#!/bin/sh\nexec true\n"));
     a_refusal(&script, &["libactor.so", "not an ELF file"]);
 }
 
 #[test]
-fn a_file_that_ends_too_early() {
+fn a_truncated_file() {
     let bench = Bench::new("");
     let whole = two().bytes;
     let ends = [
@@ -70,11 +70,43 @@ fn a_file_for_another_machine() {
 }
 
 #[test]
-fn a_shared_object_that_is_no_plugin() {
+fn a_shared_object_without_the_plugin_symbol() {
     a_refusal(
         &plain().named("actor"),
         &["libactor.so", "exports no `hotmerge_plugin`"],
     );
+}
+
+#[test]
+fn an_import_that_the_symbol_policy_forbids() {
+    let lab = Lab::new();
+    // It uses sockets, which nobody grants it.
+    lab.package("victim").put(&[&two()]);
+    let host = lab.start_with("symbols = \"enforce\"\n");
+    let refused = host.plugin("actor").refused;
+    let verify = |with_config: bool| {
+        let [config, dir] = ["hotmerge.toml", "plugins"].map(|name| lab.path(name));
+        let [config, dir] = [&config, &dir].map(|path| path.display().to_string());
+        let config = ["--config", &*config];
+        let config = if with_config { &config[..] } else { &[] };
+        let arguments = ["verify", "--json", &dir];
+        lab.hotmerge(arguments.into_iter().chain(config.iter().copied()))
+    };
+    let problem = verify(true).json()["problem"].clone();
+    match refused {
+        Some(refused) => {
+            assert!(refused.reason.contains("the symbol policy"), "{refused:?}");
+            assert_eq!(problem, refused.reason);
+        }
+        // In the host's own process it has what the host has.
+        None => assert_eq!(problem, serde_json::Value::Null),
+    }
+    let by_default = verify(false).ended_with(5).json()["problem"].to_string();
+    assert!(
+        by_default.contains("network is not granted"),
+        "{by_default}"
+    );
+    host.stop();
 }
 
 #[test]

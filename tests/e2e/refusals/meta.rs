@@ -28,7 +28,7 @@ fn an_oversized_meta() {
 }
 
 #[test]
-fn a_meta_that_is_no_toml() {
+fn a_meta_with_invalid_toml() {
     a_problem(
         |package| package.write_meta("format = 1\n\n[[plugin]\n"),
         &[META_FILE, "line 3"],
@@ -36,7 +36,7 @@ fn a_meta_that_is_no_toml() {
 }
 
 #[test]
-fn a_meta_that_is_no_text() {
+fn a_meta_with_invalid_utf8() {
     a_problem(
         |package| package.write_meta(b"format = 1\n\xff\n"),
         &[META_FILE, "not UTF-8", "byte 11"],
@@ -52,7 +52,7 @@ fn a_meta_of_a_newer_format() {
 }
 
 #[test]
-fn a_meta_with_a_field_that_nobody_knows() {
+fn a_meta_with_an_unknown_field() {
     let text = Meta::new(vec![two().meta]).unwrap().to_toml() + "sandbox = \"off\"\n";
     a_problem(|package| package.write_meta(&text), &[META_FILE, "sandbox"]);
 }
@@ -66,7 +66,7 @@ fn a_meta_without_plugins() {
 }
 
 #[test]
-fn a_meta_with_two_plugins_of_one_name() {
+fn a_meta_with_duplicate_names() {
     let text = Meta::new(vec![two().meta]).unwrap().to_toml();
     let (_, entry) = text.split_once("[[plugin]]").unwrap();
     let twice = format!("{text}\n[[plugin]]{entry}");
@@ -74,7 +74,7 @@ fn a_meta_with_two_plugins_of_one_name() {
 }
 
 #[test]
-fn names_that_lead_elsewhere() {
+fn names_that_escape_the_directory() {
     let bench = Bench::new("");
     let text = Meta::new(vec![two().meta]).unwrap().to_toml();
     let cases = [
@@ -95,7 +95,7 @@ fn names_that_lead_elsewhere() {
 }
 
 #[test]
-fn a_hash_that_is_not_the_files() {
+fn a_wrong_hash() {
     let bench = Bench::new("");
     bench.package().put_meta(&[&two()]);
     let found = bench.before.hash.unwrap().to_string();
@@ -114,7 +114,7 @@ fn another_target() {
 }
 
 #[test]
-fn a_meta_that_is_put_right_is_believed() {
+fn a_corrected_meta_is_accepted() {
     let bench = Bench::new("");
     let wrong = two().with_meta(|meta| meta.target = "riscv64gc-unknown-linux-musl".to_owned());
     bench.package().put(&[&wrong]);
@@ -128,7 +128,7 @@ fn a_meta_that_is_put_right_is_believed() {
 }
 
 #[test]
-fn a_meta_that_lies_about_size_or_contract() {
+fn a_meta_with_wrong_size_or_contract() {
     let bench = Bench::new("");
     let truth = two().meta.size;
     bench

@@ -6,7 +6,7 @@ use std::fs;
 use crate::bench::{Bench, is_a_sentence, two};
 
 #[test]
-fn packages_whose_names_are_none() {
+fn packages_with_invalid_names() {
     let bench = Bench::new("");
     for name in ["with blank", "bell\u{7}", "-option"] {
         bench.lab.package(name).put(&[&two().named("other")]);
@@ -26,7 +26,7 @@ fn packages_whose_names_are_none() {
 }
 
 #[test]
-fn a_plugin_that_another_package_has_already() {
+fn a_plugin_name_taken_by_another_package() {
     let bench = Bench::new("");
     bench
         .lab

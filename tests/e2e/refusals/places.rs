@@ -12,7 +12,7 @@ use std::{
 use crate::bench::{Bench, a_problem, two};
 
 #[test]
-fn a_fifo_in_the_place_of_the_file() {
+fn a_fifo_instead_of_the_file() {
     let bench = Bench::new("");
     let path = bench.package().file_path(&two());
     fs::remove_file(&path).unwrap();
@@ -22,7 +22,7 @@ fn a_fifo_in_the_place_of_the_file() {
 }
 
 #[test]
-fn a_fifo_in_the_place_of_the_meta() {
+fn a_fifo_instead_of_the_meta() {
     let spoil = |package: &Package| {
         fs::remove_file(package.meta_path()).unwrap();
         mknodat(CWD, package.meta_path(), FileType::Fifo, Mode::RUSR, 0).unwrap();
@@ -31,7 +31,7 @@ fn a_fifo_in_the_place_of_the_meta() {
 }
 
 #[test]
-fn a_socket_in_the_place_of_the_file() {
+fn a_socket_instead_of_the_file() {
     let bench = Bench::new("");
     let path = bench.package().file_path(&two());
     fs::remove_file(&path).unwrap();
@@ -41,7 +41,7 @@ fn a_socket_in_the_place_of_the_file() {
 }
 
 #[test]
-fn a_device_in_the_place_of_file_and_meta() {
+fn a_device_instead_of_file_and_meta() {
     let bench = Bench::new("");
     // Endless zeros for whoever would read them.
     let zero = |path: &Path| {
@@ -67,7 +67,7 @@ fn a_device_in_the_place_of_file_and_meta() {
 }
 
 #[test]
-fn a_symlink_in_the_place_of_the_file() {
+fn a_symlink_instead_of_the_file() {
     let bench = Bench::new("");
     let elsewhere = Package::at(bench.lab.path("elsewhere"));
     elsewhere.put(&[&two()]);
@@ -80,7 +80,7 @@ fn a_symlink_in_the_place_of_the_file() {
 }
 
 #[test]
-fn a_symlink_in_the_place_of_the_meta() {
+fn a_symlink_instead_of_the_meta() {
     let spoil = |package: &Package| {
         let moved = package.dir().join("meta");
         fs::rename(package.meta_path(), &moved).unwrap();
@@ -90,7 +90,7 @@ fn a_symlink_in_the_place_of_the_meta() {
 }
 
 #[test]
-fn a_symlink_in_the_place_of_the_package() {
+fn a_symlink_instead_of_the_package() {
     let bench = Bench::new("");
     let elsewhere = bench.lab.path("elsewhere");
     fs::rename(bench.package().dir(), &elsewhere).unwrap();
@@ -100,7 +100,7 @@ fn a_symlink_in_the_place_of_the_package() {
 }
 
 #[test]
-fn a_directory_in_the_place_of_the_file() {
+fn a_directory_instead_of_the_file() {
     let bench = Bench::new("");
     let path = bench.package().file_path(&two());
     fs::remove_file(&path).unwrap();

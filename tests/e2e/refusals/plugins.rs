@@ -4,11 +4,11 @@ use hotmerge_daemon::lifecycle::State;
 use hotmerge_tests::{Lab, actor};
 use std::fs;
 
-use crate::bench::{Bench, a_refusal, is_a_sentence};
+use crate::bench::{Bench, a_failed_start, is_a_sentence};
 
 #[test]
 fn a_plugin_that_refuses_to_start() {
-    a_refusal(
+    a_failed_start(
         &actor("mark=2 start=refuse"),
         &["the script refuses to start"],
     );
@@ -16,7 +16,7 @@ fn a_plugin_that_refuses_to_start() {
 
 #[test]
 fn a_plugin_that_panics_while_it_starts() {
-    a_refusal(
+    a_failed_start(
         &actor("mark=2 start=panic"),
         &["panicked at", "the script panics in start"],
     );
@@ -24,7 +24,7 @@ fn a_plugin_that_panics_while_it_starts() {
 
 #[test]
 fn a_plugin_whose_self_check_refuses() {
-    a_refusal(
+    a_failed_start(
         &actor("mark=2 check=refuse"),
         &["self-check failed", "the script refuses to check"],
     );
@@ -32,7 +32,7 @@ fn a_plugin_whose_self_check_refuses() {
 
 #[test]
 fn a_plugin_whose_self_check_panics() {
-    a_refusal(
+    a_failed_start(
         &actor("mark=2 check=panic"),
         &[
             "self-check failed",
@@ -50,14 +50,14 @@ fn a_plugin_that_never_finishes_its_start() {
         .lab
         .package("other")
         .put(&[&actor("mark=3").named("other")]);
-    bench.is_refused(&["not started within 200 ms"]);
+    bench.fails_to_start(&["not started within 200 ms"]);
     assert_eq!(bench.host.text("other", "mark"), "3", "others load");
     // Its thread is lost, its place is not: as many again, and more, are brought up.
     for round in 0..4 {
         bench
             .package()
             .put(&[&actor(&format!("mark={round} start=hang"))]);
-        bench.is_refused(&["not started within 200 ms"]);
+        bench.fails_to_start(&["not started within 200 ms"]);
     }
     bench
         .lab
@@ -69,7 +69,7 @@ fn a_plugin_that_never_finishes_its_start() {
 }
 
 #[test]
-fn a_plugin_that_panics_in_a_call_goes_on_with_the_next() {
+fn a_plugin_serves_on_after_a_panicking_call() {
     let bench = Bench::new("");
     for _ in 0..3 {
         let error = bench
@@ -96,7 +96,7 @@ fn a_plugin_that_panics_in_a_call_goes_on_with_the_next() {
 }
 
 #[test]
-fn a_slow_start_is_not_mistaken_for_a_half_written_package() {
+fn a_slow_start_does_not_count_as_settling() {
     let lab = Lab::new();
     let gate = hotmerge_tests::Gate::new(&lab);
     let package = lab.package("slow");

@@ -258,7 +258,7 @@ fn inspect(lab: &Lab, path: &Path) -> Ran {
 }
 
 #[test]
-fn inspect_refuses_each_trick_by_the_name_of_the_rule() {
+fn inspect_names_the_rule_against_each_trick() {
     let lab = Lab::new();
     for one in TRICKS {
         let path = lab.path(one.0);
@@ -302,18 +302,18 @@ fn a_host_refuses_each_trick(isolation: &str) {
 }
 
 #[test]
-fn a_host_refuses_each_trick_for_a_process_of_its_own() {
+fn workers_refuse_each_trick() {
     a_host_refuses_each_trick("process");
 }
 
 #[test]
-fn a_host_refuses_each_trick_for_its_own_process() {
+fn the_host_process_refuses_each_trick() {
     a_host_refuses_each_trick("host");
 }
 
 /// Hash tables say how many symbols there are, and nothing that is checked depends on it.
 #[test]
-fn a_hash_table_that_lies_hides_no_import() {
+fn a_forged_hash_table_hides_no_import() {
     let lab = Lab::new();
     for lie in [[0_u32; 4], [1, 0, 0, 0], [u32::MAX; 4], [1, u32::MAX, 1, 0]] {
         let liar = honest("formatting").with_bytes(|bytes| {
@@ -333,7 +333,7 @@ fn a_hash_table_that_lies_hides_no_import() {
 
 /// Made by a linker, not by changing bytes.
 #[test]
-fn what_linkers_make_of_such_wishes_is_refused_as_well() {
+fn tricks_built_by_real_linkers_are_refused() {
     const PLAIN: &str = "int answer(void) { return 42; }";
     const RESOLVED: &str = "static int one(void) { return 1; }\n\
          static void *choose(void) { return one; }\n\
@@ -372,7 +372,7 @@ fn what_linkers_make_of_such_wishes_is_refused_as_well() {
 
 /// Built with `panic = "abort"`: nobody could catch its panics.
 #[test]
-fn a_plugin_that_cannot_unwind_is_refused_in_the_hosts_own_process_only() {
+fn only_the_host_process_requires_unwinding() {
     let lab = Lab::new();
     lab.package("abrupt").put(&[&abrupt()]);
     for (isolation, refused) in [("host", true), ("process", false)] {

@@ -1,9 +1,9 @@
-//! Building plugins with cargo: from packages to files.
+//! Builds plugins with cargo: from packages to files.
 //!
-//! Invariant: a plugin is built as if it were built alone, see [`groups`](super::groups), and
+//! Invariant: a plugin is built exactly as it would be alone, see [`groups`](super::groups), and
 //! with the user's flags, see [`rustc`](crate::rustc).
 //!
-//! Absent on purpose: guessing where cargo puts a file. Cargo says so.
+//! Absent on purpose: guessing where cargo puts a file. Cargo reports it.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     cargo::{Cargo, Compiler, Resolution},
-    exit::{self, Failure},
+    exit::{self, CommandError},
     rustc::Wrapper,
 };
 
@@ -33,18 +33,18 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub profile: String,
-    /// As given on the command line; cargo may know of another from its configuration.
+    /// From the command line; cargo's configuration may name another.
     pub target: Option<String>,
     pub resolution: Resolution,
 }
 
-/// A plugin's file, as cargo left it.
+/// A plugin's file as cargo built it.
 #[derive(Clone, Debug)]
 pub(crate) struct Built {
     pub file: PathBuf,
-    /// The target that it was built for, if cargo was asked for any.
+    /// The target it was built for, if one was requested.
     pub target: Option<String>,
-    /// Time from cargo's start to the finished file; zero if it was there already.
+    /// Time from cargo's start to the finished file; zero if it was up to date.
     pub took: Duration,
 }
 
@@ -54,8 +54,8 @@ pub(crate) struct Builder<'a> {
     pub compiler: &'a Compiler,
     pub wrapper: &'a Wrapper,
     pub options: &'a Options,
-    /// A target directory of the driver's own: cargo does not know of the wrapper, and would
-    /// take what was built without it for up to date.
+    /// The driver's own target directory: cargo does not know about the wrapper and would
+    /// treat artifacts built without it as up to date.
     pub directory: &'a Path,
     pub progress: Progress,
 }
@@ -104,7 +104,7 @@ impl Builder<'_> {
         Ok(all)
     }
 
-    /// `None` if the grouping turned out not to hold any more.
+    /// `None` if the grouping is outdated.
     fn grouped(&self, plugins: &[Plugin], grouping: &Grouping) -> Result<Option<Vec<Built>>> {
         let mut runs = Vec::new();
         for group in &grouping.groups {
@@ -139,7 +139,7 @@ impl Builder<'_> {
         if cargo.wait()?.success() {
             return Ok(run);
         }
-        Err(Failure::new(
+        Err(CommandError::new(
             exit::BUILD,
             format!(
                 "cargo failed to build {}; nothing was staged",
@@ -184,10 +184,10 @@ impl Builder<'_> {
     }
 }
 
-/// What one run of cargo said.
+/// The output of one cargo run.
 struct Run {
     units: Units,
-    /// The plugins' libraries, and when they were there.
+    /// The plugins' libraries, and when each was finished.
     libraries: Vec<(Artifact, Duration)>,
 }
 
@@ -199,7 +199,7 @@ impl Run {
         };
         for message in Message::parse_stream(BufReader::new(messages)) {
             if let Message::CompilerArtifact(artifact) =
-                message.context("failed to read what cargo says")?
+                message.context("failed to read cargo's output")?
             {
                 run.units.add(&artifact);
                 if artifact.target.kind.contains(&TargetKind::CDyLib) {
@@ -218,13 +218,13 @@ impl Run {
             .libraries
             .iter()
             .find(|(artifact, _)| is_plugin(artifact))
-            .with_context(|| format!("cargo built `{}` but names no file", plugin.name))?;
+            .with_context(|| format!("cargo built `{}` but reported no file", plugin.name))?;
         let mut files = artifact.filenames.iter();
         let file = files
             .find(|file| file.extension() == Some("so"))
             .with_context(|| {
                 format!(
-                    "cargo built `{}` but no `.so`; hotmerge works with ELF targets only",
+                    "cargo built `{}` but no `.so`; hotmerge supports only ELF targets",
                     plugin.name
                 )
             })?;
@@ -240,8 +240,8 @@ impl Run {
     }
 }
 
-/// Cargo puts files for the host into `PROFILE/`, and into `TARGET/PROFILE/` if it was asked
-/// for a target, by whatever option, variable or configuration.
+/// Cargo puts files for the build machine into `PROFILE/`, or into `TARGET/PROFILE/` if an
+/// option, variable or configuration requests a target.
 fn asked_for(file: &Path, directory: &Path) -> Option<String> {
     let mut parts = file.strip_prefix(directory).ok()?.components().rev();
     let _file = parts.next()?;
@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_target_is_read_from_where_cargo_puts_the_file() {
+    fn the_target_comes_from_cargos_output_path() {
         let of = |file: &str| asked_for(Path::new(file), Path::new("/t"));
         assert_eq!(of("/t/release/libx.so"), None);
         assert_eq!(

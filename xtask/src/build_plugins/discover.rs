@@ -1,6 +1,6 @@
-//! Which members of the workspace are plugins, and what they say about themselves.
+//! Finds the plugins among the workspace's members, and reads their metadata.
 //!
-//! A plugin is a package with a table `[package.metadata.hotmerge]`, be it empty.
+//! A plugin is a package with a table `[package.metadata.hotmerge]`, which may be empty.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -68,7 +68,7 @@ pub(crate) fn plugins(workspace: &Metadata) -> Result<Vec<Plugin>> {
     Ok(found.into_values().collect())
 }
 
-/// Those of `plugins` that were asked for; all if none was.
+/// The requested ones of `plugins`; all if none was requested.
 pub(crate) fn select(plugins: &[Plugin], names: &[String]) -> Result<Vec<Plugin>> {
     for name in names {
         if !plugins.iter().any(|plugin| plugin.name == *name.as_str()) {
@@ -77,7 +77,7 @@ pub(crate) fn select(plugins: &[Plugin], names: &[String]) -> Result<Vec<Plugin>
                 .map(|plugin| format!("`{}`", plugin.name))
                 .collect();
             bail!(
-                "no plugin `{name}` in this workspace; there are: {}",
+                "no plugin `{name}` in this workspace; its plugins are: {}",
                 known.join(", ")
             );
         }
@@ -89,7 +89,7 @@ pub(crate) fn select(plugins: &[Plugin], names: &[String]) -> Result<Vec<Plugin>
 }
 
 /// `name-version` of the packages that the workspace at `root` has more than once, from
-/// different sources. Without a Cargo.lock nothing is known yet.
+/// different sources. Empty without a Cargo.lock.
 pub(crate) fn twins(root: &Path) -> Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Lock {
@@ -109,8 +109,8 @@ pub(crate) fn twins(root: &Path) -> Result<Vec<String>> {
             return Err(error).with_context(|| format!("failed to read `{}`", path.display()));
         }
     };
-    let lock: Lock = toml::from_str(&text)
-        .with_context(|| format!("failed to understand `{}`", path.display()))?;
+    let lock: Lock =
+        toml::from_str(&text).with_context(|| format!("failed to parse `{}`", path.display()))?;
     let mut seen = BTreeSet::new();
     let names = lock
         .package
@@ -125,7 +125,7 @@ fn plugin(package: &Package) -> Result<Option<Plugin>> {
     };
     let manifest = package.manifest_path.as_std_path().to_owned();
     let declared = Declaration::deserialize(table)
-        .with_context(|| format!("`{}`: {MARK} makes no sense", manifest.display()))?;
+        .with_context(|| format!("`{}`: {MARK} is invalid", manifest.display()))?;
     // An example may have the crate type, but only a library has the kind.
     let is_cdylib = |target: &&Target| target.kind.contains(&TargetKind::CDyLib);
     let Some(target) = package.targets.iter().find(is_cdylib) else {

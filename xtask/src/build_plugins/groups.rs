@@ -1,10 +1,10 @@
 //! Which plugins one cargo invocation may build without changing their bytes.
 //!
 //! Cargo unites the features of the dependencies of all packages that it builds together, so
-//! the same plugin differs with its neighbours. Built one by one they do not; but each
-//! invocation costs some 40 ms even if nothing is to do. So plugins are built one by one
-//! once, and what cargo compiled for each ([`Units`]) is compared: plugins that share
-//! dependencies only in the very same form are built together from then on.
+//! the same plugin depends on its neighbours. Built one by one plugins do not; but each
+//! invocation costs about 40 ms even with nothing to do. So the first time plugins are built
+//! one by one and the driver compares what cargo compiled for each ([`Units`]): plugins that
+//! share dependencies only in identical forms are built together from then on.
 //!
 //! Invariant: plugins are built together only if that compiles exactly what compiling them one
 //! by one did. A grouping holds as long as nothing changes that decides about features
@@ -27,10 +27,10 @@ use super::inputs::Inputs;
 /// What cargo compiled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Units {
-    /// For each part of a package its forms. The name of a library's file holds cargo's own
+    /// The forms of each part of a package. The name of a library's file holds cargo's own
     /// hash over features, flags, profile and dependencies.
     forms: BTreeMap<String, BTreeSet<String>>,
-    /// Of packages that can change without Cargo.lock changing.
+    /// Manifests of packages that can change without Cargo.lock changing.
     manifests: BTreeSet<PathBuf>,
 }
 
@@ -45,7 +45,7 @@ impl Units {
         }
     }
 
-    /// Whether what both have, they have in the same forms.
+    /// Whether shared parts have identical forms.
     fn agrees_with(&self, other: &Self) -> bool {
         self.forms
             .iter()
@@ -111,8 +111,8 @@ impl Grouping {
         }
     }
 
-    /// The grouping kept at `path`, if it still holds for `packages`. A file that cannot be
-    /// used is no error: it costs a slower build.
+    /// The grouping kept at `path`, if it still holds for `packages`. An unusable
+    /// file is no error; the build is only slower.
     pub(super) fn load(path: &Path, inputs: &Inputs<'_>, packages: &[String]) -> Option<Self> {
         let grouping: Self = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
         let grouped: BTreeSet<_> = grouping
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn plugins_that_share_nothing_or_the_same_are_built_together() {
+    fn plugins_with_agreeing_dependencies_build_together() {
         let grouping = group(&[
             ("a", &[("sdk", "1"), ("serde", "std")]),
             ("b", &[("sdk", "1")]),
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_further_form_of_a_shared_dependency_separates() {
+    fn diverging_features_split_the_group() {
         let grouping = group(&[
             ("a", &[("serde", "std"), ("serde", "alloc")]),
             ("b", &[("serde", "std")]),
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grouping_holds_until_something_decides_otherwise() {
+    fn a_grouping_is_reused_until_its_inputs_change() {
         let dir = tempfile::tempdir().unwrap();
         let (path, manifest) = (
             dir.path().join("groups.json"),

@@ -1,7 +1,6 @@
 //! Everything that decides with which features cargo builds a plugin's dependencies.
 //!
-//! Packages from registries and git do not change by themselves: Cargo.lock pins them. So
-//! what remains are the manifests of packages in directories, Cargo.lock, cargo's
+//! Cargo.lock pins packages from registries and git. What remains are the manifests of packages in directories, Cargo.lock, cargo's
 //! configuration, and what the driver asks for. Features that depend on flags of the compiler
 //! need not be here: with the flags, cargo's names for all files change.
 
@@ -13,7 +12,7 @@ use std::{
 
 use hotmerge_meta::Digest;
 
-/// What decides, apart from manifests.
+/// All inputs except manifests.
 #[derive(Clone, Debug)]
 pub(super) struct Inputs<'a> {
     root: &'a Path,
@@ -21,7 +20,7 @@ pub(super) struct Inputs<'a> {
 }
 
 impl<'a> Inputs<'a> {
-    /// For the workspace at `root`, asked to build as `asked` says.
+    /// The inputs of the workspace at `root` for the build request `asked`.
     pub(super) fn new(root: &'a Path, asked: String) -> Self {
         Self { root, asked }
     }

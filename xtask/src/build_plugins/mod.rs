@@ -1,7 +1,7 @@
-//! `build-plugins`: build every plugin of a workspace, stage it, tell the running host.
+//! `build-plugins`: build every plugin of a workspace, stage it, notify the running host.
 //!
-//! Each step consumes what the one before made: discovered, built, staged, told, reported. A
-//! step that fails leaves what the later ones would have changed as it was.
+//! Each step consumes what the one before made: discover, build, stage, notify, report. A
+//! failing step leaves everything that later steps would have changed untouched.
 
 mod compile;
 mod discover;
@@ -26,56 +26,56 @@ pub use self::notify::Notify;
 use self::{
     compile::{Builder, Built, Options},
     discover::Plugin,
-    notify::{Host, Told},
+    notify::{Host, Notified},
     progress::Progress,
     report::Line,
     stage::{Stage, Staged},
 };
 use crate::{
     cargo::{Cargo, Compiler, Resolution, Settings},
-    exit::{self, Failure},
+    exit::{self, CommandError},
     rustc::Wrapper,
 };
 
-/// Build the plugins of a workspace, stage them and tell the running host
+/// Build the plugins of a workspace, stage them and notify the running host
 ///
-/// Plugins are the members of the workspace with a [package.metadata.hotmerge] in their
-/// Cargo.toml. Each is staged as STAGING/PACKAGE/{libNAME.so, plugin.meta}; only what
-/// differs is written. The same sources give the same hash wherever they are built.
+/// A plugin is a workspace member whose Cargo.toml has a [package.metadata.hotmerge] table.
+/// The driver stages each as STAGING/PACKAGE/{libNAME.so, plugin.meta} and writes only files
+/// that differ. The same sources produce the same hash on any machine.
 ///
-/// With --json, one object a line: plugin, version, old_hash, hash, action, reason,
-/// generation, build_ms, host_ms. If a host answered, the action is what it did: loaded,
-/// reloaded, unchanged, refused (with a reason), removed, or trying (a share of the calls goes
-/// to it). Otherwise it is what happened in the staging directory: staged, unchanged or
+/// With --json, one object per line: plugin, version, old_hash, hash, action, reason,
+/// generation, build_ms, host_ms. If a host answered, action is what the host did: loaded,
+/// reloaded, unchanged, refused (with a reason), removed, or trying (a canary takes a share of
+/// the calls). Otherwise action is what happened in the staging directory: staged, unchanged or
 /// removed.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = exit::HELP)]
 pub struct Args {
-    /// Build only this plugin (may be given several times)
+    /// Build only this plugin (repeatable)
     #[arg(short, long = "plugin", value_name = "NAME")]
     plugins: Vec<String>,
-    /// Where packages go [default: hotmerge/staging in cargo's target directory]
+    /// Staging directory for packages [default: hotmerge/staging in cargo's target directory]
     #[arg(long, value_name = "DIR")]
     staging: Option<PathBuf>,
-    /// The Cargo.toml of the workspace, or of one of its members [default: search upwards]
+    /// Cargo.toml of the workspace or of one of its members [default: search upwards]
     #[arg(long, value_name = "PATH")]
     manifest_path: Option<PathBuf>,
-    /// The cargo profile to build with
+    /// Cargo profile to build with
     #[arg(long, value_name = "NAME", default_value = "release")]
     profile: String,
-    /// The target to build for [default: what cargo is configured for]
+    /// Target to build for [default: cargo's configured target]
     #[arg(long, value_name = "TRIPLE")]
     target: Option<String>,
     #[command(flatten)]
     resolution: Resolution,
-    /// Whether to tell a running host
+    /// Whether to notify a running host
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     notify: Notify,
-    /// Where the host is found [default: /run/hotmerge for root, otherwise hotmerge in
+    /// Runtime directory of the host [default: /run/hotmerge for root, otherwise hotmerge in
     /// $XDG_RUNTIME_DIR, otherwise /tmp/hotmerge-UID]
     #[arg(long, value_name = "DIR", env = RuntimeDir::VARIABLE)]
     runtime_dir: Option<PathBuf>,
-    /// Write one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
@@ -83,7 +83,7 @@ pub struct Args {
 /// Runs the command; see [`exit`] for the code.
 ///
 /// # Errors
-/// Whatever kept plugins from being built and staged.
+/// If plugins cannot be built or staged.
 pub fn run(args: &Args) -> Result<u8> {
     let started = Instant::now();
     let cargo = Cargo::locate(args.manifest_path.as_deref())?;
@@ -99,11 +99,11 @@ pub fn run(args: &Args) -> Result<u8> {
         report::human_ms(started.elapsed().as_secs_f64() * 1e3),
     ));
     let names = staged.iter().map(|staged| staged.plugin.clone()).collect();
-    let told = host.map_or(Told::Nobody, |host| host.tell(names));
-    conclude(args, &plan.staging, staged, &built, told)
+    let outcome = host.map_or(Notified::Skipped, |host| host.notify(names));
+    conclude(args, &plan.staging, staged, &built, outcome)
 }
 
-/// What is to be done.
+/// What the command will build and stage.
 struct Plan {
     /// All plugins of the workspace.
     plugins: Vec<Plugin>,
@@ -188,23 +188,23 @@ impl Plan {
     }
 }
 
-/// What a thread returned; its panic goes on here.
+/// A thread's result; its panic resumes here.
 fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Reports, and says how it ended.
+/// Reports the result and returns the exit code.
 fn conclude(
     args: &Args,
     staging: &Path,
     staged: Vec<Staged>,
     built: &[(Plugin, Built)],
-    told: Told,
+    outcome: Notified,
 ) -> Result<u8> {
-    let host = match &told {
-        Told::Answer(report) => report.plugins.as_slice(),
+    let host = match &outcome {
+        Notified::Report(report) => report.plugins.as_slice(),
         _ => &[],
     };
     let lines: Vec<_> = staged
@@ -220,14 +220,14 @@ fn conclude(
         report::table(&lines)?;
     }
     let refused = lines.iter().filter(|line| line.is_refused()).count();
-    match told {
-        Told::Nobody => {}
-        Told::NoHost(why) | Told::Unknown(why) if args.notify == Notify::Require => {
-            return Err(Failure::new(exit::NO_HOST, why).into());
+    match outcome {
+        Notified::Skipped => {}
+        Notified::NoHost(why) | Notified::Unknown(why) if args.notify == Notify::Require => {
+            return Err(CommandError::new(exit::NO_HOST, why).into());
         }
-        Told::NoHost(why) => note(format_args!("staged only: {why}")),
-        Told::Unknown(why) => note(format_args!("what the host did is unknown: {why}")),
-        Told::Answer(report) => {
+        Notified::NoHost(why) => note(format_args!("staged only: {why}")),
+        Notified::Unknown(why) => note(format_args!("the host's result is unknown: {why}")),
+        Notified::Report(report) => {
             for problem in &report.problems {
                 note(format_args!(
                     "the host cannot read `{}`: {}",
@@ -237,7 +237,7 @@ fn conclude(
             }
             note_other_directory(staging, &report.plugin_dir);
             note(format_args!(
-                "the host took {}",
+                "the host needed {}",
                 report::human_ms(report.took_ms)
             ));
         }
@@ -252,7 +252,7 @@ fn note_other_directory(staging: &Path, plugin_dir: &Path) {
     };
     if !is_same {
         note(format_args!(
-            "the host serves `{}`, not what was staged in `{}`; start it with `--plugin-dir`, or give `--staging`",
+            "the host serves `{}`, not the staging directory `{}`; start it with `--plugin-dir`, or pass `--staging`",
             plugin_dir.display(),
             staging.display(),
         ));
@@ -266,7 +266,7 @@ fn count(plugins: usize) -> String {
     }
 }
 
-/// For people, beside the output that may be for programs.
+/// Prints a note to stderr, apart from output that programs may parse.
 fn note(text: std::fmt::Arguments<'_>) {
     anstream::eprintln!("{text}");
 }

@@ -1,7 +1,7 @@
-//! Telling the running host, and waiting for what it says.
+//! Notifies the running host and waits for its result.
 //!
-//! A hint is enough for a host to look; the control socket also answers. Whatever happens
-//! here, what was staged stays staged.
+//! A hint is enough to make a host rescan; the control socket also reports the result. Whatever
+//! happens here, staged packages stay staged.
 
 use std::time::Duration;
 
@@ -11,55 +11,55 @@ use hotmerge_meta::{
     runtime::{Signalled, send_hup},
 };
 
-/// A host ends the old version of a plugin within 30 s by default, and starts the new one
-/// before: twice that is a host that is stuck.
+/// By default a host retires the old version of a plugin within 30 s, after starting the new
+/// one: after twice that the host is stuck.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Whether a host is to be told.
+/// Whether to notify a host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Notify {
-    /// Tell the host if one runs
+    /// Notify the host if one runs
     #[default]
     Auto,
-    /// Tell nobody
+    /// Notify no host
     Never,
     /// Fail unless a host runs and answers
     Require,
 }
 
-/// What came of telling the host.
+/// The result of notifying the host.
 #[derive(Debug)]
-pub(crate) enum Told {
-    /// Nobody was to be told.
-    Nobody,
-    /// Nobody runs.
+pub(crate) enum Notified {
+    /// No notification was requested.
+    Skipped,
+    /// No host runs.
     NoHost(String),
-    /// The host has looked, and this is what it did.
-    Answer(ReloadReport),
-    /// There is a host, but what it did is not known, and why.
+    /// The host has rescanned; this is what it did.
+    Report(ReloadReport),
+    /// A host exists, but its result is unknown, and why.
     Unknown(String),
 }
 
-/// The way to a host. It is opened before anything is staged: a host that watches its
-/// directory may be faster than the request, and then its history says what it did.
+/// A connection to a host. It is opened before anything is staged: a host that watches its
+/// directory may act before the request arrives, and then its history has the result.
 pub(crate) struct Host {
     dir: RuntimeDir,
     connection: Result<(Client, Option<u64>), ConnectError>,
 }
 
 impl Host {
-    /// Looks for the host of `dir`.
+    /// Connects to the host of `dir`.
     pub(crate) fn find(dir: RuntimeDir) -> Self {
         let connection = Client::connect(&dir).map(|mut client| {
-            // A host that cannot say is asked all the same, about what it does from then on.
+            // Without a position the request still covers everything from now on.
             let position = client.request(method::POSITION, &(), TIMEOUT).ok();
             (client, position)
         });
         Self { dir, connection }
     }
 
-    /// Asks the host to look at its packages, and to tell of `plugins`.
-    pub(crate) fn tell(self, plugins: Vec<PluginName>) -> Told {
+    /// Asks the host to rescan and to report on `plugins`.
+    pub(crate) fn notify(self, plugins: Vec<PluginName>) -> Notified {
         match self.connection {
             Ok((client, since)) => ask(client, plugins, since),
             Err(refusal) => hint(&self.dir, &refusal),
@@ -67,29 +67,29 @@ impl Host {
     }
 }
 
-fn ask(mut client: Client, plugins: Vec<PluginName>, since: Option<u64>) -> Told {
+fn ask(mut client: Client, plugins: Vec<PluginName>, since: Option<u64>) -> Notified {
     let params = ReloadParams {
         plugins: Some(plugins),
         since,
         ..ReloadParams::default()
     };
     match client.request(method::RELOAD, &params, TIMEOUT) {
-        Ok(report) => Told::Answer(report),
-        Err(error) => Told::Unknown(error.to_string()),
+        Ok(report) => Notified::Report(report),
+        Err(error) => Notified::Unknown(error.to_string()),
     }
 }
 
-/// The socket may be out of reach while the host is not.
-fn hint(dir: &RuntimeDir, refusal: &ConnectError) -> Told {
+/// Falls back to a signal: the socket may be unreachable while the host is not.
+fn hint(dir: &RuntimeDir, refusal: &ConnectError) -> Notified {
     match send_hup(dir) {
-        Ok(Signalled::Sent(pid)) => Told::Unknown(format!(
-            "sent SIGHUP to the host with pid {}, because: {refusal}",
+        Ok(Signalled::Sent(pid)) => Notified::Unknown(format!(
+            "sent SIGHUP to the host with pid {} instead of a request: {refusal}",
             pid.as_raw_nonzero()
         )),
         Ok(Signalled::Starting) => {
-            Told::Unknown("a host is starting; it will see by itself what is staged".into())
+            Notified::Unknown("a host is starting and will load the staged plugins".into())
         }
-        Ok(Signalled::NotRunning) => Told::NoHost(refusal.to_string()),
-        Err(error) => Told::Unknown(error.to_string()),
+        Ok(Signalled::NotRunning) => Notified::NoHost(refusal.to_string()),
+        Err(error) => Notified::Unknown(error.to_string()),
     }
 }

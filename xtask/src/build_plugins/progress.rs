@@ -1,4 +1,4 @@
-//! Showing that something happens, on a terminal; elsewhere cargo speaks for itself.
+//! Shows progress on a terminal; elsewhere cargo's own output suffices.
 
 use std::{
     env,
@@ -9,10 +9,10 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Four times a second looks alive and costs nothing.
+/// Four updates per second look responsive and cost nothing.
 const TICK: Duration = Duration::from_millis(250);
 
-/// A spinner below what cargo says.
+/// A spinner below cargo's output.
 pub(super) struct Progress {
     bar: ProgressBar,
 }
@@ -34,7 +34,7 @@ impl Progress {
         self.bar.set_message(message);
     }
 
-    /// Lets `cargo` write its messages where they do not run into the spinner.
+    /// Redirects the messages of `cargo` so that they do not collide with the spinner.
     pub(super) fn prepare(&self, cargo: &mut Command) {
         if self.bar.is_hidden() {
             return;
@@ -47,7 +47,7 @@ impl Progress {
         }
     }
 
-    /// Shows what cargo writes, as it is, until it has ended.
+    /// Copies cargo's output unchanged until it ends.
     pub(super) fn forward(&self, messages: ChildStderr) -> io::Result<()> {
         let mut messages = BufReader::new(messages);
         let mut line = Vec::new();

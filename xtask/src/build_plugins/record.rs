@@ -1,8 +1,8 @@
 //! Which packages in a staging directory come from which workspace.
 //!
-//! A staging directory may be shared, and may be a host's own plugin directory: only what a
-//! workspace put there itself may it remove. The file's name starts with a dot, so neither
-//! hosts nor `src_install` globs look at it.
+//! A staging directory may be shared, and may be a host's own plugin directory: a
+//! workspace may remove only what it put there itself. The file's name starts with a dot, so
+//! hosts and `src_install` globs ignore it.
 
 use std::{
     collections::BTreeSet,
@@ -24,7 +24,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// What `workspace` has staged in `staging`; nothing if nobody knows.
+    /// What `workspace` has staged in `staging`; nothing if unknown.
     pub(super) fn load(staging: &Path, workspace: &Path) -> Result<Self> {
         let path = path(staging, workspace);
         let empty = || Self {
@@ -47,7 +47,7 @@ impl Record {
         })
     }
 
-    /// Keeps the record, if it says anything new.
+    /// Saves the record if it changed.
     pub(super) fn save(&self, staging: &Path) -> Result<()> {
         if *self == Self::load(staging, &self.workspace)? {
             return Ok(());
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workspaces_that_share_a_directory_do_not_mix() {
+    fn workspaces_sharing_a_directory_stay_separate() {
         let staging = tempfile::tempdir().unwrap();
         let mut one = Record::load(staging.path(), Path::new("/one")).unwrap();
         one.packages.insert(PackageName::new("a").unwrap());

@@ -1,4 +1,4 @@
-//! Saying what was done: a table for people, a line a plugin for programs.
+//! Reports the result: a table for people, one line per plugin for programs.
 
 use std::{
     io::{self, IsTerminal as _, Write},
@@ -24,12 +24,12 @@ use super::{
 /// Below this, cells would be cut into single letters.
 const MIN_COLUMNS: u16 = 60;
 
-/// What was done with a plugin.
+/// The result for a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Done {
-    /// What the host says.
+    /// The host's report.
     Host(Action),
-    /// No host has said anything: what happened in the staging directory.
+    /// No host has reported: the result in the staging directory.
     Staging(Change),
 }
 
@@ -70,9 +70,9 @@ impl Serialize for Done {
 pub(crate) struct Line {
     plugin: PluginName,
     version: Version,
-    /// Null where there was nothing.
+    /// Null if there was no version before.
     old_hash: Option<Digest>,
-    /// Null where there is nothing any more.
+    /// Null if the plugin was removed.
     hash: Option<Digest>,
     action: Done,
     /// Why it was refused.
@@ -81,15 +81,15 @@ pub(crate) struct Line {
     /// The generation that runs now.
     #[serde(skip_serializing_if = "Option::is_none")]
     generation: Option<u64>,
-    /// What cargo took; zero if there was nothing to build.
+    /// Cargo's time; zero if there was nothing to build.
     build_ms: f64,
-    /// What the host took.
+    /// The host's time.
     #[serde(skip_serializing_if = "Option::is_none")]
     host_ms: Option<f64>,
 }
 
 impl Line {
-    /// Puts together what staging and the host, if it has said anything, did with a plugin.
+    /// Combines the results of staging and, if available, of the host for a plugin.
     pub(crate) fn new(
         staged: Staged,
         built: &[(Plugin, Built)],
@@ -133,7 +133,7 @@ impl Line {
     }
 }
 
-/// One JSON object a line.
+/// Prints one JSON object per line.
 pub(crate) fn json(lines: &[Line]) -> Result<()> {
     let mut out = io::stdout().lock();
     for line in lines {
@@ -143,7 +143,7 @@ pub(crate) fn json(lines: &[Line]) -> Result<()> {
     Ok(())
 }
 
-/// A table; plain where it is not for a terminal.
+/// Prints a table; without colours unless on a terminal.
 pub(crate) fn table(lines: &[Line]) -> Result<()> {
     if lines.is_empty() {
         return Ok(());
@@ -158,7 +158,7 @@ pub(crate) fn table(lines: &[Line]) -> Result<()> {
     if io::stdout().is_terminal() && table.width().is_some_and(|columns| columns >= MIN_COLUMNS) {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
-    table.set_header(["plugin", "version", "hash", "what was done", "took"]);
+    table.set_header(["plugin", "version", "hash", "result", "took"]);
     for line in lines {
         table.add_row([
             Cell::new(&line.plugin),
@@ -172,7 +172,7 @@ pub(crate) fn table(lines: &[Line]) -> Result<()> {
     Ok(())
 }
 
-/// Milliseconds with as many digits as people read.
+/// Milliseconds with a readable number of digits.
 pub(crate) fn human_ms(ms: f64) -> String {
     match ms {
         0.0 => "-".to_owned(),

@@ -1,7 +1,7 @@
 //! From files that cargo built to packages in the staging directory.
 //!
-//! Invariant: nothing is staged before everything has been read and found to be a plugin; and
-//! what already is as it should be is not touched.
+//! Invariant: nothing is staged before every file has been read and verified to be a plugin, and
+//! unchanged files are not touched.
 
 use std::{
     collections::BTreeMap,
@@ -17,14 +17,14 @@ use semver::Version;
 
 use super::{compile::Built, discover::Plugin, record::Record};
 
-/// What staging did with a plugin.
+/// The result of staging a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// It is new, or its file or its entry in `plugin.meta` was written.
     Written,
-    /// Everything was there already.
+    /// Nothing changed.
     Unchanged,
-    /// The workspace has it no longer.
+    /// The workspace no longer has it.
     Removed,
 }
 
@@ -52,15 +52,15 @@ impl Staged {
     }
 }
 
-/// What is to be staged, and where.
+/// What to stage, and where.
 pub(crate) struct Stage<'a> {
     pub staging: &'a Path,
     pub workspace: &'a Path,
     /// All plugins of the workspace; those that were not built stay as they are.
     pub plugins: &'a [Plugin],
-    /// Whether all were built, so that what is not there any more can be removed.
+    /// Whether all were built, so that packages of missing plugins can be removed.
     pub is_full: bool,
-    /// What plugins are built for when cargo is not asked for any target.
+    /// The target of plugins built without an explicit target.
     pub host: &'a str,
 }
 
@@ -133,7 +133,7 @@ impl Stage<'_> {
         Ok((meta, (file, built.file.clone())))
     }
 
-    /// Several plugins may share a package: those that were not asked for stay in it.
+    /// Several plugins may share a package: those that were not requested stay in it.
     fn keep_others(&self, name: &PackageName, package: &mut Package) {
         let is_kept = |old: &PluginMeta| {
             let is_here = self
@@ -203,7 +203,7 @@ impl Package {
     }
 }
 
-/// Removes the packages that this workspace staged once and has no more.
+/// Removes packages that this workspace staged earlier and no longer has.
 fn remove_gone(
     staging: &Path,
     record: &mut Record,
@@ -226,7 +226,7 @@ fn remove_gone(
 }
 
 /// Removes what was published, `plugin.meta` first: without it the directory is no package.
-/// What somebody else put there stays.
+/// Foreign files stay.
 fn remove(directory: &Path, meta: &Meta) -> Result<()> {
     let delete = |path: PathBuf| match fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

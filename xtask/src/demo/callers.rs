@@ -1,4 +1,4 @@
-//! Calls that go on while a plugin is reloaded.
+//! Calls plugins continuously during a reload.
 
 use std::{
     sync::{
@@ -13,13 +13,13 @@ use hotmerge_meta::{RuntimeDir, control::Client};
 
 use super::host::call_on;
 
-/// One thread a plugin, calling without a pause.
+/// One thread per plugin, which calls continuously.
 pub(super) struct Callers {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Calls>>,
 }
 
-/// What became of the calls.
+/// The results of the calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Calls {
     pub(super) made: u64,

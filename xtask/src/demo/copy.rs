@@ -1,4 +1,4 @@
-//! A copy of the sources, without what was built from them.
+//! Copies the sources without build artifacts.
 
 use std::{fs, path::Path};
 

@@ -18,11 +18,10 @@ use serde::Deserialize;
 use super::Running;
 use crate::cargo::Cargo;
 
-/// Longest wait for an answer of a host on a busy machine.
+/// Longest wait for a host's answer on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Builds the program `hotmerge`, and beside it the one that its plugins live in, and says
-/// where it is.
+/// Builds `hotmerge` and, next to it, its worker program, and returns the path of `hotmerge`.
 pub(super) fn build(cargo: &Cargo) -> Result<PathBuf> {
     let output = cargo
         .command()
@@ -37,7 +36,7 @@ pub(super) fn build(cargo: &Cargo) -> Result<PathBuf> {
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit())
         .output()?;
-    ensure!(output.status.success(), "the host does not build");
+    ensure!(output.status.success(), "the host failed to build");
     cargo_metadata::Message::parse_stream(&output.stdout[..])
         .filter_map(|message| match message {
             Ok(cargo_metadata::Message::CompilerArtifact(artifact)) => artifact.executable,
@@ -45,7 +44,7 @@ pub(super) fn build(cargo: &Cargo) -> Result<PathBuf> {
         })
         .map(PathBuf::from)
         .find(|path| path.ends_with("hotmerge"))
-        .context("cargo does not say where the host is")
+        .context("cargo did not report the path of the host")
 }
 
 /// A running host; ended when dropped.
@@ -55,7 +54,7 @@ pub(super) struct DemoHost {
 }
 
 impl DemoHost {
-    /// Starts it and waits until it says that it is ready.
+    /// Starts the host and waits until it is ready.
     pub(super) fn start(
         program: &Path,
         staging: &Path,
@@ -101,17 +100,17 @@ impl DemoHost {
             .args(["status", "--runtime-dir"])
             .arg(runtime.path())
             .status()?;
-        ensure!(status.success(), "the host does not tell its status");
+        ensure!(status.success(), "the host did not report its status");
         Ok(())
     }
 
-    /// Asks it to end and waits until it has.
+    /// Stops the host and waits for its end.
     pub(super) fn stop(mut self) -> Result<()> {
         let pid = self.child.id().to_string();
         let asked = Command::new("kill").arg(&pid).status()?;
-        ensure!(asked.success(), "failed to ask the host to end");
+        ensure!(asked.success(), "failed to stop the host");
         let status = self.child.wait()?;
-        ensure!(status.success(), "the host did not end well: {status}");
+        ensure!(status.success(), "the host failed at its end: {status}");
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use hotmerge_meta::PluginName;
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, Value, table, value};
 
-/// Where the SDK comes from.
+/// The source of the SDK.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sdk {
     /// The workspace has it among its dependencies.
@@ -15,7 +15,7 @@ pub(super) enum Sdk {
     From { key: &'static str, place: String },
 }
 
-/// What a new plugin's manifest can take from the workspace's.
+/// What a new plugin's manifest can inherit from the workspace's.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Inherited<'a> {
     workspace: Option<&'a Item>,
@@ -107,7 +107,7 @@ fn dotted(key: &str) -> Item {
     Item::Table(table)
 }
 
-/// Adds `member` to the members of a workspace; `false` if a pattern names it already.
+/// Adds `member` to the members of a workspace; `false` if a glob already includes it.
 pub(super) fn add_member(root: &mut DocumentMut, member: &str) -> Result<bool> {
     let members = root["workspace"]
         .as_table_like_mut()
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_member_joins_the_others_as_they_are_written() {
+    fn a_new_member_follows_the_lists_formatting() {
         let mut root: DocumentMut = "[workspace]\nmembers = [\n    \"a\", # first\n    \"b\",\n]\n"
             .parse()
             .unwrap();
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_may_name_it_already() {
+    fn a_glob_may_already_include_the_member() {
         let text = "[workspace]\nmembers = [\"plugins/*\"]\n";
         let mut root: DocumentMut = text.parse().unwrap();
         assert!(!add_member(&mut root, "plugins/c").unwrap());
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_from_the_workspace_what_it_offers() {
+    fn inherits_what_the_workspace_offers() {
         let root: DocumentMut = "[workspace.package]\nversion = \"2.0.0\"\n[workspace.lints.rust]\n[workspace.dependencies]\nhotmerge-sdk = \"1\"\n"
             .parse()
             .unwrap();
@@ -204,7 +204,7 @@ workspace = true
     }
 
     #[test]
-    fn stands_alone_where_nothing_is_offered() {
+    fn stands_alone_without_a_workspace_offer() {
         let sdk = Sdk::From {
             key: "path",
             place: "/src/sdk".into(),

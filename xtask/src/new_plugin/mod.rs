@@ -1,6 +1,6 @@
-//! `new-plugin`: a plugin crate that builds, loads and answers as it is.
+//! `new-plugin`: creates a plugin crate that builds, loads and answers calls.
 //!
-//! Invariant: either the whole crate is there and the workspace knows it, or nothing was
+//! Invariant: either the whole crate exists and is a member of the workspace, or nothing was
 //! written.
 
 mod manifest;
@@ -21,7 +21,7 @@ use crate::{cargo, exit};
 
 const SOURCE: &str = include_str!("plugin.rs.template");
 
-/// Make a plugin crate that builds, loads and answers as it is
+/// Create a plugin crate that builds, loads and answers calls
 ///
 /// In a workspace the crate becomes a member. The plugin has one method, `hello`, and tests.
 #[derive(Clone, Debug, clap::Args)]
@@ -29,10 +29,10 @@ const SOURCE: &str = include_str!("plugin.rs.template");
 pub struct Args {
     /// The plugin's name: a-z, 0-9, `-` and `_`, starting with a letter
     name: String,
-    /// Where to put the crate [default: plugins/NAME or NAME in the workspace, otherwise NAME]
+    /// Directory of the crate [default: plugins/NAME or NAME in the workspace, otherwise NAME]
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
-    /// Where hotmerge-sdk comes from, unless the workspace says so: a directory, a git URL or
+    /// Source of hotmerge-sdk, unless the workspace specifies it: a directory, a git URL or
     /// a version
     #[arg(long, value_name = "FROM")]
     sdk: Option<String>,
@@ -41,14 +41,14 @@ pub struct Args {
 /// Runs the command. `program` is what the user typed to get here.
 ///
 /// # Errors
-/// A bad name, a directory that exists, an SDK that nobody names.
+/// If the name is invalid, the directory exists or the SDK's source is unknown.
 pub fn run(args: &Args, program: &str) -> Result<u8> {
     let name = PluginName::new(&args.name)?;
     ask_cargo(&name)?;
     let directory = directory(args)?;
     if fs::symlink_metadata(&directory).is_ok() {
         bail!(
-            "`{}` exists already; give another `--path`",
+            "`{}` already exists; choose another `--path`",
             directory.display()
         );
     }
@@ -87,7 +87,7 @@ pub fn run(args: &Args, program: &str) -> Result<u8> {
     Ok(exit::OK)
 }
 
-/// Cargo refuses names that are no crates (keywords, `test`) with sentences of its own.
+/// Lets cargo reject invalid crate names (keywords, `test`) with its own messages.
 fn ask_cargo(name: &PluginName) -> Result<()> {
     let scratch = tempfile::tempdir()?;
     let shell = Shell::new()?;
@@ -123,7 +123,7 @@ fn sdk(args: &Args, inherited: Inherited<'_>) -> Result<Sdk> {
             return Ok(Sdk::Workspace);
         }
         bail!(
-            "nothing says where `hotmerge-sdk` comes from; give `--sdk` a directory, a git URL or a version"
+            "the source of `hotmerge-sdk` is unknown; pass `--sdk` with a directory, a git URL or a version"
         );
     };
     let (key, place) = if from.contains("://") {
@@ -153,7 +153,7 @@ fn write_crate(directory: &Path, manifest: &str) -> Result<()> {
     write(sources.join("lib.rs"), SOURCE)
 }
 
-/// The workspace that a directory lies in.
+/// The workspace that contains a directory.
 struct Workspace {
     root: PathBuf,
     manifest: DocumentMut,
@@ -171,14 +171,14 @@ impl Workspace {
             .with_context(|| format!("failed to read `{}`", path.display()))?;
         let manifest: DocumentMut = text
             .parse()
-            .with_context(|| format!("failed to understand `{}`", path.display()))?;
+            .with_context(|| format!("failed to parse `{}`", path.display()))?;
         let workspace = Self { root, manifest };
         Ok(Inherited::from(&workspace.manifest)
             .is_workspace()
             .then_some(workspace))
     }
 
-    /// Cargo would accept neither two packages nor the driver two plugins of one name.
+    /// Cargo rejects two packages of one name, and the driver two plugins of one name.
     fn check_unused(&self, name: &PluginName) -> Result<()> {
         let metadata = cargo_metadata::MetadataCommand::new()
             .manifest_path(self.root.join("Cargo.toml"))
@@ -193,12 +193,12 @@ impl Workspace {
                 || plugin.and_then(|plugin| plugin.as_str()) == Some(name.as_str())
         };
         match metadata.packages.iter().find(|package| is_taken(package)) {
-            Some(package) => bail!("`{}` has the name `{name}` already", package.manifest_path),
+            Some(package) => bail!("`{}` already has the name `{name}`", package.manifest_path),
             None => Ok(()),
         }
     }
 
-    /// The root's manifest with a further member; `None` if it need not change.
+    /// The root's manifest with the new member; `None` if it need not change.
     fn joined_by(&self, directory: &Path) -> Result<Option<(PathBuf, String)>> {
         let member = directory
             .strip_prefix(&self.root)

@@ -1,4 +1,4 @@
-//! Adds up what test programs say of themselves.
+//! Adds up the results of test programs.
 
 /// Results so far.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -6,7 +6,7 @@ pub(super) struct Tally {
     passed: usize,
     failed: usize,
     ignored: usize,
-    /// Runs of cargo that did not end well: a failed test, or something that did not build.
+    /// Failed cargo runs: a failed test or a failed build.
     pub(super) broken: usize,
 }
 
@@ -31,13 +31,12 @@ impl Tally {
         }
     }
 
-    /// Whether everything that ran passed, and something did.
+    /// Whether at least one test ran and all passed.
     pub(super) fn is_good(&self) -> bool {
         self.failed == 0 && self.broken == 0 && self.passed > 0
     }
 
-    /// One line. Tests that found that they cannot run have passed in the eyes of their
-    /// program.
+    /// A one-line summary. A test program counts its skipped tests as passed.
     pub(super) fn summary(&self, skipped: usize) -> String {
         // Something that does not build is a failure that no program has counted.
         let failed = self.failed.max(self.broken);
@@ -64,12 +63,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_at_all_is_not_good() {
+    fn zero_tests_count_as_failure() {
         assert!(!Tally::default().is_good());
     }
 
     #[test]
-    fn what_does_not_build_has_failed() {
+    fn a_failed_build_counts_as_failure() {
         let mut tally = Tally::default();
         tally.add("test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; finished in 0.00s");
         tally.broken += 1;

@@ -1,9 +1,9 @@
-//! What the tests use beside Rust, and how a Debian machine gets it.
+//! The tools that the tests need besides Rust, and their installation on Debian.
 
 use anyhow::{Result, bail};
 use xshell::{Shell, cmd};
 
-/// A program, and the Debian package it is in.
+/// A program and its Debian package.
 const TOOLS: [(&str, &str); 4] = [
     ("cc", "gcc libc6-dev"),
     ("strip", "binutils"),
@@ -14,7 +14,7 @@ const TOOLS: [(&str, &str); 4] = [
 /// Installs what is missing.
 ///
 /// # Errors
-/// Names what is missing if it cannot be installed.
+/// Lists the missing packages if they cannot be installed.
 pub(super) fn install() -> Result<()> {
     let shell = Shell::new()?;
     let mut packages: Vec<_> = TOOLS

@@ -86,7 +86,7 @@ impl Hints {
                 Ok(on) => on,
                 Err(reason) => {
                     if !matches!(&*state, State::Off(before) if *before == reason) {
-                        tracing::warn!("the plugin directory is not watched: {reason}");
+                        tracing::warn!(target: "hotmerge::watch", "the plugin directory is not watched: {reason}");
                     }
                     *state = State::Off(reason);
                     return;
@@ -112,11 +112,12 @@ impl Hints {
         };
         let way = way.map_err(|error| error.to_string());
         if let Err(reason) = &way {
-            tracing::warn!("the way to the plugin directory is not watched: {reason}");
+            tracing::warn!(target: "hotmerge::watch", "the way to the plugin directory is not watched: {reason}");
         }
         let hint = Arc::clone(&self.hint);
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             if is_hint(&event) {
+                tracing::trace!(target: "hotmerge::watch", ?event, "something changed");
                 hint();
             }
         })
@@ -170,7 +171,7 @@ fn is_hint(event: &notify::Result<Event>) -> bool {
             _ => true,
         },
         Err(error) => {
-            tracing::warn!("the watcher reports: {error}");
+            tracing::warn!(target: "hotmerge::watch", "the watcher reports: {error}");
             true
         }
     }

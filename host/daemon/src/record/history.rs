@@ -1,6 +1,9 @@
 //! What happened to the plugins, in order and bounded.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use hotmerge_meta::{
     PluginName,
@@ -8,7 +11,12 @@ use hotmerge_meta::{
 };
 use jiff::Timestamp;
 
-use hotmerge_lifecycle::{Ending, Note, Stage, State};
+use hotmerge_lifecycle::{Note, Stage, State};
+
+use crate::record::{
+    events::{Ending, PluginEvent},
+    words::{CRASHED, Told, continues, place},
+};
 
 /// How many outcomes are remembered.
 const OUTCOMES: usize = 4096;
@@ -44,7 +52,51 @@ impl History {
         self.forgotten + self.outcomes.len() as u64
     }
 
-    pub(crate) fn push(&mut self, report: PluginReport) {
+    /// Remembers what of an event belongs here. `at` is where the plugin is at this moment.
+    pub(crate) fn record(
+        &mut self,
+        plugin: &PluginName,
+        at: (State, Option<Stage>),
+        event: PluginEvent,
+    ) {
+        let here = |reason: &str| Step::Here(at, reason.to_owned());
+        match event {
+            PluginEvent::Outcome(_, report) => self.push(*report),
+            PluginEvent::Transition(note) => self.note(plugin, note),
+            PluginEvent::Recovered {
+                state_age,
+                is_live: true,
+            } => self.add(plugin, Step::Recovered(at, state_age)),
+            PluginEvent::Pinned { .. } => self.add(plugin, here("an operator pinned it")),
+            PluginEvent::Unpinned => self.add(plugin, here("an operator unpinned it")),
+            // The life cycle has a transition for each of these.
+            PluginEvent::Crashed { .. }
+            | PluginEvent::GivenUp { .. }
+            | PluginEvent::Revived
+            | PluginEvent::RollbackAsked { .. }
+            // What happens to those that are ending is told by their transitions.
+            | PluginEvent::Recovered { is_live: false, .. }
+            | PluginEvent::Ending(
+                Ending::DrainOverdue { .. }
+                | Ending::TeardownStuck { .. }
+                | Ending::TeardownReturned
+                | Ending::TeardownFailed { .. }
+                | Ending::Retained
+                | Ending::CandidateEnded,
+            )
+            // These change nothing for the plugin's callers.
+            | PluginEvent::PanickedAgain(_)
+            | PluginEvent::NotRestartedYet { .. }
+            | PluginEvent::DiedWhileReplaced(_)
+            | PluginEvent::AsksInVain { .. }
+            | PluginEvent::StateNotSaved { .. }
+            | PluginEvent::NotPersisted { .. }
+            | PluginEvent::PersistedAgain
+            | PluginEvent::Postponed { .. } => {}
+        }
+    }
+
+    fn push(&mut self, report: PluginReport) {
         if self.outcomes.len() == OUTCOMES {
             self.outcomes.pop_front();
             self.forgotten += 1;
@@ -60,20 +112,28 @@ impl History {
             .skip(usize::try_from(skip).unwrap_or(usize::MAX))
     }
 
-    pub(crate) fn note(&mut self, plugin: &PluginName, note: Note) {
+    fn note(&mut self, plugin: &PluginName, note: Note) {
         let time = Timestamp::now();
         match &note {
             Note::Plugin { to, .. } if to.0 == State::Idle => drop(self.since.remove(plugin)),
             Note::Plugin { .. } => drop(self.since.insert(plugin.clone(), time)),
             Note::Old { .. } | Note::Crash { .. } => {}
         }
+        self.add_at(time, plugin, Step::Note(note));
+    }
+
+    fn add(&mut self, plugin: &PluginName, step: Step) {
+        self.add_at(Timestamp::now(), plugin, step);
+    }
+
+    fn add_at(&mut self, time: Timestamp, plugin: &PluginName, step: Step) {
         if self.transitions.len() == TRANSITIONS {
             self.transitions.pop_front();
         }
         self.transitions.push_back(Entry {
             time,
             plugin: plugin.clone(),
-            note,
+            step,
         });
     }
 
@@ -99,22 +159,40 @@ impl History {
 struct Entry {
     time: Timestamp,
     plugin: PluginName,
-    note: Note,
+    step: Step,
+}
+
+/// Something that is remembered.
+#[derive(Debug)]
+enum Step {
+    Note(Note),
+    /// Another instance took the place of one that crashed.
+    Recovered((State, Option<Stage>), Option<Duration>),
+    /// Something that changed no state.
+    Here((State, Option<Stage>), String),
 }
 
 impl Entry {
     fn tell(&self) -> Transition {
-        let (old_version, from, to, reason) = match &self.note {
-            Note::Plugin { from, to, reason } => {
-                (None, words(*from), words(*to), reason.clone().into_owned())
-            }
-            Note::Crash { at, what } => (None, words(*at), "crashed".to_owned(), what.clone()),
-            Note::Old { hash, from, to } => (
-                Some(*hash),
-                from.map_or_else(|| "active".to_owned(), |ending| ending.to_string()),
-                to.map_or_else(|| "ended".to_owned(), |ending| ending.to_string()),
-                why(*to).to_owned(),
-            ),
+        let Told {
+            old_version,
+            from,
+            to,
+            reason,
+        } = match &self.step {
+            Step::Note(note) => Told::of(note),
+            Step::Recovered(at, state_age) => Told {
+                old_version: None,
+                from: CRASHED.to_owned(),
+                to: place(*at),
+                reason: format!("started again; {}", continues(*state_age)),
+            },
+            Step::Here(at, reason) => Told {
+                old_version: None,
+                from: place(*at),
+                to: place(*at),
+                reason: reason.clone(),
+            },
         };
         Transition {
             time: format!("{:.3}", self.time),
@@ -124,24 +202,6 @@ impl Entry {
             to,
             reason,
         }
-    }
-}
-
-fn words((state, stage): (State, Option<Stage>)) -> String {
-    match stage {
-        Some(stage) => format!("{state}/{stage}"),
-        None => state.to_string(),
-    }
-}
-
-/// Why an old version came to this point of its ending.
-fn why(to: Option<Ending>) -> &'static str {
-    match to {
-        Some(Ending::Draining) => "it takes no new calls",
-        Some(Ending::Overdue) => "calls still run on it after the drain time",
-        Some(Ending::TearingDown) => "its last call has returned",
-        Some(Ending::Stuck) => "its teardown has not returned in time",
-        None => "it is torn down",
     }
 }
 

@@ -1,15 +1,45 @@
-//! What came of a change, as the history and the log tell it.
+//! Tells everybody who wants to know what happens: counters, health, history, log.
+//!
+//! Invariant: this runs under the host's lock, at the moment at which the state changes, so that
+//! a status is one consistent picture.
 
-use hotmerge_lifecycle::{Outcome, Slot, Ticket};
+use hotmerge_lifecycle::{Outcome, Slot, State as Stands, Ticket};
 use hotmerge_meta::{
-    Digest, PluginName,
+    PluginName,
     control::{Action as Did, PluginReport},
 };
 
-use crate::supervise::state::State;
+use crate::{
+    record::{
+        events::{self, Happened, PluginEvent},
+        log,
+    },
+    supervise::state::State,
+};
 
 impl State {
-    /// Writes an outcome into the history and the log.
+    /// Tells everybody who wants to know what happened to a plugin.
+    pub(crate) fn happened(&mut self, plugin: &PluginName, event: PluginEvent) {
+        self.record(Happened::Plugin(plugin.clone(), event));
+    }
+
+    /// Tells everybody who wants to know what happened.
+    pub(crate) fn record(&mut self, happened: Happened) {
+        log::write(&happened);
+        match happened {
+            Happened::Plugin(plugin, event) => {
+                self.counters.count(&event);
+                self.take_health(&plugin, &event);
+                let slot = self.machine.slot(plugin.as_str());
+                let at = slot.map_or((Stands::Idle, None), |it| (it.state(), it.stage()));
+                self.history.record(&plugin, at, event);
+            }
+            // The status shows those that last.
+            Happened::Problem(_) => {}
+        }
+    }
+
+    /// Tells what came of an attempt.
     pub(crate) fn report(&mut self, name: &PluginName, ticket: Ticket, outcome: Outcome) {
         let Some(attempt) = self.attempts.get(&ticket) else {
             return;
@@ -41,57 +71,49 @@ impl State {
             // Told of what runs, which stays: nothing was tried.
             report.took_ms = 0.0;
         }
-        fill(&mut report, outcome);
-        log(&report);
-        self.history.push(report);
+        let what = fill(&mut report, outcome);
+        self.happened(name, PluginEvent::Outcome(what, Box::new(report)));
     }
 }
 
-fn fill(report: &mut PluginReport, outcome: Outcome) {
-    let (action, old_hash, hash): (_, Option<Digest>, Option<Digest>) = match outcome {
-        Outcome::Loaded => (Did::Loaded, None, report.hash),
-        Outcome::Reloaded(old) => (Did::Reloaded, Some(old), report.hash),
-        Outcome::Unchanged => (Did::Unchanged, report.hash, report.hash),
-        Outcome::Trying => (Did::Trying, report.old_hash, report.hash),
+/// Says in the report what was done; `removed` is also what programs are told of a plugin that
+/// stops.
+fn fill(report: &mut PluginReport, outcome: Outcome) -> events::Outcome {
+    let runs = report.hash;
+    let (what, action, old_hash, hash) = match outcome {
+        Outcome::Loaded => (events::Outcome::Loaded, Did::Loaded, None, runs),
+        Outcome::Reloaded(old) => (events::Outcome::Reloaded, Did::Reloaded, Some(old), runs),
+        Outcome::Unchanged => (events::Outcome::Unchanged, Did::Unchanged, runs, runs),
+        Outcome::Trying => (
+            events::Outcome::TrialBegun,
+            Did::Trying,
+            report.old_hash,
+            runs,
+        ),
         Outcome::Refused(refused) => {
             report.version = Some(refused.meta.version.clone());
             report.reason = Some(refused.reason);
-            (Did::Refused, report.hash, Some(refused.meta.hash))
+            let hash = Some(refused.meta.hash);
+            (events::Outcome::Refused, Did::Refused, runs, hash)
         }
         Outcome::StaysOut(found) => {
             report.reason = Some(format!(
                 "not pinned any more; {} in the plugin directory stays out: {}",
                 found.meta.version, found.reason
             ));
-            (Did::Unchanged, report.hash, report.hash)
+            (events::Outcome::Unchanged, Did::Unchanged, runs, runs)
         }
         Outcome::Removed(old) => {
             report.took_ms = 0.0;
-            (Did::Removed, Some(old), None)
+            (events::Outcome::Removed, Did::Removed, Some(old), None)
+        }
+        Outcome::Stopped(old) => {
+            report.took_ms = 0.0;
+            (events::Outcome::Stopped, Did::Removed, Some(old), None)
         }
     };
     report.action = action;
     report.old_hash = old_hash;
     report.hash = hash;
-}
-
-fn log(report: &PluginReport) {
-    let short = |hash: Option<Digest>| hash.map_or_else(|| "-".to_owned(), |hash| hash.short());
-    let (plugin, old, new) = (&report.plugin, short(report.old_hash), short(report.hash));
-    // Nobody reads more digits.
-    let ms = (report.took_ms * 1e3).round() / 1e3;
-    match report.action {
-        Did::Loaded => tracing::info!(%plugin, hash = new, ms, "loaded"),
-        Did::Reloaded => tracing::info!(%plugin, old, new, ms, "reloaded"),
-        Did::Trying => tracing::info!(%plugin, old, new, "takes a share of the calls"),
-        Did::Unchanged if let Some(reason) = &report.reason => {
-            tracing::info!(%plugin, hash = new, "{reason}");
-        }
-        Did::Unchanged => tracing::debug!(%plugin, hash = new, "unchanged"),
-        Did::Removed => tracing::info!(%plugin, old, "removed"),
-        Did::Refused => {
-            let reason = report.reason.as_deref().unwrap_or_default();
-            tracing::error!(%plugin, hash = new, "refused: {reason}");
-        }
-    }
+    what
 }

@@ -13,12 +13,23 @@ use hotmerge_lifecycle::{Slot, Stage};
 
 use crate::{
     plugin::Plugin,
-    supervise::{state::State, supervisor::Supervisor},
+    supervise::{
+        state::{Counters, Health, State},
+        supervisor::Supervisor,
+    },
 };
 
+/// What changes under the host's lock, all of it as it was at one moment.
+pub(crate) struct Snapshot {
+    pub(crate) counters: Counters,
+    pub(crate) position: u64,
+    pub(crate) plugins: Vec<PluginStatus>,
+    pub(crate) problems: Vec<Problem>,
+}
+
 impl Supervisor {
-    /// The plugins and problems at this moment.
-    pub(crate) fn plugin_status(&self) -> (Vec<PluginStatus>, Vec<Problem>) {
+    /// The host's counters, its plugins and problems at this moment.
+    pub(crate) fn snapshot(&self) -> Snapshot {
         let state = self.state();
         let plugins = state
             .machine
@@ -39,9 +50,15 @@ impl Supervisor {
                 status
             })
             .collect();
-        let problems = state.problems.clone();
+        let mut snapshot = Snapshot {
+            counters: state.counters,
+            position: state.history.position(),
+            plugins,
+            problems: state.problems.clone(),
+        };
         drop(state);
-        (self.with_kept(plugins), problems)
+        snapshot.plugins = self.with_kept(snapshot.plugins);
+        snapshot
     }
 
     /// Adds what the store has, whose lock is held while it writes: nothing else may wait for it.
@@ -115,16 +132,20 @@ fn describe(
         address: running.address,
         restarts: health.map_or(0, |health| health.restarts),
         last_failure: health.and_then(|health| health.last.clone()),
-        waiting: running.waiting.into_iter().collect(),
+        waiting: running
+            .waiting
+            .into_iter()
+            .chain(health.and_then(waits_for_room))
+            .collect(),
         saved: running.saved,
         worker: running.worker,
         not_granted: meta.map_or_else(Vec::new, |meta| not_granted(workers, meta)),
         calls_failed: count(|plugin| plugin.failed.load(Ordering::Relaxed)),
         calls_cancelled: count(|plugin| plugin.cancelled.load(Ordering::Relaxed)),
         calls_panicked: count(|plugin| plugin.panicked.load(Ordering::Relaxed)),
-        retained: count(|plugin| plugin.retained.load(Ordering::Relaxed)),
+        retained: health.map_or(0, |health| health.retained),
         ending: slot
-            .olds()
+            .retiring()
             .iter()
             .map(|old| EndingStatus {
                 hash: old.meta.hash,
@@ -156,6 +177,14 @@ fn running(plugin: &Plugin) -> Option<Running> {
             saved: instance.checkpoint().status(),
         })
     })
+}
+
+/// That a version is tried again which the system had no room for.
+fn waits_for_room(health: &Health) -> Option<String> {
+    let (_, tries) = health.retry?;
+    Some(format!(
+        "the system had no room for a version (tried {tries} times); it is tried again"
+    ))
 }
 
 fn canary(slot: &Slot, plugin: Option<&Plugin>) -> Option<CanaryStatus> {

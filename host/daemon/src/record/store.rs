@@ -164,7 +164,7 @@ impl Store {
                     records.insert(plugin, record);
                 }
                 Err(error) => {
-                    tracing::error!(%plugin, "what was kept of it cannot be read: {error}");
+                    tracing::error!(target: "hotmerge::plugin", %plugin, "what was kept of it cannot be read: {error}");
                 }
             }
         }
@@ -339,7 +339,9 @@ impl Store {
         if self.images.has(&name) {
             match self.images.read(&name) {
                 Ok(bytes) if Digest::of(&bytes) == *hash => return Ok(()),
-                _ => tracing::warn!("what was kept as `{name}` was damaged, and is written anew"),
+                _ => {
+                    tracing::warn!(target: "hotmerge::host", "what was kept as `{name}` was damaged, and is written anew");
+                }
             }
         }
         let path = self.images.path().join(&name);

@@ -1,30 +1,43 @@
 //! One attempt to bring a version up: read, verify, start, hand over the state.
 
-use std::{sync::Arc, time::Instant};
+use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
 
-use hotmerge_instance::{Instance, failure};
+use hotmerge_instance::{Instance, STATE_LIMIT, failure};
 use hotmerge_lifecycle::{Event, Later, Next, Origin, Refused, Target, Ticket};
 use hotmerge_loader::{CallError, LoadError, Reply, Verified};
-use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName, ReadError, read_regular};
+use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName};
+use tracing::trace;
 
 use crate::{
-    find::scan::{open_dir, open_package},
+    find::{
+        judge::{self, Unverified},
+        scan::{open_dir, open_package},
+    },
     supervise::{
-        jobs::Job, services::Services, state::Progress, supervisor::Supervisor, threads::Task,
+        jobs::Job, services::Services, spans, state::Progress, supervisor::Supervisor,
+        threads::Task,
     },
 };
 
-/// Largest plugin file, in bytes.
-const LIMIT_BYTES: u64 = 1 << 30;
+/// Whose fault it is that a candidate did not start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// The same bytes would not start again.
+    Plugin,
+    /// The system has no room for it now.
+    System,
+    /// The dynamic loader still has the one before.
+    Loader,
+}
 
-/// Why verified bytes could not be had.
-pub(crate) enum Unverified {
-    /// The file is not there, as if it had never been.
-    Missing(PackageName, String),
-    /// File and meta do not belong together, which may pass.
-    Differs(String),
-    /// These bytes, with this meta, will never do.
-    Refused(String),
+impl Fault {
+    fn of(error: &LoadError) -> Self {
+        match error {
+            LoadError::NoProcess(_) | LoadError::Seal { .. } => Self::System,
+            LoadError::Occupied(_) => Self::Loader,
+            _ => Self::Plugin,
+        }
+    }
 }
 
 impl Supervisor {
@@ -63,6 +76,7 @@ impl Supervisor {
         let target = attempt.target.clone();
         let verified = attempt.take_verified();
         drop(state);
+        let _span = spans::attempt(&target.meta.name, ticket);
         match verified {
             Some(verified) => self.start(ticket, &target, verified),
             None => self.look_at(ticket, &target),
@@ -73,14 +87,21 @@ impl Supervisor {
         let meta = &target.meta;
         let verified = match self.verify(target) {
             Ok(verified) => verified,
-            Err(Unverified::Missing(package, reason)) => {
-                self.scanner().lost(&package, &meta.name);
+            Err(Unverified::Missing(reason)) => {
+                if let Some(package) = target.origin.package() {
+                    self.scanner().lost(package, &meta.name);
+                }
                 return self.differs(&meta.name, ticket, reason);
             }
             Err(Unverified::Differs(reason)) => return self.differs(&meta.name, ticket, reason),
             // The meta may be put right with the same hash; looking again costs no code.
             Err(Unverified::Refused(reason)) => return self.fail(ticket, meta, reason, false),
+            Err(Unverified::NoRoom(reason)) => {
+                self.fail(ticket, meta, reason, false);
+                return self.retry_later(&meta.name);
+            }
         };
+        trace!(target: "hotmerge::plugin", "verified: the file has the hash of its meta");
         // It may have to wait, and may be told to go on before this returns.
         if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
             attempt.progress = Progress::Verified(verified);
@@ -111,23 +132,12 @@ impl Supervisor {
 
     fn verify(&self, target: &Target) -> Result<Verified, Unverified> {
         let meta = &target.meta;
-        if meta.target != crate::TARGET {
-            return Err(Unverified::Refused(format!(
-                "it was built for {}, this host is {}; build it for this target",
-                meta.target,
-                crate::TARGET
-            )));
-        }
+        trace!(target: "hotmerge::plugin", hash = meta.hash.short(), origin = ?target.origin, "verifying");
+        judge::is_for_this_target(meta)?;
         match &target.origin {
             Origin::Package(package) => {
-                let file = self.read_package(package, meta)?;
-                Verified::new(file, meta).map_err(|error| match error {
-                    // Until it has settled it may be half a file.
-                    LoadError::Promise(_) | LoadError::Image(_) => {
-                        Unverified::Differs(format!("file `{}`: {error}", meta.file))
-                    }
-                    _ => Unverified::Refused(error.to_string()),
-                })
+                let package = self.open(package)?;
+                judge::verify(package, meta)
             }
             Origin::Store => {
                 let store = self.store.as_ref();
@@ -161,17 +171,14 @@ impl Supervisor {
         &self,
         package: &PackageName,
         meta: &PluginMeta,
+        limit_bytes: u64,
     ) -> Result<Vec<u8>, Unverified> {
+        judge::read(self.open(package)?, meta, limit_bytes)
+    }
+
+    fn open(&self, package: &PackageName) -> Result<OwnedFd, Unverified> {
         let root = open_dir(&self.plugin_dir).map_err(Unverified::Differs)?;
-        let unread = |is_missing: bool, error: &dyn std::error::Error| match is_missing {
-            true => Unverified::Missing(package.clone(), error.to_string()),
-            false => Unverified::Differs(error.to_string()),
-        };
-        let dir =
-            open_package(&root, package).map_err(|error| unread(error.is_missing(), &error))?;
-        let read = read_regular(&dir, meta.file.as_str(), LIMIT_BYTES);
-        let read = read.map_err(|error| unread(matches!(error, ReadError::Missing(_)), &error))?;
-        Ok(read.0)
+        Ok(open_package(&root, package)?)
     }
 
     fn start(self: &Arc<Self>, ticket: Ticket, target: &Target, verified: Verified) {
@@ -185,17 +192,15 @@ impl Supervisor {
             attempt.progress = Progress::Starting(now);
         }
         self.clock.wake_at(now + self.start_limit(&meta.name));
+        trace!(target: "hotmerge::plugin", version = %meta.version, "starting");
         let services = Arc::new(Services::new(meta, ticket, Arc::downgrade(self)));
         let result = Instance::start(&self.workers, services, meta, verified, &config)
-            .map_err(|error| {
-                let lasting = !matches!(error, LoadError::Seal { .. } | LoadError::Occupied(_));
-                (error.to_string(), lasting)
-            })
+            .map_err(|error| (error.to_string(), Fault::of(&error)))
             .and_then(|instance| match self.prepare(target, &instance) {
                 Ok(next) => Ok((instance, next)),
                 Err(reason) => {
                     self.discard(&meta.name, instance);
-                    Err((reason, true))
+                    Err((reason, Fault::Plugin))
                 }
             });
         let mut state = self.state();
@@ -208,17 +213,22 @@ impl Supervisor {
         };
         match result {
             Ok((instance, next)) => {
+                trace!(target: "hotmerge::plugin", ?next, "started, and has checked itself");
                 attempt.progress = Progress::Ready(instance);
+                state.health(&meta.name).retry = None;
                 drop(state);
                 let next = self.advance(&meta.name, Event::Started { ticket, next });
                 if next == Some(Later::HandOver(ticket)) {
                     self.hand_over(ticket, meta);
                 }
             }
-            Err((reason, lasting)) => {
+            Err((reason, fault)) => {
                 attempt.progress = Progress::Failed;
                 drop(state);
-                self.fail(ticket, meta, reason, lasting);
+                self.fail(ticket, meta, reason, fault == Fault::Plugin);
+                if fault == Fault::System {
+                    self.retry_later(&meta.name);
+                }
             }
         }
     }
@@ -234,7 +244,7 @@ impl Supervisor {
         ) else {
             return Ok(Next::Switch);
         };
-        let mut state = Reply::default();
+        let mut state = Reply::with_limit(STATE_LIMIT);
         let saved = plugin.live.with(|live| {
             let Some(live) = live else {
                 return (false, Err(Box::new(CallError::Unsupported)));
@@ -242,8 +252,9 @@ impl Supervisor {
             (live.instance.is_failing(), live.instance.save(&mut state))
         });
         let (is_failing, saved) = saved.map_err(|error| error.to_string())?;
-        // What fails is no measure for a canary.
-        let canary = self.config.canary(name).filter(|_| !is_failing);
+        // What fails is no measure for a canary, and what an operator orders is no trial.
+        let canary = self.config.canary(name);
+        let canary = canary.filter(|_| !is_failing && !target.is_ordered);
         match saved {
             Err(error) if *error == CallError::Unsupported => Ok(match canary {
                 Some(_) => Next::Try,
@@ -285,6 +296,7 @@ impl Supervisor {
         let (Some(instance), Some(plugin)) = (instance, self.plugin(meta.name.as_str())) else {
             return self.fail(ticket, meta, "the live version is gone".to_owned(), false);
         };
+        trace!(target: "hotmerge::plugin", "handing the state over: new calls wait");
         if let Err(calls) = plugin.pause(deadline) {
             let ms = self.config.handover(&meta.name).as_millis();
             let reason =
@@ -297,11 +309,14 @@ impl Supervisor {
             attempt.progress = Progress::HandingOver(Some(deadline));
         }
         self.clock.wake_at(deadline);
-        let mut bytes = Reply::default();
+        trace!(target: "hotmerge::plugin", "the last call on the running version has returned");
+        let mut bytes = Reply::with_limit(STATE_LIMIT);
         let handed = plugin
             .save(&mut bytes)
             .map_err(|error| not_saved(&error))
             .and_then(|from| {
+                let len = bytes.bytes().len();
+                trace!(target: "hotmerge::plugin", from, bytes = len, "the state is saved");
                 instance
                     .restore(&from, bytes.bytes())
                     .map_err(|error| not_restored(&error))
@@ -313,6 +328,7 @@ impl Supervisor {
         };
         match handed {
             Ok(()) => {
+                trace!(target: "hotmerge::plugin", "the candidate has the state");
                 attempt.progress = Progress::Ready(instance);
                 drop(state);
                 self.apply(&meta.name, Event::HandedOver { ticket });

@@ -11,16 +11,16 @@ const QUIET: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// How soon the clock looks again while something that it must not miss is under way.
-pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(100);
+pub(crate) const RECHECK: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
-    state: Mutex<State>,
+    state: Mutex<Alarms>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Alarms {
     hinted: Option<(Instant, Instant)>,
     due: Option<Instant>,
     stop: bool,
@@ -117,7 +117,7 @@ impl Clock {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Alarms> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,19 +9,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotmerge_meta::{Image, PluginMeta, PluginName, control::FailureStatus};
-use jiff::Timestamp;
+use hotmerge_meta::{Image, PluginMeta, PluginName};
 
 use hotmerge_instance::{Failure, InProcess, Restarts, Verdict, failure::names, too_often};
 use hotmerge_lifecycle::{Event, Slot, Ticket};
 
 use crate::{
     plugin::Version,
+    record::events::PluginEvent,
     supervise::{supervisor::Supervisor, threads::Task},
 };
 
+/// How soon a version is tried again that the system had no room for, first …
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+/// … and at most.
+const RETRY_LAST: Duration = Duration::from_secs(30);
+
+/// Largest file that is read for the names of functions, in bytes: names are not worth more.
+const NAMED_BYTES: u64 = 64 << 20;
+
 impl Supervisor {
-    /// Writes a failure down: log, status, history.
+    /// Tells of a failure: log, status, history.
     pub(crate) fn record_failure(
         self: &Arc<Self>,
         plugin: &PluginName,
@@ -29,19 +37,13 @@ impl Supervisor {
         failure: &Failure,
         state_age: Option<Duration>,
     ) {
-        let stack = self.stack(ticket, failure);
-        self.log_failure(plugin, failure, &stack);
-        let age = state_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-        self.state().health(plugin).last = Some(FailureStatus {
-            time: format!("{:.3}", Timestamp::now()),
-            what: failure.what.clone(),
-            method: failure.method.clone(),
-            trace_id: failure.trace.clone(),
-            stack,
-            state_age_ms: age,
-        });
         let what = failure.to_string();
-        self.apply(plugin, Event::Crashed { ticket, what });
+        let crashed = PluginEvent::Crashed {
+            stack: self.stack(ticket, failure),
+            failure: failure.clone(),
+            state_age,
+        };
+        self.tell_and_apply(plugin, [crashed], Some(Event::Crashed { ticket, what }));
     }
 
     /// The frames of a panic, by name if the plugin's file is still there and has names.
@@ -56,23 +58,11 @@ impl Supervisor {
             .map(|attempt| attempt.target.clone());
         let file = target.and_then(|target| {
             let file = self
-                .read_package(target.origin.package()?, &target.meta)
+                .read_package(target.origin.package()?, &target.meta, NAMED_BYTES)
                 .ok()?;
             is_its_file(&file, &target.meta).then_some(file)
         });
         names(&failure.frames, file.as_deref())
-    }
-
-    /// Writes a failure into the log.
-    pub(crate) fn log_failure(&self, plugin: &PluginName, failure: &Failure, stack: &[String]) {
-        let stack = (!stack.is_empty()).then(|| stack.join(" < "));
-        tracing::error!(
-            %plugin,
-            method = failure.method.as_deref(),
-            trace_id = failure.trace.as_deref(),
-            stack = stack.as_deref(),
-            "it {failure}"
-        );
     }
 
     /// A panic was caught in the host's own process. What follows is done on a thread of its own,
@@ -94,8 +84,27 @@ impl Supervisor {
     }
 
     /// Another worker has taken the place of one that crashed.
-    pub(crate) fn count_restart(&self, plugin: &PluginName) {
-        self.state().health(plugin).restarts += 1;
+    pub(crate) fn recovered(
+        &self,
+        plugin: &PluginName,
+        ticket: Ticket,
+        state_age: Option<Duration>,
+    ) {
+        let mut state = self.state();
+        let live = state.machine.slot(plugin.as_str()).and_then(Slot::live);
+        let recovered = PluginEvent::Recovered {
+            state_age,
+            is_live: live.is_some_and(|live| live.ticket == ticket),
+        };
+        state.happened(plugin, recovered);
+    }
+
+    /// A version has crashed too often.
+    pub(crate) fn given_up(self: &Arc<Self>, plugin: &PluginName, ticket: Ticket, reason: String) {
+        let told = PluginEvent::GivenUp {
+            reason: reason.clone(),
+        };
+        self.tell_and_apply(plugin, [told], Some(Event::GivenUp { ticket, reason }));
     }
 
     /// An instance was called for the first time since its state was saved.
@@ -147,11 +156,10 @@ impl Supervisor {
             Verdict::After(_) => self.replace(plugin, ticket),
             Verdict::Enough => {
                 let reason = too_often(config, plugin, failure);
-                tracing::error!(%plugin, "{reason}");
                 self.with_in_process(plugin, Some(ticket), |instance| {
                     instance.give_up(reason.clone())
                 });
-                self.apply(plugin, Event::GivenUp { ticket, reason });
+                self.given_up(plugin, ticket, reason);
             }
         }
     }
@@ -180,6 +188,9 @@ impl Supervisor {
                 }
             }
         }
+        for plugin in self.due_retries(now, &mut next) {
+            self.rescan(&[plugin]);
+        }
         for (plugin, ticket) in replace {
             self.replace(&plugin, ticket);
         }
@@ -187,6 +198,32 @@ impl Supervisor {
             self.save_in_background(&plugin, ticket);
         }
         next
+    }
+
+    /// The versions that are to be tried again now. How often that was done stays.
+    fn due_retries(&self, now: Instant, next: &mut Option<Instant>) -> Vec<PluginName> {
+        let mut due = Vec::new();
+        for (plugin, health) in &mut self.state().health {
+            match health.retry {
+                Some((at, _)) if at <= now => due.push(plugin.clone()),
+                Some((at, _)) => *next = Some(next.map_or(at, |other| other.min(at))),
+                None => {}
+            }
+        }
+        due
+    }
+
+    /// A version was refused because the system had no room for it: it is tried again, after a
+    /// pause that grows.
+    pub(crate) fn retry_later(&self, plugin: &PluginName) {
+        let mut state = self.state();
+        let retry = &mut state.health(plugin).retry;
+        let before = retry.map_or(0, |(_, tries)| tries);
+        let pause = RETRY_FIRST * 2_u32.pow(before.min(6));
+        let due = Instant::now() + pause.min(RETRY_LAST);
+        *retry = Some((due, before + 1));
+        drop(state);
+        self.clock.wake_at(due);
     }
 
     /// Saves an instance's state for the case of a crash. The plugin may take its time.
@@ -201,7 +238,9 @@ impl Supervisor {
                 version.map(|version| version.instance.refresh())
             });
             if let Ok(Some(Err(error))) = saved {
-                tracing::warn!(plugin = %its, "its state was not saved: {error}");
+                let reason = error.to_string();
+                let event = PluginEvent::StateNotSaved { reason };
+                host.state().happened(&its, event);
             }
         };
         self.in_background(plugin, Task::new("save", "to save its state", save));
@@ -229,7 +268,7 @@ impl Supervisor {
             let (Some(ticket), Some(handle)) = (live, self.plugin(plugin.as_str())) else {
                 continue;
             };
-            tracing::info!(%plugin, "started again by hand");
+            self.state().happened(plugin, PluginEvent::Revived);
             let revived = handle.live.peek(|version| {
                 let worker = version.and_then(|version| version.instance.worker());
                 worker.map(|worker| worker.revive())

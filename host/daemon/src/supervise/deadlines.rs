@@ -10,7 +10,7 @@ use hotmerge_lifecycle::{Event, Refused, Stage, Ticket};
 use hotmerge_meta::PluginName;
 
 use crate::supervise::{
-    clock::LOOK_AGAIN,
+    clock::RECHECK,
     state::{Attempt, Progress, State},
     supervisor::Supervisor,
 };
@@ -37,7 +37,7 @@ enum Due {
         runs: bool,
     },
     /// It did well with its share of the calls.
-    Proven,
+    Proven { calls: u64 },
 }
 
 impl Supervisor {
@@ -52,8 +52,7 @@ impl Supervisor {
         drop(state);
         self.apply(name, Event::Differs { ticket });
         self.state().forget(name, ticket);
-        self.clock
-            .wake_at(now + LOOK_AGAIN.min(self.config.settle()));
+        self.clock.wake_at(now + RECHECK.min(self.config.settle()));
     }
 
     /// How long a candidate's thread may take to start it.
@@ -85,7 +84,9 @@ impl Supervisor {
             match self.due(&state, name, stage, attempt, now) {
                 None => {}
                 Some(Due::Later(due)) => next = Some(next.map_or(due, |other| other.min(due))),
-                Some(Due::Proven) => events.push((name.clone(), Event::Proven { ticket }, false)),
+                Some(Due::Proven { calls }) => {
+                    events.push((name.clone(), Event::Proven { ticket, calls }, false));
+                }
                 Some(Due::Fail {
                     reason,
                     lasting,
@@ -129,7 +130,7 @@ impl Supervisor {
             Stage::Settling => {
                 let (since, reason) = state.differing.get(name)?;
                 Some(if now < *since + self.config.settle() {
-                    Due::Later(now + LOOK_AGAIN)
+                    Due::Later(now + RECHECK)
                 } else {
                     Due::Fail {
                         reason: reason.clone(),
@@ -183,9 +184,9 @@ impl Supervisor {
                 runs: false,
             }
         } else if now >= until {
-            Due::Proven
+            Due::Proven { calls }
         } else {
-            Due::Later(until.min(now + LOOK_AGAIN))
+            Due::Later(until.min(now + RECHECK))
         })
     }
 }

@@ -5,16 +5,20 @@
 //! in the status, and never unmapped under a running call.
 
 use std::{
-    sync::{Arc, atomic::Ordering, mpsc},
+    sync::{Arc, mpsc},
     time::Instant,
 };
 
-use hotmerge_instance::{Ended, Instance, spawn};
+use hotmerge_instance::{Instance, spawn};
 use hotmerge_lifecycle::{Event, Ticket};
 use hotmerge_loader::Unloaded;
 use hotmerge_meta::PluginName;
+use tracing::trace;
 
-use crate::supervise::{state::Progress, supervisor::Supervisor, threads::Task};
+use crate::{
+    record::events::{Ending, PluginEvent},
+    supervise::{spans, state::Progress, supervisor::Supervisor, threads::Task},
+};
 
 impl Supervisor {
     pub(crate) fn end_in_background(self: &Arc<Self>, name: &PluginName, ticket: Ticket) {
@@ -38,7 +42,8 @@ impl Supervisor {
 
     /// Ends an instance that never took a call.
     pub(crate) fn discard(self: &Arc<Self>, name: &PluginName, instance: Instance) {
-        tracing::info!(plugin = %name, "a candidate that took no calls is ended");
+        let ended = PluginEvent::Ending(Ending::CandidateEnded);
+        self.state().happened(name, ended);
         self.tear_down(name, instance, None);
     }
 
@@ -50,25 +55,24 @@ impl Supervisor {
         }) else {
             return;
         };
+        let _span = spans::attempt(name, ticket);
+        let calls = draining.in_flight();
+        trace!(target: "hotmerge::plugin", calls, "draining: waiting for the calls of the old version");
         let limit = self.config.drain(name);
         let deadline = Instant::now() + limit;
         let version = match draining.wait(Some(deadline)) {
             Ok(version) => version,
             Err(draining) => {
-                self.counters.overdue.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(
-                    plugin = %name,
-                    calls = draining.in_flight(),
-                    "calls still run on an old version after {} ms; it is kept until they return",
-                    limit.as_millis()
-                );
-                self.apply(name, Event::Late { ticket });
+                let calls = draining.in_flight();
+                let overdue = PluginEvent::Ending(Ending::DrainOverdue { calls, limit });
+                self.tell_and_apply(name, [overdue], Some(Event::Late { ticket }));
                 match draining.wait(None) {
                     Ok(version) => version,
                     Err(_) => return,
                 }
             }
         };
+        trace!(target: "hotmerge::plugin", "drained: the last call has returned");
         self.apply(name, Event::Drained { ticket });
         self.tear_down(name, version.instance, Some(ticket));
     }
@@ -88,53 +92,42 @@ impl Supervisor {
                 let its = name.clone();
                 let again = move |host: &Arc<Self>| host.tear_down(&its, instance, ticket);
                 let task = ending("to tear it down", again);
-                let due = self.background.put_off(name, task, &error);
-                return self.clock.wake_at(due);
+                let postponed = self.background.put_off(name, task, &error);
+                return self.postponed(name, postponed);
             }
         };
+        let mut happened = Vec::new();
         let received = match ended.recv_timeout(limit) {
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                self.counters.stuck.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(
-                    plugin = %name,
-                    "teardown has not returned after {} ms; the old version is kept until it does",
-                    limit.as_millis()
-                );
-                if let Some(ticket) = ticket {
-                    self.apply(name, Event::Late { ticket });
-                }
+                let stuck = PluginEvent::Ending(Ending::TeardownStuck { limit });
+                let late = ticket.map(|ticket| Event::Late { ticket });
+                self.tell_and_apply(name, [stuck], late);
                 let received = ended.recv();
-                self.counters.stuck.fetch_sub(1, Ordering::Relaxed);
+                happened.push(Ending::TeardownReturned);
                 received.ok()
             }
             other => other.ok(),
         };
         if thread.join().is_err() {
-            tracing::error!(plugin = %name, "the thread of a teardown panicked");
+            let reason = "its thread panicked".to_owned();
+            happened.push(Ending::TeardownFailed { reason });
         }
         if let Some((farewell, remains)) = received {
             if let Err(error) = farewell {
-                tracing::warn!(plugin = %name, "teardown failed: {error}");
+                let reason = error.to_string();
+                happened.push(Ending::TeardownFailed { reason });
             }
-            self.release(name, remains);
+            let unloaded = remains.release();
+            trace!(target: "hotmerge::plugin", plugin = %name, ?unloaded, "torn down");
+            if unloaded == Unloaded::Retained {
+                happened.push(Ending::Retained);
+            }
         }
+        let happened = happened.into_iter().map(PluginEvent::Ending);
+        let ended = ticket.map(|ticket| Event::Ended { ticket });
+        self.tell_and_apply(name, happened, ended);
         if let Some(ticket) = ticket {
-            self.apply(name, Event::Ended { ticket });
             self.state().forget(name, ticket);
-        }
-    }
-
-    fn release(&self, name: &PluginName, remains: Ended) {
-        if remains.release() == Unloaded::Retained {
-            self.counters.retained.fetch_add(1, Ordering::Relaxed);
-            if let Some(plugin) = self.plugin(name.as_str()) {
-                plugin.retained.fetch_add(1, Ordering::Relaxed);
-            }
-            tracing::warn!(
-                plugin = %name,
-                "an old version cannot be unmapped: a thread holds its thread-locals, or it left \
-                 threads behind"
-            );
         }
     }
 }

@@ -26,13 +26,13 @@ pub(crate) enum Job {
 
 #[derive(Debug)]
 pub(crate) struct Jobs {
-    state: Mutex<State>,
+    state: Mutex<Queue>,
     limit: usize,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    queue: VecDeque<Job>,
+struct Queue {
+    waiting: VecDeque<Job>,
     running: usize,
     /// Runs of attempts that a thread is busy with and that were not written off. An
     /// attempt's next run may begin a moment before the one before has ended.
@@ -51,7 +51,7 @@ impl Jobs {
     /// Queues a job. `spawn` starts a thread that calls [`Jobs::work`], if one is needed.
     pub(crate) fn submit(&self, job: Job, spawn: impl FnOnce()) {
         let mut state = self.lock();
-        state.queue.push_back(job);
+        state.waiting.push_back(job);
         if state.running < self.limit {
             state.running += 1;
             drop(state);
@@ -63,7 +63,7 @@ impl Jobs {
     pub(crate) fn work(&self, run: impl Fn(&Job)) {
         loop {
             let mut state = self.lock();
-            let Some(job) = state.queue.pop_front() else {
+            let Some(job) = state.waiting.pop_front() else {
                 state.running -= 1;
                 return;
             };
@@ -92,7 +92,7 @@ impl Jobs {
             return;
         };
         state.current.remove(&number);
-        if state.queue.is_empty() {
+        if state.waiting.is_empty() {
             state.running -= 1;
         } else {
             drop(state);
@@ -100,7 +100,7 @@ impl Jobs {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_is_written_off_gives_its_place_to_others() {
+    fn an_abandoned_job_frees_its_slot() {
         let jobs = jobs(1);
         let threads = Cell::new(0);
         let spawn = || threads.set(threads.get() + 1);
@@ -138,11 +138,11 @@ mod tests {
             jobs.write_off(first, spawn);
         });
         assert_eq!(threads.get(), 2, "once, and the thread that hung is done");
-        assert_eq!(jobs.lock().queue, [Job::BringUp(second)]);
+        assert_eq!(jobs.lock().waiting, [Job::BringUp(second)]);
     }
 
     #[test]
-    fn an_attempt_whose_runs_overlap_costs_no_place() {
+    fn overlapping_runs_of_an_attempt_leak_no_slot() {
         let jobs = jobs(2);
         let ticket = Ticket(1);
         jobs.submit(Job::BringUp(ticket), || {});
@@ -155,12 +155,12 @@ mod tests {
             }
         });
         let state = jobs.lock();
-        assert!(state.current.is_empty() && state.queue.is_empty());
+        assert!(state.current.is_empty() && state.waiting.is_empty());
         assert_eq!(state.running, 0);
     }
 
     #[test]
-    fn as_many_run_at_once_as_may_and_never_more() {
+    fn jobs_run_concurrently_up_to_the_limit() {
         const LIMIT: usize = 3;
         let jobs = jobs(LIMIT);
         let mut threads = 0;
@@ -185,6 +185,6 @@ mod tests {
         });
         assert_eq!(most.into_inner(), LIMIT);
         let state = jobs.lock();
-        assert!(state.queue.is_empty() && state.running == 0);
+        assert!(state.waiting.is_empty() && state.running == 0);
     }
 }

@@ -2,13 +2,16 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, sync::Arc, time::Instant};
 
-use hotmerge_lifecycle::{ChoiceError, Machine, Slot, Step};
+use hotmerge_lifecycle::{ChoiceError, Slot, Step};
 use hotmerge_meta::{PluginMeta, PluginName};
 
 use crate::{
     plugin::Version,
-    record::store::{Now, Running, Store},
-    supervise::{jobs::Job, supervisor::Supervisor},
+    record::{
+        events::PluginEvent,
+        store::{Now, Running, Store},
+    },
+    supervise::{jobs::Job, state::State, supervisor::Supervisor},
 };
 
 /// Why an operator's wish was not done.
@@ -35,10 +38,19 @@ impl Supervisor {
         let Some(store) = &self.store else {
             return;
         };
+        let before = store.unwritten(name.as_str());
         let kept = store.keep(name, || self.now(name), |live| self.image(live));
-        if kept.is_err()
-            && let Some(retry) = store.retry_at()
-        {
+        let event = match (before, kept.map_err(|error| error.to_string())) {
+            // It is tried often, and told of once.
+            (Some(before), Err(reason)) if before == reason => None,
+            (_, Err(reason)) => Some(PluginEvent::NotPersisted { reason }),
+            (Some(_), Ok(())) => Some(PluginEvent::PersistedAgain),
+            (None, Ok(())) => None,
+        };
+        if let Some(event) = event {
+            self.state().happened(name, event);
+        }
+        if let Some(retry) = store.retry_at() {
             self.clock.wake_at(retry);
         }
     }
@@ -56,7 +68,7 @@ impl Supervisor {
     /// Writes down now what could not be written before.
     pub(crate) fn keep_unwritten(self: &Arc<Self>) {
         for name in self.store.iter().flat_map(Store::take_unwritten) {
-            self.state().keeping += 1;
+            self.state().persisting += 1;
             self.submit(&name, Job::Keep(name.clone()));
         }
     }
@@ -137,19 +149,50 @@ impl Supervisor {
                     .ok_or_else(|| WishError::NotKept(name.clone(), to.to_owned(), list()))?
             }
         };
-        self.wish(|machine| machine.roll_back(name, Arc::new(meta), takes_state))
+        let asked = PluginEvent::RollbackAsked {
+            version: meta.version.to_string(),
+            hash: meta.hash,
+        };
+        self.wish(name, |state| {
+            let steps = state.machine.roll_back(name, Arc::new(meta), takes_state)?;
+            Ok((asked, steps))
+        })
     }
 
-    pub(crate) fn wish(
+    /// Keeps what runs.
+    pub(crate) fn pin(self: &Arc<Self>, name: &PluginName) -> Result<(), WishError> {
+        self.wish(name, |state| {
+            let steps = state.machine.pin(name)?;
+            let version = state.live_meta(name.as_str());
+            let version = version.map(|meta| meta.version.to_string());
+            let version = version.unwrap_or_default();
+            Ok((PluginEvent::Pinned { version }, steps))
+        })
+    }
+
+    /// Lets the directory decide again.
+    pub(crate) fn unpin(self: &Arc<Self>, name: &PluginName) -> Result<(), WishError> {
+        self.wish(name, |state| {
+            Ok((PluginEvent::Unpinned, state.machine.unpin(name)?))
+        })
+    }
+
+    /// Tells of a wish before what follows from it.
+    fn wish(
         self: &Arc<Self>,
-        wish: impl FnOnce(&mut Machine) -> Result<Vec<Step>, ChoiceError>,
+        name: &PluginName,
+        wish: impl FnOnce(&mut State) -> Result<(PluginEvent, Vec<Step>), ChoiceError>,
     ) -> Result<(), WishError> {
         let mut refused = None;
-        self.drive(|machine| {
-            wish(machine).unwrap_or_else(|error| {
+        self.drive(|state| match wish(state) {
+            Ok((event, steps)) => {
+                state.happened(name, event);
+                steps
+            }
+            Err(error) => {
                 refused = Some(error);
                 Vec::new()
-            })
+            }
         });
         refused.map_or(Ok(()), |error| Err(error.into()))
     }

@@ -13,6 +13,7 @@ use hotmerge_meta::PluginMeta;
 
 use crate::{
     plugin::{CallError, Plugin},
+    record::events::PluginEvent,
     supervise::supervisor::Supervisor,
 };
 
@@ -85,6 +86,7 @@ impl Upward for Services {
         else {
             return;
         };
+        let tell = |event| host.state().happened(plugin, event);
         match report {
             Report::Crashed { failure, state_age } => {
                 host.record_failure(plugin, ticket, &failure, state_age);
@@ -92,9 +94,14 @@ impl Upward for Services {
             Report::Panicked { failure, state_age } => {
                 host.replace_after_panic(plugin, ticket, failure, state_age);
             }
-            Report::PanickedAgain { failure } => host.log_failure(plugin, &failure, &[]),
-            Report::Restarted => host.count_restart(plugin),
-            Report::GivenUp { reason } => host.apply(plugin, Event::GivenUp { ticket, reason }),
+            Report::PanickedAgain { failure } => tell(PluginEvent::PanickedAgain(failure)),
+            Report::NotRestartedYet { what } => tell(PluginEvent::NotRestartedYet { what }),
+            Report::DiedWhileReplaced { failure } => {
+                tell(PluginEvent::DiedWhileReplaced(failure));
+            }
+            Report::AsksInVain { what } => tell(PluginEvent::AsksInVain { what }),
+            Report::Restarted { state_age } => host.recovered(plugin, ticket, state_age),
+            Report::GivenUp { reason } => host.given_up(plugin, ticket, reason),
             Report::Revived => host.apply(plugin, Event::Revived { ticket }),
             Report::FirstCallSinceSave => host.save_later(plugin, ticket),
         }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     time::Instant,
 };
 
@@ -14,21 +14,60 @@ use hotmerge_meta::{
     control::{FailureStatus, Problem},
 };
 use hotmerge_swap::Draining;
+use jiff::Timestamp;
 
-use crate::{plugin::Version, record::history::History};
+use crate::{
+    plugin::Version,
+    record::{
+        events::{Ending, PluginEvent},
+        history::History,
+    },
+};
 
 /// What an operator should be able to see counted.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) rescans: AtomicU64,
-    pub(crate) retained: AtomicU64,
-    pub(crate) stuck: AtomicU64,
-    pub(crate) overdue: AtomicU64,
+    pub(crate) rescans: u64,
+    pub(crate) retained: u64,
+    pub(crate) stuck: u64,
+    pub(crate) overdue: u64,
+}
+
+impl Counters {
+    pub(crate) fn count(&mut self, event: &PluginEvent) {
+        match event {
+            PluginEvent::Ending(ending) => match ending {
+                Ending::DrainOverdue { .. } => self.overdue += 1,
+                Ending::TeardownStuck { .. } => self.stuck += 1,
+                Ending::TeardownReturned => self.stuck -= 1,
+                Ending::Retained => self.retained += 1,
+                Ending::TeardownFailed { .. } | Ending::CandidateEnded => {}
+            },
+            PluginEvent::Outcome(..)
+            | PluginEvent::Transition(_)
+            | PluginEvent::Crashed { .. }
+            | PluginEvent::PanickedAgain(_)
+            | PluginEvent::Recovered { .. }
+            | PluginEvent::NotRestartedYet { .. }
+            | PluginEvent::DiedWhileReplaced(_)
+            | PluginEvent::AsksInVain { .. }
+            | PluginEvent::GivenUp { .. }
+            | PluginEvent::Revived
+            | PluginEvent::Pinned { .. }
+            | PluginEvent::Unpinned
+            | PluginEvent::RollbackAsked { .. }
+            | PluginEvent::StateNotSaved { .. }
+            | PluginEvent::NotPersisted { .. }
+            | PluginEvent::PersistedAgain
+            | PluginEvent::Postponed { .. } => {}
+        }
+    }
 }
 
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) machine: Machine,
+    pub(crate) counters: Counters,
     pub(crate) attempts: HashMap<Ticket, Attempt>,
     pub(crate) history: History,
     pub(crate) health: HashMap<PluginName, Health>,
@@ -37,8 +76,8 @@ pub(crate) struct State {
     pub(crate) active: BTreeSet<PluginName>,
     /// Those of them that will soon come to an end by themselves.
     pub(crate) busy: BTreeSet<PluginName>,
-    /// Records of the store that are still to be written.
-    pub(crate) keeping: usize,
+    /// Number of store records that are still to be written.
+    pub(crate) persisting: usize,
     /// Candidates whose file and meta differ: since when, and how.
     pub(crate) differing: HashMap<PluginName, (Instant, String)>,
     /// Whether the last pass found something that has not settled.
@@ -83,6 +122,25 @@ pub(crate) enum Progress {
     Draining(Draining<Version>),
     /// It is being torn down.
     Ending,
+}
+
+impl Progress {
+    /// As operators are told.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Verifying => "verifying",
+            Self::Verified(_) => "verified",
+            Self::Starting(_) => "starting",
+            Self::Ready(_) => "started",
+            Self::HandingOver(None) => "waiting for calls to return before the state changes hands",
+            Self::HandingOver(Some(_)) => "handing over the state",
+            Self::Trying(_) => "trying",
+            Self::Live => "live",
+            Self::Failed => "failed",
+            Self::Draining(_) => "draining",
+            Self::Ending => "ending",
+        }
+    }
 }
 
 impl Attempt {
@@ -134,6 +192,8 @@ impl Attempt {
 pub(crate) struct Health {
     /// How often it was started again.
     pub(crate) restarts: u64,
+    /// How many of its versions could not be unmapped.
+    pub(crate) retained: u64,
     pub(crate) last: Option<FailureStatus>,
     /// Crashes of late in the host's own process, of this version.
     pub(crate) recent: Option<(Digest, Restarts)>,
@@ -141,6 +201,9 @@ pub(crate) struct Health {
     pub(crate) replace: Option<(Instant, Ticket)>,
     /// When a state is to be saved.
     pub(crate) save: Option<(Instant, Ticket)>,
+    /// When a version is to be tried again that the system had no room for, and how often that
+    /// was so in a row.
+    pub(crate) retry: Option<(Instant, u32)>,
 }
 
 impl State {
@@ -168,7 +231,7 @@ impl State {
     pub(crate) fn running(&self) -> usize {
         let slots = self.machine.slots().values();
         slots
-            .map(|slot| slot.olds().len() + usize::from(slot.live().is_some()))
+            .map(|slot| slot.retiring().len() + usize::from(slot.live().is_some()))
             .sum()
     }
 
@@ -208,6 +271,56 @@ impl State {
         let slot = self.machine.slot(name.as_str());
         if !slot.is_some_and(|slot: &Slot| slot.refers_to(ticket)) {
             self.attempts.remove(&ticket);
+        }
+    }
+
+    /// Remembers what an event says of a plugin's health.
+    pub(crate) fn take_health(&mut self, plugin: &PluginName, event: &PluginEvent) {
+        match event {
+            PluginEvent::Crashed {
+                failure,
+                stack,
+                state_age,
+            } => {
+                let age = state_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+                self.health(plugin).last = Some(FailureStatus {
+                    time: format!("{:.3}", Timestamp::now()),
+                    what: failure.what.clone(),
+                    method: failure.method.clone(),
+                    trace_id: failure.trace.clone(),
+                    stack: stack.clone(),
+                    state_age_ms: age,
+                });
+            }
+            PluginEvent::Recovered { .. } => self.health(plugin).restarts += 1,
+            // Of a plugin that is gone nothing is shown any more.
+            PluginEvent::Ending(Ending::Retained) => {
+                if self.machine.slot(plugin.as_str()).is_some() {
+                    self.health(plugin).retained += 1;
+                }
+            }
+            PluginEvent::Outcome(..)
+            | PluginEvent::Transition(_)
+            | PluginEvent::PanickedAgain(_)
+            | PluginEvent::NotRestartedYet { .. }
+            | PluginEvent::DiedWhileReplaced(_)
+            | PluginEvent::AsksInVain { .. }
+            | PluginEvent::GivenUp { .. }
+            | PluginEvent::Revived
+            | PluginEvent::Pinned { .. }
+            | PluginEvent::Unpinned
+            | PluginEvent::RollbackAsked { .. }
+            | PluginEvent::Ending(
+                Ending::DrainOverdue { .. }
+                | Ending::TeardownStuck { .. }
+                | Ending::TeardownReturned
+                | Ending::TeardownFailed { .. }
+                | Ending::CandidateEnded,
+            )
+            | PluginEvent::StateNotSaved { .. }
+            | PluginEvent::NotPersisted { .. }
+            | PluginEvent::PersistedAgain
+            | PluginEvent::Postponed { .. } => {}
         }
     }
 

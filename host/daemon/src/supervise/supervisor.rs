@@ -7,26 +7,28 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, atomic::Ordering},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
 use hotmerge_instance::Workers;
-use hotmerge_lifecycle::{
-    Action, Event, Later, Machine, Now, Origin, Outcome, Step, Target, Ticket, set,
-};
+use hotmerge_lifecycle::{Action, Event, Later, Now, Origin, Outcome, Step, Target, Ticket, set};
 use hotmerge_meta::{PluginName, control::Problem};
+use tracing::{debug, trace};
 
 use crate::{
     Config,
     find::scan::{Findings, Found, Scanner},
     plugin::Plugin,
-    record::store::Store,
+    record::{
+        events::{Happened, PluginEvent},
+        store::Store,
+    },
     supervise::{
-        clock::{Clock, LOOK_AGAIN},
+        clock::{Clock, RECHECK},
         jobs::{Job, Jobs},
-        state::{Attempt, Counters, Progress, State},
-        threads::{Background, Task},
+        state::{Attempt, Progress, State},
+        threads::{Background, Postponed, Task},
     },
 };
 
@@ -38,7 +40,6 @@ pub(crate) struct Supervisor {
     pub(crate) clock: Clock,
     pub(crate) jobs: Jobs,
     pub(crate) background: Background<Self>,
-    pub(crate) counters: Counters,
     pub(crate) plugin_dir: PathBuf,
     pub(crate) workers: Arc<Workers>,
     /// Where the last good versions are; a host without one cannot go back.
@@ -66,7 +67,6 @@ impl Supervisor {
             clock: Clock::default(),
             jobs: Jobs::new(),
             background: Background::default(),
-            counters: Counters::default(),
             store,
             scanner: Mutex::new(scanner),
             plugins: RwLock::default(),
@@ -103,10 +103,13 @@ impl Supervisor {
     /// again, and returned.
     pub(crate) fn rescan(self: &Arc<Self>, retry: &[PluginName]) -> Vec<PluginName> {
         let mut scanner = self.scanner();
-        if self.state().stopping {
-            return Vec::new();
+        {
+            let mut state = self.state();
+            if state.stopping {
+                return Vec::new();
+            }
+            state.counters.rescans += 1;
         }
-        self.counters.rescans.fetch_add(1, Ordering::Relaxed);
         let revived = self.revive(retry);
         let findings = scanner.scan(Instant::now());
         let again: Vec<_> = retry
@@ -127,6 +130,7 @@ impl Supervisor {
     }
 
     fn take(self: &Arc<Self>, findings: Findings, again: Vec<Found>) {
+        tell_of_pass(&findings);
         if let Some(next) = findings.next_look {
             self.clock.wake_at(next);
         }
@@ -147,14 +151,16 @@ impl Supervisor {
         let changed = asked.chain(changed.into_iter().map(|found| (target(found), false)));
         let changed: Vec<_> = changed.collect();
         let gone = findings.gone;
-        self.drive(|machine| machine.look(changed, &gone));
+        self.drive(|state| state.machine.scanned(changed, &gone));
         self.settled.notify_all();
     }
 
     fn take_problems(&self, problems: Vec<Problem>, unsettled: bool) {
         let mut state = self.state();
-        for problem in problems.iter().filter(|new| !state.problems.contains(new)) {
-            tracing::warn!(package = %problem.package, "{}", problem.reason);
+        let is_new = |it: &&Problem| !state.problems.contains(it);
+        let new: Vec<_> = problems.iter().filter(is_new).cloned().collect();
+        for problem in new {
+            state.record(Happened::Problem(problem));
         }
         state.problems = problems;
         state.unsettled = unsettled;
@@ -162,27 +168,52 @@ impl Supervisor {
 
     /// Does something for a plugin on a thread of its own, now or as soon as there is one.
     pub(crate) fn in_background(self: &Arc<Self>, plugin: &PluginName, task: Task<Self>) {
-        if let Some(due) = self.background.run(self, plugin, task) {
-            self.clock.wake_at(due);
+        if let Some(postponed) = self.background.run(self, plugin, task) {
+            self.postponed(plugin, postponed);
         }
     }
 
+    /// Something waits because there was no thread for it.
+    pub(crate) fn postponed(&self, plugin: &PluginName, Postponed { due, news }: Postponed) {
+        if let Some(reason) = news {
+            let mut state = self.state();
+            state.happened(plugin, PluginEvent::Postponed { reason });
+        }
+        self.clock.wake_at(due);
+    }
+
     /// Changes the machine and sets going what follows.
-    pub(crate) fn drive(self: &Arc<Self>, change: impl FnOnce(&mut Machine) -> Vec<Step>) {
+    pub(crate) fn drive(self: &Arc<Self>, change: impl FnOnce(&mut State) -> Vec<Step>) {
         let later = self.decide(change);
         self.dispatch(later);
     }
 
     /// Applies one event and sets going what follows.
     pub(crate) fn apply(self: &Arc<Self>, name: &PluginName, event: Event) {
-        self.drive(|machine| machine.apply(name, event));
+        self.drive(|state| state.machine.apply(name, event));
+    }
+
+    /// Tells what happened to a plugin and applies the event that it means for the life cycle, so
+    /// that nobody sees the one without the other.
+    pub(crate) fn tell_and_apply(
+        self: &Arc<Self>,
+        name: &PluginName,
+        happened: impl IntoIterator<Item = PluginEvent>,
+        event: Option<Event>,
+    ) {
+        self.drive(|state| {
+            for happened in happened {
+                state.happened(name, happened);
+            }
+            event.map_or_else(Vec::new, |event| state.machine.apply(name, event))
+        });
     }
 
     /// Applies one event and sets going what follows, up to the next step of the attempt
     /// that it is about: that is for the caller to go on with.
     pub(crate) fn advance(self: &Arc<Self>, name: &PluginName, event: Event) -> Option<Later> {
         let ticket = event.ticket();
-        let mut later = self.decide(|machine| machine.apply(name, event));
+        let mut later = self.decide(|state| state.machine.apply(name, event));
         let mine = [Later::Start(ticket), Later::HandOver(ticket)];
         let index = later.iter().position(|(_, step)| mine.contains(step));
         let next = index.map(|index| later.remove(index).1);
@@ -191,9 +222,9 @@ impl Supervisor {
     }
 
     /// Changes the machine, and does what is to be done at once; returns the rest.
-    fn decide(&self, change: impl FnOnce(&mut Machine) -> Vec<Step>) -> Vec<(PluginName, Later)> {
+    fn decide(&self, change: impl FnOnce(&mut State) -> Vec<Step>) -> Vec<(PluginName, Later)> {
         let mut state = self.state();
-        let steps = change(&mut state.machine);
+        let steps = change(&mut state);
         let touched: BTreeSet<_> = steps.iter().map(|step| step.plugin.clone()).collect();
         let mut rest = Vec::new();
         for Step { plugin, action } in steps {
@@ -201,7 +232,7 @@ impl Supervisor {
                 Action::Now(now) => self.do_now(&mut state, &plugin, now),
                 Action::Later(Later::Persist) if self.store.is_none() => {}
                 Action::Later(later) => {
-                    state.keeping += usize::from(later == Later::Persist);
+                    state.persisting += usize::from(later == Later::Persist);
                     rest.push((plugin, later));
                 }
             }
@@ -222,9 +253,13 @@ impl Supervisor {
             Now::Switch(ticket) => self.switch(state, name, ticket),
             Now::Withdraw => {
                 let old = self.handle(name).live.swap(None);
+                trace!(target: "hotmerge::plugin", plugin = %name, "no version takes calls any more");
                 state.set_draining(old);
             }
-            Now::Resume => self.handle(name).resume(),
+            Now::Resume => {
+                self.handle(name).resume();
+                trace!(target: "hotmerge::plugin", plugin = %name, "calls go on as before");
+            }
             Now::BeginTrial(ticket) => self.begin_trial(state, name, ticket),
             Now::EndTrial(_) => {
                 let tried = self.handle(name).end_canary();
@@ -240,7 +275,7 @@ impl Supervisor {
                 }
                 state.report(name, ticket, outcome);
             }
-            Now::Note(note) => state.history.note(name, note),
+            Now::Note(note) => state.happened(name, PluginEvent::Transition(note)),
         }
     }
 
@@ -248,7 +283,11 @@ impl Supervisor {
         let plugin = self.handle(name);
         let attempt = state.attempts.get(&ticket);
         if attempt.is_some_and(|it| matches!(it.target.origin, Origin::Running(_))) {
-            state.health(name).restarts += 1;
+            let recovered = PluginEvent::Recovered {
+                state_age: plugin.peek(|version| version.instance.checkpoint().age()),
+                is_live: true,
+            };
+            state.happened(name, recovered);
         }
         let old = match state.ready_version(name, ticket, Progress::Live) {
             Some(version) => plugin.live.swap(Some(version)),
@@ -262,6 +301,12 @@ impl Supervisor {
                     .and_then(|tried| plugin.live.put_back(tried))
             }
         };
+        trace!(
+            target: "hotmerge::plugin",
+            plugin = %name,
+            ticket = ticket.0,
+            "switched: new calls go to this version"
+        );
         // While state changed hands, the old version was set aside.
         state.set_draining(old.or_else(|| plugin.handing.swap(None)));
     }
@@ -274,7 +319,7 @@ impl Supervisor {
         if let Some(version) = state.ready_version(name, ticket, Progress::Trying(until)) {
             self.handle(name).begin_canary(version, canary.share);
             // The clock judges it from time to time, and asks for the next time itself.
-            self.clock.wake_at(until.min(Instant::now() + LOOK_AGAIN));
+            self.clock.wake_at(until.min(Instant::now() + RECHECK));
         }
     }
 
@@ -321,7 +366,7 @@ impl Supervisor {
     /// One record of the store was written.
     pub(crate) fn kept(&self) {
         let mut state = self.state();
-        state.keeping -= 1;
+        state.persisting -= 1;
         drop(state);
         self.settled.notify_all();
     }
@@ -329,7 +374,9 @@ impl Supervisor {
     /// Waits until no attempt is under way, nothing is unsettled, and the store knows all.
     pub(crate) fn wait_settled(&self) -> MutexGuard<'_, State> {
         let mut state = self.state();
-        while !(state.stopping || state.busy.is_empty() && state.keeping == 0 && !state.unsettled) {
+        while !(state.stopping
+            || state.busy.is_empty() && state.persisting == 0 && !state.unsettled)
+        {
             state = self
                 .settled
                 .wait(state)
@@ -342,11 +389,11 @@ impl Supervisor {
     /// until their time is over. Returns how many have not.
     pub(crate) fn stop(self: &Arc<Self>) -> usize {
         self.state().stopping = true;
-        self.drive(Machine::stop);
+        self.drive(|state| state.machine.stop());
         let deadline = Instant::now() + self.config.longest_end();
         let mut state = self.state();
         loop {
-            let left = state.running() + state.keeping;
+            let left = state.running() + state.persisting;
             let now = Instant::now();
             if left == 0 || now >= deadline {
                 return left;
@@ -360,10 +407,29 @@ impl Supervisor {
     }
 }
 
+fn tell_of_pass(findings: &Findings) {
+    trace!(
+        target: "hotmerge::watch",
+        changed = findings.changed.len(),
+        gone = findings.gone.len(),
+        problems = findings.problems.len(),
+        unsettled = findings.next_look.is_some(),
+        "looked at the plugin directory"
+    );
+    for Found { package, meta, .. } in &findings.changed {
+        let (plugin, hash) = (&meta.name, meta.hash.short());
+        debug!(target: "hotmerge::watch", %plugin, %package, hash, "new or changed in the directory");
+    }
+    for plugin in &findings.gone {
+        debug!(target: "hotmerge::watch", %plugin, "gone from the directory");
+    }
+}
+
 fn target(found: Found) -> Target {
     Target {
         meta: Arc::new(found.meta),
         origin: Origin::Package(found.package),
         takes_state: true,
+        is_ordered: false,
     }
 }

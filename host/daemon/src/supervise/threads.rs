@@ -40,6 +40,15 @@ impl<C> Task<C> {
     }
 }
 
+/// Something waits that there was no thread for.
+#[must_use]
+pub(crate) struct Postponed {
+    /// When to [`Background::retry`].
+    pub(crate) due: Instant,
+    /// What waits and why, the first time.
+    pub(crate) news: Option<String>,
+}
+
 /// What waits for a thread.
 pub(crate) struct Background<C> {
     waiting: Mutex<Vec<Waiting<C>>>,
@@ -81,14 +90,13 @@ impl<C: Send + Sync + 'static> fmt::Debug for Background<C> {
 }
 
 impl<C: Send + Sync + 'static> Background<C> {
-    /// Does something for a plugin on a thread of its own. If there is none it waits: returns
-    /// when to [`Background::retry`].
+    /// Does something for a plugin on a thread of its own. If there is none it waits.
     pub(crate) fn run(
         &self,
         context: &Arc<C>,
         plugin: &PluginName,
         task: Task<C>,
-    ) -> Option<Instant> {
+    ) -> Option<Postponed> {
         let this = Arc::clone(context);
         let Task {
             name,
@@ -114,18 +122,16 @@ impl<C: Send + Sync + 'static> Background<C> {
         None
     }
 
-    /// Lets something wait that there was no thread for; returns when to [`Background::retry`].
+    /// Lets something wait that there was no thread for.
     pub(crate) fn put_off(
         &self,
         plugin: &PluginName,
         mut task: Task<C>,
         error: &io::Error,
-    ) -> Instant {
+    ) -> Postponed {
         let reason = format!("there was no thread {}: {error}", task.purpose);
-        if !std::mem::replace(&mut task.is_reported, true) {
-            let ms = RETRY.as_millis();
-            tracing::error!(%plugin, "{reason}; retrying every {ms} ms");
-        }
+        let is_new = !std::mem::replace(&mut task.is_reported, true);
+        let news = is_new.then(|| reason.clone());
         let due = Instant::now() + RETRY;
         self.lock().push(Waiting {
             plugin: plugin.clone(),
@@ -133,14 +139,15 @@ impl<C: Send + Sync + 'static> Background<C> {
             due,
             reason,
         });
-        due
+        Postponed { due, news }
     }
 
     /// Starts what waits and is due. Returns when the next is.
     pub(crate) fn retry(&self, context: &Arc<C>, now: Instant) -> Option<Instant> {
         let due: Vec<_> = self.lock().extract_if(.., |it| it.due <= now).collect();
         for Waiting { plugin, task, .. } in due {
-            self.run(context, &plugin, task);
+            // That it waits was told, and when it is due is found below.
+            drop(self.run(context, &plugin, task));
         }
         self.lock().iter().map(|it| it.due).min()
     }

@@ -169,7 +169,7 @@ impl Table {
             return false;
         };
         if let Some(connection) = self.open.remove(&id) {
-            tracing::debug!("a connection that asks nothing was closed for others");
+            tracing::debug!(target: "hotmerge::door", "a connection that asks nothing was closed for others");
             // Wakes its thread, which finds the end.
             let _ = connection.stream.shutdown(Shutdown::Both);
         }

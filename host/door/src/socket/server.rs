@@ -171,7 +171,7 @@ impl Server {
         // A connection finds the end of its requests, and can still write.
         self.shared.connections.shut(std::net::Shutdown::Read);
         if is_ours && let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!("failed to remove `{}`: {error}", self.path.display());
+            tracing::warn!(target: "hotmerge::door", "failed to remove `{}`: {error}", self.path.display());
         }
     }
 
@@ -192,7 +192,7 @@ impl Drop for Server {
         if let Some(watching) = self.watching.take()
             && watching.join().is_err()
         {
-            tracing::error!("the thread that notices hang-ups panicked");
+            tracing::error!(target: "hotmerge::door", "the thread that notices hang-ups panicked");
         }
     }
 }
@@ -246,10 +246,10 @@ impl Entrance {
         self.closing.store(true, Ordering::Release);
         // Wakes the thread that waits in `accept`.
         if let Err(error) = shutdown(&*self.listener, Shutdown::Both) {
-            tracing::warn!("failed to close the control socket: {error}");
+            tracing::warn!(target: "hotmerge::door", "failed to close the control socket: {error}");
         }
         if self.accepting.join().is_err() {
-            tracing::error!("the control thread panicked");
+            tracing::error!(target: "hotmerge::door", "the control thread panicked");
         }
     }
 }
@@ -261,7 +261,7 @@ impl Shared {
                 Ok((stream, _)) => stream,
                 Err(_) if closing.load(Ordering::Acquire) => return,
                 Err(error) => {
-                    tracing::warn!("failed to accept a connection: {error}");
+                    tracing::warn!(target: "hotmerge::door", "failed to accept a connection: {error}");
                     // Out of descriptors, most likely; trying again at once would burn.
                     thread::park_timeout(Duration::from_millis(100));
                     continue;
@@ -269,7 +269,7 @@ impl Shared {
             };
             let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
             if let Err(error) = self.serve(id, stream) {
-                tracing::warn!("failed to serve a connection: {error}");
+                tracing::warn!(target: "hotmerge::door", "failed to serve a connection: {error}");
             }
         }
     }
@@ -280,7 +280,7 @@ impl Shared {
         let peer = socket_peercred(&stream)?;
         if !(peer.uid.is_root() || peer.uid == rustix::process::geteuid()) {
             tracing::warn!(
-                uid = peer.uid.as_raw(),
+                target: "hotmerge::door", uid = peer.uid.as_raw(),
                 "a connection was refused: not this user"
             );
             return connection::refuse(stream, Why::Denied);
@@ -300,7 +300,7 @@ impl Shared {
                     connections: &this.connections,
                 };
                 if let Err(error) = connection::run(&desk, stream) {
-                    tracing::debug!("a connection ended: {error}");
+                    tracing::debug!(target: "hotmerge::door", "a connection ended: {error}");
                 }
                 this.connections.remove(id);
             });

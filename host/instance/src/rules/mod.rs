@@ -1,6 +1,6 @@
 //! What a plugin's file may ask for, by whose rules, and what it asks for in vain.
 
 pub mod policies;
-pub(crate) mod symbols;
+pub mod symbols;
 pub mod text_file;
 pub mod wants;

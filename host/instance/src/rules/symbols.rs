@@ -1,26 +1,67 @@
 //! The symbol policy, before anything of a plugin is loaded.
 
-use std::{fs::File as Bytes, os::unix::fs::FileExt as _};
+use std::{fs::File as Bytes, io, os::unix::fs::FileExt as _};
 
 use hotmerge_loader::Verified;
-use hotmerge_policy::{File, Groups, judge};
+pub use hotmerge_policy::Groups;
+use hotmerge_policy::{File, FileError, Objection, judge};
 use hotmerge_sandbox::Grant;
 
 use crate::{rules::policies, settings::Isolation};
+
+/// Most objections that are listed in one sentence.
+const MOST_LISTED: usize = 5;
+
+/// What the symbol policy has against a file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SymbolsError {
+    /// The image cannot be read.
+    #[error("failed to read its image: {0}")]
+    Image(io::Error),
+    /// The dynamic loader could not make sense of it.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It asks for what plugins must not have.
+    #[error("the symbol policy refuses it: {}; see `hotmerge inspect`", list(.0))]
+    Refused(Vec<Objection>),
+}
+
+fn list(objections: &[Objection]) -> String {
+    let listed = objections.iter().take(MOST_LISTED);
+    let mut listed: Vec<_> = listed.map(ToString::to_string).collect();
+    if objections.len() > listed.len() {
+        listed.push(format!("and {} more", objections.len() - listed.len()));
+    }
+    listed.join("; ")
+}
 
 /// Reads a verified image as the dynamic loader does.
 ///
 /// # Errors
 /// Where it cannot be read so.
-pub(crate) fn read(verified: &Verified) -> Result<File, String> {
+pub(crate) fn read(verified: &Verified) -> Result<File, SymbolsError> {
     let mut image = vec![0; verified.bytes()];
     verified
         .memory()
         .try_clone_to_owned()
         .map(Bytes::from)
         .and_then(|file| file.read_exact_at(&mut image, 0))
-        .map_err(|error| format!("failed to read its image: {error}"))?;
-    File::read(&image).map_err(|error| error.to_string())
+        .map_err(SymbolsError::Image)?;
+    Ok(File::read(&image)?)
+}
+
+/// Judges a verified image.
+///
+/// # Errors
+/// Where it cannot be read, or the first objections.
+pub fn admit(
+    verified: &Verified,
+    groups: &Groups,
+    isolation: Isolation,
+    grants: &[Grant],
+) -> Result<(), SymbolsError> {
+    check(&read(verified)?, groups, isolation, grants)
 }
 
 /// Judges what was read.
@@ -32,18 +73,11 @@ pub(crate) fn check(
     groups: &Groups,
     isolation: Isolation,
     grants: &[Grant],
-) -> Result<(), String> {
+) -> Result<(), SymbolsError> {
     let rules = policies::rules(isolation == Isolation::Host, grants);
     let objections = judge(file, groups, rules);
     if objections.is_empty() {
         return Ok(());
     }
-    let mut told: Vec<_> = objections.iter().take(5).map(ToString::to_string).collect();
-    if objections.len() > told.len() {
-        told.push(format!("and {} more", objections.len() - told.len()));
-    }
-    Err(format!(
-        "the symbol policy refuses it: {}; see `hotmerge inspect`",
-        told.join("; ")
-    ))
+    Err(SymbolsError::Refused(objections))
 }

@@ -8,45 +8,30 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotmerge_abi::{self as abi, CallContext};
+use hotmerge_abi::CallContext;
 use hotmerge_loader::{CallError, Reply, Verified};
 use hotmerge_meta::{PluginMeta, control::WorkerStatus};
-use hotmerge_wire::{Failure, Reply as WireReply, Request, after_ns, now_ns, op};
+use hotmerge_wire::{Failure, Request, after_ns, now_ns, op};
 
 use crate::{
     call::Call,
     cancel::{Cancel, Wake},
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, STATE_LIMIT},
     settings::PluginSettings,
     upward::{Report, Upward},
     worker::{
+        exchange::{REASON_LIMIT, Unanswered, exchange},
+        machine::Availability,
         output::PluginLog,
         process::{Callers, Link},
         shared::Workers,
     },
 };
 
-/// How long the process may take to end once it was told to.
-pub(super) const EXIT: Duration = Duration::from_secs(1);
-
-/// Where a cell is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// A worker is being started; callers wait for it.
-    Starting,
-    /// A worker takes calls.
-    Live,
-    /// The worker crashed; the next one is started after a pause.
-    Pausing(String),
-    /// It crashed too often.
-    GivenUp(String),
-    /// It was ended, or never started.
-    Ended(String),
-}
-
+/// What callers, the owner and the thread of a worker share.
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) phase: Phase,
+    pub(super) availability: Availability,
     /// The plugin is being torn down: whatever happens to the worker now is its end.
     pub(super) ending: bool,
     /// The worker is to be ended at once.
@@ -92,6 +77,36 @@ impl Worker {
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
 
+    /// Lets callers find the worker as it is, and why the next process waits, if it does.
+    pub(super) fn publish(&self, availability: Availability, waiting: Option<&str>) {
+        let mut state = self.state();
+        state.availability = availability;
+        state.waiting = waiting.map(|reason| format!("there is no other worker yet: {reason}"));
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Lets a process take the calls.
+    pub(super) fn go_live(&self, link: Arc<Callers>) {
+        let state = self.state();
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(link);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Lets no new call reach the process that takes them.
+    pub(super) fn take_out(&self) {
+        let _state = self.state();
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Notes how the start of a process went.
+    pub(super) fn has_started(&self, missing: Vec<String>, took: Duration) {
+        let mut state = self.state();
+        state.missing = missing;
+        state.start = took;
+    }
+
     /// Calls a method.
     ///
     /// # Errors
@@ -107,6 +122,14 @@ impl Worker {
             request,
             cancel,
         } = *call;
+        let _span = tracing::trace_span!(
+            target: "hotmerge::worker",
+            "call",
+            plugin = %self.log.plugin(),
+            method,
+            trace_id = crate::failure::hex(&context.trace_id)
+        )
+        .entered();
         if self.checkpoint.is_unnoted() && self.checkpoint.note_call() {
             self.upward.report(Report::FirstCallSinceSave);
         }
@@ -126,27 +149,18 @@ impl Worker {
                 give_up_ns,
                 cancel: cancel.map(Cancel::mark),
             };
-            let mut answer = WireReply {
-                bytes: reply.take_buffer(),
-                media_type: Vec::new(),
-            };
-            let mut ask = || link.caller.call(&asked, &mut answer);
+            let mut ask = || exchange(&link, &asked, reply);
             let outcome = match cancel {
                 Some(cancel) => cancel
                     .wait_in(Arc::clone(&link) as _, ask)
-                    .unwrap_or(Err(Failure::Cancelled)),
+                    .unwrap_or(Err(Unanswered::Failed(Failure::Cancelled))),
                 None => ask(),
             };
+            tracing::trace!(target: "hotmerge::worker", pid = link.pid, ?outcome, "answered");
             let failure = match outcome {
-                Ok(abi::STATUS_OK) => {
-                    reply.fill(answer.bytes, &answer.media_type);
-                    return Ok(());
-                }
-                Ok(status) => {
-                    let reason = String::from_utf8_lossy(&answer.bytes).into_owned();
-                    return Err(Box::new(CallError::of(status, reason, method)));
-                }
-                Err(failure) => failure,
+                Ok(()) => return Ok(()),
+                Err(Unanswered::Refused(error)) => return Err(Box::new(error)),
+                Err(Unanswered::Failed(failure)) => failure,
             };
             match failure {
                 Failure::Gone { begun } => {
@@ -227,21 +241,24 @@ impl Worker {
         let limit = Instant::now() + patience;
         let mut state = self.state();
         loop {
-            match &state.phase {
-                Phase::Live => {
+            match &state.availability {
+                Availability::Serving => {
                     let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
                     if let Some(link) = &*live {
                         return Ok(Arc::clone(link));
                     }
                 }
-                Phase::Starting => {}
-                Phase::Pausing(why) => {
+                Availability::Starting => {}
+                Availability::Restarting(why) => {
                     return Err(CallError::Unavailable(format!(
                         "its worker {why}, another is started soon"
                     )));
                 }
-                Phase::GivenUp(why) | Phase::Ended(why) => {
+                Availability::GivenUp(why) => {
                     return Err(CallError::Unavailable(why.clone()));
+                }
+                Availability::Ended(end) => {
+                    return Err(CallError::Unavailable(end.to_string()));
                 }
             }
             if is_cancelled() {
@@ -287,24 +304,15 @@ impl Worker {
             give_up_ns: after_ns(limit),
             cancel: None,
         };
-        let mut answer = WireReply {
-            bytes: reply.take_buffer(),
-            media_type: Vec::new(),
-        };
-        match link.caller.call(&asked, &mut answer) {
-            Ok(abi::STATUS_OK) => {
-                reply.fill(answer.bytes, &[]);
-                Ok(())
-            }
-            Ok(status) => {
-                let reason = String::from_utf8_lossy(&answer.bytes).into_owned();
-                Err(Box::new(CallError::of(status, reason, method)))
-            }
-            Err(Failure::Gone { .. }) => Err(Box::new(CallError::Crashed(
-                link.end().unwrap_or_else(|| "has ended".into()),
-            ))),
-            Err(failure) => Err(Box::new(self.failed(&link, failure))),
-        }
+        exchange(&link, &asked, reply).map_err(|unanswered| {
+            Box::new(match unanswered {
+                Unanswered::Refused(error) => error,
+                Unanswered::Failed(Failure::Gone { .. }) => {
+                    CallError::Crashed(link.end().unwrap_or_else(|| "has ended".into()))
+                }
+                Unanswered::Failed(failure) => self.failed(&link, failure),
+            })
+        })
     }
 
     /// The verified bytes that it runs, as a file to read from offset 0.
@@ -315,7 +323,7 @@ impl Worker {
     /// Asks for the state, and remembers it for the case of a crash. While no worker runs it is
     /// the last one that was saved. Returns the version that saved it.
     pub fn save(&self, state: &mut Reply) -> Result<String, Box<CallError>> {
-        if !matches!(self.state().phase, Phase::Live) {
+        if !matches!(self.state().availability, Availability::Serving) {
             return self.checkpoint.hand_out(state);
         }
         self.ask(op::SAVE, "", &[], self.settings.teardown, state)?;
@@ -326,16 +334,16 @@ impl Worker {
 
     /// Saves the state for the case of a crash.
     pub fn refresh(&self) -> Result<(), Box<CallError>> {
-        if !matches!(self.state().phase, Phase::Live) {
+        if !matches!(self.state().availability, Availability::Serving) {
             return Ok(());
         }
-        let mut state = Reply::default();
+        let mut state = Reply::with_limit(STATE_LIMIT);
         self.checkpoint.refresh(|| self.save(&mut state).map(drop))
     }
 
     /// Hands a state over, and remembers it for the case of a crash.
     pub fn restore(&self, from: &str, state: &[u8]) -> Result<(), Box<CallError>> {
-        let mut reply = Reply::default();
+        let mut reply = Reply::with_limit(REASON_LIMIT);
         self.ask(
             op::RESTORE,
             from,
@@ -350,7 +358,7 @@ impl Worker {
     /// Tries again if it was given up.
     pub fn revive(&self) {
         let mut state = self.state();
-        if matches!(state.phase, Phase::GivenUp(_)) {
+        if matches!(state.availability, Availability::GivenUp(_)) {
             state.revive = true;
             drop(state);
             self.wake_up();
@@ -359,12 +367,23 @@ impl Worker {
 
     /// Whether it crashed too often.
     pub fn is_given_up(&self) -> bool {
-        matches!(self.state().phase, Phase::GivenUp(_))
+        matches!(self.state().availability, Availability::GivenUp(_))
     }
 
     /// Why the next worker is not there yet, if that is the system's fault.
     pub fn waiting(&self) -> Option<String> {
         self.state().waiting.clone()
+    }
+
+    /// Where the worker is, for whoever looks for a fault.
+    pub fn phase(&self) -> String {
+        match &self.state().availability {
+            Availability::Starting => "starting".to_owned(),
+            Availability::Serving => "serving".to_owned(),
+            Availability::Restarting(why) => format!("restarting: it {why}"),
+            Availability::GivenUp(why) => format!("given up: {why}"),
+            Availability::Ended(end) => format!("ended: {end}"),
+        }
     }
 
     /// What an operator wants to see.
@@ -410,7 +429,7 @@ fn usage(pid: i32) -> (Option<u64>, Option<u64>) {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let memory = status
         .lines()
-        .find_map(|link| link.strip_prefix("RssAnon:"))
+        .find_map(|line| line.strip_prefix("RssAnon:"))
         .and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name before the last parenthesis may hold blanks.

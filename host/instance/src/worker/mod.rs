@@ -15,6 +15,9 @@
 //!   somebody asks.
 
 mod calls;
+mod error;
+mod exchange;
+mod machine;
 mod outgoing;
 mod output;
 mod owner;
@@ -23,9 +26,12 @@ mod process;
 mod report;
 mod restarts;
 mod shared;
+mod signs;
+mod start;
 mod watch;
 
 pub use calls::Worker;
+pub use error::{IsolationError, LaunchError, NoWorkers};
 pub use owner::WorkerOwner;
 pub use restarts::{Restarts, Verdict, too_often};
 pub use shared::Workers;

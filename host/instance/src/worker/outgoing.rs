@@ -16,7 +16,8 @@ use hotmerge_wire::{Ended, Server, Taken, op};
 
 use crate::worker::{
     calls::Worker,
-    process::{LARGEST_OUTGOING, Link, MOST_OUTGOING, failed_to},
+    error::LaunchError,
+    process::{LARGEST_OUTGOING, Link, MOST_OUTGOING},
 };
 
 impl Worker {
@@ -24,11 +25,11 @@ impl Worker {
     ///
     /// # Errors
     /// If there is no thread for it.
-    pub(super) fn forward_calls(self: &Arc<Self>, link: &Arc<Link>) -> Result<(), String> {
+    pub(super) fn forward_calls(self: &Arc<Self>, link: &Arc<Link>) -> Result<(), LaunchError> {
         match &link.outgoing {
             Some(_) => self
                 .add_forwarder(link)
-                .map_err(failed_to("start a thread")),
+                .map_err(LaunchError::at("start a thread")),
             None => Ok(()),
         }
     }

@@ -14,9 +14,12 @@ use crate::{
     checkpoint::Checkpoint,
     upward::Upward,
     worker::{
-        calls::{EXIT, Phase, State, Worker},
+        calls::{State, Worker},
+        error::{End, LaunchError},
+        exchange::REASON_LIMIT,
+        machine::{Availability, EXIT},
         output::PluginLog,
-        process::{event, failed_to},
+        process::event,
         shared::Workers,
     },
 };
@@ -54,8 +57,8 @@ impl WorkerOwner {
         let refused = |reason: String| LoadError::Refused(reason);
         let settings = workers.settings.of(plugin.as_str()).clone();
         let wake = event()
-            .map_err(failed_to("make an event descriptor"))
-            .map_err(refused)?;
+            .map_err(LaunchError::at("make an event descriptor"))
+            .map_err(|error| refused(error.to_string()))?;
         let cell = Arc::new(Worker {
             workers: Arc::clone(workers),
             log: PluginLog::new(plugin.clone(), Arc::clone(&upward)),
@@ -69,7 +72,7 @@ impl WorkerOwner {
             checkpoint: Checkpoint::default(),
             live: RwLock::new(None),
             state: Mutex::new(State {
-                phase: Phase::Starting,
+                availability: Availability::Starting,
                 ending: false,
                 stop: false,
                 kill_order: None,
@@ -83,9 +86,11 @@ impl WorkerOwner {
         });
         let thread = {
             let cell = Arc::clone(&cell);
+            // Part of the attempt that starts it.
+            let span = tracing::debug_span!(target: "hotmerge::worker", "worker", %plugin);
             thread::Builder::new()
                 .name(format!("cell {plugin}"))
-                .spawn(move || cell.run())
+                .spawn(move || span.in_scope(|| cell.run()))
                 .map_err(|error| refused(format!("failed to start a thread: {error}")))?
         };
         let owner = Self {
@@ -93,16 +98,19 @@ impl WorkerOwner {
             thread: Some(thread),
         };
         let mut state = owner.state();
-        while state.phase == Phase::Starting {
+        while state.availability == Availability::Starting {
             state = owner
                 .changed
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        match state.phase.clone() {
-            Phase::Ended(reason) => {
+        match state.availability.clone() {
+            Availability::Ended(end) => {
                 drop(state);
-                Err(refused(reason))
+                Err(match end {
+                    End::NotLaunched(reason) => LoadError::NoProcess(reason),
+                    End::Asked | End::NotStarted(_) => refused(end.to_string()),
+                })
             }
             _ => {
                 drop(state);
@@ -120,7 +128,7 @@ impl WorkerOwner {
         let limit_ns = u64::try_from(limit.as_nanos())
             .unwrap_or(u64::MAX)
             .to_le_bytes();
-        let mut reply = Reply::default();
+        let mut reply = Reply::with_limit(REASON_LIMIT);
         let farewell = match self.ask(op::TEARDOWN, "", &limit_ns, limit, &mut reply) {
             // There is nothing left to tear down.
             Err(error) if matches!(*error, CallError::Unavailable(_)) => Ok(()),
@@ -140,7 +148,7 @@ impl WorkerOwner {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the thread of a cell panicked");
+            tracing::error!(target: "hotmerge::worker", "the thread of a cell panicked");
         }
     }
 }

@@ -11,6 +11,7 @@ use rustix::{
 use signal_hook::consts::SIGSYS;
 
 use crate::worker::{
+    error::ProbeError,
     process::{Parts, Process},
     report::{self, Report},
     shared::Workers,
@@ -37,7 +38,7 @@ impl Workers {
                     self.missing.extend(parts);
                     return;
                 }
-                Err(reason) => reasons.push(reason),
+                Err(error) => reasons.push(error.to_string()),
             }
         }
         self.missing
@@ -61,7 +62,7 @@ impl Workers {
         missing
     }
 
-    fn probe_once(&self) -> Result<Vec<String>, String> {
+    fn probe_once(&self) -> Result<Vec<String>, ProbeError> {
         let process = self.launch(Parts {
             libraries: &[],
             image: None,
@@ -76,7 +77,7 @@ impl Workers {
 }
 
 /// What a probe found to be missing.
-fn result(mut process: Process) -> Result<Vec<String>, String> {
+fn result(mut process: Process) -> Result<Vec<String>, ProbeError> {
     let mut missing = Vec::new();
     let mut tried = false;
     let limit = Timespec {
@@ -111,7 +112,8 @@ fn result(mut process: Process) -> Result<Vec<String>, String> {
             || "did not end".to_owned(),
             |end| report::ended(&end, &process.limits),
         );
-        return Err(format!("a probe {end}: {}", missing.join("; ")));
+        let said = missing.join("; ");
+        return Err(ProbeError::Ended { end, said });
     }
     let by_filter = end.and_then(|end| end.status.signal()) == Some(SIGSYS);
     if !by_filter {

@@ -17,7 +17,7 @@ use rustix::{
 };
 
 pub(super) use self::{
-    launch::{Filters, LARGEST_OUTGOING, MOST_OUTGOING, Parts, failed_to, launch},
+    launch::{Filters, LARGEST_OUTGOING, MOST_OUTGOING, Parts, launch},
     link::{Callers, Link},
     poll::{Observed, look},
 };

@@ -18,7 +18,10 @@ use signal_hook::consts::SIGUSR1;
 use crate::{
     rules::{policies, text_file::TextFileError},
     settings::{Isolation, OnDegraded, Settings},
-    worker::process::{self, Filters, Parts, Process},
+    worker::{
+        error::{IsolationError, LaunchError, NoWorkers},
+        process::{self, Filters, Parts, Process},
+    },
 };
 
 /// First of the users that workers of a root host run as; each has one of its own.
@@ -55,7 +58,7 @@ pub struct Workers {
 impl Workers {
     /// Looks for the worker program, and tries whether the sandbox holds.
     pub fn new(settings: Settings) -> Arc<Self> {
-        let mut cells = Self {
+        let mut workers = Self {
             program: None,
             policy: None,
             filters: Mutex::default(),
@@ -69,25 +72,24 @@ impl Workers {
             symbols: policies::symbols(&settings.policies),
             settings,
         };
-        cells.open_groups();
-        cells.warn_of_limits();
-        match cells.prepare() {
-            Ok(()) => cells.probe(),
-            Err(reason) => cells.missing.push(reason),
+        workers.open_groups();
+        workers.warn_of_limits();
+        match workers.prepare() {
+            Ok(()) => workers.probe(),
+            Err(error) => workers.missing.push(error.to_string()),
         }
-        for part in &cells.missing {
-            tracing::warn!("the sandbox is degraded: {part}");
+        for part in &workers.missing {
+            tracing::warn!(target: "hotmerge::worker", "the sandbox is degraded: {part}");
         }
-        Arc::new(cells)
+        Arc::new(workers)
     }
 
-    fn prepare(&mut self) -> Result<(), String> {
+    fn prepare(&mut self) -> Result<(), NoWorkers> {
         // Crash reports come with SIGUSR1, which kills whoever does not expect it.
         signal_hook::flag::register(SIGUSR1, Arc::clone(&self.signalled))
-            .map_err(|error| format!("no handler for SIGUSR1: {error}"))?;
+            .map_err(NoWorkers::Signal)?;
         let (_, program) = Self::find_program(self.settings.worker.as_deref())?;
-        self.policy =
-            Some(policies::syscalls(&self.settings.policies).map_err(|error| error.to_string())?);
+        self.policy = Some(policies::syscalls(&self.settings.policies)?);
         self.program = Some(program.into());
         Ok(())
     }
@@ -106,7 +108,7 @@ impl Workers {
                 if named.is_some() {
                     self.missing.push(what);
                 } else {
-                    tracing::warn!("workers have no cgroups of their own: {what}");
+                    tracing::warn!(target: "hotmerge::worker", "workers have no cgroups of their own: {what}");
                 }
             }
         }
@@ -128,7 +130,7 @@ impl Workers {
         let own = self.settings.plugins.iter();
         for (plugin, _) in own.filter(|(_, own)| own.limits.cpus.is_some()) {
             tracing::warn!(
-                %plugin,
+                target: "hotmerge::worker", %plugin,
                 "its limit `cpus` does not hold: no cgroup with the controller `cpu` is delegated to this host"
             );
         }
@@ -150,14 +152,15 @@ impl Workers {
     ///
     /// # Errors
     /// If it is not where the configuration says, or in no place where it is looked for.
-    pub fn find_program(named: Option<&Path>) -> Result<(PathBuf, File), String> {
+    pub fn find_program(named: Option<&Path>) -> Result<(PathBuf, File), NoWorkers> {
         let path = Self::program_path(named)?;
-        let program = File::open(&path)
-            .map_err(|error| format!("the worker program `{}`: {error}", path.display()))?;
-        Ok((path, program))
+        match File::open(&path) {
+            Ok(program) => Ok((path, program)),
+            Err(source) => Err(NoWorkers::Open { path, source }),
+        }
     }
 
-    fn program_path(named: Option<&Path>) -> Result<PathBuf, String> {
+    fn program_path(named: Option<&Path>) -> Result<PathBuf, NoWorkers> {
         if let Some(path) = named {
             return Ok(path.to_owned());
         }
@@ -167,14 +170,12 @@ impl Workers {
         let dir = exe.parent().unwrap_or(Path::new("/usr/bin"));
         let places = [dir, &dir.join("../libexec/hotmerge"), Path::new(LIBEXEC)];
         let mut programs = places.iter().map(|place| place.join(PROGRAM));
-        programs.find(|path| path.is_file()).ok_or_else(|| {
-            format!(
-                "there is no `{PROGRAM}` in {}; set `worker` in the configuration",
-                places
-                    .map(|place| format!("`{}`", place.display()))
-                    .join(", ")
-            )
-        })
+        programs
+            .find(|path| path.is_file())
+            .ok_or_else(|| NoWorkers::NotFound {
+                program: PROGRAM,
+                places: places.map(Path::to_owned).into(),
+            })
     }
 
     /// How often SIGUSR1 was seen to have come. Asked whenever a worker has told of a crash, so
@@ -207,35 +208,28 @@ impl Workers {
     ///
     /// # Errors
     /// If it cannot be kept as the operator wants it.
-    pub fn isolation(&self, plugin: &str) -> Result<Isolation, String> {
+    pub fn isolation(&self, plugin: &str) -> Result<Isolation, IsolationError> {
         let own = self.settings.of(plugin).isolation;
         let wanted = own.or(self.settings.isolation);
         match wanted {
             Some(Isolation::Host) => Ok(Isolation::Host),
             _ if self.available() => {
                 if self.settings.degraded == OnDegraded::Refuse && !self.missing.is_empty() {
-                    return Err(format!(
-                        "the sandbox is incomplete ({}) and the configuration says `degraded = \"refuse\"`",
-                        self.missing.join("; ")
-                    ));
+                    return Err(IsolationError::Incomplete(self.missing.join("; ")));
                 }
                 Ok(Isolation::Process)
             }
-            Some(Isolation::Process) => Err(format!(
-                "it is to run in a process of its own, which this host cannot give: {}",
-                self.missing.join("; ")
-            )),
-            None if self.settings.degraded == OnDegraded::Refuse => Err(format!(
-                "no process of its own can be had ({}) and the configuration says `degraded = \"refuse\"`",
-                self.missing.join("; ")
-            )),
+            Some(Isolation::Process) => Err(IsolationError::NoProcess(self.missing.join("; "))),
+            None if self.settings.degraded == OnDegraded::Refuse => {
+                Err(IsolationError::NothingLess(self.missing.join("; ")))
+            }
             None => Ok(Isolation::Host),
         }
     }
 
     /// Starts a worker process on this thread, which must outlive it.
-    pub(super) fn launch(&self, parts: Parts<'_>) -> Result<Process, String> {
-        let program = self.program.as_ref().ok_or("there is no worker program")?;
+    pub(super) fn launch(&self, parts: Parts<'_>) -> Result<Process, LaunchError> {
+        let program = self.program.as_ref().ok_or(LaunchError::NoProgram)?;
         let filters = self.filters(parts.grants)?;
         let namespaces = if self.namespaces {
             Namespaces::Own {
@@ -247,10 +241,7 @@ impl Workers {
         let ids = match parts.user {
             Some(user) if self.own_users => Ids::Other(user),
             Some(_) => {
-                return Err(
-                    "`user` is set for it, and only a host that is root can start it as another user"
-                        .into(),
-                );
+                return Err(LaunchError::OtherUser);
             }
             None if self.own_users => {
                 let user = self.users.fetch_add(1, Ordering::Relaxed) % USERS;
@@ -259,16 +250,25 @@ impl Workers {
             None => Ids::Own,
         };
         let groups = self.groups.as_ref();
+        tracing::trace!(
+            target: "hotmerge::worker",
+            ?namespaces,
+            ?ids,
+            grants = ?parts.grants,
+            limits = ?parts.limits,
+            cgroup = groups.is_some(),
+            "launching a worker"
+        );
         process::launch(program.as_fd(), &parts, &filters, namespaces, ids, groups)
     }
 
-    fn filters(&self, grants: &[Grant]) -> Result<Filters, String> {
+    fn filters(&self, grants: &[Grant]) -> Result<Filters, LaunchError> {
         let mut known = self.filters.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(filters) = known.get(grants) {
             return Ok(Arc::clone(filters));
         }
-        let policy = self.policy.as_ref().ok_or("there is no policy")?;
-        let filters = Arc::new(policy.compile(grants).map_err(|error| error.to_string())?);
+        let policy = self.policy.as_ref().ok_or(LaunchError::NoPolicy)?;
+        let filters = Arc::new(policy.compile(grants)?);
         known.insert(grants.to_vec(), Arc::clone(&filters));
         Ok(filters)
     }

@@ -1,518 +1,300 @@
-//! The thread of a cell: starts the worker, watches it, replaces it.
+//! The thread of a worker: carries out what the machine decides, and tells it what is seen.
+//!
+//! It sleeps in one place ([`Life::observe`]), for everything that can happen.
 
 use std::{
+    collections::VecDeque,
     sync::{
-        Arc, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use hotmerge_abi::{self as abi, CallContext};
-use hotmerge_wire::{Failure as WireFailure, Reply, Request, after_ns, now_ns, op};
-
 use crate::{
-    failure::Failure,
-    spawn::{self, RETRY},
+    spawn,
     upward::Report,
     worker::{
-        calls::{EXIT, Phase, Worker},
-        process::{Callers, Link, Observed, Parts, Process, failed_to, look},
-        report,
-        restarts::{Restarts, Verdict, too_often},
+        calls::Worker,
+        error::{LaunchError, NotStarted},
+        machine::{Event, Machine, News, Step},
+        process::{Callers, Observed, Process, look},
+        signs::{CLOSED, due},
     },
 };
 
-/// How long a call that nobody waits for may go on after its deadline, before the worker is ended.
-const GRACE: Duration = Duration::from_secs(1);
-/// How often calls that go on are looked at.
-const TICK: Duration = Duration::from_millis(100);
-/// How long a worker that closed its socket has to end by itself, so that its true status is
-/// known.
-const LAST: Duration = Duration::from_millis(200);
-
-/// Ends that the kernel knows nothing of.
-const CLOSED: &str = "closed its descriptors";
-const FORGED: &str = "broke the protocol: it reported what no worker reports";
-const HUNG: &str = "hung: a call went on after its deadline";
-
-/// Why a worker is not watched any more.
-enum End {
-    /// The host wanted it.
-    Asked,
-    /// It crashed, or was ended for what it did.
-    Crashed(Failure),
-    /// A panic was caught: it still answers, and is to be replaced.
-    Panicked(Box<Process>, Failure),
+/// The processes of a worker, and the machine that decides about them.
+struct Life {
+    worker: Arc<Worker>,
+    machine: Machine,
+    /// Takes the calls.
+    current: Option<Process>,
+    /// Is being started, or has just been.
+    next: Option<Process>,
+    /// The start of the plugin in the next process.
+    starting: Option<Starting>,
+    /// What came of steps, and is to be decided about before anything else.
+    events: VecDeque<Event>,
 }
 
-/// Why there is no worker.
-enum BringUpError {
-    /// The system does not give what it takes, which is no fault of the plugin's.
-    System(String),
-    /// The plugin did not start in it.
-    Plugin(String),
+/// The start of a plugin, on a thread of its own.
+struct Starting {
+    began: Instant,
+    thread: JoinHandle<Result<Vec<String>, NotStarted>>,
+    /// Set before the thread ends and wakes the worker's.
+    has_answered: Arc<AtomicBool>,
 }
 
 impl Worker {
-    /// Runs until the cell is to end.
+    /// Runs until the worker is to end.
     pub(super) fn run(self: Arc<Self>) {
-        let mut restarts = Restarts::new(self.workers.settings.restart);
-        let mut process = match self.bring_up(&mut None) {
-            Ok(process) => process,
-            Err(BringUpError::System(reason) | BringUpError::Plugin(reason)) => {
-                return self.set_phase(Phase::Ended(reason));
-            }
+        let restart = self.workers.settings.restart;
+        let (machine, steps) = Machine::begin(self.log.plugin().clone(), restart);
+        let mut life = Life {
+            worker: self,
+            machine,
+            current: None,
+            next: None,
+            starting: None,
+            events: VecDeque::new(),
         };
-        loop {
-            self.go_live(&process);
-            let (what, old) = match self.watch(process) {
-                End::Asked => return self.set_phase(Phase::Ended("it was ended".into())),
-                End::Crashed(what) => (what, None),
-                End::Panicked(old, what) => (what, Some(*old)),
-            };
-            match self.replace(&mut restarts, what, old) {
-                Some(next) => process = next,
-                None => return self.set_phase(Phase::Ended("it was ended".into())),
+        life.carry_out(steps);
+        while !life.machine.has_ended() {
+            match life.events.pop_front() {
+                Some(event) => life.handle(event),
+                None => life.observe(),
             }
         }
     }
+}
 
-    /// Brings up the next worker; `None` if the cell is to end instead. A worker that still
-    /// answers, because its panic was caught, goes on taking calls meanwhile, and is watched.
-    fn replace(
-        self: &Arc<Self>,
-        restarts: &mut Restarts,
-        mut what: Failure,
-        mut old: Option<Process>,
-    ) -> Option<Process> {
-        loop {
-            self.workers.crash_signals();
-            self.upward.report(Report::Crashed {
-                failure: what.clone(),
-                state_age: self.checkpoint.age(),
-            });
-            match restarts.crashed(Instant::now()) {
-                Verdict::After(pause) => {
-                    if old.is_none() && !pause.is_zero() {
-                        self.set_phase(Phase::Pausing(what.to_string()));
-                    }
-                    if !self.pause(Some(pause), &mut old) {
-                        return None;
+impl Life {
+    fn handle(&mut self, event: Event) {
+        tracing::trace!(
+            target: "hotmerge::worker",
+            plugin = %self.worker.log.plugin(),
+            ?event,
+            "something happened to it"
+        );
+        let steps = self.machine.on(event, Instant::now());
+        // Before the steps: whoever learns of them finds things as they are.
+        self.worker
+            .publish(self.machine.availability(), self.machine.waits_for_system());
+        self.carry_out(steps);
+    }
+
+    fn carry_out(&mut self, steps: Vec<Step>) {
+        for step in steps {
+            match step {
+                Step::Launch => self.launch(),
+                Step::Abort => {
+                    if let Some(next) = &self.next {
+                        next.link.record_end("was ended while it started");
+                        next.kill();
                     }
                 }
-                Verdict::Enough => {
-                    // What still answers after panics is not trusted any longer either.
-                    self.take_out();
-                    if let Some(old) = old.take() {
-                        self.retire(old);
+                Step::TakeOut => self.worker.take_out(),
+                Step::End => drop(self.current.take()),
+                Step::Retire => {
+                    if let Some(process) = self.current.take() {
+                        retire(&self.worker, process);
                     }
-                    let config = self.workers.settings.restart;
-                    let why = too_often(config, self.log.plugin(), &what);
-                    tracing::error!(plugin = %self.log.plugin(), "{why}");
-                    self.set_phase(Phase::GivenUp(why.clone()));
-                    self.upward.report(Report::GivenUp { reason: why });
-                    if !self.pause(None, &mut None) {
-                        return None;
-                    }
-                    self.upward.report(Report::Revived);
                 }
-            }
-            let next = self.bring_up_when_possible(&what, &mut old)?;
-            self.state().waiting = None;
-            match next {
-                Ok(next) => {
-                    // Who sees it counted is answered by the new one.
-                    self.take_out();
-                    self.upward.report(Report::Restarted);
-                    if let Some(old) = old {
-                        self.retire(old);
+                Step::GoLive => {
+                    if let Some(next) = self.next.take() {
+                        self.worker.go_live(Callers::of(&next.link));
+                        self.current = Some(next);
                     }
-                    return Some(next);
                 }
-                Err(reason) => what = Failure::from(format!("was not replaced: {reason}")),
+                Step::Tell(news) => self.tell(news),
             }
         }
     }
 
-    /// Tries to bring up the next worker for as long as the system does not give what it takes;
-    /// `None` if the cell is to end instead.
-    fn bring_up_when_possible(
-        self: &Arc<Self>,
-        what: &Failure,
-        old: &mut Option<Process>,
-    ) -> Option<Result<Process, String>> {
-        let plugin = self.log.plugin();
-        let mut is_new = true;
-        loop {
-            if old.is_none() {
-                self.set_phase(Phase::Starting);
+    fn tell(&self, news: News) {
+        let worker = &self.worker;
+        match news {
+            News::Crashed(failure) => {
+                worker.workers.crash_signals();
+                let state_age = worker.checkpoint.age();
+                worker.upward.report(Report::Crashed { failure, state_age });
             }
-            let reason = match self.bring_up(old) {
-                Ok(next) => return Some(Ok(next)),
-                Err(BringUpError::Plugin(reason)) => return Some(Err(reason)),
-                Err(BringUpError::System(reason)) => reason,
-            };
-            let why = format!("{what}, and there is no other worker yet: {reason}");
-            if std::mem::take(&mut is_new) {
-                tracing::error!(%plugin, "it {why}; trying again every {} ms", RETRY.as_millis());
-            }
-            self.state().waiting = Some(format!("there is no other worker yet: {reason}"));
-            if old.is_none() {
-                self.set_phase(Phase::Pausing(why));
-            }
-            if !self.pause(Some(RETRY), old) {
-                return None;
+            News::Restarted => worker.upward.report(Report::Restarted {
+                state_age: worker.checkpoint.age(),
+            }),
+            News::GivenUp(reason) => worker.upward.report(Report::GivenUp { reason }),
+            News::Revived => worker.upward.report(Report::Revived),
+            News::NoProcess(what) => worker.upward.report(Report::NotRestartedYet { what }),
+            News::DiedBeforeReplaced(failure) => {
+                worker.upward.report(Report::DiedWhileReplaced { failure });
             }
         }
     }
 
-    /// Waits; `false` if the cell is to end. Without a time, until somebody revives it.
-    fn pause(&self, time: Option<Duration>, old: &mut Option<Process>) -> bool {
-        let until = time.map(|time| Instant::now() + time);
-        loop {
-            let mut state = self.state();
-            // What still answers may be in the midst of its teardown: it has until `stop`.
-            if state.stop || (state.ending && old.is_none()) {
-                return false;
+    /// Starts the next process and the plugin in it, while the current one goes on.
+    fn launch(&mut self) {
+        match start(&self.worker) {
+            Ok((process, starting)) => {
+                self.next = Some(process);
+                self.starting = Some(starting);
             }
-            if std::mem::take(&mut state.revive) {
-                return true;
-            }
-            let until = until.filter(|_| !state.ending);
-            drop(state);
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
-                return true;
-            }
-            self.look_on(None, old, left);
+            Err(error) => self.events.push_back(Event::NotLaunched(error.to_string())),
         }
     }
 
-    /// Sleeps until one of the workers says something, or the cell is stirred. Ends those that
-    /// must be ended. Says for each what was seen, and whether it is over.
-    fn look(&self, workers: &mut [&mut Process], limit: Option<Duration>) -> Vec<(Observed, bool)> {
-        let due = workers.iter().filter_map(|worker| due(worker));
-        let limit = due.chain(limit).min();
-        let (seen, _) = look(workers, &self.wake, &self.log, limit);
-        let judge = |(worker, seen): (&mut &mut Process, Observed)| {
-            let is_over = self.is_over(worker, &seen);
-            (seen, is_over)
+    /// Sleeps until something has happened, and queues it.
+    fn observe(&mut self) {
+        if self.take_requests() {
+            return;
+        }
+        let starting = self.starting.as_ref();
+        let has_answered = starting.is_some_and(|it| it.has_answered.load(Ordering::SeqCst));
+        // What the plugin did to its process before it answered can be seen by then.
+        let wait = match has_answered {
+            true => Some(Duration::ZERO),
+            false => self
+                .machine
+                .due()
+                .map(|due| due.saturating_duration_since(Instant::now())),
         };
-        workers.iter_mut().zip(seen).map(judge).collect()
+        let mut processes = Vec::new();
+        processes.extend(self.next.as_mut());
+        let has_next = !processes.is_empty();
+        processes.extend(self.current.as_mut());
+        let mut seen = self.worker.observe(&mut processes, wait);
+        let next_is_over = has_next && seen.remove(0).1;
+        if let Some((observed, is_over)) = seen.pop() {
+            self.judge_current(&observed, is_over);
+        }
+        if next_is_over || has_answered {
+            self.conclude_start();
+        }
+        if self.machine.due().is_some_and(|due| due <= Instant::now()) {
+            self.events.push_back(Event::Due);
+        }
     }
 
-    /// As [`Worker::look`], at a worker that is being started, if any, and at the one whose place
-    /// it is to take, as long as that answers. If that ends, its callers learn it at once, and
-    /// who comes then waits for the new one. Says whether the new one is over.
-    fn look_on(
-        &self,
-        new: Option<&mut Process>,
-        old: &mut Option<Process>,
-        limit: Option<Duration>,
-    ) -> bool {
-        let has_new = new.is_some();
-        let mut workers: Vec<_> = new.into_iter().chain(old.as_mut()).collect();
-        let mut seen = self.look(&mut workers, limit);
-        let new_is_over = has_new && seen.remove(0).1;
-        if seen.iter().any(|(_, is_over)| *is_over)
-            && let Some(old) = old.take()
+    /// Queues what somebody asked for; says whether that was anything.
+    fn take_requests(&mut self) -> bool {
+        let mut state = self.worker.state();
+        if state.ending && !self.machine.is_torn_down() {
+            self.events.push_back(Event::TearDown);
+        }
+        if state.stop && !self.machine.is_stopped() {
+            self.events.push_back(Event::Stop);
+        }
+        if std::mem::take(&mut state.revive) {
+            self.events.push_back(Event::Retry);
+        }
+        !self.events.is_empty()
+    }
+
+    fn judge_current(&mut self, observed: &Observed, is_over: bool) {
+        let Some(current) = &self.current else { return };
+        if is_over {
+            let failure = current.link.failure().unwrap_or_else(|| "ended".into());
+            self.events.push_back(Event::Died(failure));
+        } else if let Some(report) = &observed.panic
+            && current.end_by.is_none()
         {
-            let what = self.record_death(old);
-            tracing::warn!(plugin = %self.log.plugin(), "the worker to be replaced {what}");
+            let failure = report.describe(&current.link.caller);
+            self.events.push_back(Event::Panicked(failure));
         }
-        new_is_over
     }
 
-    /// Whether a worker is dead after a look, or was ended for what it did.
-    fn is_over(&self, process: &mut Process, seen: &Observed) -> bool {
-        if record_end(process, seen) {
-            return true;
-        }
-        if seen.is_last_word() {
-            // The kernel's account of its end comes a little later.
-            process.end_by.get_or_insert_with(|| Instant::now() + LAST);
-        }
-        let what = if seen.forged {
-            FORGED.to_owned()
-        } else if let Some(what) = self.kill_order(&process.link) {
-            what
-        } else if hangs(&process.link) {
-            HUNG.to_owned()
-        } else if process.end_by.is_some_and(|end| end <= Instant::now()) {
-            CLOSED.to_owned()
-        } else {
-            return false;
+    /// The next process has ended, or the plugin in it has answered.
+    fn conclude_start(&mut self) {
+        let (Some(process), Some(starting)) = (&self.next, self.starting.take()) else {
+            return;
         };
-        process.link.record_end(what);
-        process.finish(&self.log);
-        true
-    }
-
-    fn set_phase(&self, phase: Phase) {
-        self.state().phase = phase;
-        self.changed.notify_all();
-    }
-
-    fn go_live(&self, process: &Process) {
-        let mut state = self.state();
-        *self.live.write().unwrap_or_else(PoisonError::into_inner) =
-            Some(Callers::of(&process.link));
-        state.phase = Phase::Live;
-        drop(state);
-        self.changed.notify_all();
-    }
-
-    /// Lets no new call reach the worker. Callers that were on it find the cell starting
-    /// another, so that they wait for that.
-    fn take_out(&self) {
-        let mut state = self.state();
-        state.phase = Phase::Starting;
-        *self.live.write().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    /// Starts a process and the plugin in it, while `old` goes on.
-    fn bring_up(self: &Arc<Self>, old: &mut Option<Process>) -> Result<Process, BringUpError> {
-        let header = self.image.header();
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&header.magic);
-        bytes[8..10].copy_from_slice(&header.abi_major.to_ne_bytes());
-        bytes[10..12].copy_from_slice(&header.abi_minor.to_ne_bytes());
-        bytes[12..].copy_from_slice(&header.size.to_ne_bytes());
-        let began = Instant::now();
-        let launched = self.workers.launch(Parts {
-            image: Some(self.image.memory()),
-            libraries: &self.libraries,
-            header: bytes,
-            grants: &self.settings.allow,
-            limits: self.settings.limits.into(),
-            calls_others: !self.meta.requires.is_empty(),
-            user: self.settings.user,
-        });
-        let mut process = launched.map_err(BringUpError::System)?;
         let link = Arc::clone(&process.link);
-        self.forward_calls(&link).map_err(BringUpError::System)?;
-        // The thread itself is not finished yet when it stirs this one.
-        let done = AtomicBool::new(false);
-        let outcome = thread::scope(|scope| {
-            let ask = || {
-                let outcome = self.start_plugin(&link);
-                done.store(true, Ordering::SeqCst);
-                self.wake_up();
-                outcome
-            };
-            let start = thread::Builder::new().spawn_scoped(scope, ask);
-            let start = start
-                .map_err(failed_to("start a thread"))
-                .map_err(BringUpError::System)?;
-            let mut is_done = false;
-            while !is_done {
-                is_done = done.load(Ordering::SeqCst);
-                // And once more when it has answered: what the plugin did to its worker before
-                // that can be seen by then.
-                let limit = is_done.then_some(Duration::ZERO);
-                if self.look_on(Some(&mut process), old, limit) {
-                    // So that whoever waits for it learns that it is over.
-                    process.link.hang_up();
-                    break;
-                }
-                if self.state().stop {
-                    process.link.record_end("was ended while it started");
-                    process.kill();
-                }
-            }
-            if process.end_by.is_some() {
-                process.link.record_end(CLOSED);
-            }
-            start
-                .join()
-                .unwrap_or_else(|_| Err("a thread panicked".into()))
-                .map_err(BringUpError::Plugin)
+        if process.end_by.is_some() {
+            link.record_end(CLOSED);
+        }
+        if link.end().is_some() {
+            // So that whoever waits for it learns that it is over.
+            link.hang_up();
+        }
+        let outcome = starting.thread.join().unwrap_or(Err(NotStarted::Panicked));
+        let outcome = outcome.and_then(|missing| match link.end() {
+            Some(end) => Err(NotStarted::Ended(end)),
+            None => Ok(missing),
         });
-        let missing = outcome?;
-        if let Some(end) = link.end() {
-            let what = format!("its worker {end} while it started");
-            return Err(BringUpError::Plugin(what));
-        }
-        let mut state = self.state();
-        state.missing = missing;
-        state.start = began.elapsed();
-        drop(state);
-        Ok(process)
-    }
-
-    /// Asks the worker to start the plugin, and to take over the last state that is known.
-    fn start_plugin(&self, link: &Link) -> Result<Vec<String>, String> {
-        let missing = self.demand(link, op::START, "", self.config.as_bytes())?;
-        if let Some(saved) = self.checkpoint.last()
-            && let Err(reason) = self.demand(link, op::RESTORE, &saved.from, &saved.bytes)
-        {
-            // An instance that did not take it over must not take calls, and the next one is
-            // not tried with it again.
-            self.checkpoint.forget();
-            return Err(format!("the last state was not taken over: {reason}"));
-        }
-        Ok(missing.lines().map(str::to_owned).collect())
-    }
-
-    fn demand(&self, link: &Link, op: u32, method: &str, bytes: &[u8]) -> Result<String, String> {
-        let context = CallContext::default();
-        let limit = self.workers.settings.start_limit;
-        let request = Request {
-            op,
-            context: &context,
-            method,
-            bytes,
-            reply_limit: 64 << 10,
-            give_up_ns: after_ns(limit),
-            cancel: None,
-        };
-        let mut reply = Reply::default();
-        let outcome = link.caller.call(&request, &mut reply);
-        let text = String::from_utf8_lossy(&reply.bytes).into_owned();
-        match outcome {
-            Ok(abi::STATUS_OK) => Ok(text),
-            Ok(_) => Err(text),
-            Err(WireFailure::Gone { .. }) => {
-                let end = link.end().unwrap_or_else(|| "has ended".into());
-                Err(format!("its worker {end} while it started"))
+        self.events.push_back(match outcome {
+            Ok(missing) => {
+                tracing::trace!(
+                    target: "hotmerge::worker",
+                    pid = link.pid,
+                    ?missing,
+                    "the sandbox is in place, and the plugin has started in it"
+                );
+                self.worker.has_started(missing, starting.began.elapsed());
+                Event::Started
             }
-            Err(WireFailure::Deadline) => Err(format!(
-                "it has not started within {} ms; its worker was ended",
-                limit.as_millis()
-            )),
-            Err(failure) => Err(failure.to_string()),
+            Err(error) => {
+                self.next = None;
+                Event::NotStarted(error.to_string())
+            }
+        });
+    }
+}
+
+/// Starts a process, and has the plugin started in it.
+///
+/// # Errors
+/// What the system does not give.
+fn start(worker: &Arc<Worker>) -> Result<(Process, Starting), LaunchError> {
+    let began = Instant::now();
+    let process = worker.launch()?;
+    let pid = process.link.pid;
+    tracing::trace!(target: "hotmerge::worker", pid, "the process runs; it shuts itself in");
+    worker.forward_calls(&process.link)?;
+    let has_answered = Arc::new(AtomicBool::new(false));
+    let ask = {
+        let (worker, link) = (Arc::clone(worker), Arc::clone(&process.link));
+        let has_answered = Arc::clone(&has_answered);
+        move || {
+            let outcome = worker.start_plugin(&link);
+            has_answered.store(true, Ordering::SeqCst);
+            worker.wake_up();
+            outcome
         }
-    }
+    };
+    let thread = thread::Builder::new()
+        .name("start".into())
+        .spawn(ask)
+        .map_err(LaunchError::at("start a thread"))?;
+    let starting = Starting {
+        began,
+        thread,
+        has_answered,
+    };
+    Ok((process, starting))
+}
 
-    /// Why a worker must be ended, if somebody has found out while it was watched.
-    fn kill_order(&self, link: &Link) -> Option<String> {
-        let kill_order = &mut self.state().kill_order;
-        let (_, what) = kill_order.take_if(|(pid, _)| *pid == link.pid)?;
-        Some(what)
-    }
-
-    /// Watches a worker that takes calls.
-    fn watch(&self, mut process: Process) -> End {
+/// Ends a process that was replaced while it still answers, after its last call. Its callers
+/// learn of it if it dies before.
+fn retire(worker: &Arc<Worker>, process: Process) {
+    let limit = Instant::now() + worker.settings.drain;
+    let this = Arc::clone(worker);
+    let retire = move |mut process: Process| {
+        let link = Arc::clone(&process.link);
         loop {
-            let Some((seen, is_over)) = self.look(&mut [&mut process], None).pop() else {
-                continue;
-            };
-            if is_over {
-                let what = self.record_death(process);
-                let state = self.state();
-                return match state.ending || state.stop {
-                    true => End::Asked,
-                    false => End::Crashed(what),
-                };
-            }
-            if process.end_by.is_some() {
-                continue;
-            }
-            if let Some(report) = seen.panic {
-                let what = report.describe(&process.link.caller);
-                return End::Panicked(Box::new(process), what);
-            }
-            if self.state().stop {
-                return self.ended(process);
-            }
-        }
-    }
-
-    /// The worker is dead: its callers learn that, and who comes now waits for the next one.
-    fn record_death(&self, process: Process) -> Failure {
-        let what = process.link.failure().unwrap_or_else(|| "ended".into());
-        self.take_out();
-        process.link.hang_up();
-        what
-    }
-
-    /// The host ends it: it was told to, or is killed.
-    fn ended(&self, mut process: Process) -> End {
-        let until = Instant::now() + EXIT;
-        let mut left = if self.state().ending {
-            EXIT
-        } else {
-            Duration::ZERO
-        };
-        while !left.is_zero() {
-            let (seen, _) = look(&mut [&mut process], &self.wake, &self.log, Some(left));
-            if seen.iter().any(|seen| seen.ended.is_some()) {
+            let left = limit.saturating_duration_since(Instant::now());
+            let wait = due(&process).map_or(left, |due| due.min(left));
+            let mut processes = [&mut process];
+            let (seen, is_unused) = look(&mut processes, &link.unused, &this.log, Some(wait));
+            let is_over = seen.iter().any(|seen| this.is_over(processes[0], seen));
+            if is_unused || is_over || left.is_zero() {
                 break;
             }
-            left = until.saturating_duration_since(Instant::now());
         }
-        self.take_out();
+        link.record_end("was replaced after a panic");
         drop(process);
-        End::Asked
+    };
+    if let Err((error, process)) = spawn::give("retire", process, retire) {
+        tracing::error!(target: "hotmerge::worker", "failed to start a thread, a worker is ended at once: {error}");
+        drop(process);
     }
-
-    /// Ends a worker that was replaced while it still answers, after its last call. Its callers
-    /// learn of it if it dies before.
-    fn retire(self: &Arc<Self>, process: Process) {
-        let limit = Instant::now() + self.settings.drain;
-        let cell = Arc::clone(self);
-        let retire = move |mut process: Process| {
-            let link = Arc::clone(&process.link);
-            loop {
-                let left = limit.saturating_duration_since(Instant::now());
-                let limit = due(&process).map_or(left, |due| due.min(left));
-                let mut worker = [&mut process];
-                let (seen, is_unused) = look(&mut worker, &link.unused, &cell.log, Some(limit));
-                let is_over = seen.iter().any(|seen| cell.is_over(worker[0], seen));
-                if is_unused || is_over || left.is_zero() {
-                    break;
-                }
-            }
-            link.record_end("was replaced after a panic");
-            drop(process);
-        };
-        if let Err((error, process)) = spawn::give("retire", process, retire) {
-            tracing::error!("failed to start a thread, a worker is ended at once: {error}");
-            drop(process);
-        }
-    }
-}
-
-impl Observed {
-    /// Whether the worker has nothing more to say, and its end is near if it is honest.
-    fn is_last_word(&self) -> bool {
-        self.hung_up || self.signal.is_some()
-    }
-}
-
-/// When a worker must be looked at though nothing happens.
-fn due(process: &Process) -> Option<Duration> {
-    let left = |end: Instant| end.saturating_duration_since(Instant::now());
-    let abandoned = process.link.caller.abandoned_due();
-    let tick = abandoned.map(|due| until(due) + TICK);
-    process.end_by.map(left).into_iter().chain(tick).min()
-}
-
-/// Whether a call goes on though nobody has waited for it for too long.
-fn hangs(link: &Link) -> bool {
-    let for_too_long = |due| Duration::from_nanos(now_ns().saturating_sub(due)) > GRACE;
-    link.caller.abandoned_due().is_some_and(for_too_long)
-}
-
-/// Notes what the worker dies of, and says whether it is dead: its own report names the place,
-/// the kernel the fact.
-fn record_end(process: &Process, seen: &Observed) -> bool {
-    if let Some(report) = &seen.signal {
-        process
-            .link
-            .record_end(report.describe(&process.link.caller));
-    }
-    if let Some(ended) = &seen.ended {
-        process
-            .link
-            .record_end(report::ended(ended, &process.limits));
-    }
-    seen.ended.is_some()
-}
-
-/// How long until a point on the monotonic clock in nanoseconds.
-fn until(point_ns: u64) -> Duration {
-    Duration::from_nanos(point_ns.saturating_sub(now_ns()))
 }

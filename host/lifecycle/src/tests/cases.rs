@@ -22,9 +22,9 @@ fn plugin(name: &str, version: &str, requires: &[(&str, &str, OnReplace)]) -> Ar
 }
 
 impl Bench {
-    fn look(&mut self, metas: &[&Arc<PluginMeta>]) -> Vec<Step> {
+    fn scanned(&mut self, metas: &[&Arc<PluginMeta>]) -> Vec<Step> {
         let changed = metas.iter().map(|meta| (staged(meta), false));
-        self.machine.look(changed.collect(), &[])
+        self.machine.scanned(changed.collect(), &[])
     }
 
     fn slot(&self, meta: &PluginMeta) -> &Slot {
@@ -59,7 +59,7 @@ impl Bench {
 
     /// Brings a version up to the switch.
     fn live(&mut self, meta: &Arc<PluginMeta>) -> Ticket {
-        drop(self.look(&[meta]));
+        drop(self.scanned(&[meta]));
         drop(self.verified(meta));
         let ticket = self.ticket(meta);
         drop(self.started(meta, Next::Switch));
@@ -89,12 +89,12 @@ fn done(steps: Vec<Step>) -> Vec<Action> {
 }
 
 #[test]
-fn a_new_version_is_switched_to_before_the_old_one_drains() {
+fn the_host_switches_before_the_old_version_drains() {
     let mut bench = Bench::default();
     let (old, new) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
     let first = bench.live(&old);
     assert_eq!(bench.slot(&old).state(), State::Active);
-    drop(bench.look(&[&new]));
+    drop(bench.scanned(&[&new]));
     assert_eq!(bench.slot(&new).state(), State::Detecting);
     let ticket = bench.ticket(&new);
     assert_eq!(done(bench.verified(&new)), [Later::Start(ticket).into()]);
@@ -104,7 +104,7 @@ fn a_new_version_is_switched_to_before_the_old_one_drains() {
         [Now::Switch(ticket).into(), Later::Drain(first).into()]
     );
     assert_eq!(bench.slot(&new).live().unwrap().generation, 2);
-    assert_eq!(bench.slot(&new).olds()[0].ending, Ending::Draining);
+    assert_eq!(bench.slot(&new).retiring()[0].ending, Ending::Draining);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn the_same_code_is_not_loaded_again() {
     bench.live(&old);
     let mut new = PluginMeta::clone(&old);
     new.version = "1.0.1".parse().unwrap();
-    drop(bench.look(&[&Arc::new(new)]));
+    drop(bench.scanned(&[&Arc::new(new)]));
     assert_eq!(done(bench.verified(&old)), []);
     let live = bench.slot(&old).live().unwrap();
     assert_eq!(
@@ -124,29 +124,29 @@ fn the_same_code_is_not_loaded_again() {
 }
 
 #[test]
-fn a_refused_hash_waits_until_somebody_asks() {
+fn a_refused_hash_is_retried_only_on_request() {
     let mut bench = Bench::default();
     let (old, bad) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
     bench.live(&old);
-    drop(bench.look(&[&bad]));
+    drop(bench.scanned(&[&bad]));
     drop(bench.verified(&bad));
     drop(bench.failed(&bad, true));
     assert_eq!(bench.slot(&bad).live().unwrap().meta, old);
-    drop(bench.look(&[&bad]));
+    drop(bench.scanned(&[&bad]));
     assert_eq!(done(bench.verified(&bad)), []);
-    drop(bench.machine.look(vec![(staged(&bad), true)], &[]));
+    drop(bench.machine.scanned(vec![(staged(&bad), true)], &[]));
     let ticket = bench.ticket(&bad);
     assert_eq!(done(bench.verified(&bad)), [Later::Start(ticket).into()]);
 }
 
 #[test]
-fn a_candidate_that_was_overtaken_is_discarded_when_it_has_started() {
+fn an_overtaken_candidate_is_discarded_once_started() {
     let mut bench = Bench::default();
     let (first, second) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
-    drop(bench.look(&[&first]));
+    drop(bench.scanned(&[&first]));
     drop(bench.verified(&first));
     let ticket = bench.ticket(&first);
-    drop(bench.look(&[&second]));
+    drop(bench.scanned(&[&second]));
     let next = Next::Switch;
     let steps = bench
         .machine
@@ -156,13 +156,13 @@ fn a_candidate_that_was_overtaken_is_discarded_when_it_has_started() {
 }
 
 #[test]
-fn a_plugin_that_vanishes_is_withdrawn_and_ends_after_its_last_call() {
+fn a_removed_plugin_ends_after_its_last_call() {
     let mut bench = Bench::default();
     let meta = plugin("a", "1.0.0", &[]);
     let ticket = bench.live(&meta);
     let steps = bench
         .machine
-        .look(Vec::new(), std::slice::from_ref(name(&meta)));
+        .scanned(Vec::new(), std::slice::from_ref(name(&meta)));
     assert_eq!(
         done(steps),
         [Now::Withdraw.into(), Later::Drain(ticket).into()]
@@ -174,18 +174,18 @@ fn a_plugin_that_vanishes_is_withdrawn_and_ends_after_its_last_call() {
         (Event::Late { ticket }, Ending::Stuck),
     ] {
         drop(bench.machine.apply(name(&meta), event));
-        assert_eq!(bench.slot(&meta).olds()[0].ending, ending);
+        assert_eq!(bench.slot(&meta).retiring()[0].ending, ending);
     }
     drop(bench.machine.apply(name(&meta), Event::Ended { ticket }));
     assert!(bench.machine.slots().is_empty());
 }
 
 #[test]
-fn a_plugin_starts_after_what_it_requires_and_stops_before_it() {
+fn plugins_start_after_requirements_and_stop_before_them() {
     let mut bench = Bench::default();
     let base = plugin("base", "1.0.0", &[]);
     let user = plugin("user", "1.0.0", &[("base", "^1", OnReplace::Rebind)]);
-    drop(bench.look(&[&user, &base]));
+    drop(bench.scanned(&[&user, &base]));
     assert_eq!(done(bench.verified(&user)), []);
     assert_eq!(bench.slot(&user).stage(), Some(Stage::Waiting));
     drop(bench.verified(&base));
@@ -207,7 +207,7 @@ fn a_plugin_starts_after_what_it_requires_and_stops_before_it() {
 }
 
 #[test]
-fn an_overdue_dependant_does_not_hold_up_the_end_for_ever() {
+fn an_overdue_dependant_does_not_block_shutdown_forever() {
     let mut bench = Bench::default();
     let base = plugin("base", "1.0.0", &[]);
     let user = plugin("user", "1.0.0", &[("base", "^1", OnReplace::Rebind)]);
@@ -221,7 +221,7 @@ fn an_overdue_dependant_does_not_hold_up_the_end_for_ever() {
 }
 
 #[test]
-fn what_is_found_while_all_is_being_stopped_is_not_started() {
+fn nothing_new_starts_during_shutdown() {
     let mut bench = Bench::default();
     let (one, two) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
     let ticket = bench.live(&one);
@@ -229,18 +229,18 @@ fn what_is_found_while_all_is_being_stopped_is_not_started() {
         done(bench.machine.stop()),
         [Now::Withdraw.into(), Later::Drain(ticket).into()]
     );
-    assert_eq!(bench.look(&[&two, &plugin("b", "1.0.0", &[])]), []);
+    assert_eq!(bench.scanned(&[&two, &plugin("b", "1.0.0", &[])]), []);
     drop(bench.ended(&one, ticket));
     assert!(bench.machine.slots().is_empty());
 }
 
 #[test]
-fn circles_and_missing_plugins_are_refused_with_their_path() {
+fn cycles_and_missing_plugins_are_refused_with_path() {
     let mut bench = Bench::default();
     let a = plugin("a", "1.0.0", &[("b", "*", OnReplace::Rebind)]);
     let b = plugin("b", "1.0.0", &[("c", "*", OnReplace::Rebind)]);
     let c = plugin("c", "1.0.0", &[("a", "*", OnReplace::Rebind)]);
-    drop(bench.look(&[&a, &b, &c]));
+    drop(bench.scanned(&[&a, &b, &c]));
     drop(bench.verified(&a));
     assert!(
         bench.refusal(&a).contains("a → b → c → a"),
@@ -249,7 +249,7 @@ fn circles_and_missing_plugins_are_refused_with_their_path() {
     );
 
     let mut bench = Bench::default();
-    drop(bench.look(&[&a, &b]));
+    drop(bench.scanned(&[&a, &b]));
     drop(bench.verified(&b));
     let reason = bench.refusal(&b);
     assert!(
@@ -262,14 +262,14 @@ fn circles_and_missing_plugins_are_refused_with_their_path() {
 }
 
 #[test]
-fn what_was_missing_brings_those_back_that_wait_for_it() {
+fn a_plugin_that_appears_starts_its_waiting_dependants() {
     let mut bench = Bench::default();
     let base = plugin("base", "1.0.0", &[]);
     let user = plugin("user", "1.0.0", &[("base", "^1", OnReplace::Rebind)]);
-    drop(bench.look(&[&user]));
+    drop(bench.scanned(&[&user]));
     drop(bench.verified(&user));
     assert_eq!(bench.slot(&user).state(), State::Error);
-    drop(bench.look(&[&base]));
+    drop(bench.scanned(&[&base]));
     assert_eq!(bench.slot(&user).state(), State::Detecting);
     bench.live(&base);
     drop(bench.verified(&user));
@@ -277,19 +277,19 @@ fn what_was_missing_brings_those_back_that_wait_for_it() {
 }
 
 #[test]
-fn a_version_that_a_running_plugin_cannot_use_waits_for_that_plugin_to_change() {
+fn an_incompatible_version_waits_for_its_dependant() {
     let mut bench = Bench::default();
     let (one, two) = (plugin("base", "1.0.0", &[]), plugin("base", "2.0.0", &[]));
     let user = plugin("user", "1.0.0", &[("base", "^1", OnReplace::Rebind)]);
     bench.live(&one);
     bench.live(&user);
-    drop(bench.look(&[&two]));
+    drop(bench.scanned(&[&two]));
     drop(bench.verified(&two));
     let reason = bench.refusal(&two);
     assert!(reason.contains("user → base"), "{reason}");
 
     let user = plugin("user", "2.0.0", &[("base", "^2", OnReplace::Rebind)]);
-    drop(bench.look(&[&user]));
+    drop(bench.scanned(&[&user]));
     drop(bench.verified(&two));
     drop(bench.started(&two, Next::Switch));
     drop(bench.verified(&user));
@@ -300,7 +300,7 @@ fn a_version_that_a_running_plugin_cannot_use_waits_for_that_plugin_to_change() 
 }
 
 #[test]
-fn dependants_are_bound_again_or_started_anew_as_they_declare() {
+fn dependants_rebind_or_reload_as_declared() {
     let mut bench = Bench::default();
     let (one, two) = (plugin("base", "1.0.0", &[]), plugin("base", "1.1.0", &[]));
     let calls = plugin("calls", "1.0.0", &[("base", "^1", OnReplace::Rebind)]);
@@ -317,18 +317,18 @@ fn dependants_are_bound_again_or_started_anew_as_they_declare() {
 }
 
 #[test]
-fn what_comes_while_state_changes_hands_comes_after_it() {
+fn changes_during_a_handover_apply_after_it() {
     let mut bench = Bench::default();
     let [one, two, three] = ["1.0.0", "2.0.0", "3.0.0"].map(|it| plugin("a", it, &[]));
     bench.live(&one);
-    drop(bench.look(&[&two]));
+    drop(bench.scanned(&[&two]));
     drop(bench.verified(&two));
     let ticket = bench.ticket(&two);
     assert_eq!(
         done(bench.started(&two, Next::HandOver)),
         [Later::HandOver(ticket).into()]
     );
-    assert_eq!(done(bench.look(&[&three])), []);
+    assert_eq!(done(bench.scanned(&[&three])), []);
     let steps = bench
         .machine
         .apply(name(&two), Event::HandedOver { ticket });
@@ -345,11 +345,11 @@ fn what_comes_while_state_changes_hands_comes_after_it() {
 }
 
 #[test]
-fn a_failed_handover_lets_the_old_version_go_on() {
+fn a_failed_handover_keeps_the_old_version() {
     let mut bench = Bench::default();
     let (one, two) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
     bench.live(&one);
-    drop(bench.look(&[&two]));
+    drop(bench.scanned(&[&two]));
     drop(bench.verified(&two));
     drop(bench.started(&two, Next::HandOver));
     assert_eq!(done(bench.failed(&two, true)), [Now::Resume.into()]);
@@ -358,12 +358,12 @@ fn a_failed_handover_lets_the_old_version_go_on() {
 }
 
 #[test]
-fn a_canary_goes_on_or_back() {
+fn a_canary_is_promoted_or_rolled_back() {
     for proves_itself in [true, false] {
         let mut bench = Bench::default();
         let (one, two) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
         let first = bench.live(&one);
-        drop(bench.look(&[&two]));
+        drop(bench.scanned(&[&two]));
         drop(bench.verified(&two));
         let ticket = bench.ticket(&two);
         assert_eq!(
@@ -372,7 +372,9 @@ fn a_canary_goes_on_or_back() {
         );
         assert!(!bench.slot(&two).is_busy(), "nobody waits for it");
         if proves_itself {
-            let steps = bench.machine.apply(name(&two), Event::Proven { ticket });
+            let steps = bench
+                .machine
+                .apply(name(&two), Event::Proven { ticket, calls: 1 });
             assert_eq!(
                 done(steps),
                 [Now::Switch(ticket).into(), Later::Drain(first).into()]
@@ -388,7 +390,7 @@ fn a_canary_goes_on_or_back() {
 }
 
 #[test]
-fn a_version_that_was_rolled_back_stays_away_until_the_directory_changes() {
+fn a_rolled_back_version_stays_out_until_replaced() {
     let mut bench = Bench::default();
     let [one, two, three] = ["1.0.0", "2.0.0", "3.0.0"].map(|it| plugin("a", it, &[]));
     bench.live(&one);
@@ -401,7 +403,7 @@ fn a_version_that_was_rolled_back_stays_away_until_the_directory_changes() {
     );
     drop(bench.verified(&one));
     drop(bench.started(&one, Next::Switch));
-    assert_eq!(done(bench.look(&[&two])), [], "touched is not changed");
+    assert_eq!(done(bench.scanned(&[&two])), [], "touched is not changed");
     bench.live(&three);
     assert_eq!(bench.slot(&three).choice(), None);
     bench.live(&two);
@@ -409,12 +411,12 @@ fn a_version_that_was_rolled_back_stays_away_until_the_directory_changes() {
 }
 
 #[test]
-fn a_pin_stands_against_the_directory_until_it_is_taken_out() {
+fn a_pin_overrides_the_directory_until_removed() {
     let mut bench = Bench::default();
     let (one, two) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
     bench.live(&one);
     drop(bench.machine.pin(name(&one)).unwrap());
-    assert_eq!(done(bench.look(&[&two])), []);
+    assert_eq!(done(bench.scanned(&[&two])), []);
     let pinned = ChoiceError::Pinned(name(&one).clone());
     assert_eq!(
         bench.machine.roll_back(name(&one), Arc::clone(&two), true),
@@ -427,7 +429,7 @@ fn a_pin_stands_against_the_directory_until_it_is_taken_out() {
 }
 
 #[test]
-fn what_was_chosen_is_so_again_after_a_restart() {
+fn choices_survive_a_restart() {
     let (one, two) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
     for (pinned, instead_of) in [(true, None), (false, Some(two.hash))] {
         let mut bench = Bench::default();
@@ -441,7 +443,7 @@ fn what_was_chosen_is_so_again_after_a_restart() {
             Some(Arc::clone(&one)),
             Some(choice.clone()),
         );
-        let steps = done(bench.look(&[&two]));
+        let steps = done(bench.scanned(&[&two]));
         let [
             Action::Now(Now::Begin(_, target)),
             Action::Later(Later::Verify(_)),
@@ -457,13 +459,13 @@ fn what_was_chosen_is_so_again_after_a_restart() {
 }
 
 #[test]
-fn a_restart_into_a_bad_version_falls_back_to_the_last_good_one() {
+fn a_bad_version_at_start_falls_back() {
     let mut bench = Bench::default();
     let (one, two) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
     bench
         .machine
         .remember(name(&one).clone(), Some(Arc::clone(&one)), None);
-    drop(bench.look(&[&two]));
+    drop(bench.scanned(&[&two]));
     drop(bench.verified(&two));
     drop(bench.failed(&two, true));
     assert_eq!(
@@ -477,12 +479,12 @@ fn a_restart_into_a_bad_version_falls_back_to_the_last_good_one() {
 }
 
 #[test]
-fn a_file_that_is_not_the_last_good_one_falls_back_to_it() {
+fn a_file_cut_off_falls_back_to_the_store() {
     let mut bench = Bench::default();
     let one = plugin("a", "1.0.0", &[]);
     let last_good = Some(Arc::clone(&one));
     bench.machine.remember(name(&one).clone(), last_good, None);
-    drop(bench.look(&[&one]));
+    drop(bench.scanned(&[&one]));
     drop(bench.failed(&one, false));
     let (_, target) = bench.slot(&one).candidate().unwrap();
     assert_eq!(target.origin, Origin::Store);
@@ -492,19 +494,19 @@ fn a_file_that_is_not_the_last_good_one_falls_back_to_it() {
 }
 
 #[test]
-fn bytes_that_were_verified_and_refused_are_not_fallen_back_to() {
+fn refused_bytes_are_never_fallen_back_to() {
     let mut bench = Bench::default();
     let one = plugin("a", "1.0.0", &[]);
     let last_good = Some(Arc::clone(&one));
     bench.machine.remember(name(&one).clone(), last_good, None);
-    drop(bench.look(&[&one]));
+    drop(bench.scanned(&[&one]));
     drop(bench.verified(&one));
     drop(bench.failed(&one, true));
     assert!(bench.slot(&one).candidate().is_none());
 }
 
 #[test]
-fn a_version_that_crashed_is_replaced_by_another_instance_of_itself() {
+fn a_new_instance_replaces_a_crashed_one() {
     let one = plugin("one", "1.0.0", &[]);
     let mut bench = Bench::default();
     let old = bench.live(&one);
@@ -517,6 +519,7 @@ fn a_version_that_crashed_is_replaced_by_another_instance_of_itself() {
         meta: Arc::clone(&one),
         origin: Origin::Running(package),
         takes_state: true,
+        is_ordered: false,
     };
     assert_eq!(
         done(steps),
@@ -526,17 +529,17 @@ fn a_version_that_crashed_is_replaced_by_another_instance_of_itself() {
     drop(bench.started(&one, Next::Switch));
     let slot = bench.slot(&one);
     assert_eq!(slot.live().map(|live| live.ticket), Some(new));
-    assert_eq!(slot.olds()[0].ticket, old);
+    assert_eq!(slot.retiring()[0].ticket, old);
 }
 
 #[test]
-fn a_crash_is_not_forgotten_over_a_new_version_that_is_refused() {
+fn a_refused_version_does_not_hide_a_crash() {
     let one = plugin("one", "1.0.0", &[]);
     let bad = plugin("one", "2.0.0", &[]);
     let mut bench = Bench::default();
     let ticket = bench.live(&one);
     drop(bench.machine.apply(name(&one), Event::Replace { ticket }));
-    drop(bench.look(&[&bad]));
+    drop(bench.scanned(&[&bad]));
     drop(bench.verified(&bad));
     drop(bench.failed(&bad, true));
     let (_, target) = bench.slot(&one).candidate().expect("it is replaced yet");
@@ -545,7 +548,7 @@ fn a_crash_is_not_forgotten_over_a_new_version_that_is_refused() {
 }
 
 #[test]
-fn what_was_given_up_is_an_error_until_it_is_revived_or_replaced() {
+fn a_given_up_plugin_stays_down_until_replaced() {
     let one = plugin("one", "1.0.0", &[]);
     let mut bench = Bench::default();
     let ticket = bench.live(&one);
@@ -560,4 +563,17 @@ fn what_was_given_up_is_an_error_until_it_is_revived_or_replaced() {
     let two = plugin("one", "2.0.0", &[]);
     bench.live(&two);
     assert_eq!(bench.slot(&two).state(), State::Active);
+}
+
+#[test]
+fn what_ends_with_the_host_is_stopped_not_removed() {
+    let mut bench = Bench::default();
+    let one = plugin("a", "1.0.0", &[]);
+    bench.live(&one);
+    let steps = bench.machine.stop();
+    let stopped = Outcome::Stopped(one.hash);
+    let is_told =
+        |step: &Step| matches!(&step.action, Action::Now(Now::Report(_, it)) if *it == stopped);
+    assert!(steps.iter().any(is_told), "{steps:?}");
+    assert_eq!(bench.slot(&one).reason(), "the host stops");
 }

@@ -325,7 +325,7 @@ impl Model {
             }
             (Job::HandOver, _) => Event::HandedOver { ticket },
             (Job::Try, 0 | 1) => self.failure(ticket, true),
-            (Job::Try, _) => Event::Proven { ticket },
+            (Job::Try, _) => Event::Proven { ticket, calls: 1 },
             (Job::Drain, _) => Event::Drained { ticket },
             (Job::End, _) => {
                 self.move_to(ticket, Place::Old, Place::Ended);
@@ -351,7 +351,7 @@ impl Model {
         let meta = &METAS[plugin][kind];
         self.circles |= kind == KINDS - 1;
         self.directory.insert(meta.name.clone(), Arc::clone(meta));
-        let steps = self.machine.look(vec![(staged(meta), asked)], &[]);
+        let steps = self.machine.scanned(vec![(staged(meta), asked)], &[]);
         self.carry_out(steps);
     }
 
@@ -359,7 +359,7 @@ impl Model {
         let name = &NAMES[plugin];
         self.refused.remove(name);
         if self.directory.remove(name).is_some() {
-            let steps = self.machine.look(Vec::new(), std::slice::from_ref(name));
+            let steps = self.machine.scanned(Vec::new(), std::slice::from_ref(name));
             self.carry_out(steps);
         }
     }
@@ -448,7 +448,7 @@ impl Model {
         assert!(self.calls.are_none(), "a call never ends");
         for (name, slot) in self.machine.slots() {
             assert!(!slot.is_busy(), "`{name}` starves: {slot:?}");
-            assert!(slot.olds().is_empty());
+            assert!(slot.retiring().is_empty());
         }
         for (ticket, (name, place)) in &self.started {
             let is_live = self.live(name) == Some(*ticket);

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, Read, Write},
+    io::{self, Read},
     path::PathBuf,
     time::Duration,
 };
@@ -13,35 +13,55 @@ use hotmerge_meta::{
     PluginName,
     control::{CallParams, CallReply, TraceParent, method},
 };
+use serde_json::json;
 
-use super::{HostArguments, print_json};
-use crate::exit::Failure;
+use super::HostArguments;
+use crate::{exit::Failure, output};
 
-/// Call a method of a plugin and write its reply to standard output.
+/// Call a plugin's method and write the reply to standard output.
+///
+/// Request and reply travel as base64 in one frame each. A frame holds at most 16 MiB, so
+/// either can be up to almost 12 MiB.
 #[derive(Args, Debug)]
 pub(super) struct Call {
-    /// Name of the plugin
+    /// Plugin name
     plugin: PluginName,
-    /// Name of the method
+    /// Method name
     method: String,
-    /// Where the request's bytes come from; `-` is standard input [default: an empty request]
+    /// File that holds the request; `-` is standard input [default: an empty request]
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
     #[command(flatten)]
     host: HostArguments,
-    /// How long to wait for the reply, in seconds
+    /// Seconds to wait for the reply
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     timeout: u64,
     /// Trace that the call belongs to (W3C traceparent)
     #[arg(long, value_name = "TRACEPARENT")]
     trace: Option<TraceParent>,
-    /// Print one JSON object with the reply as base64, its content type and who answered
+    /// Print one JSON object: the reply in base64 and who answered, or `error` with `exit_code`
+    /// and `message`
     #[arg(long)]
     json: bool,
 }
 
 impl Call {
     pub(super) fn run(self) -> Result<(), Failure> {
+        match self.ask() {
+            Ok(reply) if self.json => Ok(output::print_json(&reply)?),
+            Ok(reply) => Ok(output::write(&reply.output_base64.0)?),
+            Err(failure) => {
+                if self.json {
+                    let (code, message) = (failure.code(), failure.to_string());
+                    let error = json!({ "exit_code": code, "message": message });
+                    output::print_json(&json!({ "error": error }))?;
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    fn ask(&self) -> Result<CallReply, Failure> {
         let timeout = Duration::from_secs(self.timeout);
         let params = CallParams {
             plugin: self.plugin.clone(),
@@ -50,15 +70,7 @@ impl Call {
             deadline_ms: u64::try_from(timeout.as_millis()).ok(),
             trace: self.trace,
         };
-        let reply: CallReply = self.host.ask(method::CALL, &params, timeout)?;
-        if self.json {
-            return print_json(&reply);
-        }
-        let mut out = io::stdout().lock();
-        out.write_all(&reply.output_base64.0)
-            .and_then(|()| out.flush())
-            .context("failed to write the reply")?;
-        Ok(())
+        self.host.ask(method::CALL, &params, timeout)
     }
 
     fn request(&self) -> anyhow::Result<Vec<u8>> {

@@ -4,19 +4,20 @@ use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 
 use super::Arguments;
-use crate::exit::Failure;
+use crate::{exit::Failure, output};
 
-/// Print completions for a shell.
+/// Print shell completions.
 #[derive(Args, Debug)]
 pub(super) struct Completions {
-    /// Which shell
+    /// Shell
     shell: Shell,
 }
 
 impl Completions {
     pub(super) fn run(self) -> Result<(), Failure> {
         let mut command = Arguments::command();
-        clap_complete::generate(self.shell, &mut command, "hotmerge", &mut std::io::stdout());
-        Ok(())
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut command, "hotmerge", &mut script);
+        Ok(output::write(&script)?)
     }
 }

@@ -7,17 +7,21 @@ use clap::Args;
 use hotmerge_meta::Image;
 use serde_json::json;
 
-use super::print_json;
-use crate::exit::{self, Failure};
+use crate::{
+    exit::{self, Failure},
+    output,
+};
 
-/// Print the hash over what the dynamic loader maps of a file: stripping or split debug
-/// information does not change it, one changed instruction does.
+/// Print the hash of what the dynamic loader maps from a file.
+///
+/// Stripping or splitting off debug information does not change it; changing one instruction
+/// does.
 #[derive(Args, Debug)]
 pub(super) struct Hash {
     /// Shared objects
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
@@ -31,14 +35,14 @@ impl Hash {
                 Failure::text(exit::REFUSED, format!("`{}`: {error}", path.display()))
             })?;
             if self.json {
-                print_json(&json!({
+                output::print_json(&json!({
                     "file": path,
                     "hash": image.digest(),
                     "size": image.len(),
                     "machine": image.machine().to_string(),
                 }))?;
             } else {
-                println!("{}  {}", image.digest(), path.display());
+                output::print(format_args!("{}  {}\n", image.digest(), path.display()))?;
             }
         }
         Ok(())

@@ -8,18 +8,19 @@ use hotmerge_meta::{
     control::{HistoryParams, Transition, method},
 };
 
-use super::{HostArguments, print_json};
+use super::HostArguments;
 use crate::{
     exit::Failure,
+    output,
     table::{self, Meaning, coloured},
 };
 
-/// Show each transition of the plugins, with its time and its reason.
+/// Show every state transition of the plugins, with its time and reason.
 ///
-/// The host remembers the last 4096.
+/// The host keeps the last 4096.
 #[derive(Args, Debug)]
 pub(super) struct History {
-    /// Only this plugin's
+    /// Show this plugin only
     #[arg(value_name = "PLUGIN")]
     plugin: Option<PluginName>,
     #[command(flatten)]
@@ -38,17 +39,15 @@ impl History {
             self.host
                 .ask(method::HISTORY, &params, Duration::from_secs(10))?;
         if self.json {
-            return print_json(&transitions);
+            return Ok(output::print_json(&transitions)?);
         }
-        print(&transitions);
-        Ok(())
+        Ok(output::print(text(&transitions))?)
     }
 }
 
-fn print(transitions: &[Transition]) {
+fn text(transitions: &[Transition]) -> String {
     if transitions.is_empty() {
-        anstream::println!("nothing has happened");
-        return;
+        return "no transitions yet\n".to_owned();
     }
     let mut table = table::new(&["TIME", "PLUGIN", "OLD VERSION", "FROM", "TO", "REASON"]);
     for it in transitions {
@@ -63,5 +62,37 @@ fn print(transitions: &[Transition]) {
         ];
         table.add_row(cells.map(|text| coloured(text, Meaning::Plain)));
     }
-    table::print(&table);
+    table::text(&table)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{from_value, json};
+
+    use super::*;
+
+    const HASH: &str = "sha256:5f0c3f1b7d4e8a9260b1c2d3e4f5061728394a5b6c7d8e9fa0b1c2d3e4f50617";
+
+    #[test]
+    fn one_line_per_transition() {
+        let transition = |from: &str, to: &str, old: Option<&str>, reason: &str| {
+            json!({
+                "time": "2026-01-02T03:04:05.678Z", "plugin": "counter", "old_version": old,
+                "new_version": HASH, "from": from, "to": to, "reason": reason,
+                "generation": 1, "position": 1,
+            })
+        };
+        let transitions: Vec<Transition> = from_value(json!([
+            transition("idle", "detecting", None, "a package appeared"),
+            transition(
+                "reloading",
+                "active",
+                Some(HASH),
+                "the new version took over"
+            ),
+        ]))
+        .expect("they are transitions");
+        let shown = text(&[]) + "\n" + &text(&transitions);
+        insta::assert_snapshot!(anstream::adapter::strip_str(&shown).to_string());
+    }
 }

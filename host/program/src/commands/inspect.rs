@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
 };
 
@@ -18,23 +18,27 @@ use hotmerge_policy::{File, Objection, Rules, judge};
 use hotmerge_sandbox::Grant;
 use serde::Serialize;
 
-use super::{configuration, print_json};
-use crate::exit::{self, Failure};
+use super::configuration;
+use crate::{
+    exit::{self, Failure},
+    output,
+    table::count,
+};
 
-/// Show what a plugin's file imports, needs and maps, and whether the symbol policy takes it.
+/// Show what a plugin file imports, needs and maps, and whether the symbol policy allows it.
 ///
-/// What counts is what the dynamic loader reads; section headers are not looked at.
+/// Only what the dynamic loader reads counts; section headers are ignored.
 #[derive(Args, Debug)]
 pub(super) struct Inspect {
-    /// A shared object
+    /// Shared object
     file: PathBuf,
-    /// What is granted to it: `net`, `fs:/path:ro` or `fs:/path:rw`
+    /// Grant that the plugin has: `net`, `fs:/path:ro` or `fs:/path:rw`
     #[arg(long, value_name = "GRANT")]
     allow: Vec<Grant>,
-    /// Judge it as for the host's own process
+    /// Judge it as a plugin that runs in the host's own process
     #[arg(long)]
     host: bool,
-    /// Configuration (TOML) of the host that is meant, for its symbol policy
+    /// Configuration file (TOML) that names the symbol policy
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print one JSON object
@@ -55,7 +59,9 @@ impl Inspect {
     pub(super) fn run(self) -> Result<(), Failure> {
         let bytes = fs::read(&self.file)
             .with_context(|| format!("failed to read `{}`", self.file.display()))?;
-        let refused = |error: String| Failure::text(exit::REFUSED, error);
+        let refused = |error: String| {
+            Failure::text(exit::REFUSED, format!("`{}`: {error}", self.file.display()))
+        };
         let image = Image::normalise(bytes).map_err(|error| refused(error.to_string()))?;
         let file = File::read(image.bytes()).map_err(|error| refused(error.to_string()))?;
         let policy = policies::symbols(&configuration(self.config.as_deref())?.policy_files())
@@ -70,7 +76,7 @@ impl Inspect {
                 .or_default()
                 .push(symbol.clone());
         }
-        let count = objections.len();
+        let refusals = objections.len();
         let report = Report {
             file,
             wants: wants(&self.file),
@@ -78,13 +84,16 @@ impl Inspect {
             objections,
         };
         if self.json {
-            print_json(&report)?;
+            output::print_json(&report)?;
         } else {
-            print(&report);
+            output::print(&report)?;
         }
-        match count {
+        match refusals {
             0 => Ok(()),
-            count => Err(refused(format!("the symbol policy has {count} objections"))),
+            number => Err(refused(format!(
+                "the symbol policy refuses it: {}",
+                count(number as u64, "objection")
+            ))),
         }
     }
 }
@@ -104,24 +113,46 @@ fn wants(file: &Path) -> Vec<String> {
     own.map(asked).unwrap_or_default()
 }
 
-fn print(report: &Report) {
-    for segment in &report.file.segments {
-        let (access, address, bytes) = (&segment.access, segment.address, segment.bytes);
-        println!("segment  {access}  {address:#x}  {bytes} bytes");
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for segment in &self.file.segments {
+            let (access, address, bytes) = (&segment.access, segment.address, segment.bytes);
+            writeln!(f, "segment  {access}  {address:#x}  {bytes} bytes")?;
+        }
+        for library in &self.file.needed {
+            writeln!(f, "needs    {library}")?;
+        }
+        for (group, symbols) in &self.groups {
+            writeln!(f, "imports  {group}: {}", symbols.join(" "))?;
+        }
+        for wanted in &self.wants {
+            writeln!(f, "wants    {wanted}")?;
+        }
+        for objection in &self.objections {
+            writeln!(f, "refused  {objection}")?;
+        }
+        if self.objections.is_empty() {
+            writeln!(f, "allowed")?;
+        }
+        Ok(())
     }
-    for library in &report.file.needed {
-        println!("needs    {library}");
-    }
-    for (group, symbols) in &report.groups {
-        println!("imports  {group}: {}", symbols.join(" "));
-    }
-    for wanted in &report.wants {
-        println!("asks for {wanted}");
-    }
-    for objection in &report.objections {
-        println!("refused  {objection}");
-    }
-    if report.objections.is_empty() {
-        println!("allowed");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_per_fact_and_a_verdict() {
+        let mut report = Report {
+            file: File::default(),
+            wants: vec!["net".to_owned()],
+            groups: BTreeMap::new(),
+            objections: Vec::new(),
+        };
+        report.file.needed = vec!["libc.so.6".to_owned()];
+        let imports = ["malloc", "free"].map(str::to_owned).to_vec();
+        report.groups.insert("memory".to_owned(), imports);
+        insta::assert_snapshot!(report.to_string());
     }
 }

@@ -11,7 +11,7 @@ use crate::exit::Failure;
 /// Write the manual pages into a directory.
 #[derive(Args, Debug)]
 pub(super) struct Man {
-    /// An existing directory
+    /// Existing directory
     dir: PathBuf,
 }
 

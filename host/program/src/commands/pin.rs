@@ -6,28 +6,31 @@ use hotmerge_meta::{
     control::{PluginParams, PluginReport, method},
 };
 
-use super::{Change, reload};
+use super::{
+    Change,
+    reload::{self, Wish},
+};
 use crate::exit::Failure;
 
-/// Keep the version that runs, whatever the plugin directory says.
+/// Keep the running version, whatever the plugin directory contains.
 ///
-/// Until `hotmerge unpin`, also after a restart of the host.
+/// Lasts until `hotmerge unpin`, even across restarts of the host.
 #[derive(Args, Debug)]
 pub(super) struct Pin {
     #[command(flatten)]
-    wish: Wish,
+    about: About,
 }
 
-/// Let the plugin directory decide again what runs.
+/// Let the plugin directory decide again which version runs.
 #[derive(Args, Debug)]
 pub(super) struct Unpin {
     #[command(flatten)]
-    wish: Wish,
+    about: About,
 }
 
 #[derive(Args, Debug)]
-struct Wish {
-    /// Which plugin
+struct About {
+    /// Plugin name
     #[arg(value_name = "PLUGIN")]
     plugin: PluginName,
     #[command(flatten)]
@@ -36,22 +39,22 @@ struct Wish {
 
 impl Pin {
     pub(super) fn run(self) -> Result<(), Failure> {
-        self.wish.ask(method::PIN)
+        self.about.ask(method::PIN, Wish::Pin)
     }
 }
 
 impl Unpin {
     pub(super) fn run(self) -> Result<(), Failure> {
-        self.wish.ask(method::UNPIN)
+        self.about.ask(method::UNPIN, Wish::Unpin)
     }
 }
 
-impl Wish {
-    fn ask(self, method: &str) -> Result<(), Failure> {
+impl About {
+    fn ask(self, method: &str, wish: Wish) -> Result<(), Failure> {
         let params = PluginParams {
             plugin: self.plugin,
         };
         let report: PluginReport = self.change.ask(method, &params)?;
-        reload::conclude(report, self.change.json)
+        reload::conclude(report, wish, self.change.json)
     }
 }

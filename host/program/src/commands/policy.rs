@@ -6,23 +6,27 @@ use clap::{Args, ValueEnum};
 use hotmerge_instance::rules::policies::{self, Kind};
 
 use super::configuration;
-use crate::exit::{self, Failure};
+use crate::{
+    exit::{self, Failure},
+    output,
+};
 
-/// Print a policy: the built-in one, or the file that a configuration names.
+/// Print a policy: the built-in one, or the one that a configuration names.
 ///
-/// What is printed can be changed and named as `syscall_policy` or `symbol_policy`.
+/// To change it, save the output to a file, edit it and configure the file as `syscall_policy`
+/// or `symbol_policy`.
 #[derive(Args, Debug)]
 pub(super) struct Policy {
-    /// Which one
+    /// Which policy
     which: Which,
-    /// Configuration (TOML) of the host that is meant
+    /// Configuration file (TOML) that names the policy
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Which {
-    /// System calls that plugins in workers may make
+    /// System calls that sandboxed plugins may make
     Syscalls,
     /// Symbols that plugins may import
     Symbols,
@@ -36,7 +40,6 @@ impl Policy {
         };
         let text = policies::text(&configuration(self.config.as_deref())?.policy_files(), kind)
             .map_err(|error| Failure::new(exit::CONFIG, error))?;
-        print!("{text}");
-        Ok(())
+        Ok(output::print(text)?)
     }
 }

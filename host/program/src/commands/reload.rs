@@ -1,4 +1,4 @@
-//! `hotmerge reload`: look at the plugin directory now, and say what came of it.
+//! `hotmerge reload`: rescan the plugin directory now, and show the result.
 
 use clap::Args;
 use hotmerge_daemon::UnknownPlugin;
@@ -9,15 +9,18 @@ use hotmerge_meta::{
 
 use hotmerge_observe::log::plain;
 
-use super::{Change, print_json};
+use super::Change;
 use crate::{
     exit::{self, Failure},
-    table::{self, Meaning, coloured},
+    output,
+    table::{self, Meaning, coloured, count},
 };
 
-/// Look at the plugin directory now, wait until what follows is done, and show it.
+const HEADING: &[&str] = &["PLUGIN", "VERSION", "OLD", "NEW", "RESULT", "TOOK"];
+
+/// Rescan the plugin directory, wait for the reloads that follow, and show the result.
 ///
-/// Naming plugins tries them again even if what they are was refused before.
+/// Plugins given by name are tried again even if their current version was refused.
 #[derive(Args, Debug)]
 pub(super) struct Reload {
     /// Plugins to try again
@@ -36,9 +39,9 @@ impl Reload {
         };
         let report: ReloadReport = self.change.ask(method::RELOAD, &params)?;
         if self.change.json {
-            print_json(&report)?;
+            output::print_json(&report)?;
         } else {
-            print(&report);
+            output::print(text(&report))?;
         }
         verdict(&report, &self.plugins)
     }
@@ -76,48 +79,39 @@ fn verdict(report: &ReloadReport, asked: &[PluginName]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn count(number: u64, what: &str) -> String {
-    match number {
-        1 => format!("1 {what}"),
-        _ => format!("{number} {what}s"),
-    }
-}
-
-fn print(report: &ReloadReport) {
+fn text(report: &ReloadReport) -> String {
     let told = report.plugins.len() as u64;
-    if told > 0 {
-        print_reports(&report.plugins);
-    }
     let others = report.installed.saturating_sub(told);
+    let mut text = match told {
+        0 => String::new(),
+        _ => plugins_text(&report.plugins),
+    };
     if others > 0 {
-        anstream::println!(
-            "{} unchanged, in {:.1} ms",
-            count(others, "plugin"),
-            report.took_ms
-        );
+        let others = count(others, "plugin");
+        text += &format!("{others} unchanged, in {:.1} ms\n", report.took_ms);
     } else if told == 0 {
         let dir = report.plugin_dir.display().to_string();
-        anstream::println!("no plugins in {}", plain(&dir));
+        text += &format!("no plugins in {}\n", plain(&dir));
     }
-    table::print_problems(&report.problems);
+    text + &table::problems(&report.problems)
 }
 
-/// Prints one line a plugin.
-pub(super) fn print_reports(plugins: &[PluginReport]) {
-    let mut table = table::new(&["PLUGIN", "VERSION", "OLD", "NEW", "RESULT", "TOOK"]);
+/// One line per plugin.
+fn plugins_text(plugins: &[PluginReport]) -> String {
+    let mut table = table::new(HEADING);
     for plugin in plugins {
-        table.add_row(row(plugin));
+        table.add_row(row(plugin, &plugin.action.to_string()));
     }
-    table::print(&table);
+    table::text(&table)
 }
 
-fn row(plugin: &PluginReport) -> Vec<comfy_table::Cell> {
+fn row(plugin: &PluginReport, what: &str) -> Vec<comfy_table::Cell> {
     let hash = |hash: Option<hotmerge_meta::Digest>| {
         hash.map_or_else(|| "-".to_owned(), |hash| hash.short())
     };
     let result = match &plugin.reason {
-        Some(reason) => format!("{}: {reason}", plugin.action),
-        None => plugin.action.to_string(),
+        Some(reason) => format!("{what}: {reason}"),
+        None => what.to_owned(),
     };
     let meaning = match plugin.action {
         Action::Loaded | Action::Reloaded => Meaning::Good,
@@ -139,12 +133,37 @@ fn row(plugin: &PluginReport) -> Vec<comfy_table::Cell> {
     ]
 }
 
-/// Shows what came of one plugin.
-pub(super) fn conclude(report: PluginReport, json: bool) -> Result<(), Failure> {
+/// What an operator asked to be done with one plugin.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wish {
+    Pin,
+    Unpin,
+    RollBack,
+}
+
+impl Wish {
+    /// What came of it. A pin is changed at once, whatever becomes of a candidate; a rollback is
+    /// done when the other version runs.
+    fn outcome(self, action: Action) -> String {
+        match (self, action) {
+            (Self::Pin, Action::Unchanged) => "pinned".to_owned(),
+            (Self::Pin, other) => format!("pinned, candidate {other}"),
+            (Self::Unpin, Action::Unchanged) => "unpinned".to_owned(),
+            (Self::Unpin, other) => format!("unpinned, {other}"),
+            (Self::RollBack, Action::Loaded | Action::Reloaded) => "rolled back".to_owned(),
+            (Self::RollBack, other) => other.to_string(),
+        }
+    }
+}
+
+/// Shows what came of an operator's wish.
+pub(super) fn conclude(report: PluginReport, wish: Wish, json: bool) -> Result<(), Failure> {
     if json {
-        print_json(&report)?;
+        output::print_json(&report)?;
     } else {
-        print_reports(std::slice::from_ref(&report));
+        let mut table = table::new(HEADING);
+        table.add_row(row(&report, &wish.outcome(report.action)));
+        output::print(table::text(&table))?;
     }
     if report.action == Action::Refused {
         return Err(Failure::text(
@@ -165,5 +184,57 @@ pub(super) fn conclude(report: PluginReport, json: bool) -> Result<(), Failure> 
             ),
         )),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, from_value, json};
+
+    use super::*;
+
+    const HASH: &str = "sha256:5f0c3f1b7d4e8a9260b1c2d3e4f5061728394a5b6c7d8e9fa0b1c2d3e4f50617";
+    const OTHER: &str = "sha256:a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f90";
+
+    fn shown(plugins: &Value, problems: &Value, installed: u64) -> String {
+        let report: ReloadReport = from_value(json!({
+            "plugins": plugins,
+            "problems": problems,
+            "installed": installed,
+            "plugin_dir": "/usr/lib/hotmerge/plugins",
+            "took_ms": 12.34,
+            "position": 12,
+        }))
+        .expect("it is a report");
+        let verdict = match verdict(&report, &[]) {
+            Ok(()) => String::new(),
+            Err(failure) => failure.report(),
+        };
+        anstream::adapter::strip_str(&(text(&report) + &verdict)).to_string()
+    }
+
+    #[test]
+    fn one_line_per_plugin_that_changed() {
+        let plugin = |name: &str, action: &str, old: Option<&str>, new: Option<&str>| {
+            json!({
+                "plugin": name, "version": new.map(|_| "1.0.0"), "old_hash": old, "hash": new,
+                "action": action, "generation": 2, "took_ms": 1.25,
+                "reason": (action == "refused").then_some("it is for another machine"),
+            })
+        };
+        let plugins = json!([
+            plugin("alpha", "loaded", None, Some(HASH)),
+            plugin("beta", "reloaded", Some(OTHER), Some(HASH)),
+            plugin("gamma", "removed", Some(OTHER), None),
+            plugin("delta", "refused", Some(OTHER), Some(HASH)),
+        ]);
+        let problems = json!([{ "package": "stray", "reason": "it is not a directory" }]);
+        insta::assert_snapshot!(shown(&plugins, &problems, 7));
+    }
+
+    #[test]
+    fn nothing_changed_or_nothing_there() {
+        let shown = |installed| shown(&json!([]), &json!([]), installed);
+        insta::assert_snapshot!(format!("{}{}{}", shown(0), shown(1), shown(2)));
     }
 }

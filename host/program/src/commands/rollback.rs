@@ -11,18 +11,18 @@ use crate::exit::Failure;
 
 /// Go back to a version that ran before.
 ///
-/// The version in the plugin directory is not loaded again until it changes, also after a
+/// The version in the plugin directory is not loaded again until it changes, even after a
 /// restart of the host.
 #[derive(Args, Debug)]
 pub(super) struct Rollback {
-    /// Which plugin
+    /// Plugin name
     #[arg(value_name = "PLUGIN")]
     plugin: PluginName,
-    /// The version whose hash begins so, out of those that `status --json` calls `kept`
-    /// [default: the one before what runs]
+    /// Hash prefix of the version to go back to, one of those that `status --json` lists as
+    /// `kept` [default: the version before the running one]
     #[arg(long, value_name = "HASH")]
     to: Option<String>,
-    /// Start it as new: the state of what runs is lost. For a version that cannot take it over
+    /// Discard the running version's state, for a version that cannot take it over
     #[arg(long)]
     without_state: bool,
     #[command(flatten)]
@@ -38,9 +38,11 @@ impl Rollback {
             without_state: self.without_state,
         };
         let report: PluginReport = self.change.ask(method::ROLLBACK, &params)?;
-        reload::conclude(report, self.change.json).map_err(|refused| match takes_state {
-            true => refused.advise("if it cannot take over the state, add `--without-state`"),
-            false => refused,
+        reload::conclude(report, reload::Wish::RollBack, self.change.json).map_err(|refused| {
+            match takes_state {
+                true => refused.advise("if it cannot take over the state, add `--without-state`"),
+                false => refused,
+            }
         })
     }
 }

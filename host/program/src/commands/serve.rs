@@ -20,42 +20,46 @@ use hotmerge_meta::{
 use hotmerge_observe::log;
 use rustix::process::{Signal, getpid, kill_process};
 use sd_notify::NotifyState;
-use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM},
-    iterator::Signals,
+
+use crate::{
+    exit::{self, Failure},
+    manager, output,
+    signals::{Order, Orders},
 };
 
-use crate::exit::{self, Failure};
-
-/// Run the host: load the plugins of a directory and follow its changes.
+/// Run the host: load the plugins of a directory and reload them as they change.
 ///
-/// SIGHUP makes it look at the directory again, SIGTERM and SIGINT end it after the last
-/// call. Only one host runs on a runtime directory.
+/// SIGHUP rescans the directory. SIGTERM and SIGINT stop the host once running calls have
+/// finished; SIGQUIT does so too, after logging a report. Only one host can use a runtime
+/// directory.
 #[derive(Args, Debug)]
 pub(super) struct Serve {
-    /// Where the plugins are: one directory a package
+    /// Plugin directory, with one subdirectory per package
     #[arg(long, value_name = "DIR")]
     plugin_dir: Option<PathBuf>,
-    /// Where the control socket and the pid file go [default: /run/hotmerge for root,
-    /// otherwise hotmerge in $XDG_RUNTIME_DIR, otherwise /tmp/hotmerge-UID]
+    /// Directory for the control socket and the pid file [default: /run/hotmerge for root,
+    /// otherwise $XDG_RUNTIME_DIR/hotmerge, otherwise /tmp/hotmerge-UID]
     #[arg(long, value_name = "DIR", env = RuntimeDir::VARIABLE)]
     runtime_dir: Option<PathBuf>,
-    /// Where the last good versions, pins and rollbacks are written down [default:
-    /// /var/lib/hotmerge for root, otherwise hotmerge in $XDG_STATE_HOME, otherwise in
-    /// ~/.local/state]
+    /// Directory for last good versions, pins and rollbacks [default: /var/lib/hotmerge for root,
+    /// otherwise $XDG_STATE_HOME/hotmerge, otherwise ~/.local/state/hotmerge]
     #[arg(long, value_name = "DIR", env = "HOTMERGE_STATE_DIR")]
     state_dir: Option<PathBuf>,
-    /// Configuration (TOML); options on the command line come before it
+    /// Configuration file (TOML); command-line options override it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The program that sandboxed plugins live in [default: `hotmerge-worker` beside this one, in
-    /// ../libexec/hotmerge from there, or in /usr/libexec/hotmerge]
+    /// Program that runs a sandboxed plugin [default: hotmerge-worker next to this program, then
+    /// in ../libexec/hotmerge, then in /usr/libexec/hotmerge]
     #[arg(long, value_name = "PATH")]
     worker: Option<PathBuf>,
-    /// Only say whether configuration and plugin directory can be used
+    /// Check the configuration and the plugin directory, then exit
     #[arg(long)]
     check: bool,
-    /// What to log: a level, or levels by target (`info`, `warn,plugin=debug`)
+    /// What to log: a level, or levels by target (`info`, `warn,plugin=debug`).
+    ///
+    /// Targets: `hotmerge::host`, `hotmerge::plugin` (what happens to plugins), `hotmerge::worker`,
+    /// `hotmerge::door`, `hotmerge::watch`, and `plugin` (what plugins log themselves). A level
+    /// alone is for these; libraries are logged only if named (`info,notify=debug`).
     #[arg(
         long,
         value_name = "FILTER",
@@ -63,7 +67,7 @@ pub(super) struct Serve {
         env = "HOTMERGE_LOG"
     )]
     log: String,
-    /// How log lines look
+    /// Log format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
 }
@@ -91,19 +95,18 @@ impl Serve {
         let config = self.configuration()?;
         let plugin_dir = Host::check(&config).map_err(|error| Failure::new(exit::CONFIG, error))?;
         if self.check {
-            println!(
-                "configuration and plugin directory `{}` can be used",
+            output::print(format_args!(
+                "configuration and plugin directory `{}` can be used\n",
                 plugin_dir.display()
-            );
+            ))?;
             return check_worker(&config);
         }
         let dir = RuntimeDir::chosen(config.runtime_dir.as_ref());
         let _log = log::start(self.log_format.into(), &self.log)
             .map_err(|error| Failure::new(exit::CONFIG, error))?;
+        // Only when no signal kills any more may others learn the pid.
+        let mut orders = Orders::take().context("failed to take signals")?;
         let pid_file = lock(&dir)?;
-        // From here on no signal kills; only then may others learn the pid.
-        let mut signals =
-            Signals::new([SIGHUP, SIGTERM, SIGINT]).context("failed to take signals")?;
         let host = start(config).map_err(|error| Failure::new(exit::CONFIG, error))?;
         host.show_log_dropped(log::dropped);
         let host = Arc::new(host);
@@ -121,18 +124,22 @@ impl Serve {
             }
         });
         announce_ready(&host)?;
-        for signal in &mut signals {
-            match signal {
-                SIGHUP => reload(&host),
-                _ => break,
+        loop {
+            match orders.next() {
+                Order::Rescan => reload(&host),
+                Order::Stop => break,
+                Order::ReportAndStop => {
+                    report(&host);
+                    break;
+                }
             }
         }
-        tracing::info!("stopping");
-        tell_manager(&[NotifyState::Stopping]);
+        tracing::info!(target: "hotmerge::host", "stopping");
+        manager::tell(&[NotifyState::Stopping]);
         place.server.close();
         let left = host.stop();
         if left > 0 {
-            tracing::warn!("{left} old versions had not ended when their time was over");
+            tracing::warn!(target: "hotmerge::host", "{left} old versions had not ended when their time was over");
         } else {
             place.server.finish();
         }
@@ -169,8 +176,8 @@ fn check_worker(config: &Config) -> Result<(), Failure> {
         let reason = format!("plugins are to run in processes of their own: {reason}");
         return Err(Failure::new(exit::CONFIG, anyhow::anyhow!(reason)));
     }
-    println!("plugins run in the host's own process: {reason}");
-    Ok(())
+    let text = format!("plugins run in the host's own process: {reason}\n");
+    Ok(output::print(text)?)
 }
 
 /// A state directory that nobody asked for is used if it can be.
@@ -182,7 +189,7 @@ fn start(config: Config) -> Result<Host, StartError> {
     with_state.state_dir = Some(default);
     match Host::start(with_state) {
         Err(StartError::State(error)) => {
-            tracing::warn!("no version is kept to go back to: {error}; pass `--state-dir`");
+            tracing::warn!(target: "hotmerge::host", "no version is kept to go back to: {error}; pass `--state-dir`");
             Host::start(config)
         }
         other => other,
@@ -212,12 +219,12 @@ impl Place {
             Ok(false) => {}
             Ok(true) => {
                 trouble.clear();
-                tracing::warn!("the runtime directory had been cleared; it is made anew");
+                tracing::warn!(target: "hotmerge::host", "the runtime directory had been cleared; it is made anew");
             }
             Err(error) => {
                 let error = format!("{error:#}");
                 if *trouble != error {
-                    tracing::error!("nobody finds this host any more: {error}");
+                    tracing::error!(target: "hotmerge::host", "nobody finds this host any more: {error}");
                     *trouble = error;
                 }
             }
@@ -226,8 +233,7 @@ impl Place {
 }
 
 fn lock(dir: &RuntimeDir) -> Result<PidFile, Failure> {
-    dir.create()
-        .with_context(|| format!("failed to make `{}`", dir.path().display()))?;
+    dir.create()?;
     PidFile::acquire(dir).map_err(|error| {
         let code = match error {
             RuntimeError::Held { .. } => exit::OTHER_HOST,
@@ -249,8 +255,8 @@ fn announce_ready(host: &Arc<Host>) -> Result<(), Failure> {
             host.forget_gone();
             let status = host.status();
             let active = status.plugins.iter().filter(|plugin| plugin.generation > 0);
-            tracing::info!(plugins = active.count(), "ready");
-            tell_manager(&[NotifyState::Ready]);
+            tracing::info!(target: "hotmerge::host", plugins = active.count(), "ready");
+            manager::tell(&[NotifyState::Ready]);
         })
         .context("failed to start a thread")?;
     Ok(())
@@ -259,16 +265,30 @@ fn announce_ready(host: &Arc<Host>) -> Result<(), Failure> {
 /// Tells the service manager around the rescan, so that its `reload` waits for it.
 fn reload(host: &Host) {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell_manager(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!("failed to read the clock: {error}"),
+        Ok(now) => manager::tell(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(target: "hotmerge::host", "failed to read the clock: {error}"),
     }
     host.rescan();
-    tell_manager(&[NotifyState::Ready]);
+    manager::tell(&[NotifyState::Ready]);
 }
 
-fn tell_manager(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!("failed to tell the service manager: {error}");
+/// Logs what runs, one record per plugin.
+fn report(host: &Host) {
+    let status = host.status();
+    let (rescans, watch) = (status.host.rescans, &status.host.watch);
+    tracing::info!(target: "hotmerge::host", plugins = status.plugins.len(), rescans, %watch, "report");
+    for plugin in &status.plugins {
+        let worker = plugin.worker.as_ref().and_then(|worker| worker.pid);
+        tracing::info!(target: "hotmerge::host",
+            plugin = plugin.name,
+            version = plugin.version,
+            state = %plugin.state,
+            reason = plugin.reason,
+            generation = plugin.generation,
+            restarts = plugin.restarts,
+            worker,
+            "report"
+        );
     }
 }
 
@@ -279,7 +299,7 @@ struct StopBySignal;
 impl AskToStop for StopBySignal {
     fn stop(&self) {
         if let Err(error) = kill_process(getpid(), Signal::TERM) {
-            tracing::error!("failed to stop on request: {error}");
+            tracing::error!(target: "hotmerge::host", "failed to stop on request: {error}");
         }
     }
 }

@@ -5,14 +5,16 @@ use std::time::Duration;
 use clap::{Args, builder::styling::AnsiColor};
 use comfy_table::Cell;
 use hotmerge_meta::control::{
-    FailureStatus, PluginStatus, State, Status as Report, WorkerStatus, method,
+    FailureStatus, HostStatus, PluginStatus, State, Status as Report, StoreFailure, WorkerStatus,
+    method,
 };
 use hotmerge_observe::log::plain;
 
-use super::{HostArguments, print_json};
+use super::HostArguments;
 use crate::{
     exit::Failure,
-    table::{self, Meaning, coloured},
+    output,
+    table::{self, Meaning, coloured, count},
 };
 
 /// Show the running host and its plugins.
@@ -31,63 +33,80 @@ impl Status {
             .host
             .ask(method::STATUS, &(), Duration::from_secs(10))?;
         if self.json {
-            return print_json(&status);
+            return Ok(output::print_json(&status)?);
         }
-        print(&status);
-        Ok(())
+        Ok(output::print(text(&status))?)
     }
 }
 
-fn print(status: &Report) {
-    let host = &status.host;
-    anstream::println!(
-        "hotmerge {} (pid {}, ABI {}, {}), up since {}",
-        plain(&host.version),
-        host.pid,
-        plain(&host.abi),
-        plain(&host.target),
-        plain(&host.started)
-    );
-    anstream::println!(
-        "plugins of {}, watched by {}, looked at {} times",
-        plain(&host.plugin_dir.display().to_string()),
-        plain(&host.watch),
-        host.rescans
-    );
-    for (count, what) in [
-        (host.retained, "old versions could not be unmapped"),
-        (host.stuck, "old versions hang in their teardown"),
-        (host.overdue, "drains took longer than they should"),
-        (host.log_dropped, "log records found no room"),
+fn text(status: &Report) -> String {
+    let plugins = match status.plugins.as_slice() {
+        [] => "no plugins\n".to_owned(),
+        plugins => plugins_text(plugins),
+    };
+    let problems = table::problems(&status.problems);
+    format!("{}\n{plugins}{problems}", host_text(&status.host))
+}
+
+fn host_text(host: &HostStatus) -> String {
+    let mut lines = vec![
+        format!(
+            "hotmerge {} (pid {}, ABI {}, {}), up since {}",
+            plain(&host.version),
+            host.pid,
+            plain(&host.abi),
+            plain(&host.target),
+            plain(&host.started)
+        ),
+        format!(
+            "plugins of {}, {}; looked {}",
+            plain(&host.plugin_dir.display().to_string()),
+            plain(&watched(&host.watch)),
+            count(host.rescans, "time")
+        ),
+    ];
+    for (number, what, how) in [
+        (host.retained, "old version", "could not be unmapped"),
+        (host.stuck, "old version", "stuck in teardown"),
+        (host.overdue, "drain", "took longer than `drain_ms`"),
+        (host.log_dropped, "log record", "dropped"),
     ] {
-        if count > 0 {
-            anstream::println!("{count} {what}");
+        if number > 0 {
+            lines.push(format!("{} {how}", count(number, what)));
         }
     }
-    anstream::println!("workers are limited by {}", plain(&host.limits));
+    lines.push(format!("worker limits: {}", plain(&host.limits)));
     let red = AnsiColor::Red.on_default();
-    for part in &host.degraded {
-        anstream::println!("{red}the sandbox is degraded: {}{red:#}", plain(part));
-    }
-    if let Some(failure) = &host.store_failure {
-        let plugins: Vec<_> = failure.plugins.iter().map(|it| it.as_str()).collect();
-        anstream::println!(
-            "{red}not written down since {}, and forgotten if the host ends ({}): {}{red:#}",
-            plain(&failure.since),
-            plugins.join(", "),
-            plain(&failure.reason)
-        );
-    }
-    anstream::println!();
-    if status.plugins.is_empty() {
-        anstream::println!("no plugins");
-    } else {
-        plugins(&status.plugins);
-    }
-    table::print_problems(&status.problems);
+    let degraded = host.degraded.iter();
+    let degraded = degraded.map(|part| format!("the sandbox is degraded: {}", plain(part)));
+    let store = host.store_failure.as_ref().map(store_text);
+    lines.extend(
+        degraded
+            .chain(store)
+            .map(|line| format!("{red}{line}{red:#}")),
+    );
+    lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-fn plugins(plugins: &[PluginStatus]) {
+fn store_text(failure: &StoreFailure) -> String {
+    let plugins: Vec<_> = failure.plugins.iter().map(|it| it.as_str()).collect();
+    format!(
+        "not written down since {}, and forgotten if the host ends ({}): {}",
+        plain(&failure.since),
+        plugins.join(", "),
+        plain(&failure.reason)
+    )
+}
+
+/// How changes are noticed, in a sentence.
+fn watched(watch: &str) -> String {
+    match watch.strip_prefix("off: ") {
+        Some(why) => format!("not watched ({why})"),
+        None => format!("watched by {watch}"),
+    }
+}
+
+fn plugins_text(plugins: &[PluginStatus]) -> String {
     let mut table = table::new(&[
         "PLUGIN",
         "VERSION",
@@ -128,15 +147,14 @@ fn plugins(plugins: &[PluginStatus]) {
             ),
         ]);
     }
-    table::print(&table);
-    // Sentences have no place in a table: the narrowest terminal would decide where they end.
-    let mut before = "\n";
-    for plugin in plugins {
-        for note in notes(plugin) {
-            anstream::println!("{before}{}: {}", plugin.name, plain(&note));
-            before = "";
-        }
-    }
+    // Notes follow the table: a sentence in a column would widen it beyond any terminal.
+    let notes = plugins.iter().flat_map(|plugin| {
+        let notes = notes(plugin).into_iter();
+        notes.map(|note| format!("{}: {}\n", plugin.name, plain(&note)))
+    });
+    let notes: String = notes.collect();
+    let gap = if notes.is_empty() { "" } else { "\n" };
+    table::text(&table) + gap + &notes
 }
 
 fn mebibytes(bytes: u64) -> String {
@@ -171,7 +189,7 @@ fn isolation(plugin: &PluginStatus) -> Cell {
 /// What went wrong last, and what the plugin went on from.
 fn failure(failure: &FailureStatus) -> Vec<String> {
     let state = match failure.state_age_ms {
-        Some(ms) => format!("; it went on from a state {} old", seconds(ms)),
+        Some(ms) => format!("; restarted from state saved {} earlier", seconds(ms)),
         None => String::new(),
     };
     let mut lines = vec![format!("at {} it {failure}{state}", failure.time)];
@@ -185,7 +203,10 @@ fn of_worker(worker: &WorkerStatus) -> Vec<String> {
         .map(|part| format!("its sandbox is degraded: {part}"))
         .collect();
     if worker.log_dropped > 0 {
-        notes.push(format!("{} log records lost", worker.log_dropped));
+        notes.push(format!(
+            "{} dropped",
+            count(worker.log_dropped, "log record")
+        ));
     }
     notes
 }
@@ -214,10 +235,10 @@ fn notes(plugin: &PluginStatus) -> Vec<String> {
     }
     if let Some(canary) = &plugin.canary {
         notes.push(format!(
-            "tries {} ({}): {} calls, {} failed",
+            "canary {} ({}): {}, {} failed",
             canary.version,
             canary.hash.short(),
-            canary.calls,
+            count(canary.calls, "call"),
             canary.failed
         ));
     }
@@ -230,15 +251,21 @@ fn notes(plugin: &PluginStatus) -> Vec<String> {
     }
     if !plugin.not_granted.is_empty() {
         notes.push(format!(
-            "asks in vain for {}",
+            "requested but not granted: {}",
             plugin.not_granted.join(", ")
         ));
     }
     if plugin.retained > 0 {
-        notes.push(format!("{} old versions still mapped", plugin.retained));
+        notes.push(format!(
+            "{} still mapped",
+            count(plugin.retained, "old version")
+        ));
     }
     if plugin.calls_panicked > 0 {
-        notes.push(format!("{} calls panicked", plugin.calls_panicked));
+        notes.push(format!("{} panicked", count(plugin.calls_panicked, "call")));
     }
     notes
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use hotmerge_meta::control::method;
 use super::HostArguments;
 use crate::exit::Failure;
 
-/// Ask the host to end after its last call. Does not wait for the end.
+/// Ask the host to stop once running calls have finished; does not wait for it.
 #[derive(Args, Debug)]
 pub(super) struct Stop {
     #[command(flatten)]

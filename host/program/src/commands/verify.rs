@@ -1,32 +1,30 @@
-//! `hotmerge verify`: whether files are what their `plugin.meta` says.
+//! `hotmerge verify`: whether a host would take the packages of a directory.
 
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, path::PathBuf};
 
-use anyhow::Context as _;
 use clap::Args;
-use hotmerge_meta::{Image, META_FILE, Meta, PluginMeta, check_abi, read_regular};
+use hotmerge_daemon::{JudgeError, Judgement, judge};
+use hotmerge_meta::META_FILE;
 use serde::Serialize;
-use walkdir::WalkDir;
 
-use super::print_json;
+use super::configuration;
 use crate::{
     exit::{self, Failure},
-    table::{self, Meaning, coloured},
+    output,
+    table::{self, Meaning, coloured, count},
 };
 
-/// Largest plugin file, in bytes.
-const LIMIT_BYTES: u64 = 1 << 30;
-
-/// Check every package below a directory: does each file match its plugin.meta, and could
-/// this host load it?
+/// Check every package below a directory: does each file match its plugin.meta, and would a
+/// host load it?
 #[derive(Args, Debug)]
 pub(super) struct Verify {
-    /// A package, a plugin directory or a staging directory
+    /// Package, plugin directory or staging directory
     dir: PathBuf,
-    /// Print one JSON object a line
+    /// Configuration file (TOML) of the host [default: the built-in symbol policy, and every
+    /// plugin is granted what it asks for]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
@@ -42,16 +40,16 @@ struct Finding {
 
 impl Verify {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let mut findings = Vec::new();
-        for entry in WalkDir::new(&self.dir).max_depth(2).sort_by_file_name() {
-            let entry =
-                entry.with_context(|| format!("failed to read `{}`", self.dir.display()))?;
-            if entry.file_name() == META_FILE
-                && let Some(package) = entry.path().parent()
-            {
-                verify(package, &mut findings);
-            }
-        }
+        let config = self.config.as_deref();
+        let config = config.map(|path| configuration(Some(path))).transpose()?;
+        let judged = judge(&self.dir, config.as_ref()).map_err(|error| {
+            let code = match error {
+                JudgeError::Policy(_) => exit::CONFIG,
+                _ => exit::FAILURE,
+            };
+            Failure::new(code, error)
+        })?;
+        let findings: Vec<Finding> = judged.into_iter().map(Finding::from).collect();
         if findings.is_empty() {
             return Err(Failure::text(
                 exit::FAILURE,
@@ -59,71 +57,77 @@ impl Verify {
             ));
         }
         self.print(&findings)?;
-        match findings.iter().filter(|finding| !finding.ok).count() {
+        let bad = findings.iter().filter(|finding| !finding.ok);
+        let packages: BTreeSet<_> = bad.map(|finding| &finding.package).collect();
+        match packages.len() {
             0 => Ok(()),
-            bad => Err(Failure::text(exit::REFUSED, format!("{bad} do not verify"))),
+            bad => Err(Failure::text(
+                exit::REFUSED,
+                format!("{} failed verification", count(bad as u64, "package")),
+            )),
         }
     }
 
     fn print(&self, findings: &[Finding]) -> Result<(), Failure> {
         if self.json {
-            return findings.iter().try_for_each(print_json);
+            return Ok(findings.iter().try_for_each(output::print_json)?);
         }
-        let mut table = table::new(&["PACKAGE", "PLUGIN", "VERSION", "RESULT"]);
-        for finding in findings {
-            let (text, meaning) = match &finding.problem {
-                None => ("ok", Meaning::Good),
-                Some(problem) => (problem.as_str(), Meaning::Bad),
-            };
-            table.add_row(vec![
-                coloured(&finding.package, Meaning::Plain),
-                coloured(finding.plugin.as_deref().unwrap_or("-"), Meaning::Plain),
-                coloured(finding.version.as_deref().unwrap_or("-"), Meaning::Plain),
-                coloured(text, meaning),
-            ]);
-        }
-        table::print(&table);
-        Ok(())
+        Ok(output::print(text(findings))?)
     }
 }
 
-fn verify(dir: &Path, findings: &mut Vec<Finding>) {
-    let package = dir.file_name().unwrap_or(dir.as_os_str());
-    let package = package.to_string_lossy().into_owned();
-    match Meta::read_path(dir) {
-        Err(error) => findings.push(Finding {
-            package,
-            plugin: None,
-            version: None,
-            ok: false,
-            problem: Some(error.to_string()),
-        }),
-        Ok(meta) => findings.extend(meta.plugin.iter().map(|plugin| {
-            let problem = examine(dir, plugin).err();
-            Finding {
-                package: package.clone(),
-                plugin: Some(plugin.name.to_string()),
-                version: Some(plugin.version.to_string()),
-                ok: problem.is_none(),
-                problem,
-            }
-        })),
+fn text(findings: &[Finding]) -> String {
+    let mut table = table::new(&["PACKAGE", "PLUGIN", "VERSION", "RESULT"]);
+    for finding in findings {
+        let (text, meaning) = match &finding.problem {
+            None => ("ok", Meaning::Good),
+            Some(problem) => (problem.as_str(), Meaning::Bad),
+        };
+        table.add_row(vec![
+            coloured(&finding.package, Meaning::Plain),
+            coloured(finding.plugin.as_deref().unwrap_or("-"), Meaning::Plain),
+            coloured(finding.version.as_deref().unwrap_or("-"), Meaning::Plain),
+            coloured(text, meaning),
+        ]);
+    }
+    table::text(&table)
+}
+
+impl From<Judgement> for Finding {
+    fn from(judgement: Judgement) -> Self {
+        let plugin = judgement.plugin.as_ref();
+        Self {
+            package: judgement.package,
+            plugin: plugin.map(|meta| meta.name.to_string()),
+            version: plugin.map(|meta| meta.version.to_string()),
+            ok: judgement.problem.is_none(),
+            problem: judgement.problem,
+        }
     }
 }
 
-fn examine(dir: &Path, plugin: &PluginMeta) -> Result<(), String> {
-    let open = File::open(dir).map_err(|error| error.to_string())?;
-    let (bytes, _) = read_regular(&open, plugin.file.as_str(), LIMIT_BYTES)
-        .map_err(|error| error.to_string())?;
-    let image = Image::normalise(bytes).map_err(|error| error.to_string())?;
-    if image.digest() != plugin.hash {
-        return Err(format!(
-            "`{}` has the hash {}, plugin.meta says {}",
-            plugin.file,
-            image.digest(),
-            plugin.hash
-        ));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_per_plugin() {
+        let finding = |package: &str, plugin: Option<&str>, problem: Option<&str>| Finding {
+            package: package.to_owned(),
+            plugin: plugin.map(str::to_owned),
+            version: plugin.map(|_| "1.0.0".to_owned()),
+            ok: problem.is_none(),
+            problem: problem.map(str::to_owned),
+        };
+        let shown = text(&[
+            finding("counter", Some("counter"), None),
+            finding(
+                "other",
+                Some("other"),
+                Some("`libother.so` is not an ELF file"),
+            ),
+            finding("stray", None, Some("plugin.meta is not a file")),
+        ]);
+        insta::assert_snapshot!(anstream::adapter::strip_str(&shown).to_string());
     }
-    let header = image.header().map_err(|error| error.to_string())?;
-    check_abi(&header).map_err(|error| error.to_string())
 }

@@ -2,7 +2,7 @@
 
 use std::{hint::spin_loop, sync::atomic::Ordering};
 
-use hotmerge_abi::Status;
+use hotmerge_abi::{self as abi, Status};
 use rustix::{
     fs::Timespec,
     thread::futex::{self, Flags},
@@ -10,7 +10,7 @@ use rustix::{
 
 use super::{Caller, Private, area};
 use crate::{
-    Failure, METHOD_LIMIT, Reply, Request, now_ns,
+    Answer, Failure, METHOD_LIMIT, Reply, Request, now_ns,
     slot::{NO_AREA, Slot, WITHDRAWN, following, state},
 };
 
@@ -23,6 +23,26 @@ const NAP_NS: u64 = 50_000_000;
 const GLANCES: u32 = 128;
 
 impl Caller {
+    /// Asks, and waits for the answer, which is put into `buffer`.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub fn ask(&self, request: &Request<'_>, buffer: Vec<u8>) -> Result<Answer, Failure> {
+        let mut reply = Reply {
+            bytes: buffer,
+            media_type: Vec::new(),
+        };
+        let status = self.call(request, &mut reply)?;
+        let Reply { bytes, media_type } = reply;
+        Ok(match status {
+            abi::STATUS_OK => Answer::Reply { bytes, media_type },
+            status => Answer::Refusal {
+                status,
+                reason: bytes,
+            },
+        })
+    }
+
     /// Asks, and waits for the answer. `reply` holds a reply or the reason of a refusal.
     ///
     /// # Errors
@@ -44,10 +64,18 @@ impl Caller {
             Ok(()) => {
                 let status = call.take(request, reply);
                 self.free(number);
+                if self.unanswered.load(Ordering::Relaxed) != 0 {
+                    self.unanswered.store(0, Ordering::Relaxed);
+                }
                 status
             }
             Err(failure) => {
-                if posted.is_err() || call.withdraw() {
+                if posted.is_err() {
+                    self.free(number);
+                } else if call.withdraw() {
+                    if failure == Failure::Deadline {
+                        self.unanswered.fetch_add(1, Ordering::Relaxed);
+                    }
                     self.free(number);
                 } else {
                     call.abandon(request);

@@ -18,6 +18,38 @@ fn a_call_that_nobody_takes_ends_at_its_deadline_and_frees_its_slot() {
     assert_eq!(caller.abandoned_due(), None);
 }
 
+/// Makes a call that passes its deadline at once.
+fn call_in_vain(caller: &Caller) {
+    let context = CallContext {
+        deadline_ns: now_ns() + 1_000_000,
+        ..CallContext::default()
+    };
+    let failure = caller.call(&request(&context, b""), &mut Reply::default());
+    assert_eq!(failure, Err(Failure::Deadline));
+}
+
+#[test]
+fn calls_that_nobody_takes_are_counted_until_one_is_answered() {
+    let (caller, server) = pair();
+    call_in_vain(&caller);
+    call_in_vain(&caller);
+    assert_eq!(caller.unanswered(), 2);
+    let context = CallContext::default();
+    thread::scope(|scope| {
+        let call = scope.spawn(|| {
+            caller
+                .call(&request(&context, b""), &mut Reply::default())
+                .is_ok()
+        });
+        let taken = server.next().unwrap();
+        // It is busy, which is a sign of life.
+        assert_eq!(caller.unanswered(), 0);
+        answer(taken);
+        assert!(call.join().unwrap());
+    });
+    assert_eq!(caller.unanswered(), 0);
+}
+
 #[test]
 fn a_call_that_hangs_keeps_its_slot_until_it_returns() {
     let (caller, server) = pair();

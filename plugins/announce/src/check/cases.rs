@@ -123,7 +123,7 @@ const CASES: &[Case] = &[
 ];
 
 #[test]
-fn documents_have_the_violations_that_they_have() {
+fn documents_have_exactly_the_expected_violations() {
     for (name, document, expected) in CASES {
         let report = Report::of(document);
         let mut found: Vec<_> = report
@@ -140,7 +140,7 @@ fn documents_have_the_violations_that_they_have() {
 }
 
 #[test]
-fn an_open_fence_is_told_what_closes_it() {
+fn an_open_fence_is_reported_with_its_close() {
     for (document, mark) in [
         ("# T\n\n~~~~ sh\n~~~\n", "~~~~"),
         ("# T\n\n> ```~x\n", "```"),
@@ -154,7 +154,7 @@ fn an_open_fence_is_told_what_closes_it() {
 }
 
 #[test]
-fn lines_are_the_same_with_crlf() {
+fn crlf_does_not_change_line_numbers() {
     for (name, document, expected) in CASES {
         // A lone carriage return becomes part of a line end's neighbour there.
         if document.contains(&b'\r')
@@ -178,7 +178,7 @@ fn lines_are_the_same_with_crlf() {
 }
 
 #[test]
-fn violations_come_by_line_and_say_what_was_expected() {
+fn violations_are_sorted_and_name_the_expectation() {
     let report = Report::of(b"\xEF\xBB\xBF## tool v2\n\n#### deep\n\xFF\n");
     assert_eq!(
         report.to_string(),

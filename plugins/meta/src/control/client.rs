@@ -31,12 +31,15 @@ pub enum ConnectError {
     },
     /// The host is not for this user.
     #[error(
-        "not permitted to talk to the host in `{}`; run as its user or join its group",
-        .dir.display()
+        "not permitted to talk to the host in `{}`; {}",
+        .dir.display(),
+        whom(*.owner)
     )]
     Denied {
         /// The runtime directory.
         dir: PathBuf,
+        /// The user that the host runs as, as far as can be seen.
+        owner: Option<u32>,
     },
     /// Whoever answers is not the host that was asked for.
     #[error(
@@ -153,7 +156,11 @@ impl Client {
         params: &impl Serialize,
         timeout: Duration,
     ) -> Result<R, ClientError> {
-        let deadline = Instant::now() + timeout;
+        if timeout.is_zero() {
+            return Err(ClientError::TimedOut(timeout));
+        }
+        // None if the clock does not reach so far.
+        let deadline = Instant::now().checked_add(timeout);
         self.last_id += 1;
         match self.send(method, params, timeout) {
             // A host that turns a client away says why, and may do so before the request.
@@ -218,17 +225,21 @@ impl Client {
             .map_err(|error| lost(error, timeout))
     }
 
-    fn receive(&mut self, deadline: Instant, timeout: Duration) -> Result<Vec<u8>, ClientError> {
+    fn receive(
+        &mut self,
+        deadline: Option<Instant>,
+        timeout: Duration,
+    ) -> Result<Vec<u8>, ClientError> {
         let mut bytes = [0; 64 * 1024];
         loop {
             if let Some(frame) = self.frames.next_frame()? {
                 return Ok(frame);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
                 return Err(ClientError::TimedOut(timeout));
             }
-            self.stream.set_read_timeout(Some(left))?;
+            self.stream.set_read_timeout(left)?;
             match self.stream.read(&mut bytes) {
                 Ok(0) => return Err(ClientError::Closed),
                 Ok(len) => self.frames.push(&bytes[..len]),
@@ -283,6 +294,15 @@ fn lines(text: &str) -> String {
     lines.join("\n")
 }
 
+/// Who may talk to a host: its own user and root, and no group.
+fn whom(owner: Option<u32>) -> String {
+    match owner {
+        Some(0) => "run this as root, for example with `sudo`".to_owned(),
+        Some(uid) => format!("run this as the user that the host runs as (uid {uid}), or as root"),
+        None => "run this as the user that the host runs as, or as root".to_owned(),
+    }
+}
+
 fn refused(dir: &Path, socket: PathBuf, error: io::Error) -> ConnectError {
     use io::ErrorKind as Kind;
     let dir = dir.to_owned();
@@ -290,7 +310,11 @@ fn refused(dir: &Path, socket: PathBuf, error: io::Error) -> ConnectError {
         Kind::NotFound | Kind::NotADirectory | Kind::ConnectionRefused => {
             ConnectError::NotRunning { dir }
         }
-        Kind::PermissionDenied => ConnectError::Denied { dir },
+        Kind::PermissionDenied => {
+            let found = fs::metadata(&socket).or_else(|_| fs::metadata(&dir));
+            let owner = found.ok().map(|found| found.uid());
+            ConnectError::Denied { dir, owner }
+        }
         // Rust's own check of the length.
         Kind::InvalidInput => ConnectError::PathTooLong { socket },
         _ => ConnectError::Io {

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn state_goes_from_one_version_to_the_next() {
+    fn state_is_handed_to_the_next_version() {
         let old = Instance::<Counter>::start("{}").unwrap();
         old.call("add", b"7").unwrap();
         let new = Instance::<Counter>::start("{}").unwrap();

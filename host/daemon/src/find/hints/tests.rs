@@ -90,7 +90,7 @@ const CHANGES: [Change; 5] = [
 ];
 
 #[test]
-fn a_path_that_means_another_directory_is_told_and_watched() {
+fn a_path_to_another_directory_is_watched_anew() {
     for (dir, change) in CHANGES {
         let bench = Bench::new(dir);
         bench.is_watched();

@@ -32,18 +32,12 @@ impl Unwritten {
         let mut state = self.lock();
         match failed {
             Some(reason) => {
-                let before = state.reasons.insert(plugin.clone(), reason.clone());
+                state.reasons.insert(plugin.clone(), reason);
                 state.since.get_or_insert_with(jiff::Timestamp::now);
                 state.retry = Some(Instant::now() + RETRY);
-                // It is tried often.
-                if before.as_ref() != Some(&reason) {
-                    tracing::error!(%plugin, "what runs is not written down: {reason}");
-                }
             }
             None => {
-                if state.reasons.remove(plugin).is_some() {
-                    tracing::info!(%plugin, "what runs is written down again");
-                }
+                state.reasons.remove(plugin);
                 if state.reasons.is_empty() {
                     *state = State::default();
                 }

@@ -20,10 +20,11 @@ fn host(dir: &tempfile::TempDir) -> (Arc<Supervisor>, Services) {
         meta: Arc::clone(&meta),
         origin: Origin::Package("p".parse().expect("a name")),
         takes_state: true,
+        is_ordered: false,
     };
     let mut state = host.state();
     let machine = &mut state.machine;
-    let begun: Vec<Step> = machine.look(vec![(target, false)], &[]);
+    let begun: Vec<Step> = machine.scanned(vec![(target, false)], &[]);
     drop(begun);
     let (ticket, _) = machine.slot("a").and_then(Slot::candidate).expect("one");
     let go = |machine: &mut Machine, event| drop(machine.apply(&name, event));
@@ -37,12 +38,11 @@ fn host(dir: &tempfile::TempDir) -> (Arc<Supervisor>, Services) {
 }
 
 fn status(host: &Supervisor) -> hotmerge_meta::control::PluginStatus {
-    let (mut plugins, _) = host.plugin_status();
-    plugins.pop().expect("it is known")
+    host.snapshot().plugins.pop().expect("it is known")
 }
 
 #[test]
-fn a_panic_for_which_there_is_no_thread_is_shown_and_seen_to_later() {
+fn a_panic_without_a_free_thread_is_queued() {
     let dir = tempfile::tempdir().expect("a directory");
     let (host, services) = host(&dir);
     let was_replaced = || {

@@ -18,7 +18,10 @@ use rustix::{
 };
 
 use super::{Link, Process, event};
-use crate::worker::output::{Budget, Printed};
+use crate::worker::{
+    error::LaunchError,
+    output::{Budget, Printed},
+};
 
 /// The filters for one set of grants.
 pub(in crate::worker) type Filters = Arc<(Vec<Program>, Program)>;
@@ -62,14 +65,15 @@ pub(in crate::worker) fn launch(
     namespaces: Namespaces,
     ids: Ids,
     groups: Option<&Arc<Cgroups>>,
-) -> Result<Process, String> {
+) -> Result<Process, LaunchError> {
     let geometry = Geometry::default();
     let outgoing_geometry = outgoing_geometry();
-    let (caller, wire) = Caller::create(geometry).map_err(failed_to("make shared memory"))?;
+    let (caller, wire) = Caller::create(geometry).map_err(LaunchError::at("make shared memory"))?;
     let mut shared_bytes = geometry.bytes();
     let (outgoing, others_wire) = if parts.calls_others {
         shared_bytes += outgoing_geometry.bytes();
-        let made = Server::create(outgoing_geometry).map_err(failed_to("make shared memory"))?;
+        let made =
+            Server::create(outgoing_geometry).map_err(LaunchError::at("make shared memory"))?;
         (Some(made.0), Some(made.1))
     } else {
         (None, None)
@@ -96,19 +100,19 @@ pub(in crate::worker) fn launch(
         header: parts.header,
         probe: parts.image.is_none(),
     };
-    let plan = plan_file(&plan).map_err(failed_to("write a plan"))?;
-    let null = File::open("/dev/null").map_err(failed_to("open `/dev/null`"))?;
+    let plan = plan_file(&plan).map_err(LaunchError::at("write a plan"))?;
+    let null = File::open("/dev/null").map_err(LaunchError::at("open `/dev/null`"))?;
     let (log, log_in) = messages()?;
     let (crash, crash_in) = messages()?;
     let (out, out_in) = output()?;
     let (err, err_in) = output()?;
-    let unused = event().map_err(failed_to("make an event descriptor"))?;
+    let unused = event().map_err(LaunchError::at("make an event descriptor"))?;
     // What a probe reports is asked of it after its end, and is no crash.
     if parts.image.is_some() {
-        signal_on_message(crash.as_fd()).map_err(failed_to("ask for a signal"))?;
+        signal_on_message(crash.as_fd()).map_err(LaunchError::at("ask for a signal"))?;
     }
     let nothing = rustix::fs::memfd_create("hotmerge-probe", MemfdFlags::CLOEXEC)
-        .map_err(|error| failed_to("make a file")(error.into()))?;
+        .map_err(LaunchError::at("make a file"))?;
     let image = parts.image.unwrap_or(nothing.as_fd());
     let fds = [
         null.as_fd(),
@@ -126,9 +130,8 @@ pub(in crate::worker) fn launch(
     let group = groups
         .map(|groups| groups.group(&parts.limits, shared_bytes as u64))
         .transpose()
-        .map_err(failed_to("make a cgroup for a worker"))?;
-    let Spawned { pidfd, pid } =
-        spawn(program, fds, namespaces, ids, group.as_ref()).map_err(|error| error.to_string())?;
+        .map_err(LaunchError::at("make a cgroup for a worker"))?;
+    let Spawned { pidfd, pid } = spawn(program, fds, namespaces, ids, group.as_ref())?;
     Ok(Process {
         link: Arc::new(Link {
             caller,
@@ -163,24 +166,18 @@ fn plan_file(plan: &Plan) -> std::io::Result<OwnedFd> {
 }
 
 /// The host's end and the worker's: one message is one write.
-fn messages() -> Result<(OwnedFd, OwnedFd), String> {
+fn messages() -> Result<(OwnedFd, OwnedFd), LaunchError> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-        .map_err(|error| failed_to("make a socket")(error.into()))
+        .map_err(LaunchError::at("make a socket"))
 }
 
 /// The host's end, which never waits, and the worker's, which does.
-fn output() -> Result<(OwnedFd, OwnedFd), String> {
+fn output() -> Result<(OwnedFd, OwnedFd), LaunchError> {
     let pipe = || -> rustix::io::Result<_> {
         let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&ours, true)?;
         Ok((ours, theirs))
     };
-    pipe().map_err(|error| failed_to("make a pipe")(error.into()))
-}
-
-/// An error of the system as text.
-pub(in crate::worker) fn failed_to(step: &str) -> impl Fn(std::io::Error) -> String {
-    let step = step.to_owned();
-    move |error| format!("failed to {step}: {error}")
+    pipe().map_err(LaunchError::at("make a pipe"))
 }

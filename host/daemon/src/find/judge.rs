@@ -1,0 +1,239 @@
+//! Whether the packages of a directory would be taken, as far as their files alone tell.
+//!
+//! A host judges a package by these functions before it starts anything, and so does whoever
+//! checks packages without a host: the two cannot disagree.
+//!
+//! Absent on purpose: whatever a plugin does when it is started, and what it requires of others.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use hotmerge_instance::{
+    rules::{
+        policies,
+        symbols::{self, Groups, SymbolsError},
+        text_file::TextFileError,
+    },
+    settings::{Grant, Isolation, Symbols},
+};
+use hotmerge_loader::{LoadError, Verified};
+use hotmerge_meta::{META_FILE, Meta, PluginMeta, ReadError, read_regular};
+
+use crate::{
+    Config,
+    find::scan::{Scanner, Unopened, open_dir, open_package},
+};
+
+/// Largest plugin file, in bytes.
+const LIMIT_BYTES: u64 = 1 << 30;
+
+/// Why verified bytes could not be had.
+#[derive(Debug)]
+pub(crate) enum Unverified {
+    /// The file is not there, as if it had never been.
+    Missing(String),
+    /// File and meta do not belong together, which may pass.
+    Differs(String),
+    /// These bytes, with this meta, will never do.
+    Refused(String),
+    /// The system has no memory or no descriptor for them now.
+    NoRoom(String),
+}
+
+/// The judgement on one plugin, or on a package that cannot be read as one.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    /// The name of the package's directory.
+    pub package: String,
+    /// The plugin, if the package can be read.
+    pub plugin: Option<PluginMeta>,
+    /// Why a host would refuse it.
+    pub problem: Option<String>,
+}
+
+/// Why nothing can be judged.
+#[derive(Debug, thiserror::Error)]
+pub enum JudgeError {
+    /// The directory cannot be read.
+    #[error("failed to read `{}`: {source}", .dir.display())]
+    Dir {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The symbol policy cannot be used.
+    #[error(transparent)]
+    Policy(#[from] TextFileError),
+}
+
+/// Judges a package, or every package of a plugin directory or a staging directory. Without a
+/// configuration every plugin is granted what its `plugin.meta` asks for.
+///
+/// # Errors
+/// If nothing can be judged.
+pub fn judge(dir: &Path, config: Option<&Config>) -> Result<Vec<Judgement>, JudgeError> {
+    let failed = |source| JudgeError::Dir {
+        dir: dir.to_owned(),
+        source,
+    };
+    let by_default = Config::default();
+    let groups = policies::symbols(&config.unwrap_or(&by_default).policy_files())?;
+    let judge = Judge { config, groups };
+    dir.read_dir().map_err(failed)?;
+    if !dir.join(META_FILE).exists() {
+        return Ok(judge.all(dir));
+    }
+    let open = File::open(dir).map_err(failed)?;
+    let name = dir.canonicalize().map_err(failed)?;
+    let name = name.file_name().unwrap_or_default().to_string_lossy();
+    Ok(match Meta::read(&open) {
+        Ok(meta) => {
+            let plugins = meta.plugin.iter();
+            plugins
+                .map(|meta| judge.plugin(&name, &open, meta))
+                .collect()
+        }
+        Err(error) => vec![unreadable(&name, error.to_string())],
+    })
+}
+
+struct Judge<'a> {
+    config: Option<&'a Config>,
+    groups: Groups,
+}
+
+impl Judge<'_> {
+    /// Judges what a first look at a plugin directory finds. Nothing is given time to settle.
+    fn all(&self, dir: &Path) -> Vec<Judgement> {
+        let findings = Scanner::new(dir.to_owned(), Duration::ZERO).scan(Instant::now());
+        let problems = findings.problems.into_iter();
+        let mut all: Vec<_> = problems
+            .map(|problem| unreadable(&problem.package, problem.reason))
+            .collect();
+        for found in &findings.changed {
+            let name = found.package.as_str();
+            let open = open_dir(dir).and_then(|root| {
+                open_package(&root, &found.package).map_err(|error| error.to_string())
+            });
+            all.push(match open {
+                Ok(open) => self.plugin(name, &open, &found.meta),
+                Err(reason) => unreadable(name, reason),
+            });
+        }
+        let name = |it: &Judgement| it.plugin.as_ref().map(|meta| meta.name.clone());
+        all.sort_by_key(|it| (it.package.clone(), name(it)));
+        all
+    }
+
+    fn plugin(&self, package: &str, open: impl AsFd, meta: &PluginMeta) -> Judgement {
+        let judged = is_for_this_target(meta).and_then(|()| verify(open, meta));
+        let problem = match judged {
+            Ok(verified) => {
+                let judged = self.symbols(&verified, meta);
+                judged.err().map(|error| error.to_string())
+            }
+            Err(
+                Unverified::Missing(reason)
+                | Unverified::Differs(reason)
+                | Unverified::Refused(reason)
+                | Unverified::NoRoom(reason),
+            ) => Some(reason),
+        };
+        Judgement {
+            package: package.to_owned(),
+            plugin: Some(meta.clone()),
+            problem,
+        }
+    }
+
+    fn symbols(&self, verified: &Verified, meta: &PluginMeta) -> Result<(), SymbolsError> {
+        let Some(config) = self.config else {
+            let grants = asked(meta);
+            return symbols::admit(verified, &self.groups, Isolation::Process, &grants);
+        };
+        if config.symbols == Symbols::Off {
+            return Ok(());
+        }
+        let own = config.plugin.get(&meta.name);
+        let isolation = own.and_then(|own| own.isolation).or(config.isolation);
+        let grants = own.map_or(&[][..], |own| &own.allow);
+        let isolation = isolation.unwrap_or(Isolation::Process);
+        symbols::admit(verified, &self.groups, isolation, grants)
+    }
+}
+
+/// What a plugin asks for, as if it were granted.
+fn asked(meta: &PluginMeta) -> Vec<Grant> {
+    let files = meta.wants.fs.iter().map(|path| Grant::Files {
+        path: path.into(),
+        write: true,
+    });
+    let network = meta.wants.net.then_some(Grant::Network);
+    files.chain(network).collect()
+}
+
+fn unreadable(package: &str, reason: String) -> Judgement {
+    Judgement {
+        package: package.to_owned(),
+        plugin: None,
+        problem: Some(reason),
+    }
+}
+
+/// Whether a plugin says that it was built for what this program was built for.
+pub(crate) fn is_for_this_target(meta: &PluginMeta) -> Result<(), Unverified> {
+    if meta.target == crate::TARGET {
+        return Ok(());
+    }
+    Err(Unverified::Refused(format!(
+        "it was built for {}, this host is {}; build it for this target",
+        meta.target,
+        crate::TARGET
+    )))
+}
+
+/// Reads a plugin's file out of its package and compares it with its meta.
+pub(crate) fn verify(package: impl AsFd, meta: &PluginMeta) -> Result<Verified, Unverified> {
+    let file = read(package, meta, LIMIT_BYTES)?;
+    Verified::new(file, meta).map_err(|error| match error {
+        // Until it has settled it may be half a file.
+        LoadError::Promise(_) | LoadError::Image(_) => {
+            Unverified::Differs(format!("file `{}`: {error}", meta.file))
+        }
+        LoadError::Seal { .. } => Unverified::NoRoom(error.to_string()),
+        _ => Unverified::Refused(error.to_string()),
+    })
+}
+
+/// Reads a plugin's file out of its package.
+pub(crate) fn read(
+    package: impl AsFd,
+    meta: &PluginMeta,
+    limit_bytes: u64,
+) -> Result<Vec<u8>, Unverified> {
+    Ok(read_regular(package, meta.file.as_str(), limit_bytes)?.0)
+}
+
+impl From<ReadError> for Unverified {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Missing(_) => Self::Missing(error.to_string()),
+            _ => Self::Differs(error.to_string()),
+        }
+    }
+}
+
+impl From<Unopened> for Unverified {
+    fn from(error: Unopened) -> Self {
+        match error.is_missing() {
+            true => Self::Missing(error.to_string()),
+            false => Self::Differs(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What happens, as the log tells it. Fields and messages are for people who search.
+
+use hotmerge_instance::{Failure, spawn::RETRY};
+use hotmerge_lifecycle::Note;
+use hotmerge_meta::{Digest, PluginName, control::PluginReport};
+use tracing::{debug, error, info, warn};
+
+use crate::record::{
+    events::{Ending, Happened, Outcome, PluginEvent},
+    words::{Told, continues},
+};
+
+/// Writes an event into the log.
+pub(crate) fn write(happened: &Happened) {
+    match happened {
+        Happened::Plugin(plugin, event) => of_plugin(plugin, event),
+        Happened::Problem(problem) => {
+            warn!(target: "hotmerge::host", package = %problem.package, "{}", problem.reason);
+        }
+    }
+}
+
+fn of_plugin(plugin: &PluginName, event: &PluginEvent) {
+    match event {
+        PluginEvent::Outcome(outcome, report) => of_outcome(plugin, *outcome, report),
+        PluginEvent::Transition(note) => transition(plugin, note),
+        PluginEvent::Crashed { failure, stack, .. } => crash(plugin, failure, stack),
+        PluginEvent::PanickedAgain(failure) => crash(plugin, failure, &[]),
+        PluginEvent::Recovered { state_age, .. } => {
+            info!(target: "hotmerge::plugin", %plugin, "started again; {}", continues(*state_age));
+        }
+        PluginEvent::GivenUp { reason } => {
+            error!(target: "hotmerge::plugin", %plugin, "{reason}");
+        }
+        PluginEvent::NotRestartedYet { what } => {
+            let ms = RETRY.as_millis();
+            error!(target: "hotmerge::plugin", %plugin, "it {what}; trying again every {ms} ms");
+        }
+        PluginEvent::DiedWhileReplaced(failure) => {
+            warn!(target: "hotmerge::plugin", %plugin, "the worker to be replaced {failure}");
+        }
+        PluginEvent::AsksInVain { what } => {
+            warn!(target: "hotmerge::plugin", %plugin, "{what}");
+        }
+        PluginEvent::Revived => {
+            info!(target: "hotmerge::plugin", %plugin, "an operator asked to start it again");
+        }
+        PluginEvent::Pinned { version } => info!(
+            target: "hotmerge::plugin",
+            %plugin,
+            %version,
+            "pinned by an operator: this version runs, whatever the plugin directory has"
+        ),
+        PluginEvent::Unpinned => info!(
+            target: "hotmerge::plugin",
+            %plugin,
+            "unpinned by an operator: the plugin directory decides again"
+        ),
+        PluginEvent::RollbackAsked { version, hash } => info!(
+            target: "hotmerge::plugin",
+            %plugin,
+            %version,
+            hash = hash.short(),
+            "rollback asked for by an operator"
+        ),
+        PluginEvent::Ending(ending) => of_ending(plugin, ending),
+        PluginEvent::StateNotSaved { reason } => {
+            warn!(target: "hotmerge::plugin", %plugin, "its state was not saved: {reason}");
+        }
+        PluginEvent::NotPersisted { reason } => {
+            error!(target: "hotmerge::plugin", %plugin, "what runs is not written down: {reason}");
+        }
+        PluginEvent::PersistedAgain => {
+            info!(target: "hotmerge::plugin", %plugin, "what runs is written down again");
+        }
+        PluginEvent::Postponed { reason } => {
+            let ms = RETRY.as_millis();
+            error!(target: "hotmerge::plugin", %plugin, "{reason}; retrying every {ms} ms");
+        }
+    }
+}
+
+fn of_outcome(plugin: &PluginName, outcome: Outcome, report: &PluginReport) {
+    let short = |hash: Option<Digest>| hash.map_or_else(|| "-".to_owned(), |hash| hash.short());
+    let (old, new) = (short(report.old_hash), short(report.hash));
+    // Nobody reads more digits.
+    let ms = (report.took_ms * 1e3).round() / 1e3;
+    let reason = report.reason.as_deref();
+    match outcome {
+        Outcome::Loaded => {
+            info!(target: "hotmerge::plugin", %plugin, hash = new, ms, "loaded");
+        }
+        Outcome::Reloaded => {
+            info!(target: "hotmerge::plugin", %plugin, old, new, ms, "reloaded");
+        }
+        Outcome::TrialBegun => {
+            info!(target: "hotmerge::plugin", %plugin, old, new, "takes a share of the calls");
+        }
+        Outcome::Refused => {
+            let reason = reason.unwrap_or_default();
+            error!(target: "hotmerge::plugin", %plugin, hash = new, "refused: {reason}");
+        }
+        Outcome::Unchanged => match reason {
+            Some(reason) => info!(target: "hotmerge::plugin", %plugin, hash = new, "{reason}"),
+            None => debug!(target: "hotmerge::plugin", %plugin, hash = new, "unchanged"),
+        },
+        Outcome::Removed => info!(target: "hotmerge::plugin", %plugin, old, "removed"),
+        Outcome::Stopped => info!(target: "hotmerge::plugin", %plugin, old, "stopped"),
+    }
+}
+
+fn transition(plugin: &PluginName, note: &Note) {
+    if tracing::enabled!(target: "hotmerge::plugin", tracing::Level::DEBUG) {
+        let Told {
+            old_version,
+            from,
+            to,
+            reason,
+        } = Told::of(note);
+        let old_version = old_version.map(|hash| hash.short());
+        debug!(
+            target: "hotmerge::plugin",
+            %plugin,
+            old_version,
+            "{from} → {to}: {reason}"
+        );
+    }
+}
+
+fn crash(plugin: &PluginName, failure: &Failure, stack: &[String]) {
+    let stack = (!stack.is_empty()).then(|| stack.join(" < "));
+    error!(
+        target: "hotmerge::plugin",
+        %plugin,
+        method = failure.method.as_deref(),
+        trace_id = failure.trace.as_deref(),
+        stack = stack.as_deref(),
+        "it {failure}"
+    );
+}
+
+fn of_ending(plugin: &PluginName, ending: &Ending) {
+    match ending {
+        Ending::DrainOverdue { calls, limit } => warn!(
+            target: "hotmerge::plugin",
+            %plugin,
+            calls,
+            "calls still run on an old version after {} ms; it is kept until they return",
+            limit.as_millis()
+        ),
+        Ending::TeardownStuck { limit } => warn!(
+            target: "hotmerge::plugin",
+            %plugin,
+            "teardown has not returned after {} ms; the old version is kept until it does",
+            limit.as_millis()
+        ),
+        Ending::TeardownReturned => info!(
+            target: "hotmerge::plugin",
+            %plugin,
+            "the teardown that took too long has returned"
+        ),
+        Ending::TeardownFailed { reason } => {
+            warn!(target: "hotmerge::plugin", %plugin, "teardown failed: {reason}");
+        }
+        Ending::Retained => warn!(
+            target: "hotmerge::plugin",
+            %plugin,
+            "an old version cannot be unmapped: a thread holds its thread-locals, or it left \
+             threads behind"
+        ),
+        Ending::CandidateEnded => info!(
+            target: "hotmerge::plugin",
+            %plugin,
+            "a candidate that took no calls is ended"
+        ),
+    }
+}

@@ -1,0 +1,151 @@
+//! Why there is no worker, or no plugin in it.
+
+use std::{io, path::PathBuf};
+
+use hotmerge_loader::advice;
+use hotmerge_sandbox::{PolicyError, SpawnError};
+
+use crate::rules::text_file::TextFileError;
+
+/// Why no worker process could be started. That is never the plugin's fault.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The host has no worker program.
+    #[error("there is no worker program")]
+    NoProgram,
+    /// The host has no policy of system calls.
+    #[error("there is no policy of system calls")]
+    NoPolicy,
+    /// The operator wants another user for it.
+    #[error(
+        "`user` is set for it, and only a host that is root can start it as another user; run \
+         the host as root, or remove `user`"
+    )]
+    OtherUser,
+    /// The policy of system calls cannot be compiled for its grants.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The process could not be made.
+    #[error("{0}{advice}", advice = advice(.0.system()))]
+    Spawn(#[from] SpawnError),
+    /// A step before or after that failed.
+    #[error("failed to {step}: {source}{}", advice(source))]
+    Step {
+        /// What was to be done.
+        step: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl LaunchError {
+    /// Says which step it was that the system refused.
+    pub(super) fn at<E: Into<io::Error>>(step: &'static str) -> impl Fn(E) -> Self {
+        move |source| Self::Step {
+            step,
+            source: source.into(),
+        }
+    }
+}
+
+/// Why a plugin did not start in its process.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotStarted {
+    /// The worker or the plugin says why.
+    #[error("{0}")]
+    Refused(String),
+    /// The process ended, or had to be ended.
+    #[error("its worker {0} while it started")]
+    Ended(String),
+    /// It took too long.
+    #[error("it has not started within {0} ms; its worker was ended")]
+    TooSlow(u128),
+    /// It did not take over the state of the process before it.
+    #[error("the last state was not taken over: {0}")]
+    State(Box<Self>),
+    /// The host's thread panicked.
+    #[error("a thread of the host panicked")]
+    Panicked,
+}
+
+/// Why a worker has ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum End {
+    /// Somebody wanted it.
+    #[error("it was ended")]
+    Asked,
+    /// The plugin did not start in its first process.
+    #[error("{0}")]
+    NotStarted(String),
+    /// There was no process, which is no fault of the plugin's.
+    #[error("{0}")]
+    NotLaunched(String),
+}
+
+/// Why workers cannot be had at all.
+#[derive(Debug, thiserror::Error)]
+pub enum NoWorkers {
+    /// Crash reports come with a signal that kills whoever does not expect it.
+    #[error("no handler for SIGUSR1: {0}")]
+    Signal(io::Error),
+    /// The worker program is not where the configuration says.
+    #[error("the worker program `{}`: {source}", .path.display())]
+    Open {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The worker program is in no place where it is looked for.
+    #[error(
+        "there is no `{program}` in {}; set `worker` in the configuration",
+        list(.places)
+    )]
+    NotFound {
+        /// Its name.
+        program: &'static str,
+        /// Where it was looked for.
+        places: Vec<PathBuf>,
+    },
+    /// The operator's policy of system calls cannot be used.
+    #[error(transparent)]
+    Policy(#[from] TextFileError),
+}
+
+fn list(places: &[PathBuf]) -> String {
+    let places = places.iter().map(|place| format!("`{}`", place.display()));
+    places.collect::<Vec<_>>().join(", ")
+}
+
+/// Why a plugin cannot be kept as the operator wants it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IsolationError {
+    /// The sandbox lacks parts.
+    #[error("the sandbox is incomplete ({0}) and the configuration says `degraded = \"refuse\"`")]
+    Incomplete(String),
+    /// The operator wants a process, and there are none.
+    #[error("it is to run in a process of its own, which this host cannot give: {0}")]
+    NoProcess(String),
+    /// There are no processes, and nothing less will do.
+    #[error(
+        "no process of its own can be had ({0}) and the configuration says \
+         `degraded = \"refuse\"`"
+    )]
+    NothingLess(String),
+}
+
+/// What kept a probe of the sandbox from its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ProbeError {
+    /// There was no process for it.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// It did not come to its end.
+    #[error("a probe {end}: {said}")]
+    Ended {
+        /// How it ended.
+        end: String,
+        /// What it said before.
+        said: String,
+    },
+}

@@ -1,0 +1,37 @@
+//! One question to a worker and its answer.
+
+use hotmerge_loader::{CallError, Reply};
+use hotmerge_wire::{Answer, Failure, Request};
+
+use crate::worker::process::Link;
+
+/// Room for the reason of a refusal where nothing else is expected, in bytes.
+pub(super) const REASON_LIMIT: usize = 64 << 10;
+
+/// Why a question brought no reply.
+#[derive(Debug)]
+pub(super) enum Unanswered {
+    /// The plugin answered with an error.
+    Refused(CallError),
+    /// There was no answer.
+    Failed(Failure),
+}
+
+/// Asks a worker, and puts its answer into `reply`.
+pub(super) fn exchange(
+    link: &Link,
+    request: &Request<'_>,
+    reply: &mut Reply,
+) -> Result<(), Unanswered> {
+    match link.caller.ask(request, reply.take_buffer()) {
+        Ok(Answer::Reply { bytes, media_type }) => {
+            reply.fill(bytes, &media_type);
+            Ok(())
+        }
+        Ok(Answer::Refusal { status, reason }) => {
+            let error = CallError::of(status, &reason, request.method);
+            Err(Unanswered::Refused(error))
+        }
+        Err(failure) => Err(Unanswered::Failed(failure)),
+    }
+}

@@ -1,0 +1,124 @@
+//! What the signs of a process mean: whether it is over, and when to look again though nothing
+//! happens.
+
+use std::time::{Duration, Instant};
+
+use hotmerge_wire::now_ns;
+
+use crate::worker::{
+    calls::Worker,
+    process::{Link, Observed, Process, look},
+    report,
+};
+
+/// How long a call that nobody waits for may go on after its deadline, before the worker is ended.
+const GRACE: Duration = Duration::from_secs(1);
+/// After so many calls in a row that a worker did not take in time, it is ended.
+const UNANSWERED: u32 = 3;
+/// How often calls that go on are looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// How long a worker that closed its socket has to end by itself, so that its true status is
+/// known.
+const LAST: Duration = Duration::from_millis(200);
+
+/// Ends that the kernel knows nothing of.
+pub(super) const CLOSED: &str = "closed its descriptors";
+const FORGED: &str = "broke the protocol: it reported what no worker reports";
+const UNRESPONSIVE: &str =
+    "did not answer: calls in a row passed their deadlines before it took them";
+const HUNG: &str = "hung: a call went on after its deadline";
+
+impl Worker {
+    /// Sleeps until one of the processes says something, or the thread is woken. Ends those that
+    /// must be ended. Says for each what was seen, and whether it is over.
+    pub(super) fn observe(
+        &self,
+        workers: &mut [&mut Process],
+        limit: Option<Duration>,
+    ) -> Vec<(Observed, bool)> {
+        let due = workers.iter().filter_map(|worker| due(worker));
+        let limit = due.chain(limit).min();
+        let (seen, _) = look(workers, &self.wake, &self.log, limit);
+        let judge = |(worker, seen): (&mut &mut Process, Observed)| {
+            let is_over = self.is_over(worker, &seen);
+            (seen, is_over)
+        };
+        workers.iter_mut().zip(seen).map(judge).collect()
+    }
+
+    /// Whether a worker is dead after a look, or was ended for what it did.
+    pub(super) fn is_over(&self, process: &mut Process, seen: &Observed) -> bool {
+        if record_end(process, seen) {
+            return true;
+        }
+        if seen.is_last_word() {
+            // The kernel's account of its end comes a little later.
+            process.end_by.get_or_insert_with(|| Instant::now() + LAST);
+        }
+        let what = if seen.forged {
+            FORGED.to_owned()
+        } else if let Some(what) = self.kill_order(&process.link) {
+            what
+        } else if hangs(&process.link) {
+            HUNG.to_owned()
+        } else if process.link.caller.unanswered() >= UNANSWERED {
+            UNRESPONSIVE.to_owned()
+        } else if process.end_by.is_some_and(|end| end <= Instant::now()) {
+            CLOSED.to_owned()
+        } else {
+            return false;
+        };
+        process.link.record_end(what);
+        process.finish(&self.log);
+        true
+    }
+
+    /// Why a worker must be ended, if somebody has found out while it was watched.
+    fn kill_order(&self, link: &Link) -> Option<String> {
+        let kill_order = &mut self.state().kill_order;
+        let (_, what) = kill_order.take_if(|(pid, _)| *pid == link.pid)?;
+        Some(what)
+    }
+}
+
+impl Observed {
+    /// Whether the worker has nothing more to say, and its end is near if it is honest.
+    fn is_last_word(&self) -> bool {
+        self.hung_up || self.signal.is_some()
+    }
+}
+
+/// When a worker must be looked at though nothing happens.
+pub(super) fn due(process: &Process) -> Option<Duration> {
+    let left = |end: Instant| end.saturating_duration_since(Instant::now());
+    let abandoned = process.link.caller.abandoned_due();
+    let tick = abandoned.map(|due| until(due) + TICK);
+    process.end_by.map(left).into_iter().chain(tick).min()
+}
+
+/// Whether a call goes on though nobody has waited for it for too long.
+fn hangs(link: &Link) -> bool {
+    let for_too_long = |due| Duration::from_nanos(now_ns().saturating_sub(due)) > GRACE;
+    link.caller.abandoned_due().is_some_and(for_too_long)
+}
+
+/// Notes what the worker dies of, and says whether it is dead: its own report names the place,
+/// the kernel the fact.
+fn record_end(process: &Process, seen: &Observed) -> bool {
+    if let Some(report) = &seen.signal {
+        process
+            .link
+            .record_end(report.describe(&process.link.caller));
+    }
+    if let Some(ended) = &seen.ended {
+        process
+            .link
+            .record_end(report::ended(ended, &process.limits));
+    }
+    seen.ended.is_some()
+}
+
+/// How long until a point on the monotonic clock in nanoseconds.
+fn until(point_ns: u64) -> Duration {
+    Duration::from_nanos(point_ns.saturating_sub(now_ns()))
+}

@@ -1,0 +1,83 @@
+//! How the next process of a worker comes up: launched, then asked to start the plugin.
+
+use hotmerge_abi::CallContext;
+use hotmerge_loader::reason_text;
+use hotmerge_wire::{Answer, Failure, Request, after_ns, op};
+
+use crate::worker::{
+    calls::Worker,
+    error::{LaunchError, NotStarted},
+    exchange::REASON_LIMIT,
+    process::{Link, Parts, Process},
+};
+
+impl Worker {
+    /// Launches a process, with nothing of the plugin in it yet.
+    pub(super) fn launch(&self) -> Result<Process, LaunchError> {
+        let header = self.image.header();
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&header.magic);
+        bytes[8..10].copy_from_slice(&header.abi_major.to_ne_bytes());
+        bytes[10..12].copy_from_slice(&header.abi_minor.to_ne_bytes());
+        bytes[12..].copy_from_slice(&header.size.to_ne_bytes());
+        self.workers.launch(Parts {
+            image: Some(self.image.memory()),
+            libraries: &self.libraries,
+            header: bytes,
+            grants: &self.settings.allow,
+            limits: self.settings.limits.into(),
+            calls_others: !self.meta.requires.is_empty(),
+            user: self.settings.user,
+        })
+    }
+
+    /// Asks a process to start the plugin, and to take over the last state that is known.
+    pub(super) fn start_plugin(&self, link: &Link) -> Result<Vec<String>, NotStarted> {
+        let missing = self.demand(link, op::START, "", self.config.as_bytes())?;
+        if let Some(saved) = self.checkpoint.last()
+            && let Err(error) = self.demand(link, op::RESTORE, &saved.from, &saved.bytes)
+        {
+            // An instance that did not take it over must not take calls, and the next one is
+            // not tried with it again.
+            self.checkpoint.forget();
+            return Err(NotStarted::State(Box::new(error)));
+        }
+        tracing::trace!(
+            target: "hotmerge::worker",
+            pid = link.pid,
+            state_age = ?self.checkpoint.age(),
+            "started, with the last state if there is one"
+        );
+        Ok(missing.lines().map(str::to_owned).collect())
+    }
+
+    fn demand(
+        &self,
+        link: &Link,
+        op: u32,
+        method: &str,
+        bytes: &[u8],
+    ) -> Result<String, NotStarted> {
+        let context = CallContext::default();
+        let limit = self.workers.settings.start_limit;
+        let request = Request {
+            op,
+            context: &context,
+            method,
+            bytes,
+            reply_limit: REASON_LIMIT,
+            give_up_ns: after_ns(limit),
+            cancel: None,
+        };
+        match link.caller.ask(&request, Vec::new()) {
+            Ok(Answer::Reply { bytes, .. }) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Ok(Answer::Refusal { reason, .. }) => Err(NotStarted::Refused(reason_text(&reason))),
+            Err(Failure::Gone { .. }) => {
+                let end = link.end().unwrap_or_else(|| "has ended".into());
+                Err(NotStarted::Ended(end))
+            }
+            Err(Failure::Deadline) => Err(NotStarted::TooSlow(limit.as_millis())),
+            Err(failure) => Err(NotStarted::Refused(failure.to_string())),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What to do about an error of the system, where a setting is behind it.
+//!
+//! An error number says little of why: a limit, a switch and a lack look alike. Where a setting
+//! can be read that explains the error, it is named.
+
+use std::{fs, io};
+
+use rustix::io::Errno;
+
+/// Settings behind an error, each with the value that causes it, and what to say then.
+const SETTINGS: &[(Errno, &str, &str, &str)] = &[
+    (
+        Errno::ACCESS,
+        "/proc/sys/vm/memfd_noexec",
+        "2",
+        "`vm.memfd_noexec` is 2, which forbids the memory that plugins are loaded from: set it to 0 \
+         or 1",
+    ),
+    (
+        Errno::NOSPC,
+        "/proc/sys/user/max_user_namespaces",
+        "0",
+        "`user.max_user_namespaces` is 0: raise it",
+    ),
+    (
+        Errno::NOSPC,
+        "/proc/sys/user/max_pid_namespaces",
+        "0",
+        "`user.max_pid_namespaces` is 0: raise it",
+    ),
+    (
+        Errno::NOSPC,
+        "/proc/sys/user/max_mnt_namespaces",
+        "0",
+        "`user.max_mnt_namespaces` is 0: raise it",
+    ),
+    (
+        Errno::NOSPC,
+        "/proc/sys/user/max_net_namespaces",
+        "0",
+        "`user.max_net_namespaces` is 0: raise it",
+    ),
+    (
+        Errno::NOSPC,
+        "/proc/sys/user/max_ipc_namespaces",
+        "0",
+        "`user.max_ipc_namespaces` is 0: raise it",
+    ),
+    (
+        Errno::PERM,
+        "/proc/sys/kernel/unprivileged_userns_clone",
+        "0",
+        "`kernel.unprivileged_userns_clone` is 0: set it to 1",
+    ),
+    (
+        Errno::PERM,
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "`kernel.apparmor_restrict_unprivileged_userns` is 1: set it to 0, or give the host an \
+         AppArmor profile with `userns`",
+    ),
+];
+
+/// What an error means whatever the settings are.
+const ALWAYS: &[(Errno, &str)] = &[
+    (
+        Errno::MFILE,
+        "the host may open no more files: raise its limit (`ulimit -n`, or `LimitNOFILE=`)",
+    ),
+    (
+        Errno::NFILE,
+        "the system has no more files to give: raise `fs.file-max`",
+    ),
+    (
+        Errno::AGAIN,
+        "the host may have no more processes or threads: raise its limit (`ulimit -u`, or \
+         `TasksMax=`)",
+    ),
+];
+
+/// What to do about an error, to be put behind it; empty where nothing is known.
+pub fn advice(error: &io::Error) -> String {
+    advise(error, |path| fs::read_to_string(path).ok())
+}
+
+fn advise(error: &io::Error, read: impl Fn(&str) -> Option<String>) -> String {
+    let Some(number) = Errno::from_io_error(error) else {
+        return String::new();
+    };
+    let is_set = |path: &str, value: &str| read(path).is_some_and(|text| text.trim() == value);
+    let setting = SETTINGS
+        .iter()
+        .find(|(errno, path, value, _)| *errno == number && is_set(path, value))
+        .map(|(.., advice)| *advice);
+    let always = ALWAYS.iter().find(|(errno, _)| *errno == number);
+    match setting.or(always.map(|(_, advice)| *advice)) {
+        Some(advice) => format!(" ({advice})"),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_is_named_only_if_it_is_set_so() {
+        for (errno, path, value, advice) in SETTINGS {
+            let error = io::Error::from(*errno);
+            let set = |asked: &str| (asked == *path).then(|| format!("{value}\n"));
+            assert_eq!(advise(&error, set), format!(" ({advice})"));
+            let unset = |_: &str| Some("17\n".to_owned());
+            assert_eq!(advise(&error, unset), "", "{path}");
+            assert_eq!(advise(&error, |_| None), "", "{path}");
+        }
+    }
+
+    #[test]
+    fn exhaustion_is_told_with_its_limit() {
+        let error = io::Error::from(Errno::MFILE);
+        assert!(advice(&error).contains("LimitNOFILE="));
+        assert_eq!(advice(&io::Error::other("no")), "");
+    }
+}

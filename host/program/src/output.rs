@@ -1,0 +1,59 @@
+//! Everything the program writes: standard output and standard error.
+//!
+//! A reader that goes away is not a failure: the rest of the output is dropped, the command
+//! still does its work, and its exit code is that of the work. Anything else that stops the
+//! output, such as a full disk, fails the command with one sentence.
+//!
+//! Absent on purpose: `println!` and its kind, which panic. Clippy denies them in this crate.
+
+use std::{
+    fmt::Display,
+    io::{self, ErrorKind, Write},
+    sync::Arc,
+};
+
+use anstream::AutoStream;
+use serde::Serialize;
+use signal_hook::consts::SIGXFSZ;
+
+/// Makes a file that grew to its limit (`ulimit -f`) an error of the write that failed; by
+/// default it kills.
+pub(crate) fn outlive_size_limit() -> io::Result<()> {
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).map(drop)
+}
+
+/// Standard output cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to write to standard output: {0}")]
+pub(crate) struct WriteError(#[source] io::Error);
+
+/// Writes text to standard output, with its colours only on a terminal.
+pub(crate) fn print(text: impl Display) -> Result<(), WriteError> {
+    let mut stream = AutoStream::auto(io::stdout().lock());
+    deliver(&mut stream, text.to_string().as_bytes())
+}
+
+/// Writes one line of JSON to standard output.
+pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    Ok(write(&line)?)
+}
+
+/// Writes bytes to standard output as they are.
+pub(crate) fn write(bytes: &[u8]) -> Result<(), WriteError> {
+    deliver(&mut io::stdout().lock(), bytes)
+}
+
+/// Writes text to standard error. If that fails, only the exit code can still report it.
+pub(crate) fn complain(text: impl Display) {
+    let mut stream = AutoStream::auto(io::stderr().lock());
+    let _ = deliver(&mut stream, text.to_string().as_bytes());
+}
+
+fn deliver(stream: &mut impl Write, bytes: &[u8]) -> Result<(), WriteError> {
+    match stream.write_all(bytes).and_then(|()| stream.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(WriteError(error)),
+        _ => Ok(()),
+    }
+}

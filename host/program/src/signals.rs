@@ -1,0 +1,96 @@
+//! The signals that a running host gets, and what each of them orders.
+//!
+//! Invariant: no signal whose default action would end the host does so, except those that
+//! report a fault of the process itself. A signal without a meaning is logged and otherwise
+//! ignored.
+//!
+//! Absent on purpose: SIGUSR1, with which workers report crashes.
+
+use std::{collections::BTreeMap, ffi::c_int, io};
+
+use signal_hook::{
+    consts::{
+        SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR2, SIGVTALRM, SIGXCPU,
+        SIGXFSZ,
+    },
+    iterator::Signals,
+    low_level::signal_name,
+};
+
+/// What a signal orders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Look at the plugin directory again.
+    Rescan,
+    /// End after the running calls.
+    Stop,
+    /// Log what runs, then end after the running calls.
+    ReportAndStop,
+}
+
+/// Signals whose default action ends a process and that have no meaning to a host.
+const WITHOUT_MEANING: [c_int; 8] = [
+    SIGUSR2,
+    SIGALRM,
+    SIGVTALRM,
+    SIGPROF,
+    SIGIO,
+    SIGXFSZ,
+    libc::SIGPWR,
+    libc::SIGSTKFLT,
+];
+
+/// Takes the signals of a host.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    signals: Signals,
+    ignored: BTreeMap<c_int, u64>,
+}
+
+impl Orders {
+    /// From here on no signal kills.
+    pub(crate) fn take() -> io::Result<Self> {
+        let meant = [SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGXCPU];
+        let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
+        let all = meant.into_iter().chain(WITHOUT_MEANING).chain(real_time);
+        Ok(Self {
+            signals: Signals::new(all)?,
+            ignored: BTreeMap::new(),
+        })
+    }
+
+    /// Waits for the next order.
+    pub(crate) fn next(&mut self) -> Order {
+        loop {
+            for signal in self.signals.wait() {
+                match signal {
+                    SIGHUP => return Order::Rescan,
+                    SIGTERM | SIGINT => return Order::Stop,
+                    SIGQUIT => return Order::ReportAndStop,
+                    SIGXCPU => {
+                        tracing::warn!(target: "hotmerge::host", "the limit of processor time is used up (SIGXCPU)");
+                        return Order::Stop;
+                    }
+                    other => {
+                        let times = self.ignored.entry(other).or_default();
+                        *times += 1;
+                        // Whoever sends many must not fill the log.
+                        if times.is_power_of_two() {
+                            let signal = name(other);
+                            tracing::warn!(target: "hotmerge::host", signal, times, "ignored a signal without a meaning");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn name(signal: c_int) -> String {
+    match signal_name(signal) {
+        Some(name) => name.to_owned(),
+        None if signal == libc::SIGPWR => "SIGPWR".to_owned(),
+        None if signal == libc::SIGSTKFLT => "SIGSTKFLT".to_owned(),
+        None => format!("SIGRTMIN+{}", signal - libc::SIGRTMIN()),
+    }
+}

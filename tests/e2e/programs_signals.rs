@@ -1,0 +1,170 @@
+//! What `hotmerge serve` takes over from whoever starts it, and which signals it takes.
+
+use std::{
+    fs,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
+    process::Command,
+};
+
+use hotmerge_tests::{Lab, SOON, TestHost, actor, copy_environment, run};
+use rustix::process::Signal;
+
+fn lab() -> Lab {
+    let lab = Lab::new();
+    lab.package("one").put(&[&actor("mark=1")]);
+    lab
+}
+
+/// Sends a signal by its number: some have no name that everybody knows.
+fn send(host: &TestHost, signal: &str) {
+    let pid = host.pid().to_string();
+    run(
+        Command::new("kill").args([&format!("-{signal}"), &pid]),
+        SOON,
+    )
+    .ok();
+}
+
+/// The same command with another program in front of it.
+fn behind(program: &[&str], command: &Command) -> Command {
+    let mut all = Command::new(program[0]);
+    all.args(&program[1..]).arg(command.get_program());
+    all.args(command.get_args());
+    copy_environment(command, &mut all);
+    all
+}
+
+/// A set of signals that `/proc/PID/status` shows.
+fn signals(pid: u32, field: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    u64::from_str_radix(line.expect("the kernel tells").trim(), 16).expect("it is a number")
+}
+
+#[test]
+fn a_signal_without_a_meaning_is_logged() {
+    let lab = lab();
+    let host = lab.start();
+    for (number, name) in [
+        ("12", "SIGUSR2"),
+        ("14", "SIGALRM"),
+        ("16", "SIGSTKFLT"),
+        ("25", "SIGXFSZ"),
+        ("26", "SIGVTALRM"),
+        ("27", "SIGPROF"),
+        ("29", "SIGIO"),
+        ("30", "SIGPWR"),
+        ("34", "SIGRTMIN+0"),
+        ("64", "SIGRTMIN+30"),
+    ] {
+        send(&host, number);
+        host.log()
+            .wait_from(0, name, |record| record["signal"] == name);
+    }
+    assert_eq!(host.text("actor", "mark"), "1");
+    host.stop();
+}
+
+#[test]
+fn many_such_signals_do_not_fill_the_log() {
+    let lab = lab();
+    let host = lab.start();
+    for _ in 0..200 {
+        host.signal(Signal::USR2);
+    }
+    let log = host.stop();
+    let told = log.count("ignored a signal");
+    assert!((1..=8).contains(&told), "{told} records\n{log}");
+}
+
+#[test]
+fn quit_reports_what_runs_and_ends() {
+    let lab = lab();
+    let mut host = lab.start();
+    host.signal(Signal::QUIT);
+    let report = |record: &serde_json::Value| {
+        record["message"] == "report" && record["plugin"] == "actor" && record["state"] == "active"
+    };
+    host.log().wait_from(0, "a report", report);
+    assert!(host.ended().success());
+}
+
+#[test]
+fn what_the_starter_blocked_or_ignored_does_not_count() {
+    let lab = lab();
+    let serve = lab.serve("isolation = \"process\"\n");
+    let starter = [
+        "env",
+        "--block-signal",
+        "--ignore-signal=HUP,INT,QUIT,CHLD,USR1,USR2,TTOU",
+    ];
+    let host = lab.start_by(behind(&starter, &serve));
+    let worker = host.plugin("actor").worker.and_then(|worker| worker.pid);
+    let worker = worker.expect("it is in a process of its own") as u32;
+    // Rust ignores SIGPIPE; 32 and 33 are the C library's own, whose `posix_spawn` ignores them.
+    let others = [Signal::PIPE.as_raw(), 32, 33].map(|signal| 1_u64 << (signal - 1));
+    let others = others.iter().fold(0, |all, one| all | one);
+    for pid in [host.pid(), worker] {
+        assert_eq!(signals(pid, "SigBlk:"), 0, "blocked");
+        assert_eq!(signals(pid, "SigIgn:") & !others, 0, "ignored");
+    }
+    host.stop();
+}
+
+#[test]
+fn an_abstract_notify_socket_is_told() {
+    let lab = lab();
+    let name = format!("hotmerge-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let manager = UnixDatagram::bind_addr(&address).unwrap();
+    manager.set_read_timeout(Some(SOON)).unwrap();
+    let mut serve = lab.serve("");
+    serve.env("NOTIFY_SOCKET", format!("@{name}"));
+    let host = lab.start_by(serve);
+    let mut message = [0; 100];
+    let len = manager
+        .recv(&mut message)
+        .expect("it says that it is ready");
+    assert_eq!(&message[..len], b"READY=1\n");
+    host.stop();
+}
+
+#[test]
+fn a_host_without_proc_says_so() {
+    let lab = lab();
+    let without = "mount -t tmpfs none /proc && exec \"$@\"";
+    let starter = [
+        "unshare",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        without,
+        "sh",
+    ];
+    let ran = run(&mut behind(&starter, &lab.serve("")), SOON).ended_with(1);
+    assert!(!ran.stderr.contains("hotmerge.pid"), "{}", ran.stderr);
+    ran.said(&["start time of this process", "mount `/proc`"]);
+}
+
+#[test]
+fn a_file_size_limit_is_a_sentence() {
+    let lab = lab();
+    let limited = "ulimit -f 0 && exec \"$@\"";
+    let starter = ["sh", "-c", limited, "sh"];
+    run(
+        &mut behind(&starter, &lab.serve("isolation = \"host\"")),
+        SOON,
+    )
+    .ended_with(1)
+    .said(&["File too large"]);
+    let mut policy = lab.command();
+    policy.args(["policy", "symbols"]);
+    let into_file = format!("ulimit -f 0 && exec \"$@\" > {}", lab.path("out").display());
+    run(&mut behind(&["sh", "-c", &into_file, "sh"], &policy), SOON)
+        .ended_with(1)
+        .said(&["failed to write to standard output", "File too large"]);
+}
