@@ -21,7 +21,7 @@ mod services;
 mod verified;
 
 pub use call_error::CallError;
-pub use heap::give_back_memory;
+pub use heap::give_back_large_blocks;
 pub use instance::{Instance, Remains};
 pub use library::Unloaded;
 pub use reply::Reply;
