@@ -6,7 +6,6 @@ use std::{
     process::{Command, Stdio},
 };
 
-use hotmerge_meta::control::{Client, ClientError, method};
 use hotmerge_tests::{Lab, SOON, TestHost, Workspace, actor, run};
 use serde_json::Value;
 
