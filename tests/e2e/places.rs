@@ -15,8 +15,8 @@ use hotmerge_meta::{
     runtime::{self, RuntimeError, Signalled},
 };
 use hotmerge_tests::{
-    Callers, Lab, NOBODY, Process, SOON, TestHost, actor, copy_program, hotmerge, repository, run,
-    skipped,
+    Callers, Lab, NOBODY, Package, Process, SOON, TestHost, actor, copy_environment, copy_program,
+    hotmerge, repository, run, skipped,
 };
 use rustix::process::{Pid, Signal, geteuid};
 
@@ -86,6 +86,49 @@ fn a_vanished_plugin_directory_unloads_nothing() {
         (status.plugins[0].generation == 3).then_some(())
     });
     callers.unharmed();
+    host.stop();
+}
+
+#[test]
+fn a_mount_over_the_plugin_directory_is_noticed() {
+    let own_mounts = || {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private"]);
+        command
+    };
+    if run(own_mounts().arg("true"), SOON).code != Some(0) {
+        return skipped("this user may not mount anything");
+    }
+    let lab = lab_with_actor();
+    let over = lab.path("over");
+    Package::at(over.join("one")).put(&[&actor("mark=2")]);
+    // Whatever times a start would also make the host look again.
+    let serve = lab.serve("start_ms = 600000");
+    let mut command = own_mounts();
+    command.arg(serve.get_program()).args(serve.get_args());
+    copy_environment(&serve, &mut command);
+    let host = TestHost::start(command, lab.runtime_dir());
+    let in_host = |command: &[&std::ffi::OsStr]| {
+        let mut enter = Command::new("nsenter");
+        enter.args(["--mount", "--target", &host.pid().to_string()]);
+        run(enter.args(command), SOON).ok();
+    };
+    let runs = |mark: &str| {
+        host.wait_for("the other directory's plugin", |_| {
+            (host.text("actor", "mark") == mark).then_some(())
+        });
+        assert_eq!(host.status().host.watch, "inotify");
+    };
+    let dir = lab.plugin_dir();
+    in_host(&[
+        "mount".as_ref(),
+        "--bind".as_ref(),
+        over.as_ref(),
+        dir.as_ref(),
+    ]);
+    runs("2");
+    in_host(&["umount".as_ref(), dir.as_ref()]);
+    runs("1");
     host.stop();
 }
 

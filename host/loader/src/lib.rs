@@ -23,7 +23,7 @@ mod verified;
 
 pub use advice::advice;
 pub use call_error::{CallError, reason_text};
-pub use heap::give_back_memory;
+pub use heap::give_back_large_blocks;
 pub use instance::{Instance, Remains};
 pub use library::Unloaded;
 pub use reply::Reply;

@@ -20,9 +20,6 @@ use super::{
 };
 use crate::answer::{Client, Door, Weight, answer};
 
-/// The memory of larger requests and replies is given back to the system, in bytes.
-const LARGE: usize = 4 << 20;
-
 /// The longest id of a request that is repeated in its answer, in bytes.
 const ID_LIMIT: usize = 1024;
 
@@ -64,19 +61,12 @@ pub(super) fn run(desk: &Desk<'_>, mut stream: UnixStream) -> io::Result<()> {
                 let Some(response) = respond(desk, &stream, &request) else {
                     return Ok(());
                 };
-                let is_large = request.len().max(response.len()) > LARGE;
+                // The reply may be read late, or never.
                 drop(request);
-                if is_large {
-                    // What it took to make the reply: that may be read late, or never.
-                    hotmerge_daemon::give_back_memory();
-                }
                 desk.connections.wait_for_peer(desk.id, response.len());
                 let written = stream.write_all(&response);
                 drop(response);
                 desk.connections.wait_for_peer(desk.id, 0);
-                if is_large {
-                    hotmerge_daemon::give_back_memory();
-                }
                 written?;
             }
             Ok(None) => match stream.read(&mut bytes) {

@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use hotmerge_daemon::{
     Config, Host, StartError,
     config::{Isolation, OnDegraded},
+    give_back_large_blocks,
 };
 use hotmerge_door::{AskToStop, Server};
 use hotmerge_meta::{
@@ -92,6 +93,7 @@ impl From<LogFormat> for log::Format {
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
+        give_back_large_blocks();
         let config = self.configuration()?;
         let plugin_dir = Host::check(&config).map_err(|error| Failure::new(exit::CONFIG, error))?;
         if self.check {
