@@ -1,7 +1,12 @@
 //! Plugins that attack in a call: the host lives, others answer meanwhile, the failure is named,
 //! and nothing is left behind.
 
-use hotmerge_meta::control::{CallParams, CallReply, method};
+use std::{thread, time::Duration};
+
+use hotmerge_meta::{
+    OnReplace,
+    control::{CallParams, CallReply, method},
+};
 use hotmerge_tests::{
     Callers, HANGS_MS, Lab, SOON, TestHost, UNTIRING, Vitals, actor, attacks, call_params,
 };
@@ -87,6 +92,9 @@ const ATTACKS: &[(&str, Expected)] = &[
     ("reboot", BY_FILTER),
     ("memfd", BY_FILTER),
     ("seccomp", NOT_PERMITTED),
+    ("own-filter", NOT_PERMITTED),
+    ("own-filter-all", NOT_PERMITTED),
+    ("allow-open", NOT_PERMITTED),
     ("rlimit", NOT_PERMITTED),
     ("dumpable", NOT_PERMITTED),
     ("outlive", NOT_PERMITTED),
@@ -94,6 +102,7 @@ const ATTACKS: &[(&str, Expected)] = &[
     ("affinity", NOT_PERMITTED),
     // Memory
     ("rwx", NOT_PERMITTED),
+    ("keep-rwx", NOT_PERMITTED),
     ("mprotect", NOT_PERMITTED),
     ("remap", Harmless),
     ("patch", Killed("SIGSEGV")),
@@ -133,6 +142,8 @@ const ATTACKS: &[(&str, Expected)] = &[
     ("forge-text", Ended("broke the protocol")),
     ("forge-garbage", Ended("broke the protocol")),
     ("forge-empty", Harmless),
+    ("forge-nothing", Ended("broke the protocol")),
+    ("forge-part", Harmless),
     ("forge-huge", Ended("")),
     ("forge-for-ever", Ended("SIGSEGV")),
     ("garbage-for-ever", Ended("broke the protocol")),
@@ -240,5 +251,78 @@ fn a_plugin_cannot_exceed_its_thread_limit() {
     let said = host.text("attacks", "threads");
     let threads: u64 = said.rsplit(' ').next().unwrap().parse().unwrap();
     assert!(threads < 64, "{said}");
+    host.stop();
+}
+
+#[test]
+fn no_descriptor_of_a_worker_carries_more_than_bytes() {
+    let lab = Lab::new();
+    lab.package("hostile").put(&[&attacks()]);
+    let granted = "[plugin.attacks]\nallow = [\"net\"]\n";
+    let Some(host) = lab.start_sandboxed(&format!("{UNTIRING}{granted}")) else {
+        return;
+    };
+    for attack in ["sockets", "pass-socket"] {
+        let said = host.text("attacks", attack);
+        assert!(!said.contains("did it"), "{attack}: {said}");
+    }
+    host.stop();
+}
+
+/// As many as a worker can have under way towards others.
+const HELD: usize = 8;
+
+/// Has a plugin call another for centuries, and waits for none of it.
+fn hold(host: &TestHost) {
+    let params = CallParams {
+        deadline_ms: Some(u64::MAX / 2_000_000),
+        ..call_params("user", "ask", b"base sleep")
+    };
+    let ask = || {
+        let patience = Duration::from_millis(HANGS_MS);
+        let reply: Result<CallReply, _> = host.client().request(method::CALL, &params, patience);
+        reply.expect_err("it sleeps");
+    };
+    thread::scope(|scope| {
+        for _ in 0..HELD {
+            scope.spawn(ask);
+        }
+    });
+}
+
+#[test]
+fn no_plugin_holds_the_slots_of_another() {
+    let lab = Lab::new();
+    let user = |mark: &str| {
+        let user = actor(&format!("mark={mark}")).named("user");
+        user.requiring("base", "*", OnReplace::Rebind)
+    };
+    let package = lab.package("hostile");
+    package.put(&[&user("1")]);
+    lab.package("good").put(&[&attacks().named("base")]);
+    let limits = "call_ms = 10000\ndrain_ms = 100\nteardown_ms = 500\n";
+    let Some(host) = lab.start_sandboxed(&format!("{UNTIRING}{limits}")) else {
+        return;
+    };
+    let callers = Callers::start(&host, 1, ["base"], "echo");
+    let before = Vitals::of(&host);
+    hold(&host);
+    for version in ["2", "3"] {
+        package.put(&[&user(version)]);
+        host.reload();
+        host.answers_again("user");
+        hold(&host);
+        callers.go_on();
+    }
+    // The calls of one that is gone are no reason to keep waiting.
+    callers.unharmed();
+    assert_eq!(host.worker("base").pid.map(|_| ()), Some(()));
+    package.remove();
+    host.reload();
+    // What went on after its time was ended with its worker.
+    host.replaced("base", 1);
+    host.answers_again("base");
+    before.regained(&host, "calls for centuries");
+    host.idles();
     host.stop();
 }

@@ -1,10 +1,18 @@
 //! Plugins that write where the host and the worker speak to each other: the host believes
 //! nothing that it has not checked, and no other plugin notices.
 
-use std::thread;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
-use hotmerge_meta::control::{CallParams, CallReply, Client, ClientError, method};
-use hotmerge_tests::{Callers, Lab, SOON, TestHost, UNTIRING, Vitals, actor, attacks, call_params};
+use hotmerge_meta::{
+    OnReplace,
+    control::{CallParams, CallReply, Client, ClientError, method},
+};
+use hotmerge_tests::{
+    Callers, HANGS_MS, Lab, SOON, TestHost, UNTIRING, Vitals, actor, attacks, call_params,
+};
 use hotmerge_wire::Geometry;
 
 /// How many bytes lie in front of the payloads.
@@ -13,6 +21,21 @@ fn head() -> usize {
     let slots = geometry.slots as usize * 2 * geometry.small_bytes as usize;
     let areas = geometry.areas as usize * 2 * geometry.area_bytes as usize;
     geometry.bytes() - slots - areas
+}
+
+/// The memory through which a plugin calls others; see `cell/others.rs`.
+fn outgoing() -> usize {
+    let geometry = Geometry {
+        slots: 8,
+        area_bytes: 16 << 20,
+        ..Geometry::default()
+    };
+    geometry.bytes()
+}
+
+/// What an attack on the memory is told, so long that it lies where payloads do.
+fn places(more: impl std::fmt::Display) -> String {
+    format!("{:<100}", format!("{} {more}", head()))
 }
 
 /// Calls, and waits no longer than a call should take whose answer was destroyed.
@@ -65,10 +88,10 @@ fn one_forged_write_ends_at_most_one_worker() {
         return;
     };
     let callers = Callers::start(&host, 1, ["actor"], "mark");
-    let size = format!("{} {}", head(), Geometry::default().bytes());
+    let size = places(Geometry::default().bytes());
     let before = Vitals::of(&host);
     for name in ["scribble", "zero", "punch", "fill", "unmap"] {
-        for _ in 0..5 {
+        for _ in 0..2 {
             let restarts = host.plugin("attacks").restarts;
             answered(&call(&mut host.client(), "attacks", name, &size));
             answered(&call(&mut host.client(), "attacks", "echo", ""));
@@ -91,12 +114,7 @@ fn forged_writes_during_calls_never_escape() {
     let before = Vitals::of(&host);
     for round in 0..10 {
         let restarts = host.plugin("attacks").restarts;
-        answered(&call(
-            &mut host.client(),
-            "attacks",
-            "storm",
-            &head().to_string(),
-        ));
+        answered(&call(&mut host.client(), "attacks", "storm", &places("")));
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
@@ -133,12 +151,7 @@ fn forging_any_shared_word_never_harms_the_host() {
                 for word in (first..WORDS).step_by(names.len()) {
                     let restarts = host.plugin(name).restarts;
                     let mut client = host.client();
-                    answered(&call(
-                        &mut client,
-                        name,
-                        "hammer",
-                        &format!("{} {word}", head()),
-                    ));
+                    answered(&call(&mut client, name, "hammer", &places(word)));
                     for _ in 0..3 {
                         answered(&call(&mut client, name, "echo", "some bytes"));
                     }
@@ -149,5 +162,81 @@ fn forging_any_shared_word_never_harms_the_host() {
     });
     before.regained(&host, "every word");
     callers.unharmed();
+    host.stop();
+}
+
+/// The host's plugin whose memory through which it calls others is attacked.
+fn start_calling(lab: &Lab) -> Option<TestHost> {
+    lab.package("good").put(&[&actor("mark=1")]);
+    lab.package("hostile")
+        .put(&[&attacks().requiring("actor", "*", OnReplace::Rebind)]);
+    lab.start_sandboxed(UNTIRING)
+}
+
+#[test]
+fn no_thread_stays_behind_whose_bell_was_moved() {
+    let lab = Lab::new();
+    let Some(host) = start_calling(&lab) else {
+        return;
+    };
+    let callers = Callers::start(&host, 1, ["actor"], "mark");
+    let before = Vitals::of(&host);
+    for round in 1..=5 {
+        let said = host.call("attacks", "move-away", places(outgoing()).as_bytes());
+        let said = String::from_utf8(said.expect("it answers").output_base64.0).unwrap();
+        assert_eq!(said, "did it: 1");
+        host.call("attacks", "exit-raw", b"").expect_err("it ends");
+        let failure = host.replaced("attacks", round);
+        assert!(failure.contains("exited with status 3"), "{failure}");
+        callers.go_on();
+        before.regained(&host, "a bell that was moved");
+    }
+    callers.unharmed();
+    host.idles();
+    let began = Instant::now();
+    host.stop();
+    assert!(began.elapsed() < Duration::from_secs(10), "it does not end");
+}
+
+#[test]
+fn a_bell_that_rings_for_nothing_ends_the_worker() {
+    let lab = Lab::new();
+    let Some(host) = start_calling(&lab) else {
+        return;
+    };
+    let callers = Callers::start(&host, 1, ["actor"], "mark");
+    let before = Vitals::of(&host);
+    for round in 1..=3 {
+        let _ = host.call("attacks", "ring", places(outgoing()).as_bytes());
+        let failure = host.replaced("attacks", round);
+        assert!(failure.contains("rings without end"), "{failure}");
+        before.regained(&host, "a bell that rings for nothing");
+    }
+    callers.unharmed();
+    host.idles();
+    host.stop();
+}
+
+#[test]
+fn a_worker_that_wakes_its_callers_for_nothing_is_ended() {
+    let lab = Lab::new();
+    let Some(host) = start_calling(&lab) else {
+        return;
+    };
+    let callers = Callers::start(&host, 1, ["actor"], "mark");
+    let before = Vitals::of(&host);
+    let _ = host.call("attacks", "wake-callers", places("").as_bytes());
+    let params = CallParams {
+        deadline_ms: Some(60 * HANGS_MS),
+        ..call_params("attacks", "sleep", b"")
+    };
+    let reply: Result<CallReply, _> = host.client().request(method::CALL, &params, SOON);
+    let error = reply.expect_err("it does not answer").to_string();
+    assert!(error.contains("nothing to say"), "{error}");
+    let failure = host.replaced("attacks", 1);
+    assert!(failure.contains("nothing to say"), "{failure}");
+    before.regained(&host, "calls that were woken for nothing");
+    callers.unharmed();
+    host.idles();
     host.stop();
 }

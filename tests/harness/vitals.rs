@@ -1,6 +1,9 @@
 //! What attacks on a host could leave behind in it.
 
-use std::{fs, time::Instant};
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 use crate::{SOON, TestHost};
 
@@ -65,6 +68,44 @@ impl Vitals {
             host.status();
         }
     }
+}
+
+/// How long a host is watched that should do nothing.
+const WATCH: Duration = Duration::from_millis(500);
+
+impl TestHost {
+    /// Watches it while nobody asks anything of it.
+    ///
+    /// # Panics
+    /// If it works all the same, each time that somebody looks.
+    #[track_caller]
+    pub fn idles(&self) {
+        let deadline = Instant::now() + SOON;
+        loop {
+            let before = cpu(self.pid());
+            // Time is what is measured here: nothing is waited for.
+            thread::park_timeout(WATCH);
+            let used = cpu(self.pid()) - before;
+            if used <= WATCH / 10 {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "it has used {used:?} of {WATCH:?} though it has nothing to do"
+            );
+        }
+    }
+}
+
+/// The processor time that a process has used, in whole ticks.
+fn cpu(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+    let (_, fields) = stat.rsplit_once(')').expect("the kernel tells");
+    let fields = fields.split_ascii_whitespace().skip(11).take(2);
+    let ticks: u64 = fields
+        .map(|ticks| ticks.parse::<u64>().expect("the kernel tells"))
+        .sum();
+    Duration::from_millis(ticks * 10)
 }
 
 /// The processes that a host started and has not waited for.

@@ -25,6 +25,8 @@ use hotmerge_wire as wire;
 pub struct Cancel {
     mark: wire::Cancel,
     waiting: Mutex<Vec<Arc<dyn Wake>>>,
+    /// The plugin whose calls it ends, if they are a plugin's.
+    holder: Option<Arc<str>>,
 }
 
 /// Where a call waits.
@@ -50,6 +52,19 @@ impl Cancel {
     /// Whether it was cancelled.
     pub fn is_cancelled(&self) -> bool {
         self.mark.is_set()
+    }
+
+    /// Ends the calls that a plugin makes.
+    pub(crate) fn on_behalf_of(plugin: &str) -> Self {
+        Self {
+            holder: Some(plugin.into()),
+            ..Self::default()
+        }
+    }
+
+    /// The plugin whose calls it ends, if they are a plugin's.
+    pub(crate) fn holder(&self) -> Option<&Arc<str>> {
+        self.holder.as_ref()
     }
 
     /// The mark that workers' callers look at.

@@ -109,7 +109,15 @@ impl Instance {
                     return Err(LoadError::Refused(format!("{reason}{in_vain}")));
                 }
             }
-            // Of what cannot be read the dynamic loader says why.
+            if isolation == Isolation::Process {
+                let judged = file.as_ref().map(symbols::runs_nothing);
+                let refused = |error: &dyn std::error::Error| LoadError::Refused(error.to_string());
+                match judged {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => return Err(refused(&error)),
+                    Err(error) => return Err(refused(error)),
+                }
+            }
             let needed = file.iter().flat_map(|file| file.runtime_libraries());
             libraries.extend(needed.map(str::to_owned));
         }

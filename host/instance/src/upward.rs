@@ -2,9 +2,9 @@
 
 use std::{fmt, time::Duration};
 
-use hotmerge_loader::HostServices;
+use hotmerge_loader::{CallError, HostServices, OutgoingCall, Reply};
 
-use crate::failure::Failure;
+use crate::{cancel::Cancel, failure::Failure};
 
 /// What happened to an instance.
 #[derive(Clone, Debug)]
@@ -64,4 +64,15 @@ pub enum Report {
 pub trait Upward: HostServices + fmt::Debug {
     /// Something happened to the instance. Must not block for long: calls may be waiting.
     fn report(&self, report: Report);
+
+    /// As [`HostServices::call`], until `cancel` ends the call.
+    ///
+    /// # Errors
+    /// What to answer instead of a reply.
+    fn call_until(
+        &self,
+        cancel: &Cancel,
+        call: OutgoingCall<'_>,
+        reply: &mut Reply,
+    ) -> Result<(), CallError>;
 }

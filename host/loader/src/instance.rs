@@ -29,6 +29,34 @@ impl fmt::Debug for Instance {
     }
 }
 
+/// A plugin that is loaded and of which nothing has run yet: its image was disarmed.
+#[derive(Debug)]
+pub struct Loaded(Library);
+
+impl Loaded {
+    /// Loads what a host has verified and disarmed.
+    ///
+    /// # Errors
+    /// What the loader refused.
+    pub fn load(verified: Verified) -> Result<Self, LoadError> {
+        Library::open(verified).map(Self)
+    }
+
+    /// Runs the constructors, and starts the plugin: see [`Instance::start`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start(
+        mut self,
+        config: &str,
+        services: Arc<dyn HostServices>,
+    ) -> Result<Instance, LoadError> {
+        self.0.construct()?;
+        self.0.find_table()?;
+        Instance::create(self.0, config, services)
+    }
+}
+
 impl Instance {
     /// Loads verified bytes and starts the plugin with `config`, a JSON object.
     ///
@@ -42,7 +70,16 @@ impl Instance {
         config: &str,
         services: Arc<dyn HostServices>,
     ) -> Result<Self, LoadError> {
-        let library = Library::load(verified)?;
+        let mut library = Library::open(verified)?;
+        library.find_table()?;
+        Self::create(library, config, services)
+    }
+
+    fn create(
+        library: Library,
+        config: &str,
+        services: Arc<dyn HostServices>,
+    ) -> Result<Self, LoadError> {
         let context = Context::new(services);
         let mut plugin = ptr::null_mut();
         let mut reply = Reply::default();

@@ -14,6 +14,7 @@
 
 mod advice;
 mod call_error;
+mod constructors;
 mod heap;
 mod instance;
 mod library;
@@ -23,8 +24,9 @@ mod verified;
 
 pub use advice::advice;
 pub use call_error::{CallError, reason_text};
+pub use constructors::{Constructors, ConstructorsError};
 pub use heap::give_back_large_blocks;
-pub use instance::{Instance, Remains};
+pub use instance::{Instance, Loaded, Remains};
 pub use library::Unloaded;
 pub use reply::Reply;
 pub use services::{HostServices, LogRecord, OutgoingCall};

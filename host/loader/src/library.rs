@@ -1,10 +1,11 @@
 //! A loaded shared object, and whether it really went away.
 
 use std::{
-    ffi::c_int,
+    ffi::{c_int, c_void},
     fs::File,
     io,
     os::fd::AsRawFd,
+    ptr,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -32,8 +33,17 @@ pub(crate) struct Library {
     object: Option<Object>,
     path: String,
     verified: Option<Verified>,
+    /// Null until it was found.
     table: *const PluginTable,
 }
+
+unsafe extern "C" {
+    /// Of glibc and musl. The first word behind the pointer that it writes is where the object lies.
+    fn dlinfo(handle: *mut c_void, request: c_int, info: *mut *const usize) -> c_int;
+}
+
+/// `RTLD_DI_LINKMAP` of glibc and musl.
+const RTLD_DI_LINKMAP: c_int = 2;
 
 // SAFETY: the table is immutable data of a loaded object, and the object's handle may be
 // used from every thread.
@@ -49,7 +59,8 @@ fn loading() -> MutexGuard<'static, ()> {
 }
 
 impl Library {
-    pub(crate) fn load(verified: Verified) -> Result<Self, LoadError> {
+    /// Maps and relocates an object. Its constructors run, unless it was disarmed.
+    pub(crate) fn open(verified: Verified) -> Result<Self, LoadError> {
         let path = match &verified.path {
             Some(path) => path.display().to_string(),
             None => format!("/proc/self/fd/{}", verified.memory.as_raw_fd()),
@@ -65,24 +76,56 @@ impl Library {
         let object = unsafe { Object::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }
             .map_err(|error| LoadError::Dynamic(describe(&error, &path)))?;
         drop(guard);
-        // SAFETY: the entry symbol is data of type `PluginTable` by contract, and the header
-        // read from the file below vouches for the version of that contract.
-        let symbol = unsafe { object.get::<*const PluginTable>(ENTRY_SYMBOL.as_bytes()) }
-            .map_err(|error| LoadError::Dynamic(describe(&error, &path)))?;
-        let table = symbol.into_raw().cast::<PluginTable>().cast_const();
-        let library = Self {
+        Ok(Self {
             object: Some(object),
             path,
             verified: Some(verified),
-            table,
+            table: ptr::null(),
+        })
+    }
+
+    /// Runs the constructors of an object that was disarmed.
+    pub(crate) fn construct(&mut self) -> Result<(), LoadError> {
+        let Some(object) = self.object.take() else {
+            return Ok(());
         };
+        let handle = object.into_raw();
+        let mut place = ptr::null::<usize>();
+        // SAFETY: a handle of the loader's, which is taken back at once, and a place for the answer,
+        // whose first word is there if it was given.
+        let base = unsafe {
+            let told = dlinfo(handle, RTLD_DI_LINKMAP, &raw mut place);
+            self.object = Some(Object::from_raw(handle));
+            (told == 0).then(|| place.read())
+        };
+        let lost = || LoadError::Dynamic("it is not known where it was loaded".into());
+        let base = base.ok_or_else(lost)?;
+        let constructors = self.verified.as_ref().map(Verified::constructors);
+        if let Some(Ok(constructors)) = constructors {
+            // SAFETY: the image is loaded there, and was disarmed: nothing of it has run.
+            unsafe { constructors.run(base) };
+        }
+        Ok(())
+    }
+
+    /// Finds the table. From here on the library can be used.
+    pub(crate) fn find_table(&mut self) -> Result<(), LoadError> {
+        let Some(object) = &self.object else {
+            return Err(LoadError::Table);
+        };
+        // SAFETY: the entry symbol is data of type `PluginTable` by contract, and the header
+        // read from the file below vouches for the version of that contract.
+        let symbol = unsafe { object.get::<*const PluginTable>(ENTRY_SYMBOL.as_bytes()) }
+            .map_err(|error| LoadError::Dynamic(describe(&error, &self.path)))?;
+        let table = symbol.into_raw().cast::<PluginTable>().cast_const();
         // SAFETY: the symbol was found in the file with a header that passed the check.
         let header = unsafe { (*table).header };
-        let expected = library.verified.as_ref().map(|verified| verified.header);
+        let expected = self.verified.as_ref().map(|verified| verified.header);
         if Some(header) != expected {
             return Err(LoadError::Table);
         }
-        Ok(library)
+        self.table = table;
+        Ok(())
     }
 
     pub(crate) fn table(&self) -> &PluginTable {

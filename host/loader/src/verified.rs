@@ -13,6 +13,8 @@ use rustix::{
     io::Errno,
 };
 
+use crate::{Constructors, ConstructorsError};
+
 /// Why bytes were not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -67,6 +69,7 @@ pub struct Verified {
     /// Where the dynamic loader finds the bytes, if not by the descriptor.
     pub(crate) path: Option<PathBuf>,
     pub(crate) header: TableHeader,
+    constructors: Result<Constructors, ConstructorsError>,
     bytes: usize,
 }
 
@@ -88,22 +91,30 @@ impl Verified {
         let header = image.header()?;
         check_abi(&header).map_err(|error| LoadError::Abi(error.to_string()))?;
         let bytes = image.len();
+        let constructors = Constructors::of(image.bytes());
         let memory = seal(promised.name.as_str(), image.bytes())
             .map_err(|source| LoadError::Seal { bytes, source })?;
         Ok(Self {
             memory,
             path: None,
             header,
+            constructors,
             bytes,
         })
     }
 
     /// Takes over what another process verified: `memory` is its sealed image, and `path` where
-    /// a copy of it lies that nobody can write. For a worker, which believes its host.
+    /// a copy of it lies that nobody can write, without its constructors. For a worker, which
+    /// believes its host.
     ///
     /// # Errors
     /// If the memory is not sealed.
-    pub fn by_host(memory: OwnedFd, path: PathBuf, header: TableHeader) -> Result<Self, LoadError> {
+    pub fn by_host(
+        memory: OwnedFd,
+        path: PathBuf,
+        header: TableHeader,
+        constructors: Constructors,
+    ) -> Result<Self, LoadError> {
         let bytes = usize::try_from(fstat(&memory).map_or(0, |stat| stat.st_size)).unwrap_or(0);
         let sealed = fcntl_get_seals(&memory)
             .is_ok_and(|seals| seals.contains(SealFlags::WRITE | SealFlags::SHRINK));
@@ -115,6 +126,7 @@ impl Verified {
             memory,
             path: Some(path),
             header,
+            constructors: Ok(constructors),
             bytes,
         })
     }
@@ -127,6 +139,14 @@ impl Verified {
     /// The header of the plugin's table, as it lies in the image.
     pub fn header(&self) -> TableHeader {
         self.header
+    }
+
+    /// What of it the dynamic loader would run.
+    ///
+    /// # Errors
+    /// If that cannot be told.
+    pub fn constructors(&self) -> Result<&Constructors, ConstructorsError> {
+        self.constructors.as_ref().map_err(|error| *error)
     }
 
     /// Size of the image in bytes.

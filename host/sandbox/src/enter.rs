@@ -1,6 +1,11 @@
 //! The worker's half: shuts itself in, in an order that works.
 
-use std::{ffi::CString, io, os::fd::BorrowedFd, path::PathBuf};
+use std::{
+    ffi::CString,
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd},
+    path::PathBuf,
+};
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, PathBeneath, Ruleset,
@@ -15,7 +20,7 @@ use rustix::{
     thread::{CapabilitySet, CapabilitySets},
 };
 
-use crate::{Grant, PLUGIN_PATH, Plan, descriptor, filter, grants, limits, root};
+use crate::{Grant, PLUGIN_PATH, Plan, descriptor, filter, grants, image, limits, root};
 
 /// Newest version of Landlock that is asked for; older kernels give what they have.
 const LANDLOCK: ABI = ABI::V6;
@@ -41,12 +46,13 @@ pub fn enter(plan: &Plan) -> io::Result<Entered> {
     // SAFETY: the descriptor is the worker's by agreement and stays open.
     let image = unsafe { BorrowedFd::borrow_raw(descriptor::IMAGE) };
     let plugin = if plan.namespaces {
-        root::change(image, &plan.grants)?;
+        root::change(image, &plan.disarmed, &plan.grants)?;
         PathBuf::from(PLUGIN_PATH)
     } else {
         missing.push(
             "namespaces, and with them a root, a network and a process table of its own".to_owned(),
         );
+        replace_image(image, &plan.disarmed)?;
         PathBuf::from(format!("/proc/self/fd/{}", descriptor::IMAGE))
     };
     missing.extend(limits::set(plan));
@@ -71,10 +77,23 @@ pub fn enter(plan: &Plan) -> io::Result<Entered> {
     Ok(Entered { plugin, missing })
 }
 
-/// Installs the second filter. The plugin has started, and may have threads.
+/// Puts the copy that is to be loaded where the image was.
+fn replace_image(image: BorrowedFd<'_>, disarmed: &[(u64, u64)]) -> io::Result<()> {
+    if disarmed.is_empty() {
+        return Ok(());
+    }
+    let copy = image::sealed(image, disarmed)?;
+    // SAFETY: both are open, and the image's number is the worker's by agreement.
+    match unsafe { libc::dup2(copy.as_raw_fd(), descriptor::IMAGE) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Installs the second filter. The plugin is loaded, and nothing of it has run.
 ///
 /// # Errors
-/// What the kernel said: the plugin must not take calls then.
+/// What the kernel said: the plugin must not run then.
 pub fn lock(plan: &Plan) -> Result<(), String> {
     filter::install(&plan.second)
 }
@@ -122,7 +141,7 @@ fn ignore_unknown(error: Errno) -> Result<(), Errno> {
 
 /// The kernel kills this process when the host's thread that started it ends. Cleared by any
 /// change of credentials, so it comes after them; a host that died before is seen by its
-/// socket.
+/// pipe.
 fn die_with_host() -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // SAFETY: the descriptor is the worker's by agreement and stays open.
@@ -133,7 +152,8 @@ fn die_with_host() -> io::Result<()> {
         tv_nsec: 0,
     };
     poll(&mut fds, Some(&now))?;
-    if fds[0].revents().contains(PollFlags::HUP) {
+    // Nobody reads it.
+    if fds[0].revents().contains(PollFlags::ERR) {
         return Err(io::Error::other("the host is gone"));
     }
     Ok(())

@@ -1,12 +1,13 @@
 //! The cell that a plugin lives in.
 //!
 //! The host's half ([`spawn`], [`Policy`]) starts the worker program in namespaces of its own
-//! and compiles what it may do; the worker's half ([`enter`]) shuts the door behind itself
-//! before the plugin's first instruction runs.
+//! and compiles what it may do; the worker's half ([`enter`], [`lock`]) shuts the door behind itself
+//! before the plugin's first instruction runs, and the host looks whether it did ([`check_filters`]).
 //!
 //! The order counts, and is kept in one place each: namespaces and id maps before the
 //! program starts; then session, private root, limits, user, capabilities, Landlock, the first
-//! filter; then the plugin is loaded; then the second filter.
+//! filter; then the plugin is loaded, without running anything of it; then the second filter; then its
+//! constructors.
 //!
 //! Invariants:
 //!
@@ -20,6 +21,7 @@ mod cgroup;
 mod enter;
 mod filter;
 mod grants;
+mod image;
 mod limits;
 pub mod message;
 mod notice;
@@ -29,6 +31,7 @@ mod reap;
 mod root;
 mod signals;
 mod spawn;
+mod verify;
 
 pub use cgroup::{Cgroup, Cgroups};
 pub use enter::{Entered, enter, lock, probe};
@@ -38,6 +41,7 @@ pub use policy::{Policy, PolicyError};
 pub use reap::{Ended, reap};
 pub use signals::reset_signals;
 pub use spawn::{Ids, Namespaces, SpawnError, Spawned, spawn};
+pub use verify::check_filters;
 
 /// Where the plugin lies in its private root.
 pub const PLUGIN_PATH: &str = "/plugin.so";

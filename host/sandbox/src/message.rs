@@ -1,7 +1,74 @@
-//! What a worker tells its host besides answers, byte by byte. One write is one message.
+//! What a worker tells its host besides answers, byte by byte, through pipes: they carry bytes and
+//! nothing else. A socket would carry descriptors, whose closing may block the host, and could be
+//! given a name and be asked who holds the other end.
 //!
-//! Invariant: nothing in a message is a promise. A plugin holds the same descriptors and may
-//! write what it likes.
+//! A message begins with its length in two bytes, and is one write: a pipe takes all of it or
+//! nothing. (Pipes can tell writes apart by themselves, but give each a page, and have room for 16.)
+//!
+//! Invariants: nothing in a message is a promise. A plugin holds the same descriptors and may write
+//! what it likes; a length that lies costs the messages of its own worker.
+
+use std::{ops::Range, os::fd::AsFd};
+
+/// Longest message in bytes: with its length it is as long as what pipes take at once, everywhere.
+pub const LARGEST: usize = 4096 - LENGTH_BYTES;
+
+/// What lies in front of every message, in bytes.
+pub const LENGTH_BYTES: usize = 2;
+
+/// What is taken from a pipe at a time, in bytes.
+const READ_BYTES: usize = 4096;
+
+/// What to write in front of a message.
+pub const fn length(bytes: usize) -> [u8; LENGTH_BYTES] {
+    assert!(bytes <= LARGEST);
+    (bytes as u16).to_ne_bytes()
+}
+
+/// Messages as they come out of a pipe.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    bytes: Vec<u8>,
+    /// Up to where they have been taken.
+    taken: usize,
+}
+
+impl Inbox {
+    /// The next message, if one is there. Never waits if the pipe does not.
+    pub fn next(&mut self, pipe: impl AsFd) -> Option<&[u8]> {
+        if !self.has_one() {
+            self.read(pipe);
+        }
+        let message = self.first()?;
+        self.taken = message.end;
+        Some(&self.bytes[message])
+    }
+
+    /// Whether there is one that the pipe does not tell of any more.
+    pub fn has_one(&self) -> bool {
+        self.first().is_some()
+    }
+
+    fn first(&self) -> Option<Range<usize>> {
+        let (length, rest) = self.bytes[self.taken..].split_first_chunk()?;
+        let length = usize::from(u16::from_ne_bytes(*length)).min(LARGEST);
+        let begin = self.taken + LENGTH_BYTES;
+        (rest.len() >= length).then_some(begin..begin + length)
+    }
+
+    fn read(&mut self, pipe: impl AsFd) {
+        self.bytes.drain(..self.taken);
+        self.taken = 0;
+        let mut bytes = [0; READ_BYTES];
+        // What cannot be read now can be later, or its worker has ended.
+        while let Ok(read @ 1..) = rustix::io::read(&pipe, &mut bytes) {
+            self.bytes.extend(&bytes[..read]);
+            if self.has_one() {
+                break;
+            }
+        }
+    }
+}
 
 /// A log record, on [`descriptor::LOG`](crate::descriptor::LOG): the level, 1 if it belongs to
 /// a call and 0 if not, the 16 bytes of that call's trace id, the 8 of its span id, the text.
@@ -26,4 +93,67 @@ pub mod report {
 
     /// What every report but a text begins with, in bytes.
     pub const HEAD_BYTES: usize = 16;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    use super::*;
+
+    fn pipe() -> (OwnedFd, OwnedFd) {
+        pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap()
+    }
+
+    fn send(pipe: &OwnedFd, message: &[u8]) -> bool {
+        let bytes = [&length(message.len())[..], message].concat();
+        rustix::io::write(pipe, &bytes).is_ok_and(|written| written == bytes.len())
+    }
+
+    #[test]
+    fn messages_come_out_as_they_were_written() {
+        let (out, into) = pipe();
+        let mut inbox = Inbox::default();
+        for round in 0..50 {
+            let lengths = [0, 1, 25, LARGEST - 1, LARGEST, round];
+            for length in lengths {
+                assert!(send(&into, &vec![round as u8; length]));
+            }
+            for length in lengths {
+                let message = inbox.next(&out).map(<[u8]>::to_vec);
+                assert_eq!(message, Some(vec![round as u8; length]));
+            }
+            assert_eq!(inbox.next(&out), None);
+        }
+    }
+
+    #[test]
+    fn a_full_pipe_takes_no_part_of_a_message() {
+        let (out, into) = pipe();
+        let sent = (0..10_000).take_while(|_| send(&into, &[7; 100])).count();
+        assert!(sent > 400, "only {sent}");
+        let mut inbox = Inbox::default();
+        for _ in 0..sent {
+            assert_eq!(inbox.next(&out), Some(&[7; 100][..]));
+        }
+        assert_eq!(inbox.next(&out), None);
+    }
+
+    #[test]
+    fn lengths_that_lie_keep_within_bounds() {
+        let (out, into) = pipe();
+        let mut inbox = Inbox::default();
+        for seed in 0..2000_u32 {
+            let noise = seed.wrapping_mul(2_654_435_761).to_ne_bytes();
+            let _ = rustix::io::write(&into, &noise[..1 + seed as usize % 4]);
+            while let Some(message) = inbox.next(&out) {
+                assert!(message.len() <= LARGEST);
+            }
+            assert!(inbox.bytes.len() <= LARGEST + LENGTH_BYTES + READ_BYTES);
+        }
+        drop(into);
+        while inbox.next(&out).is_some() {}
+    }
 }

@@ -1,11 +1,11 @@
-//! A signal to the host whenever a socket has something to read.
+//! A signal to the host whenever a pipe has something to read.
 
 use std::{
     io,
     os::fd::{AsRawFd as _, BorrowedFd},
 };
 
-/// Makes the kernel send SIGUSR1 to this process when `socket` can be read or was closed. The
+/// Makes the kernel send SIGUSR1 to this process when `pipe` can be read or was closed. The
 /// process must have a handler: without one the signal kills it.
 ///
 /// A worker cannot signal its host by number: in its own process table the host is 0, and so
@@ -13,8 +13,8 @@ use std::{
 ///
 /// # Errors
 /// What the system says.
-pub fn signal_on_message(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let fd = socket.as_raw_fd();
+pub fn signal_on_message(pipe: BorrowedFd<'_>) -> io::Result<()> {
+    let fd = pipe.as_raw_fd();
     // SAFETY: the calls take numbers only.
     let result = unsafe {
         let flags = libc::fcntl(fd, libc::F_GETFL);
@@ -29,14 +29,14 @@ pub fn signal_on_message(socket: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Makes the kernel send no more signals for `socket`: what is closed on purpose is no news.
+/// Makes the kernel send no more signals for `pipe`: what is closed on purpose is no news.
 ///
 /// # Errors
 /// What the system says.
-pub fn no_signal_on_message(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let flags = rustix::fs::fcntl_getfl(socket)?;
+pub fn no_signal_on_message(pipe: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(pipe)?;
     Ok(rustix::fs::fcntl_setfl(
-        socket,
+        pipe,
         flags.difference(rustix::fs::OFlags::from_bits_retain(libc::O_ASYNC as u32)),
     )?)
 }

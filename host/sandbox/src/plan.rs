@@ -127,7 +127,7 @@ pub struct Plan {
     pub shared_bytes: u64,
     /// Filters before the plugin is loaded, in the order they are installed.
     pub first: Vec<Program>,
-    /// The filter after the plugin has started.
+    /// The filter before anything of the plugin runs.
     pub second: Program,
     /// The shared memory's geometry.
     pub geometry: [u64; 5],
@@ -138,6 +138,11 @@ pub struct Plan {
     pub libraries: Vec<String>,
     /// The plugin's table header, as the host read it from the verified file.
     pub header: [u8; 16],
+    /// Words of the plugin's image that are others in the copy which is loaded, by their offsets: so
+    /// that nothing of it runs before the second filter is in place.
+    pub disarmed: Vec<(u64, u64)>,
+    /// What to run of it then, in numbers that are the loader's.
+    pub constructors: [u64; 3],
     /// Whether the worker tries to break out instead of loading a plugin.
     pub probe: bool,
 }

@@ -2,8 +2,7 @@
 //! read-only.
 
 use std::{
-    fs,
-    io::{self, Write as _},
+    fs, io,
     os::{
         fd::{AsRawFd as _, BorrowedFd, OwnedFd},
         unix::fs::OpenOptionsExt as _,
@@ -21,13 +20,17 @@ use rustix::{
     process::{chdir, pivot_root, umask},
 };
 
-use crate::{Grant, PLUGIN_PATH, grants};
+use crate::{Grant, PLUGIN_PATH, grants, image};
 
 /// Directories that systems have, one of which becomes the place of the new root.
 const PLACES: [&str; 4] = ["/tmp", "/run", "/mnt", "/var"];
 
-/// Builds the root and makes it the process's. `image` is copied into it.
-pub(crate) fn change(image: BorrowedFd<'_>, granted: &[Grant]) -> io::Result<()> {
+/// Builds the root and makes it the process's. `image` is copied into it, disarmed.
+pub(crate) fn change(
+    image: BorrowedFd<'_>,
+    disarmed: &[(u64, u64)],
+    granted: &[Grant],
+) -> io::Result<()> {
     mount_change(
         "/",
         MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
@@ -38,7 +41,9 @@ pub(crate) fn change(image: BorrowedFd<'_>, granted: &[Grant]) -> io::Result<()>
         .map(|(grant, path, write)| Ok((path, take(grant, path, write)?)))
         .collect::<io::Result<Vec<_>>>()?;
     let place = place()?;
-    copy(image, &place.join(PLUGIN_PATH.trim_start_matches('/')))
+    let plugin = place.join(PLUGIN_PATH.trim_start_matches('/'));
+    create(&plugin)
+        .and_then(|file| image::copy(image, disarmed, &file))
         .map_err(|error| told("copy the plugin", error))?;
     // The plugin's user goes through directories that are made here; files that it makes itself
     // get what the host's umask leaves.
@@ -73,19 +78,9 @@ fn place() -> io::Result<PathBuf> {
     Err(last)
 }
 
-fn copy(image: BorrowedFd<'_>, to: &Path) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o444)
-        .open(to)?;
-    let mut offset = 0;
-    loop {
-        let sent = rustix::fs::sendfile(&file, image, Some(&mut offset), 1 << 30)?;
-        if sent == 0 {
-            return file.flush();
-        }
-    }
+fn create(path: &Path) -> io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o444).open(path)
 }
 
 /// A copy of the mounts of a granted tree, and whether it is a directory.

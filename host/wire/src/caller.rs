@@ -16,6 +16,7 @@ use crate::{
     Cancel, Failure, Geometry, Request,
     memory::Memory,
     pool::{Pool, passed},
+    shares::Shares,
     slot::{NO_AREA, state},
     spin::Spin,
 };
@@ -29,6 +30,8 @@ struct Private {
     state: AtomicU32,
     /// The area it has, as the slot's own word says it.
     area: AtomicU32,
+    /// Whether it is held for somebody else than the host.
+    is_shared: AtomicBool,
     /// If nobody waits for its reply: when the call ought to have ended, in nanoseconds. 0 if
     /// somebody does.
     abandoned_ns: AtomicU64,
@@ -39,6 +42,7 @@ struct Private {
 pub struct Caller {
     memory: Memory,
     slots: Pool,
+    shares: Shares,
     areas: Pool,
     private: Vec<Private>,
     /// How many slots have been used so far.
@@ -47,6 +51,8 @@ pub struct Caller {
     /// Calls in a row that passed their deadlines before anybody took them.
     unanswered: AtomicU32,
     gone: AtomicBool,
+    /// How often this side woke all callers.
+    stirs: AtomicU32,
     spin: Spin,
 }
 
@@ -77,12 +83,14 @@ impl Caller {
         } = memory.geometry;
         Self {
             slots: Pool::new(slots),
+            shares: Shares::new(slots),
             areas: Pool::new(areas),
             private: (0..slots).map(|_| Private::default()).collect(),
             used: AtomicU32::new(0),
             abandoned: AtomicU32::new(0),
             unanswered: AtomicU32::new(0),
             gone: AtomicBool::new(false),
+            stirs: AtomicU32::new(0),
             spin: Spin::new(cores),
             memory,
         }
@@ -158,15 +166,24 @@ impl Caller {
 
     fn take_slot(&self, request: &Request<'_>) -> Result<u32, Failure> {
         let reason = std::cell::Cell::new(Failure::Deadline);
-        let taken = self.slots.take(|| {
+        let go_on = || {
             self.reclaim();
             self.ended(request)
                 .map(|failure| reason.set(failure))
                 .is_none()
-        });
+        };
+        let taken = match request.on_behalf_of {
+            None => self.slots.take(go_on),
+            Some(holder) => {
+                let take = || self.shares.try_take(&self.slots, holder);
+                self.slots.take_by(take, go_on)
+            }
+        };
         let number = taken.ok_or(reason.get())?;
+        let is_shared = &self.private[number as usize].is_shared;
+        is_shared.store(request.on_behalf_of.is_some(), Ordering::Relaxed);
         if self.is_gone() {
-            self.slots.give(number);
+            self.give_slot(number);
             return Err(Failure::Gone { begun: false });
         }
         Ok(number)
@@ -217,6 +234,14 @@ impl Caller {
             slot.area.store(NO_AREA, Ordering::Relaxed);
             self.areas.give(area);
         }
+        self.give_slot(number);
+    }
+
+    fn give_slot(&self, number: u32) {
+        let private = &self.private[number as usize];
+        if private.is_shared.swap(false, Ordering::Relaxed) {
+            self.shares.give(number);
+        }
         self.slots.give(number);
     }
 
@@ -229,6 +254,7 @@ impl Caller {
 
     /// Wakes everybody who waits for anything.
     fn stir(&self) {
+        self.stirs.fetch_add(1, Ordering::SeqCst);
         for number in 0..self.memory.geometry.slots {
             let _ = futex::wake(
                 &self.memory.slot(number).state,

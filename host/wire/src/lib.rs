@@ -15,18 +15,24 @@
 //!   the reply is copied once from where the plugin wrote it.
 //! * Nobody spins without a reason: both sides measure how soon the other answers, spin for
 //!   about so long, and sleep otherwise. At rest nothing runs.
+//! * No word that the other side can write keeps a thread of the host's: it sleeps there for a
+//!   limited time or beside a word of its own, judges each value once, and wakes for nothing only
+//!   so often before the other side has broken the rules.
 //! * A call ends: by its reply, its deadline, its cancellation or the worker's end.
 //!
 //! Absent on purpose: processes, descriptors beyond the memory file, and logs.
 
 use std::time::Duration;
 
+mod alarms;
+mod bed;
 mod caller;
 mod geometry;
 mod memory;
 mod pool;
 mod request;
 mod server;
+mod shares;
 mod slot;
 mod spin;
 
@@ -39,8 +45,7 @@ pub use server::{Ended, Server, Taken, Writer};
 pub mod op {
     /// A call of a method of the plugin.
     pub const CALL: u32 = 1;
-    /// Load and start the plugin; the request is its configuration, the reply names, one a
-    /// line, the parts of the sandbox that are missing.
+    /// Run the plugin's constructors and start it; the request is its configuration.
     pub const START: u32 = 2;
     /// Write the state.
     pub const SAVE: u32 = 3;
@@ -50,6 +55,9 @@ pub mod op {
     pub const TEARDOWN: u32 = 5;
     /// End the process.
     pub const EXIT: u32 = 6;
+    /// Load the plugin and run nothing of it; the reply names, one a line, the parts of the sandbox that
+    /// are missing. The first thing that is asked, and the last that the worker alone answers.
+    pub const LOAD: u32 = 8;
     /// The other way round, the only thing a worker asks of its host: a call of another plugin.
     /// The method is `PLUGIN METHOD`, with the first space between them.
     pub const CALL_OTHER: u32 = 7;

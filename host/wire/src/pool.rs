@@ -37,7 +37,7 @@ impl Pool {
         }
     }
 
-    fn try_take(&self) -> Option<u32> {
+    pub(crate) fn try_take(&self) -> Option<u32> {
         let mut free = self.free.load(Ordering::SeqCst);
         while free != 0 {
             let lowest = free & free.wrapping_neg();
@@ -57,7 +57,16 @@ impl Pool {
     /// Takes a free number; waits for one while `go_on` (asked now and then) says so. It is asked
     /// without the lock, because it may give numbers back itself.
     pub(crate) fn take(&self, go_on: impl Fn() -> bool) -> Option<u32> {
-        if let Some(number) = self.try_take() {
+        self.take_by(|| self.try_take(), go_on)
+    }
+
+    /// As [`Pool::take`], for whoever may not take each number that is free: `take` tries.
+    pub(crate) fn take_by(
+        &self,
+        take: impl Fn() -> Option<u32>,
+        go_on: impl Fn() -> bool,
+    ) -> Option<u32> {
+        if let Some(number) = take() {
             return Some(number);
         }
         self.waiters.fetch_add(1, Ordering::SeqCst);
@@ -70,7 +79,7 @@ impl Pool {
             }
             let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
             // Whoever gives one back or stirs from here on needs the lock before it wakes anybody.
-            if let Some(number) = self.try_take() {
+            if let Some(number) = take() {
                 break Some(number);
             }
             if self.stirs.load(Ordering::SeqCst) == stirs {

@@ -1,6 +1,9 @@
 //! What is asked of a worker, and what comes of it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use hotmerge_abi::{CallContext, Status};
 
@@ -24,6 +27,8 @@ pub struct Request<'a> {
     pub give_up_ns: u64,
     /// Ends the call from elsewhere.
     pub cancel: Option<&'a Cancel>,
+    /// For whom it is, if not for the host itself: nobody gets more than a share of the slots.
+    pub on_behalf_of: Option<&'a Arc<str>>,
 }
 
 /// What came back, copied into memory of the caller's.

@@ -11,14 +11,13 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
-    thread,
 };
-
-use rustix::thread::futex::{self, Flags};
 
 pub use self::taken::{Taken, Writer};
 use crate::{
     Geometry, METHOD_LIMIT,
+    alarms::Alarms,
+    bed::{self, Bed},
     memory::Memory,
     now_ns,
     slot::{Slot, WITHDRAWN},
@@ -32,13 +31,13 @@ pub struct Server {
     spin: Spin,
     /// One thread that looks for calls is enough.
     looking: AtomicBool,
-    /// Threads that may sleep on a word of the shared memory.
-    pub(crate) asleep: AtomicU32,
+    bed: Bed,
+    /// What wake-ups for nothing a caller that is not trusted may still cause.
+    alarms: Option<Alarms>,
     /// One bit a slot whose call is under way.
     slots: AtomicU32,
     /// One bit an area that belongs to such a call.
     areas: AtomicU32,
-    closed: AtomicBool,
 }
 
 /// Why there is no next call.
@@ -61,7 +60,8 @@ impl Server {
     pub fn create(geometry: Geometry) -> io::Result<(Self, OwnedFd)> {
         let (memory, file) = Memory::create(geometry)?;
         // A worker could make a host look for calls without ever sleeping.
-        Ok((Self::over(memory, Spin::never()), file))
+        let server = Self::over(memory, Spin::never(), Some(Alarms::new()));
+        Ok((server, file))
     }
 
     /// Maps the memory that the host made.
@@ -70,18 +70,18 @@ impl Server {
     /// What the system says, or that it is another memory.
     pub fn open(file: impl AsFd, geometry: Geometry) -> io::Result<Self> {
         let spin = Spin::new(geometry.cores);
-        Ok(Self::over(Memory::open(file, geometry)?, spin))
+        Ok(Self::over(Memory::open(file, geometry)?, spin, None))
     }
 
-    fn over(memory: Memory, spin: Spin) -> Self {
+    fn over(memory: Memory, spin: Spin, alarms: Option<Alarms>) -> Self {
         Self {
             memory,
             spin,
             looking: AtomicBool::new(false),
-            asleep: AtomicU32::new(0),
+            bed: Bed::new(),
+            alarms,
             slots: AtomicU32::new(0),
             areas: AtomicU32::new(0),
-            closed: AtomicBool::new(false),
         }
     }
 
@@ -91,13 +91,17 @@ impl Server {
     /// Why there is none.
     pub fn next(&self) -> Result<Taken<'_>, Ended> {
         loop {
-            if self.closed.load(Ordering::SeqCst) {
+            if self.bed.is_closed() {
                 return Err(Ended::HungUp);
             }
             match self.try_next() {
                 Ok(None) if self.look() => {}
-                Ok(None) => self.sleep(),
-                Ok(Some(taken)) => return Ok(taken),
+                Ok(None) if self.may_sleep() => self.sleep(),
+                Ok(None) => return Err(Ended::Broken("it rings without end and calls nobody")),
+                Ok(Some(taken)) => {
+                    self.alarms.as_ref().inspect(|alarms| alarms.justified());
+                    return Ok(taken);
+                }
                 Err(what) => return Err(Ended::Broken(what)),
             }
         }
@@ -108,20 +112,10 @@ impl Server {
         self.slots.load(Ordering::Relaxed).count_ones()
     }
 
-    /// Ends all waiting: no call is taken any more, whatever the other side writes.
+    /// Ends all waiting: no call is taken any more, whatever the other side writes and wherever it
+    /// has moved those who sleep.
     pub fn hang_up(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-        // A thread that saw no end before and falls asleep after a wake-up is woken by the next.
-        while self.asleep.load(Ordering::SeqCst) > 0 {
-            let everybody = u32::MAX >> 1;
-            let bell = &self.memory.head().bell;
-            bell.fetch_add(1, Ordering::SeqCst);
-            let _ = futex::wake(bell, Flags::empty(), everybody);
-            for number in 0..self.memory.geometry.slots {
-                let _ = futex::wake(&self.memory.slot(number).state, Flags::empty(), everybody);
-            }
-            thread::yield_now();
-        }
+        self.bed.close();
     }
 
     /// Counts a log record that found no room.
@@ -242,11 +236,15 @@ impl Server {
 
     /// Sleeps while a word has a value, but not for longer than until the end.
     fn wait(&self, word: &AtomicU32, value: u32) {
-        self.asleep.fetch_add(1, Ordering::SeqCst);
-        if !self.closed.load(Ordering::SeqCst) {
-            let _ = futex::wait(word, Flags::empty(), value, None);
+        match self.alarms {
+            Some(_) => self.bed.sleep(word, value),
+            None => bed::sleep_among_friends(word, value),
         }
-        self.asleep.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether the other side may cause one more wake-up. Each costs one, whoever caused it.
+    fn may_sleep(&self) -> bool {
+        self.alarms.as_ref().is_none_or(Alarms::allow)
     }
 }
 

@@ -35,6 +35,7 @@ fn request<'a>(context: &'a CallContext, bytes: &'a [u8]) -> Request<'a> {
         reply_limit: 1 << 30,
         give_up_ns: 0,
         cancel: None,
+        on_behalf_of: None,
     }
 }
 

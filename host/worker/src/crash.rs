@@ -1,11 +1,14 @@
 //! Says what happened before this process dies of it.
 //!
-//! A report is one message on a socket whose other end signals the host. The kernel's account
+//! A report is one message on a pipe whose other end signals the host. The kernel's account
 //! of the end is the authority; a report adds which call it was and where.
 
-use std::{cell::Cell, ffi::c_int, os::fd::BorrowedFd, ptr};
+use std::{cell::Cell, ffi::c_int, ptr};
 
-use hotmerge_sandbox::{descriptor, message::report};
+use hotmerge_sandbox::{
+    descriptor,
+    message::{LARGEST, LENGTH_BYTES, length, report},
+};
 
 const CAUGHT: [c_int; 6] = [
     libc::SIGSEGV,
@@ -45,9 +48,9 @@ pub(crate) fn leave_call() {
 /// It names the call itself: the slot may be another call's when the host reads this.
 pub(crate) fn panicked(method: &[u8], trace_id: &[u8; 16], text: &[u8]) {
     let method = &method[..method.len().min(METHOD)];
-    let mut bytes = vec![0; report::HEAD_BYTES];
-    bytes[0] = report::PANIC;
-    bytes[1] = method.len() as u8;
+    let mut bytes = vec![0; LENGTH_BYTES + report::HEAD_BYTES];
+    bytes[LENGTH_BYTES] = report::PANIC;
+    bytes[LENGTH_BYTES + 1] = method.len() as u8;
     bytes.extend(trace_id);
     bytes.extend(method);
     // The host cuts what is longer; the end is what it needs most, for there are the frames.
@@ -56,34 +59,46 @@ pub(crate) fn panicked(method: &[u8], trace_id: &[u8; 16], text: &[u8]) {
     let frames = &frames[..frames.len().min(TEXT / 2)];
     bytes.extend(&message[..message.len().min(TEXT - frames.len())]);
     bytes.extend(frames);
-    send(&bytes);
+    send(&mut bytes);
 }
 
 /// Reports a text.
 pub(crate) fn tell(text: &str) {
-    let mut bytes = vec![report::TEXT];
-    bytes.extend(text.as_bytes());
-    send(&bytes);
+    let text = text.as_bytes();
+    let mut bytes = vec![0; LENGTH_BYTES];
+    bytes.push(report::TEXT);
+    bytes.extend(&text[..text.len().min(LARGEST - 1)]);
+    send(&mut bytes);
 }
 
 /// Whether the plugin has left what reports go to open.
 pub(crate) fn can_report() -> bool {
-    // SAFETY: the descriptor is the worker's by agreement; if the plugin closed it, this fails.
-    rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(descriptor::CRASH) }).is_ok()
+    let mut pipe = libc::pollfd {
+        fd: descriptor::CRASH,
+        events: 0,
+        revents: 0,
+    };
+    // SAFETY: one entry, which lives for the call; if the plugin closed the descriptor, it says so.
+    let polled = unsafe { libc::poll(&raw mut pipe, 1, 0) };
+    polled >= 0 && pipe.revents & libc::POLLNVAL == 0
 }
 
 /// Reports a signal; may be called in its handler.
 fn tell_signal(kind: u8, signal: u8, address: usize) {
-    let mut bytes = [0; report::HEAD_BYTES];
-    bytes[0] = kind;
-    bytes[1] = signal;
-    bytes[2] = CURRENT.get();
-    bytes[8..].copy_from_slice(&(address as u64).to_ne_bytes());
-    send(&bytes);
+    let mut bytes = [0; LENGTH_BYTES + report::HEAD_BYTES];
+    let (_, report) = bytes.split_at_mut(LENGTH_BYTES);
+    report[0] = kind;
+    report[1] = signal;
+    report[2] = CURRENT.get();
+    report[8..].copy_from_slice(&(address as u64).to_ne_bytes());
+    send(&mut bytes);
 }
 
-/// What finds no room is lost: the kernel's account of the end remains.
-fn send(bytes: &[u8]) {
+/// Sends a message with room for its length in front. What finds no room is lost: the kernel's
+/// account of the end remains.
+fn send(bytes: &mut [u8]) {
+    let message = bytes.len() - LENGTH_BYTES;
+    bytes[..LENGTH_BYTES].copy_from_slice(&length(message));
     // SAFETY: the bytes live for the call, which a signal handler may make as well.
     unsafe { libc::write(descriptor::CRASH, bytes.as_ptr().cast(), bytes.len()) };
 }

@@ -1,11 +1,11 @@
 //! The small program that a sandboxed plugin lives in.
 //!
 //! Started by a host only, with descriptors that `hotmerge-sandbox` numbers. It shuts itself
-//! in, loads the plugin, shuts itself in further, and answers calls until the host or the
-//! plugin ends it.
+//! in, loads the plugin, shuts itself in further, runs the plugin's constructors, and answers calls until
+//! the host or the plugin ends it.
 //!
-//! Invariant: the first filter is in place before the plugin's first instruction runs, and the
-//! second before its first call.
+//! Invariant: both filters are in place before the plugin's first instruction runs; until then nobody
+//! but this program answers the host.
 //!
 //! Absent on purpose: command line, configuration, and any decision about what follows from a
 //! failure; that is the host's.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use hotmerge_abi::{self as abi, Status};
-use hotmerge_loader::{CallError, Instance};
+use hotmerge_loader::{CallError, Instance, Loaded};
 use hotmerge_sandbox::{Entered, Plan};
 use hotmerge_wire::{Server, Taken, Writer, op};
 
@@ -39,24 +39,23 @@ pub(crate) fn run(
         threads: AtomicU32::new(1),
         most: most as u32,
     }));
-    let taken = server.next().map_err(|ended| ended.to_string())?;
-    let mut writer = taken.writer();
-    let started = match (taken.op(), entered) {
-        (op::START, Ok(entered)) => begin(worker, services, plan, entered, &taken),
-        (op::START, Err(error)) => Err(error.to_string()),
-        _ => Err("the first thing asked of it was not to start".to_owned()),
-    };
+    let loaded = worker.conclude(op::LOAD, |_| {
+        let entered = entered.map_err(|error| error.to_string())?;
+        let loaded = start::load(plan, entered.plugin)?;
+        Ok((loaded, entered.missing.join("\n")))
+    });
+    let started = loaded.and_then(|loaded| {
+        worker.conclude(op::START, |taken| {
+            begin(worker, loaded, services, taken).map(|()| ((), String::new()))
+        })
+    });
     match started {
-        Ok(missing) => {
-            writer.write(missing.as_bytes());
-            taken.finish(abi::STATUS_OK, &writer);
+        Some(()) => {
             // While the host gets to its first call, so that the one after it finds somebody who waits.
             worker.add_thread();
             worker.serve();
         }
-        Err(reason) => {
-            writer.write(reason.as_bytes());
-            taken.finish(abi::STATUS_FAILED, &writer);
+        None => {
             // The host ends this process; it may still want to hear of the end.
             worker.serve_end();
         }
@@ -65,27 +64,45 @@ pub(crate) fn run(
 
 fn begin(
     worker: &Worker,
+    loaded: Loaded,
     services: Arc<Services>,
-    plan: &Plan,
-    entered: Entered,
     taken: &Taken<'_>,
-) -> Result<String, String> {
+) -> Result<(), String> {
     // SAFETY: the host leaves a request alone until it is answered.
     let (_, config) = unsafe { taken.request() };
     let config = str::from_utf8(config).map_err(|_| "its configuration is not UTF-8".to_owned())?;
-    let instance = start::start(plan, entered.plugin, config, services)?;
+    let instance = start::start(loaded, config, services)?;
     if !crash::can_report() {
-        // The host sees the end of its socket later than this answer if another worker is just
+        // The host sees the end of its pipe later than this answer if another worker is just
         // being made, which holds all that the host holds until it is another program.
         return Err("its worker closed its descriptors while it started".to_owned());
     }
-    hotmerge_sandbox::lock(plan)
-        .map_err(|error| format!("the second system call filter was refused: {error}"))?;
     worker.instance.get_or_init(|| instance);
-    Ok(entered.missing.join("\n"))
+    Ok(())
 }
 
 impl Worker {
+    /// Does what the host is to ask for next, and answers it.
+    fn conclude<R>(
+        &self,
+        op: u32,
+        body: impl FnOnce(&Taken<'_>) -> Result<(R, String), String>,
+    ) -> Option<R> {
+        let taken = self.next();
+        let mut writer = taken.writer();
+        let outcome = match taken.op() == op {
+            true => body(&taken),
+            false => Err("something else was asked of it than to load and start".to_owned()),
+        };
+        let (status, result, said) = match outcome {
+            Ok((result, said)) => (abi::STATUS_OK, Some(result), said),
+            Err(reason) => (abi::STATUS_FAILED, None, reason),
+        };
+        writer.write(said.as_bytes());
+        taken.finish(status, &writer);
+        result
+    }
+
     fn add_thread(&'static self) {
         if self.threads.fetch_add(1, Ordering::Relaxed) >= self.most {
             self.threads.fetch_sub(1, Ordering::Relaxed);
@@ -123,7 +140,9 @@ impl Worker {
             let is_end = taken.op() == op::EXIT;
             taken.finish(abi::STATUS_FAILED, &writer);
             if is_end {
-                std::process::exit(0);
+                // Without destructors: they are the plugin's.
+                // SAFETY: ends the process.
+                unsafe { libc::_exit(0) };
             }
         }
     }

@@ -1,15 +1,21 @@
-//! What the host does for the plugin: takes log records, one message each and never waited for,
+//! What the host does for the plugin: takes log records, each a message or a few and never waited for,
 //! and carries calls to the plugins that it requires.
 
 use std::os::fd::BorrowedFd;
 
 use hotmerge_abi::CallContext;
 use hotmerge_loader::{CallError, HostServices, LogRecord, OutgoingCall, Reply};
-use hotmerge_sandbox::{descriptor, message::record::HEAD_BYTES};
+use hotmerge_sandbox::{
+    descriptor,
+    message::{LARGEST, LENGTH_BYTES, length, record::HEAD_BYTES},
+};
 use hotmerge_wire::{Answer, Caller, Failure, Request, Server, op};
 
-/// Longest log record in bytes; a longer message is cut.
+/// Longest text of a log record in bytes; a longer one is cut.
 const LIMIT: usize = 8 << 10;
+
+/// Longest text of a message in bytes; a longer one becomes several.
+const PART: usize = LARGEST - HEAD_BYTES;
 
 /// The ways to the host.
 pub(crate) struct Services {
@@ -20,24 +26,17 @@ pub(crate) struct Services {
 
 impl HostServices for Services {
     fn log(&self, record: LogRecord<'_>) {
-        let message = record.message.as_bytes();
-        let message = &message[..message.len().min(LIMIT)];
-        let mut bytes = Vec::with_capacity(HEAD_BYTES + message.len());
-        let level = u8::try_from(record.level).unwrap_or(u8::MAX);
-        bytes.extend([level, u8::from(record.call.is_some())]);
-        match record.call {
-            Some(call) => {
-                bytes.extend(call.trace_id);
-                bytes.extend(call.span_id);
+        let end = record.message.floor_char_boundary(LIMIT);
+        let mut rest = &record.message[..end];
+        loop {
+            let (part, more) = rest.split_at(rest.floor_char_boundary(PART));
+            if !send(&record, part) {
+                self.server.count_dropped_log();
             }
-            None => bytes.resize(HEAD_BYTES, 0),
-        }
-        bytes.extend(message);
-        // SAFETY: the descriptor is the worker's by agreement; if the plugin closed it, the
-        // write fails.
-        let socket = unsafe { BorrowedFd::borrow_raw(descriptor::LOG) };
-        if rustix::io::write(socket, &bytes).is_err() {
-            self.server.count_dropped_log();
+            rest = more;
+            if rest.is_empty() {
+                return;
+            }
         }
     }
 
@@ -57,6 +56,7 @@ impl HostServices for Services {
             reply_limit: reply.limit(),
             give_up_ns: 0,
             cancel: None,
+            on_behalf_of: None,
         };
         match others.ask(&request, reply.take_buffer()) {
             Ok(Answer::Reply { bytes, media_type }) => {
@@ -68,4 +68,24 @@ impl HostServices for Services {
             Err(failure) => Err(CallError::BadRequest(failure.to_string())),
         }
     }
+}
+
+/// Sends a message with a record, or a part of it. Returns whether there was room.
+fn send(record: &LogRecord<'_>, text: &str) -> bool {
+    let mut bytes = Vec::with_capacity(LENGTH_BYTES + HEAD_BYTES + text.len());
+    bytes.extend(length(HEAD_BYTES + text.len()));
+    let level = u8::try_from(record.level).unwrap_or(u8::MAX);
+    bytes.extend([level, u8::from(record.call.is_some())]);
+    match record.call {
+        Some(call) => {
+            bytes.extend(call.trace_id);
+            bytes.extend(call.span_id);
+        }
+        None => bytes.resize(LENGTH_BYTES + HEAD_BYTES, 0),
+    }
+    bytes.extend(text.as_bytes());
+    // SAFETY: the descriptor is the worker's by agreement; if the plugin closed it, the
+    // write fails.
+    let pipe = unsafe { BorrowedFd::borrow_raw(descriptor::LOG) };
+    rustix::io::write(pipe, &bytes).is_ok()
 }

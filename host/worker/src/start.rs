@@ -2,13 +2,15 @@
 
 use std::{
     ffi::CString,
+    mem,
     os::fd::{FromRawFd as _, OwnedFd},
+    path::PathBuf,
     ptr,
     sync::Arc,
 };
 
 use hotmerge_abi::TableHeader;
-use hotmerge_loader::{Instance, Verified};
+use hotmerge_loader::{Constructors, Instance, Loaded, Verified};
 use hotmerge_sandbox::{Plan, descriptor};
 
 use crate::services::Services;
@@ -35,19 +37,35 @@ pub(crate) fn load_libraries(names: &[String]) {
     }
 }
 
-/// Loads and starts the plugin, and asks it to check itself.
+/// Loads the plugin, of which nothing runs, and shuts the process in for good.
+pub(crate) fn load(plan: &Plan, plugin: PathBuf) -> Result<Loaded, String> {
+    // SAFETY: the host put it there; it is taken once.
+    let image = unsafe { OwnedFd::from_raw_fd(descriptor::IMAGE) };
+    let constructors = Constructors::from_words(plan.constructors);
+    let loaded = Verified::by_host(image, plugin, header(plan), constructors)
+        .and_then(Loaded::load)
+        .map_err(|error| error.to_string())?;
+    match hotmerge_sandbox::lock(plan) {
+        Ok(()) => Ok(loaded),
+        Err(error) => {
+            // Its destructors must not run without the filter either.
+            mem::forget(loaded);
+            Err(format!(
+                "the second system call filter was refused: {error}"
+            ))
+        }
+    }
+}
+
+/// Runs the plugin's constructors, starts it, and asks it to check itself.
 pub(crate) fn start(
-    plan: &Plan,
-    plugin: std::path::PathBuf,
+    loaded: Loaded,
     config: &str,
     services: Arc<Services>,
 ) -> Result<Instance, String> {
-    // SAFETY: the host put it there; it is taken once.
-    let image = unsafe { OwnedFd::from_raw_fd(descriptor::IMAGE) };
-    let verified =
-        Verified::by_host(image, plugin, header(plan)).map_err(|error| error.to_string())?;
-    let instance =
-        Instance::start(verified, config, services).map_err(|error| error.to_string())?;
+    let instance = loaded
+        .start(config, services)
+        .map_err(|error| error.to_string())?;
     match instance.self_check() {
         Ok(()) => Ok(instance),
         Err(error) => Err(format!("self-check failed: {error}")),

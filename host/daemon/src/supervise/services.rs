@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use hotmerge_instance::{Call, Report, Upward, context, log};
+use hotmerge_instance::{Call, Cancel, Report, Upward, context, log};
 use hotmerge_lifecycle::{Event, Ticket};
 use hotmerge_loader::{self as loader, HostServices, LogRecord, OutgoingCall, Reply};
 use hotmerge_meta::PluginMeta;
@@ -57,8 +57,13 @@ impl Services {
     }
 }
 
-impl HostServices for Services {
-    fn call(&self, call: OutgoingCall<'_>, reply: &mut Reply) -> Result<(), loader::CallError> {
+impl Services {
+    fn forward(
+        &self,
+        call: OutgoingCall<'_>,
+        reply: &mut Reply,
+        cancel: Option<&Cancel>,
+    ) -> Result<(), loader::CallError> {
         let plugin = self
             .find(call.plugin)
             .map_err(loader::CallError::NoPlugin)?;
@@ -68,11 +73,21 @@ impl HostServices for Services {
             own.trace_id = context.trace_id;
             own.trace_flags = context.trace_flags;
         }
-        match plugin.call(&Call::new(&own, call.method, call.request), reply) {
+        let call = Call {
+            cancel,
+            ..Call::new(&own, call.method, call.request)
+        };
+        match plugin.call(&call, reply) {
             Ok(_) => Ok(()),
             Err(CallError::Plugin(error)) => Err(error),
             Err(error) => Err(loader::CallError::NoPlugin(error.to_string())),
         }
+    }
+}
+
+impl HostServices for Services {
+    fn call(&self, call: OutgoingCall<'_>, reply: &mut Reply) -> Result<(), loader::CallError> {
+        self.forward(call, reply, None)
     }
 
     fn log(&self, record: LogRecord<'_>) {
@@ -81,6 +96,15 @@ impl HostServices for Services {
 }
 
 impl Upward for Services {
+    fn call_until(
+        &self,
+        cancel: &Cancel,
+        call: OutgoingCall<'_>,
+        reply: &mut Reply,
+    ) -> Result<(), loader::CallError> {
+        self.forward(call, reply, Some(cancel))
+    }
+
     fn report(&self, report: Report) {
         let (Some(host), ticket, plugin) = (self.host.upgrade(), self.ticket, &self.meta.name)
         else {

@@ -22,6 +22,9 @@ pub enum SymbolsError {
     /// The dynamic loader could not make sense of it.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The dynamic loader would run something of it.
+    #[error("{0}")]
+    Runs(Objection),
     /// It asks for what plugins must not have.
     #[error("the symbol policy refuses it: {}; see `hotmerge inspect`", list(.0))]
     Refused(Vec<Objection>),
@@ -62,6 +65,19 @@ pub fn admit(
     grants: &[Grant],
 ) -> Result<(), SymbolsError> {
     check(&read(verified)?, groups, isolation, grants)
+}
+
+/// Checks that the dynamic loader runs nothing of it that no worker can keep it from before it has
+/// shut itself in. No setting permits that.
+///
+/// # Errors
+/// What that is.
+pub(crate) fn runs_nothing(file: &File) -> Result<(), SymbolsError> {
+    let mut oddities = file.oddities.iter();
+    match oddities.find(|oddity| oddity.subject == "IFUNC") {
+        Some(oddity) => Err(SymbolsError::Runs(oddity.clone())),
+        None => Ok(()),
+    }
 }
 
 /// Judges what was read.

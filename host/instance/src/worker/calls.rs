@@ -148,6 +148,7 @@ impl Worker {
                 reply_limit: reply.limit(),
                 give_up_ns,
                 cancel: cancel.map(Cancel::mark),
+                on_behalf_of: cancel.and_then(Cancel::holder),
             };
             let mut ask = || exchange(&link, &asked, reply);
             let outcome = match cancel {
@@ -303,6 +304,7 @@ impl Worker {
             reply_limit: reply.limit(),
             give_up_ns: after_ns(limit),
             cancel: None,
+            on_behalf_of: None,
         };
         exchange(&link, &asked, reply).map_err(|unanswered| {
             Box::new(match unanswered {

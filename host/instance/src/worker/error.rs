@@ -2,12 +2,12 @@
 
 use std::{io, path::PathBuf};
 
-use hotmerge_loader::advice;
+use hotmerge_loader::{ConstructorsError, advice};
 use hotmerge_sandbox::{PolicyError, SpawnError};
 
 use crate::rules::text_file::TextFileError;
 
-/// Why no worker process could be started. That is never the plugin's fault.
+/// Why no worker process could be started.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
     /// The host has no worker program.
@@ -22,6 +22,10 @@ pub enum LaunchError {
          the host as root, or remove `user`"
     )]
     OtherUser,
+    /// The file would run something while it is loaded that nothing can keep it from. The one
+    /// case that is the plugin's fault.
+    #[error(transparent)]
+    Constructors(#[from] ConstructorsError),
     /// The policy of system calls cannot be compiled for its grants.
     #[error(transparent)]
     Policy(#[from] PolicyError),

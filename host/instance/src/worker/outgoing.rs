@@ -3,7 +3,8 @@
 //! They are carried by threads of the host that sleep while the worker calls nobody and end with
 //! it. What the worker wrote is copied before anybody looks at it, and a worker that breaks the
 //! rules is ended. How many calls it may have in flight bounds the threads and the memory that
-//! it can cost.
+//! it can cost. They end with it, take no longer than any call may, and hold no more than a share of
+//! what the other plugin has.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -12,7 +13,7 @@ use std::{
 };
 
 use hotmerge_loader::{CallError, OutgoingCall, Reply};
-use hotmerge_wire::{Ended, Server, Taken, op};
+use hotmerge_wire::{Ended, Server, Taken, after_ns, op};
 
 use crate::worker::{
     calls::Worker,
@@ -66,13 +67,13 @@ impl Worker {
                 // Without another one, calls wait for this one.
                 let _ = self.add_forwarder(link);
             }
-            self.answer(taken);
+            self.answer(link, taken);
         }
     }
 
-    fn answer(&self, taken: Taken<'_>) {
+    fn answer(&self, link: &Link, taken: Taken<'_>) {
         let mut reply = Reply::with_limit(LARGEST_OUTGOING as usize);
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.forward(&taken, &mut reply)))
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.forward(link, &taken, &mut reply)))
             .unwrap_or_else(|_| Err(CallError::Failed("the host could not carry it".into())));
         let mut writer = taken.writer();
         let status = match outcome {
@@ -89,13 +90,22 @@ impl Worker {
         taken.finish(status, &writer);
     }
 
-    fn forward(&self, taken: &Taken<'_>, reply: &mut Reply) -> Result<(), CallError> {
+    fn forward(&self, link: &Link, taken: &Taken<'_>, reply: &mut Reply) -> Result<(), CallError> {
         let (name, request) = taken.copy_request();
         let name = String::from_utf8_lossy(&name);
         let (op::CALL_OTHER, Some((plugin, method))) = (taken.op(), name.split_once(' ')) else {
             return Err(CallError::Unsupported);
         };
-        let context = taken.context();
+        let mut context = taken.context();
+        // The other plugin's slots are no plugin's to keep for longer than the host permits.
+        if let Some(limit) = self
+            .workers
+            .settings
+            .call_limit
+            .filter(|_| context.deadline_ns != 0)
+        {
+            context.deadline_ns = context.deadline_ns.min(after_ns(limit));
+        }
         let call = OutgoingCall {
             plugin,
             method,
@@ -103,6 +113,6 @@ impl Worker {
             // One that is made for no call has none.
             context: (context.size != 0).then_some(&context),
         };
-        self.upward.call(call, reply)
+        self.upward.call_until(&link.calls, call, reply)
     }
 }

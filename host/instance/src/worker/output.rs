@@ -9,7 +9,7 @@ use std::{
 use hotmerge_abi::CallContext;
 use hotmerge_loader::LogRecord;
 use hotmerge_meta::PluginName;
-use hotmerge_sandbox::message::record;
+use hotmerge_sandbox::message::{Inbox, record};
 use rustix::io::Errno;
 
 use crate::upward::Upward;
@@ -22,7 +22,7 @@ pub(super) const PERIOD: Duration = Duration::from_millis(500);
 const LINE: usize = 4 << 10;
 /// Messages that are taken at a time from a worker that lives.
 pub(super) const AT_ONCE: usize = 64;
-/// Most that are taken from one that has ended; a socket holds some hundred.
+/// Most that are taken from one that has ended; a pipe holds some thousand.
 pub(super) const LEFT: usize = 4096;
 
 /// A limit on how much is taken from a source.
@@ -127,31 +127,28 @@ impl Printed {
     }
 }
 
-/// Takes records from the log socket, and returns how many. The last ones of a worker that has
+/// Takes records from the log pipe, and returns how many. The last ones of a worker that has
 /// ended say why: they are taken whatever it has said before.
 pub(super) fn take_records(
-    socket: &OwnedFd,
+    pipe: &OwnedFd,
+    records: &mut Inbox,
     budget: &mut Budget,
     log: &PluginLog,
     has_ended: bool,
 ) -> usize {
     let most = if has_ended { LEFT } else { AT_ONCE };
     (0..most)
-        .take_while(|_| (has_ended || budget.is_open()) && take_record(socket, budget, log))
+        .take_while(|_| (has_ended || budget.is_open()) && take_record(pipe, records, budget, log))
         .count()
 }
 
 /// Takes one record. Returns whether there was one.
-fn take_record(socket: &OwnedFd, budget: &mut Budget, log: &PluginLog) -> bool {
-    let mut bytes = [0; 9 << 10];
-    let Ok(len) = rustix::io::read(socket, &mut bytes) else {
+fn take_record(pipe: &OwnedFd, records: &mut Inbox, budget: &mut Budget, log: &PluginLog) -> bool {
+    let Some(bytes) = records.next(pipe) else {
         return false;
     };
-    if len == 0 {
-        return false;
-    }
-    budget.spend(len);
-    let Some((head, message)) = bytes[..len].split_at_checked(record::HEAD_BYTES) else {
+    budget.spend(bytes.len());
+    let Some((head, message)) = bytes.split_at_checked(record::HEAD_BYTES) else {
         return true;
     };
     let mut call = CallContext::default();
@@ -168,12 +165,13 @@ fn take_record(socket: &OwnedFd, budget: &mut Budget, log: &PluginLog) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use hotmerge_sandbox::message::length;
+    use rustix::pipe::{PipeFlags, pipe_with};
 
     use hotmerge_loader::{CallError, HostServices, OutgoingCall, Reply};
 
     use super::*;
-    use crate::upward::Report;
+    use crate::{cancel::Cancel, upward::Report};
 
     /// A host that takes records and does nothing else.
     #[derive(Debug)]
@@ -189,23 +187,32 @@ mod tests {
 
     impl Upward for Nobody {
         fn report(&self, _: Report) {}
+
+        fn call_until(
+            &self,
+            _: &Cancel,
+            _: OutgoingCall<'_>,
+            _: &mut Reply,
+        ) -> Result<(), CallError> {
+            Err(CallError::Unsupported)
+        }
     }
 
     #[test]
     fn the_last_records_of_a_worker_are_all_taken() {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (ours, theirs) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        let record = [0; record::HEAD_BYTES];
+        let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+        let record = [&length(record::HEAD_BYTES)[..], &[0; record::HEAD_BYTES]].concat();
         let written = (0..200)
             .take_while(|_| rustix::io::write(&theirs, &record).is_ok())
             .count();
         drop(theirs);
         let log = PluginLog::new("a".parse().unwrap(), Arc::new(Nobody));
         let mut budget = Budget::new();
-        assert_eq!(take_records(&ours, &mut budget, &log, false), AT_ONCE);
+        let mut inbox = Inbox::default();
+        let mut take = |has_ended| take_records(&ours, &mut inbox, &mut budget, &log, has_ended);
+        assert_eq!(take(false), AT_ONCE);
         let left = written - AT_ONCE;
-        assert!(left > AT_ONCE, "the socket takes only {written}");
-        assert_eq!(take_records(&ours, &mut budget, &log, true), left);
+        assert!(left > AT_ONCE, "the pipe takes only {written}");
+        assert_eq!(take(true), left);
     }
 }

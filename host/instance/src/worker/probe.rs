@@ -3,6 +3,7 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 
+use hotmerge_loader::Constructors;
 use hotmerge_sandbox::Limits;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -64,9 +65,11 @@ impl Workers {
 
     fn probe_once(&self) -> Result<Vec<String>, ProbeError> {
         let process = self.launch(Parts {
+            plugin: "",
             libraries: &[],
             image: None,
             header: [0; 16],
+            constructors: &Constructors::default(),
             grants: &[],
             limits: Limits::default(),
             calls_others: false,

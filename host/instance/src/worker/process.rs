@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use hotmerge_sandbox::{Cgroup, Ended, Limits, reap};
+use hotmerge_sandbox::{Cgroup, Ended, Limits, message::Inbox, reap};
 use rustix::{
     event::EventfdFlags,
     process::{Signal, pidfd_send_signal},
@@ -26,15 +26,14 @@ use crate::worker::{
     report::Report,
 };
 
-/// Longest report; what is more of one is lost.
-const REPORT_BYTES: usize = 4 << 10;
-
 /// A started worker process. Killed and waited for when dropped.
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) link: Arc<Link>,
     pub(super) pidfd: OwnedFd,
     log: OwnedFd,
+    records: Inbox,
+    reports: Inbox,
     pub(super) printed: [Printed; 2],
     log_budget: Budget,
     crash_closed: bool,
@@ -72,10 +71,8 @@ impl Process {
     }
 
     /// The next report.
-    pub(super) fn report(&self) -> Option<Report> {
-        let mut bytes = [0; REPORT_BYTES];
-        let len = rustix::io::read(&self.link.crash, &mut bytes).ok()?;
-        (len > 0).then(|| Report::read(&bytes[..len]))
+    pub(super) fn report(&mut self) -> Option<Report> {
+        self.reports.next(&self.link.crash).map(Report::read)
     }
 
     /// Ends it and takes its last words.

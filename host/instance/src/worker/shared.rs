@@ -12,14 +12,14 @@ use std::{
 };
 
 use hotmerge_policy::Groups;
-use hotmerge_sandbox::{Cgroups, Grant, Ids, Namespaces, Policy};
+use hotmerge_sandbox::{Cgroups, Grant, Ids, Namespaces, Policy, check_filters};
 use signal_hook::consts::SIGUSR1;
 
 use crate::{
     rules::{policies, text_file::TextFileError},
     settings::{Isolation, OnDegraded, Settings},
     worker::{
-        error::{IsolationError, LaunchError, NoWorkers},
+        error::{IsolationError, LaunchError, NoWorkers, NotStarted},
         process::{self, Filters, Parts, Process},
     },
 };
@@ -260,6 +260,14 @@ impl Workers {
             "launching a worker"
         );
         process::launch(program.as_fd(), &parts, &filters, namespaces, ids, groups)
+    }
+
+    /// Checks that a worker has shut itself in.
+    pub(super) fn check_filters(&self, grants: &[Grant], pid: i32) -> Result<(), NotStarted> {
+        let refused = |reason: String| NotStarted::Refused(reason);
+        let filters = self.filters(grants);
+        let filters = filters.map_err(|error| refused(error.to_string()))?;
+        check_filters(pid, filters.0.len() + 1).map_err(refused)
     }
 
     fn filters(&self, grants: &[Grant]) -> Result<Filters, LaunchError> {

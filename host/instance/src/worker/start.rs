@@ -22,8 +22,10 @@ impl Worker {
         bytes[12..].copy_from_slice(&header.size.to_ne_bytes());
         self.workers.launch(Parts {
             image: Some(self.image.memory()),
+            plugin: self.log.plugin().as_str(),
             libraries: &self.libraries,
             header: bytes,
+            constructors: self.image.constructors()?,
             grants: &self.settings.allow,
             limits: self.settings.limits.into(),
             calls_others: !self.meta.requires.is_empty(),
@@ -33,9 +35,20 @@ impl Worker {
 
     /// Asks a process to start the plugin, and to take over the last state that is known.
     pub(super) fn start_plugin(&self, link: &Link) -> Result<Vec<String>, NotStarted> {
-        let missing = self.demand(link, op::START, "", self.config.as_bytes())?;
+        let limit = self.workers.settings.start_limit;
+        let until_ns = after_ns(limit);
+        let missing = self.demand(link, op::LOAD, "", &[], until_ns)?;
+        // Nothing of the plugin has run so far that could make it look so.
+        self.workers.check_filters(&self.settings.allow, link.pid)?;
+        self.demand(link, op::START, "", self.config.as_bytes(), until_ns)?;
         if let Some(saved) = self.checkpoint.last()
-            && let Err(error) = self.demand(link, op::RESTORE, &saved.from, &saved.bytes)
+            && let Err(error) = self.demand(
+                link,
+                op::RESTORE,
+                &saved.from,
+                &saved.bytes,
+                after_ns(limit),
+            )
         {
             // An instance that did not take it over must not take calls, and the next one is
             // not tried with it again.
@@ -57,6 +70,7 @@ impl Worker {
         op: u32,
         method: &str,
         bytes: &[u8],
+        until_ns: u64,
     ) -> Result<String, NotStarted> {
         let context = CallContext::default();
         let limit = self.workers.settings.start_limit;
@@ -66,8 +80,9 @@ impl Worker {
             method,
             bytes,
             reply_limit: REASON_LIMIT,
-            give_up_ns: after_ns(limit),
+            give_up_ns: until_ns,
             cancel: None,
+            on_behalf_of: None,
         };
         match link.caller.ask(&request, Vec::new()) {
             Ok(Answer::Reply { bytes, .. }) => Ok(String::from_utf8_lossy(&bytes).into_owned()),

@@ -1,6 +1,6 @@
 //! One call: posted, waited for, answered or taken back.
 
-use std::{hint::spin_loop, sync::atomic::Ordering};
+use std::{cell::Cell, hint::spin_loop, sync::atomic::Ordering};
 
 use hotmerge_abi::{self as abi, Status};
 use rustix::{
@@ -21,6 +21,10 @@ const NAP_NS: u64 = 50_000_000;
 /// Glances at a call before a thread of the other side is woken for it that sleeps although
 /// another looks: a few microseconds.
 const GLANCES: u32 = 128;
+
+/// How often a caller may be woken for nothing in one call, beside the times that its own side woke
+/// everybody. A late wake-up of the slot's calls before is the only honest one.
+const FALSE_ALARMS: u32 = 1000;
 
 impl Caller {
     /// Asks, and waits for the answer, which is put into `buffer`.
@@ -188,58 +192,78 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// Waits until there is an answer.
+    /// Waits until there is an answer. Each value of the state is judged as it was read: one that
+    /// is gone again by then would go on for ever.
     fn wait(&mut self, request: &Request<'_>) -> Result<(), Failure> {
+        let seen = Cell::new(self.before);
         loop {
-            if !self.caller.spin.look(|| self.has_news()) {
-                self.sleep(request)?;
+            let has_news = || {
+                seen.set(self.slot.state.load(Ordering::Acquire));
+                seen.get() != self.before
+            };
+            if !self.caller.spin.look(has_news) {
+                seen.set(self.sleep(request)?);
             }
             if self.caller.is_gone() {
                 let begun = self.is_claimed();
                 return Err(Failure::Gone { begun });
             }
-            let now = self.slot.state.load(Ordering::Acquire);
+            let now = seen.get();
             if now == state::of(self.number, state::DONE) {
                 self.private.state.store(now, Ordering::Relaxed);
                 return Ok(());
             } else if now == state::of(self.number, state::WANTS_AREA) {
                 self.grant(request)?;
-            } else if now != self.before {
+            } else {
                 return Err(Failure::Broken("a state that no slot has"));
             }
         }
     }
 
-    /// Sleeps until the state is another, or the call has ended.
-    fn sleep(&self, request: &Request<'_>) -> Result<(), Failure> {
+    /// Sleeps until the state is another, or the call has ended. Returns what the state was.
+    fn sleep(&self, request: &Request<'_>) -> Result<u32, Failure> {
         let began = now_ns();
         self.slot.caller_sleeps.store(1, Ordering::SeqCst);
-        let result = loop {
-            if self.slot.state.load(Ordering::SeqCst) != self.before {
-                break Ok(());
+        let result = self.sleep_since(request, self.caller.stirs.load(Ordering::SeqCst));
+        self.slot.caller_sleeps.store(0, Ordering::Relaxed);
+        self.caller.spin.slept(now_ns() - began);
+        result
+    }
+
+    fn sleep_since(&self, request: &Request<'_>, stirs: u32) -> Result<u32, Failure> {
+        let mut woken = 0_u32;
+        loop {
+            let now = self.slot.state.load(Ordering::SeqCst);
+            if now != self.before {
+                return Ok(now);
             }
             if let Some(failure) = self.caller.ended(request) {
-                break match failure {
+                return match failure {
                     // The state says so too.
-                    Failure::Gone { .. } => Ok(()),
+                    Failure::Gone { .. } => Ok(now),
                     other => Err(other),
                 };
+            }
+            let stirred = self.caller.stirs.load(Ordering::SeqCst).wrapping_sub(stirs);
+            if woken.saturating_sub(stirred) > FALSE_ALARMS {
+                return Err(Failure::Broken(
+                    "it wakes its caller and has nothing to say",
+                ));
             }
             let nap = nap(request.context.deadline_ns).min(nap(request.give_up_ns));
             let nap = Timespec {
                 tv_sec: 0,
                 tv_nsec: nap as _,
             };
-            let _ = futex::wait(&self.slot.state, Flags::empty(), self.before, Some(&nap));
-        };
-        self.slot.caller_sleeps.store(0, Ordering::Relaxed);
-        self.caller.spin.slept(now_ns() - began);
-        result
+            let slept = futex::wait(&self.slot.state, Flags::empty(), self.before, Some(&nap));
+            woken += u32::from(slept.is_ok());
+        }
     }
 
     /// Gives the call an area for its reply; the worker learns if none is to be had.
     fn grant(&mut self, request: &Request<'_>) -> Result<(), Failure> {
-        if self.private.area.load(Ordering::Relaxed) != NO_AREA {
+        let has_heard = self.before == state::of(self.number, state::HEARD);
+        if has_heard || self.private.area.load(Ordering::Relaxed) != NO_AREA {
             return Err(Failure::Broken("it wants a second area"));
         }
         if self.caller.memory.geometry.areas > 0 {

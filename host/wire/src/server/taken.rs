@@ -203,10 +203,9 @@ impl Writer<'_> {
         slot.server_sleeps.store(1, Ordering::SeqCst);
         slot.state.store(wants, Ordering::SeqCst);
         wake_caller(slot);
-        let is_over = || {
-            slot.cancelled.load(Ordering::SeqCst) != 0 || self.server.closed.load(Ordering::SeqCst)
-        };
-        while slot.state.load(Ordering::SeqCst) == wants && !is_over() {
+        let is_over = || slot.cancelled.load(Ordering::SeqCst) != 0 || self.server.bed.is_closed();
+        // Whoever is woken for nothing too often gets no area; the next look for a call says why.
+        while slot.state.load(Ordering::SeqCst) == wants && !is_over() && self.server.may_sleep() {
             self.server.wait(&slot.state, wants);
         }
         slot.server_sleeps.store(0, Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! Calls that end without a reply: by their deadline, by being cancelled, with the worker.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::*;
 
@@ -95,6 +95,65 @@ fn who_waits_for_a_slot_gets_one_of_an_abandoned_call_that_has_returned() {
         answer(server.next().unwrap());
         assert_eq!(waits.join().unwrap(), Ok(STATUS_OK));
     });
+}
+
+/// Calls for a plugin, with something to end it by.
+fn call_for(caller: &Caller, name: &str, deadline_ns: u64, cancel: &Cancel) -> Outcome {
+    let context = CallContext {
+        deadline_ns,
+        ..CallContext::default()
+    };
+    let name = Arc::from(name);
+    let request = Request {
+        cancel: Some(cancel),
+        on_behalf_of: Some(&name).filter(|name: &&Arc<str>| !name.is_empty()),
+        ..request(&context, b"")
+    };
+    caller.call(&request, &mut Reply::default())
+}
+
+type Outcome = Result<Status, Failure>;
+
+#[test]
+fn nobody_holds_more_than_a_share_of_the_slots() {
+    let geometry = Geometry { slots: 8, ..SMALL };
+    let (caller, file) = Caller::create(geometry).unwrap();
+    let server = Server::open(&file, geometry).unwrap();
+    let next = Memory::open(&file, geometry).unwrap();
+    let (never, cancel) = (Cancel::default(), Cancel::default());
+    // Calls that nobody waits for any more, and that go on.
+    let leave = |name: &str, calls: usize| {
+        thread::scope(|scope| {
+            let call = || call_for(&caller, name, u64::MAX, &cancel);
+            let calls: Vec<_> = (0..calls).map(|_| scope.spawn(call)).collect();
+            let taken: Vec<_> = calls.iter().map(|_| server.next().unwrap()).collect();
+            caller.cancel(&cancel);
+            for call in calls {
+                assert_eq!(call.join().unwrap(), Err(Failure::Cancelled));
+            }
+            taken
+        })
+    };
+    let gets_none = |name: &str| {
+        let soon = now_ns() + 30_000_000;
+        let outcome = call_for(&caller, name, soon, &never);
+        assert_eq!(outcome, Err(Failure::Deadline), "{name}");
+        let posted = next.slot(4).posted.load(Ordering::SeqCst);
+        assert_eq!(posted, 0, "{name} has a slot");
+    };
+    let gets_one = |name: &str| {
+        thread::scope(|scope| {
+            let call = scope.spawn(|| call_for(&caller, name, 0, &never));
+            answer(server.next().unwrap());
+            assert_eq!(call.join().unwrap(), Ok(STATUS_OK), "{name}");
+        });
+    };
+    let taken = leave("one", 4);
+    gets_none("one");
+    gets_one("another");
+    gets_one("");
+    taken.into_iter().for_each(answer);
+    gets_one("one");
 }
 
 #[test]

@@ -7,20 +7,24 @@ use std::{
     sync::{Arc, Mutex, atomic::AtomicU32},
 };
 
+use hotmerge_loader::Constructors;
 use hotmerge_sandbox::{
-    Cgroups, Grant, Ids, Limits, Namespaces, Plan, Program, Spawned, signal_on_message, spawn,
+    Cgroups, Grant, Ids, Limits, Namespaces, Plan, Program, Spawned, message::Inbox,
+    signal_on_message, spawn,
 };
 use hotmerge_wire::{Caller, Geometry, Server};
 use rustix::{
     fs::MemfdFlags,
-    net::{AddressFamily, SocketFlags, SocketType, socketpair},
     pipe::{PipeFlags, pipe_with},
 };
 
 use super::{Link, Process, event};
-use crate::worker::{
-    error::LaunchError,
-    output::{Budget, Printed},
+use crate::{
+    cancel::Cancel,
+    worker::{
+        error::LaunchError,
+        output::{Budget, Printed},
+    },
 };
 
 /// The filters for one set of grants.
@@ -46,12 +50,16 @@ fn outgoing_geometry() -> Geometry {
 pub(in crate::worker) struct Parts<'a> {
     /// The sealed image; none for a probe.
     pub(in crate::worker) image: Option<BorrowedFd<'a>>,
+    /// Whose worker it is.
+    pub(in crate::worker) plugin: &'a str,
     /// Of the C runtime, that the plugin needs.
     pub(in crate::worker) libraries: &'a [String],
     pub(in crate::worker) header: [u8; 16],
+    /// What of the image would run while it is loaded.
+    pub(in crate::worker) constructors: &'a Constructors,
     pub(in crate::worker) grants: &'a [Grant],
     pub(in crate::worker) limits: Limits,
-    /// Whether the plugin requires outgoing, which it may call.
+    /// Whether the plugin requires others, which it may call.
     pub(in crate::worker) calls_others: bool,
     /// As whom it is to run, if the operator says so.
     pub(in crate::worker) user: Option<u32>,
@@ -98,6 +106,8 @@ pub(in crate::worker) fn launch(
         outgoing: outgoing.is_some().then(|| outgoing_geometry.to_words()),
         libraries: parts.libraries.to_vec(),
         header: parts.header,
+        disarmed: parts.constructors.disarmed().collect(),
+        constructors: parts.constructors.to_words(),
         probe: parts.image.is_none(),
     };
     let plan = plan_file(&plan).map_err(LaunchError::at("write a plan"))?;
@@ -137,6 +147,7 @@ pub(in crate::worker) fn launch(
             caller,
             outgoing,
             forwarders: AtomicU32::new(0),
+            calls: Cancel::on_behalf_of(parts.plugin),
             pid,
             crash,
             end: Mutex::default(),
@@ -144,6 +155,8 @@ pub(in crate::worker) fn launch(
         }),
         pidfd,
         log,
+        records: Inbox::default(),
+        reports: Inbox::default(),
         printed: [Printed::new(out, "stdout"), Printed::new(err, "stderr")],
         log_budget: Budget::new(),
         crash_closed: false,
@@ -165,11 +178,9 @@ fn plan_file(plan: &Plan) -> std::io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// The host's end and the worker's: one message is one write.
+/// The host's end and the worker's, of which none ever waits.
 fn messages() -> Result<(OwnedFd, OwnedFd), LaunchError> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-        .map_err(LaunchError::at("make a socket"))
+    pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(LaunchError::at("make a pipe"))
 }
 
 /// The host's end, which never waits, and the worker's, which does.

@@ -9,7 +9,7 @@ use std::{
 use hotmerge_sandbox::no_signal_on_message;
 use hotmerge_wire::{Caller, Server};
 
-use crate::failure::Failure;
+use crate::{cancel::Cancel, failure::Failure};
 
 /// What leads to a worker.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(in crate::worker) struct Link {
     pub(in crate::worker) outgoing: Option<Server>,
     /// Threads that carry these calls.
     pub(in crate::worker) forwarders: AtomicU32,
+    /// Ends these calls with it.
+    pub(in crate::worker) calls: Cancel,
     pub(in crate::worker) pid: i32,
     /// Where it reports its crashes.
     pub(super) crash: OwnedFd,
@@ -57,6 +59,7 @@ impl Link {
         self.caller.hang_up();
         if let Some(outgoing) = &self.outgoing {
             outgoing.hang_up();
+            self.calls.cancel();
         }
     }
 

@@ -8,7 +8,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Process, REPORT_BYTES};
+use super::Process;
 use crate::worker::{
     output::{AT_ONCE, LEFT, PERIOD, PluginLog, take_records},
     report::Report,
@@ -74,6 +74,11 @@ fn wait(
     if open.iter().any(|open| !open.all()) {
         limit = Some(limit.map_or(PERIOD, |limit| limit.min(PERIOD)));
     }
+    // The pipes do not tell of what was read from them already.
+    let mut both = workers.iter().zip(&open);
+    if both.any(|(worker, open)| worker.has_more(open)) {
+        limit = Some(Duration::ZERO);
+    }
     let mut fds = vec![PollFd::new(wake, PollFlags::IN)];
     let mut firsts = Vec::new();
     for (worker, open) in workers.iter().zip(&open) {
@@ -117,7 +122,11 @@ impl Process {
         }
     }
 
-    /// Adds what to wait for: the process, the crash socket if it is open, then the rest.
+    fn has_more(&self, open: &Open) -> bool {
+        open.reports && self.reports.has_one() || open.log && self.records.has_one()
+    }
+
+    /// Adds what to wait for: the process, the crash pipe if it is open, then the rest.
     fn add_to<'a>(&'a self, fds: &mut Vec<PollFd<'a>>, open: &Open) {
         fds.push(PollFd::new(&self.pidfd, PollFlags::IN));
         if !self.crash_closed {
@@ -141,7 +150,13 @@ impl Process {
     /// Takes what the worker says; its last words if it has ended.
     pub(super) fn take(&mut self, log: &PluginLog, last: bool) -> Observed {
         let seen = self.take_reports(last);
-        take_records(&self.log, &mut self.log_budget, log, last);
+        take_records(
+            &self.log,
+            &mut self.records,
+            &mut self.log_budget,
+            log,
+            last,
+        );
         for printed in &mut self.printed {
             // After the end there is at most a pipe's fill.
             for _ in 0..if last { 16 } else { 1 } {
@@ -158,22 +173,18 @@ impl Process {
 
     /// Takes reports. Every call that panics brings one, so that no number of them is wrong; but
     /// a plugin may write as well, without end or what nobody reads. What is more than the
-    /// budget waits in the socket, and what finds no room there is lost to the plugin.
+    /// budget waits in the pipe, and what finds no room there is lost to the plugin.
     fn take_reports(&mut self, last: bool) -> Observed {
         let mut seen = Observed::default();
         for _ in 0..if last { LEFT } else { AT_ONCE } {
             if !last && !self.report_budget.is_open() {
                 break;
             }
-            let mut bytes = [0; REPORT_BYTES];
-            let Ok(len) = rustix::io::read(&self.link.crash, &mut bytes) else {
+            let Some(bytes) = self.reports.next(&self.link.crash) else {
                 break;
             };
-            self.report_budget.spend(len);
-            if len == 0 {
-                break;
-            }
-            match Report::read(&bytes[..len]) {
+            self.report_budget.spend(bytes.len());
+            match Report::read(bytes) {
                 report @ Report::Panic(_) => _ = seen.panic.get_or_insert(report),
                 report @ Report::Signal { .. } => _ = seen.signal.get_or_insert(report),
                 Report::Text(_) | Report::Garbage => seen.forged = true,

@@ -1,0 +1,84 @@
+//! Where the threads of the called side sleep: on a word of the shared memory, which the other side
+//! may ring, and beside it on one that only this process has.
+//!
+//! A worker can move a sleeper from its bell to any other word (`FUTEX_REQUEUE`), where nobody would
+//! ever ring. So the end is told by a word that it cannot reach.
+//!
+//! Absent on purpose: what is slept for.
+
+use std::{
+    ptr,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use rustix::{
+    fs::Timespec,
+    io::Errno,
+    thread::{
+        ClockId,
+        futex::{self, Flags, Wait, WaitFlags, WaitPtr, WaitvFlags},
+    },
+};
+
+/// A sleeper looks up so often where the kernel knows only one word a sleeper, before Linux 5.16.
+const NAP: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 50_000_000,
+};
+
+/// The private word: 0, and 1 at the end.
+#[derive(Debug)]
+pub(crate) struct Bed {
+    closed: AtomicU32,
+}
+
+impl Bed {
+    pub(crate) fn new() -> Self {
+        Self {
+            closed: AtomicU32::new(0),
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst) != 0
+    }
+
+    /// Wakes all sleepers, and lets nobody fall asleep any more.
+    pub(crate) fn close(&self) {
+        self.closed.store(1, Ordering::SeqCst);
+        let _ = futex::wake(&self.closed, Flags::empty(), u32::MAX >> 1);
+    }
+
+    /// Sleeps while a word has a value and until the end.
+    pub(crate) fn sleep(&self, word: &AtomicU32, value: u32) {
+        /// Whether the kernel does not know two words a sleeper, or somebody forbids it.
+        static KNOWS_ONE: OnceLock<()> = OnceLock::new();
+        if KNOWS_ONE.get().is_none() {
+            let both = [wait(word, value), wait(&self.closed, 0)];
+            let slept = futex::waitv(&both, WaitvFlags::empty(), None, ClockId::Monotonic);
+            if !matches!(slept, Err(Errno::NOSYS | Errno::PERM)) {
+                return;
+            }
+            KNOWS_ONE.get_or_init(|| ());
+        }
+        if !self.is_closed() {
+            let _ = futex::wait(word, Flags::empty(), value, Some(&NAP));
+        }
+    }
+}
+
+/// Sleeps while a word has a value, for a side whose other side is its own host.
+pub(crate) fn sleep_among_friends(word: &AtomicU32, value: u32) {
+    let _ = futex::wait(word, Flags::empty(), value, None);
+}
+
+fn wait(word: &AtomicU32, value: u32) -> Wait {
+    let mut wait = Wait::new();
+    wait.val = value.into();
+    wait.uaddr = WaitPtr::new(ptr::from_ref(word).cast_mut().cast());
+    wait.flags = WaitFlags::SIZE_U32;
+    wait
+}

@@ -1,0 +1,161 @@
+//! The words that threads sleep on, in the hands of the other side.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::atomic::{AtomicBool, AtomicU32},
+    time::Instant,
+};
+
+use rustix::thread::futex::{self, Flags};
+
+use super::*;
+
+/// Far less than a thread that is left behind would wait, and more than any machine needs.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Moves whoever sleeps on a word to one where nobody will ever ring.
+fn move_away(word: &AtomicU32) {
+    let nowhere = AtomicU32::new(0);
+    let began = Instant::now();
+    let moved = || futex::requeue(word, Flags::empty(), 0, u32::MAX >> 1, &nowhere);
+    while moved().is_ok_and(|moved| moved == 0) {
+        assert!(began.elapsed() < SOON, "nobody sleeps");
+        thread::yield_now();
+    }
+}
+
+/// Does something to the words until the test is over.
+fn while_it_runs<R>(disturb: impl Fn() + Sync, body: impl FnOnce() -> R) -> R {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                disturb();
+            }
+        });
+        // Also if it fails: the other thread would go on for ever.
+        let result = catch_unwind(AssertUnwindSafe(body));
+        is_over.store(true, Ordering::Relaxed);
+        result.unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}
+
+#[test]
+fn hanging_up_wakes_whoever_was_moved_elsewhere() {
+    let (server, file) = Server::create(SMALL).unwrap();
+    let hostile = Memory::open(&file, SMALL).unwrap();
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| server.next().unwrap_err());
+        move_away(&hostile.head().bell);
+        server.hang_up();
+        assert_eq!(waits.join().unwrap(), Ended::HungUp);
+    });
+}
+
+#[test]
+fn an_answer_reaches_whoever_was_moved_elsewhere() {
+    let (caller, file) = Caller::create(SMALL).unwrap();
+    let server = Server::open(&file, SMALL).unwrap();
+    let context = CallContext::default();
+    thread::scope(|scope| {
+        let call = scope.spawn(|| caller.call(&request(&context, b""), &mut Reply::default()));
+        let taken = server.next().unwrap();
+        move_away(&Memory::open(&file, SMALL).unwrap().slot(0).state);
+        answer(taken);
+        assert_eq!(call.join().unwrap(), Ok(STATUS_OK));
+    });
+}
+
+#[test]
+fn ringing_without_end_breaks_the_rules() {
+    let (server, file) = Server::create(SMALL).unwrap();
+    let hostile = Memory::open(&file, SMALL).unwrap();
+    let bell = &hostile.head().bell;
+    let is_broken = |ended| matches!(ended, Ended::Broken(why) if why.contains("rings"));
+    let ring = || {
+        bell.fetch_add(1, Ordering::SeqCst);
+        let _ = futex::wake(bell, Flags::empty(), 1);
+    };
+    while_it_runs(ring, || assert!(is_broken(server.next().unwrap_err())));
+}
+
+#[test]
+fn ringing_for_nothing_beside_calls_is_honest() {
+    let (server, file) = Server::create(SMALL).unwrap();
+    let caller = Caller::open(file, SMALL).unwrap();
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while let Ok(taken) = server.next() {
+                    answer(taken);
+                }
+            });
+        }
+        let calls: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let context = CallContext::default();
+                    for _ in 0..5_000 {
+                        let asked = request(&context, b"");
+                        assert_eq!(caller.call(&asked, &mut Reply::default()), Ok(STATUS_OK));
+                    }
+                })
+            })
+            .collect();
+        for call in calls {
+            call.join().unwrap();
+        }
+        server.hang_up();
+    });
+}
+
+/// What becomes of a call without a deadline whose state is in such hands.
+fn call_while(disturb: impl Fn(&AtomicU32) + Sync) -> Result<Status, Failure> {
+    let (caller, file) = Caller::create(SMALL).unwrap();
+    let hostile = Memory::open(&file, SMALL).unwrap();
+    let state = &hostile.slot(0).state;
+    let context = CallContext::default();
+    while_it_runs(
+        || disturb(state),
+        || caller.call(&request(&context, b""), &mut Reply::default()),
+    )
+}
+
+#[test]
+fn a_state_that_flickers_ends_the_call() {
+    let wants = state::of(1, state::WANTS_AREA);
+    for nonsense in [state::GONE, state::of(2, state::DONE), u32::MAX] {
+        let outcome = call_while(|state| {
+            state.store(nonsense, Ordering::SeqCst);
+            state.store(0, Ordering::SeqCst);
+        });
+        assert!(matches!(outcome, Err(Failure::Broken(_))), "{outcome:?}");
+    }
+    let outcome = call_while(|state| state.store(wants, Ordering::SeqCst));
+    assert!(matches!(outcome, Err(Failure::Broken(_))), "{outcome:?}");
+}
+
+#[test]
+fn waking_a_caller_without_end_breaks_the_rules() {
+    let outcome = call_while(|state| _ = futex::wake(state, Flags::empty(), 1));
+    assert!(
+        matches!(outcome, Err(Failure::Broken(why)) if why.contains("nothing to say")),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn callers_that_this_side_wakes_itself_go_on() {
+    let (caller, server) = pair();
+    let other = Cancel::default();
+    let context = CallContext::default();
+    thread::scope(|scope| {
+        let call = scope.spawn(|| caller.call(&request(&context, b""), &mut Reply::default()));
+        let taken = server.next().unwrap();
+        for _ in 0..20_000 {
+            caller.cancel(&other);
+        }
+        answer(taken);
+        assert_eq!(call.join().unwrap(), Ok(STATUS_OK));
+    });
+}
