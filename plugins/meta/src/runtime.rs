@@ -211,7 +211,7 @@ const ATTEMPT_PAUSE: Duration = Duration::from_millis(5);
 pub struct PidFile {
     dir: RuntimeDir,
     held: Mutex<Held>,
-    _name: PlaceName,
+    name: PlaceName,
 }
 
 #[derive(Debug)]
@@ -229,11 +229,11 @@ impl PidFile {
     /// # Errors
     /// [`RuntimeError::Held`] if a host runs here already.
     pub fn acquire(dir: &RuntimeDir) -> Result<Self, RuntimeError> {
-        let mut pid = None;
+        let mut holder = None;
         for _ in 0..ATTEMPTS {
-            match Self::try_acquire(dir)? {
+            match Self::try_acquire(dir, holder)? {
                 Ok(lock) => return Ok(lock),
-                Err(holder) => pid = holder.0,
+                Err(taken) => holder = Some(taken).filter(|it| it.0.is_some()),
             }
             thread::sleep(ATTEMPT_PAUSE);
         }
@@ -243,12 +243,15 @@ impl PidFile {
             .map(|holder| holder.pid);
         Err(RuntimeError::Held {
             dir: dir.path().to_owned(),
-            pid: pid.or(written),
+            pid: holder.and_then(|it| it.0).or(written),
         })
     }
 
-    fn try_acquire(dir: &RuntimeDir) -> Result<Result<Self, Taken>, RuntimeError> {
-        let name = PlaceName::take(dir.path()).map_err(|source| RuntimeError::Io {
+    fn try_acquire(
+        dir: &RuntimeDir,
+        holder: Option<Taken>,
+    ) -> Result<Result<Self, Taken>, RuntimeError> {
+        let name = PlaceName::take(dir.path(), holder).map_err(|source| RuntimeError::Io {
             step: "find the place of",
             path: dir.path().to_owned(),
             source,
@@ -270,7 +273,7 @@ impl PidFile {
                 dir: fd,
                 is_written: false,
             }),
-            _name: name,
+            name,
         }))
     }
 
@@ -305,6 +308,7 @@ impl PidFile {
     /// # Errors
     /// [`RuntimeError::Held`] if another host has taken the place.
     pub fn keep(&self) -> Result<bool, RuntimeError> {
+        self.name.answer();
         let mut held = self.held();
         let is_there = is_at(&held.dir, self.dir.path());
         let path = self.dir.pid_file();

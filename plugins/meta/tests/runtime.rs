@@ -158,6 +158,19 @@ fn what_is_cleared_away_is_still_held() {
 }
 
 #[test]
+fn a_place_is_held_however_many_ask() {
+    let (_dir, runtime) = runtime();
+    let lock = PidFile::acquire(&runtime).unwrap();
+    lock.write_pid().unwrap();
+    for _ in 0..6 {
+        fs::remove_dir_all(runtime.path()).unwrap();
+        runtime.create().unwrap();
+        let error = PidFile::acquire(&runtime).unwrap_err();
+        assert!(matches!(error, RuntimeError::Held { .. }), "{error}");
+    }
+}
+
+#[test]
 fn a_query_does_not_block_a_starting_host() {
     let (_dir, runtime) = runtime();
     std::thread::scope(|scope| {

@@ -18,8 +18,8 @@ use rustix::{
     fs::{CWD, FlockOperation, Mode, OFlags, flock, openat},
     io::Errno,
     net::{
-        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
-        sockopt::socket_peercred,
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept, bind, connect, listen,
+        socket_with, sockopt::socket_peercred,
     },
     process::{Pid, geteuid},
 };
@@ -29,25 +29,35 @@ use crate::Digest;
 /// The name of a place, taken; nothing if a stranger has it, or if there are no such names here.
 #[derive(Debug)]
 pub(super) struct PlaceName {
-    _listener: Option<OwnedFd>,
+    listener: Option<OwnedFd>,
 }
 
 /// A place whose name a host has.
+#[derive(Clone, Copy)]
 pub(super) struct Taken(pub(super) Option<Pid>);
 
 impl PlaceName {
-    pub(super) fn take(dir: &Path) -> io::Result<Result<Self, Taken>> {
+    /// `known` is the host that was found to have the name before. It is not asked again: a host
+    /// whose queue is full looks like a stranger.
+    pub(super) fn take(dir: &Path, known: Option<Taken>) -> io::Result<Result<Self, Taken>> {
         let address = address(dir)?;
         match listen_on(&address) {
             Ok(listener) => Ok(Ok(Self {
-                _listener: Some(listener),
+                listener: Some(listener),
             })),
-            Err(Errno::ADDRINUSE) => Ok(match holder(&address) {
+            Err(Errno::ADDRINUSE) => Ok(match known.or_else(|| holder(&address)) {
                 Some(holder) => Err(holder),
-                None => Ok(Self { _listener: None }),
+                None => Ok(Self { listener: None }),
             }),
             // No lock at all would be worse than one that can be removed.
-            Err(_) => Ok(Ok(Self { _listener: None })),
+            Err(_) => Ok(Ok(Self { listener: None })),
+        }
+    }
+
+    /// Empties the queue of those who asked who has the name: in a full one nobody could ask.
+    pub(super) fn answer(&self) {
+        if let Some(listener) = &self.listener {
+            while accept(listener).is_ok() {}
         }
     }
 }
