@@ -1,13 +1,20 @@
 //! A host that is killed at any moment comes up again as the directory says, with a store
 //! that makes sense. `HOTMERGE_KILLS` says how often.
 
-use std::{collections::BTreeSet, fs, path::Path, sync::mpsc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::mpsc,
+    time::Duration,
+};
 
+use hotmerge_daemon::lifecycle::State;
 use hotmerge_meta::{
     Image, PluginMeta,
     control::{PluginReport, RollbackParams, method},
 };
-use hotmerge_tests::{Lab, SOON, TestHost, Variant, actor, how_often};
+use hotmerge_tests::{Lab, Package, SOON, TestHost, Variant, actor, how_often};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -118,6 +125,103 @@ fn a_killed_host_restarts_with_a_consistent_store() {
     }
     let host = lab.start();
     check_store(&lab.state_dir());
+    host.stop();
+}
+
+/// One moment of a merge: what it has done to the package by then.
+type Moment = (&'static str, fn(&Package, old: &Variant, new: &Variant));
+
+const MOMENTS: [Moment; 13] = [
+    ("new file, old meta", |at, _, new| at.put_files(&[new])),
+    ("old file, new meta", |at, _, new| at.put_meta(&[new])),
+    ("no file, old meta", |at, old, _| remove(at.file_path(old))),
+    ("no file, new meta", |at, old, new| {
+        at.put_meta(&[new]);
+        remove(at.file_path(old));
+    }),
+    ("half a file, old meta", |at, _, new| cut(at, new, 2)),
+    ("empty file, old meta", |at, _, new| {
+        cut(at, new, usize::MAX)
+    }),
+    ("half a file, new meta", |at, _, new| {
+        cut(at, new, 2);
+        at.put_meta(&[new]);
+    }),
+    ("old file, no meta", |at, _, _| remove(at.meta_path())),
+    ("new file, no meta", |at, _, new| {
+        at.put_files(&[new]);
+        remove(at.meta_path());
+    }),
+    ("old file, empty meta", |at, _, _| at.write_meta("")),
+    ("new file, half a meta", |at, _, new| {
+        at.put_files(&[new]);
+        let meta = fs::read_to_string(at.meta_path()).unwrap();
+        at.write_meta(&meta[..meta.len() / 2]);
+    }),
+    ("old ones, and new ones beside them", |at, old, new| {
+        fs::write(at.dir().join(format!("{}#new", old.meta.file)), &new.bytes).unwrap();
+        fs::write(at.dir().join("plugin.meta#new"), "").unwrap();
+    }),
+    ("new ones", |at, _, new| at.put(&[new])),
+];
+
+fn remove(path: PathBuf) {
+    fs::remove_file(path).unwrap();
+}
+
+fn cut(package: &Package, variant: &Variant, by: usize) {
+    let len = variant.bytes.len() / by;
+    package.replace(variant.meta.file.as_str(), &variant.bytes[..len]);
+}
+
+#[test]
+fn a_merge_cut_off_anywhere_leaves_a_version_serving() {
+    let (old, new) = (version("one", 1), version("one", 2));
+    for (moment, merge) in MOMENTS {
+        for host_sees_it in [true, false] {
+            let lab = Lab::new();
+            let package = lab.package("some");
+            package.put(&[&old]);
+            let mut host = lab.start();
+            if host_sees_it {
+                merge(&package, &old, &new);
+                host.reload();
+            }
+            host.signal(Signal::KILL);
+            host.ended();
+            if !host_sees_it {
+                merge(&package, &old, &new);
+            }
+            let host = lab.start();
+            let plugin = host.plugin("one");
+            assert_eq!(plugin.state, State::Active, "{moment}: {plugin:#?}");
+            let mark = host.text("one", "mark");
+            let marks = if moment == "new ones" { "2" } else { "1" };
+            assert_eq!(mark, marks, "{moment}");
+            // The merge is done again, and ends.
+            package.put(&[&new]);
+            host.reload();
+            assert_eq!(host.text("one", "mark"), "2", "{moment}");
+            assert!(host.plugin("one").refused.is_none(), "{moment}");
+            host.stop();
+        }
+    }
+}
+
+#[test]
+fn what_was_removed_while_no_host_ran_is_gone() {
+    let lab = Lab::new();
+    lab.put(&version("one", 1));
+    lab.put(&version("two", 1));
+    lab.start().stop();
+    lab.package("one").remove();
+    for file in fs::read_dir(lab.package("two").dir()).unwrap() {
+        remove(file.unwrap().path());
+    }
+    let host = lab.start();
+    assert!(host.status().plugins.is_empty());
+    let left = fs::read_dir(lab.state_dir().join("images")).unwrap();
+    assert_eq!(left.count(), 0);
     host.stop();
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
 };
 
@@ -10,7 +11,7 @@ use hotmerge_meta::{
     OnReplace,
     control::{Action, HistoryParams, PluginReport, RollbackParams, Transition, method},
 };
-use hotmerge_tests::{Lab, Ran, SOON, TestHost, Variant, actor, call};
+use hotmerge_tests::{Lab, Ran, SOON, TestHost, TinyDisk, Variant, actor, call, skipped};
 
 fn put(lab: &Lab, host: &TestHost, variant: &Variant) -> Vec<PluginReport> {
     host.reload_after(|| lab.package("one").put(&[variant]))
@@ -232,6 +233,53 @@ fn damage(image: &Path) {
     let middle = bytes.len() / 2;
     bytes[middle..middle + 64].fill(0x90);
     fs::write(image, bytes).unwrap();
+}
+
+/// Takes all the room that a file system has.
+fn fill(dir: &Path) -> PathBuf {
+    let path = dir.join("filler");
+    let mut file = fs::File::create(&path).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+    path
+}
+
+#[test]
+fn a_pin_that_cannot_be_written_fails() {
+    let lab = Lab::new();
+    fs::create_dir(lab.state_dir()).unwrap();
+    let Some(disk) = TinyDisk::new(&lab.state_dir(), 64 << 20) else {
+        return skipped("this user may not mount anything");
+    };
+    let config = format!("watch = false\nstate_dir = {:?}", disk.path());
+    lab.package("one").put(&[&version(1)]);
+    let host = lab.start_with(&config);
+    put(&lab, &host, &version(2));
+    let filler = fill(disk.path());
+    let forgotten = |command: &str| {
+        let ran = lab.hotmerge([command, "actor"]).ended_with(1);
+        ran.said(&["it is done", "forget it", "No space left on device"]);
+    };
+    forgotten("pin");
+    // What was written down before stands again.
+    ok(&lab.hotmerge(["unpin", "actor"]));
+    forgotten("rollback");
+    let failure = host.status().host.store_failure.expect("it cannot write");
+    assert!(failure.reason.contains("No space left"), "{failure:?}");
+    let ran = lab.hotmerge(["status"]);
+    assert!(ran.text().contains("not written down since"), "{ran:?}");
+    let names = fs::read_dir(disk.path().join("plugins")).unwrap();
+    let names: Vec<_> = names.map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(names, ["actor.json"], "nothing is left behind");
+
+    fs::remove_file(filler).unwrap();
+    host.wait_for("it is written down", |status| {
+        status.host.store_failure.is_none().then_some(())
+    });
+    drop(host);
+    let host = lab.start_with(&config);
+    assert_eq!(runs(&host, "1").rolled_back, Some(version(2).meta.hash));
+    ok(&lab.hotmerge(["pin", "actor"]));
+    host.stop();
 }
 
 #[test]

@@ -4,18 +4,19 @@
 use std::{
     fs,
     io::Read as _,
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    os::unix::{fs::PermissionsExt as _, net::UnixListener, process::CommandExt as _},
     path::Path,
     process::{Command, Stdio},
 };
 
 use hotmerge_meta::{
     PidFile, RuntimeDir,
+    control::{Client, ConnectError},
     runtime::{self, RuntimeError, Signalled},
 };
 use hotmerge_tests::{
-    Callers, Lab, NOBODY, Process, SOON, TestHost, actor, copy_program, hotmerge, repository, run,
-    skipped,
+    Callers, Lab, NOBODY, Package, Process, SOON, TestHost, actor, copy_environment, copy_program,
+    hotmerge, repository, run, skipped,
 };
 use rustix::process::{Pid, Signal, geteuid};
 
@@ -85,6 +86,49 @@ fn a_vanished_plugin_directory_unloads_nothing() {
         (status.plugins[0].generation == 3).then_some(())
     });
     callers.unharmed();
+    host.stop();
+}
+
+#[test]
+fn a_mount_over_the_plugin_directory_is_noticed() {
+    let own_mounts = || {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private"]);
+        command
+    };
+    if run(own_mounts().arg("true"), SOON).code != Some(0) {
+        return skipped("this user may not mount anything");
+    }
+    let lab = lab_with_actor();
+    let over = lab.path("over");
+    Package::at(over.join("one")).put(&[&actor("mark=2")]);
+    // Whatever times a start would also make the host look again.
+    let serve = lab.serve("start_ms = 600000");
+    let mut command = own_mounts();
+    command.arg(serve.get_program()).args(serve.get_args());
+    copy_environment(&serve, &mut command);
+    let host = TestHost::start(command, lab.runtime_dir());
+    let in_host = |command: &[&std::ffi::OsStr]| {
+        let mut enter = Command::new("nsenter");
+        enter.args(["--mount", "--target", &host.pid().to_string()]);
+        run(enter.args(command), SOON).ok();
+    };
+    let runs = |mark: &str| {
+        host.wait_for("the other directory's plugin", |_| {
+            (host.text("actor", "mark") == mark).then_some(())
+        });
+        assert_eq!(host.status().host.watch, "inotify");
+    };
+    let dir = lab.plugin_dir();
+    in_host(&[
+        "mount".as_ref(),
+        "--bind".as_ref(),
+        over.as_ref(),
+        dir.as_ref(),
+    ]);
+    runs("2");
+    in_host(&["umount".as_ref(), dir.as_ref()]);
+    runs("1");
     host.stop();
 }
 
@@ -172,6 +216,66 @@ fn other_users_cannot_reach_a_host() {
         .said(&["only root and the host's own user"]);
     assert_eq!(host.text("actor", "mark"), "1");
     host.stop();
+}
+
+/// Answers in a runtime directory as another user; the thread is that user from then on.
+fn listen_as(uid: u32, dir: &RuntimeDir) -> UnixListener {
+    let socket = dir.control_socket();
+    let listen = move || {
+        rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(uid)).unwrap();
+        UnixListener::bind(socket).unwrap()
+    };
+    std::thread::spawn(listen).join().unwrap()
+}
+
+fn connect_as(uid: u32, dir: &RuntimeDir) -> Result<(), ConnectError> {
+    let dir = dir.clone();
+    let connect = move || {
+        rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(uid)).unwrap();
+        Client::connect(&dir).map(drop)
+    };
+    std::thread::spawn(connect).join().unwrap()
+}
+
+#[test]
+fn clients_know_whose_socket_they_talk_to() {
+    const SOMEBODY: u32 = 65_533;
+
+    if !geteuid().is_root() {
+        return skipped("only root can answer as another user");
+    }
+    for (owner, listener, client, is_right) in [
+        (0, NOBODY, 0, false),
+        (NOBODY, NOBODY, 0, true),
+        (NOBODY, SOMEBODY, 0, false),
+        (NOBODY, NOBODY, NOBODY, true),
+        (NOBODY, NOBODY, SOMEBODY, false),
+        (SOMEBODY, NOBODY, SOMEBODY, false),
+        (NOBODY, 0, SOMEBODY, true),
+    ] {
+        let lab = Lab::new();
+        let dir = lab.runtime_dir();
+        fs::create_dir(dir.path()).unwrap();
+        // Somebody has been careless.
+        set_mode(&lab.path(""), 0o755);
+        set_mode(dir.path(), 0o777);
+        std::os::unix::fs::chown(dir.path(), Some(owner), None).unwrap();
+        let _listener = listen_as(listener, &dir);
+        set_mode(&dir.control_socket(), 0o777);
+        let connected = connect_as(client, &dir);
+        let case = format!("directory of {owner}, host of {listener}, client {client}");
+        match connected {
+            Ok(()) => assert!(is_right, "{case}"),
+            Err(ConnectError::Stranger { found, .. }) if found == listener => {
+                assert!(!is_right, "{case}");
+            }
+            Err(other) => panic!("{case}: {other}"),
+        }
+        if client == 0 && !is_right {
+            let sentence = ["belongs to user", "nothing was sent"];
+            lab.hotmerge(["status"]).ended_with(7).said(&sentence);
+        }
+    }
 }
 
 // --- The configuration
@@ -265,12 +369,78 @@ fn a_second_host_names_the_first_and_exits() {
 }
 
 #[test]
+fn a_runtime_directory_that_is_cleared_is_made_anew() {
+    let lab = lab_with_actor();
+    let host = lab.start();
+    let mut before = host.client();
+    let dir = lab.runtime_dir();
+    let clear: [&dyn Fn(); 4] = [
+        &|| fs::remove_file(dir.pid_file()).unwrap(),
+        &|| fs::remove_file(dir.control_socket()).unwrap(),
+        &|| fs::remove_dir_all(dir.path()).unwrap(),
+        &|| {
+            fs::remove_dir_all(dir.path()).unwrap();
+            fs::create_dir(dir.path()).unwrap();
+        },
+    ];
+    for clear in clear {
+        // The host's own look may come first.
+        let from = host.log().len();
+        clear();
+        let another = format!("state_dir = {:?}", lab.path("another"));
+        run(&mut lab.serve(&another), SOON)
+            .ended_with(6)
+            .said(&["already running", &host.pid().to_string()]);
+        host.signal(Signal::HUP);
+        host.log()
+            .wait_from(from, "that it is made anew", |record| {
+                record["message"]
+                    .as_str()
+                    .is_some_and(|it| it.contains("made anew"))
+            });
+        lab.hotmerge(["status"]).ok();
+        let told = runtime::send_hup(&dir).unwrap();
+        assert!(matches!(told, Signalled::Sent(_)), "{told:?}");
+    }
+    // Who was connected still is.
+    let position = before.request::<u64>(hotmerge_meta::control::method::POSITION, &(), SOON);
+    position.unwrap();
+    lab.hotmerge(["stop"]).ok();
+}
+
+#[test]
 fn a_runtime_directory_writable_by_others_is_refused() {
     let lab = Lab::new();
     fs::create_dir(lab.runtime_dir().path()).unwrap();
     set_mode(lab.runtime_dir().path(), 0o777);
     let ran = run(&mut lab.serve(""), SOON).ended_with(1);
     ran.said(&["not safe", "others may write", "choose another"]);
+}
+
+#[test]
+fn a_record_that_another_user_planted_runs_nothing() {
+    if !geteuid().is_root() {
+        return skipped("only root can give a file to another user");
+    }
+    let lab = lab_with_actor();
+    let host = lab.start();
+    lab.package("one").put(&[&actor("mark=2")]);
+    host.reload();
+    host.stop();
+    for path in ["", "plugins", "images", "lock", "plugins/actor.json"] {
+        let path = lab.state_dir().join(path);
+        std::os::unix::fs::chown(&path, Some(NOBODY), None).unwrap();
+        run(&mut lab.serve(""), SOON).ended_with(3).said(&[
+            "not safe in a state directory",
+            "belongs to another user",
+            "owner 65534",
+            "run `",
+        ]);
+        std::os::unix::fs::chown(&path, Some(0), None).unwrap();
+    }
+    let host = lab.start();
+    assert_eq!(host.text("actor", "mark"), "2");
+    host.stop();
 }
 
 #[test]

@@ -197,6 +197,29 @@ fn a_signal_reloads_changed_plugins() {
 }
 
 #[test]
+fn a_package_away_for_a_moment_is_loaded() {
+    let lab = Lab::new();
+    let package = lab.package("one");
+    package.put(&[&actor("mark=0")]);
+    let host = lab.start_with("watch = false");
+    let away = lab.path("away");
+    for round in 1..=40_u64 {
+        package.put(&[&actor(&format!("mark={round}"))]);
+        // The host looks for the version and may find no package any more when it reads it.
+        host.signal(Signal::HUP);
+        if round % 2 == 0 {
+            thread::yield_now();
+        }
+        fs::rename(package.dir(), &away).unwrap();
+        host.reload();
+        fs::rename(&away, package.dir()).unwrap();
+        host.reload();
+        assert_eq!(host.text("actor", "mark"), round.to_string());
+    }
+    host.stop();
+}
+
+#[test]
 fn copying_a_package_triggers_its_reload() {
     let lab = Lab::new();
     let package = lab.package("one");

@@ -157,9 +157,10 @@ impl Lab {
             .arg("--config")
             .arg(path)
             .arg("--plugin-dir")
-            .arg(plugin_dir)
-            .arg("--state-dir")
-            .arg(self.state_dir());
+            .arg(plugin_dir);
+        if !config.contains("state_dir") {
+            command.arg("--state-dir").arg(self.state_dir());
+        }
         if in_workers() && !config.contains("worker") {
             command.arg("--worker").arg(self.worker());
         }

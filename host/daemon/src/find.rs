@@ -4,3 +4,4 @@
 pub(crate) mod hints;
 pub mod judge;
 pub mod scan;
+mod way;

@@ -34,12 +34,17 @@ use crate::{
     supervise::{keeping::WishError, state::State, supervisor::Supervisor},
 };
 
+/// What is done at every look.
+type Upkeep = Box<dyn Fn() + Send + Sync>;
+
 /// A running host. Stops gracefully when dropped.
 pub struct Host {
     supervisor: Arc<Supervisor>,
     clock: Mutex<Option<JoinHandle<()>>>,
     hints: Arc<Hints>,
     started: jiff::Timestamp,
+    /// What the program around the host looks after whenever the host looks.
+    upkeep: Arc<OnceLock<Upkeep>>,
     /// Number of lost log records, if the embedding program counts them.
     log_dropped: OnceLock<fn() -> u64>,
 }
@@ -117,11 +122,16 @@ impl Host {
         };
         let dir = supervisor.plugin_dir.clone();
         let hints = Arc::new(Hints::new(dir, watching, Arc::new(hint)));
+        let upkeep = Arc::new(OnceLock::<Upkeep>::new());
         let clock = {
             let (host, hints) = (Arc::clone(&supervisor), Arc::clone(&hints));
+            let upkeep = Arc::clone(&upkeep);
             let run = move || {
                 host.clock.run(periodic, || {
                     host.expire();
+                    if let Some(upkeep) = upkeep.get() {
+                        upkeep();
+                    }
                     hints.keep();
                     host.rescan(&[]);
                 });
@@ -136,6 +146,7 @@ impl Host {
             clock: Mutex::new(Some(clock)),
             hints,
             started: jiff::Timestamp::now(),
+            upkeep,
             log_dropped: OnceLock::new(),
         };
         host.rescan();
@@ -178,7 +189,11 @@ impl Host {
     /// The directory may have been replaced: it is watched before it is scanned, so
     /// that no change is missed.
     fn rescan_retrying(&self, retry: &[PluginName]) -> Vec<PluginName> {
+        if let Some(upkeep) = self.upkeep.get() {
+            upkeep();
+        }
         self.hints.keep();
+        self.supervisor.keep_unwritten();
         self.supervisor.rescan(retry)
     }
 
@@ -286,10 +301,12 @@ impl Host {
         let since = self.position();
         change()?;
         let state = self.supervisor.wait_settled();
-        outcomes(&state, since)
+        let mut report = outcomes(&state, since)
             .remove(plugin)
             .or_else(|| unchanged_report(&state, plugin))
-            .ok_or_else(|| ChoiceError::NotLive(plugin.clone()).into())
+            .ok_or_else(|| ChoiceError::NotLive(plugin.clone()))?;
+        report.not_durable = self.supervisor.not_durable(plugin);
+        Ok(report)
     }
 
     /// The remembered transitions of one plugin or of all, oldest first.
@@ -327,6 +344,13 @@ impl Host {
         self.supervisor.forget_gone();
     }
 
+    /// Has something of the program around the host done at every look, whoever asks for it. It must
+    /// be quick. The first one counts.
+    pub fn at_every_look(&self, upkeep: impl Fn() + Send + Sync + 'static) {
+        // A second one would be the same program's.
+        let _ = self.upkeep.set(Box::new(upkeep));
+    }
+
     /// Makes the status show the number of log records that the embedding program lost. Only the
     /// first call has an effect.
     pub fn show_log_dropped(&self, count: fn() -> u64) {
@@ -354,6 +378,7 @@ impl Host {
                     .store
                     .as_ref()
                     .map(|store| store.dir().to_owned()),
+                store_failure: self.supervisor.store.as_ref().and_then(Store::failure),
                 started: format!("{:.0}", self.started),
                 watch: self.hints.describe(),
                 rescans: counters.rescans,
@@ -462,6 +487,7 @@ fn unchanged_report(state: &State, name: &PluginName) -> Option<PluginReport> {
             .map(|refused| refused.reason.clone())
             .or_else(|| in_the_way(state, name)),
         pause_ms: None,
+        not_durable: None,
         took_ms: 0.0,
     })
 }

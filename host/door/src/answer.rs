@@ -1,6 +1,10 @@
 //! What each method of the control protocol does.
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use hotmerge_daemon::{Call, CallError, Cancel, Host, PluginError, Reply, context};
 use hotmerge_meta::control::{
@@ -10,7 +14,18 @@ use hotmerge_meta::control::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::{RawValue, to_raw_value};
 
+use crate::bounded::{cut, fit};
+
 type Answer = Result<Box<RawValue>, ErrorObjectOwned>;
+
+/// The longest answer, in bytes: a frame holds it and what is around it.
+const ANSWER_LIMIT: usize = MAX_FRAME_BYTES - 4096;
+
+/// Replies that are larger are encoded one at a time, in bytes.
+const LARGE: usize = 256 * 1024;
+
+/// The longest sentence of an error, in bytes.
+const SENTENCE_LIMIT: usize = 64 * 1024;
 
 /// A reply travels as base64 inside one frame.
 const REPLY_LIMIT: usize = MAX_FRAME_BYTES / 4 * 3 - 4096;
@@ -26,12 +41,36 @@ pub trait AskToStop: Send + Sync + fmt::Debug {
 pub(crate) struct Door {
     pub(crate) host: Arc<Host>,
     pub(crate) ask_to_stop: Box<dyn AskToStop>,
+    /// Held while a large reply is encoded, which takes several times its size.
+    pub(crate) encoding: Mutex<()>,
 }
 
 /// Whoever asks, and may go away before there is an answer.
 pub(crate) trait Client {
     /// Runs a call, and cancels it if the client goes meanwhile.
     fn while_connected(&self, cancel: &Arc<Cancel>, run: &mut dyn FnMut()) -> io::Result<()>;
+}
+
+/// How long an answer may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weight {
+    /// As long as a plugin likes.
+    Call,
+    /// Until everything has settled.
+    Waiting,
+    /// No time.
+    Quick,
+}
+
+impl Weight {
+    /// Of a request for this method.
+    pub(crate) fn of(name: &str) -> Self {
+        match name {
+            method::CALL => Self::Call,
+            method::RELOAD | method::ROLLBACK | method::PIN | method::UNPIN => Self::Waiting,
+            _ => Self::Quick,
+        }
+    }
 }
 
 /// Answers one request.
@@ -113,12 +152,16 @@ fn call(door: &Door, client: &dyn Client, params: &CallParams) -> Answer {
         })?;
     let outcome = outcome.ok_or_else(|| error(code::INTERNAL, "the call was not made"))?;
     let (answered, hash) = outcome.map_err(|error| refused(&error))?;
-    result(&CallReply {
+    let reply = CallReply {
         content_type: reply.content_type().to_owned(),
         output_base64: reply.into_bytes().into(),
         generation: answered.generation,
         hash,
-    })
+    };
+    let _one_at_a_time = (reply.output_base64.0.len() > LARGE)
+        .then(|| door.encoding.lock().unwrap_or_else(PoisonError::into_inner));
+    // Bytes are whole or they are nothing.
+    to_raw_value(&reply).map_err(|failed| error(code::INTERNAL, failed.to_string()))
 }
 
 fn possible(done: Result<impl Serialize, impl std::error::Error>) -> Answer {
@@ -148,9 +191,11 @@ fn parse<T: DeserializeOwned>(params: Option<&RawValue>) -> Result<T, ErrorObjec
 }
 
 fn result(value: &impl Serialize) -> Answer {
-    to_raw_value(value).map_err(|failed| error(code::INTERNAL, failed.to_string()))
+    fit(value, ANSWER_LIMIT).map_err(|failed| error(code::INTERNAL, failed.to_string()))
 }
 
 fn error(code: i32, message: impl Into<String>) -> ErrorObjectOwned {
+    let mut message = message.into();
+    cut(&mut message, SENTENCE_LIMIT);
     ErrorObjectOwned::owned(code, message, None::<()>)
 }

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod bounded;
 mod socket;
 
 pub use answer::AskToStop;

@@ -1,5 +1,6 @@
 //! The control socket: JSON-RPC 2.0, one object per line.
 
 mod connection;
+mod connections;
 mod hangups;
 pub(crate) mod server;

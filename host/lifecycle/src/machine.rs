@@ -173,6 +173,11 @@ impl Machine {
         let slot = self.slots.entry(name.clone()).or_insert_with(new);
         let before = (slot.state(), slot.stage());
         let was_live = slot.live().map(|live| live.ticket);
+        // What was refused before it was verified is a file, whatever hash its meta names.
+        let is_unread = matches!(slot.stage(), Some(Stage::Verifying | Stage::Settling))
+            && slot
+                .candidate()
+                .is_some_and(|(_, target)| target.origin.package().is_some());
         let mut actions = Vec::new();
         change(slot, &mut actions);
         let after = (slot.state(), slot.stage());
@@ -181,7 +186,9 @@ impl Machine {
         }
         let (live, choice) = (slot.live().map(|live| live.ticket), slot.choice.clone());
         let failed = actions.iter().find_map(|action| match action {
-            Action::Now(Now::Report(_, Outcome::Refused(refused))) => Some(refused.meta.hash),
+            Action::Now(Now::Report(_, Outcome::Refused(refused))) => {
+                Some((!is_unread).then_some(refused.meta.hash))
+            }
             _ => None,
         });
         for action in actions {
@@ -204,7 +211,7 @@ impl Machine {
         if let Some(hash) = failed
             && live.is_none()
         {
-            self.fall_back(name, &hash, steps);
+            self.fall_back(name, hash, steps);
         }
         self.resume_deferred(name, steps);
         self.restart_live(name, steps);
@@ -269,12 +276,13 @@ impl Machine {
         self.attempt(name, attempt, steps);
     }
 
-    /// At the host's start, falls back if the directory's version is refused.
-    fn fall_back(&mut self, name: &PluginName, refused: &Digest, steps: &mut Vec<Step>) {
+    /// At the host's start, a refused version must not be all there is. `refused` is the hash of
+    /// bytes that were refused, if the bytes were those of a hash at all.
+    fn fall_back(&mut self, name: &PluginName, refused: Option<Digest>, steps: &mut Vec<Step>) {
         let Some(meta) = self.last_good.remove(name) else {
             return;
         };
-        if meta.hash != *refused && self.directory.contains_key(name) {
+        if Some(meta.hash) != refused && self.directory.contains_key(name) {
             let attempt = Attempt {
                 target: Target::kept(meta),
                 why: Why::Fallback,

@@ -15,6 +15,7 @@
 mod advice;
 mod call_error;
 mod constructors;
+mod heap;
 mod instance;
 mod library;
 mod reply;
@@ -24,6 +25,7 @@ mod verified;
 pub use advice::advice;
 pub use call_error::{CallError, reason_text};
 pub use constructors::{Constructors, ConstructorsError};
+pub use heap::give_back_large_blocks;
 pub use instance::{Instance, Loaded, Remains};
 pub use library::Unloaded;
 pub use reply::Reply;

@@ -5,6 +5,7 @@ use std::{
     sync::OnceLock,
 };
 
+pub use hotmerge_meta::plain;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter,
@@ -99,21 +100,6 @@ fn parse(filter: &str) -> Result<EnvFilter, LogError> {
         filter: filter.to_owned(),
         source,
     })
-}
-
-/// One line that a terminal shows as it is. Plugins say what they like: neither orders to
-/// terminals nor lines that look like other records.
-pub fn plain(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    for sign in text.chars() {
-        let turns_text = matches!(sign, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if sign.is_control() || turns_text {
-            plain.extend(sign.escape_default());
-        } else {
-            plain.push(sign);
-        }
-    }
-    plain
 }
 
 /// How many records found no room.

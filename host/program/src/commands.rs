@@ -124,7 +124,7 @@ impl HostArguments {
         let mut client = Client::connect(&self.dir()).map_err(|error| {
             let code = match error {
                 ConnectError::NotRunning { .. } => exit::NO_HOST,
-                ConnectError::Denied { .. } => exit::DENIED,
+                ConnectError::Denied { .. } | ConnectError::Stranger { .. } => exit::DENIED,
                 _ => exit::FAILURE,
             };
             Failure::new(code, error)

@@ -38,8 +38,8 @@ pub(crate) fn text(table: &Table) -> String {
 /// a directory, so control characters in it must not reach a terminal.
 pub(crate) fn problems(problems: &[Problem]) -> String {
     let line = |Problem { package, reason }: &Problem| match package.as_str() {
-        "" => format!("problem: {reason}\n"),
-        package => format!("problem: {}: {reason}\n", plain(package)),
+        "" => format!("problem: {}\n", plain(reason)),
+        package => format!("problem: {}: {}\n", plain(package), plain(reason)),
     };
     problems.iter().map(line).collect()
 }

@@ -59,11 +59,15 @@ impl Frames {
             if newline.is_none() {
                 return Ok(None);
             }
-            let frame = self.bytes[self.start..end].trim_ascii();
+            let frame = self.bytes[self.start..end].trim_ascii().to_vec();
             self.start = end + 1;
             self.searched = self.start;
+            if self.start == self.bytes.len() && self.bytes.capacity() > KEEP_BYTES {
+                // Its answer may take long to be read.
+                *self = Self::default();
+            }
             if !frame.is_empty() {
-                return Ok(Some(frame.to_vec()));
+                return Ok(Some(frame));
             }
         }
     }

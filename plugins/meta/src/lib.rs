@@ -18,6 +18,7 @@ pub mod frame;
 pub mod image;
 pub mod name;
 pub mod package;
+mod plain;
 pub mod publish;
 pub mod read;
 pub mod runtime;
@@ -28,6 +29,7 @@ pub use name::{FileName, NameError, PackageName, PluginName};
 pub use package::{
     Abi, Handover, META_FILE, Meta, MetaError, OnReplace, PluginMeta, PromiseError, Requires, Wants,
 };
+pub use plain::plain;
 pub use publish::{PublishError, Published, publish};
 pub use read::{FileStamp, ReadError, read_regular, stamp};
 pub use runtime::{PidFile, RuntimeDir};

@@ -1,7 +1,7 @@
 //! Finds a running host and signals it to rescan.
 //!
-//! The host holds an exclusive `flock` on its pid file for as long as it lives, so no
-//! crash can leave a wrong answer to "is one running". The pid in the file is only a hint:
+//! The host holds an exclusive `flock` on its pid file for as long as it lives (and
+//! more, in `place`, in case somebody clears that away), so no crash can leave a wrong answer to "is one running". The pid in the file is only a hint:
 //! before sending a signal, the sender pins the process with a pidfd, compares the start time
 //! that the host wrote next to its pid, and checks the lock again. A stale file or a reused
 //! pid can therefore never cause a signal. (The lock alone is not enough: between a new
@@ -17,6 +17,7 @@ use std::{
         unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _},
     },
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
@@ -26,6 +27,10 @@ use rustix::{
     io::Errno,
     process::{Pid, PidfdFlags, Signal},
 };
+
+mod place;
+
+use place::{PlaceName, Taken, lock_dir};
 
 /// The directory in which a host keeps its pid file and its control socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,12 +204,21 @@ const ATTEMPT_PAUSE: Duration = Duration::from_millis(5);
 /// The lock of a running host. Dropped, it empties the file and lets go; the file stays,
 /// because unlinking a locked file would let two hosts lock two files of one name.
 ///
-/// The lock belongs to the open file, which a child shares until it calls `exec`: a child
-/// that never does keeps the lock when its parent dies.
+/// It outlasts the file and the directory: see `place`. The locks belong to open files, which a
+/// child shares until it calls `exec`: a child that never does keeps them when its parent dies.
 #[derive(Debug)]
 pub struct PidFile {
+    dir: RuntimeDir,
+    held: Mutex<Held>,
+    name: PlaceName,
+}
+
+#[derive(Debug)]
+struct Held {
     file: File,
-    path: PathBuf,
+    dir: OwnedFd,
+    /// Whether it says who runs.
+    is_written: bool,
 }
 
 impl PidFile {
@@ -214,41 +228,56 @@ impl PidFile {
     /// # Errors
     /// [`RuntimeError::Held`] if a host runs here already.
     pub fn acquire(dir: &RuntimeDir) -> Result<Self, RuntimeError> {
-        let path = dir.pid_file();
+        let mut holder = None;
         for _ in 0..ATTEMPTS {
-            if let Some(lock) = Self::try_acquire(&path)? {
-                return Ok(lock);
+            match Self::try_acquire(dir, holder)? {
+                Ok(lock) => return Ok(lock),
+                Err(taken) => holder = Some(taken).filter(|it| it.0.is_some()),
             }
             thread::sleep(ATTEMPT_PAUSE);
         }
-        let pid = File::open(&path)
+        let written = File::open(dir.pid_file())
             .ok()
             .and_then(|file| Holder::read(&file))
             .map(|holder| holder.pid);
         Err(RuntimeError::Held {
             dir: dir.path().to_owned(),
-            pid,
+            pid: holder.and_then(|it| it.0).or(written),
         })
     }
 
-    fn try_acquire(path: &Path) -> Result<Option<Self>, RuntimeError> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let fd = rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o644))
-            .map_err(|errno| error("open", path, errno))?;
-        match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Ok(None),
-            Err(errno) => return Err(error("lock", path, errno)),
-        }
-        // Somebody may have removed the file between the two calls.
-        if !is_at(&fd, path) {
-            return Ok(None);
-        }
-        rustix::fs::ftruncate(&fd, 0).map_err(|errno| error("empty", path, errno))?;
-        Ok(Some(Self {
-            file: File::from(fd),
-            path: path.to_owned(),
+    fn try_acquire(
+        dir: &RuntimeDir,
+        holder: Option<Taken>,
+    ) -> Result<Result<Self, Taken>, RuntimeError> {
+        let name = PlaceName::take(dir.path(), holder).map_err(|source| RuntimeError::Io {
+            step: "find the place of",
+            path: dir.path().to_owned(),
+            source,
+        })?;
+        let name = match name {
+            Ok(name) => name,
+            Err(holder) => return Ok(Err(holder)),
+        };
+        let Some(fd) = lock_runtime_dir(dir)? else {
+            return Ok(Err(Taken(None)));
+        };
+        let Some(file) = lock_file(&dir.pid_file())? else {
+            return Ok(Err(Taken(None)));
+        };
+        Ok(Ok(Self {
+            dir: dir.clone(),
+            held: Mutex::new(Held {
+                file,
+                dir: fd,
+                is_written: false,
+            }),
+            name,
         }))
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes the pid. Call it when the handlers of all signals are installed.
@@ -256,15 +285,49 @@ impl PidFile {
     /// # Errors
     /// What the system says.
     pub fn write_pid(&self) -> Result<(), RuntimeError> {
+        let mut held = self.held();
+        held.is_written = true;
+        self.write(&held.file)
+    }
+
+    fn write(&self, file: &File) -> Result<(), RuntimeError> {
         let pid = rustix::process::getpid();
         let start = start_time(pid).map_err(|source| RuntimeError::NoProc { source })?;
         let text = format!("{}\nstart={start}\n", pid.as_raw_nonzero());
-        let written = self.file.write_all_at(text.as_bytes(), 0);
+        let written = file.write_all_at(text.as_bytes(), 0);
         written.map_err(|source| RuntimeError::Io {
             step: "write",
-            path: self.path.clone(),
+            path: self.dir.pid_file(),
             source,
         })
+    }
+
+    /// Makes directory and file anew if somebody has cleared them away. Answers whether it had to.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Held`] if another host has taken the place.
+    pub fn keep(&self) -> Result<bool, RuntimeError> {
+        self.name.answer();
+        let mut held = self.held();
+        let is_there = is_at(&held.dir, self.dir.path());
+        let path = self.dir.pid_file();
+        if is_there && is_at(&held.file, &path) {
+            return Ok(false);
+        }
+        let taken = || RuntimeError::Held {
+            dir: self.dir.path().to_owned(),
+            pid: None,
+        };
+        self.dir.create()?;
+        if !is_there {
+            held.dir = lock_runtime_dir(&self.dir)?.ok_or_else(taken)?;
+        }
+        let file = lock_file(&path)?.ok_or_else(taken)?;
+        if held.is_written {
+            self.write(&file)?;
+        }
+        held.file = file;
+        Ok(true)
     }
 }
 
@@ -272,12 +335,35 @@ impl Drop for PidFile {
     fn drop(&mut self) {
         // The lock goes with the descriptor, after this. A file that keeps its text is as
         // harmless as one of a host that crashed.
-        let _ = self.file.set_len(0);
+        let _ = self.held().file.set_len(0);
     }
 }
 
+fn lock_runtime_dir(dir: &RuntimeDir) -> Result<Option<OwnedFd>, RuntimeError> {
+    lock_dir(dir.path()).map_err(|errno| error("lock", dir.path(), errno))
+}
+
+/// Locks the file and empties it; nothing if somebody has it.
+fn lock_file(path: &Path) -> Result<Option<File>, RuntimeError> {
+    let flags =
+        OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let fd = rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o644))
+        .map_err(|errno| error("open", path, errno))?;
+    match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Ok(None),
+        Err(errno) => return Err(error("lock", path, errno)),
+    }
+    // Somebody may have removed the file between the two calls.
+    if !is_at(&fd, path) {
+        return Ok(None);
+    }
+    rustix::fs::ftruncate(&fd, 0).map_err(|errno| error("empty", path, errno))?;
+    Ok(Some(File::from(fd)))
+}
+
 /// Whether the open file is still the one of that name.
-fn is_at(fd: &OwnedFd, path: &Path) -> bool {
+fn is_at(fd: impl AsFd, path: &Path) -> bool {
     match (rustix::fs::fstat(fd), rustix::fs::stat(path)) {
         (Ok(ours), Ok(theirs)) => (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino),
         _ => false,

@@ -255,6 +255,7 @@ fn a_report_has_one_json_form() {
             generation: Some(2),
             reason: None,
             pause_ms: None,
+            not_durable: None,
             took_ms: 1.5,
         }],
         problems: vec![Problem {

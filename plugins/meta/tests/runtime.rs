@@ -115,21 +115,15 @@ fn one_runtime_directory_has_one_host() {
     let (_dir, runtime) = runtime();
     let lock = PidFile::acquire(&runtime).unwrap();
     let path = runtime.path().display().to_string();
-    assert_eq!(
-        PidFile::acquire(&runtime).unwrap_err().to_string(),
-        format!(
-            "a host is already running in `{path}`; stop it or choose another runtime directory"
-        ),
+    let refusal = format!(
+        "a host is already running in `{path}` (process {}); \
+         stop it or choose another runtime directory",
+        own_pid()
     );
+    let refused = || PidFile::acquire(&runtime).unwrap_err().to_string();
+    assert_eq!(refused(), refusal);
     lock.write_pid().unwrap();
-    assert_eq!(
-        PidFile::acquire(&runtime).unwrap_err().to_string(),
-        format!(
-            "a host is already running in `{path}` (process {}); \
-             stop it or choose another runtime directory",
-            own_pid()
-        ),
-    );
+    assert_eq!(refused(), refusal);
     drop(lock);
     assert_eq!(
         fs::read(runtime.pid_file()).unwrap(),
@@ -137,6 +131,43 @@ fn one_runtime_directory_has_one_host() {
         "the file stays, empty"
     );
     PidFile::acquire(&runtime).unwrap();
+}
+
+#[test]
+fn what_is_cleared_away_is_still_held() {
+    let (_dir, runtime) = runtime();
+    let lock = PidFile::acquire(&runtime).unwrap();
+    lock.write_pid().unwrap();
+    assert!(!lock.keep().unwrap());
+    for whole in [false, true] {
+        if whole {
+            fs::remove_dir_all(runtime.path()).unwrap();
+            runtime.create().unwrap();
+        } else {
+            fs::remove_file(runtime.pid_file()).unwrap();
+        }
+        let error = PidFile::acquire(&runtime).unwrap_err();
+        assert!(matches!(error, RuntimeError::Held { .. }), "{error}");
+        assert!(lock.keep().unwrap(), "it is made anew");
+        assert!(!lock.keep().unwrap());
+        let host = host_pid(&runtime).unwrap().unwrap();
+        assert_eq!(host.pid.as_raw_pid(), own_pid());
+    }
+    drop(lock);
+    PidFile::acquire(&runtime).unwrap();
+}
+
+#[test]
+fn a_place_is_held_however_many_ask() {
+    let (_dir, runtime) = runtime();
+    let lock = PidFile::acquire(&runtime).unwrap();
+    lock.write_pid().unwrap();
+    for _ in 0..6 {
+        fs::remove_dir_all(runtime.path()).unwrap();
+        runtime.create().unwrap();
+        let error = PidFile::acquire(&runtime).unwrap_err();
+        assert!(matches!(error, RuntimeError::Held { .. }), "{error}");
+    }
 }
 
 #[test]

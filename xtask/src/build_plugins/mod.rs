@@ -22,7 +22,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use hotmerge_meta::{Digest, RuntimeDir};
+use hotmerge_meta::{Digest, RuntimeDir, plain};
 
 pub use self::notify::Notify;
 use self::{
@@ -264,7 +264,8 @@ fn conclude(
             for problem in &report.problems {
                 note(format_args!(
                     "the host cannot read `{}`: {}",
-                    problem.package, problem.reason
+                    plain(&problem.package),
+                    plain(&problem.reason)
                 ));
             }
             if !is_same(staging, &report.plugin_dir) {

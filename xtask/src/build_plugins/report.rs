@@ -10,6 +10,7 @@ use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use hotmerge_meta::{
     Digest, PluginName,
     control::{Action, PluginReport},
+    plain,
 };
 use semver::Version;
 use serde::{Serialize, Serializer};
@@ -48,8 +49,8 @@ impl Done {
 
     fn cell(self, reason: Option<&str>) -> Cell {
         let word = self.word();
-        let cell =
-            Cell::new(reason.map_or_else(|| word.to_owned(), |reason| format!("{word}: {reason}")));
+        let told = |reason: &str| format!("{word}: {}", plain(reason));
+        let cell = Cell::new(reason.map_or_else(|| word.to_owned(), told));
         match word {
             "unchanged" => cell.add_attribute(Attribute::Dim),
             "refused" => cell.fg(Color::Red).add_attribute(Attribute::Bold),

@@ -1,11 +1,17 @@
-//! Watches the plugin directory. A watcher only hints: whatever it says, or fails to say,
-//! the next rescan finds the truth.
+//! Watches the plugin directory, and the way to it. A watcher only hints: whatever it says, or fails
+//! to say, the next rescan finds the truth.
+//!
+//! Neither its name nor its inode number tells a directory from another one: both are used again. The
+//! watch is begun anew when the kernel tells that something on the way is gone, too.
 
 use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use notify::{
@@ -13,8 +19,13 @@ use notify::{
     event::{AccessKind, AccessMode},
 };
 
+use super::way::{Turned, Way};
+
 /// Which directory is watched: device and inode, because a path may come to name another.
 type Identity = (u64, u64);
+
+/// How often watching is begun anew at once if the directory changes meanwhile.
+const ATTEMPTS: usize = 3;
 
 /// Watches the plugin directory, as long as it is the same one.
 pub(crate) struct Hints {
@@ -29,8 +40,19 @@ enum State {
     /// The watcher works until it is dropped.
     On {
         _watcher: RecommendedWatcher,
+        way: Result<Way, String>,
         identity: Identity,
+        /// Whether the path means something else since.
+        turned: Arc<AtomicBool>,
     },
+}
+
+impl State {
+    /// Whether what is watched is what the path means, as far as the kernel has told.
+    fn is_of(&self, now: Identity) -> bool {
+        matches!(self, Self::On { identity, turned, .. }
+            if *identity == now && !turned.load(Ordering::Acquire))
+    }
 }
 
 impl Hints {
@@ -54,27 +76,44 @@ impl Hints {
         if !self.enabled {
             return;
         }
-        let dir = &self.dir;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let identity_now = identity(dir);
-        if let (State::On { identity, .. }, Ok(now)) = (&*state, &identity_now)
-            && identity == now
-        {
-            return;
-        }
-        let next = match identity_now.and_then(|id| self.watch(dir).map(|watcher| (watcher, id))) {
-            Ok((_watcher, identity)) => State::On { _watcher, identity },
-            Err(reason) => {
-                if !matches!(&*state, State::Off(before) if *before == reason) {
-                    tracing::warn!(target: "hotmerge::watch", "the plugin directory is not watched: {reason}");
-                }
-                State::Off(reason)
+        let mut state = self.lock();
+        for _ in 0..ATTEMPTS {
+            let now = identity(&self.dir);
+            if now.as_ref().is_ok_and(|now| state.is_of(*now)) {
+                return;
             }
-        };
-        *state = next;
+            *state = match now.and_then(|identity| self.watch(identity)) {
+                Ok(on) => on,
+                Err(reason) => {
+                    if !matches!(&*state, State::Off(before) if *before == reason) {
+                        tracing::warn!(target: "hotmerge::watch", "the plugin directory is not watched: {reason}");
+                    }
+                    *state = State::Off(reason);
+                    return;
+                }
+            };
+        }
     }
 
-    fn watch(&self, dir: &Path) -> Result<RecommendedWatcher, String> {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watch(&self, identity: Identity) -> Result<State, String> {
+        let turned = Arc::new(AtomicBool::new(false));
+        let way = {
+            let (hint, turned) = (Arc::clone(&self.hint), Arc::clone(&turned));
+            Way::watch(&self.dir, move |how| {
+                if how == Turned::Away {
+                    turned.store(true, Ordering::Release);
+                }
+                hint();
+            })
+        };
+        let way = way.map_err(|error| error.to_string());
+        if let Err(reason) = &way {
+            tracing::warn!(target: "hotmerge::watch", "the way to the plugin directory is not watched: {reason}");
+        }
         let hint = Arc::clone(&self.hint);
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             if is_hint(&event) {
@@ -84,21 +123,37 @@ impl Hints {
         })
         .map_err(|error| error.to_string())?;
         watcher
-            .watch(dir, RecursiveMode::Recursive)
+            .watch(&self.dir, RecursiveMode::Recursive)
             .map_err(|error| error.to_string())?;
-        Ok(watcher)
+        Ok(State::On {
+            _watcher: watcher,
+            way,
+            identity,
+            turned,
+        })
     }
 
+    /// What is watched, or why nothing is.
     pub(crate) fn describe(&self) -> String {
-        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
-            State::On { .. } => "inotify".to_owned(),
+        match &*self.lock() {
+            State::On { turned, .. } if turned.load(Ordering::Acquire) => {
+                "off: the plugin directory was replaced, and is looked for".to_owned()
+            }
+            State::On { way: Ok(_), .. } => "inotify".to_owned(),
+            State::On { way: Err(why), .. } => {
+                format!("inotify, but for what leads to the plugin directory: {why}")
+            }
             State::Off(reason) => format!("off: {reason}"),
         }
     }
 
+    #[cfg(test)]
+    fn is_up_to_date(&self) -> bool {
+        identity(&self.dir).is_ok_and(|now| self.lock().is_of(now))
+    }
+
     pub(crate) fn stop(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = State::Off("the host stops".to_owned());
+        *self.lock() = State::Off("the host stops".to_owned());
     }
 }
 
@@ -121,3 +176,6 @@ fn is_hint(event: &notify::Result<Event>) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

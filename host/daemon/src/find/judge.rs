@@ -22,11 +22,11 @@ use hotmerge_instance::{
     settings::{Grant, Isolation, Symbols},
 };
 use hotmerge_loader::{LoadError, Verified};
-use hotmerge_meta::{META_FILE, Meta, PluginMeta, read_regular};
+use hotmerge_meta::{META_FILE, Meta, PluginMeta, ReadError, read_regular};
 
 use crate::{
     Config,
-    find::scan::{Scanner, open_dir, open_package},
+    find::scan::{Scanner, Unopened, open_dir, open_package},
 };
 
 /// Largest plugin file, in bytes.
@@ -35,6 +35,8 @@ const LIMIT_BYTES: u64 = 1 << 30;
 /// Why verified bytes could not be had.
 #[derive(Debug)]
 pub(crate) enum Unverified {
+    /// The file is not there, as if it had never been.
+    Missing(String),
     /// File and meta do not belong together, which may pass.
     Differs(String),
     /// These bytes, with this meta, will never do.
@@ -116,7 +118,9 @@ impl Judge<'_> {
             .collect();
         for found in &findings.changed {
             let name = found.package.as_str();
-            let open = open_dir(dir).and_then(|root| open_package(&root, &found.package));
+            let open = open_dir(dir).and_then(|root| {
+                open_package(&root, &found.package).map_err(|error| error.to_string())
+            });
             all.push(match open {
                 Ok(open) => self.plugin(name, &open, &found.meta),
                 Err(reason) => unreadable(name, reason),
@@ -135,7 +139,8 @@ impl Judge<'_> {
                 judged.err().map(|error| error.to_string())
             }
             Err(
-                Unverified::Differs(reason)
+                Unverified::Missing(reason)
+                | Unverified::Differs(reason)
                 | Unverified::Refused(reason)
                 | Unverified::NoRoom(reason),
             ) => Some(reason),
@@ -195,7 +200,7 @@ pub(crate) fn is_for_this_target(meta: &PluginMeta) -> Result<(), Unverified> {
 
 /// Reads a plugin's file out of its package and compares it with its meta.
 pub(crate) fn verify(package: impl AsFd, meta: &PluginMeta) -> Result<Verified, Unverified> {
-    let file = read(package, meta, LIMIT_BYTES).map_err(Unverified::Differs)?;
+    let file = read(package, meta, LIMIT_BYTES)?;
     Verified::new(file, meta).map_err(|error| match error {
         // Until it has settled it may be half a file.
         LoadError::Promise(_) | LoadError::Image(_) => {
@@ -211,8 +216,24 @@ pub(crate) fn read(
     package: impl AsFd,
     meta: &PluginMeta,
     limit_bytes: u64,
-) -> Result<Vec<u8>, String> {
-    read_regular(package, meta.file.as_str(), limit_bytes)
-        .map(|(file, _)| file)
-        .map_err(|error| error.to_string())
+) -> Result<Vec<u8>, Unverified> {
+    Ok(read_regular(package, meta.file.as_str(), limit_bytes)?.0)
+}
+
+impl From<ReadError> for Unverified {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Missing(_) => Self::Missing(error.to_string()),
+            _ => Self::Differs(error.to_string()),
+        }
+    }
+}
+
+impl From<Unopened> for Unverified {
+    fn from(error: Unopened) -> Self {
+        match error.is_missing() {
+            true => Self::Missing(error.to_string()),
+            false => Self::Differs(error.to_string()),
+        }
+    }
 }

@@ -18,7 +18,12 @@ use std::{
 use hotmerge_meta::{
     FileStamp, META_FILE, Meta, PackageName, PluginMeta, PluginName, control::Problem, stamp,
 };
-use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, openat};
+use rustix::{
+    fs::{CWD, Dir, FileType, Mode, OFlags, openat},
+    io::Errno,
+};
+
+mod remembered;
 
 /// How soon an unsettled package is looked at again if nothing hints earlier.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -69,6 +74,8 @@ struct Package {
     conflicts: Vec<PluginName>,
     unsettled: Option<(Instant, String)>,
     missing: Option<Instant>,
+    /// Known from the host's last run, and not seen yet.
+    is_remembered: bool,
 }
 
 #[derive(Debug)]
@@ -89,6 +96,7 @@ impl Package {
             conflicts: Vec::new(),
             unsettled: None,
             missing: None,
+            is_remembered: false,
         }
     }
 }
@@ -114,6 +122,15 @@ impl Scanner {
             package: package.clone(),
             meta: known.meta.clone(),
         })
+    }
+
+    /// Whoever wanted to read a plugin's file found none, though the last pass had seen it: it may
+    /// be back with the same stamp, and is new then.
+    pub fn lost(&mut self, package: &PackageName, plugin: &PluginName) {
+        let package = self.packages.get_mut(package);
+        if let Some(known) = package.and_then(|it| it.files.get_mut(plugin)) {
+            known.stamp = None;
+        }
     }
 
     /// Looks at the whole directory once.
@@ -161,6 +178,7 @@ impl Scanner {
             }
         }
         self.look_for_missing(now, findings);
+        self.tell_remembered(now, findings);
         self.tell_conflicts(now, findings);
         Ok(())
     }
@@ -231,8 +249,19 @@ impl Scanner {
             return;
         };
         package.conflicts.clear();
+        package.is_remembered = false;
         let mut before = std::mem::take(&mut package.files);
         for meta in meta.plugin {
+            if self
+                .owners
+                .get(&meta.name)
+                .is_some_and(|owner| owner != name)
+            {
+                self.hand_on(meta.name.as_str());
+            }
+            let Some(package) = self.packages.get_mut(name) else {
+                return;
+            };
             match self.owners.get(&meta.name) {
                 Some(owner) if owner != name => {
                     package.conflicts.push(meta.name);
@@ -435,18 +464,31 @@ pub fn open_dir(dir: &Path) -> Result<OwnedFd, String> {
 }
 
 /// Opens a package's directory, never through a symbolic link.
-pub(crate) fn open_package(root: &OwnedFd, name: &PackageName) -> Result<OwnedFd, String> {
+pub(crate) fn open_package(root: &OwnedFd, name: &PackageName) -> Result<OwnedFd, Unopened> {
     openat(
         root,
         name.as_str(),
         OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
         Mode::empty(),
     )
-    .map_err(|error| format!("package `{name}` cannot be opened: {error}"))
+    .map_err(|error| Unopened(name.clone(), error))
+}
+
+/// A package cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("package `{0}` cannot be opened: {1}")]
+pub(crate) struct Unopened(PackageName, Errno);
+
+impl Unopened {
+    /// Whether there is none at this moment.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.1 == Errno::NOENT
+    }
 }
 
 fn read_meta(root: &OwnedFd, name: &PackageName) -> Result<Meta, String> {
-    Meta::read(open_package(root, name)?).map_err(|error| error.to_string())
+    let package = open_package(root, name).map_err(|error| error.to_string())?;
+    Meta::read(package).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub(crate) enum Happened {
 #[derive(Debug)]
 pub(crate) enum PluginEvent {
     /// A change came to an end.
-    Outcome(Outcome, PluginReport),
+    Outcome(Outcome, Box<PluginReport>),
     /// The plugin, or one of its old versions, came to another state.
     Transition(Note),
     /// It crashed, or a panic of it was caught.
@@ -68,6 +68,8 @@ pub(crate) enum PluginEvent {
     StateNotSaved { reason: String },
     /// What runs of it was not written into the store.
     NotPersisted { reason: String },
+    /// What runs of it is written into the store, after it could not be.
+    PersistedAgain,
     /// Work waits because the system has no thread for it.
     Postponed { reason: String },
 }

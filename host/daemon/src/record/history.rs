@@ -61,7 +61,7 @@ impl History {
     ) {
         let here = |reason: &str| Step::Here(at, reason.to_owned());
         match event {
-            PluginEvent::Outcome(_, report) => self.push(report),
+            PluginEvent::Outcome(_, report) => self.push(*report),
             PluginEvent::Transition(note) => self.note(plugin, note),
             PluginEvent::Recovered {
                 state_age,
@@ -91,6 +91,7 @@ impl History {
             | PluginEvent::AsksInVain { .. }
             | PluginEvent::StateNotSaved { .. }
             | PluginEvent::NotPersisted { .. }
+            | PluginEvent::PersistedAgain
             | PluginEvent::Postponed { .. } => {}
         }
     }

@@ -70,6 +70,9 @@ fn of_plugin(plugin: &PluginName, event: &PluginEvent) {
         PluginEvent::NotPersisted { reason } => {
             error!(target: "hotmerge::plugin", %plugin, "what runs is not written down: {reason}");
         }
+        PluginEvent::PersistedAgain => {
+            info!(target: "hotmerge::plugin", %plugin, "what runs is written down again");
+        }
         PluginEvent::Postponed { reason } => {
             let ms = RETRY.as_millis();
             error!(target: "hotmerge::plugin", %plugin, "{reason}; retrying every {ms} ms");

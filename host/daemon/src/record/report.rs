@@ -55,6 +55,7 @@ impl State {
             generation: live.map(|live| live.generation),
             reason: None,
             pause_ms: None,
+            not_durable: None,
             took_ms: attempt.began.elapsed().as_secs_f64() * 1e3,
         };
         if matches!(outcome, Outcome::Loaded | Outcome::Reloaded(_)) {
@@ -71,7 +72,7 @@ impl State {
             report.took_ms = 0.0;
         }
         let what = fill(&mut report, outcome);
-        self.happened(name, PluginEvent::Outcome(what, report));
+        self.happened(name, PluginEvent::Outcome(what, Box::new(report)));
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 pub use hotmerge_meta::control::{
     CanaryStatus, EndingStatus, FailureStatus, HostStatus, KeptStatus, PluginStatus, RefusedStatus,
-    SavedStatus, Status, WorkerStatus,
+    SavedStatus, Status, StoreFailure, WorkerStatus,
 };
 use hotmerge_meta::{PluginMeta, control::Problem};
 

@@ -9,29 +9,34 @@
 //! killed at any moment leaves the old file or the new one; an image is there before the
 //! first record that names it, and goes after the last one; of two looks at what runs the later
 //! one is written down later. Nothing is believed: an image is verified again before it is
-//! loaded, and whenever its version goes live. The lock on the records is taken before that on
+//! loaded, and whenever its version goes live; a record counts only if nobody but root and the
+//! host's user could have written it. The lock on the records is taken before that on
 //! the host's state, never while that is held.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, DirBuilder, File},
-    io::{self, Write as _},
-    os::unix::fs::DirBuilderExt as _,
-    path::{Path, PathBuf},
+    fs::File,
+    io,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
-use hotmerge_meta::{Digest, PluginMeta, PluginName};
+use hotmerge_meta::{Digest, PackageName, PluginMeta, PluginName, control::StoreFailure};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use hotmerge_lifecycle::Choice;
 
+mod folder;
+mod unwritten;
+
+pub use folder::StoreError;
+use folder::{Folder, failed};
+use unwritten::Unwritten;
+
 /// The only format so far.
 const FORMAT: u32 = 1;
-
-/// Names that start so are not finished.
-const TEMPORARY: &str = ".new-";
 
 /// What is known of a plugin beyond the plugin directory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,6 +45,9 @@ struct Record {
     format: u32,
     /// What ran last.
     live: Digest,
+    /// The package that the directory had it in then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    package: Option<PackageName>,
     /// Versions that went live, newest first.
     versions: Vec<PluginMeta>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,63 +83,59 @@ type Records = BTreeMap<PluginName, Record>;
 /// An open store. Only one host has it open.
 #[derive(Debug)]
 pub(crate) struct Store {
-    dir: PathBuf,
+    dir: Folder,
+    plugins: Folder,
+    images: Folder,
     records: Mutex<Records>,
+    unwritten: Unwritten,
     limit: usize,
     _lock: File,
+}
+
+/// What was so of a plugin when a host ran last.
+#[derive(Clone, Debug)]
+pub(crate) struct Remembered {
+    pub(crate) plugin: PluginName,
+    /// The version that ran.
+    pub(crate) live: Option<Arc<PluginMeta>>,
+    /// The package that the directory had it in.
+    pub(crate) package: Option<PackageName>,
+    pub(crate) choice: Option<Choice>,
+}
+
+/// What runs of a plugin.
+#[derive(Clone, Debug)]
+pub(crate) struct Running {
+    pub(crate) live: Arc<PluginMeta>,
+    /// The package that the directory has it in, if it does.
+    pub(crate) package: Option<PackageName>,
+    pub(crate) choice: Option<Choice>,
 }
 
 /// What is to be written down of a plugin.
 #[derive(Clone, Debug)]
 pub(crate) enum Now {
     /// This runs, and this was chosen.
-    Runs(Arc<PluginMeta>, Option<Choice>),
+    Runs(Running),
     /// It is gone, and to be forgotten.
     Gone,
     /// Nothing: what was written down stands.
     AsItWas,
 }
 
-/// Why a store cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The system refused a step.
-    #[error("failed to {step} `{}`: {source}", .path.display())]
-    Io {
-        /// What was being done.
-        step: &'static str,
-        /// With what.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// Another host has it open.
-    #[error("state directory `{}` belongs to a running host; choose another", .0.display())]
-    Held(PathBuf),
-}
-
-fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    let path = path.to_owned();
-    move |source| StoreError::Io { step, path, source }
-}
-
 impl Store {
     /// Opens a store, makes it if it is not there, and clears away what a killed host left.
     pub(crate) fn open(dir: &Path, limit: usize) -> Result<Self, StoreError> {
-        for path in [dir.to_owned(), dir.join("plugins"), dir.join("images")] {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&path)
-                .map_err(failed("make", &path))?;
-        }
-        let path = dir.join("lock");
-        let lock = File::create(&path).map_err(failed("open", &path))?;
+        let dir = Folder::open(dir)?;
+        let lock = dir.lock_file("lock")?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| StoreError::Held(dir.to_owned()))?;
+            .map_err(|_| StoreError::Held(dir.path().to_owned()))?;
         let store = Self {
-            dir: dir.to_owned(),
+            plugins: dir.sub("plugins")?,
+            images: dir.sub("images")?,
+            dir,
             records: Mutex::default(),
+            unwritten: Unwritten::default(),
             limit,
             _lock: lock,
         };
@@ -141,22 +145,21 @@ impl Store {
     }
 
     fn read_records(&self) -> Result<(), StoreError> {
-        let dir = self.dir.join("plugins");
         let mut records = self.lock();
-        for entry in fs::read_dir(&dir).map_err(failed("list", &dir))? {
-            let path = entry.map_err(failed("list", &dir))?.path();
-            let name = path.file_name().and_then(|name| name.to_str());
+        for name in self.plugins.names()? {
             let plugin = name
-                .and_then(|name| name.strip_suffix(".json"))
+                .strip_suffix(".json")
                 .and_then(|name| name.parse::<PluginName>().ok());
             let Some(plugin) = plugin else {
                 // Ours alone: what has no plugin's name was never finished.
-                let _ = fs::remove_file(&path);
+                let _ = self.plugins.remove(&name);
                 continue;
             };
-            match read_record(&path) {
+            // Whoever could have planted it must not decide what runs.
+            let bytes = self.plugins.read(&name)?;
+            match parse_record(&bytes) {
                 Ok(mut record) => {
-                    let is_there = |meta: &PluginMeta| self.image_path(&meta.hash).is_file();
+                    let is_there = |meta: &PluginMeta| self.images.has(&image_name(&meta.hash));
                     record.versions.retain(is_there);
                     records.insert(plugin, record);
                 }
@@ -173,13 +176,11 @@ impl Store {
             .lock()
             .values()
             .flat_map(|record| &record.versions)
-            .map(|meta| self.image_path(&meta.hash))
+            .map(|meta| image_name(&meta.hash))
             .collect();
-        let dir = self.dir.join("images");
-        for entry in fs::read_dir(&dir).map_err(failed("list", &dir))? {
-            let path = entry.map_err(failed("list", &dir))?.path();
-            if !named.contains(&path) {
-                fs::remove_file(&path).map_err(failed("remove", &path))?;
+        for name in self.images.names()? {
+            if !named.contains(&name) {
+                self.images.remove(&name)?;
             }
         }
         Ok(())
@@ -191,11 +192,11 @@ impl Store {
 
     /// Where it is.
     pub(crate) fn dir(&self) -> &Path {
-        &self.dir
+        self.dir.path()
     }
 
-    /// What was so when a host ran last: the version that ran, and what was chosen.
-    pub(crate) fn remembered(&self) -> Vec<(PluginName, Option<Arc<PluginMeta>>, Option<Choice>)> {
+    /// What was so when a host ran last.
+    pub(crate) fn remembered(&self) -> Vec<Remembered> {
         let records = self.lock();
         let remember = |(name, record): (&PluginName, &Record)| {
             let version = |hash| record.version(hash).cloned().map(Arc::new);
@@ -206,7 +207,12 @@ impl Store {
                     instead_of: choice.instead_of,
                 })
             });
-            (name.clone(), version(&record.live), choice)
+            Remembered {
+                plugin: name.clone(),
+                live: version(&record.live),
+                package: record.package.clone(),
+                choice,
+            }
         };
         records.iter().map(remember).collect()
     }
@@ -220,13 +226,8 @@ impl Store {
 
     /// The bytes of a version, to be verified.
     pub(crate) fn image(&self, hash: &Digest) -> Result<Vec<u8>, String> {
-        let path = self.image_path(hash);
-        fs::read(&path).map_err(|error| {
-            format!(
-                "the version that was kept as `{}` cannot be read: {error}",
-                path.display()
-            )
-        })
+        let read = self.images.read(&image_name(hash));
+        read.map_err(|error| format!("the version that was kept cannot be used: {error}"))
     }
 
     /// Writes down what runs of a plugin and what was chosen, or forgets it with the plugin. `now`
@@ -239,31 +240,56 @@ impl Store {
         image: impl FnOnce(&PluginMeta) -> io::Result<Vec<u8>>,
     ) -> Result<(), StoreError> {
         let mut records = self.lock();
-        match now() {
-            Now::Runs(live, choice) => {
-                self.write_down(&mut records, &live, choice.as_ref(), || image(&live))
-            }
+        let done = match now() {
+            Now::Runs(running) => self.write_down(&mut records, &running, || image(&running.live)),
             Now::Gone => self.forget(&mut records, plugin),
             Now::AsItWas => Ok(()),
-        }
+        };
+        let failed = done.as_ref().err().map(ToString::to_string);
+        self.unwritten.note(plugin, failed);
+        done
+    }
+
+    /// Why what was to be written down of a plugin is not.
+    pub(crate) fn unwritten(&self, plugin: &str) -> Option<String> {
+        self.unwritten.reason(plugin)
+    }
+
+    /// What is wrong with the store at this moment.
+    pub(crate) fn failure(&self) -> Option<StoreFailure> {
+        self.unwritten.describe()
+    }
+
+    /// When to try again to write down what is not written.
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
+        self.unwritten.retry_at()
+    }
+
+    /// What is to be written down again. Asking counts as trying.
+    pub(crate) fn take_unwritten(&self) -> Vec<PluginName> {
+        self.unwritten.take()
     }
 
     fn write_down(
         &self,
         records: &mut Records,
-        live: &PluginMeta,
-        choice: Option<&Choice>,
+        running: &Running,
         image: impl FnOnce() -> io::Result<Vec<u8>>,
     ) -> Result<(), StoreError> {
+        let live = &*running.live;
         let old = records.get(&live.name);
         let mut record = old.cloned().unwrap_or_else(|| Record {
             format: FORMAT,
             live: live.hash,
+            package: None,
             versions: Vec::new(),
             choice: None,
         });
         record.live = live.hash;
-        record.choice = choice.map(|choice| RecordedChoice {
+        if running.package.is_some() {
+            record.package.clone_from(&running.package);
+        }
+        record.choice = running.choice.as_ref().map(|choice| RecordedChoice {
             hash: choice.meta.hash,
             pinned: choice.pinned,
             instead_of: choice.instead_of,
@@ -273,12 +299,9 @@ impl Store {
         match versions.find(|meta| meta.hash == live.hash) {
             Some(known) => {
                 known.clone_from(live);
-                if let Err(error) = is_good {
-                    tracing::error!(target: "hotmerge::plugin", plugin = %live.name, "what is kept of it stays damaged: {error}");
-                }
             }
+            None if is_good.is_err() => return is_good,
             None => {
-                is_good?;
                 record.versions.insert(0, live.clone());
             }
         }
@@ -290,18 +313,19 @@ impl Store {
             stays
         });
         if records.get(&live.name) == Some(&record) {
-            return Ok(());
+            return is_good;
         }
-        let path = self.record_path(&live.name);
-        let text = serde_json::to_vec(&record).map_err(|error| StoreError::Io {
-            step: "write",
-            path: path.clone(),
-            source: error.into(),
-        })?;
-        self.write(&path, &text)?;
+        let name = record_name(&live.name);
+        let text = serde_json::to_vec(&record)
+            .map_err(failed("write", &self.plugins.path().join(&name)))?;
+        if let Err(error) = self.plugins.write(&name, &text) {
+            // An image that no record names fills the disk further.
+            self.drop_images(records, Some(record));
+            return Err(error);
+        }
         let old = records.insert(live.name.clone(), record);
         self.drop_images(records, old);
-        Ok(())
+        is_good
     }
 
     /// Sees that the image of a version is there and whole. While it runs there is a good copy;
@@ -311,25 +335,25 @@ impl Store {
         hash: &Digest,
         image: impl FnOnce() -> io::Result<Vec<u8>>,
     ) -> Result<(), StoreError> {
-        let path = self.image_path(hash);
-        match fs::read(&path) {
-            Ok(bytes) if Digest::of(&bytes) == *hash => return Ok(()),
-            Ok(_) => {
-                tracing::warn!(target: "hotmerge::host", "`{}` was damaged, and is written anew", path.display());
+        let name = image_name(hash);
+        if self.images.has(&name) {
+            match self.images.read(&name) {
+                Ok(bytes) if Digest::of(&bytes) == *hash => return Ok(()),
+                _ => {
+                    tracing::warn!(target: "hotmerge::host", "what was kept as `{name}` was damaged, and is written anew");
+                }
             }
-            // Most likely it is new.
-            Err(_) => {}
         }
+        let path = self.images.path().join(&name);
         let bytes = image().map_err(failed("read the image for", &path))?;
-        self.write(&path, &bytes)
+        self.images.write(&name, &bytes)
     }
 
     fn forget(&self, records: &mut Records, plugin: &PluginName) -> Result<(), StoreError> {
         if !records.contains_key(plugin) {
             return Ok(());
         }
-        let path = self.record_path(plugin);
-        fs::remove_file(&path).map_err(failed("remove", &path))?;
+        self.plugins.remove(&record_name(plugin))?;
         let old = records.remove(plugin);
         self.drop_images(records, old);
         Ok(())
@@ -341,40 +365,23 @@ impl Store {
             let is_named = |record: &Record| record.version(&meta.hash).is_some();
             if !records.values().any(is_named) {
                 // Left behind at worst, and cleared away at the next start.
-                let _ = fs::remove_file(self.image_path(&meta.hash));
+                let _ = self.images.remove(&image_name(&meta.hash));
             }
         }
     }
-
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-        let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
-            return Ok(());
-        };
-        let temporary = dir.join(format!("{TEMPORARY}{}", name.display()));
-        let write = || {
-            let mut file = File::create(&temporary)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)?;
-            File::open(dir)?.sync_all()
-        };
-        write().map_err(failed("write", path))
-    }
-
-    fn record_path(&self, plugin: &PluginName) -> PathBuf {
-        self.dir.join("plugins").join(format!("{plugin}.json"))
-    }
-
-    fn image_path(&self, hash: &Digest) -> PathBuf {
-        let hash = hash.to_string();
-        let hex = hash.strip_prefix("sha256:").unwrap_or(&hash);
-        self.dir.join("images").join(format!("{hex}.so"))
-    }
 }
 
-fn read_record(path: &Path) -> Result<Record, String> {
-    let bytes = fs::read(path).map_err(|error| error.to_string())?;
-    let record: Record = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+fn record_name(plugin: &PluginName) -> String {
+    format!("{plugin}.json")
+}
+
+fn image_name(hash: &Digest) -> String {
+    let hash = hash.to_string();
+    format!("{}.so", hash.strip_prefix("sha256:").unwrap_or(&hash))
+}
+
+fn parse_record(bytes: &[u8]) -> Result<Record, String> {
+    let record: Record = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     if record.format != FORMAT {
         return Err(format!("it has format {}", record.format));
     }

@@ -87,6 +87,12 @@ impl Supervisor {
         let meta = &target.meta;
         let verified = match self.verify(target) {
             Ok(verified) => verified,
+            Err(Unverified::Missing(reason)) => {
+                if let Some(package) = target.origin.package() {
+                    self.scanner().lost(package, &meta.name);
+                }
+                return self.differs(&meta.name, ticket, reason);
+            }
             Err(Unverified::Differs(reason)) => return self.differs(&meta.name, ticket, reason),
             // The meta may be corrected with the same hash; reading it again runs no code.
             Err(Unverified::Refused(reason)) => return self.fail(ticket, meta, reason, false),
@@ -130,7 +136,7 @@ impl Supervisor {
         judge::is_for_this_target(meta)?;
         match &target.origin {
             Origin::Package(package) => {
-                let package = self.open(package).map_err(Unverified::Differs)?;
+                let package = self.open(package)?;
                 judge::verify(package, meta)
             }
             Origin::Store => {
@@ -166,12 +172,13 @@ impl Supervisor {
         package: &PackageName,
         meta: &PluginMeta,
         limit_bytes: u64,
-    ) -> Result<Vec<u8>, String> {
+    ) -> Result<Vec<u8>, Unverified> {
         judge::read(self.open(package)?, meta, limit_bytes)
     }
 
-    fn open(&self, package: &PackageName) -> Result<OwnedFd, String> {
-        open_package(&open_dir(&self.plugin_dir)?, package)
+    fn open(&self, package: &PackageName) -> Result<OwnedFd, Unverified> {
+        let root = open_dir(&self.plugin_dir).map_err(Unverified::Differs)?;
+        Ok(open_package(&root, package)?)
     }
 
     fn start(self: &Arc<Self>, ticket: Ticket, target: &Target, verified: Verified) {

@@ -67,10 +67,14 @@ impl Supervisor {
     /// Gives up what has taken too long, and lets go on what has proved itself.
     pub(crate) fn expire(self: &Arc<Self>) {
         let now = Instant::now();
-        let mut next = [self.attend(now), self.background.retry(self, now)]
-            .into_iter()
-            .flatten()
-            .min();
+        let mut next = [
+            self.attend(now),
+            self.background.retry(self, now),
+            self.keep_again(now),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         let mut events = Vec::new();
         let state = self.state();
         for name in &state.active {

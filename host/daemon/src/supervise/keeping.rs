@@ -1,14 +1,17 @@
 //! What an operator decides about versions, and how it is kept beyond the host's life.
 
-use std::{fs::File, io, os::unix::fs::FileExt as _, sync::Arc};
+use std::{fs::File, io, os::unix::fs::FileExt as _, sync::Arc, time::Instant};
 
 use hotmerge_lifecycle::{ChoiceError, Slot, Step};
 use hotmerge_meta::{PluginMeta, PluginName};
 
 use crate::{
     plugin::Version,
-    record::{events::PluginEvent, store::Now},
-    supervise::{state::State, supervisor::Supervisor},
+    record::{
+        events::PluginEvent,
+        store::{Now, Running, Store},
+    },
+    supervise::{jobs::Job, state::State, supervisor::Supervisor},
 };
 
 /// Why an operator's wish was not done.
@@ -35,11 +38,46 @@ impl Supervisor {
         let Some(store) = &self.store else {
             return;
         };
+        let before = store.unwritten(name.as_str());
         let kept = store.keep(name, || self.now(name), |live| self.image(live));
-        if let Err(error) = kept {
-            let reason = error.to_string();
-            let event = PluginEvent::NotPersisted { reason };
+        let event = match (before, kept.map_err(|error| error.to_string())) {
+            // It is tried often, and told of once.
+            (Some(before), Err(reason)) if before == reason => None,
+            (_, Err(reason)) => Some(PluginEvent::NotPersisted { reason }),
+            (Some(_), Ok(())) => Some(PluginEvent::PersistedAgain),
+            (None, Ok(())) => None,
+        };
+        if let Some(event) = event {
             self.state().happened(name, event);
+        }
+        if let Some(retry) = store.retry_at() {
+            self.clock.wake_at(retry);
+        }
+    }
+
+    /// Tries again to write down what could not be written. Returns when to try the next time.
+    pub(crate) fn keep_again(self: &Arc<Self>, now: Instant) -> Option<Instant> {
+        let retry = self.store.as_ref()?.retry_at()?;
+        if retry > now {
+            return Some(retry);
+        }
+        self.keep_unwritten();
+        None
+    }
+
+    /// Writes down now what could not be written before.
+    pub(crate) fn keep_unwritten(self: &Arc<Self>) {
+        for name in self.store.iter().flat_map(Store::take_unwritten) {
+            self.state().persisting += 1;
+            self.submit(&name, Job::Keep(name.clone()));
+        }
+    }
+
+    /// Why what an operator has chosen would be forgotten at the host's end.
+    pub(crate) fn not_durable(&self, name: &PluginName) -> Option<String> {
+        match &self.store {
+            Some(store) => store.unwritten(name.as_str()),
+            None => Some(WishError::NoStore.to_string()),
         }
     }
 
@@ -48,9 +86,14 @@ impl Supervisor {
         let machine = &state.machine;
         let live = machine.slot(name.as_str()).and_then(Slot::live);
         let choice = machine.choice(name);
-        let is_gone = machine.found_in_directory(name.as_str()).is_none() && !state.stopping;
+        let found = machine.found_in_directory(name.as_str());
+        let is_gone = found.is_none() && !state.stopping;
         match live {
-            Some(live) => Now::Runs(Arc::clone(&live.meta), choice.cloned()),
+            Some(live) => Now::Runs(Running {
+                live: Arc::clone(&live.meta),
+                package: found.and_then(|it| it.origin.package()).cloned(),
+                choice: choice.cloned(),
+            }),
             // A pin outlasts the plugin: it may only be away.
             None if is_gone && choice.is_none() => Now::Gone,
             None => Now::AsItWas,
@@ -69,8 +112,8 @@ impl Supervisor {
 
     /// Forgets what was kept of plugins that the directory does not have, unless pinned.
     pub(crate) fn forget_gone(&self) {
-        for (name, ..) in self.store.iter().flat_map(|store| store.remembered()) {
-            self.keep(&name);
+        for remembered in self.store.iter().flat_map(|store| store.remembered()) {
+            self.keep(&remembered.plugin);
         }
     }
 

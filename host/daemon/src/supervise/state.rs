@@ -58,6 +58,7 @@ impl Counters {
             | PluginEvent::RollbackAsked { .. }
             | PluginEvent::StateNotSaved { .. }
             | PluginEvent::NotPersisted { .. }
+            | PluginEvent::PersistedAgain
             | PluginEvent::Postponed { .. } => {}
         }
     }
@@ -318,6 +319,7 @@ impl State {
             )
             | PluginEvent::StateNotSaved { .. }
             | PluginEvent::NotPersisted { .. }
+            | PluginEvent::PersistedAgain
             | PluginEvent::Postponed { .. } => {}
         }
     }

@@ -52,10 +52,13 @@ pub(crate) struct Supervisor {
 
 impl Supervisor {
     pub(crate) fn new(config: Config, plugin_dir: PathBuf, store: Option<Store>) -> Self {
-        let scanner = Scanner::new(plugin_dir.clone(), config.settle());
+        let mut scanner = Scanner::new(plugin_dir.clone(), config.settle());
         let mut state = State::default();
-        for (name, last_good, choice) in store.iter().flat_map(Store::remembered) {
-            state.machine.remember(name, last_good, choice);
+        for last in store.iter().flat_map(Store::remembered) {
+            if let (Some(package), Some(live)) = (&last.package, &last.live) {
+                scanner.remember(package, (**live).clone());
+            }
+            state.machine.remember(last.plugin, last.live, last.choice);
         }
         Self {
             plugin_dir,
@@ -74,6 +77,10 @@ impl Supervisor {
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn scanner(&self) -> MutexGuard<'_, Scanner> {
+        self.scanner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn plugin(&self, name: &str) -> Option<Arc<Plugin>> {
@@ -95,7 +102,7 @@ impl Supervisor {
     /// refused versions are to be tried again; those of them that had been given up are started
     /// again, and returned.
     pub(crate) fn rescan(self: &Arc<Self>, retry: &[PluginName]) -> Vec<PluginName> {
-        let mut scanner = self.scanner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scanner = self.scanner();
         {
             let mut state = self.state();
             if state.stopping {

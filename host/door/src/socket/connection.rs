@@ -10,16 +10,31 @@ use hotmerge_daemon::Cancel;
 
 use hotmerge_meta::{
     control::{ErrorObjectOwned, Id, Request, Response, ResponsePayload, code},
-    frame::{Frames, frame},
+    frame::{Frames, MAX_FRAME_BYTES, frame},
 };
+use serde_json::value::RawValue;
 
-use super::hangups::Hangups;
-use crate::answer::{Client, Door, answer};
+use super::{
+    connections::{Connections, Turn},
+    hangups::Hangups,
+};
+use crate::answer::{Client, Door, Weight, answer};
+
+/// The longest id of a request that is repeated in its answer, in bytes.
+const ID_LIMIT: usize = 1024;
 
 /// Why a connection is not served at all.
 pub(super) enum Why {
     Denied,
     Busy,
+}
+
+/// What a connection needs of its server.
+pub(super) struct Desk<'a> {
+    pub(super) id: u64,
+    pub(super) door: &'a Door,
+    pub(super) hangups: &'a Hangups,
+    pub(super) connections: &'a Connections,
 }
 
 /// Whoever is at the other end.
@@ -37,18 +52,22 @@ impl Client for Peer<'_> {
 }
 
 /// Answers requests until the peer has no more, or asks nothing for too long.
-pub(super) fn run(door: &Door, hangups: &Hangups, mut stream: UnixStream) -> io::Result<()> {
+pub(super) fn run(desk: &Desk<'_>, mut stream: UnixStream) -> io::Result<()> {
     let mut frames = Frames::new();
     let mut bytes = vec![0; 64 * 1024];
     loop {
         match frames.next_frame() {
             Ok(Some(request)) => {
-                let peer = Peer {
-                    stream: &stream,
-                    hangups,
+                let Some(response) = respond(desk, &stream, &request) else {
+                    return Ok(());
                 };
-                let response = respond(door, &peer, &request);
-                stream.write_all(&response)?;
+                // The reply may be read late, or never.
+                drop(request);
+                desk.connections.wait_for_peer(desk.id, response.len());
+                let written = stream.write_all(&response);
+                drop(response);
+                desk.connections.wait_for_peer(desk.id, 0);
+                written?;
             }
             Ok(None) => match stream.read(&mut bytes) {
                 Ok(0) => return Ok(()),
@@ -76,7 +95,8 @@ pub(super) fn refuse(mut stream: UnixStream, why: Why) -> io::Result<()> {
     stream.write_all(&failure(Id::Null, code, text))
 }
 
-fn respond(door: &Door, client: &Peer<'_>, bytes: &[u8]) -> Vec<u8> {
+/// The answer to a request; none if the connection was closed for others.
+fn respond(desk: &Desk<'_>, stream: &UnixStream, bytes: &[u8]) -> Option<Vec<u8>> {
     let request: Request<'_> = match serde_json::from_slice(bytes) {
         Ok(request) => request,
         Err(error) => {
@@ -84,24 +104,46 @@ fn respond(door: &Door, client: &Peer<'_>, bytes: &[u8]) -> Vec<u8> {
                 serde_json::error::Category::Data => code::INVALID_REQUEST,
                 _ => code::PARSE,
             };
-            return failure(
-                Id::Null,
-                code,
-                &format!("not a JSON-RPC 2.0 request: {error}"),
-            );
+            let text = format!("not a JSON-RPC 2.0 request: {error}");
+            return Some(failure(Id::Null, code, &text));
         }
     };
     let id = request.id.clone();
-    let params = request.params.as_deref();
-    match answer(door, client, &request.method, params) {
-        Ok(result) => {
-            let response = Response::new(ResponsePayload::success(result), id.clone());
-            match serde_json::to_vec(&response) {
-                Ok(json) => frame(json),
-                Err(error) => failure(id, code::INTERNAL, &error.to_string()),
-            }
+    if matches!(&id, Id::Str(id) if id.len() > ID_LIMIT) {
+        let text = format!("the request's id is longer than {ID_LIMIT} bytes");
+        return Some(failure(Id::Null, code::INVALID_REQUEST, &text));
+    }
+    match desk.connections.begin(desk.id, Weight::of(&request.method)) {
+        Turn::Yours => {}
+        Turn::Closed => return None,
+        Turn::Busy => {
+            let text = "too many requests of this kind are under way; try again";
+            return Some(failure(id, code::BUSY, text));
         }
+    }
+    let peer = Peer {
+        stream,
+        hangups: desk.hangups,
+    };
+    let params = request.params.as_deref();
+    Some(match answer(desk.door, &peer, &request.method, params) {
+        Ok(result) => success(id, result),
         Err(error) => failure_with(id, error),
+    })
+}
+
+fn success(id: Id<'_>, result: Box<RawValue>) -> Vec<u8> {
+    let response = Response::new(ResponsePayload::success(result), id.clone());
+    match serde_json::to_vec(&response) {
+        Ok(json) if json.len() <= MAX_FRAME_BYTES => frame(json),
+        Ok(json) => {
+            let text = format!(
+                "the answer has {} bytes; at most {MAX_FRAME_BYTES} are sent",
+                json.len()
+            );
+            failure(id, code::REPLY_TOO_LARGE, &text)
+        }
+        Err(error) => failure(id, code::INTERNAL, &error.to_string()),
     }
 }
 

@@ -1,20 +1,19 @@
 //! The control socket: lets clients in and answers their requests.
 //!
-//! One thread a connection, no more than `CONNECTIONS` of them, each request answered
-//! before the next is read. Only root and the host's own user are let in. A client that hangs up
+//! One thread per connection, each request answered before the next is read; `connections` bounds
+//! them. Only root and the host's own user are let in. A client that hangs up
 //! cancels its call.
 
 use std::{
-    collections::HashMap,
     fs, io,
     os::unix::{
-        fs::PermissionsExt,
+        fs::{MetadataExt as _, PermissionsExt as _},
         net::{UnixListener, UnixStream},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -25,13 +24,11 @@ use hotmerge_meta::RuntimeDir;
 use rustix::net::{Shutdown, shutdown, sockopt::socket_peercred};
 
 use super::{
-    connection::{self, Why},
+    connection::{self, Desk, Why},
+    connections::Connections,
     hangups::Hangups,
 };
 use crate::answer::{AskToStop, Door};
-
-/// How many connections are open at once.
-const CONNECTIONS: usize = 64;
 
 /// A connection on which nothing is asked for this long is closed.
 const IDLE: Duration = Duration::from_secs(60);
@@ -43,19 +40,28 @@ const FAREWELL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
-    accepting: Option<JoinHandle<()>>,
+    /// None once it is closed.
+    entrance: Mutex<Option<Entrance>>,
     watching: Option<JoinHandle<()>>,
     path: PathBuf,
 }
 
+/// Where clients come in, and who lets them in.
+#[derive(Debug)]
+struct Entrance {
+    listener: Arc<UnixListener>,
+    closing: Arc<AtomicBool>,
+    /// The socket's device and inode: others may put theirs into its place.
+    identity: (u64, u64),
+    accepting: JoinHandle<()>,
+}
+
 #[derive(Debug)]
 struct Shared {
-    listener: UnixListener,
+    last_id: AtomicU64,
     door: Door,
-    open: Mutex<HashMap<u64, UnixStream>>,
-    ended: Condvar,
+    connections: Connections,
     hangups: Hangups,
-    closing: AtomicBool,
 }
 
 /// Why the door cannot be opened.
@@ -104,90 +110,83 @@ impl Server {
         host: Arc<Host>,
         ask_to_stop: Box<dyn AskToStop>,
     ) -> Result<Self, OpenError> {
-        let path = dir.control_socket();
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(OpenError::Leftover {
-                    path,
-                    source: error,
-                });
-            }
-            _ => {}
-        }
-        let listener = UnixListener::bind(&path).map_err(|source| OpenError::Bind {
-            path: path.clone(),
-            source,
-        })?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(|source| {
-            OpenError::Protect {
-                path: path.clone(),
-                source,
-            }
-        })?;
         let shared = Arc::new(Shared {
-            listener,
-            door: Door { host, ask_to_stop },
-            open: Mutex::default(),
-            ended: Condvar::new(),
+            last_id: AtomicU64::new(0),
+            door: Door {
+                host,
+                ask_to_stop,
+                encoding: Mutex::default(),
+            },
+            connections: Connections::default(),
             hangups: Hangups::new().map_err(OpenError::Epoll)?,
-            closing: AtomicBool::new(false),
         });
-        let start = |name: &str, run: fn(&Arc<Shared>)| {
+        let watching = {
             let shared = Arc::clone(&shared);
             thread::Builder::new()
-                .name(name.into())
-                .spawn(move || run(&shared))
-                .map_err(OpenError::Thread)
+                .name("hangups".into())
+                .spawn(move || shared.hangups.run())
+                .map_err(OpenError::Thread)?
         };
-        let watching = start("hangups", |shared| shared.hangups.run())?;
-        // From here on a failure ends the other one.
-        let mut server = Self {
-            shared: Arc::clone(&shared),
-            accepting: None,
+        // From here on a failure ends that thread.
+        let server = Self {
+            shared,
+            entrance: Mutex::default(),
             watching: Some(watching),
-            path,
+            path: dir.control_socket(),
         };
-        server.accepting = Some(start("control", Shared::accept)?);
+        *server.entrance() = Some(Entrance::open(&server.shared, &server.path)?);
         Ok(server)
     }
 
+    fn entrance(&self) -> MutexGuard<'_, Option<Entrance>> {
+        self.entrance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens another socket if somebody has cleared away the one that there was. Connections go on.
+    /// Answers whether it had to. The caller holds the lock of the runtime directory.
+    ///
+    /// # Errors
+    /// As [`Server::open`].
+    pub fn keep(&self) -> Result<bool, OpenError> {
+        let mut entrance = self.entrance();
+        match &*entrance {
+            Some(open) if identity(&self.path).is_none_or(|it| it != open.identity) => {}
+            // All is well, or it is closed.
+            _ => return Ok(false),
+        }
+        let new = Entrance::open(&self.shared, &self.path)?;
+        if let Some(old) = entrance.replace(new) {
+            old.close();
+        }
+        Ok(true)
+    }
+
     /// Stops taking requests. Those under way are still answered.
-    pub fn close(&mut self) {
-        let Some(accepting) = self.accepting.take() else {
+    pub fn close(&self) {
+        let Some(entrance) = self.entrance().take() else {
             return;
         };
-        self.shared.closing.store(true, Ordering::Release);
-        // Wakes the thread that waits in `accept`.
-        if let Err(error) = shutdown(&self.shared.listener, Shutdown::Both) {
-            tracing::warn!(target: "hotmerge::door", "failed to close the control socket: {error}");
-        }
-        if accepting.join().is_err() {
-            tracing::error!(target: "hotmerge::door", "the control thread panicked");
-        }
+        let is_ours = identity(&self.path) == Some(entrance.identity);
+        entrance.close();
         // A connection finds the end of its requests, and can still write.
-        self.shared.shut(std::net::Shutdown::Read);
-        if let Err(error) = fs::remove_file(&self.path) {
+        self.shared.connections.shut(std::net::Shutdown::Read);
+        if is_ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(target: "hotmerge::door", "failed to remove `{}`: {error}", self.path.display());
         }
     }
 
     /// Closes the door and waits a moment for the last replies to be written. To be called
     /// when the calls behind them have ended.
-    pub fn finish(mut self) {
+    pub fn finish(&self) {
         self.close();
-        let open = self.shared.open();
-        let waited = self
-            .shared
-            .ended
-            .wait_timeout_while(open, FAREWELL, |open| !open.is_empty());
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        self.shared.connections.wait_for_end(FAREWELL);
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.close();
-        self.shared.shut(std::net::Shutdown::Both);
+        self.shared.connections.shut(std::net::Shutdown::Both);
         // Nobody can be answered any more.
         self.shared.hangups.stop();
         if let Some(watching) = self.watching.take()
@@ -198,29 +197,69 @@ impl Drop for Server {
     }
 }
 
-impl Shared {
-    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<u64, UnixStream>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+/// What is at a path, without following a link.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let found = fs::symlink_metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+impl Entrance {
+    fn open(shared: &Arc<Shared>, path: &Path) -> Result<Self, OpenError> {
+        let owned = || path.to_owned();
+        match fs::remove_file(path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                let path = owned();
+                return Err(OpenError::Leftover { path, source });
+            }
+            _ => {}
+        }
+        let bind = |source| OpenError::Bind {
+            path: owned(),
+            source,
+        };
+        let listener = Arc::new(UnixListener::bind(path).map_err(bind)?);
+        let protect = |source| OpenError::Protect {
+            path: owned(),
+            source,
+        };
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(protect)?;
+        let gone = || bind(io::Error::other("it was removed at once"));
+        let identity = identity(path).ok_or_else(gone)?;
+        let closing = Arc::new(AtomicBool::new(false));
+        let accepting = {
+            let (shared, listener) = (Arc::clone(shared), Arc::clone(&listener));
+            let closing = Arc::clone(&closing);
+            thread::Builder::new()
+                .name("control".into())
+                .spawn(move || shared.accept(&listener, &closing))
+                .map_err(OpenError::Thread)?
+        };
+        Ok(Self {
+            listener,
+            closing,
+            identity,
+            accepting,
+        })
     }
 
-    fn shut(&self, how: std::net::Shutdown) {
-        for stream in self.open().values() {
-            // Fails only if the peer has gone already.
-            let _ = stream.shutdown(how);
+    fn close(self) {
+        self.closing.store(true, Ordering::Release);
+        // Wakes the thread that waits in `accept`.
+        if let Err(error) = shutdown(&*self.listener, Shutdown::Both) {
+            tracing::warn!(target: "hotmerge::door", "failed to close the control socket: {error}");
+        }
+        if self.accepting.join().is_err() {
+            tracing::error!(target: "hotmerge::door", "the control thread panicked");
         }
     }
+}
 
-    fn end(&self, id: u64) {
-        self.open().remove(&id);
-        self.ended.notify_all();
-    }
-
-    fn accept(self: &Arc<Self>) {
-        let mut next_id = 0;
+impl Shared {
+    fn accept(self: &Arc<Self>, listener: &UnixListener, closing: &AtomicBool) {
         loop {
-            let stream = match self.listener.accept() {
+            let stream = match listener.accept() {
                 Ok((stream, _)) => stream,
-                Err(_) if self.closing.load(Ordering::Acquire) => return,
+                Err(_) if closing.load(Ordering::Acquire) => return,
                 Err(error) => {
                     tracing::warn!(target: "hotmerge::door", "failed to accept a connection: {error}");
                     // Out of descriptors, most likely; trying again at once would burn.
@@ -228,8 +267,8 @@ impl Shared {
                     continue;
                 }
             };
-            next_id += 1;
-            if let Err(error) = self.serve(next_id, stream) {
+            let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+            if let Err(error) = self.serve(id, stream) {
                 tracing::warn!(target: "hotmerge::door", "failed to serve a connection: {error}");
             }
         }
@@ -246,24 +285,27 @@ impl Shared {
             );
             return connection::refuse(stream, Why::Denied);
         }
-        let mut open = self.open();
-        if open.len() >= CONNECTIONS {
-            drop(open);
+        let ours = stream.try_clone()?;
+        if !self.connections.admit(id, peer.uid.as_raw(), ours) {
             return connection::refuse(stream, Why::Busy);
         }
-        open.insert(id, stream.try_clone()?);
-        drop(open);
         let this = Arc::clone(self);
         let spawned = thread::Builder::new()
             .name("connection".into())
             .spawn(move || {
-                if let Err(error) = connection::run(&this.door, &this.hangups, stream) {
+                let desk = Desk {
+                    id,
+                    door: &this.door,
+                    hangups: &this.hangups,
+                    connections: &this.connections,
+                };
+                if let Err(error) = connection::run(&desk, stream) {
                     tracing::debug!(target: "hotmerge::door", "a connection ended: {error}");
                 }
-                this.end(id);
+                this.connections.remove(id);
             });
         if spawned.is_err() {
-            self.end(id);
+            self.connections.remove(id);
         }
         spawned.map(drop)
     }

@@ -479,6 +479,33 @@ fn a_bad_version_at_start_falls_back() {
 }
 
 #[test]
+fn a_file_cut_off_falls_back_to_the_store() {
+    let mut bench = Bench::default();
+    let one = plugin("a", "1.0.0", &[]);
+    let last_good = Some(Arc::clone(&one));
+    bench.machine.remember(name(&one).clone(), last_good, None);
+    drop(bench.scanned(&[&one]));
+    drop(bench.failed(&one, false));
+    let (_, target) = bench.slot(&one).candidate().unwrap();
+    assert_eq!(target.origin, Origin::Store);
+    drop(bench.failed(&one, false));
+    let slot = bench.slot(&one);
+    assert!(slot.candidate().is_none(), "the store's is tried once");
+}
+
+#[test]
+fn refused_bytes_are_never_fallen_back_to() {
+    let mut bench = Bench::default();
+    let one = plugin("a", "1.0.0", &[]);
+    let last_good = Some(Arc::clone(&one));
+    bench.machine.remember(name(&one).clone(), last_good, None);
+    drop(bench.scanned(&[&one]));
+    drop(bench.verified(&one));
+    drop(bench.failed(&one, true));
+    assert!(bench.slot(&one).candidate().is_none());
+}
+
+#[test]
 fn a_new_instance_replaces_a_crashed_one() {
     let one = plugin("one", "1.0.0", &[]);
     let mut bench = Bench::default();

@@ -114,7 +114,8 @@ fn text(report: &ReloadReport) -> String {
         let others = count(others, "plugin");
         text += &format!("{others} unchanged, in {:.1} ms\n", report.took_ms);
     } else if told == 0 {
-        text += &format!("no plugins in {}\n", report.plugin_dir.display());
+        let dir = report.plugin_dir.display().to_string();
+        text += &format!("no plugins in {}\n", plain(&dir));
     }
     text + &table::problems(&report.problems)
 }
@@ -218,15 +219,25 @@ pub(super) fn conclude(report: PluginReport, wish: Wish, json: bool) -> Result<(
         table.add_row(row(&report, &wish.outcome(report.action)));
         output::print(table::text(&table))?;
     }
-    match report.action {
-        Action::Refused => Err(Failure::text(
+    if report.action == Action::Refused {
+        return Err(Failure::text(
             exit::REFUSED,
             format!(
                 "plugin `{}` refused; what ran before still runs",
                 report.plugin
             ),
+        ));
+    }
+    match report.not_durable {
+        Some(reason) => Err(Failure::text(
+            exit::FAILURE,
+            format!(
+                "it is done, but plugin `{}` would forget it at the host's next start: {reason}; \
+                 the host goes on trying, see `hotmerge status`",
+                report.plugin
+            ),
         )),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 

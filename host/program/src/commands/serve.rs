@@ -1,12 +1,17 @@
 //! `hotmerge serve`: the host itself.
 
-use std::{path::PathBuf, sync::Arc, thread};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use hotmerge_daemon::{
     Config, Host, StartError,
     config::{Isolation, OnDegraded},
+    give_back_large_blocks,
 };
 use hotmerge_door::{AskToStop, Server};
 use hotmerge_meta::{
@@ -88,6 +93,7 @@ impl From<LogFormat> for log::Format {
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
+        give_back_large_blocks();
         let config = self.configuration()?;
         let plugin_dir = Host::check(&config).map_err(|error| Failure::new(exit::CONFIG, error))?;
         if self.check {
@@ -106,8 +112,19 @@ impl Serve {
         let host = start(config).map_err(|error| Failure::new(exit::CONFIG, error))?;
         host.show_log_dropped(log::dropped);
         let host = Arc::new(host);
-        let mut server = Server::open(&dir, Arc::clone(&host), Box::new(StopBySignal))?;
+        let server = Server::open(&dir, Arc::clone(&host), Box::new(StopBySignal))?;
         pid_file.write_pid()?;
+        let place = Arc::new(Place {
+            pid_file,
+            server,
+            trouble: Mutex::default(),
+        });
+        let kept = Arc::downgrade(&place);
+        host.at_every_look(move || {
+            if let Some(place) = kept.upgrade() {
+                place.keep();
+            }
+        });
         announce_ready(&host)?;
         loop {
             match orders.next() {
@@ -121,12 +138,12 @@ impl Serve {
         }
         tracing::info!(target: "hotmerge::host", "stopping");
         manager::tell(&[NotifyState::Stopping]);
-        server.close();
+        place.server.close();
         let left = host.stop();
         if left > 0 {
             tracing::warn!(target: "hotmerge::host", "{left} old versions had not ended when their time was over");
         } else {
-            server.finish();
+            place.server.finish();
         }
         Ok(())
     }
@@ -178,6 +195,42 @@ fn start(config: Config) -> Result<Host, StartError> {
             Host::start(config)
         }
         other => other,
+    }
+}
+
+/// Where others find this host.
+#[derive(Debug)]
+struct Place {
+    pid_file: PidFile,
+    server: Server,
+    /// Why nobody finds it, as it was logged.
+    trouble: Mutex<String>,
+}
+
+impl Place {
+    /// Makes anew what somebody has cleared away.
+    fn keep(&self) {
+        let pid_file = self.pid_file.keep().context("the pid file is gone");
+        // Only whoever has the lock may make a socket there.
+        let kept = pid_file.and_then(|pid_file| {
+            let socket = self.server.keep().context("the control socket is gone")?;
+            Ok(pid_file || socket)
+        });
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match kept {
+            Ok(false) => {}
+            Ok(true) => {
+                trouble.clear();
+                tracing::warn!(target: "hotmerge::host", "the runtime directory had been cleared; it is made anew");
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                if *trouble != error {
+                    tracing::error!(target: "hotmerge::host", "nobody finds this host any more: {error}");
+                    *trouble = error;
+                }
+            }
+        }
     }
 }
 

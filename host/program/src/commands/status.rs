@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::{Args, builder::styling::AnsiColor};
 use comfy_table::Cell;
 use hotmerge_meta::control::{
-    FailureStatus, HostStatus, PluginStatus, State, Status as Report, WorkerStatus, method,
+    FailureStatus, HostStatus, PluginStatus, State, Status as Report, StoreFailure, WorkerStatus,
+    method,
 };
 use hotmerge_observe::log::plain;
 
@@ -51,12 +52,16 @@ fn host_text(host: &HostStatus) -> String {
     let mut lines = vec![
         format!(
             "hotmerge {} (pid {}, ABI {}, {}), up since {}",
-            host.version, host.pid, host.abi, host.target, host.started
+            plain(&host.version),
+            host.pid,
+            plain(&host.abi),
+            plain(&host.target),
+            plain(&host.started)
         ),
         format!(
             "plugins of {}, {}; looked {}",
-            host.plugin_dir.display(),
-            watched(&host.watch),
+            plain(&host.plugin_dir.display().to_string()),
+            plain(&watched(&host.watch)),
             count(host.rescans, "time")
         ),
     ];
@@ -70,11 +75,27 @@ fn host_text(host: &HostStatus) -> String {
             lines.push(format!("{} {how}", count(number, what)));
         }
     }
-    lines.push(format!("worker limits: {}", host.limits));
+    lines.push(format!("worker limits: {}", plain(&host.limits)));
     let red = AnsiColor::Red.on_default();
     let degraded = host.degraded.iter();
-    lines.extend(degraded.map(|part| format!("{red}the sandbox is degraded: {part}{red:#}")));
+    let degraded = degraded.map(|part| format!("the sandbox is degraded: {}", plain(part)));
+    let store = host.store_failure.as_ref().map(store_text);
+    lines.extend(
+        degraded
+            .chain(store)
+            .map(|line| format!("{red}{line}{red:#}")),
+    );
     lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+fn store_text(failure: &StoreFailure) -> String {
+    let plugins: Vec<_> = failure.plugins.iter().map(|it| it.as_str()).collect();
+    format!(
+        "not written down since {}, and forgotten if the host ends ({}): {}",
+        plain(&failure.since),
+        plugins.join(", "),
+        plain(&failure.reason)
+    )
 }
 
 /// How changes are noticed, in a sentence.

@@ -9,12 +9,14 @@ use std::{
 };
 
 use jsonrpsee_types::{ErrorObjectOwned, Id, Request, Response, ResponsePayload};
+use rustix::net::sockopt::socket_peercred;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::to_raw_value;
 
 use crate::{
     RuntimeDir,
     frame::{FrameTooLong, Frames, MAX_FRAME_BYTES, frame},
+    plain,
 };
 
 /// Why there is no connection.
@@ -38,6 +40,21 @@ pub enum ConnectError {
         dir: PathBuf,
         /// The user that the host runs as, as far as can be seen.
         owner: Option<u32>,
+    },
+    /// Whoever answers is not the host that was asked for.
+    #[error(
+        "the socket in `{}` belongs to user {found}, and only {} may answer there; nothing was \
+         sent; check the runtime directory, or run as user {found} to talk to a host of that user",
+        .dir.display(),
+        wanted(.owners)
+    )]
+    Stranger {
+        /// The runtime directory.
+        dir: PathBuf,
+        /// Whose process listens.
+        found: u32,
+        /// Whose process may.
+        owners: Vec<u32>,
     },
     /// Unix sockets have short names.
     #[error(
@@ -63,7 +80,7 @@ pub enum ConnectError {
 #[non_exhaustive]
 pub enum ClientError {
     /// The host refused the request; the code is one of [`code`](super::code).
-    #[error("{}", .0.message())]
+    #[error("{}", lines(.0.message()))]
     Refused(ErrorObjectOwned),
     /// No answer in time.
     #[error("the host did not answer within {} ms", .0.as_millis())]
@@ -106,7 +123,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the host of `dir`.
+    /// Connects to the host of `dir`. It must be root's or this user's own; root also talks to a
+    /// host of the user whose directory it is.
     ///
     /// # Errors
     /// See [`ConnectError`].
@@ -114,6 +132,7 @@ impl Client {
         let socket = dir.control_socket();
         let stream =
             UnixStream::connect(&socket).map_err(|error| refused(dir.path(), socket, error))?;
+        check_peer(dir, &stream)?;
         Ok(Self::from_stream(stream))
     }
 
@@ -229,6 +248,50 @@ impl Client {
             }
         }
     }
+}
+
+/// Whoever could make the socket is not believed for that: a directory may be anybody's.
+fn check_peer(dir: &RuntimeDir, stream: &UnixStream) -> Result<(), ConnectError> {
+    let failed = |source: io::Error| ConnectError::Io {
+        socket: dir.control_socket(),
+        source,
+    };
+    let found = socket_peercred(stream).map_err(|errno| failed(errno.into()))?;
+    let me = rustix::process::geteuid();
+    let mut owners = vec![0];
+    if me.is_root() {
+        let dir = fs::symlink_metadata(dir.path()).map_err(failed)?;
+        owners.push(dir.uid());
+    } else {
+        owners.push(me.as_raw());
+    }
+    owners.dedup();
+    let found = found.uid.as_raw();
+    if owners.contains(&found) {
+        return Ok(());
+    }
+    Err(ConnectError::Stranger {
+        dir: dir.path().to_owned(),
+        found,
+        owners,
+    })
+}
+
+fn wanted(owners: &[u32]) -> String {
+    let users: Vec<_> = owners
+        .iter()
+        .map(|uid| match uid {
+            0 => "root".to_owned(),
+            uid => format!("user {uid}"),
+        })
+        .collect();
+    users.join(" or ")
+}
+
+/// A sentence of the host, which may be a plugin's, as a terminal shows it.
+fn lines(text: &str) -> String {
+    let lines: Vec<_> = text.split('\n').map(plain).collect();
+    lines.join("\n")
 }
 
 /// Who may talk to a host: its own user and root, and no group.

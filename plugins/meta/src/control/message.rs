@@ -100,6 +100,9 @@ pub struct PluginReport {
     /// How long calls waited during the hand-over of its state, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause_ms: Option<f64>,
+    /// Why what was chosen is done and will be forgotten when the host ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_durable: Option<String>,
     /// Time spent on this plugin in milliseconds.
     pub took_ms: f64,
 }

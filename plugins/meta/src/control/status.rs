@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Problem;
-use crate::Digest;
+use crate::{Digest, PluginName};
 
 /// The state of a plugin as users see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -98,6 +98,9 @@ pub struct HostStatus {
     /// The store of the last good versions, if any.
     #[serde(default)]
     pub state_dir: Option<PathBuf>,
+    /// Why that cannot be written; none if it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_failure: Option<StoreFailure>,
     /// When it started, RFC 3339.
     pub started: String,
     /// `inotify`, or why nothing is watched.
@@ -124,6 +127,17 @@ pub struct HostStatus {
     /// What enforces the workers' limits: rlimits, and the controllers of a cgroup.
     #[serde(default)]
     pub limits: String,
+}
+
+/// Versions, pins and rollbacks that would be forgotten if the host ended now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreFailure {
+    /// Since when something is not written down, RFC 3339.
+    pub since: String,
+    /// Why.
+    pub reason: String,
+    /// Of which plugins.
+    pub plugins: Vec<PluginName>,
 }
 
 /// One plugin.

@@ -353,3 +353,19 @@ fn a_package_without_anything_is_a_problem() {
     fs::create_dir(bench.path("empty")).unwrap();
     assert!(bench.problem().reason.contains("no plugin.meta"));
 }
+
+#[test]
+fn a_file_that_a_reader_missed_is_found_anew() {
+    let mut bench = Bench::new();
+    bench.package("one", &["a", "b"]);
+    bench.scan();
+    let (package, plugin) = ("one".parse().unwrap(), "a".parse().unwrap());
+    bench.scanner.lost(&package, &plugin);
+    assert_eq!(changed(&bench.scan()), ["a"]);
+    assert!(is_quiet(&bench.scan()));
+    // While there is none there is nothing to tell.
+    fs::remove_file(bench.path("one/liba.so")).unwrap();
+    bench.scan();
+    bench.scanner.lost(&package, &plugin);
+    assert_eq!(changed(&bench.scan()), [""; 0]);
+}

@@ -1,5 +1,7 @@
 //! What a store promises, also to a host that was killed.
 
+use std::{fs, path::PathBuf};
+
 use super::*;
 use crate::fixtures::meta;
 
@@ -10,8 +12,16 @@ fn version(name: &str, version: &str) -> PluginMeta {
     }
 }
 
+fn runs(meta: &PluginMeta, choice: Option<&Choice>) -> Now {
+    Now::Runs(Running {
+        live: Arc::new(meta.clone()),
+        package: None,
+        choice: choice.cloned(),
+    })
+}
+
 fn keep(store: &Store, meta: &PluginMeta, choice: Option<&Choice>) {
-    let now = || Now::Runs(Arc::new(meta.clone()), choice.cloned());
+    let now = || runs(meta, choice);
     store.keep(&meta.name, now, image).unwrap();
 }
 
@@ -26,6 +36,10 @@ fn forget(store: &Store, meta: &PluginMeta) {
 fn kept(store: &Store, name: &str) -> Vec<String> {
     let versions = store.versions(name);
     versions.iter().map(|it| it.version.to_string()).collect()
+}
+
+fn image_path(store: &Store, hash: &Digest) -> PathBuf {
+    store.dir().join("images").join(image_name(hash))
 }
 
 fn images(dir: &Path) -> usize {
@@ -51,7 +65,7 @@ fn what_was_so_first_is_written_first_whichever_thread_is_slow() {
     let store = Store::open(dir.path(), 2).unwrap();
     let (old, new) = (version("a", "1.0.0"), version("a", "2.0.0"));
     let running = Mutex::new(old.clone());
-    let look = || Now::Runs(Arc::new(running.lock().unwrap().clone()), None);
+    let look = || runs(&running.lock().unwrap(), None);
     let (later, has_looked) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         let slow = || {
@@ -74,7 +88,7 @@ fn what_was_so_first_is_written_first_whichever_thread_is_slow() {
     });
     has_looked.recv().unwrap();
     let remembered = store.remembered();
-    assert_eq!(remembered[0].1.as_deref(), Some(&new));
+    assert_eq!(remembered[0].live.as_deref(), Some(&new));
 }
 
 #[test]
@@ -94,11 +108,13 @@ fn what_runs_and_what_was_chosen_stays_however_old_it_is() {
 
     let store = Store::open(dir.path(), 1).unwrap();
     let remembered = store.remembered();
-    let [(name, Some(live), Some(found))] = &remembered[..] else {
+    let [remembered] = &remembered[..] else {
         panic!("{remembered:?}");
     };
-    assert_eq!((name.as_str(), &*live.version.to_string()), ("a", "2.0.0"));
-    assert_eq!(found, &choice);
+    assert_eq!(remembered.plugin.as_str(), "a");
+    let live = remembered.live.as_ref().unwrap();
+    assert_eq!(live.version.to_string(), "2.0.0");
+    assert_eq!(remembered.choice.as_ref(), Some(&choice));
 }
 
 #[test]
@@ -123,7 +139,7 @@ fn a_damaged_image_is_written_anew_when_its_version_goes_live_again() {
     let store = Store::open(dir.path(), 3).unwrap();
     let meta = version("a", "1.0.0");
     keep(&store, &meta, None);
-    let path = store.image_path(&meta.hash);
+    let path = image_path(&store, &meta.hash);
     for damaged in ["2.0.0", ""] {
         fs::write(&path, damaged).unwrap();
         keep(&store, &meta, None);
@@ -171,4 +187,136 @@ fn one_host_at_a_time_has_it_open() {
         Store::open(dir.path(), 3),
         Err(StoreError::Held(_))
     ));
+}
+
+/// Opening is refused with a sentence that has all of these.
+#[track_caller]
+fn refused(dir: &Path, says: &[&str]) {
+    let error = Store::open(dir, 3).unwrap_err().to_string();
+    for part in says {
+        assert!(error.contains(part), "`{part}` is not in: {error}");
+    }
+}
+
+/// Without a slash at its end, which would name what a link leads to.
+fn entry(dir: &Path, name: &str) -> PathBuf {
+    match name {
+        "" => dir.to_owned(),
+        _ => dir.join(name),
+    }
+}
+
+#[test]
+fn what_others_may_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let base = tempfile::tempdir().unwrap();
+    let dir = base.path().join("it's the state");
+    keep(&Store::open(&dir, 3).unwrap(), &version("a", "1.0.0"), None);
+    for (path, is_dir) in [
+        ("", true),
+        ("plugins", true),
+        ("images", true),
+        ("lock", false),
+        ("plugins/a.json", false),
+    ] {
+        let path = entry(&dir, path);
+        let set = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let mode = if is_dir { 0o777 } else { 0o666 };
+        set(mode);
+        let shown = path.display().to_string();
+        let command = format!("chmod go-w '{}'", shown.replace('\'', r"'\''"));
+        let (mode, owner) = (format!("mode {mode:04o}"), "owner ");
+        refused(&dir, &["others may write to it", owner, &mode, &command]);
+        set(0o700);
+    }
+    assert_eq!(kept(&Store::open(&dir, 3).unwrap(), "a"), ["1.0.0"]);
+}
+
+#[test]
+fn no_symlink_is_followed_and_no_fifo_waited_for() {
+    use std::os::unix::fs::symlink;
+
+    let base = tempfile::tempdir().unwrap();
+    let (dir, target) = (base.path().join("state"), base.path().join("target"));
+    let (aside, elsewhere) = (base.path().join("aside"), base.path().join("elsewhere"));
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join("precious"), "x").unwrap();
+    fs::write(&target, "precious").unwrap();
+    keep(&Store::open(&dir, 3).unwrap(), &version("a", "1.0.0"), None);
+    for (path, to) in [
+        ("", &elsewhere),
+        ("plugins", &elsewhere),
+        ("images", &elsewhere),
+        ("lock", &target),
+        ("plugins/a.json", &target),
+    ] {
+        let path = entry(&dir, path);
+        fs::rename(&path, &aside).unwrap();
+        symlink(to, &path).unwrap();
+        refused(&dir, &["it is a symbolic link", "run `rm "]);
+        fs::remove_file(&path).unwrap();
+        if path.extension().is_some() || path.ends_with("lock") {
+            let mode = rustix::fs::Mode::from_raw_mode(0o600);
+            rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+            refused(&dir, &["it is not a regular file", "run `rm "]);
+            fs::remove_file(&path).unwrap();
+        }
+        fs::rename(&aside, &path).unwrap();
+    }
+    assert_eq!(fs::read(&target).unwrap(), b"precious");
+    assert!(elsewhere.join("precious").exists());
+    assert_eq!(kept(&Store::open(&dir, 3).unwrap(), "a"), ["1.0.0"]);
+}
+
+#[test]
+fn an_image_that_is_no_file_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (version("a", "1.0.0"), version("a", "2.0.0"));
+    let store = Store::open(dir.path(), 3).unwrap();
+    keep(&store, &old, None);
+    keep(&store, &new, None);
+    let path = image_path(&store, &old.hash);
+    let plant = || {
+        fs::remove_file(&path).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+    };
+    plant();
+    store.image(&old.hash).unwrap_err();
+    keep(&store, &old, None);
+    assert_eq!(store.image(&old.hash).unwrap(), b"1.0.0");
+    plant();
+    drop(store);
+    assert_eq!(kept(&Store::open(dir.path(), 3).unwrap(), "a"), ["2.0.0"]);
+}
+
+/// Files cannot be written where a directory has their name.
+fn block(dir: &Path, name: &str) -> PathBuf {
+    let path = dir.join(name).join(".new-a.json");
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+#[test]
+fn what_cannot_be_written_is_told_and_written_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), 3).unwrap();
+    let one = version("a", "1.0.0");
+    let obstacle = block(dir.path(), "plugins");
+    let now = || runs(&one, None);
+    store.keep(&one.name, now, image).unwrap_err();
+    assert_eq!(images(dir.path()), 0, "an image that nobody names stays");
+    let failure = store.failure().unwrap();
+    assert_eq!(failure.plugins, std::slice::from_ref(&one.name));
+    assert_eq!(store.unwritten("a"), Some(failure.reason));
+    assert!(store.retry_at().is_some());
+    assert_eq!(store.take_unwritten(), std::slice::from_ref(&one.name));
+
+    fs::remove_dir(obstacle).unwrap();
+    store.keep(&one.name, now, image).unwrap();
+    assert_eq!((store.failure(), store.unwritten("a")), (None, None));
+    assert_eq!(store.retry_at(), None);
+    drop(store);
+    assert_eq!(kept(&Store::open(dir.path(), 3).unwrap(), "a"), ["1.0.0"]);
 }

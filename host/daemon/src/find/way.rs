@@ -1,0 +1,199 @@
+//! Notices when a path comes to mean another object: something on the way to it is moved, removed,
+//! replaced, unmounted or mounted over.
+//!
+//! Each object on the way (directories, symbolic links, what is at the end) is watched itself, and the
+//! table of mounts. What happens beside the way wakes nobody.
+//!
+//! Absent on purpose: what is in the directory at the end.
+
+use std::{
+    collections::VecDeque,
+    ffi::OsString,
+    fs::{self, File},
+    io,
+    mem::MaybeUninit,
+    os::fd::OwnedFd,
+    path::{Component, Path, PathBuf},
+    thread::{self, JoinHandle},
+};
+
+use rustix::{
+    event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
+    fs::inotify::{self, CreateFlags, WatchFlags},
+    io::Errno,
+};
+
+/// As many symbolic links as the kernel follows.
+const LINKS: usize = 40;
+
+/// What may have come of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turned {
+    /// Something on the way is not there any more. Nothing further is noticed.
+    Away,
+    /// Something was mounted, or is not any more, here or elsewhere.
+    Perhaps,
+}
+
+/// Watches the way to a path until dropped.
+#[derive(Debug)]
+pub(super) struct Way {
+    stop: OwnedFd,
+    watching: Option<JoinHandle<()>>,
+}
+
+impl Way {
+    /// `turned` is called from another thread, and must not block.
+    pub(super) fn watch(path: &Path, turned: impl Fn(Turned) + Send + 'static) -> io::Result<Self> {
+        let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let gone = WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF | WatchFlags::DONT_FOLLOW;
+        for object in objects(path)? {
+            // A link that is replaced only loses a name at first.
+            let flags = match object.is_symlink() {
+                true => gone | WatchFlags::ATTRIB,
+                false => gone,
+            };
+            inotify::add_watch(&watch, &object, flags)?;
+        }
+        // Without it only mounts are not noticed.
+        let mounts = File::open("/proc/self/mountinfo").ok();
+        let stop = eventfd(0, EventfdFlags::CLOEXEC)?;
+        let stopped = stop.try_clone()?;
+        let watching = thread::Builder::new()
+            .name("way".into())
+            .spawn(move || run(&watch, mounts.as_ref(), &stopped, &turned))?;
+        Ok(Self {
+            stop,
+            watching: Some(watching),
+        })
+    }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
+        if let Some(watching) = self.watching.take() {
+            // It has nothing to panic of.
+            let _ = watching.join();
+        }
+    }
+}
+
+fn run(watch: &OwnedFd, mounts: Option<&File>, stop: &OwnedFd, turned: &impl Fn(Turned)) {
+    loop {
+        let mut sources = vec![
+            PollFd::new(stop, PollFlags::IN),
+            PollFd::new(watch, PollFlags::IN),
+        ];
+        // Asked for nothing, it still tells of changes, as an error.
+        sources.extend(mounts.map(|mounts| PollFd::new(mounts, PollFlags::PRI)));
+        match poll(&mut sources, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return turned(Turned::Away),
+        }
+        let told = |index: usize| {
+            sources
+                .get(index)
+                .is_some_and(|it| !it.revents().is_empty())
+        };
+        if told(0) {
+            return;
+        }
+        if told(1) && is_gone(watch) {
+            return turned(Turned::Away);
+        }
+        if told(2) {
+            turned(Turned::Perhaps);
+        }
+    }
+}
+
+fn is_gone(watch: &OwnedFd) -> bool {
+    let mut bytes = [const { MaybeUninit::uninit() }; 1024];
+    let mut reader = inotify::Reader::new(watch, &mut bytes);
+    match reader.next() {
+        // Whatever it is: nothing else was asked for.
+        Ok(_) => true,
+        Err(Errno::AGAIN | Errno::INTR) => false,
+        Err(_) => true,
+    }
+}
+
+/// Everything that is on the way to a path, and what is at its end, by paths without links in them.
+fn objects(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let path = std::path::absolute(path)?;
+    let mut left: VecDeque<OsString> = parts(&path).collect();
+    let mut at = PathBuf::from("/");
+    let mut objects = Vec::new();
+    let mut links = 0;
+    while let Some(part) = left.pop_front() {
+        if part == ".." {
+            at.pop();
+            continue;
+        }
+        let object = at.join(part);
+        objects.push(object.clone());
+        if !object.is_symlink() {
+            at = object;
+            continue;
+        }
+        links += 1;
+        if links > LINKS {
+            return Err(Errno::LOOP.into());
+        }
+        let target = fs::read_link(object)?;
+        if target.is_absolute() {
+            at = PathBuf::from("/");
+        }
+        for part in parts(&target).collect::<Vec<_>>().into_iter().rev() {
+            left.push_front(part);
+        }
+    }
+    Ok(objects)
+}
+
+fn parts(path: &Path) -> impl Iterator<Item = OsString> + '_ {
+    path.components().filter_map(|part| match part {
+        Component::Normal(part) => Some(part.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn every_link_on_the_way_is_an_object() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(base.join("releases/1/plugins")).unwrap();
+        symlink("releases/1", base.join("current")).unwrap();
+        symlink(base.join("current/../1/plugins"), base.join("plugins")).unwrap();
+        let objects = objects(&base.join("plugins")).unwrap();
+        let own = objects.iter().filter_map(|it| it.strip_prefix(&base).ok());
+        let own: Vec<_> = own.filter(|it| *it != Path::new("")).collect();
+        assert_eq!(
+            own,
+            [
+                "plugins",
+                "current",
+                "releases",
+                "releases/1",
+                "releases/1",
+                "releases/1/plugins"
+            ]
+            .map(Path::new)
+        );
+    }
+
+    #[test]
+    fn links_in_a_circle_are_no_way() {
+        let dir = tempfile::tempdir().unwrap();
+        symlink("a", dir.path().join("a")).unwrap();
+        objects(&dir.path().join("a")).unwrap_err();
+    }
+}

@@ -1,0 +1,281 @@
+//! A directory of the store, held open. Its files are read, written and removed through its
+//! descriptor, whatever its path comes to mean.
+//!
+//! Invariants: nobody but root and the host's user may write in it; nothing but a regular file is
+//! opened, and none through a symbolic link.
+//!
+//! Absent on purpose: what the files mean.
+
+use std::{
+    fs::{DirBuilder, File},
+    io::{self, Read as _, Write as _},
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStrExt as _, fs::DirBuilderExt as _},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{
+        AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, fsync, mkdirat, openat, renameat,
+        statat, unlinkat,
+    },
+    io::Errno,
+    process::geteuid,
+};
+
+/// Names that start so are not finished.
+const TEMPORARY: &str = ".new-";
+
+/// Why a store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The system refused a step.
+    #[error("failed to {step} `{}`: {source}", .path.display())]
+    Io {
+        /// What was being done.
+        step: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another host has it open.
+    #[error("state directory `{}` belongs to a running host; choose another", .0.display())]
+    Held(PathBuf),
+    /// Somebody else could have put there what this host would run.
+    #[error(
+        "`{}` is not safe in a state directory: {reason} (owner {owner}, mode {mode:04o}); \
+         {remedy}, or choose another state directory",
+        .path.display()
+    )]
+    Unsafe {
+        /// What was found.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+        /// Whose it is.
+        owner: u32,
+        /// Its permissions.
+        mode: u32,
+        /// What to do about it.
+        remedy: String,
+    },
+}
+
+pub(super) fn failed<E: Into<io::Error>>(
+    step: &'static str,
+    path: &Path,
+) -> impl FnOnce(E) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io {
+        step,
+        path,
+        source: source.into(),
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    fd: OwnedFd,
+}
+
+impl Folder {
+    /// Opens a directory by its path, and makes it for its owner alone if it is not there.
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut builder = DirBuilder::new();
+        let made = builder.recursive(true).mode(0o700).create(path);
+        // What stands in its place is named below.
+        if !path.is_symlink() {
+            made.map_err(failed("make", path))?;
+        }
+        Self::at(CWD, path.as_os_str(), path)
+    }
+
+    /// Opens or makes a directory in this one.
+    pub(super) fn sub(&self, name: &str) -> Result<Self, StoreError> {
+        let path = self.path.join(name);
+        match mkdirat(&self.fd, name, Mode::from_raw_mode(0o700)) {
+            Ok(()) | Err(Errno::EXIST) => Self::at(&self.fd, name, &path),
+            Err(error) => Err(failed("make", &path)(error)),
+        }
+    }
+
+    fn at(
+        parent: impl std::os::fd::AsFd,
+        name: impl rustix::path::Arg + Copy,
+        path: &Path,
+    ) -> Result<Self, StoreError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat(&parent, name, flags, Mode::empty()) {
+            Ok(fd) => {
+                let stat = fstat(&fd).map_err(failed("look at", path))?;
+                check(path, &stat, FileType::Directory)?;
+                Ok(Self {
+                    path: path.to_owned(),
+                    fd,
+                })
+            }
+            Err(Errno::LOOP | Errno::NOTDIR) => {
+                let stat = statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)
+                    .map_err(failed("look at", path))?;
+                Err(wrong_kind(path, &stat, FileType::Directory))
+            }
+            Err(error) => Err(failed("open", path)(error)),
+        }
+    }
+
+    /// Where it was when it was opened.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names of everything in it.
+    pub(super) fn names(&self) -> Result<Vec<String>, StoreError> {
+        let failed = |error: Errno| failed("list", &self.path)(error);
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.fd).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            match entry.file_name().to_str() {
+                Ok("." | "..") => {}
+                Ok(name) => names.push(name.to_owned()),
+                // Ours have other names.
+                Err(_) => drop(unlinkat(&self.fd, entry.file_name(), AtFlags::empty())),
+            }
+        }
+        Ok(names)
+    }
+
+    /// A file to lock, made if it is not there; what is in it stays.
+    pub(super) fn lock_file(&self, name: &str) -> Result<File, StoreError> {
+        self.open_file(name, OFlags::RDWR | OFlags::CREATE)
+    }
+
+    /// A file's bytes, if nobody else could have written them.
+    pub(super) fn read(&self, name: &str) -> Result<Vec<u8>, StoreError> {
+        let mut file = self.open_file(name, OFlags::RDONLY)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)
+            .map_err(failed("read", &self.path.join(name)))?;
+        Ok(bytes)
+    }
+
+    fn open_file(&self, name: &str, flags: OFlags) -> Result<File, StoreError> {
+        let path = self.path.join(name);
+        // Without NONBLOCK a FIFO would keep whoever opens it.
+        let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match openat(&self.fd, name, flags, Mode::from_raw_mode(0o600)) {
+            Ok(fd) => {
+                let stat = fstat(&fd).map_err(failed("look at", &path))?;
+                check(&path, &stat, FileType::RegularFile)?;
+                Ok(fd.into())
+            }
+            // A link, a directory, a socket or a device.
+            Err(error @ (Errno::LOOP | Errno::ISDIR | Errno::NXIO)) => {
+                match statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) => Err(wrong_kind(&path, &stat, FileType::RegularFile)),
+                    Err(_) => Err(failed("open", &path)(error)),
+                }
+            }
+            Err(error) => Err(failed("open", &path)(error)),
+        }
+    }
+
+    /// Whether there is a file of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        let stat = statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW);
+        stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+    }
+
+    /// Writes a file under another name and renames it, so that there is the old one or the new
+    /// one at any moment. What could not be finished is removed.
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let temporary = format!("{TEMPORARY}{name}");
+        let write = || -> io::Result<()> {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            // A leftover may be somebody's link.
+            let _ = unlinkat(&self.fd, &*temporary, AtFlags::empty());
+            let mode = Mode::from_raw_mode(0o600);
+            let mut file = File::from(openat(&self.fd, &*temporary, flags, mode)?);
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            renameat(&self.fd, &*temporary, &self.fd, name)?;
+            Ok(fsync(&self.fd)?)
+        };
+        write().map_err(|error| {
+            // On a full disk it would stand in the way of the next attempt.
+            let _ = unlinkat(&self.fd, &*temporary, AtFlags::empty());
+            failed("write", &self.path.join(name))(error)
+        })
+    }
+
+    /// Removes a file, if it is there.
+    pub(super) fn remove(&self, name: &str) -> Result<(), StoreError> {
+        match unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(failed("remove", &self.path.join(name))(error)),
+        }
+    }
+}
+
+fn check(path: &Path, stat: &Stat, wanted: FileType) -> Result<(), StoreError> {
+    if FileType::from_raw_mode(stat.st_mode) != wanted {
+        return Err(wrong_kind(path, stat, wanted));
+    }
+    let shown = quoted(path);
+    if stat.st_uid != 0 && stat.st_uid != geteuid().as_raw() {
+        let remedy = if wanted == FileType::Directory {
+            format!(
+                "run `chown -R {} {shown}` if all that is in it is yours",
+                geteuid().as_raw()
+            )
+        } else {
+            format!("run `rm {shown}`")
+        };
+        return Err(bad(path, stat, "it belongs to another user", remedy));
+    }
+    if stat.st_mode & 0o022 != 0 {
+        let remedy = format!("run `chmod go-w {shown}`");
+        return Err(bad(path, stat, "others may write to it", remedy));
+    }
+    Ok(())
+}
+
+fn wrong_kind(path: &Path, stat: &Stat, wanted: FileType) -> StoreError {
+    let reason = match (FileType::from_raw_mode(stat.st_mode), wanted) {
+        (FileType::Symlink, _) => "it is a symbolic link",
+        (_, FileType::Directory) => "it is not a directory",
+        _ => "it is not a regular file",
+    };
+    let flag = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => "-r ",
+        _ => "",
+    };
+    bad(
+        path,
+        stat,
+        reason,
+        format!("run `rm {flag}{}`", quoted(path)),
+    )
+}
+
+fn bad(path: &Path, stat: &Stat, reason: &'static str, remedy: String) -> StoreError {
+    StoreError::Unsafe {
+        path: path.to_owned(),
+        reason,
+        owner: stat.st_uid,
+        mode: stat.st_mode & 0o7777,
+        remedy,
+    }
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(byte);
+    if path.as_os_str().as_bytes().iter().all(is_plain) {
+        return path.display().to_string();
+    }
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+}

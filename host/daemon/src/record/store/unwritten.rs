@@ -1,0 +1,74 @@
+//! What the store could not write down, since when, and when that is tried again.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use hotmerge_meta::{PluginName, control::StoreFailure};
+
+/// How soon what could not be written is tried again: somebody makes room.
+const RETRY: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Default)]
+pub(super) struct Unwritten(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Why, by plugin.
+    reasons: BTreeMap<PluginName, String>,
+    since: Option<jiff::Timestamp>,
+    retry: Option<Instant>,
+}
+
+impl Unwritten {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What came of writing down one plugin.
+    pub(super) fn note(&self, plugin: &PluginName, failed: Option<String>) {
+        let mut state = self.lock();
+        match failed {
+            Some(reason) => {
+                state.reasons.insert(plugin.clone(), reason);
+                state.since.get_or_insert_with(jiff::Timestamp::now);
+                state.retry = Some(Instant::now() + RETRY);
+            }
+            None => {
+                state.reasons.remove(plugin);
+                if state.reasons.is_empty() {
+                    *state = State::default();
+                }
+            }
+        }
+    }
+
+    /// Why what runs of a plugin and what was chosen would be forgotten.
+    pub(super) fn reason(&self, plugin: &str) -> Option<String> {
+        self.lock().reasons.get(plugin).cloned()
+    }
+
+    pub(super) fn describe(&self) -> Option<StoreFailure> {
+        let state = self.lock();
+        let reason = state.reasons.values().next()?.clone();
+        Some(StoreFailure {
+            since: state.since.map(|it| format!("{it:.0}")).unwrap_or_default(),
+            plugins: state.reasons.keys().cloned().collect(),
+            reason,
+        })
+    }
+
+    /// When to try again.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.lock().retry
+    }
+
+    /// What to try again, from now on under way.
+    pub(super) fn take(&self) -> Vec<PluginName> {
+        let mut state = self.lock();
+        state.retry = None;
+        state.reasons.keys().cloned().collect()
+    }
+}

@@ -1,0 +1,181 @@
+//! Answers that fit into a frame, whatever they tell of.
+//!
+//! An answer that is too long has its texts cut first, the longest ones, and then loses entries of
+//! its longest list. Each says so where it is cut.
+//!
+//! Absent on purpose: what an answer means, but for where its reader is told.
+
+use std::io;
+
+use serde::Serialize;
+use serde_json::{
+    Value, json,
+    value::{RawValue, to_raw_value},
+};
+
+/// How much of a text stays, in bytes, from one attempt to the next.
+const TEXTS: [usize; 3] = [16 * 1024, 1024, 160];
+
+/// The JSON form of an answer, no longer than the limit if that can be had.
+pub(crate) fn fit(
+    answer: &impl Serialize,
+    limit: usize,
+) -> Result<Box<RawValue>, serde_json::Error> {
+    let whole = to_raw_value(answer)?;
+    if whole.get().len() <= limit {
+        return Ok(whole);
+    }
+    let mut value: Value = serde_json::from_str(whole.get())?;
+    drop(whole);
+    for text in TEXTS {
+        cut_texts(&mut value, text);
+        if len(&value) <= limit {
+            return to_raw_value(&value);
+        }
+    }
+    // Room for the sentence that says so.
+    let over = len(&value).saturating_sub(limit.saturating_sub(1024));
+    leave_out(&mut value, over);
+    to_raw_value(&value)
+}
+
+fn len(value: &Value) -> usize {
+    struct Counter(usize);
+    impl io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counter = Counter(0);
+    // Neither a counter nor a value that was parsed fails.
+    let _ = serde_json::to_writer(&mut counter, value);
+    counter.0
+}
+
+/// A text of at most so many bytes, which says if it is not all.
+pub(crate) fn cut(text: &mut String, to: usize) {
+    if text.len() > to {
+        let all = text.len();
+        text.truncate(text.floor_char_boundary(to));
+        text.push_str(&format!(" … (cut; {all} bytes)"));
+        text.shrink_to_fit();
+    }
+}
+
+fn cut_texts(value: &mut Value, to: usize) {
+    match value {
+        // What was cut before is a little longer than it was cut to.
+        Value::String(text) => cut(text, to),
+        Value::Array(all) => all.iter_mut().for_each(|it| cut_texts(it, to)),
+        Value::Object(all) => all.values_mut().for_each(|it| cut_texts(it, to)),
+        _ => {}
+    }
+}
+
+/// Leaves out entries of the longest list: the first ones of a list alone, which are the oldest,
+/// and the last ones of a list among others.
+fn leave_out(value: &mut Value, over: usize) {
+    match value {
+        Value::Array(list) => {
+            let count = fewest(list.iter(), over);
+            list.drain(..count);
+            if let Some(Value::Object(oldest)) = list.first_mut() {
+                let reason = oldest.get("reason").and_then(Value::as_str);
+                let reason = format!(
+                    "({count} older entries were left out) {}",
+                    reason.unwrap_or_default()
+                );
+                oldest.insert("reason".into(), reason.into());
+            }
+        }
+        Value::Object(fields) => {
+            let lists = fields.iter_mut().filter(|(_, it)| it.is_array());
+            let Some((name, Value::Array(list))) = lists.max_by_key(|(_, it)| len(it)) else {
+                return;
+            };
+            let count = fewest(list.iter().rev(), over);
+            list.truncate(list.len() - count);
+            let reason = format!(
+                "{count} entries of `{name}` were left out: the answer is too long; \
+                 ask for single plugins"
+            );
+            if let Some(Value::Array(problems)) = fields.get_mut("problems") {
+                problems.push(json!({"package": "", "reason": reason}));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// How many entries are so many bytes together.
+fn fewest<'a>(entries: impl Iterator<Item = &'a Value>, bytes: usize) -> usize {
+    let mut left = bytes;
+    let mut count = 0;
+    for entry in entries {
+        if left == 0 {
+            break;
+        }
+        left = left.saturating_sub(len(entry) + 1);
+        count += 1;
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: usize = 100_000;
+
+    fn fitted(answer: &Value) -> Value {
+        let text = fit(answer, LIMIT).unwrap();
+        assert!(text.get().len() <= LIMIT, "{} bytes", text.get().len());
+        serde_json::from_str(text.get()).unwrap()
+    }
+
+    #[test]
+    fn what_fits_is_told_as_it_is() {
+        let answer = json!({"plugins": [{"reason": "x".repeat(50_000)}]});
+        assert_eq!(fitted(&answer), answer);
+    }
+
+    #[test]
+    fn long_texts_are_cut_before_short_ones() {
+        let answer = json!({
+            "plugins": [{"reason": "ä".repeat(1_000_000), "name": "y".repeat(15_000)}],
+        });
+        let fitted = fitted(&answer);
+        let plugin = &fitted["plugins"][0];
+        let reason = plugin["reason"].as_str().unwrap();
+        assert!(reason.ends_with("… (cut; 2000000 bytes)"), "{reason}");
+        assert_eq!(plugin["name"], answer["plugins"][0]["name"]);
+    }
+
+    #[test]
+    fn the_oldest_entries_of_a_history_are_left_out() {
+        let entry = |number| json!({"number": number, "reason": "r"});
+        let answer: Value = (0..50_000).map(entry).collect();
+        let fitted = fitted(&answer);
+        let list = fitted.as_array().unwrap();
+        assert_eq!(list.last(), answer.as_array().unwrap().last());
+        let reason = list[0]["reason"].as_str().unwrap();
+        let told = format!("({} older entries were left out) r", 50_000 - list.len());
+        assert_eq!(reason, told);
+    }
+
+    #[test]
+    fn a_status_says_what_it_leaves_out() {
+        let plugins: Value = (0..50_000).map(|it| json!({"name": it})).collect();
+        let answer = json!({"host": {"pid": 1}, "plugins": plugins, "problems": []});
+        let fitted = fitted(&answer);
+        let left = 50_000 - fitted["plugins"].as_array().unwrap().len();
+        let reason = fitted["problems"][0]["reason"].as_str().unwrap();
+        assert!(reason.starts_with(&format!("{left} entries of `plugins`")));
+        assert_eq!(fitted["plugins"][0]["name"], 0);
+    }
+}
