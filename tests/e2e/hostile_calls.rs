@@ -32,6 +32,8 @@ const NOT_PERMITTED: Expected = Refused("Operation not permitted");
 const NO_SUCH_CALL: Expected = Refused("Function not implemented");
 const BY_FILTER: Expected = Killed("SIGSYS: it made a system call that is never allowed");
 
+const TOO_MUCH: Expected = Killed("MiB of memory, and `limits.memory_mib` gives it 256");
+
 /// Every attack, and what becomes of it in a call.
 const ATTACKS: &[(&str, Expected)] = &[
     // Other programs and processes
@@ -109,6 +111,10 @@ const ATTACKS: &[(&str, Expected)] = &[
     ("shellcode", Killed("SIGSEGV")),
     ("cover", Killed("SIGSEGV")),
     ("memory", Killed("aborted in `memory`")),
+    ("grow-down", NOT_PERMITTED),
+    ("late-write", TOO_MUCH),
+    // Its worker may be the first to find no memory any more.
+    ("write-over", Killed("")),
     ("lock", NOT_PERMITTED),
     ("reserve", Refused("Cannot allocate memory")),
     // Ends

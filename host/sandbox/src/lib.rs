@@ -30,6 +30,7 @@ mod policy;
 mod reap;
 mod root;
 mod spawn;
+mod usage;
 mod verify;
 
 pub use cgroup::{Cgroup, Cgroups};
@@ -39,6 +40,7 @@ pub use plan::{Grant, GrantError, Limits, Plan, Program};
 pub use policy::{Policy, PolicyError};
 pub use reap::{Ended, reap};
 pub use spawn::{Ids, Namespaces, SpawnError, Spawned, spawn};
+pub use usage::{CpuTimer, private_bytes};
 pub use verify::check_filters;
 
 /// Where the plugin lies in its private root.

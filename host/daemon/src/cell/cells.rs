@@ -18,7 +18,7 @@ use hotmerge_sandbox::{Cgroups, Grant, Ids, Namespaces, Policy, Program, check_f
 use serde::Deserialize;
 use signal_hook::consts::SIGUSR1;
 
-use super::process::{self, Parts, Process};
+use super::process::{self, MEMORY_TICK, Parts, Process};
 use crate::{Config, policies, text_file::TextFileError};
 
 /// First of the users that workers of a root host run as; each has one of its own.
@@ -109,6 +109,9 @@ impl Cells {
         // Crash reports come with SIGUSR1, which kills whoever does not expect it.
         signal_hook::flag::register(SIGUSR1, Arc::clone(&self.signalled))
             .map_err(|error| format!("no handler for SIGUSR1: {error}"))?;
+        // So does the one that ends a sleep; that it came is of no interest.
+        signal_hook::flag::register(MEMORY_TICK, Arc::default())
+            .map_err(|error| format!("no handler for SIGVTALRM: {error}"))?;
         let (_, program) = Self::find_program(&self.config)?;
         self.policy = Some(policies::syscalls(&self.config).map_err(|error| error.to_string())?);
         self.program = Some(program.into());

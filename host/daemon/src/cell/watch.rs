@@ -239,6 +239,8 @@ impl Cell {
             FORGED.to_owned()
         } else if let Some(what) = self.condemned(&process.line) {
             what
+        } else if let Some(what) = process.watched.excess() {
+            what
         } else if hangs(&process.line) {
             HUNG.to_owned()
         } else if process.end_by.is_some_and(|end| end <= Instant::now()) {
@@ -281,6 +283,15 @@ impl Cell {
         bytes[10..12].copy_from_slice(&header.abi_minor.to_ne_bytes());
         bytes[12..].copy_from_slice(&header.size.to_ne_bytes());
         let began = Instant::now();
+        let (needs, limit) = (
+            self.image.writable_bytes() >> 20,
+            self.settings.limits.memory_mib,
+        );
+        if needs > limit {
+            return Err(BringUpError::Plugin(format!(
+                "it needs {needs} MiB of memory as soon as it is loaded, and `limits.memory_mib` gives it {limit}"
+            )));
+        }
         let launched = self.cells.launch(Parts {
             image: Some(self.image.memory()),
             plugin: self.log.plugin().as_str(),

@@ -18,7 +18,7 @@ use rustix::{
     pipe::{PipeFlags, pipe_with},
 };
 
-use super::{Line, Process, event};
+use super::{Line, Process, Watched, event};
 use crate::{
     cancel::Cancel,
     cell::{
@@ -145,6 +145,7 @@ pub(in crate::cell) fn launch(
         crash_closed: false,
         report_budget: Budget::new(),
         end_by: None,
+        watched: Watched::of(pid, parts.limits.memory_bytes),
         limits: parts.limits,
         reaped: false,
         group: group.map(Box::new),
