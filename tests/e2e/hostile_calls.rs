@@ -59,6 +59,7 @@ const ATTACKS: &[(&str, Expected)] = &[
     ("open", NOT_PERMITTED),
     ("proc", NOT_PERMITTED),
     ("list", NOT_PERMITTED),
+    ("host-memory", NOT_PERMITTED),
     ("write", NOT_PERMITTED),
     ("overwrite", NOT_PERMITTED),
     ("socket", NOT_PERMITTED),

@@ -59,6 +59,7 @@ const IN_VAIN: &[&str] = &[
     "open",
     "proc",
     "list",
+    "host-memory",
     "write",
     "overwrite",
     "socket",

@@ -15,6 +15,7 @@ use std::{
 
 use hotmerge_policy::Groups;
 use hotmerge_sandbox::{Cgroups, Grant, Ids, Namespaces, Policy, Program, check_filters};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use serde::Deserialize;
 use signal_hook::consts::SIGUSR1;
 
@@ -96,13 +97,31 @@ impl Cells {
         cells.open_groups();
         cells.warn_of_limits();
         match cells.prepare() {
-            Ok(()) => cells.probe(),
+            Ok(()) => {
+                cells.probe();
+                cells.hide_memory();
+            }
             Err(reason) => cells.missing.push(reason),
         }
         for part in &cells.missing {
             tracing::warn!("the sandbox is degraded: {part}");
         }
         Arc::new(cells)
+    }
+
+    /// Where a worker may have the host's own user and sees its process, keeps the host's memory from it,
+    /// before any plugin is loaded. Elsewhere that would keep an ordinary user's host from telling the
+    /// kernel who its workers are.
+    fn hide_memory(&mut self) {
+        let is_root = rustix::process::geteuid().is_root();
+        let is_apart = self.namespaces && (self.own_users || !is_root);
+        if is_apart || self.program.is_none() {
+            return;
+        }
+        if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+            self.missing
+                .push(format!("the host's memory cannot be hidden: {error}"));
+        }
     }
 
     fn prepare(&mut self) -> Result<(), String> {
