@@ -99,6 +99,7 @@ const ATTACKS: &[(&str, Expected)] = &[
     ("own-filter-all", NOT_PERMITTED),
     ("allow-open", NOT_PERMITTED),
     ("rlimit", NOT_PERMITTED),
+    ("rlimit-high", NOT_PERMITTED),
     ("dumpable", NOT_PERMITTED),
     ("outlive", NOT_PERMITTED),
     ("priority", NOT_PERMITTED),

@@ -71,6 +71,7 @@ const IN_VAIN: &[&str] = &[
     "own",
     "new",
     "rlimit",
+    "rlimit-high",
     "dumpable",
     "outlive",
     "priority",

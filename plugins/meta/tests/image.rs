@@ -279,6 +279,19 @@ fn only_the_same_major_and_no_newer_minor_may_be_loaded() {
 }
 
 #[test]
+fn a_table_has_the_size_of_its_abi() {
+    for size in [0, 16, 71, 73, 4096, u32::MAX] {
+        let header = TableHeader {
+            size,
+            ..TableHeader::CURRENT
+        };
+        let refused = check_abi(&header).unwrap_err().to_string();
+        let words = format!("its table has {size} bytes and one of this ABI has 72");
+        assert!(refused.starts_with(&words), "{refused}");
+    }
+}
+
+#[test]
 fn every_bit_is_either_under_the_hash_or_not_in_the_image() {
     for elf in kinds() {
         let built = elf.build();
