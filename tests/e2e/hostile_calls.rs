@@ -32,6 +32,8 @@ const NOT_PERMITTED: Expected = Refused("Operation not permitted");
 const NO_SUCH_CALL: Expected = Refused("Function not implemented");
 const BY_FILTER: Expected = Killed("SIGSYS: it made a system call that is never allowed");
 
+const TOO_MUCH: Expected = Killed("MiB of memory, and `limits.memory_mib` gives it 256");
+
 /// Every attack, and what becomes of it in a call.
 const ATTACKS: &[(&str, Expected)] = &[
     // Other programs and processes
@@ -57,6 +59,7 @@ const ATTACKS: &[(&str, Expected)] = &[
     ("open", NOT_PERMITTED),
     ("proc", NOT_PERMITTED),
     ("list", NOT_PERMITTED),
+    ("host-memory", NOT_PERMITTED),
     ("write", NOT_PERMITTED),
     ("overwrite", NOT_PERMITTED),
     ("socket", NOT_PERMITTED),
@@ -96,6 +99,7 @@ const ATTACKS: &[(&str, Expected)] = &[
     ("own-filter-all", NOT_PERMITTED),
     ("allow-open", NOT_PERMITTED),
     ("rlimit", NOT_PERMITTED),
+    ("rlimit-high", NOT_PERMITTED),
     ("dumpable", NOT_PERMITTED),
     ("outlive", NOT_PERMITTED),
     ("priority", NOT_PERMITTED),
@@ -109,6 +113,10 @@ const ATTACKS: &[(&str, Expected)] = &[
     ("shellcode", Killed("SIGSEGV")),
     ("cover", Killed("SIGSEGV")),
     ("memory", Killed("aborted in `memory`")),
+    ("grow-down", NOT_PERMITTED),
+    ("late-write", TOO_MUCH),
+    // Its worker may be the first to find no memory any more.
+    ("write-over", Killed("")),
     ("lock", NOT_PERMITTED),
     ("reserve", Refused("Cannot allocate memory")),
     // Ends

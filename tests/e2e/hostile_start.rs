@@ -25,6 +25,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("memfd", "SIGSYS"),
     ("cover", "SIGSEGV"),
     ("memory", "aborted"),
+    ("late-write", "`limits.memory_mib` gives it 256"),
+    ("write-over", ""),
     ("abort", "aborted"),
     ("segv", "SIGSEGV at 0x8"),
     ("illegal", "SIGILL"),
@@ -57,6 +59,7 @@ const IN_VAIN: &[&str] = &[
     "open",
     "proc",
     "list",
+    "host-memory",
     "write",
     "overwrite",
     "socket",
@@ -68,10 +71,12 @@ const IN_VAIN: &[&str] = &[
     "own",
     "new",
     "rlimit",
+    "rlimit-high",
     "dumpable",
     "outlive",
     "priority",
     "affinity",
+    "grow-down",
     "rwx",
     "keep-rwx",
     "mprotect",
@@ -203,6 +208,34 @@ fn nothing_that_was_prepared_while_starting_opens_a_door_later() {
         }
         assert!(filters(&host, plugin) >= 3, "{plugin}");
     }
+    host.stop();
+}
+
+#[test]
+fn a_file_that_takes_more_memory_than_it_may_is_refused() {
+    let lab = Lab::new();
+    let huge = attacks_at("").with_bytes(|bytes| {
+        // The last header of what is loaded; its size in memory is the sixth word of eight bytes.
+        let table = usize::from_le_bytes(bytes[32..40].try_into().expect("eight"));
+        let count = usize::from(u16::from_le_bytes([bytes[56], bytes[57]]));
+        let mut headers = (0..count).rev().map(|number| table + 56 * number);
+        let last = headers.find(|at| bytes[*at..at + 4] == 1_u32.to_le_bytes());
+        let at = last.expect("something is loaded") + 40;
+        bytes[at..at + 8].copy_from_slice(&(3_u64 << 30).to_le_bytes());
+    });
+    lab.package("hostile").put(&[&huge]);
+    let Some(host) = lab.start_sandboxed("") else {
+        return;
+    };
+    let refused = host
+        .plugin("attacks")
+        .refused
+        .expect("it is refused")
+        .reason;
+    assert!(
+        refused.contains("`limits.memory_mib` gives it 256"),
+        "{refused}"
+    );
     host.stop();
 }
 

@@ -1,12 +1,17 @@
 //! Where the kernel does not give the whole sandbox, the host says so, and what is left still
 //! holds; or it refuses, if the operator wants it so.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::Path,
+    process::Command,
+};
 
 use hotmerge_daemon::lifecycle::State;
 use hotmerge_tests::{
-    Forbidden, Lab, SOON, TestHost, UNTIRING, actor, attacks, copy_environment, hosts_are_ordinary,
-    reader, run, skipped, without,
+    Forbidden, Lab, SOON, TestHost, UNTIRING, actor, attacks, attacks_at, copy_environment,
+    hosts_are_ordinary, reader, run, skipped, without,
 };
 use rustix::process::geteuid;
 
@@ -33,6 +38,7 @@ fn attacks_fail(host: &TestHost) {
         "open",
         "proc",
         "list",
+        "host-memory",
         "write",
         "socket",
         "unix",
@@ -111,6 +117,55 @@ fn missing_landlock_is_reported_and_the_rest_holds() {
     names(&host, "Landlock");
     attacks_fail(&host);
     host.stop();
+}
+
+/// Nothing but the filters is left then.
+#[test]
+fn without_namespaces_and_landlock_nothing_is_opened_at_any_time() {
+    let lab = Lab::new();
+    let prepared = ["host-memory", "open", "list", "own-filter", "keep-rwx"];
+    let ways: Vec<_> = prepared
+        .iter()
+        .flat_map(|name| ["load", "start"].map(|moment| (format!("{moment}-{name}"), *name)))
+        .collect();
+    let variants: Vec<_> = ways
+        .iter()
+        .map(|(plugin, name)| {
+            let moment = plugin.split('-').next().unwrap_or_default();
+            attacks_at(&format!("{moment}={name}")).named(plugin)
+        })
+        .collect();
+    lab.package("hostile")
+        .put(&variants.iter().collect::<Vec<_>>());
+    let forbidden = [Forbidden::Namespaces, Forbidden::Landlock];
+    let host = start(&lab, &forbidden, "");
+    for (plugin, _) in &ways {
+        let pid = host.worker(plugin).pid.expect("it runs");
+        let opened = open_files(pid);
+        assert!(opened.is_empty(), "{plugin} holds {opened:?}");
+        for attack in ["host-memory", "open", "list", "rwx", "use-rwx"] {
+            let said = host.text(plugin, attack);
+            assert!(!said.contains("did it"), "{plugin}, {attack}: {said}");
+        }
+    }
+    // What belongs to its user is the kernel's as long as it must not be looked into.
+    let owner = fs::metadata(format!("/proc/{}/environ", host.pid())).unwrap();
+    assert_eq!(owner.uid(), 0, "the host's memory is not hidden");
+    host.stop();
+}
+
+/// What a worker has open besides pipes, its image, and nothing.
+fn open_files(pid: i32) -> Vec<String> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let opened = entries.map(|entry| fs::read_link(entry.unwrap().path()).unwrap());
+    opened
+        .map(|path| path.display().to_string())
+        .filter(|path| {
+            !["pipe:", "/memfd:", "/dev/null"]
+                .iter()
+                .any(|it| path.starts_with(it))
+        })
+        .collect()
 }
 
 #[test]

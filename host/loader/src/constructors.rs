@@ -36,6 +36,8 @@ pub struct Constructors {
     first: Option<u64>,
     /// Address and size of the list of the others.
     list: Option<(u64, u64)>,
+    /// Of the image in memory, what no file holds, or no longer once it is written to.
+    pub(crate) writable_bytes: u64,
 }
 
 /// Why constructors cannot be told from the rest.
@@ -56,7 +58,10 @@ impl Constructors {
             return Err(ConstructorsError("its byte order is another"));
         }
         let segments = header.program_headers(endian, image).map_err(unknown)?;
-        let mut found = Self::default();
+        let mut found = Self {
+            writable_bytes: writable_bytes(endian, segments),
+            ..Self::default()
+        };
         let (mut list, mut list_bytes) = (None, None);
         let (begin, entries) = dynamic(image, endian, segments)?;
         for (entry, at) in entries.iter().zip((begin..).step_by(ENTRY_BYTES as usize)) {
@@ -94,6 +99,7 @@ impl Constructors {
             tags: Vec::new(),
             first: Some(first).filter(|first| *first != 0),
             list: Some((list, bytes)).filter(|(list, _)| *list != 0),
+            ..Self::default()
         }
     }
 
@@ -123,6 +129,17 @@ impl Constructors {
             }
         }
     }
+}
+
+fn writable_bytes(endian: Endianness, segments: &[ProgramHeader64<Endianness>]) -> u64 {
+    let loaded = segments
+        .iter()
+        .filter(|it| it.p_type(endian) == elf::PT_LOAD);
+    let bytes = loaded.map(|it| match it.p_flags(endian).contains(elf::PF_W) {
+        true => it.p_memsz(endian),
+        false => it.p_memsz(endian).saturating_sub(it.p_filesz(endian)),
+    });
+    bytes.fold(0, u64::saturating_add)
 }
 
 /// The entries of the dynamic segment, and where in the image they begin.
@@ -187,8 +204,12 @@ mod tests {
             let at = at as usize;
             image[at..at + 8].copy_from_slice(&word.to_ne_bytes());
         }
-        let nothing = Constructors::default();
+        let nothing = Constructors {
+            writable_bytes: found.writable_bytes,
+            ..Constructors::default()
+        };
         assert_eq!(Constructors::of(&image), Ok(nothing));
+        assert!(found.writable_bytes > 0);
         let handed = Constructors::from_words(found.to_words());
         assert_eq!((handed.first, handed.list), (found.first, found.list));
     }

@@ -148,6 +148,12 @@ impl Verified {
         self.constructors.as_ref().map_err(|error| *error)
     }
 
+    /// How much private memory it takes to load it, in bytes, as far as that can be told.
+    pub fn writable_bytes(&self) -> u64 {
+        let constructors = self.constructors.as_ref();
+        constructors.map_or(0, |constructors| constructors.writable_bytes)
+    }
+
     /// Size of the image in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes

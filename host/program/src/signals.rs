@@ -4,9 +4,10 @@
 //! report a fault of the process itself. A signal without a meaning is logged and otherwise
 //! ignored.
 //!
-//! Absent on purpose: SIGUSR1, with which workers report crashes.
+//! Absent on purpose: SIGUSR1, with which workers report crashes, and any use of SIGVTALRM, with which the
+//! kernel has workers' memory checked.
 
-use std::{collections::BTreeMap, ffi::c_int, io};
+use std::{collections::BTreeMap, ffi::c_int, io, sync::Arc};
 
 use signal_hook::{
     consts::{
@@ -29,10 +30,9 @@ pub(crate) enum Order {
 }
 
 /// Signals whose default action ends a process and that have no meaning to a host.
-const WITHOUT_MEANING: [c_int; 8] = [
+const WITHOUT_MEANING: [c_int; 7] = [
     SIGUSR2,
     SIGALRM,
-    SIGVTALRM,
     SIGPROF,
     SIGIO,
     SIGXFSZ,
@@ -53,6 +53,8 @@ impl Orders {
         let meant = [SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGXCPU];
         let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
         let all = meant.into_iter().chain(WITHOUT_MEANING).chain(real_time);
+        // Comes as often as workers use the processor; nobody needs to wake for it.
+        signal_hook::flag::register(SIGVTALRM, Arc::default())?;
         Ok(Self {
             signals: Signals::new(all)?,
             ignored: BTreeMap::new(),

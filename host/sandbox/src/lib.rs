@@ -31,6 +31,7 @@ mod reap;
 mod root;
 mod signals;
 mod spawn;
+mod usage;
 mod verify;
 
 pub use cgroup::{Cgroup, Cgroups};
@@ -41,6 +42,7 @@ pub use policy::{Policy, PolicyError};
 pub use reap::{Ended, reap};
 pub use signals::reset_signals;
 pub use spawn::{Ids, Namespaces, SpawnError, Spawned, spawn};
+pub use usage::{CpuTimer, private_bytes};
 pub use verify::check_filters;
 
 /// Where the plugin lies in its private root.

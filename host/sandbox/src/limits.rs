@@ -5,8 +5,9 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use crate::{Grant, Plan, descriptor};
 
 /// Address space beyond the limit on private memory: code, stacks that are reserved and not
-/// used, and arenas of the allocator.
-const SLACK_BYTES: u64 = 4 << 30;
+/// used, and arenas of the allocator, which reserves 64 MiB for each. As what is mapped read-only at first
+/// counts here only, code that means to can write to all of it, until the host sees that.
+const SLACK_BYTES: u64 = 1 << 30;
 
 /// Sets all limits; returns what could not be set.
 pub(crate) fn set(plan: &Plan) -> Vec<String> {

@@ -47,7 +47,7 @@ struct Entry {
     reason: String,
     arch: Option<String>,
     #[serde(default)]
-    when: Vec<(u8, u32, Operand)>,
+    when: Vec<(u8, Operand, Operand)>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -58,12 +58,23 @@ enum Operand {
 }
 
 impl Operand {
-    fn value(&self) -> Result<u32, PolicyError> {
+    fn value(&self) -> Result<u64, PolicyError> {
         match self {
-            Self::Number(number) => Ok(*number),
-            Self::Word(word) if word == "self" => Ok(SELF),
+            Self::Number(number) => Ok((*number).into()),
+            Self::Word(word) if word == "self" => Ok(SELF.into()),
             Self::Word(word) => Err(PolicyError(format!(
                 "`{word}` is neither a number nor `self`"
+            ))),
+        }
+    }
+
+    /// The bits that count: of the lower half, or of all.
+    fn mask(&self) -> Result<u64, PolicyError> {
+        match self {
+            Self::Number(number) => Ok((*number).into()),
+            Self::Word(word) if word == "all" => Ok(u64::MAX),
+            Self::Word(word) => Err(PolicyError(format!(
+                "`{word}` is neither a number nor `all`"
             ))),
         }
     }
@@ -142,7 +153,7 @@ fn unknown_machine() -> PolicyError {
 
 fn program(groups: &[&Group], otherwise: Value, matched: Value) -> Result<Program, PolicyError> {
     let arch = std::env::consts::ARCH;
-    let mut rules = BTreeMap::<&str, BTreeSet<Vec<(u8, u32, u32)>>>::new();
+    let mut rules = BTreeMap::<&str, BTreeSet<Vec<(u8, u64, u64)>>>::new();
     for (name, entries) in groups.iter().copied().flatten() {
         for entry in entries.list() {
             if entry.reason.trim().is_empty() {
@@ -154,7 +165,7 @@ fn program(groups: &[&Group], otherwise: Value, matched: Value) -> Result<Progra
             let when = entry
                 .when
                 .iter()
-                .map(|(index, mask, operand)| Ok((*index, *mask, operand.value()?)))
+                .map(|(index, mask, operand)| Ok((*index, mask.mask()?, operand.value()?)))
                 .collect::<Result<_, PolicyError>>()?;
             rules.entry(name).or_default().insert(when);
         }
@@ -169,7 +180,12 @@ fn program(groups: &[&Group], otherwise: Value, matched: Value) -> Result<Progra
             let conditions: Vec<_> = case
                 .into_iter()
                 .map(|(index, mask, value)| {
-                    json!({ "index": index, "type": "dword", "op": { "masked_eq": mask }, "val": value })
+                    // What the kernel takes as a number of 32 bits may have anything in the others.
+                    let kind = match u32::try_from(mask) {
+                        Ok(_) => "dword",
+                        Err(_) => "qword",
+                    };
+                    json!({ "index": index, "type": kind, "op": { "masked_eq": mask }, "val": value })
                 })
                 .collect();
             list.push(json!({ "syscall": name, "args": conditions }));
@@ -218,6 +234,21 @@ mod tests {
                 assert!(error.contains(name), "{group}: {error}");
             }
         }
+    }
+
+    #[test]
+    fn a_pointer_is_compared_with_all_of_its_bits() {
+        let with = |mask| {
+            let line = format!("getuid = {{ reason = \"a test\", when = [[0, {mask}, 0]] }}");
+            let text = Policy::BUILTIN.replace("[run]\n", &format!("[run]\n{line}\n"));
+            Policy::parse(&text).and_then(|policy| policy.compile(&[]))
+        };
+        // Each half takes a load, a mask and a jump.
+        let half = with("0xffffffff").unwrap().1.0.len();
+        let whole = with("\"all\"").unwrap().1.0.len();
+        assert!(whole > half, "{whole} instructions, and {half} for a half");
+        let error = with("\"most\"").unwrap_err().to_string();
+        assert!(error.contains("`most`"), "{error}");
     }
 
     #[test]

@@ -39,6 +39,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), String> {
     start::let_signals_in();
+    start::keep_few_arenas();
     let plan = read_plan().map_err(|error| format!("the host's plan cannot be read: {error}"))?;
     // SAFETY: the host put both there, and nobody else in this process owns them.
     let [wire, outgoing] = unsafe {

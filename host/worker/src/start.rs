@@ -25,6 +25,19 @@ pub(crate) fn let_signals_in() {
     }
 }
 
+/// Most arenas of the C library's allocator: each reserves address space, which is limited.
+#[cfg(target_env = "gnu")]
+const ARENAS: libc::c_int = 8;
+
+/// Keeps the allocator from reserving an arena a thread.
+pub(crate) fn keep_few_arenas() {
+    // SAFETY: the call takes numbers only; nothing runs beside this thread yet.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, ARENAS)
+    };
+}
+
 /// Loads what a plugin needs of the C runtime, the mathematics for example, and this program may not.
 pub(crate) fn load_libraries(names: &[String]) {
     for name in names {

@@ -126,7 +126,7 @@ impl std::fmt::Debug for Image {
 /// Whether a host built with this version of the contract may load a plugin with this header.
 ///
 /// # Errors
-/// Another major, or a newer minor; says both versions and what to do.
+/// Another major, or a newer minor; says both versions and what to do. A table of another size.
 pub fn check_abi(header: &TableHeader) -> Result<(), AbiError> {
     let (major, minor) = (header.abi_major, header.abi_minor);
     if major != abi::ABI_MAJOR {
@@ -134,6 +134,11 @@ pub fn check_abi(header: &TableHeader) -> Result<(), AbiError> {
     }
     if minor > abi::ABI_MINOR {
         return Err(AbiError::Minor { major, minor });
+    }
+    // No minor so far has appended to a plugin's table.
+    let (size, expected) = (header.size, TableHeader::CURRENT.size);
+    if size != expected {
+        return Err(AbiError::Size { size, expected });
     }
     Ok(())
 }

@@ -279,6 +279,19 @@ fn incompatible_contract_versions_are_refused() {
 }
 
 #[test]
+fn a_table_has_the_size_of_its_abi() {
+    for size in [0, 16, 71, 73, 4096, u32::MAX] {
+        let header = TableHeader {
+            size,
+            ..TableHeader::CURRENT
+        };
+        let refused = check_abi(&header).unwrap_err().to_string();
+        let words = format!("its table has {size} bytes and one of this ABI has 72");
+        assert!(refused.starts_with(&words), "{refused}");
+    }
+}
+
+#[test]
 fn every_bit_of_the_image_is_hashed() {
     for elf in kinds() {
         let built = elf.build();

@@ -22,10 +22,21 @@ pub enum LaunchError {
          the host as root, or remove `user`"
     )]
     OtherUser,
-    /// The file would run something while it is loaded that nothing can keep it from. The one
-    /// case that is the plugin's fault.
+    /// The file would run something while it is loaded that nothing can keep it from: the plugin's
+    /// fault.
     #[error(transparent)]
     Constructors(#[from] ConstructorsError),
+    /// The file alone takes more memory than it may have: the plugin's fault, too.
+    #[error(
+        "it needs {needs_mib} MiB of memory as soon as it is loaded, and `limits.memory_mib` gives \
+         it {limit_mib}"
+    )]
+    TooLarge {
+        /// What it needs.
+        needs_mib: u64,
+        /// What it may have.
+        limit_mib: u64,
+    },
     /// The policy of system calls cannot be compiled for its grants.
     #[error(transparent)]
     Policy(#[from] PolicyError),
@@ -43,6 +54,11 @@ pub enum LaunchError {
 }
 
 impl LaunchError {
+    /// Whether it would be the same on any system.
+    pub(super) fn is_the_plugins(&self) -> bool {
+        matches!(self, Self::Constructors(_) | Self::TooLarge { .. })
+    }
+
     /// Says which step it was that the system refused.
     pub(super) fn at<E: Into<io::Error>>(step: &'static str) -> impl Fn(E) -> Self {
         move |source| Self::Step {
@@ -90,7 +106,7 @@ pub(super) enum End {
 #[derive(Debug, thiserror::Error)]
 pub enum NoWorkers {
     /// Crash reports come with a signal that kills whoever does not expect it.
-    #[error("no handler for SIGUSR1: {0}")]
+    #[error("no handler for the signals of workers: {0}")]
     Signal(io::Error),
     /// The worker program is not where the configuration says.
     #[error("the worker program `{}`: {source}", .path.display())]

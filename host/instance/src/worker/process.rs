@@ -3,6 +3,7 @@
 mod launch;
 mod link;
 mod poll;
+mod watched;
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
@@ -20,6 +21,7 @@ pub(super) use self::{
     launch::{Filters, LARGEST_OUTGOING, MOST_OUTGOING, Parts, launch},
     link::{Callers, Link},
     poll::{Observed, look},
+    watched::{TICK as MEMORY_TICK, Watched},
 };
 use crate::worker::{
     output::{Budget, PluginLog, Printed},
@@ -42,6 +44,8 @@ pub(super) struct Process {
     pub(super) end_by: Option<Instant>,
     /// How much it may use.
     pub(super) limits: Limits,
+    /// How much memory it uses.
+    pub(super) watched: Watched,
     reaped: bool,
     /// Goes after it, so that it is empty then.
     group: Option<Box<Cgroup>>,

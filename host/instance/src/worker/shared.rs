@@ -13,6 +13,7 @@ use std::{
 
 use hotmerge_policy::Groups;
 use hotmerge_sandbox::{Cgroups, Grant, Ids, Namespaces, Policy, check_filters};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use signal_hook::consts::SIGUSR1;
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     settings::{Isolation, OnDegraded, Settings},
     worker::{
         error::{IsolationError, LaunchError, NoWorkers, NotStarted},
-        process::{self, Filters, Parts, Process},
+        process::{self, Filters, MEMORY_TICK, Parts, Process},
     },
 };
 
@@ -75,7 +76,10 @@ impl Workers {
         workers.open_groups();
         workers.warn_of_limits();
         match workers.prepare() {
-            Ok(()) => workers.probe(),
+            Ok(()) => {
+                workers.probe();
+                workers.hide_memory();
+            }
             Err(error) => workers.missing.push(error.to_string()),
         }
         for part in &workers.missing {
@@ -84,10 +88,27 @@ impl Workers {
         Arc::new(workers)
     }
 
+    /// Where a worker may have the host's own user and sees its process, keeps the host's memory from it,
+    /// before any plugin is loaded. Elsewhere that would keep an ordinary user's host from telling the
+    /// kernel who its workers are.
+    fn hide_memory(&mut self) {
+        let is_root = rustix::process::geteuid().is_root();
+        let is_apart = self.namespaces && (self.own_users || !is_root);
+        if is_apart || self.program.is_none() {
+            return;
+        }
+        if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+            self.missing
+                .push(format!("the host's memory cannot be hidden: {error}"));
+        }
+    }
+
     fn prepare(&mut self) -> Result<(), NoWorkers> {
         // Crash reports come with SIGUSR1, which kills whoever does not expect it.
         signal_hook::flag::register(SIGUSR1, Arc::clone(&self.signalled))
             .map_err(NoWorkers::Signal)?;
+        // So does the one that ends a sleep; that it came is of no interest.
+        signal_hook::flag::register(MEMORY_TICK, Arc::default()).map_err(NoWorkers::Signal)?;
         let (_, program) = Self::find_program(self.settings.worker.as_deref())?;
         self.policy = Some(policies::syscalls(&self.settings.policies)?);
         self.program = Some(program.into());

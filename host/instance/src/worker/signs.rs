@@ -59,6 +59,8 @@ impl Worker {
             FORGED.to_owned()
         } else if let Some(what) = self.kill_order(&process.link) {
             what
+        } else if let Some(what) = process.watched.excess() {
+            what
         } else if hangs(&process.link) {
             HUNG.to_owned()
         } else if process.link.caller.unanswered() >= UNANSWERED {

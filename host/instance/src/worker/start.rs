@@ -20,6 +20,14 @@ impl Worker {
         bytes[8..10].copy_from_slice(&header.abi_major.to_ne_bytes());
         bytes[10..12].copy_from_slice(&header.abi_minor.to_ne_bytes());
         bytes[12..].copy_from_slice(&header.size.to_ne_bytes());
+        let needs_mib = self.image.writable_bytes() >> 20;
+        let limit_mib = self.settings.limits.memory_mib;
+        if needs_mib > limit_mib {
+            return Err(LaunchError::TooLarge {
+                needs_mib,
+                limit_mib,
+            });
+        }
         self.workers.launch(Parts {
             image: Some(self.image.memory()),
             plugin: self.log.plugin().as_str(),

@@ -139,9 +139,9 @@ impl Life {
                 self.next = Some(process);
                 self.starting = Some(starting);
             }
-            Err(error) => self.events.push_back(match error {
-                LaunchError::Constructors(error) => Event::NotStarted(error.to_string()),
-                other => Event::NotLaunched(other.to_string()),
+            Err(error) => self.events.push_back(match error.is_the_plugins() {
+                true => Event::NotStarted(error.to_string()),
+                false => Event::NotLaunched(error.to_string()),
             }),
         }
     }

@@ -1,8 +1,9 @@
 //! Each side against one that breaks every rule.
 
 mod bells;
+mod driver;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::*;
 

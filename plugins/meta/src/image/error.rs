@@ -93,4 +93,14 @@ pub enum AbiError {
         /// Of the plugin.
         minor: u16,
     },
+    /// Its functions are not where this host looks for them.
+    #[error(
+        "its table has {size} bytes and one of this ABI has {expected}; rebuild the plugin with the SDK"
+    )]
+    Size {
+        /// Of the plugin's table, as it says itself.
+        size: u32,
+        /// Of every table of this ABI so far.
+        expected: u32,
+    },
 }

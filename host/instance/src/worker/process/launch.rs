@@ -18,7 +18,7 @@ use rustix::{
     pipe::{PipeFlags, pipe_with},
 };
 
-use super::{Link, Process, event};
+use super::{Link, Process, Watched, event};
 use crate::{
     cancel::Cancel,
     worker::{
@@ -162,6 +162,7 @@ pub(in crate::worker) fn launch(
         crash_closed: false,
         report_budget: Budget::new(),
         end_by: None,
+        watched: Watched::of(pid, parts.limits.memory_bytes),
         limits: parts.limits,
         reaped: false,
         group: group.map(Box::new),

@@ -1,0 +1,54 @@
+//! A worker's memory, looked at while the worker works.
+
+use std::time::{Duration, Instant};
+
+use hotmerge_sandbox::{CpuTimer, private_bytes};
+use signal_hook::consts::SIGVTALRM;
+
+/// What a worker needs beside its plugin's memory: its own, and what its loader has written to.
+const OWN_BYTES: u64 = 16 << 20;
+
+/// After so much processor time of the worker's it is looked at, and not more often than that. Whoever
+/// fills memory as fast as the machine can has some tens of mebibytes by then.
+const EVERY: Duration = Duration::from_millis(20);
+
+/// The signal that ends the watching thread's sleep. Its handler does nothing.
+pub(in crate::worker) const TICK: i32 = SIGVTALRM;
+
+/// How much a worker uses.
+#[derive(Debug)]
+pub(in crate::worker) struct Watched {
+    pid: i32,
+    limit_bytes: u64,
+    looked: Instant,
+    _timer: Option<CpuTimer>,
+}
+
+impl Watched {
+    /// Has the calling thread woken while this process works.
+    pub(super) fn of(pid: i32, limit_bytes: u64) -> Self {
+        let timer = CpuTimer::new(pid, EVERY, TICK);
+        if let Err(error) = &timer {
+            tracing::warn!(target: "hotmerge::worker", "a worker's memory is looked at only when it says something: {error}");
+        }
+        Self {
+            pid,
+            limit_bytes,
+            looked: Instant::now(),
+            _timer: timer.ok(),
+        }
+    }
+
+    /// What there is to say if it uses more than it may.
+    pub(in crate::worker) fn excess(&mut self) -> Option<String> {
+        if self.looked.elapsed() < EVERY / 2 {
+            return None;
+        }
+        self.looked = Instant::now();
+        let used = private_bytes(self.pid)?;
+        (used > self.limit_bytes + OWN_BYTES).then(|| {
+            let (used, limit) = (used >> 20, self.limit_bytes >> 20);
+            format!("used {used} MiB of memory, and `limits.memory_mib` gives it {limit}")
+        })
+    }
+}
