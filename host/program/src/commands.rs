@@ -1,21 +1,8 @@
-//! The command line: one module a command.
+//! The command line: one module per command.
 
-use std::{
-    env,
-    ffi::OsStr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{env, ffi::OsStr};
 
-use clap::{
-    Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::Resettable,
-};
-use hotmerge_daemon::Config;
-use hotmerge_meta::{
-    RuntimeDir,
-    control::{Client, ClientError, ConnectError, code},
-};
-use serde::{Serialize, de::DeserializeOwned};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::Resettable};
 
 use crate::exit::{self, Failure};
 
@@ -24,6 +11,7 @@ mod completions;
 mod debug;
 mod hash;
 mod history;
+mod host;
 mod inspect;
 mod man;
 mod pin;
@@ -95,92 +83,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Inspect(command) => command.run(),
         Command::Policy(command) => command.run(),
         Command::Verify(command) => command.run(),
-        Command::Completions(command) => command.run(),
-        Command::Man(command) => command.run(),
+        Command::Completions(command) => command.run(Arguments::command()),
+        Command::Man(command) => command.run(Arguments::command()),
     }
-}
-
-/// Which host is meant.
-#[derive(Args, Debug)]
-struct HostArguments {
-    /// Directory of the host's control socket and pid file [default: /run/hotmerge for root,
-    /// otherwise $XDG_RUNTIME_DIR/hotmerge, otherwise /tmp/hotmerge-UID]
-    #[arg(long, value_name = "DIR", env = RuntimeDir::VARIABLE)]
-    runtime_dir: Option<PathBuf>,
-}
-
-impl HostArguments {
-    fn dir(&self) -> RuntimeDir {
-        RuntimeDir::chosen(self.runtime_dir.as_ref())
-    }
-
-    /// Asks the host and waits up to `timeout` for its answer.
-    fn ask<R: DeserializeOwned>(
-        &self,
-        method: &str,
-        params: &impl Serialize,
-        timeout: Duration,
-    ) -> Result<R, Failure> {
-        let mut client = Client::connect(&self.dir()).map_err(|error| {
-            let code = match error {
-                ConnectError::NotRunning { .. } => exit::NO_HOST,
-                ConnectError::Denied { .. } | ConnectError::Stranger { .. } => exit::DENIED,
-                _ => exit::FAILURE,
-            };
-            Failure::new(code, error)
-        })?;
-        client.request(method, params, timeout).map_err(|error| {
-            let code = match &error {
-                ClientError::Refused(refused) => refusal(refused.code()),
-                ClientError::TimedOut(_) => exit::DEADLINE,
-                ClientError::TooLong(_) => exit::TOO_LARGE,
-                _ => exit::FAILURE,
-            };
-            Failure::new(code, error)
-        })
-    }
-}
-
-/// The exit code for what a host refuses.
-fn refusal(code: i32) -> u8 {
-    match code {
-        code::DENIED => exit::DENIED,
-        code::NO_PLUGIN => exit::NO_PLUGIN,
-        code::NO_PLUGIN_METHOD => exit::NO_METHOD,
-        code::PLUGIN_FAILED | code::BAD_REQUEST => exit::CALL_FAILED,
-        code::DEADLINE => exit::DEADLINE,
-        code::PANICKED => exit::PANICKED,
-        code::REPLY_TOO_LARGE => exit::TOO_LARGE,
-        _ => exit::FAILURE,
-    }
-}
-
-/// A host that is to change what it runs, and how to tell what came of it.
-#[derive(Args, Debug)]
-struct Change {
-    #[command(flatten)]
-    host: HostArguments,
-    /// Seconds to wait for the host
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    timeout: u64,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
-}
-
-impl Change {
-    fn ask<R: DeserializeOwned>(
-        &self,
-        method: &str,
-        params: &impl Serialize,
-    ) -> Result<R, Failure> {
-        let timeout = Duration::from_secs(self.timeout);
-        self.host.ask(method, params, timeout)
-    }
-}
-
-/// The configuration that a file has, or everything by default.
-fn configuration(path: Option<&Path>) -> Result<Config, Failure> {
-    path.map_or_else(|| Ok(Config::default()), Config::read)
-        .map_err(|error| Failure::new(exit::CONFIG, error))
 }

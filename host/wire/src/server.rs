@@ -15,7 +15,7 @@ use std::{
 
 pub use self::taken::{Taken, Writer};
 use crate::{
-    Geometry, METHOD_LIMIT,
+    Geometry,
     alarms::Alarms,
     bed::{self, Bed},
     memory::Memory,
@@ -85,28 +85,6 @@ impl Server {
         }
     }
 
-    /// Waits for the next call and takes it. Any thread may.
-    ///
-    /// # Errors
-    /// Why there is none.
-    pub fn next(&self) -> Result<Taken<'_>, Ended> {
-        loop {
-            if self.bed.is_closed() {
-                return Err(Ended::HungUp);
-            }
-            match self.try_next() {
-                Ok(None) if self.look() => {}
-                Ok(None) if self.may_sleep() => self.sleep(),
-                Ok(None) => return Err(Ended::Broken("it rings without end and calls nobody")),
-                Ok(Some(taken)) => {
-                    self.alarms.as_ref().inspect(|alarms| alarms.justified());
-                    return Ok(taken);
-                }
-                Err(what) => return Err(Ended::Broken(what)),
-            }
-        }
-    }
-
     /// How many calls have been taken and not answered yet.
     pub fn under_way(&self) -> u32 {
         self.slots.load(Ordering::Relaxed).count_ones()
@@ -121,15 +99,6 @@ impl Server {
     /// Counts a log record that found no room.
     pub fn count_dropped_log(&self) {
         self.memory.head().dropped.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn try_next(&self) -> Result<Option<Taken<'_>>, &'static str> {
-        for number in 0..self.used()? {
-            if let Some(call) = self.claim(self.memory.slot(number)) {
-                return self.take(number, call).map(Some);
-            }
-        }
-        Ok(None)
     }
 
     /// How many slots may have a call.
@@ -148,31 +117,6 @@ impl Server {
             slot.claim
                 .compare_exchange(claim, posted, Ordering::SeqCst, Ordering::SeqCst);
         exchange.is_ok().then_some(posted)
-    }
-
-    /// Copies what a call is made of, and checks the copy.
-    fn take(&self, number: u32, call: u32) -> Result<Taken<'_>, &'static str> {
-        let slot = self.memory.slot(number);
-        if !occupy(&self.slots, number) {
-            return Err("two calls in one slot");
-        }
-        let area = self.area(slot)?;
-        let method_len = slot.method_len.load(Ordering::Relaxed) as usize;
-        let request_len = slot.request_len.load(Ordering::Relaxed) as usize;
-        let room = self.memory.geometry.room(number, area).bytes;
-        if method_len > METHOD_LIMIT || method_len.saturating_add(request_len) > room {
-            return Err("a request that is larger than its room");
-        }
-        Ok(Taken {
-            server: self,
-            slot,
-            number,
-            call,
-            op: slot.op.load(Ordering::Relaxed),
-            area,
-            method_len,
-            request_len,
-        })
     }
 
     /// The area that a slot says it has, if that can be.

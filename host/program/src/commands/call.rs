@@ -15,7 +15,7 @@ use hotmerge_meta::{
 };
 use serde_json::json;
 
-use super::HostArguments;
+use super::host::HostArguments;
 use crate::{exit::Failure, output};
 
 /// Call a plugin's method and write the reply to standard output.

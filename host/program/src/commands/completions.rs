@@ -1,9 +1,8 @@
 //! `hotmerge completions`: shell completions.
 
-use clap::{Args, CommandFactory as _};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::Arguments;
 use crate::{exit::Failure, output};
 
 /// Print shell completions.
@@ -14,8 +13,7 @@ pub(super) struct Completions {
 }
 
 impl Completions {
-    pub(super) fn run(self) -> Result<(), Failure> {
-        let mut command = Arguments::command();
+    pub(super) fn run(self, mut command: Command) -> Result<(), Failure> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut command, "hotmerge", &mut script);
         Ok(output::write(&script)?)

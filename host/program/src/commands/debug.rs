@@ -10,7 +10,7 @@ use hotmerge_meta::{
 use hotmerge_observe::log::plain;
 use serde_json::Value;
 
-use super::HostArguments;
+use super::host::HostArguments;
 use crate::{exit::Failure, output};
 
 /// Show everything that the host knows of one plugin, for debugging.

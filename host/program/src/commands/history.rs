@@ -8,7 +8,7 @@ use hotmerge_meta::{
     control::{HistoryParams, Transition, method},
 };
 
-use super::HostArguments;
+use super::host::HostArguments;
 use crate::{
     exit::Failure,
     output,

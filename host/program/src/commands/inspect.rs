@@ -18,7 +18,7 @@ use hotmerge_policy::{File, Objection, Rules, judge};
 use hotmerge_sandbox::Grant;
 use serde::Serialize;
 
-use super::configuration;
+use super::host::configuration;
 use crate::{
     exit::{self, Failure},
     output,

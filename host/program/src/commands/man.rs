@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::{Args, CommandFactory as _};
+use clap::{Args, Command};
 
-use super::Arguments;
 use crate::exit::Failure;
 
 /// Write the manual pages into a directory.
@@ -16,8 +15,8 @@ pub(super) struct Man {
 }
 
 impl Man {
-    pub(super) fn run(self) -> Result<(), Failure> {
-        clap_mangen::generate_to(Arguments::command(), &self.dir).with_context(|| {
+    pub(super) fn run(self, command: Command) -> Result<(), Failure> {
+        clap_mangen::generate_to(command, &self.dir).with_context(|| {
             format!("failed to write manual pages into `{}`", self.dir.display())
         })?;
         Ok(())

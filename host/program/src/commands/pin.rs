@@ -7,7 +7,7 @@ use hotmerge_meta::{
 };
 
 use super::{
-    Change,
+    host::Change,
     reload::{self, Wish},
 };
 use crate::exit::Failure;

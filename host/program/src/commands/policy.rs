@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use hotmerge_instance::rules::policies::{self, Kind};
 
-use super::configuration;
+use super::host::configuration;
 use crate::{
     exit::{self, Failure},
     output,

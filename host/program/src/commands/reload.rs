@@ -9,7 +9,7 @@ use hotmerge_meta::{
 
 use hotmerge_observe::log::plain;
 
-use super::Change;
+use super::host::Change;
 use crate::{
     exit::{self, Failure},
     output,

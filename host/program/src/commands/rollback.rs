@@ -6,7 +6,7 @@ use hotmerge_meta::{
     control::{PluginReport, RollbackParams, method},
 };
 
-use super::{Change, reload};
+use super::{host::Change, reload};
 use crate::exit::Failure;
 
 /// Go back to a version that ran before.

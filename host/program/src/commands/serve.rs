@@ -149,7 +149,7 @@ impl Serve {
     }
 
     fn configuration(&self) -> Result<Config, Failure> {
-        let mut config = super::configuration(self.config.as_deref())?;
+        let mut config = super::host::configuration(self.config.as_deref())?;
         if self.plugin_dir.is_some() {
             config.plugin_dir.clone_from(&self.plugin_dir);
         }

@@ -10,7 +10,7 @@ use hotmerge_meta::control::{
 };
 use hotmerge_observe::log::plain;
 
-use super::HostArguments;
+use super::host::HostArguments;
 use crate::{
     exit::Failure,
     output,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use hotmerge_meta::control::method;
 
-use super::HostArguments;
+use super::host::HostArguments;
 use crate::exit::Failure;
 
 /// Ask the host to stop once running calls have finished; does not wait for it.

@@ -8,7 +8,7 @@ use hotmerge_meta::META_FILE;
 use hotmerge_observe::log::plain;
 use serde::Serialize;
 
-use super::{configuration, reload::shorten};
+use super::{host::configuration, reload::shorten};
 use crate::{
     exit::{self, Failure},
     output,

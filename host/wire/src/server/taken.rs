@@ -5,21 +5,82 @@ use std::sync::atomic::Ordering;
 use hotmerge_abi::{self as abi, CallContext, Status};
 use rustix::thread::futex::{self, Flags};
 
-use super::Server;
-use crate::slot::{INLINE_REPLY, Slot, state};
+use super::{Ended, Server, occupy};
+use crate::{
+    METHOD_LIMIT,
+    slot::{INLINE_REPLY, Slot, state},
+};
+
+impl Server {
+    /// Waits for the next call and takes it. Any thread may.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn next(&self) -> Result<Taken<'_>, Ended> {
+        loop {
+            if self.bed.is_closed() {
+                return Err(Ended::HungUp);
+            }
+            match self.try_next() {
+                Ok(None) if self.look() => {}
+                Ok(None) if self.may_sleep() => self.sleep(),
+                Ok(None) => return Err(Ended::Broken("it rings without end and calls nobody")),
+                Ok(Some(taken)) => {
+                    self.alarms.as_ref().inspect(|alarms| alarms.justified());
+                    return Ok(taken);
+                }
+                Err(what) => return Err(Ended::Broken(what)),
+            }
+        }
+    }
+
+    fn try_next(&self) -> Result<Option<Taken<'_>>, &'static str> {
+        for number in 0..self.used()? {
+            if let Some(call) = self.claim(self.memory.slot(number)) {
+                return self.take(number, call).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Copies what a call is made of, and checks the copy.
+    fn take(&self, number: u32, call: u32) -> Result<Taken<'_>, &'static str> {
+        let slot = self.memory.slot(number);
+        if !occupy(&self.slots, number) {
+            return Err("two calls in one slot");
+        }
+        let area = self.area(slot)?;
+        let method_len = slot.method_len.load(Ordering::Relaxed) as usize;
+        let request_len = slot.request_len.load(Ordering::Relaxed) as usize;
+        let room = self.memory.geometry.room(number, area).bytes;
+        if method_len > METHOD_LIMIT || method_len.saturating_add(request_len) > room {
+            return Err("a request that is larger than its room");
+        }
+        Ok(Taken {
+            server: self,
+            slot,
+            number,
+            call,
+            op: slot.op.load(Ordering::Relaxed),
+            area,
+            method_len,
+            request_len,
+        })
+    }
+}
 
 /// A call that was taken. It must be answered by [`Taken::finish`].
 #[derive(Debug)]
 pub struct Taken<'a> {
-    pub(super) server: &'a Server,
-    pub(super) slot: &'a Slot,
-    pub(super) number: u32,
+    server: &'a Server,
+    slot: &'a Slot,
+    number: u32,
     /// Which of the slot's calls it is.
-    pub(super) call: u32,
-    pub(super) op: u32,
-    pub(super) area: Option<u32>,
-    pub(super) method_len: usize,
-    pub(super) request_len: usize,
+    call: u32,
+    op: u32,
+    area: Option<u32>,
+    method_len: usize,
+    request_len: usize,
 }
 
 impl<'a> Taken<'a> {

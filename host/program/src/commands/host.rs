@@ -1,0 +1,101 @@
+//! What commands that talk to a host, or read its configuration, have in common.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Args;
+use hotmerge_daemon::Config;
+use hotmerge_meta::{
+    RuntimeDir,
+    control::{Client, ClientError, ConnectError, code},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::exit::{self, Failure};
+
+/// Which host is meant.
+#[derive(Args, Debug)]
+pub(super) struct HostArguments {
+    /// Directory of the host's control socket and pid file [default: /run/hotmerge for root,
+    /// otherwise $XDG_RUNTIME_DIR/hotmerge, otherwise /tmp/hotmerge-UID]
+    #[arg(long, value_name = "DIR", env = RuntimeDir::VARIABLE)]
+    runtime_dir: Option<PathBuf>,
+}
+
+impl HostArguments {
+    pub(super) fn dir(&self) -> RuntimeDir {
+        RuntimeDir::chosen(self.runtime_dir.as_ref())
+    }
+
+    /// Asks the host and waits up to `timeout` for its answer.
+    pub(super) fn ask<R: DeserializeOwned>(
+        &self,
+        method: &str,
+        params: &impl Serialize,
+        timeout: Duration,
+    ) -> Result<R, Failure> {
+        let mut client = Client::connect(&self.dir()).map_err(|error| {
+            let code = match error {
+                ConnectError::NotRunning { .. } => exit::NO_HOST,
+                ConnectError::Denied { .. } | ConnectError::Stranger { .. } => exit::DENIED,
+                _ => exit::FAILURE,
+            };
+            Failure::new(code, error)
+        })?;
+        client.request(method, params, timeout).map_err(|error| {
+            let code = match &error {
+                ClientError::Refused(refused) => refusal(refused.code()),
+                ClientError::TimedOut(_) => exit::DEADLINE,
+                ClientError::TooLong(_) => exit::TOO_LARGE,
+                _ => exit::FAILURE,
+            };
+            Failure::new(code, error)
+        })
+    }
+}
+
+/// The exit code for what a host refuses.
+fn refusal(code: i32) -> u8 {
+    match code {
+        code::DENIED => exit::DENIED,
+        code::NO_PLUGIN => exit::NO_PLUGIN,
+        code::NO_PLUGIN_METHOD => exit::NO_METHOD,
+        code::PLUGIN_FAILED | code::BAD_REQUEST => exit::CALL_FAILED,
+        code::DEADLINE => exit::DEADLINE,
+        code::PANICKED => exit::PANICKED,
+        code::REPLY_TOO_LARGE => exit::TOO_LARGE,
+        _ => exit::FAILURE,
+    }
+}
+
+/// A host that is to change what it runs, and how to tell what came of it.
+#[derive(Args, Debug)]
+pub(super) struct Change {
+    #[command(flatten)]
+    host: HostArguments,
+    /// Seconds to wait for the host
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl Change {
+    pub(super) fn ask<R: DeserializeOwned>(
+        &self,
+        method: &str,
+        params: &impl Serialize,
+    ) -> Result<R, Failure> {
+        let timeout = Duration::from_secs(self.timeout);
+        self.host.ask(method, params, timeout)
+    }
+}
+
+/// The configuration that a file has, or everything by default.
+pub(super) fn configuration(path: Option<&Path>) -> Result<Config, Failure> {
+    path.map_or_else(|| Ok(Config::default()), Config::read)
+        .map_err(|error| Failure::new(exit::CONFIG, error))
+}
