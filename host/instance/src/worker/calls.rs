@@ -12,6 +12,7 @@ use hotmerge_abi::CallContext;
 use hotmerge_loader::{CallError, Reply, Verified};
 use hotmerge_meta::{PluginMeta, control::WorkerStatus};
 use hotmerge_wire::{Failure, Request, after_ns, now_ns, op};
+use tracing::{level_filters::LevelFilter, span::EnteredSpan};
 
 use crate::{
     call::Call,
@@ -122,14 +123,7 @@ impl Worker {
             request,
             cancel,
         } = *call;
-        let _span = tracing::trace_span!(
-            target: "hotmerge::worker",
-            "call",
-            plugin = %self.log.plugin(),
-            method,
-            trace_id = crate::failure::hex(&context.trace_id)
-        )
-        .entered();
+        let _span = self.call_span(method, context);
         if self.checkpoint.is_unnoted() && self.checkpoint.note_call() {
             self.upward.report(Report::FirstCallSinceSave);
         }
@@ -176,6 +170,22 @@ impl Worker {
                 other => return Err(Box::new(self.failed(&link, other))),
             }
         }
+    }
+
+    /// Only if somebody wants to see it: even a disabled span costs some nanoseconds.
+    #[inline]
+    fn call_span(&self, method: &str, context: &CallContext) -> Option<EnteredSpan> {
+        let is_traced = LevelFilter::current() >= LevelFilter::TRACE;
+        is_traced.then(|| {
+            tracing::trace_span!(
+                target: "hotmerge::worker",
+                "call",
+                plugin = %self.log.plugin(),
+                method,
+                trace_id = crate::failure::hex(&context.trace_id)
+            )
+            .entered()
+        })
     }
 
     fn is_idempotent(&self, method: &str) -> bool {
