@@ -114,6 +114,21 @@ fn what_the_starter_blocked_or_ignored_does_not_count() {
 }
 
 #[test]
+fn a_host_raises_its_soft_limit_of_files() {
+    let lab = lab();
+    let serve = lab.serve("");
+    let host = lab.start_by(behind(&["prlimit", "--nofile=64:"], &serve));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", host.pid())).unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let mut numbers = line.expect("it is listed").split_ascii_whitespace().skip(3);
+    let soft: u64 = numbers.next().unwrap().parse().expect("a number");
+    assert!(soft > 64, "{line:?}");
+    host.stop();
+}
+
+#[test]
 fn an_abstract_notify_socket_is_told() {
     let lab = lab();
     let name = format!("hotmerge-test-{}", std::process::id());

@@ -19,7 +19,7 @@ use hotmerge_meta::{
     runtime::{PidFile, RuntimeError},
 };
 use hotmerge_observe::log;
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 use sd_notify::NotifyState;
 
 use crate::{
@@ -108,6 +108,7 @@ impl Serve {
             .map_err(|error| Failure::new(exit::CONFIG, error))?;
         // Only when no signal kills any more may others learn the pid.
         let mut orders = Orders::take().context("failed to take signals")?;
+        allow_more_files();
         let pid_file = lock(&dir)?;
         let host = start(config).map_err(|error| Failure::new(exit::CONFIG, error))?;
         host.show_log_dropped(log::dropped);
@@ -180,6 +181,27 @@ fn check_worker(config: &Config) -> Result<(), Failure> {
     }
     let text = format!("plugins run in the host's own process: {reason}\n");
     Ok(output::print(text)?)
+}
+
+/// Most files that a host may open, however many the system would permit.
+const MOST_FILES: u64 = 1 << 20;
+
+/// Each worker takes about a dozen descriptors, and the soft limit is often 1024.
+fn allow_more_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit
+        .maximum
+        .map_or(MOST_FILES, |most| most.min(MOST_FILES));
+    if limit.current.is_none_or(|current| current >= most) {
+        return;
+    }
+    let raised = Rlimit {
+        current: Some(most),
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(target: "hotmerge::host", "failed to raise the limit of open files to {most}: {error}");
+    }
 }
 
 /// A state directory that nobody asked for is used if it can be.
