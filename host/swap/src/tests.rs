@@ -121,7 +121,10 @@ fn twenty_thousand_switches_fail_no_call() {
     let ends = ends();
     let cell = full(0, &ends);
     let stop = Arc::new(AtomicBool::new(false));
-    let callers = [(); 2].map(|()| Caller::start(&cell, &stop));
+    let callers = [(); 2].map(|()| {
+        let cell = Arc::clone(&cell);
+        Caller::start(&stop, move |latest| call_twice(&cell, latest))
+    });
     let mut number = 0;
     // On a busy machine all switches fit into one time slice; go on until the
     // callers had theirs.
@@ -144,13 +147,14 @@ struct Caller {
 }
 
 impl Caller {
-    fn start(cell: &Arc<Cell<Canary>>, stop: &Arc<AtomicBool>) -> Self {
+    /// `call` gets the latest version that it saw, and gives the one it sees.
+    fn start(stop: &Arc<AtomicBool>, call: impl Fn(usize) -> usize + Send + 'static) -> Self {
         let calls = Arc::<AtomicUsize>::default();
-        let (cell, stop, count) = (Arc::clone(cell), Arc::clone(stop), Arc::clone(&calls));
+        let (stop, count) = (Arc::clone(stop), Arc::clone(&calls));
         let thread = thread::spawn(move || {
             let mut latest = 0;
             while !stop.load(Ordering::Relaxed) {
-                latest = call_twice(&cell, latest);
+                latest = call(latest);
                 count.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -418,27 +422,25 @@ fn a_version_is_restored_during_its_calls() {
 
 #[test]
 fn five_thousand_pauses_fail_no_call() {
+    const PAUSES: usize = 5_000;
+    const CALLS: usize = 5_000;
     let ends = ends();
     let gate = Arc::new(Gate::new());
     assert_eq!(gate.with(|live: Option<&Canary>| live.is_none()), Ok(true));
     gate.swap(Some(Canary::boxed(0, &ends)));
     let stop = Arc::new(AtomicBool::new(false));
-    let callers: Vec<_> = (0..2)
-        .map(|_| {
-            let (gate, stop) = (Arc::clone(&gate), Arc::clone(&stop));
-            thread::spawn(move || {
-                let (mut calls, mut latest) = (0, 0);
-                while !stop.load(Ordering::Relaxed) {
-                    let call = |live: Option<&Canary>| live.expect("it waits").check();
-                    let seen = gate.with(call).expect("not nested");
-                    assert!(seen >= latest);
-                    (calls, latest) = (calls + 1, seen);
-                }
-                calls
-            })
+    let callers = [(); 2].map(|()| {
+        let gate = Arc::clone(&gate);
+        Caller::start(&stop, move |latest| {
+            let call = |live: Option<&Canary>| live.expect("it waits").check();
+            let seen = gate.with(call).expect("not nested");
+            assert!(seen >= latest);
+            seen
         })
-        .collect();
-    for number in 1..=5_000 {
+    });
+    let mut number = 0;
+    while number < PAUSES || callers.iter().any(|caller| caller.has_yet_to_make(CALLS)) {
+        number += 1;
         let old = gate.pause().expect("never empty");
         if number % 2 == 0 {
             gate.put_back(old);
@@ -450,6 +452,6 @@ fn five_thousand_pauses_fail_no_call() {
     }
     stop.store(true, Ordering::Relaxed);
     for caller in callers {
-        assert!(caller.join().expect("every version was alive") > 0);
+        caller.thread.join().expect("every version was alive");
     }
 }
