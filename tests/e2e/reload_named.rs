@@ -101,7 +101,8 @@ fn verify_judges_what_a_configuration_names() {
     let lab = Lab::new();
     let config = lab.path("host.toml").display().to_string();
     let dir = lab.plugin_dir();
-    fs::write(&config, format!("plugin_dir = {dir:?}\n")).unwrap();
+    let grants = "[plugin.good]\nallow = [\"net\"]";
+    fs::write(&config, format!("plugin_dir = {dir:?}\n{grants}\n")).unwrap();
     let asked = ["verify", "--config", &config, "--brief"];
     assert_eq!(lab.hotmerge(asked).ok().text(), "");
     lab.package("good").put(&[&named("good", "mark=1")]);
