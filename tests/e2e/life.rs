@@ -215,7 +215,7 @@ fn an_overtaken_candidate_never_takes_a_call() {
     bench
         .host
         .log()
-        .wait("ended a candidate that took no calls");
+        .wait("a candidate that took no calls is ended");
     let plugin = bench.host.plugin("actor");
     assert_eq!((plugin.generation, plugin.state), (2, State::Active));
     assert_eq!(bench.host.text("actor", "mark"), "3");

@@ -7,7 +7,12 @@
 //! Absent on purpose: SIGUSR1, with which workers report crashes, and any use of SIGVTALRM, with which the
 //! kernel has workers' memory checked.
 
-use std::{collections::BTreeMap, ffi::c_int, io, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ffi::c_int,
+    io,
+    sync::Arc,
+};
 
 use signal_hook::{
     consts::{
@@ -44,6 +49,8 @@ const WITHOUT_MEANING: [c_int; 7] = [
 #[derive(Debug)]
 pub(crate) struct Orders {
     signals: Signals,
+    /// Those of one wait, of which only the first was given out.
+    came: VecDeque<c_int>,
     ignored: BTreeMap<c_int, u64>,
 }
 
@@ -57,6 +64,7 @@ impl Orders {
         signal_hook::flag::register(SIGVTALRM, Arc::default())?;
         Ok(Self {
             signals: Signals::new(all)?,
+            came: VecDeque::new(),
             ignored: BTreeMap::new(),
         })
     }
@@ -64,7 +72,7 @@ impl Orders {
     /// Waits for the next order.
     pub(crate) fn next(&mut self) -> Order {
         loop {
-            for signal in self.signals.wait() {
+            while let Some(signal) = self.came.pop_front() {
                 match signal {
                     SIGHUP => return Order::Rescan,
                     SIGTERM | SIGINT => return Order::Stop,
@@ -84,6 +92,7 @@ impl Orders {
                     }
                 }
             }
+            self.came.extend(self.signals.wait());
         }
     }
 }
