@@ -40,8 +40,12 @@ impl Lab {
             return command;
         }
         let mut ordinary = Command::new(self.within_reach(hotmerge(), "hotmerge"));
-        self.ordinary_worker();
-        ordinary.args(command.get_args()).uid(NOBODY).gid(NOBODY);
+        let within_reach = self.ordinary_worker();
+        let args = command.get_args().map(|arg| match arg == worker() {
+            true => within_reach.as_os_str(),
+            false => arg,
+        });
+        ordinary.args(args).uid(NOBODY).gid(NOBODY);
         copy_environment(&command, &mut ordinary);
         give_away(&self.path(""));
         ordinary

@@ -89,7 +89,7 @@ src_compile() {
 	# the package holds must not depend on what else is installed.
 	mkdir "${T}"/man || die
 	if tc-is-cross-compiler; then
-		_build_natively --package hotmerge-daemon --bin hotmerge
+		_build_natively --package hotmerge-program --bin hotmerge
 		CHOST=${CBUILD} _write_documents hotmerge
 	else
 		_write_documents hotmerge
