@@ -23,7 +23,6 @@ use std::{
 };
 
 use hotmerge_meta::{Digest, PackageName, PluginMeta, PluginName, control::StoreFailure};
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use hotmerge_lifecycle::Choice;
@@ -128,8 +127,6 @@ impl Store {
     pub(crate) fn open(dir: &Path, limit: usize) -> Result<Self, StoreError> {
         let dir = Folder::open(dir)?;
         let lock = dir.lock_file("lock")?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| StoreError::Held(dir.path().to_owned()))?;
         let store = Self {
             plugins: dir.sub("plugins")?,
             images: dir.sub("images")?,

@@ -14,12 +14,14 @@ use std::{
         unix::{ffi::OsStrExt as _, fs::DirBuilderExt as _},
     },
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use rustix::{
     fs::{
-        AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, fsync, mkdirat, openat, renameat,
-        statat, unlinkat,
+        AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, Stat, flock, fstat, fsync,
+        mkdirat, openat, renameat, statat, unlinkat,
     },
     io::Errno,
     process::geteuid,
@@ -27,6 +29,11 @@ use rustix::{
 
 /// Names that start so are not finished.
 const TEMPORARY: &str = ".new-";
+
+/// How often a lock is tried before it counts as another host's: for a second in all.
+const ATTEMPTS: u32 = 200;
+
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(5);
 
 /// Why a store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -148,9 +155,20 @@ impl Folder {
         Ok(names)
     }
 
-    /// A file to lock, made if it is not there; what is in it stays.
+    /// A file locked for this host, made if it is not there; what is in it stays.
+    ///
+    /// A lock is believed only when it stays: the process that a killed host was about to start
+    /// has that host's descriptors until it runs its own program.
     pub(super) fn lock_file(&self, name: &str) -> Result<File, StoreError> {
-        self.open_file(name, OFlags::RDWR | OFlags::CREATE)
+        let file = self.open_file(name, OFlags::RDWR | OFlags::CREATE)?;
+        for _ in 0..ATTEMPTS {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(file),
+                Err(Errno::WOULDBLOCK) => thread::sleep(ATTEMPT_PAUSE),
+                Err(errno) => return Err(failed("lock", &self.path.join(name))(errno)),
+            }
+        }
+        Err(StoreError::Held(self.path.clone()))
     }
 
     /// A file's bytes, if nobody else could have written them.
