@@ -58,7 +58,7 @@ struct Expected {
     chosen: Option<u64>,
 }
 
-fn roll_back(host: &TestHost, name: &str) -> Option<()> {
+fn roll_back(host: &TestHost, name: &str) -> Option<PluginReport> {
     let params = RollbackParams {
         plugin: name.parse().unwrap(),
         to: None,
@@ -67,7 +67,7 @@ fn roll_back(host: &TestHost, name: &str) -> Option<()> {
     let report = host
         .client()
         .request::<PluginReport>(method::ROLLBACK, &params, SOON);
-    report.ok().map(drop)
+    report.ok()
 }
 
 #[test]
@@ -100,10 +100,10 @@ fn a_killed_host_restarts_with_a_consistent_store() {
         match random() % 4 {
             0 => {
                 let before = host.text(name, "mark").parse().ok();
-                if roll_back(&host, name).is_some() {
+                if let Some(report) = roll_back(&host, name) {
                     let runs: u64 = host.text(name, "mark").parse().unwrap();
                     plugin.chosen = (runs != plugin.staged).then_some(runs);
-                    assert_ne!(Some(runs), before);
+                    assert_ne!(Some(runs), before, "{report:#?}\n{}", host.log());
                 }
             }
             _ => {

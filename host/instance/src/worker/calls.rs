@@ -300,12 +300,15 @@ impl Worker {
             size: size_of::<CallContext>() as u32,
             ..CallContext::default()
         };
-        let live = self
-            .live
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let link = live.ok_or_else(|| CallError::Unavailable("no worker runs".into()))?;
+        if !matches!(self.state().availability, Availability::Serving) {
+            return Err(CallError::Unavailable("no worker runs".into()).into());
+        }
+        // A worker is said to serve a moment before calls reach it.
+        let until = CallContext {
+            deadline_ns: after_ns(limit),
+            ..context
+        };
+        let link = self.next_link(&until, &|| false)?;
         let asked = Request {
             op,
             context: &context,
