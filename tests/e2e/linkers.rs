@@ -7,7 +7,7 @@ use hotmerge_tests::{Lab, Workspace, skipped};
 
 /// A linker, the program that is it, and flags that were tried and held. lld 14 and mold
 /// 1.10 pack relocations without the mark that glibc demands, which then refuses the plugin itself.
-const LINKERS: [(&str, &str, &[&str]); 6] = [
+const LINKERS: [(&str, &str, &[&str]); 5] = [
     // The compiler's own choice.
     (
         "",
@@ -45,7 +45,6 @@ const LINKERS: [(&str, &str, &[&str]); 6] = [
         "mold",
         &["-z,now", "--icf=all", "--hash-style=sysv"],
     ),
-    ("wild", "wild", &["-z,now"]),
 ];
 
 fn is_there(program: &str) -> bool {
