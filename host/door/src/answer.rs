@@ -6,10 +6,10 @@ use std::{
     time::Duration,
 };
 
-use hotmerge_daemon::{Call, CallError, Cancel, Host, PluginError, Reply, context};
+use hotmerge_daemon::{Call, CallError, Cancel, Host, Media, PluginError, Reply, context};
 use hotmerge_meta::control::{
-    CallParams, CallReply, ErrorObjectOwned, HistoryParams, MAX_FRAME_BYTES, PluginParams,
-    ReloadParams, RollbackParams, code, method,
+    CallParams, CallReply, Description, ErrorObjectOwned, HistoryParams, MAX_FRAME_BYTES,
+    PluginParams, ReloadParams, RollbackParams, code, method,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::{RawValue, to_raw_value};
@@ -26,6 +26,9 @@ const LARGE: usize = 256 * 1024;
 
 /// The longest sentence of an error, in bytes.
 const SENTENCE_LIMIT: usize = 64 * 1024;
+
+/// How long a plugin may take to describe itself.
+const DESCRIBE_LIMIT: Duration = Duration::from_secs(10);
 
 /// A reply travels as base64 inside one frame.
 const REPLY_LIMIT: usize = MAX_FRAME_BYTES / 4 * 3 - 4096;
@@ -66,7 +69,7 @@ impl Weight {
     /// Of a request for this method.
     pub(crate) fn of(name: &str) -> Self {
         match name {
-            method::CALL => Self::Call,
+            method::CALL | method::DESCRIBE => Self::Call,
             method::RELOAD | method::ROLLBACK | method::PIN | method::UNPIN => Self::Waiting,
             _ => Self::Quick,
         }
@@ -113,6 +116,10 @@ pub(crate) fn answer(
             possible(door.host.debug(&params.plugin))
         }
         method::CALL => call(door, client, &parse(params)?),
+        method::DESCRIBE => {
+            let params: PluginParams = parse(params)?;
+            describe(door, &params)
+        }
         method::STOP => {
             door.ask_to_stop.stop();
             result(&())
@@ -134,12 +141,16 @@ fn call(door: &Door, client: &dyn Client, params: &CallParams) -> Answer {
         .host
         .plugin(params.plugin.as_str())
         .ok_or_else(|| refused(&CallError::NotLoaded(params.plugin.to_string())))?;
+    let media = Media::new(&params.content_type, &params.accept)
+        .map_err(|failed| error(code::INVALID_PARAMS, format!("bad parameters: {failed}")))?;
     let cancel = Arc::new(Cancel::default());
     let mut reply = Reply::with_limit(REPLY_LIMIT);
     let request = &params.input_base64.0;
     let mut outcome = None;
     let mut run = || {
-        let call = Call::new(&context, &params.method, request).cancelled_by(&cancel);
+        let call = Call::new(&context, &params.method, request)
+            .with_media(media)
+            .cancelled_by(&cancel);
         outcome = Some(plugin.call_and_identify(&call, &mut reply));
     };
     client
@@ -164,6 +175,28 @@ fn call(door: &Door, client: &dyn Client, params: &CallParams) -> Answer {
     to_raw_value(&reply).map_err(|failed| error(code::INTERNAL, failed.to_string()))
 }
 
+fn describe(door: &Door, params: &PluginParams) -> Answer {
+    let context = context(Some(DESCRIBE_LIMIT));
+    let plugin = door
+        .host
+        .plugin(params.plugin.as_str())
+        .ok_or_else(|| refused(&CallError::NotLoaded(params.plugin.to_string())))?;
+    let mut reply = Reply::with_limit(REPLY_LIMIT);
+    match plugin.call(&Call::describe(&context), &mut reply) {
+        Err(CallError::Plugin(PluginError::Unsupported)) => Err(error(
+            code::NOT_POSSIBLE,
+            format!("`{}` does not describe itself", params.plugin),
+        )),
+        Err(failed) => Err(refused(&failed)),
+        Ok(_) => possible(Description::read(reply.bytes()).map_err(|failed| {
+            PluginError::Failed(format!(
+                "the description of `{}` cannot be used: {failed}",
+                params.plugin
+            ))
+        })),
+    }
+}
+
 fn possible(done: Result<impl Serialize, impl std::error::Error>) -> Answer {
     let done = done.map_err(|failed| error(code::NOT_POSSIBLE, failed.to_string()))?;
     result(&done)
@@ -179,6 +212,8 @@ fn refused(failed: &CallError) -> ErrorObjectOwned {
             PluginError::Deadline => code::DEADLINE,
             PluginError::Panicked(_) => code::PANICKED,
             PluginError::ReplyTooLarge => code::REPLY_TOO_LARGE,
+            PluginError::NotAcceptable(_) => code::NOT_ACCEPTABLE,
+            PluginError::UnsupportedMedia(_) => code::UNSUPPORTED_MEDIA,
             _ => code::PLUGIN_FAILED,
         },
     };

@@ -9,6 +9,7 @@ use crate::exit::{self, Failure};
 mod call;
 mod completions;
 mod debug;
+mod describe;
 mod hash;
 mod history;
 mod host;
@@ -37,6 +38,7 @@ enum Command {
     Status(status::Status),
     Reload(reload::Reload),
     Call(call::Call),
+    Describe(describe::Describe),
     History(history::History),
     Debug(debug::Debug),
     Rollback(rollback::Rollback),
@@ -73,6 +75,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Status(command) => command.run(),
         Command::Reload(command) => command.run(),
         Command::Call(command) => command.run(),
+        Command::Describe(command) => command.run(),
         Command::History(command) => command.run(),
         Command::Debug(command) => command.run(),
         Command::Rollback(command) => command.run(),

@@ -265,7 +265,7 @@ fn incompatible_contract_versions_are_refused() {
     assert_eq!(check_abi(&TableHeader::CURRENT), Ok(()));
     assert_eq!(
         check_abi(&header(2, 0)).unwrap_err().to_string(),
-        "built for ABI 2.0, but this host speaks 1.1; rebuild the plugin with the SDK of this host"
+        "built for ABI 2.0, but this host speaks 1.2; rebuild the plugin with the SDK of this host"
     );
     assert!(matches!(
         check_abi(&header(0, 9)),
@@ -273,21 +273,25 @@ fn incompatible_contract_versions_are_refused() {
     ));
     assert_eq!(
         check_abi(&header(1, 9)).unwrap_err().to_string(),
-        "built for ABI 1.9, which is newer than this host's 1.1; \
+        "built for ABI 1.9, which is newer than this host's 1.2; \
          upgrade the host, or rebuild the plugin with an older SDK"
     );
 }
 
 #[test]
 fn a_table_has_the_size_of_its_abi() {
-    for size in [0, 16, 71, 73, 4096, u32::MAX] {
-        let header = TableHeader {
+    for (abi_minor, right) in [(0, 72), (1, 72), (2, 88)] {
+        let header = |size| TableHeader {
             size,
+            abi_minor,
             ..TableHeader::CURRENT
         };
-        let refused = check_abi(&header).unwrap_err().to_string();
-        let words = format!("its table has {size} bytes and one of this ABI has 72");
-        assert!(refused.starts_with(&words), "{refused}");
+        assert_eq!(check_abi(&header(right)), Ok(()));
+        for size in [0, 16, right - 1, right + 1, 4096, u32::MAX] {
+            let refused = check_abi(&header(size)).unwrap_err().to_string();
+            let words = format!("its table has {size} bytes and one of this ABI has {right}");
+            assert!(refused.starts_with(&words), "{refused}");
+        }
     }
 }
 

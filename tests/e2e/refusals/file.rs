@@ -113,14 +113,14 @@ fn an_import_that_the_symbol_policy_forbids() {
 fn another_contract() {
     a_refusal(
         &two().with_abi(2, 0),
-        &["ABI 2.0", "1.1", "rebuild the plugin"],
+        &["ABI 2.0", "1.2", "rebuild the plugin"],
     );
 }
 
 #[test]
 fn a_newer_contract() {
     a_refusal(
-        &two().with_abi(1, 2),
-        &["ABI 1.2", "newer", "1.1", "upgrade the host"],
+        &two().with_abi(1, 3),
+        &["ABI 1.3", "newer", "1.2", "upgrade the host"],
     );
 }

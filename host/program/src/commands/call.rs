@@ -31,6 +31,22 @@ pub(super) struct Call {
     /// File that holds the request; `-` is standard input [default: an empty request]
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
+    /// Media type of the request
+    #[arg(
+        long,
+        value_name = "TYPE",
+        default_value = "",
+        hide_default_value = true
+    )]
+    content_type: String,
+    /// Media types accepted for the reply, as in HTTP: `application/json, text/*;q=0.5`
+    #[arg(
+        long,
+        value_name = "TYPES",
+        default_value = "",
+        hide_default_value = true
+    )]
+    accept: String,
     #[command(flatten)]
     host: HostArguments,
     /// Seconds to wait for the reply
@@ -69,6 +85,8 @@ impl Call {
             input_base64: self.request()?.into(),
             deadline_ms: u64::try_from(timeout.as_millis()).ok(),
             trace: self.trace,
+            content_type: self.content_type.clone(),
+            accept: self.accept.clone(),
         };
         self.host.ask(method::CALL, &params, timeout)
     }
