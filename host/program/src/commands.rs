@@ -7,6 +7,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder
 use crate::exit::{self, Failure};
 
 mod call;
+mod complete;
 mod completions;
 mod debug;
 mod describe;
@@ -18,7 +19,9 @@ mod man;
 mod pin;
 mod policy;
 mod reload;
+mod request;
 mod rollback;
+mod run;
 mod serve;
 mod status;
 mod stop;
@@ -44,6 +47,7 @@ enum Command {
     Rollback(rollback::Rollback),
     Pin(pin::Pin),
     Unpin(pin::Unpin),
+    Run(run::Run),
     Stop(stop::Stop),
     Hash(hash::Hash),
     Inspect(inspect::Inspect),
@@ -51,6 +55,13 @@ enum Command {
     Verify(verify::Verify),
     Completions(completions::Completions),
     Man(man::Man),
+}
+
+pub(crate) use complete::answered as has_completed;
+
+/// All commands, for those who tell of them.
+fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Reads the command line and the environment. A variable that is empty counts as unset.
@@ -81,12 +92,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Rollback(command) => command.run(),
         Command::Pin(command) => command.run(),
         Command::Unpin(command) => command.run(),
+        Command::Run(command) => command.run(),
         Command::Stop(command) => command.run(),
         Command::Hash(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Policy(command) => command.run(),
         Command::Verify(command) => command.run(),
-        Command::Completions(command) => command.run(Arguments::command()),
+        Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(Arguments::command()),
     }
 }

@@ -11,34 +11,34 @@ const SCHEMES: &[&str] = &["https:", "http:", "mailto:"];
 pub(crate) fn events(text: &str) -> impl Iterator<Item = Event<'_>> {
     // A list of tasks is a list with marks in most formats.
     let options = markdown_options() - Options::ENABLE_TASKLISTS;
-    Parser::new_ext(text, options).filter_map(|event| match event {
-        Event::Html(text) | Event::InlineHtml(text) => Some(Event::Text(text)),
+    Parser::new_ext(text, options).map(|event| match event {
+        Event::Html(text) | Event::InlineHtml(text) => Event::Text(text),
         // Inside are texts of raw HTML, which become a paragraph.
-        Event::Start(Tag::HtmlBlock) => Some(Event::Start(Tag::Paragraph)),
-        Event::End(TagEnd::HtmlBlock) => Some(Event::End(TagEnd::Paragraph)),
+        Event::Start(Tag::HtmlBlock) => Event::Start(Tag::Paragraph),
+        Event::End(TagEnd::HtmlBlock) => Event::End(TagEnd::Paragraph),
         Event::Start(Tag::Link {
             link_type,
             dest_url,
             title,
             id,
-        }) => Some(Event::Start(Tag::Link {
+        }) => Event::Start(Tag::Link {
             link_type,
             dest_url: safe(dest_url),
             title,
             id,
-        })),
+        }),
         Event::Start(Tag::Image {
             link_type,
             dest_url,
             title,
             id,
-        }) => Some(Event::Start(Tag::Image {
+        }) => Event::Start(Tag::Image {
             link_type,
             dest_url: safe(dest_url),
             title,
             id,
-        })),
-        other => Some(other),
+        }),
+        other => other,
     })
 }
 
@@ -50,7 +50,7 @@ fn safe(address: CowStr<'_>) -> CowStr<'_> {
     };
     // A place in the document itself, or below the page.
     let is_relative = !address.contains(':');
-    if is_relative || SCHEMES.iter().any(|scheme| has_scheme(scheme)) {
+    if is_relative || SCHEMES.iter().any(has_scheme) {
         address
     } else {
         CowStr::Borrowed("")

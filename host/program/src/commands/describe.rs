@@ -9,13 +9,14 @@ use hotmerge_meta::{
 };
 use hotmerge_observe::log::plain;
 
-use super::host::HostArguments;
+use super::{complete, host::HostArguments};
 use crate::{exit::Failure, output};
 
 /// Show a running plugin's methods: media types and what each does.
 #[derive(Args, Debug)]
 pub(super) struct Describe {
     /// Plugin name
+    #[arg(add = complete::plugins())]
     plugin: PluginName,
     #[command(flatten)]
     host: HostArguments,
