@@ -191,6 +191,11 @@ pub enum ConfigError {
     Value(String),
 }
 
+/// A plugin's configuration has a value that JSON does not know.
+#[derive(Debug, thiserror::Error)]
+#[error("its configuration cannot be written as JSON: {0}")]
+pub(crate) struct NotJson(#[source] serde_json::Error);
+
 impl Config {
     /// Reads a TOML file.
     ///
@@ -282,11 +287,10 @@ impl Config {
     ///
     /// # Errors
     /// If a value has no counterpart in JSON.
-    pub(crate) fn plugin_json(&self, plugin: &PluginName) -> Result<String, String> {
+    pub(crate) fn plugin_json(&self, plugin: &PluginName) -> Result<String, NotJson> {
         let table = self.plugin.get(plugin).map(|plugin| &plugin.config);
         table.map_or(Ok("{}".to_owned()), |table| {
-            serde_json::to_string(table)
-                .map_err(|error| format!("its configuration cannot be written as JSON: {error}"))
+            serde_json::to_string(table).map_err(NotJson)
         })
     }
 

@@ -36,6 +36,7 @@ mod verify;
 
 pub use cgroup::{Cgroup, Cgroups};
 pub use enter::{Entered, enter, lock, probe};
+pub use filter::FilterError;
 pub use notice::{no_signal_on_message, signal_on_message};
 pub use plan::{Grant, GrantError, Limits, Plan, Program};
 pub use policy::{Policy, PolicyError};
@@ -43,7 +44,7 @@ pub use reap::{Ended, reap};
 pub use signals::reset_signals;
 pub use spawn::{Ids, Namespaces, SpawnError, Spawned, spawn};
 pub use usage::{CpuTimer, private_bytes};
-pub use verify::check_filters;
+pub use verify::{Unfiltered, check_filters};
 
 /// Where the plugin lies in its private root.
 pub const PLUGIN_PATH: &str = "/plugin.so";

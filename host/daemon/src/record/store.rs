@@ -53,6 +53,15 @@ struct Record {
     choice: Option<RecordedChoice>,
 }
 
+/// Why a record counts for nothing.
+#[derive(Debug, thiserror::Error)]
+enum RecordError {
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error("it has format {0}, and this host reads format {FORMAT} only")]
+    Format(u32),
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RecordedChoice {
@@ -222,9 +231,8 @@ impl Store {
     }
 
     /// The bytes of a version, to be verified.
-    pub(crate) fn image(&self, hash: &Digest) -> Result<Vec<u8>, String> {
-        let read = self.images.read(&image_name(hash));
-        read.map_err(|error| format!("the version that was kept cannot be used: {error}"))
+    pub(crate) fn image(&self, hash: &Digest) -> Result<Vec<u8>, StoreError> {
+        self.images.read(&image_name(hash))
     }
 
     /// Writes down what runs of a plugin and what was chosen, or forgets it with the plugin. `now`
@@ -377,12 +385,12 @@ fn image_name(hash: &Digest) -> String {
     format!("{}.so", hash.strip_prefix("sha256:").unwrap_or(&hash))
 }
 
-fn parse_record(bytes: &[u8]) -> Result<Record, String> {
-    let record: Record = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    if record.format != FORMAT {
-        return Err(format!("it has format {}", record.format));
+fn parse_record(bytes: &[u8]) -> Result<Record, RecordError> {
+    let record: Record = serde_json::from_slice(bytes)?;
+    match record.format {
+        FORMAT => Ok(record),
+        other => Err(RecordError::Format(other)),
     }
-    Ok(record)
 }
 
 #[cfg(test)]
