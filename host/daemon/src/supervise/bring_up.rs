@@ -182,7 +182,7 @@ impl Supervisor {
 
     fn start(self: &Arc<Self>, ticket: Ticket, target: &Target, verified: Verified) {
         let meta = &target.meta;
-        let config = match self.config.plugin_json(&meta.name) {
+        let config = match self.config().plugin_json(&meta.name) {
             Ok(config) => config,
             Err(error) => return self.fail(ticket, meta, error.to_string(), true),
         };
@@ -252,7 +252,7 @@ impl Supervisor {
         });
         let (is_failing, saved) = saved?;
         // A crashed version is no baseline for a canary, and an operator's order is no trial.
-        let canary = self.config.canary(name);
+        let canary = self.config().canary(name);
         let canary = canary.filter(|_| !is_failing && !target.is_ordered);
         match saved {
             Err(error) if *error == CallError::Unsupported => Ok(match canary {
@@ -280,7 +280,7 @@ impl Supervisor {
     /// candidate has it and goes live, or the old version continues unchanged.
     fn hand_over(self: &Arc<Self>, ticket: Ticket, meta: &Arc<PluginMeta>) {
         let began = Instant::now();
-        let deadline = began + self.config.handover(&meta.name);
+        let deadline = began + self.config().handover(&meta.name);
         let mut state = self.state();
         let Some(attempt) = state.attempts.get_mut(&ticket) else {
             return;
@@ -293,7 +293,7 @@ impl Supervisor {
         };
         trace!(target: "hotmerge::plugin", "handing the state over: new calls wait");
         if let Err(calls) = plugin.pause(deadline) {
-            let ms = self.config.handover(&meta.name).as_millis();
+            let ms = self.config().handover(&meta.name).as_millis();
             let reason =
                 format!("{calls} calls on the running version have not returned within {ms} ms");
             self.fail(ticket, meta, reason, true);

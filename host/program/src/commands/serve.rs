@@ -59,7 +59,7 @@ pub(super) struct Serve {
     /// What to log: a level, or levels by target (`info`, `warn,plugin=debug`).
     ///
     /// Targets: `hotmerge::host`, `hotmerge::plugin` (what happens to plugins), `hotmerge::worker`,
-    /// `hotmerge::door`, `hotmerge::watch`, and `plugin` (what plugins log themselves). A level
+    /// `hotmerge::door`, `hotmerge::audit`, `hotmerge::watch`, and `plugin` (what plugins log themselves). A level
     /// alone is for these; libraries are logged only if named (`info,notify=debug`).
     #[arg(
         long,
