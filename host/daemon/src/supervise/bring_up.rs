@@ -139,23 +139,35 @@ impl Supervisor {
                 let package = self.open(package)?;
                 judge::verify(package, meta)
             }
-            Origin::Store => {
-                let store = self.store.as_ref();
-                let store = store.ok_or_else(|| {
-                    Unverified::Refused("this host keeps no versions; give it a state_dir".into())
-                })?;
-                let verified = store.image(&meta.hash).and_then(|file| {
-                    Verified::new(file, meta)
-                        .map_err(|error| format!("the stored version is damaged: {error}"))
-                });
-                // A restarting version is running, and is stored again when it goes live.
-                verified.or_else(|reason| {
-                    let running = self.verify_running(meta);
-                    running.map_err(|_| Unverified::Refused(format!("{reason}; stage it again")))
-                })
-            }
+            Origin::Store => self.verify_stored(meta),
             Origin::Running(_) => self.verify_running(meta).map_err(Unverified::Refused),
         }
+    }
+
+    fn verify_stored(&self, meta: &PluginMeta) -> Result<Verified, Unverified> {
+        let store = self.store.as_ref();
+        let store = store.ok_or_else(|| {
+            Unverified::Refused("this host keeps no versions; give it a state_dir".into())
+        })?;
+        let lost = match store.image(&meta.hash) {
+            Ok(file) => match Verified::new(file, meta) {
+                Err(error @ (LoadError::Promise(_) | LoadError::Image(_))) => {
+                    format!("the stored version is damaged: {error}")
+                }
+                Err(error @ LoadError::Seal { .. }) => {
+                    return Err(Unverified::NoRoom(error.to_string()));
+                }
+                // Whole, and of another host.
+                Err(error) => {
+                    return Err(Unverified::Refused(format!("the stored version: {error}")));
+                }
+                Ok(verified) => return Ok(verified),
+            },
+            Err(reason) => reason,
+        };
+        // A restarting version is running, and is stored again when it goes live.
+        let running = self.verify_running(meta);
+        running.map_err(|_| Unverified::Refused(format!("{lost}; stage it again")))
     }
 
     /// Verifies a copy of the running image: the dynamic loader would treat the same file as the
