@@ -143,21 +143,29 @@ impl Supervisor {
                 let package = self.open(package)?;
                 judge::verify(package, meta)
             }
-            Origin::Store => {
-                let store = self.store.as_ref();
-                let store = store.ok_or_else(|| {
-                    Unverified::Refused("this host keeps no versions; give it a state_dir".into())
-                })?;
-                // A restarting version is running, and is stored again when it goes live.
-                verify_stored(store, meta).or_else(|error| {
-                    let running = self.verify_running(meta);
-                    running.map_err(|_| Unverified::Refused(format!("{error}; stage it again")))
-                })
-            }
+            Origin::Store => self.verify_stored(meta),
             Origin::Running(_) => self
                 .verify_running(meta)
                 .map_err(|error| Unverified::Refused(error.to_string())),
         }
+    }
+
+    fn verify_stored(&self, meta: &PluginMeta) -> Result<Verified, Unverified> {
+        let store = self.store.as_ref();
+        let store = store.ok_or_else(|| {
+            Unverified::Refused("this host keeps no versions; give it a state_dir".into())
+        })?;
+        let lost = match verify_stored(store, meta) {
+            Ok(verified) => return Ok(verified),
+            Err(StoredError::NoRoom(error)) => return Err(Unverified::NoRoom(error.to_string())),
+            Err(error @ StoredError::Unfit(_)) => {
+                return Err(Unverified::Refused(error.to_string()));
+            }
+            Err(lost @ (StoredError::Unreadable(_) | StoredError::Damaged(_))) => lost,
+        };
+        // A restarting version is running, and is stored again when it goes live.
+        let running = self.verify_running(meta);
+        running.map_err(|_| Unverified::Refused(format!("{lost}; stage it again")))
     }
 
     /// Verifies a copy of the running image: the dynamic loader would treat the same file as the
