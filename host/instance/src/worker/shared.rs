@@ -11,13 +11,14 @@ use std::{
     },
 };
 
+use hotmerge_meta::Trust;
 use hotmerge_policy::Groups;
 use hotmerge_sandbox::{Cgroups, Grant, Ids, Namespaces, Policy, check_filters};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use signal_hook::consts::SIGUSR1;
 
 use crate::{
-    rules::{policies, text_file::TextFileError},
+    rules::{grants, policies, text_file::TextFileError},
     settings::{Isolation, OnDegraded, Settings},
     worker::{
         error::{IsolationError, LaunchError, NoWorkers, NotStarted},
@@ -42,6 +43,8 @@ pub struct Workers {
     /// What plugins may import.
     pub(crate) symbols: Result<Groups, TextFileError>,
     pub(super) program: Option<OwnedFd>,
+    /// Whether somebody else could have written that.
+    is_untrusted: bool,
     policy: Option<Policy>,
     filters: Mutex<BTreeMap<Vec<Grant>, Filters>>,
     pub(super) namespaces: bool,
@@ -61,6 +64,7 @@ impl Workers {
     pub fn new(settings: Settings) -> Arc<Self> {
         let mut workers = Self {
             program: None,
+            is_untrusted: false,
             policy: None,
             filters: Mutex::default(),
             namespaces: true,
@@ -109,7 +113,9 @@ impl Workers {
             .map_err(NoWorkers::Signal)?;
         // So does the one that ends a sleep; that it came is of no interest.
         signal_hook::flag::register(MEMORY_TICK, Arc::default()).map_err(NoWorkers::Signal)?;
-        let (_, program) = Self::find_program(self.settings.worker.as_deref())?;
+        let found = Self::find_program(self.settings.worker.as_deref(), &self.settings.trust);
+        self.is_untrusted = matches!(found, Err(NoWorkers::Untrusted { .. }));
+        let (_, program) = found?;
         self.policy = Some(policies::syscalls(&self.settings.policies)?);
         self.program = Some(program.into());
         Ok(())
@@ -172,12 +178,17 @@ impl Workers {
     /// Where the worker program is, and the program itself.
     ///
     /// # Errors
-    /// If it is not where the configuration says, or in no place where it is looked for.
-    pub fn find_program(named: Option<&Path>) -> Result<(PathBuf, File), NoWorkers> {
+    /// If it is not where the configuration says, or in no place where it is looked for, or if
+    /// somebody else could have written it.
+    pub fn find_program(named: Option<&Path>, trust: &Trust) -> Result<(PathBuf, File), NoWorkers> {
         let path = Self::program_path(named)?;
-        match File::open(&path) {
-            Ok(program) => Ok((path, program)),
-            Err(source) => Err(NoWorkers::Open { path, source }),
+        let program = match File::open(&path) {
+            Ok(program) => program,
+            Err(source) => return Err(NoWorkers::Open { path, source }),
+        };
+        match trust.check_way(&program, &path) {
+            Ok(()) => Ok((path, program)),
+            Err(source) => Err(NoWorkers::Untrusted { path, source }),
         }
     }
 
@@ -241,6 +252,8 @@ impl Workers {
                 Ok(Isolation::Process)
             }
             Some(Isolation::Process) => Err(IsolationError::NoProcess(self.missing.join("; "))),
+            // Whoever could write the worker program must not get plugins into the host by that.
+            None if self.is_untrusted => Err(IsolationError::NoProcess(self.missing.join("; "))),
             None if self.settings.degraded == OnDegraded::Refuse => {
                 Err(IsolationError::NothingLess(self.missing.join("; ")))
             }
@@ -252,6 +265,7 @@ impl Workers {
     pub(super) fn launch(&self, parts: Parts<'_>) -> Result<Process, LaunchError> {
         let program = self.program.as_ref().ok_or(LaunchError::NoProgram)?;
         let filters = self.filters(parts.grants)?;
+        grants::check(parts.grants, parts.user, &self.settings.trust)?;
         let namespaces = if self.namespaces {
             Namespaces::Own {
                 network: !parts.grants.contains(&Grant::Network),
@@ -285,10 +299,8 @@ impl Workers {
 
     /// Checks that a worker has shut itself in.
     pub(super) fn check_filters(&self, grants: &[Grant], pid: i32) -> Result<(), NotStarted> {
-        let refused = |reason: String| NotStarted::Refused(reason);
-        let filters = self.filters(grants);
-        let filters = filters.map_err(|error| refused(error.to_string()))?;
-        check_filters(pid, filters.0.len() + 1).map_err(refused)
+        let (first, _) = &*self.filters(grants)?;
+        Ok(check_filters(pid, first.len() + 1)?)
     }
 
     fn filters(&self, grants: &[Grant]) -> Result<Filters, LaunchError> {
