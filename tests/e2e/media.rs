@@ -2,7 +2,7 @@
 //! of itself; in the host's process and in a worker, and with plugins that know nothing of either.
 
 use hotmerge_meta::{
-    PluginName,
+    OnReplace, PluginName,
     control::{CallParams, CallReply, ClientError, Description, PluginParams, code, method},
 };
 use hotmerge_tests::{Lab, SOON, TestHost, Variant, actor, call_params};
@@ -84,6 +84,34 @@ fn refused_media_types_have_codes_and_lists() {
         assert_eq!(refused, code::NO_PLUGIN_METHOD);
         assert!(reason.ends_with("no method `nothing`"), "{reason}");
     });
+}
+
+#[test]
+fn media_types_pass_from_plugin_to_plugin() {
+    let user = actor("mark=user").requiring("base", "*", OnReplace::Rebind);
+    let lab = Lab::new();
+    lab.put(&user);
+    lab.put(&actor("mark=base").named("base"));
+    let test = |host: TestHost| {
+        let params = CallParams {
+            content_type: "a/b".to_owned(),
+            accept: "x/y".to_owned(),
+            ..call_params("actor", "ask", b"base media")
+        };
+        let reply: CallReply = host.client().request(method::CALL, &params, SOON).unwrap();
+        assert_eq!(reply.output_base64.0, br#"Some("a/b") Some("x/y")"#);
+        assert_eq!(reply.content_type, "x/y");
+        let params = call_params("actor", "ask", b"base no-media");
+        let refused = host
+            .client()
+            .request::<CallReply>(method::CALL, &params, SOON);
+        assert_eq!(refusal(refused).0, code::NOT_ACCEPTABLE);
+        host.stop();
+    };
+    test(lab.start_with("watch = false\n"));
+    if let Some(host) = lab.start_sandboxed("watch = false\n") {
+        test(host);
+    }
 }
 
 #[test]

@@ -46,6 +46,16 @@ impl<'a> Media<'a> {
         })
     }
 
+    /// The request's media type; empty if the caller says nothing of it.
+    pub fn content_type(&self) -> &'a str {
+        self.content_type
+    }
+
+    /// What the caller accepts; empty if it says nothing of it.
+    pub fn accept(&self) -> &'a str {
+        self.accept
+    }
+
     /// Whether the caller says nothing.
     #[inline]
     pub fn is_empty(&self) -> bool {

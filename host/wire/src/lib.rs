@@ -64,7 +64,8 @@ pub mod op {
     /// Write what the plugin says of itself.
     pub const DESCRIBE: u32 = 10;
     /// The other way round, the only thing a worker asks of its host: a call of another plugin.
-    /// The method is `PLUGIN METHOD`, with the first space between them.
+    /// The method is `PLUGIN METHOD`, with the first space between them, and behind it what
+    /// [`CALL_MEDIA`] has there if the caller says anything.
     pub const CALL_OTHER: u32 = 7;
 }
 

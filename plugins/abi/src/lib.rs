@@ -30,8 +30,8 @@ pub const ABI_MAJOR: u16 = 1;
 /// The interface version: incremented whenever a table gains fields.
 ///
 /// * 1: [`HostTable::call`], [`STATUS_NO_PLUGIN`].
-/// * 2: [`PluginTable::call_media`], [`PluginTable::describe`], [`MediaTypes`],
-///   [`STATUS_NOT_ACCEPTABLE`], [`STATUS_UNSUPPORTED_MEDIA`].
+/// * 2: [`PluginTable::call_media`], [`PluginTable::describe`], [`HostTable::call_media`],
+///   [`MediaTypes`], [`STATUS_NOT_ACCEPTABLE`], [`STATUS_UNSUPPORTED_MEDIA`].
 pub const ABI_MINOR: u16 = 2;
 
 /// The name of the exported [`PluginTable`].
@@ -214,6 +214,17 @@ pub struct HostTable {
         call: *const CallContext,
         reply: *const Sink,
     ) -> Status,
+    /// As `call`, with the media types of request and reply (minor 2). A plugin of an older minor is
+    /// called without them.
+    pub call_media: unsafe extern "C" fn(
+        context: *mut c_void,
+        plugin: Bytes,
+        method: Bytes,
+        request: Bytes,
+        call: *const CallContext,
+        media_types: *const MediaTypes,
+        reply: *const Sink,
+    ) -> Status,
 }
 
 // SAFETY: the table is immutable, and its functions may be called from every thread by contract.
@@ -256,7 +267,7 @@ impl TableHeader {
 
 /// The table that a plugin exports as [`ENTRY_SYMBOL`].
 ///
-/// The host calls `create` once, then any of `self_check`, `restore`, `call` and `save`
+/// The host calls `create` once, then any of `self_check`, `restore`, `call`, `describe` and `save`
 /// (from any thread, several at once), then `teardown` after the last call has returned,
 /// then `destroy`. After `destroy` no thread of the plugin may run. If the plugin runs in
 /// its own process, that process exits instead of `destroy`; after a crash or a panic it exits

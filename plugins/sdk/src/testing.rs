@@ -238,6 +238,7 @@ static HOST: HostTable = HostTable {
     context: ptr::null_mut(),
     log,
     call,
+    call_media,
 };
 
 unsafe extern "C" fn log(
@@ -269,6 +270,19 @@ unsafe extern "C" fn call(
         ((*reply).write)((*reply).context, Bytes::new(reason.as_bytes()));
     }
     abi::STATUS_NO_PLUGIN
+}
+
+unsafe extern "C" fn call_media(
+    context: *mut c_void,
+    plugin: Bytes,
+    method: Bytes,
+    request: Bytes,
+    own: *const CallContext,
+    _: *const MediaTypes,
+    reply: *const Sink,
+) -> Status {
+    // SAFETY: the same arguments, for as long.
+    unsafe { call(context, plugin, method, request, own, reply) }
 }
 
 fn context() -> CallContext {

@@ -97,7 +97,11 @@ mod tests {
             },
             ..DescribedMethod::default()
         };
-        let mut both = described("greet", "Greets whom the request names", &[text.clone()]);
+        let mut both = described(
+            "greet",
+            "Greets whom the request names",
+            std::slice::from_ref(&text),
+        );
         both.request.content_types = vec![text, "application/json".to_owned()];
         let methods = vec![both, described("bare\u{1b}[1m", "", &[])];
         insta::assert_snapshot!(Shown(&Description { methods }).to_string());

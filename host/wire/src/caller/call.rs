@@ -107,7 +107,7 @@ impl Call<'_> {
         let geometry = &self.caller.memory.geometry;
         let method = request.method.as_bytes();
         let limit = match request.op {
-            op::CALL_MEDIA => HEAD_LIMIT,
+            op::CALL_MEDIA | op::CALL_OTHER => HEAD_LIMIT,
             _ => METHOD_LIMIT,
         };
         if method.len() > limit {
