@@ -57,11 +57,9 @@ enum Command {
     Man(man::Man),
 }
 
-pub(crate) use complete::answered as has_completed;
-
-/// All commands, for those who tell of them.
-fn command() -> clap::Command {
-    Arguments::command()
+/// Answers a shell that completes; returns whether one did.
+pub(crate) fn has_completed() -> Result<bool, clap::Error> {
+    complete::answered(Arguments::command)
 }
 
 /// Reads the command line and the environment. A variable that is empty counts as unset.

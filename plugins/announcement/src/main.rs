@@ -3,6 +3,8 @@
 //! `release` writes what a release publishes, from one source: `ANNOUNCEMENT.md`, the news item
 //! where an overlay wants it, and the feed's entry. `check` has exit codes and JSON for CI.
 
+#![forbid(unsafe_code)]
+
 use std::{
     fs,
     io::{self, Read as _, Write as _},

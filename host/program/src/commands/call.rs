@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Command};
 use hotmerge_meta::{
     PluginName,
     control::{CallParams, CallReply, TraceParent, method},
@@ -22,7 +22,7 @@ pub(super) struct Call {
     #[arg(add = complete::plugins())]
     plugin: PluginName,
     /// Method name
-    #[arg(add = complete::methods())]
+    #[arg(add = complete::methods(command))]
     method: String,
     #[command(flatten)]
     request: Request,
@@ -38,6 +38,11 @@ pub(super) struct Call {
     /// and `message`
     #[arg(long)]
     json: bool,
+}
+
+/// This command alone.
+fn command() -> Command {
+    Call::augment_args(Command::new("call"))
 }
 
 impl Call {

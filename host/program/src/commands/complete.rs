@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use clap::Command;
 use clap_complete::{CompletionCandidate, engine::ArgValueCompleter, env::CompleteEnv};
 use hotmerge_meta::{
     RuntimeDir,
@@ -25,9 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// What clap says, such as that the shell is unknown.
-pub(crate) fn answered() -> Result<bool, clap::Error> {
+pub(super) fn answered(commands: impl Fn() -> Command) -> Result<bool, clap::Error> {
     let here = std::env::current_dir().ok();
-    CompleteEnv::with_factory(super::command)
+    CompleteEnv::with_factory(commands)
         .var(VARIABLE)
         .try_complete(std::env::args_os(), here.as_deref())
 }
@@ -44,11 +45,12 @@ pub(super) fn plugins() -> ArgValueCompleter {
     })
 }
 
-/// Completes the name of a method of the plugin that stands before it, if it describes itself.
-pub(super) fn methods() -> ArgValueCompleter {
-    ArgValueCompleter::new(|current: &OsStr| {
+/// Completes the name of a method of the plugin that stands before it in a command, if it describes
+/// itself.
+pub(super) fn methods(command: fn() -> Command) -> ArgValueCompleter {
+    ArgValueCompleter::new(move |current: &OsStr| {
         let words: Vec<_> = std::env::args_os().collect();
-        let plugin = plugin_in(&words).and_then(|name| name.parse().ok());
+        let plugin = plugin_in(&words, &command()).and_then(|name| name.parse().ok());
         let description: Option<Description> =
             plugin.and_then(|plugin| ask(method::DESCRIBE, &PluginParams { plugin }));
         let methods = description.map(|it| it.methods).unwrap_or_default();
@@ -74,17 +76,15 @@ fn candidates(
         .collect()
 }
 
-/// The word after `call` that is neither an option nor the value of one.
-fn plugin_in(words: &[OsString]) -> Option<&str> {
-    let command = super::command();
-    let call = command.find_subcommand("call")?;
+/// The word after the command that is neither an option nor the value of one.
+fn plugin_in<'a>(words: &'a [OsString], command: &Command) -> Option<&'a str> {
     let takes_value = |name: &str| {
-        let mut options = call.get_arguments();
+        let mut options = command.get_arguments();
         let option = options.find(|option| option.get_long() == Some(name));
         option.is_some_and(|option| option.get_action().takes_values())
     };
     let mut words = words.iter().map(|word| word.to_str().unwrap_or_default());
-    words.find(|word| *word == "call")?;
+    words.find(|word| *word == command.get_name())?;
     while let Some(word) = words.next() {
         match word.strip_prefix("--") {
             None => return Some(word),
