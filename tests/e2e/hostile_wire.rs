@@ -23,7 +23,7 @@ fn head() -> usize {
     geometry.bytes() - slots - areas
 }
 
-/// The memory through which a plugin calls others; see `cell/others.rs`.
+/// The memory through which a plugin calls others; see `host/instance/src/worker/outgoing.rs`.
 fn outgoing() -> usize {
     let geometry = Geometry {
         slots: 8,

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use hotmerge_abi::CallContext;
-use hotmerge_meta::control;
+use hotmerge_meta::{control, on_one_line};
 use object::{Object as _, ObjectSymbol as _, SymbolKind};
 
 /// Longest message of a panic that is kept, in bytes.
@@ -37,7 +37,7 @@ impl Failure {
         let (message, frames) = split(text);
         let end = message.floor_char_boundary(LONGEST);
         Self {
-            what: plain(&message[..end]),
+            what: on_one_line(&message[..end]),
             frames,
             ..Self::default()
         }
@@ -74,12 +74,6 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         control::sentence(f, &self.what, self.method.as_deref(), self.trace.as_deref())
     }
-}
-
-/// One line that a terminal shows as it is.
-fn plain(text: &str) -> String {
-    let plain = |sign: char| if sign.is_control() { ' ' } else { sign };
-    text.chars().map(plain).collect()
 }
 
 /// Parts what a panic says into its message and its frames. A message that looks as if it had
@@ -122,7 +116,7 @@ pub fn names(frames: &[u64], file: Option<&[u8]>) -> Vec<String> {
         let (begin, size, name) = functions.get(after.checked_sub(1)?)?;
         (inside - begin < *size).then(|| {
             let name = format!("{:#}", rustc_demangle::demangle(name));
-            plain(&name.chars().take(NAME).collect::<String>())
+            on_one_line(&name.chars().take(NAME).collect::<String>())
         })
     };
     let named: Vec<_> = frames

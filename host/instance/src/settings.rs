@@ -127,7 +127,7 @@ pub struct Settings {
     /// A delegated cgroup.
     pub cgroup: Option<PathBuf>,
     /// What holds for plugins that are not named below.
-    pub others: PluginSettings,
+    pub by_default: PluginSettings,
     /// What holds for single plugins.
     pub plugins: BTreeMap<PluginName, PluginSettings>,
 }
@@ -163,6 +163,6 @@ pub struct PluginSettings {
 impl Settings {
     /// What holds for a plugin.
     pub fn of(&self, plugin: &str) -> &PluginSettings {
-        self.plugins.get(plugin).unwrap_or(&self.others)
+        self.plugins.get(plugin).unwrap_or(&self.by_default)
     }
 }

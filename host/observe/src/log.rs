@@ -5,7 +5,7 @@ use std::{
     sync::OnceLock,
 };
 
-pub use hotmerge_meta::plain;
+use hotmerge_meta::plain;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter,
@@ -168,11 +168,5 @@ mod tests {
             error.contains("`info,plugin=loud` is no log filter"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn a_record_is_one_line_without_control_characters() {
-        assert_eq!(plain("a \"b\" \\ ü 日本"), "a \"b\" \\ ü 日本");
-        assert_eq!(plain("\x1b[2J\r\n\u{202e}x"), "\\u{1b}[2J\\r\\n\\u{202e}x");
     }
 }

@@ -38,7 +38,7 @@ mod spin;
 
 pub use caller::Caller;
 pub use geometry::{Geometry, GeometryError};
-pub use request::{Answer, Cancel, Failure, Reply, Request};
+pub use request::{Answer, Cancel, NoAnswer, Reply, Request};
 pub use server::{Ended, Server, Taken, Writer};
 
 /// What a host asks of a worker.

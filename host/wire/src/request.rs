@@ -62,7 +62,7 @@ pub enum Answer {
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Failure {
+pub enum NoAnswer {
     /// The deadline passed.
     #[error("the deadline of the call has passed")]
     Deadline,

@@ -134,7 +134,7 @@ impl Server {
     }
 
     /// Looks for a call for a while. Returns whether there is one.
-    fn look(&self) -> bool {
+    fn poll(&self) -> bool {
         if !self.spin.pays() || self.looking.swap(true, Ordering::Relaxed) {
             return false;
         }
@@ -144,7 +144,7 @@ impl Server {
         if looks.load(Ordering::Relaxed) == 0 {
             looks.store(1, Ordering::SeqCst);
         }
-        let found = self.spin.look(|| self.is_called());
+        let found = self.spin.poll(|| self.is_called());
         if !found {
             looks.store(0, Ordering::SeqCst);
         }

@@ -49,7 +49,7 @@ impl Spin {
     }
 
     /// Looks until `done` or the budget is used up. Returns whether it was done.
-    pub(crate) fn look(&self, done: impl Fn() -> bool) -> bool {
+    pub(crate) fn poll(&self, done: impl Fn() -> bool) -> bool {
         if done() {
             return true;
         }
@@ -125,7 +125,7 @@ mod tests {
     /// How often a look that is in vain glances.
     fn glances(spin: &Spin) -> u32 {
         let glances = Cell::new(0);
-        let done = spin.look(|| {
+        let done = spin.poll(|| {
             glances.set(glances.get() + 1);
             false
         });
@@ -138,7 +138,7 @@ mod tests {
         let spin = Spin::new(2);
         assert!(!spin.pays());
         assert_eq!(glances(&spin), 1);
-        assert!(spin.look(|| true), "what is done already is seen");
+        assert!(spin.poll(|| true), "what is done already is seen");
         spin.slept(SHORT_NS);
         assert!(spin.pays());
         assert!(glances(&spin) > 4 * GLANCES);

@@ -9,7 +9,7 @@ use hotmerge_abi::{CallContext, STATUS_OK, STATUS_REPLY_TOO_LARGE, Status};
 use proptest::prelude::*;
 
 use crate::{
-    Caller, Cancel, Ended, Failure, Geometry, Reply, Request, Server, Taken, after_ns,
+    Caller, Cancel, Ended, Geometry, NoAnswer, Reply, Request, Server, Taken, after_ns,
     memory::Memory,
     now_ns,
     pool::Pool,
@@ -66,7 +66,7 @@ fn pair() -> (Caller, Server) {
 }
 
 /// Calls with nothing but a way to cancel it.
-fn call_until_cancelled(caller: &Caller, cancel: &Cancel) -> Result<Status, Failure> {
+fn call_until_cancelled(caller: &Caller, cancel: &Cancel) -> Result<Status, NoAnswer> {
     let context = CallContext::default();
     let request = Request {
         cancel: Some(cancel),
@@ -85,7 +85,7 @@ fn abandoned<'a>(caller: &Caller, server: &'a Server, calls: u32) -> Vec<Taken<'
         let taken = (0..calls).map(|_| server.next().unwrap()).collect();
         caller.cancel(&cancel);
         for caller in callers {
-            assert_eq!(caller.join().unwrap(), Err(Failure::Cancelled));
+            assert_eq!(caller.join().unwrap(), Err(NoAnswer::Cancelled));
         }
         taken
     })
@@ -174,7 +174,7 @@ fn limits_hold_both_ways() {
         let context = CallContext::default();
         let bytes = vec![1; 2 << 20];
         let failure = caller.call(&request(&context, &bytes), &mut Reply::default());
-        assert!(matches!(failure, Err(Failure::TooLarge { .. })));
+        assert!(matches!(failure, Err(NoAnswer::TooLarge { .. })));
         let limited = Request {
             reply_limit: 10,
             ..request(&context, b"eleven bytes")

@@ -238,7 +238,7 @@ impl Store {
     /// Writes down what runs of a plugin and what was chosen, or forgets it with the plugin. `now`
     /// looks at that and is asked under the store's lock, so that what was so first is written
     /// first; `image` has the bytes of what runs.
-    pub(crate) fn keep(
+    pub(crate) fn persist(
         &self,
         plugin: &PluginName,
         now: impl FnOnce() -> Now,

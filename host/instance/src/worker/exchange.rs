@@ -1,7 +1,7 @@
 //! One question to a worker and its answer.
 
 use hotmerge_loader::{CallError, Reply};
-use hotmerge_wire::{Answer, Failure, Request};
+use hotmerge_wire::{Answer, NoAnswer, Request};
 
 use crate::worker::process::Link;
 
@@ -14,7 +14,7 @@ pub(super) enum Unanswered {
     /// The plugin answered with an error.
     Refused(CallError),
     /// There was no answer.
-    Failed(Failure),
+    Failed(NoAnswer),
 }
 
 /// Asks a worker, and puts its answer into `reply`.

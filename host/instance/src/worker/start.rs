@@ -2,7 +2,7 @@
 
 use hotmerge_abi::CallContext;
 use hotmerge_loader::reason_text;
-use hotmerge_wire::{Answer, Failure, Request, after_ns, op};
+use hotmerge_wire::{Answer, NoAnswer, Request, after_ns, op};
 
 use crate::worker::{
     calls::Worker,
@@ -95,11 +95,11 @@ impl Worker {
         match link.caller.ask(&request, Vec::new()) {
             Ok(Answer::Reply { bytes, .. }) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
             Ok(Answer::Refusal { reason, .. }) => Err(NotStarted::Refused(reason_text(&reason))),
-            Err(Failure::Gone { .. }) => {
+            Err(NoAnswer::Gone { .. }) => {
                 let end = link.end().unwrap_or_else(|| "has ended".into());
                 Err(NotStarted::Ended(end))
             }
-            Err(Failure::Deadline) => Err(NotStarted::TooSlow(limit.as_millis())),
+            Err(NoAnswer::Deadline) => Err(NotStarted::TooSlow(limit.as_millis())),
             Err(failure) => Err(NotStarted::Refused(failure.to_string())),
         }
     }

@@ -13,7 +13,7 @@ fn a_call_that_nobody_takes_ends_at_its_deadline_and_frees_its_slot() {
             ..CallContext::default()
         };
         let failure = caller.call(&request(&context, b""), &mut Reply::default());
-        assert_eq!(failure, Err(Failure::Deadline));
+        assert_eq!(failure, Err(NoAnswer::Deadline));
     }
     assert_eq!(caller.abandoned_due(), None);
 }
@@ -25,7 +25,7 @@ fn call_in_vain(caller: &Caller) {
         ..CallContext::default()
     };
     let failure = caller.call(&request(&context, b""), &mut Reply::default());
-    assert_eq!(failure, Err(Failure::Deadline));
+    assert_eq!(failure, Err(NoAnswer::Deadline));
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_cancelled_call_may_go_on_until_the_time_at_which_its_caller_would_have_give
         let call = scope.spawn(|| caller.call(&request, &mut Reply::default()));
         let taken = server.next().unwrap();
         caller.cancel(&cancel);
-        assert_eq!(call.join().unwrap(), Err(Failure::Cancelled));
+        assert_eq!(call.join().unwrap(), Err(NoAnswer::Cancelled));
         assert_eq!(caller.abandoned_due(), Some(limits[0]));
         answer(taken);
     });
@@ -112,7 +112,7 @@ fn call_for(caller: &Caller, name: &str, deadline_ns: u64, cancel: &Cancel) -> O
     caller.call(&request, &mut Reply::default())
 }
 
-type Outcome = Result<Status, Failure>;
+type Outcome = Result<Status, NoAnswer>;
 
 #[test]
 fn nobody_holds_more_than_a_share_of_the_slots() {
@@ -129,7 +129,7 @@ fn nobody_holds_more_than_a_share_of_the_slots() {
             let taken: Vec<_> = calls.iter().map(|_| server.next().unwrap()).collect();
             caller.cancel(&cancel);
             for call in calls {
-                assert_eq!(call.join().unwrap(), Err(Failure::Cancelled));
+                assert_eq!(call.join().unwrap(), Err(NoAnswer::Cancelled));
             }
             taken
         })
@@ -137,7 +137,7 @@ fn nobody_holds_more_than_a_share_of_the_slots() {
     let gets_none = |name: &str| {
         let soon = now_ns() + 30_000_000;
         let outcome = call_for(&caller, name, soon, &never);
-        assert_eq!(outcome, Err(Failure::Deadline), "{name}");
+        assert_eq!(outcome, Err(NoAnswer::Deadline), "{name}");
         let posted = next.slot(4).posted.load(Ordering::SeqCst);
         assert_eq!(posted, 0, "{name} has a slot");
     };
@@ -163,7 +163,7 @@ fn a_cancelled_call_returns() {
     thread::scope(|scope| {
         let call = scope.spawn(|| call_until_cancelled(&caller, &cancel));
         caller.cancel(&cancel);
-        assert_eq!(call.join().unwrap(), Err(Failure::Cancelled));
+        assert_eq!(call.join().unwrap(), Err(NoAnswer::Cancelled));
     });
 }
 
@@ -179,11 +179,11 @@ fn when_the_worker_is_gone_every_call_ends() {
         caller.hang_up();
         for call in calls {
             let failure = call.join().unwrap();
-            assert!(matches!(failure, Err(Failure::Gone { .. })), "{failure:?}");
+            assert!(matches!(failure, Err(NoAnswer::Gone { .. })), "{failure:?}");
         }
     });
     let late = caller.call(&request(&context, b""), &mut Reply::default());
-    assert_eq!(late, Err(Failure::Gone { begun: false }));
+    assert_eq!(late, Err(NoAnswer::Gone { begun: false }));
 }
 
 #[test]

@@ -141,7 +141,7 @@ proptest! {
             let _ = caller.describe(number);
         }
         let late = caller.call(&request(&context, b""), &mut Reply::default());
-        let is_gone = matches!(late, Err(Failure::Gone { .. } | Failure::Deadline));
+        let is_gone = matches!(late, Err(NoAnswer::Gone { .. } | NoAnswer::Deadline));
         prop_assert!(is_gone);
     }
 }

@@ -2,13 +2,14 @@
 
 use std::{fs, path::PathBuf};
 
+use hotmerge_meta::testing::plugin;
+
 use super::*;
-use crate::fixtures::meta;
 
 fn version(name: &str, version: &str) -> PluginMeta {
     PluginMeta {
         hash: Digest::of(version.as_bytes()),
-        ..meta(name, version, Vec::new())
+        ..plugin(name, version, Vec::new())
     }
 }
 
@@ -22,7 +23,7 @@ fn runs(meta: &PluginMeta, choice: Option<&Choice>) -> Now {
 
 fn keep(store: &Store, meta: &PluginMeta, choice: Option<&Choice>) {
     let now = || runs(meta, choice);
-    store.keep(&meta.name, now, image).unwrap();
+    store.persist(&meta.name, now, image).unwrap();
 }
 
 fn image(meta: &PluginMeta) -> io::Result<Vec<u8>> {
@@ -30,7 +31,7 @@ fn image(meta: &PluginMeta) -> io::Result<Vec<u8>> {
 }
 
 fn forget(store: &Store, meta: &PluginMeta) {
-    store.keep(&meta.name, || Now::Gone, image).unwrap();
+    store.persist(&meta.name, || Now::Gone, image).unwrap();
 }
 
 fn kept(store: &Store, name: &str) -> Vec<String> {
@@ -76,7 +77,7 @@ fn what_was_so_first_is_written_first_whichever_thread_is_slow() {
                     later.send(()).unwrap();
                     look()
                 };
-                store.keep(&new.name, look, image).unwrap();
+                store.persist(&new.name, look, image).unwrap();
             });
             // Without the lock the other one looks, and may write, before this one does.
             let order = store.records.try_lock().map(drop);
@@ -84,7 +85,7 @@ fn what_was_so_first_is_written_first_whichever_thread_is_slow() {
             assert!(has_looked.try_recv().is_err());
             seen
         };
-        store.keep(&old.name, slow, image).unwrap();
+        store.persist(&old.name, slow, image).unwrap();
     });
     has_looked.recv().unwrap();
     let remembered = store.remembered();
@@ -305,7 +306,7 @@ fn what_cannot_be_written_is_told_and_written_later() {
     let one = version("a", "1.0.0");
     let obstacle = block(dir.path(), "plugins");
     let now = || runs(&one, None);
-    store.keep(&one.name, now, image).unwrap_err();
+    store.persist(&one.name, now, image).unwrap_err();
     assert_eq!(images(dir.path()), 0, "an image that nobody names stays");
     let failure = store.failure().unwrap();
     assert_eq!(failure.plugins, std::slice::from_ref(&one.name));
@@ -314,7 +315,7 @@ fn what_cannot_be_written_is_told_and_written_later() {
     assert_eq!(store.take_unwritten(), std::slice::from_ref(&one.name));
 
     fs::remove_dir(obstacle).unwrap();
-    store.keep(&one.name, now, image).unwrap();
+    store.persist(&one.name, now, image).unwrap();
     assert_eq!((store.failure(), store.unwritten("a")), (None, None));
     assert_eq!(store.retry_at(), None);
     drop(store);

@@ -12,10 +12,10 @@ use hotmerge_meta::{PluginName, control::StoreFailure};
 const RETRY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
-pub(super) struct Unwritten(Mutex<State>);
+pub(super) struct Unwritten(Mutex<Backlog>);
 
 #[derive(Debug, Default)]
-struct State {
+struct Backlog {
     /// Why, by plugin.
     reasons: BTreeMap<PluginName, String>,
     since: Option<jiff::Timestamp>,
@@ -23,7 +23,7 @@ struct State {
 }
 
 impl Unwritten {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Backlog> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -39,7 +39,7 @@ impl Unwritten {
             None => {
                 state.reasons.remove(plugin);
                 if state.reasons.is_empty() {
-                    *state = State::default();
+                    *state = Backlog::default();
                 }
             }
         }

@@ -128,7 +128,7 @@ fn calls(caller: Arc<Caller>, stop: Arc<AtomicBool>, mut dice: Dice) -> Work {
             assert!(reply.bytes.len() <= LIMIT && reply.media_type.len() <= 255);
             let _ = caller.abandoned_due();
             let _ = caller.describe(dice.roll(6) as u32);
-            if let Err(Failure::Gone { .. }) = outcome {
+            if let Err(NoAnswer::Gone { .. }) = outcome {
                 return;
             }
         }
