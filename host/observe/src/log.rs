@@ -32,7 +32,7 @@ pub enum Format {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The filter is none.
-    #[error("`{filter}` is no log filter: {source}")]
+    #[error("`{filter}` is not a log filter: {source}")]
     Filter {
         /// What was given.
         filter: String,
@@ -165,7 +165,7 @@ mod tests {
     fn a_filter_that_is_none_is_named() {
         let error = parse("info,plugin=loud").unwrap_err().to_string();
         assert!(
-            error.contains("`info,plugin=loud` is no log filter"),
+            error.contains("`info,plugin=loud` is not a log filter"),
             "{error}"
         );
     }

@@ -21,7 +21,7 @@ pub enum Grant {
 
 /// A text that is no grant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no grant; write `net`, `fs:/absolute/path:ro` or `fs:/absolute/path:rw`")]
+#[error("`{0}` is not a grant; write `net`, `fs:/absolute/path:ro` or `fs:/absolute/path:rw`")]
 pub struct GrantError(String);
 
 impl FromStr for Grant {

@@ -79,7 +79,7 @@ pub enum NoAnswer {
     #[error("the worker broke the protocol: {0}")]
     Broken(&'static str),
     /// The request has no room.
-    #[error("the request has {bytes} bytes, a worker takes {room}")]
+    #[error("the request has {bytes} bytes; a worker accepts at most {room}")]
     TooLarge {
         /// Of method and request together.
         bytes: usize,
@@ -87,7 +87,7 @@ pub enum NoAnswer {
         room: usize,
     },
     /// The name of the method is too long.
-    #[error("the name of the method has {0} bytes, at most {METHOD_LIMIT} are taken")]
+    #[error("the method name has {0} bytes; at most {METHOD_LIMIT} are accepted")]
     LongMethod(usize),
 }
 

@@ -170,7 +170,7 @@ impl Store {
                     records.insert(plugin, record);
                 }
                 Err(error) => {
-                    tracing::error!(target: "hotmerge::plugin", %plugin, "what was kept of it cannot be read: {error}");
+                    tracing::error!(target: "hotmerge::plugin", %plugin, "its record in the store cannot be read: {error}");
                 }
             }
         }
@@ -345,7 +345,7 @@ impl Store {
             match self.images.read(&name) {
                 Ok(bytes) if Digest::of(&bytes) == *hash => return Ok(()),
                 _ => {
-                    tracing::warn!(target: "hotmerge::host", "what was kept as `{name}` was damaged, and is written anew");
+                    tracing::warn!(target: "hotmerge::host", "the stored image `{name}` was damaged; rewriting it");
                 }
             }
         }

@@ -21,7 +21,7 @@ pub enum OverrideError {
     #[error("this host keeps no versions; give it a `state_dir`")]
     NoStore,
     /// Nothing older is kept.
-    #[error("no version of plugin `{0}` before the one that runs is kept")]
+    #[error("no version of plugin `{0}` older than the running one is kept")]
     NoneBefore(PluginName),
     /// Nothing of this hash is kept.
     #[error("no version of plugin `{0}` is kept whose hash begins with `{1}`; kept: {2}")]

@@ -304,7 +304,7 @@ impl Worker {
                 Availability::Starting => {}
                 Availability::Restarting(why) => {
                     return Err(CallError::Unavailable(format!(
-                        "its worker {why}, another is started soon"
+                        "its worker {why}, another one starts soon"
                     )));
                 }
                 Availability::GivenUp(why) => {

@@ -74,7 +74,11 @@ impl Worker {
     fn answer(&self, link: &Link, taken: Taken<'_>) {
         let mut reply = Reply::with_limit(LARGEST_OUTGOING as usize);
         let outcome = catch_unwind(AssertUnwindSafe(|| self.forward(link, &taken, &mut reply)))
-            .unwrap_or_else(|_| Err(CallError::Failed("the host could not carry it".into())));
+            .unwrap_or_else(|_| {
+                Err(CallError::Failed(
+                    "the host failed to forward the call".into(),
+                ))
+            });
         let mut writer = taken.writer();
         let status = match outcome {
             Ok(()) => {

@@ -29,7 +29,7 @@ impl Watched {
     pub(super) fn of(pid: i32, limit_bytes: u64) -> Self {
         let timer = CpuTimer::new(pid, EVERY, TICK);
         if let Err(error) = &timer {
-            tracing::warn!(target: "hotmerge::worker", "a worker's memory is looked at only when it says something: {error}");
+            tracing::warn!(target: "hotmerge::worker", "a worker's memory is checked only when it writes something: {error}");
         }
         Self {
             pid,
