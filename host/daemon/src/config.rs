@@ -6,6 +6,9 @@ use std::{
     time::Duration,
 };
 
+mod door;
+
+pub use door::{Allow, DoorConfig, Principal, Role};
 pub use hotmerge_instance::settings::{
     Isolation, LimitsConfig, OnDegraded, RestartConfig, Symbols,
 };
@@ -79,6 +82,8 @@ pub struct Config {
     /// A cgroup v2 directory that is delegated to this host for its workers. By default the host's
     /// own group, if a service manager has delegated it.
     pub cgroup: Option<PathBuf>,
+    /// Who may ask the host for what.
+    pub door: DoorConfig,
     /// Settings of single plugins.
     pub plugin: BTreeMap<PluginName, PluginConfig>,
 }
@@ -175,6 +180,7 @@ impl Default for Config {
             restart: RestartConfig::default(),
             call_ms: 60_000,
             cgroup: None,
+            door: DoorConfig::default(),
             plugin: BTreeMap::new(),
         }
     }

@@ -143,21 +143,29 @@ impl Supervisor {
                 let package = self.open(package)?;
                 judge::verify(package, meta)
             }
-            Origin::Store => {
-                let store = self.store.as_ref();
-                let store = store.ok_or_else(|| {
-                    Unverified::Refused("this host keeps no versions; give it a state_dir".into())
-                })?;
-                // A restarting version is running, and is stored again when it goes live.
-                verify_stored(store, meta).or_else(|error| {
-                    let running = self.verify_running(meta);
-                    running.map_err(|_| Unverified::Refused(format!("{error}; stage it again")))
-                })
-            }
+            Origin::Store => self.verify_stored(meta),
             Origin::Running(_) => self
                 .verify_running(meta)
                 .map_err(|error| Unverified::Refused(error.to_string())),
         }
+    }
+
+    fn verify_stored(&self, meta: &PluginMeta) -> Result<Verified, Unverified> {
+        let store = self.store.as_ref();
+        let store = store.ok_or_else(|| {
+            Unverified::Refused("this host keeps no versions; give it a state_dir".into())
+        })?;
+        let lost = match verify_stored(store, meta) {
+            Ok(verified) => return Ok(verified),
+            Err(StoredError::NoRoom(error)) => return Err(Unverified::NoRoom(error.to_string())),
+            Err(error @ StoredError::Unfit(_)) => {
+                return Err(Unverified::Refused(error.to_string()));
+            }
+            Err(lost @ (StoredError::Unreadable(_) | StoredError::Damaged(_))) => lost,
+        };
+        // A restarting version is running, and is stored again when it goes live.
+        let running = self.verify_running(meta);
+        running.map_err(|_| Unverified::Refused(format!("{lost}; stage it again")))
     }
 
     /// Verifies a copy of the running image: the dynamic loader would treat the same file as the
@@ -182,7 +190,7 @@ impl Supervisor {
 
     fn start(self: &Arc<Self>, ticket: Ticket, target: &Target, verified: Verified) {
         let meta = &target.meta;
-        let config = match self.config.plugin_json(&meta.name) {
+        let config = match self.config().plugin_json(&meta.name) {
             Ok(config) => config,
             Err(error) => return self.fail(ticket, meta, error.to_string(), true),
         };
@@ -252,7 +260,7 @@ impl Supervisor {
         });
         let (is_failing, saved) = saved?;
         // A crashed version is no baseline for a canary, and an operator's order is no trial.
-        let canary = self.config.canary(name);
+        let canary = self.config().canary(name);
         let canary = canary.filter(|_| !is_failing && !target.is_ordered);
         match saved {
             Err(error) if *error == CallError::Unsupported => Ok(match canary {
@@ -280,7 +288,7 @@ impl Supervisor {
     /// candidate has it and goes live, or the old version continues unchanged.
     fn hand_over(self: &Arc<Self>, ticket: Ticket, meta: &Arc<PluginMeta>) {
         let began = Instant::now();
-        let deadline = began + self.config.handover(&meta.name);
+        let deadline = began + self.config().handover(&meta.name);
         let mut state = self.state();
         let Some(attempt) = state.attempts.get_mut(&ticket) else {
             return;
@@ -293,7 +301,7 @@ impl Supervisor {
         };
         trace!(target: "hotmerge::plugin", "handing the state over: new calls wait");
         if let Err(calls) = plugin.pause(deadline) {
-            let ms = self.config.handover(&meta.name).as_millis();
+            let ms = self.config().handover(&meta.name).as_millis();
             let reason =
                 format!("{calls} calls on the running version have not returned within {ms} ms");
             self.fail(ticket, meta, reason, true);

@@ -13,7 +13,22 @@ pub(super) enum StoredError {
     #[error("the stored version cannot be used: {0}")]
     Unreadable(#[from] StoreError),
     #[error("the stored version is damaged: {0}")]
-    Damaged(#[from] LoadError),
+    Damaged(#[source] LoadError),
+    #[error("{0}")]
+    NoRoom(#[source] LoadError),
+    /// It is whole, and of another host.
+    #[error("the stored version: {0}")]
+    Unfit(#[source] LoadError),
+}
+
+impl From<LoadError> for StoredError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Promise(_) | LoadError::Image(_) => Self::Damaged(error),
+            LoadError::Seal { .. } => Self::NoRoom(error),
+            _ => Self::Unfit(error),
+        }
+    }
 }
 
 /// Why the running image cannot be started once more.

@@ -82,13 +82,11 @@ fn call_of_a_dying_process(method: &str) -> Result<String, CallError> {
         let _end = Exit(&second.0);
         scope.spawn(|| echo(&second.1));
         let caller = scope.spawn(|| call(&worker, method));
-        let begun = first.1.next().unwrap();
+        let _begun = first.1.next().unwrap();
         go_live(&worker, &second.0);
         first.0.record_end("was killed by SIGKILL");
         first.0.hang_up();
-        let outcome = caller.join().unwrap();
-        drop(begun);
-        outcome
+        caller.join().unwrap()
     })
 }
 
@@ -147,9 +145,8 @@ fn a_passed_deadline_wakes_the_watcher() {
             make(&worker, &Call::new(&context, "go", b""))
         });
         // It hangs: nothing is ever answered.
-        let hanging = server.next();
+        let _hanging = server.next();
         assert_eq!(caller.join().unwrap(), Err(CallError::Deadline));
-        drop(hanging);
     });
     assert!(is_woken(&worker) && !is_woken(&worker));
 }
