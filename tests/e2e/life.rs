@@ -158,7 +158,7 @@ fn counters_and_states_change_at_the_same_moment() {
 }
 
 #[test]
-fn a_plugin_that_stops_with_its_host_is_not_removed() {
+fn stopping_with_the_host_is_not_removal() {
     let bench = GatedHost::new("mark=1", "");
     let log = bench.host.log().clone();
     bench.host.stop();

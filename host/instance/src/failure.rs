@@ -1,7 +1,7 @@
 //! What went wrong with a plugin that ran, and where in its code.
 //!
-//! A plugin tells only addresses (see `STATUS_PANIC` of the contract); the names are in its file,
-//! if nobody has stripped it. Everything here comes from the plugin and is bounded.
+//! A plugin reports only addresses (see `STATUS_PANIC` of the contract); their names are in its file,
+//! unless it was stripped. Everything here comes from the plugin and is bounded.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ const NAME: usize = 120;
 /// What went wrong with a plugin that ran.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failure {
-    /// What happened, to be read behind "it": `was killed by SIGSEGV at 0x8`.
+    /// What happened, as a predicate for "it": `was killed by SIGSEGV at 0x8`.
     pub what: String,
     /// In which method.
     pub method: Option<String>,
@@ -32,7 +32,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A panic as the plugin tells it.
+    /// A panic as the plugin reports it.
     pub fn panic(text: &str) -> Self {
         let (message, frames) = split(text);
         let end = message.floor_char_boundary(LONGEST);
@@ -76,8 +76,8 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Parts what a panic says into its message and its frames. A message that looks as if it had
-/// frames, and has none, is a message.
+/// Splits a panic's text into message and frames. A message that only looks as if it had frames
+/// stays a message.
 pub fn split(text: &str) -> (&str, Vec<u64>) {
     let parsed = text.rsplit_once("\nstack: ").and_then(|(message, line)| {
         let frames = line.split(' ').take(FRAMES);
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn message_and_frames_are_parted_and_anything_else_is_a_message() {
+    fn message_and_frames_are_separated() {
         let text = "panicked at a.rs:1:2: two\nlines\nstack: 1a2b ff";
         assert_eq!(
             split(text),

@@ -17,25 +17,25 @@ pub enum Isolation {
     Host,
 }
 
-/// What to do where the kernel does not give the whole sandbox.
+/// What to do where the kernel cannot provide the full sandbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnDegraded {
-    /// Run plugins in what there is, and say so.
+    /// Run plugins in the sandbox that works, and report what is missing.
     #[default]
     Run,
     /// Refuse to run plugins in it.
     Refuse,
 }
 
-/// Whether the symbol policy counts.
+/// Whether the symbol policy is enforced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Symbols {
     /// Plugins that break it are refused.
     #[default]
     Enforce,
-    /// It is not looked at.
+    /// It is ignored.
     Off,
 }
 
@@ -112,7 +112,7 @@ pub struct Settings {
     pub worker: Option<PathBuf>,
     /// How plugins are kept unless they say otherwise.
     pub isolation: Option<Isolation>,
-    /// What to do where the kernel does not give the whole sandbox.
+    /// What to do where the kernel cannot provide the full sandbox.
     pub degraded: OnDegraded,
     /// Whether plugins are refused for what they import.
     pub symbols: Symbols,

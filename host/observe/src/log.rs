@@ -22,16 +22,16 @@ static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 /// How log records look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// One line a record, for people.
+    /// One line per record, for people.
     Text,
-    /// One JSON object a line, for programs.
+    /// One JSON object per line, for programs.
     Json,
 }
 
 /// Why logging does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The filter is none.
+    /// The filter cannot be parsed.
     #[error("`{filter}` is not a log filter: {source}")]
     Filter {
         /// What was given.
@@ -39,7 +39,7 @@ pub enum LogError {
         /// What is wrong with it.
         source: ParseError,
     },
-    /// Somebody logs already in this process.
+    /// This process has a logger already.
     #[error("failed to start logging: {0}")]
     Start(Box<dyn std::error::Error + Send + Sync>),
 }

@@ -110,7 +110,7 @@ impl Default for Limits {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program(pub Vec<u64>);
 
-/// Everything a worker needs to shut itself in.
+/// Everything a worker needs to confine itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
     /// Whether it was started in namespaces of its own.

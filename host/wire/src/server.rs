@@ -34,9 +34,9 @@ pub struct Server {
     bed: Bed,
     /// What wake-ups for nothing a caller that is not trusted may still cause.
     alarms: Option<Alarms>,
-    /// One bit a slot whose call is under way.
+    /// One bit per slot whose call is under way.
     slots: AtomicU32,
-    /// One bit an area that belongs to such a call.
+    /// One bit per area that belongs to such a call.
     areas: AtomicU32,
 }
 

@@ -1,8 +1,8 @@
 //! The small program that a sandboxed plugin lives in.
 //!
-//! Started by a host only, with descriptors that `hotmerge-sandbox` numbers. It shuts itself
-//! in, loads the plugin, shuts itself in further, runs the plugin's constructors, and answers calls until
-//! the host or the plugin ends it.
+//! Only a host starts it, with descriptors that `hotmerge-sandbox` numbers. It enters the sandbox,
+//! loads the plugin, completes the sandbox, runs the plugin's constructors, and answers calls until the
+//! host or the plugin ends it.
 //!
 //! Invariant: both filters are in place before the plugin's first instruction runs; until then nobody
 //! but this program answers the host.

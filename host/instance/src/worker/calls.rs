@@ -115,7 +115,7 @@ impl Worker {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the watching thread look around.
+    /// Makes the watching thread check for requests.
     pub(super) fn wake_up(&self) {
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
@@ -137,7 +137,7 @@ impl Worker {
         self.changed.notify_all();
     }
 
-    /// Lets no new call reach the process that takes them.
+    /// Keeps new calls from the live process.
     pub(super) fn take_out(&self) {
         let _state = self.state();
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = None;
@@ -234,13 +234,13 @@ impl Worker {
         self.settings.idempotent.iter().any(|name| name == method)
     }
 
-    /// Has a worker ended that cannot be trusted any more.
+    /// Orders the end of a process that cannot be trusted any more.
     pub(super) fn order_kill(&self, link: &Link, why: String) {
         self.state().kill_order = Some((link.pid, why));
         self.wake_up();
     }
 
-    /// Whatever did not come from a worker that has ended.
+    /// Why a process that still runs gave no answer.
     fn failed(&self, link: &Link, failure: NoAnswer) -> CallError {
         match failure {
             NoAnswer::Deadline | NoAnswer::Cancelled => {
@@ -329,7 +329,7 @@ impl Worker {
         }
     }
 
-    /// Asks something else than a method of the worker that takes calls.
+    /// Requests something other than a method call from the live process.
     pub(super) fn ask(
         &self,
         op: u32,
@@ -432,7 +432,7 @@ impl Worker {
         self.state().waiting.clone()
     }
 
-    /// Where the worker is, for whoever looks for a fault.
+    /// The phase of its life, for `hotmerge debug`.
     pub fn phase(&self) -> String {
         match &self.state().availability {
             Availability::Starting => "starting".to_owned(),

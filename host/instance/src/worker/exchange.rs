@@ -1,4 +1,4 @@
-//! One question to a worker and its answer.
+//! One request to a worker and its answer.
 
 use hotmerge_loader::{CallError, Reply};
 use hotmerge_wire::{Answer, NoAnswer, Request};
@@ -8,7 +8,7 @@ use crate::worker::process::Link;
 /// Room for the reason of a refusal where nothing else is expected, in bytes.
 pub(super) const REASON_LIMIT: usize = 64 << 10;
 
-/// Why a question brought no reply.
+/// Why a request brought no reply.
 #[derive(Debug)]
 pub(super) enum Unanswered {
     /// The plugin answered with an error.

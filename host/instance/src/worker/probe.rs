@@ -1,4 +1,4 @@
-//! What of the sandbox this system gives: tried from the best to the least, and believed only
+//! Which sandbox this system provides: tried from the strongest to the weakest, and trusted only
 //! after a stub has failed to break out.
 
 use std::os::unix::process::ExitStatusExt as _;
@@ -19,8 +19,8 @@ use crate::worker::{
 };
 
 impl Workers {
-    /// Lets a stub try what a hostile plugin would, in the best sandbox that this system gives.
-    /// Only what was seen to fail is believed.
+    /// Lets a stub attempt what a hostile plugin would, in the strongest sandbox that works here.
+    /// An attempt counts as prevented only if it was seen to fail.
     pub(super) fn probe(&mut self) {
         let can_have_users = self.own_users;
         let mut reasons = Vec::new();

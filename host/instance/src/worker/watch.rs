@@ -1,4 +1,4 @@
-//! The thread of a worker: carries out what the machine decides, and tells it what is seen.
+//! The thread of a worker: carries out what the machine decides, and feeds it what it observes.
 //!
 //! It sleeps in one place ([`Life::observe`]), for everything that can happen.
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::*;
 
 #[test]
-fn a_call_that_nobody_takes_ends_at_its_deadline_and_frees_its_slot() {
+fn an_untaken_call_ends_at_its_deadline() {
     let (caller, _file) = Caller::create(SMALL).unwrap();
     for _ in 0..10 {
         let context = CallContext {
@@ -29,7 +29,7 @@ fn call_in_vain(caller: &Caller) {
 }
 
 #[test]
-fn calls_that_nobody_takes_are_counted_until_one_is_answered() {
+fn untaken_calls_are_counted_until_one_is_answered() {
     let (caller, server) = pair();
     call_in_vain(&caller);
     call_in_vain(&caller);
@@ -51,7 +51,7 @@ fn calls_that_nobody_takes_are_counted_until_one_is_answered() {
 }
 
 #[test]
-fn a_call_that_hangs_keeps_its_slot_until_it_returns() {
+fn a_hanging_call_keeps_its_slot() {
     let (caller, server) = pair();
     let taken = abandoned(&caller, &server, 1).remove(0);
     assert!(taken.is_cancelled());
@@ -61,7 +61,7 @@ fn a_call_that_hangs_keeps_its_slot_until_it_returns() {
 }
 
 #[test]
-fn a_cancelled_call_may_go_on_until_the_time_at_which_its_caller_would_have_given_up() {
+fn a_cancelled_call_may_run_until_its_deadline() {
     let (caller, server) = pair();
     let cancel = Cancel::default();
     let limits = [now_ns() + 1_000_000_000_000, now_ns() + 2_000_000_000_000];
@@ -85,7 +85,7 @@ fn a_cancelled_call_may_go_on_until_the_time_at_which_its_caller_would_have_give
 }
 
 #[test]
-fn who_waits_for_a_slot_gets_one_of_an_abandoned_call_that_has_returned() {
+fn a_returned_abandoned_call_frees_its_slot() {
     let (caller, server) = pair();
     let taken = abandoned(&caller, &server, SMALL.slots);
     let context = CallContext::default();
@@ -187,7 +187,7 @@ fn when_the_worker_is_gone_every_call_ends() {
 }
 
 #[test]
-fn a_reply_that_outgrows_its_slot_after_its_caller_has_gone_is_refused() {
+fn an_abandoned_call_gets_no_larger_reply() {
     let (caller, server) = pair();
     let taken = abandoned(&caller, &server, 1).remove(0);
     let mut writer = taken.writer();
@@ -197,7 +197,7 @@ fn a_reply_that_outgrows_its_slot_after_its_caller_has_gone_is_refused() {
 }
 
 #[test]
-fn a_time_that_is_too_long_for_a_number_is_centuries_away() {
+fn an_overlong_time_ends_centuries_later() {
     let year = Duration::from_secs(365 * 24 * 60 * 60);
     for long in [100 * year, 1_000 * year, Duration::MAX] {
         assert!(after_ns(long) - now_ns() > u64::MAX / 8, "{long:?}");

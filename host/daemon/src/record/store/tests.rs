@@ -61,7 +61,7 @@ fn the_last_good_versions_are_kept_and_no_more() {
 }
 
 #[test]
-fn what_was_so_first_is_written_first_whichever_thread_is_slow() {
+fn records_are_written_in_the_order_of_events() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 2).unwrap();
     let (old, new) = (version("a", "1.0.0"), version("a", "2.0.0"));
@@ -93,7 +93,7 @@ fn what_was_so_first_is_written_first_whichever_thread_is_slow() {
 }
 
 #[test]
-fn what_runs_and_what_was_chosen_stays_however_old_it_is() {
+fn running_and_chosen_versions_are_never_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 1).unwrap();
     let old = version("a", "1.0.0");
@@ -135,7 +135,7 @@ fn a_host_that_was_killed_leaves_nothing_half() {
 }
 
 #[test]
-fn a_damaged_image_is_written_anew_when_its_version_goes_live_again() {
+fn a_damaged_image_is_rewritten_when_live_again() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 3).unwrap();
     let meta = version("a", "1.0.0");
@@ -214,7 +214,7 @@ fn a_newer_hosts_record_outlasts_an_older_host() {
 }
 
 #[test]
-fn a_plugin_that_is_gone_is_forgotten_with_its_images() {
+fn a_removed_plugin_is_forgotten_with_its_images() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 3).unwrap();
     let (one, two) = (version("a", "1.0.0"), version("b", "1.0.0"));
