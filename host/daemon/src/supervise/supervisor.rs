@@ -52,7 +52,8 @@ pub(crate) struct Supervisor {
 
 impl Supervisor {
     pub(crate) fn new(config: Config, plugin_dir: PathBuf, store: Option<Store>) -> Self {
-        let mut scanner = Scanner::new(plugin_dir.clone(), config.settle());
+        let mut scanner =
+            Scanner::new(plugin_dir.clone(), config.settle()).trusting(config.trust());
         let mut state = HostState::default();
         for last in store.iter().flat_map(Store::remembered) {
             if let (Some(package), Some(live)) = (&last.package, &last.live) {

@@ -16,7 +16,7 @@ use hotmerge_abi::{self as abi, CallContext, TableHeader};
 use hotmerge_loader::{
     CallError, Constructors, HostServices, LogRecord, OutgoingCall, Reply, Verified,
 };
-use hotmerge_meta::testing::plugin;
+use hotmerge_meta::{Trust, testing::plugin};
 use hotmerge_wire::{Caller, Geometry, Request, Server, after_ns, op};
 use rustix::{
     fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
@@ -102,6 +102,7 @@ pub(super) fn settings() -> Settings {
         degraded: OnDegraded::Run,
         symbols: Symbols::Off,
         policies: PolicyFiles::default(),
+        trust: Trust::anybody(),
         restart: RestartConfig::default(),
         call_limit: None,
         start_limit: LONG,

@@ -12,13 +12,14 @@ use std::{
     },
 };
 
+use hotmerge_meta::Trust;
 use hotmerge_policy::Groups;
 use hotmerge_sandbox::{Cgroups, Grant, Ids, Namespaces, Policy, check_filters};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use signal_hook::consts::SIGUSR1;
 
 use crate::{
-    rules::{policies, text_file::TextFileError},
+    rules::{grants, policies, text_file::TextFileError},
     settings::{Isolation, OnDegraded, Settings},
     worker::{
         error::{IsolationError, LaunchError, NoWorkers, NotStarted},
@@ -43,6 +44,8 @@ pub struct Workers {
     /// What plugins may import.
     pub(crate) symbols: Result<Groups, TextFileError>,
     pub(super) program: Option<OwnedFd>,
+    /// Whether somebody else could have written that.
+    is_untrusted: bool,
     policy: Option<Policy>,
     filters: Mutex<BTreeMap<Vec<Grant>, Filters>>,
     pub(super) namespaces: bool,
@@ -80,6 +83,7 @@ impl Workers {
     fn unprepared(settings: Settings) -> Self {
         Self {
             program: None,
+            is_untrusted: false,
             policy: None,
             filters: Mutex::default(),
             namespaces: true,
@@ -111,7 +115,9 @@ impl Workers {
 
     fn prepare(&mut self) -> Result<(), NoWorkers> {
         self.expect_signals().map_err(NoWorkers::Signal)?;
-        let (_, program) = Self::find_program(self.settings.worker.as_deref())?;
+        let found = Self::find_program(self.settings.worker.as_deref(), &self.settings.trust);
+        self.is_untrusted = matches!(found, Err(NoWorkers::Untrusted { .. }));
+        let (_, program) = found?;
         self.policy = Some(policies::syscalls(&self.settings.policies)?);
         self.program = Some(program.into());
         Ok(())
@@ -182,12 +188,17 @@ impl Workers {
     /// Where the worker program is, and the program itself.
     ///
     /// # Errors
-    /// If it is not where the configuration says, or in no place where it is looked for.
-    pub fn find_program(named: Option<&Path>) -> Result<(PathBuf, File), NoWorkers> {
+    /// If it is not where the configuration says, or in no place where it is looked for, or if
+    /// somebody else could have written it.
+    pub fn find_program(named: Option<&Path>, trust: &Trust) -> Result<(PathBuf, File), NoWorkers> {
         let path = Self::program_path(named)?;
-        match File::open(&path) {
-            Ok(program) => Ok((path, program)),
-            Err(source) => Err(NoWorkers::Open { path, source }),
+        let program = match File::open(&path) {
+            Ok(program) => program,
+            Err(source) => return Err(NoWorkers::Open { path, source }),
+        };
+        match trust.check_way(&program, &path) {
+            Ok(()) => Ok((path, program)),
+            Err(source) => Err(NoWorkers::Untrusted { path, source }),
         }
     }
 
@@ -251,6 +262,8 @@ impl Workers {
                 Ok(Isolation::Process)
             }
             Some(Isolation::Process) => Err(IsolationError::NoProcess(self.missing.join("; "))),
+            // Whoever could write the worker program must not get plugins into the host by that.
+            None if self.is_untrusted => Err(IsolationError::NoProcess(self.missing.join("; "))),
             None if self.settings.degraded == OnDegraded::Refuse => {
                 Err(IsolationError::NothingLess(self.missing.join("; ")))
             }
@@ -262,6 +275,7 @@ impl Workers {
     pub(super) fn launch(&self, parts: Parts<'_>) -> Result<Process, LaunchError> {
         let program = self.program.as_ref().ok_or(LaunchError::NoProgram)?;
         let filters = self.filters(parts.grants)?;
+        grants::check(parts.grants, parts.user, &self.settings.trust)?;
         let namespaces = if self.namespaces {
             Namespaces::Own {
                 network: !parts.grants.contains(&Grant::Network),

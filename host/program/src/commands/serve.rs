@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, thread};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use hotmerge_daemon::{
-    Config, Host, StartError,
+    Config, Host, NoWorkers, StartError,
     config::{Isolation, OnDegraded},
     give_back_large_blocks,
 };
@@ -98,6 +98,7 @@ impl Serve {
                 "configuration and plugin directory `{}` can be used\n",
                 plugin_dir.display()
             ))?;
+            check_grants(&config)?;
             return check_worker(&config);
         }
         let dir = RuntimeDir::chosen(config.runtime_dir.as_ref());
@@ -160,6 +161,12 @@ impl Serve {
     }
 }
 
+/// Whether granted paths lead where they should.
+fn check_grants(config: &Config) -> Result<(), Failure> {
+    let refused = Host::check_grants(config);
+    refused.map_err(|reasons| Failure::new(exit::CONFIG, anyhow::anyhow!(reasons.join("; "))))
+}
+
 /// Whether plugins can live where the configuration wants them.
 fn check_worker(config: &Config) -> Result<(), Failure> {
     let Err(reason) = Host::worker_program(config) else {
@@ -168,7 +175,8 @@ fn check_worker(config: &Config) -> Result<(), Failure> {
     if config.isolation == Some(Isolation::Host) {
         return Ok(());
     }
-    if config.isolation.is_some() || config.degraded == OnDegraded::Refuse {
+    let is_untrusted = matches!(reason, NoWorkers::Untrusted { .. });
+    if is_untrusted || config.isolation.is_some() || config.degraded == OnDegraded::Refuse {
         let reason = format!("plugins are to run in processes of their own: {reason}");
         return Err(Failure::new(exit::CONFIG, anyhow::anyhow!(reason)));
     }

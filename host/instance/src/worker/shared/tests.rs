@@ -1,5 +1,6 @@
 //! What a host decides about workers before any runs.
 
+
 use super::*;
 use crate::{settings::PluginSettings, worker::fixtures::settings};
 
@@ -72,9 +73,22 @@ fn a_strict_operator_gets_no_degraded_sandbox() {
 }
 
 #[test]
+fn an_untrusted_program_moves_nothing_into_the_host() {
+    let workers = Workers {
+        is_untrusted: true,
+        missing: vec!["workers: others may write to it".to_owned()],
+        ..Workers::unprepared(settings())
+    };
+    let refused = workers.isolation("one").unwrap_err();
+    assert!(matches!(refused, IsolationError::NoProcess(_)), "{refused}");
+}
+
+#[test]
 fn a_missing_program_is_named() {
     let path = Path::new("/nowhere/worker");
-    let error = Workers::find_program(Some(path)).unwrap_err().to_string();
+    let error = Workers::find_program(Some(path), &Trust::anybody())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("`/nowhere/worker`"), "{error}");
 }
 
