@@ -108,7 +108,7 @@ pub(crate) struct Store {
     _lock: File,
 }
 
-/// What was so of a plugin when a host ran last.
+/// The last recorded facts about a plugin.
 #[derive(Clone, Debug)]
 pub(crate) struct Remembered {
     pub(crate) plugin: PluginName,
@@ -216,7 +216,7 @@ impl Store {
         self.dir.path()
     }
 
-    /// What was so when a host ran last.
+    /// The facts that the last host recorded.
     pub(crate) fn remembered(&self) -> Vec<Remembered> {
         let records = self.lock();
         let remember = |(name, record): (&PluginName, &Record)| {
