@@ -30,11 +30,13 @@ use hotmerge_lifecycle::Choice;
 
 mod folder;
 mod foreign;
+mod names;
 mod unwritten;
 
 pub use folder::StoreError;
 use folder::{Folder, failed};
 use foreign::Foreign;
+use names::{image_name, record_name};
 use unwritten::Unwritten;
 
 /// The format that this host writes and the newest it reads. Each other set of fields is another
@@ -409,15 +411,6 @@ impl Store {
             }
         }
     }
-}
-
-fn record_name(plugin: &PluginName) -> String {
-    format!("{plugin}.json")
-}
-
-fn image_name(hash: &Digest) -> String {
-    let hash = hash.to_string();
-    format!("{}.so", hash.strip_prefix("sha256:").unwrap_or(&hash))
 }
 
 fn parse_record(bytes: &[u8]) -> Result<Record, RecordError> {
