@@ -14,7 +14,11 @@ use crate::{
         scan::{open_dir, open_package},
     },
     supervise::{
-        jobs::Job, services::Services, spans, state::Progress, supervisor::Supervisor,
+        jobs::{Job, KEEPS_PLACE, Waits},
+        services::Services,
+        spans,
+        state::{Attempt, Progress},
+        supervisor::Supervisor,
         threads::Task,
     },
 };
@@ -24,6 +28,8 @@ use crate::{
 enum Fault {
     /// The same bytes would not start again.
     Plugin,
+    /// The running version's state did not reach it, whosever fault that is.
+    Handover,
     /// The system has no room for it now.
     System,
     /// The dynamic loader still has the one before.
@@ -41,9 +47,17 @@ impl Fault {
 }
 
 impl Supervisor {
-    /// Queues a job for a plugin.
-    pub(crate) fn submit(self: &Arc<Self>, plugin: &PluginName, job: Job) {
-        self.jobs.submit(job, || self.add_thread(plugin));
+    /// Queues a job.
+    pub(crate) fn submit(self: &Arc<Self>, job: Job) {
+        let plugin = job.plugin().clone();
+        if let Some(Waits) = self.jobs.submit(job, || self.add_thread(&plugin)) {
+            self.clock.wake_at(Instant::now() + KEEPS_PLACE);
+        }
+    }
+
+    /// Lets jobs go on without a place that take long while others wait. Returns when to look again.
+    pub(crate) fn make_room(self: &Arc<Self>, now: Instant) -> Option<Instant> {
+        self.jobs.make_room(now, |plugin| self.add_thread(plugin))
     }
 
     /// Abandons an attempt that a thread is working on.
@@ -59,7 +73,7 @@ impl Supervisor {
 
     fn work(self: &Arc<Self>, job: &Job) {
         match job {
-            Job::BringUp(ticket) => self.bring_up(*ticket),
+            Job::BringUp(_, ticket) => self.bring_up(*ticket),
             Job::Keep(plugin) => {
                 self.keep(plugin);
                 self.kept();
@@ -200,7 +214,7 @@ impl Supervisor {
                 Ok(next) => Ok((instance, next)),
                 Err(reason) => {
                     self.discard(&meta.name, instance);
-                    Err((reason, Fault::Plugin))
+                    Err((reason, Fault::Handover))
                 }
             });
         let mut state = self.state();
@@ -225,7 +239,10 @@ impl Supervisor {
             Err((reason, fault)) => {
                 attempt.progress = Progress::Failed;
                 drop(state);
-                self.fail(ticket, meta, reason, fault == Fault::Plugin);
+                match fault {
+                    Fault::Handover => self.not_handed_over(ticket, meta, reason),
+                    _ => self.fail(ticket, meta, reason, fault == Fault::Plugin),
+                }
                 if fault == Fault::System {
                     self.retry_later(&meta.name);
                 }
@@ -237,13 +254,17 @@ impl Supervisor {
     /// hand-over is copied here, while calls continue.
     fn prepare(&self, target: &Target, candidate: &Instance) -> Result<Next, String> {
         let name = &target.meta.name;
-        let (Some(live), Some(plugin), true) = (
+        // An operator's order is no trial.
+        let canary = self.config.canary(name).filter(|_| !target.is_ordered);
+        let (Some(live), Some(plugin)) = (
             self.state().live_meta(name.as_str()).cloned(),
             self.plugin(name.as_str()),
-            target.takes_state,
         ) else {
             return Ok(Next::Switch);
         };
+        if !target.takes_state {
+            return Ok(canary.map_or(Next::Switch, |_| Next::Try));
+        }
         let mut state = Reply::with_limit(STATE_LIMIT);
         let saved = plugin.live.with(|live| {
             let Some(live) = live else {
@@ -252,15 +273,14 @@ impl Supervisor {
             (live.instance.is_failing(), live.instance.save(&mut state))
         });
         let (is_failing, saved) = saved.map_err(|error| error.to_string())?;
-        // A crashed version is no baseline for a canary, and an operator's order is no trial.
-        let canary = self.config.canary(name);
-        let canary = canary.filter(|_| !is_failing && !target.is_ordered);
+        // A crashed version is no baseline for a canary.
+        let canary = canary.filter(|_| !is_failing);
         match saved {
             Err(error) if *error == CallError::Unsupported => Ok(match canary {
                 Some(_) => Next::Try,
                 None => Next::Switch,
             }),
-            Err(error) => Err(not_saved(&error)),
+            Err(error) => Err(not_saved(name, &error)),
             Ok(_) if canary.is_some() => Err(
                 "it has state, which two versions at a time cannot share; take `canary` out of \
                  its configuration"
@@ -276,7 +296,7 @@ impl Supervisor {
                     if matches!(target.origin, Origin::Running(_)) {
                         self.forget_state(name);
                     }
-                    not_restored(&error)
+                    not_restored(name, &error)
                 }),
         }
     }
@@ -299,9 +319,11 @@ impl Supervisor {
         trace!(target: "hotmerge::plugin", "handing the state over: new calls wait");
         if let Err(calls) = plugin.pause(deadline) {
             let ms = self.config.handover(&meta.name).as_millis();
-            let reason =
-                format!("{calls} calls on the running version have not returned within {ms} ms");
-            self.fail(ticket, meta, reason, true);
+            let reason = format!(
+                "{calls} calls on the running version have not returned within {ms} ms{}",
+                all_the_same(&meta.name)
+            );
+            self.not_handed_over(ticket, meta, reason);
             return self.discard(&meta.name, instance);
         }
         // From here on plugin code may be slow: the clock then opens the gate.
@@ -313,13 +335,13 @@ impl Supervisor {
         let mut bytes = Reply::with_limit(STATE_LIMIT);
         let handed = plugin
             .save(&mut bytes)
-            .map_err(|error| not_saved(&error))
+            .map_err(|error| not_saved(&meta.name, &error))
             .and_then(|from| {
                 let len = bytes.bytes().len();
                 trace!(target: "hotmerge::plugin", from, bytes = len, "the state is saved");
                 instance
                     .restore(&from, bytes.bytes())
-                    .map_err(|error| not_restored(&error))
+                    .map_err(|error| not_restored(&meta.name, &error))
             });
         let mut state = self.state();
         let Some(attempt) = state.attempts.get_mut(&ticket) else {
@@ -336,17 +358,57 @@ impl Supervisor {
             Err(reason) => {
                 attempt.progress = Progress::Failed;
                 drop(state);
-                self.fail(ticket, meta, reason, true);
+                self.not_handed_over(ticket, meta, reason);
                 self.discard(&meta.name, instance);
             }
         }
     }
+
+    /// The running version's state did not reach the candidate, which is refused, or tried again
+    /// without it if the operator lets the state go.
+    fn not_handed_over(self: &Arc<Self>, ticket: Ticket, meta: &Arc<PluginMeta>, reason: String) {
+        let refused = Refused {
+            meta: Arc::clone(meta),
+            reason: failure::message(reason),
+            lasting: true,
+        };
+        let state = self.state();
+        let event = match state.attempts.get(&ticket) {
+            Some(attempt) => self.unless_discarded(attempt, ticket, refused),
+            None => Event::Failed { ticket, refused },
+        };
+        drop(state);
+        self.apply(&meta.name, event);
+        self.state().forget(&meta.name, ticket);
+    }
+
+    /// What follows if a candidate did not get the running version's state.
+    pub(crate) fn unless_discarded(
+        &self,
+        attempt: &Attempt,
+        ticket: Ticket,
+        refused: Refused,
+    ) -> Event {
+        // What replaces a crashed instance has no state but that of its last checkpoint.
+        let is_update = !matches!(attempt.target.origin, Origin::Running(_));
+        match is_update && self.config.discards_state(&refused.meta.name) {
+            true => Event::NotHandedOver { ticket, refused },
+            false => Event::Failed { ticket, refused },
+        }
+    }
 }
 
-fn not_saved(error: &CallError) -> String {
-    format!("the running version did not save its state: {error}")
+fn not_saved(plugin: &PluginName, error: &CallError) -> String {
+    let remedy = all_the_same(plugin);
+    format!("the running version did not save its state{remedy}: {error}")
 }
 
-fn not_restored(error: &CallError) -> String {
-    format!("it did not take over the state of the running version: {error}")
+fn not_restored(plugin: &PluginName, error: &CallError) -> String {
+    let remedy = all_the_same(plugin);
+    format!("it did not take over the state of the running version{remedy}: {error}")
+}
+
+/// How to replace a version that keeps its replacement out.
+pub(crate) fn all_the_same(plugin: &PluginName) -> String {
+    format!(" (`hotmerge reload {plugin} --without-state` replaces it without its state)")
 }

@@ -69,7 +69,7 @@ impl Supervisor {
     pub(crate) fn keep_unwritten(self: &Arc<Self>) {
         for name in self.store.iter().flat_map(Store::take_unwritten) {
             self.state().persisting += 1;
-            self.submit(&name, Job::Keep(name.clone()));
+            self.submit(Job::Keep(name));
         }
     }
 
