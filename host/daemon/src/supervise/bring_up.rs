@@ -1,5 +1,7 @@
 //! One attempt to bring a version up: read, verify, start, hand over the state.
 
+mod error;
+
 use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
 
 use hotmerge_instance::{Instance, STATE_LIMIT, failure};
@@ -8,11 +10,13 @@ use hotmerge_loader::{CallError, LoadError, Reply, Verified};
 use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName};
 use tracing::trace;
 
+use self::error::{RunningError, StateError, StoredError};
 use crate::{
     find::{
         judge::{self, Unverified},
         scan::{open_dir, open_package},
     },
+    record::store::Store,
     supervise::{
         jobs::{Job, KEEPS_PLACE, Waits},
         services::Services,
@@ -153,32 +157,35 @@ impl Supervisor {
                 let package = self.open(package)?;
                 judge::verify(package, meta)
             }
-            Origin::Store => {
-                let store = self.store.as_ref();
-                let store = store.ok_or_else(|| {
-                    Unverified::Refused("this host keeps no versions; give it a state_dir".into())
-                })?;
-                let verified = store.image(&meta.hash).and_then(|file| {
-                    Verified::new(file, meta)
-                        .map_err(|error| format!("the stored version is damaged: {error}"))
-                });
-                // A restarting version is running, and is stored again when it goes live.
-                verified.or_else(|reason| {
-                    let running = self.verify_running(meta);
-                    running.map_err(|_| Unverified::Refused(format!("{reason}; stage it again")))
-                })
-            }
-            Origin::Running(_) => self.verify_running(meta).map_err(Unverified::Refused),
+            Origin::Store => self.verify_stored(meta),
+            Origin::Running(_) => self
+                .verify_running(meta)
+                .map_err(|error| Unverified::Refused(error.to_string())),
         }
+    }
+
+    fn verify_stored(&self, meta: &PluginMeta) -> Result<Verified, Unverified> {
+        let store = self.store.as_ref();
+        let store = store.ok_or_else(|| {
+            Unverified::Refused("this host keeps no versions; give it a state_dir".into())
+        })?;
+        let lost = match verify_stored(store, meta) {
+            Ok(verified) => return Ok(verified),
+            Err(StoredError::NoRoom(error)) => return Err(Unverified::NoRoom(error.to_string())),
+            Err(error @ StoredError::Unfit(_)) => {
+                return Err(Unverified::Refused(error.to_string()));
+            }
+            Err(lost @ (StoredError::Unreadable(_) | StoredError::Damaged(_))) => lost,
+        };
+        // A restarting version is running, and is stored again when it goes live.
+        let running = self.verify_running(meta);
+        running.map_err(|_| Unverified::Refused(format!("{lost}; stage it again")))
     }
 
     /// Verifies a copy of the running image: the dynamic loader would treat the same file as the
     /// same object.
-    fn verify_running(&self, meta: &PluginMeta) -> Result<Verified, String> {
-        let image = self
-            .image(meta)
-            .map_err(|error| format!("the running image cannot be read: {error}"))?;
-        Verified::new(image, meta).map_err(|error| error.to_string())
+    fn verify_running(&self, meta: &PluginMeta) -> Result<Verified, RunningError> {
+        Ok(Verified::new(self.image(meta)?, meta)?)
     }
 
     pub(crate) fn read_package(
@@ -197,9 +204,9 @@ impl Supervisor {
 
     fn start(self: &Arc<Self>, ticket: Ticket, target: &Target, verified: Verified) {
         let meta = &target.meta;
-        let config = match self.config.plugin_json(&meta.name) {
+        let config = match self.config().plugin_json(&meta.name) {
             Ok(config) => config,
-            Err(reason) => return self.fail(ticket, meta, reason, true),
+            Err(error) => return self.fail(ticket, meta, error.to_string(), true),
         };
         let now = Instant::now();
         if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
@@ -212,9 +219,9 @@ impl Supervisor {
             .map_err(|error| (error.to_string(), Fault::of(&error)))
             .and_then(|instance| match self.prepare(target, &instance) {
                 Ok(next) => Ok((instance, next)),
-                Err(reason) => {
+                Err(error) => {
                     self.discard(&meta.name, instance);
-                    Err((reason, Fault::Handover))
+                    Err((error.to_string(), Fault::Handover))
                 }
             });
         let mut state = self.state();
@@ -240,7 +247,7 @@ impl Supervisor {
                 attempt.progress = Progress::Failed;
                 drop(state);
                 match fault {
-                    Fault::Handover => self.not_handed_over(ticket, meta, reason),
+                    Fault::Handover => self.not_handed_over(ticket, meta, &reason),
                     _ => self.fail(ticket, meta, reason, fault == Fault::Plugin),
                 }
                 if fault == Fault::System {
@@ -252,10 +259,10 @@ impl Supervisor {
 
     /// Determines the steps between the start of a candidate and its first call. State of a live
     /// hand-over is copied here, while calls continue.
-    fn prepare(&self, target: &Target, candidate: &Instance) -> Result<Next, String> {
+    fn prepare(&self, target: &Target, candidate: &Instance) -> Result<Next, StateError> {
         let name = &target.meta.name;
         // An operator's order is no trial.
-        let canary = self.config.canary(name).filter(|_| !target.is_ordered);
+        let canary = self.config().canary(name).filter(|_| !target.is_ordered);
         let (Some(live), Some(plugin)) = (
             self.state().live_meta(name.as_str()).cloned(),
             self.plugin(name.as_str()),
@@ -272,7 +279,7 @@ impl Supervisor {
             };
             (live.instance.is_failing(), live.instance.save(&mut state))
         });
-        let (is_failing, saved) = saved.map_err(|error| error.to_string())?;
+        let (is_failing, saved) = saved?;
         // A crashed version is no baseline for a canary.
         let canary = canary.filter(|_| !is_failing);
         match saved {
@@ -280,12 +287,8 @@ impl Supervisor {
                 Some(_) => Next::Try,
                 None => Next::Switch,
             }),
-            Err(error) => Err(not_saved(name, &error)),
-            Ok(_) if canary.is_some() => Err(
-                "it has state, which two versions at a time cannot share; take `canary` out of \
-                 its configuration"
-                    .to_owned(),
-            ),
+            Err(error) => Err(StateError::NotSaved(error)),
+            Ok(_) if canary.is_some() => Err(StateError::Shared),
             // A checkpoint from before a crash does not change while calls continue.
             Ok(_) if live.handover == Handover::Pause && !is_failing => Ok(Next::HandOver),
             Ok(from) => candidate
@@ -296,7 +299,7 @@ impl Supervisor {
                     if matches!(target.origin, Origin::Running(_)) {
                         self.forget_state(name);
                     }
-                    not_restored(name, &error)
+                    StateError::NotRestored(error)
                 }),
         }
     }
@@ -305,7 +308,7 @@ impl Supervisor {
     /// candidate has it and goes live, or the old version continues unchanged.
     fn hand_over(self: &Arc<Self>, ticket: Ticket, meta: &Arc<PluginMeta>) {
         let began = Instant::now();
-        let deadline = began + self.config.handover(&meta.name);
+        let deadline = began + self.config().handover(&meta.name);
         let mut state = self.state();
         let Some(attempt) = state.attempts.get_mut(&ticket) else {
             return;
@@ -318,12 +321,10 @@ impl Supervisor {
         };
         trace!(target: "hotmerge::plugin", "handing the state over: new calls wait");
         if let Err(calls) = plugin.pause(deadline) {
-            let ms = self.config.handover(&meta.name).as_millis();
-            let reason = format!(
-                "{calls} calls on the running version have not returned within {ms} ms{}",
-                all_the_same(&meta.name)
-            );
-            self.not_handed_over(ticket, meta, reason);
+            let ms = self.config().handover(&meta.name).as_millis();
+            let reason =
+                format!("{calls} calls on the running version have not returned within {ms} ms");
+            self.not_handed_over(ticket, meta, &reason);
             return self.discard(&meta.name, instance);
         }
         // From here on plugin code may be slow: the clock then opens the gate.
@@ -335,13 +336,13 @@ impl Supervisor {
         let mut bytes = Reply::with_limit(STATE_LIMIT);
         let handed = plugin
             .save(&mut bytes)
-            .map_err(|error| not_saved(&meta.name, &error))
+            .map_err(StateError::NotSaved)
             .and_then(|from| {
                 let len = bytes.bytes().len();
                 trace!(target: "hotmerge::plugin", from, bytes = len, "the state is saved");
                 instance
                     .restore(&from, bytes.bytes())
-                    .map_err(|error| not_restored(&meta.name, &error))
+                    .map_err(StateError::NotRestored)
             });
         let mut state = self.state();
         let Some(attempt) = state.attempts.get_mut(&ticket) else {
@@ -355,10 +356,10 @@ impl Supervisor {
                 drop(state);
                 self.apply(&meta.name, Event::HandedOver { ticket });
             }
-            Err(reason) => {
+            Err(error) => {
                 attempt.progress = Progress::Failed;
                 drop(state);
-                self.not_handed_over(ticket, meta, reason);
+                self.not_handed_over(ticket, meta, &error.to_string());
                 self.discard(&meta.name, instance);
             }
         }
@@ -366,10 +367,11 @@ impl Supervisor {
 
     /// The running version's state did not reach the candidate, which is refused, or tried again
     /// without it if the operator lets the state go.
-    fn not_handed_over(self: &Arc<Self>, ticket: Ticket, meta: &Arc<PluginMeta>, reason: String) {
+    fn not_handed_over(self: &Arc<Self>, ticket: Ticket, meta: &Arc<PluginMeta>, reason: &str) {
+        let reason = failure::message(reason.to_owned()) + &all_the_same(&meta.name);
         let refused = Refused {
             meta: Arc::clone(meta),
-            reason: failure::message(reason),
+            reason,
             lasting: true,
         };
         let state = self.state();
@@ -391,24 +393,18 @@ impl Supervisor {
     ) -> Event {
         // What replaces a crashed instance has no state but that of its last checkpoint.
         let is_update = !matches!(attempt.target.origin, Origin::Running(_));
-        match is_update && self.config.discards_state(&refused.meta.name) {
+        match is_update && self.config().discards_state(&refused.meta.name) {
             true => Event::NotHandedOver { ticket, refused },
             false => Event::Failed { ticket, refused },
         }
     }
 }
 
-fn not_saved(plugin: &PluginName, error: &CallError) -> String {
-    let remedy = all_the_same(plugin);
-    format!("the running version did not save its state{remedy}: {error}")
-}
-
-fn not_restored(plugin: &PluginName, error: &CallError) -> String {
-    let remedy = all_the_same(plugin);
-    format!("it did not take over the state of the running version{remedy}: {error}")
-}
-
 /// How to replace a version that keeps its replacement out.
 pub(crate) fn all_the_same(plugin: &PluginName) -> String {
-    format!(" (`hotmerge reload {plugin} --without-state` replaces it without its state)")
+    format!("; `hotmerge reload {plugin} --without-state` replaces it without its state")
+}
+
+fn verify_stored(store: &Store, meta: &PluginMeta) -> Result<Verified, StoredError> {
+    Ok(Verified::new(store.image(&meta.hash)?, meta)?)
 }
