@@ -264,15 +264,17 @@ fn a_plugin_cannot_exceed_its_thread_limit() {
 fn no_descriptor_of_a_worker_carries_more_than_bytes() {
     let lab = Lab::new();
     lab.package("hostile").put(&[&attacks()]);
+    lab.package("good").put(&[&actor("mark=1")]);
     let granted = "[plugin.attacks]\nallow = [\"net\"]\n";
     let Some(host) = lab.start_sandboxed(&format!("{UNTIRING}{granted}")) else {
         return;
     };
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     for attack in ["sockets", "pass-socket"] {
         let said = host.text("attacks", attack);
         assert!(!said.contains("did it"), "{attack}: {said}");
     }
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 /// As many as a worker can have under way towards others.

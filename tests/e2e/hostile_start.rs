@@ -194,9 +194,11 @@ fn nothing_that_was_prepared_while_starting_opens_a_door_later() {
         .collect();
     lab.package("hostile")
         .put(&variants.iter().collect::<Vec<_>>());
+    lab.package("good").put(&[&actor("mark=1")]);
     let Some(host) = lab.start_sandboxed("") else {
         return;
     };
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     for (plugin, ..) in &ways {
         for attack in ["list", "open", "rwx", "use-rwx", "seccomp"] {
             let said = host.text(plugin, attack);
@@ -204,7 +206,7 @@ fn nothing_that_was_prepared_while_starting_opens_a_door_later() {
         }
         assert!(filters(&host, plugin) >= 3, "{plugin}");
     }
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 #[test]
@@ -220,9 +222,11 @@ fn a_file_that_takes_more_memory_than_it_may_is_refused() {
         bytes[at..at + 8].copy_from_slice(&(3_u64 << 30).to_le_bytes());
     });
     lab.package("hostile").put(&[&huge]);
+    lab.package("good").put(&[&actor("mark=1")]);
     let Some(host) = lab.start_sandboxed("") else {
         return;
     };
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     let refused = host
         .plugin("attacks")
         .refused
@@ -232,7 +236,7 @@ fn a_file_that_takes_more_memory_than_it_may_is_refused() {
         refused.contains("`limits.memory_mib` gives it 256"),
         "{refused}"
     );
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 /// How many filters the kernel knows of a worker.
