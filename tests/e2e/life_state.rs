@@ -114,7 +114,10 @@ fn a_reload_can_discard_the_state() {
             said.contains("hotmerge reload actor --without-state"),
             "{said}"
         );
-        assert_eq!(bench.host.count("actor"), 2, "nothing was lost");
+        // Who panics in a worker is started again, and loses what it never saved.
+        if veto != "save=panic" {
+            assert_eq!(bench.host.count("actor"), 2, "nothing was lost");
+        }
         bench
             .lab
             .hotmerge(["reload", "actor", "--without-state"])
@@ -298,7 +301,8 @@ fn a_reason_of_many_megabytes_is_cut_where_it_enters() {
 fn the_largest_state_that_is_saved_is_also_taken_over() {
     // Beside it there is the count.
     let most = STATE_LIMIT - size_of::<u64>();
-    let bench = start(&format!("mark=1 state={most}"), "save_s = 0");
+    let limits = "save_s = 0\nhandover_ms = 60000\n";
+    let bench = start(&format!("mark=1 state={most}"), limits);
     bench.host.count("actor");
     assert_eq!(bench.put("mark=2 state=1").action, Action::Reloaded);
     assert_eq!(bench.host.count("actor"), 2);
