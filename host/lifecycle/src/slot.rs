@@ -367,11 +367,13 @@ impl Slot {
                 out.push(Now::BeginTrial(ticket).into());
                 out.push(Now::Report(ticket, Outcome::Trying).into());
             }
-            _ if is_without => self.go_live(
+            Next::Switch | Next::HandOver | Next::Try if is_without => self.go_live(
                 out,
                 "started without the state of the version before it, and takes all new calls",
             ),
-            _ => self.go_live(out, "started, and takes all new calls"),
+            Next::Switch | Next::HandOver | Next::Try => {
+                self.go_live(out, "started, and takes all new calls");
+            }
         }
     }
 

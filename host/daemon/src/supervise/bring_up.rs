@@ -78,9 +78,9 @@ impl Supervisor {
     fn work(self: &Arc<Self>, job: &Job) {
         match job {
             Job::BringUp(_, ticket) => self.bring_up(*ticket),
-            Job::Keep(plugin) => {
-                self.keep(plugin);
-                self.kept();
+            Job::Persist(plugin) => {
+                self.persist(plugin);
+                self.persisted();
             }
         }
     }
@@ -155,7 +155,7 @@ impl Supervisor {
         match &target.origin {
             Origin::Package(package) => {
                 let package = self.open(package)?;
-                judge::verify(package, meta)
+                judge::verify(package, meta, &self.config().trust())
             }
             Origin::Store => self.verify_stored(meta),
             Origin::Running(_) => self
@@ -194,12 +194,15 @@ impl Supervisor {
         meta: &PluginMeta,
         limit_bytes: u64,
     ) -> Result<Vec<u8>, Unverified> {
-        judge::read(self.open(package)?, meta, limit_bytes)
+        let trust = self.config().trust();
+        judge::read(self.open(package)?, meta, limit_bytes, &trust)
     }
 
     fn open(&self, package: &PackageName) -> Result<OwnedFd, Unverified> {
-        let root = open_dir(&self.plugin_dir).map_err(Unverified::Differs)?;
-        Ok(open_package(&root, package)?)
+        let trust = self.config().trust();
+        let root = open_dir(&self.plugin_dir, &trust)
+            .map_err(|error| Unverified::Differs(error.to_string()))?;
+        Ok(open_package(&root, package, &trust)?)
     }
 
     fn start(self: &Arc<Self>, ticket: Ticket, target: &Target, verified: Verified) {

@@ -12,7 +12,7 @@ use hotmerge_meta::PluginName;
 use crate::supervise::{
     bring_up::all_the_same,
     clock::RECHECK,
-    state::{Attempt, Progress, State},
+    state::{Attempt, HostState, Progress},
     supervisor::Supervisor,
 };
 
@@ -64,7 +64,7 @@ impl Supervisor {
         let limit = self.config().start();
         match self.workers.isolation(name.as_str()) {
             Ok(Isolation::Process) => limit + WORKERS_FIRST,
-            _ => limit,
+            Ok(Isolation::Host) | Err(_) => limit,
         }
     }
 
@@ -75,7 +75,7 @@ impl Supervisor {
             self.attend(now),
             self.background.retry(self, now),
             self.make_room(now),
-            self.keep_again(now),
+            self.persist_again(now),
         ]
         .into_iter()
         .flatten()
@@ -130,7 +130,7 @@ impl Supervisor {
 
     fn due(
         &self,
-        state: &State,
+        state: &HostState,
         name: &PluginName,
         stage: Stage,
         attempt: &Attempt,

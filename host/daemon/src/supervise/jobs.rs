@@ -31,21 +31,21 @@ pub(crate) enum Job {
     /// Advance an attempt of a plugin as far as possible.
     BringUp(PluginName, Ticket),
     /// Persist a plugin's record.
-    Keep(PluginName),
+    Persist(PluginName),
 }
 
 impl Job {
     /// Whose.
     pub(crate) fn plugin(&self) -> &PluginName {
         match self {
-            Self::BringUp(plugin, _) | Self::Keep(plugin) => plugin,
+            Self::BringUp(plugin, _) | Self::Persist(plugin) => plugin,
         }
     }
 
     fn ticket(&self) -> Option<Ticket> {
         match self {
             Self::BringUp(_, ticket) => Some(*ticket),
-            Self::Keep(_) => None,
+            Self::Persist(_) => None,
         }
     }
 }
