@@ -51,7 +51,7 @@ impl Supervisor {
     pub(crate) fn persist_unwritten(self: &Arc<Self>) {
         for name in self.store.iter().flat_map(Store::take_unwritten) {
             self.state().persisting += 1;
-            self.submit(&name, Job::Persist(name.clone()));
+            self.submit(Job::Persist(name));
         }
     }
 

@@ -10,6 +10,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
     thread,
+    time::Duration,
 };
 
 use hotmerge_loader::{CallError, OutgoingCall, Reply};
@@ -20,6 +21,10 @@ use crate::worker::{
     error::LaunchError,
     process::{LARGEST_OUTGOING, Link, MOST_OUTGOING},
 };
+
+/// How long a reply is kept for a worker that makes no room for it, where calls have no limit. Its other
+/// calls may have taken all the room.
+const TAKES_REPLY: Duration = Duration::from_secs(60);
 
 impl Worker {
     /// Starts to forward the calls of a worker, if its plugin may make any.
@@ -79,7 +84,8 @@ impl Worker {
                     "the host failed to forward the call".into(),
                 ))
             });
-        let mut writer = taken.writer();
+        let limit = self.workers.settings.call_limit.unwrap_or(TAKES_REPLY);
+        let mut writer = taken.writer().giving_up_at(after_ns(limit));
         let status = match outcome {
             Ok(()) => {
                 writer.media_type(reply.content_type().as_bytes());
