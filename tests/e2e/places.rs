@@ -214,9 +214,10 @@ fn other_users_cannot_reach_a_host() {
     // Even if somebody opens directory and socket, the host looks who it is.
     set_mode(lab.runtime_dir().path(), 0o755);
     set_mode(&lab.runtime_dir().control_socket(), 0o777);
-    as_nobody(&["stop"])
-        .ended_with(7)
-        .said(&["only root and the host's own user"]);
+    as_nobody(&["stop"]).ended_with(7).said(&[
+        &format!("user {NOBODY} has no role at this host"),
+        "`[[door.allow]]`",
+    ]);
     assert_eq!(host.text("actor", "mark"), "1");
     host.stop();
 }
@@ -323,7 +324,13 @@ fn documented_keys_match_configuration_keys() {
     let (block, _) = block.split_once("```").expect("it ends");
     let service = repository().join("scripts/services/hotmerge.toml.in");
     let service = fs::read_to_string(service).unwrap();
-    let tables = ["", "[plugin.x]\n", "[plugin.x.limits]\n", "[restart]\n"];
+    let tables = [
+        "",
+        "[plugin.x]\n",
+        "[plugin.x.limits]\n",
+        "[restart]\n",
+        "[[door.allow]]\n",
+    ];
     let has = |text: &str, key: &str| {
         let mut words = text.split(|sign: char| !sign.is_ascii_lowercase() && sign != '_');
         words.any(|word| word == key)

@@ -57,6 +57,17 @@ struct Record {
     choice: Option<RecordedChoice>,
 }
 
+/// Why a record counts for nothing.
+#[derive(Debug, thiserror::Error)]
+enum RecordError {
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error("a newer host wrote it, in format {0}, and this host reads format {FORMAT} only")]
+    Newer(u32),
+    #[error("no host ever wrote format {0}")]
+    Older(u32),
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RecordedChoice {
@@ -167,13 +178,13 @@ impl Store {
                     record.versions.retain(is_there);
                     records.insert(plugin, record);
                 }
-                Err(Unread::Newer(format)) => {
+                Err(RecordError::Newer(format)) => {
                     self.foreign.note(plugin.clone(), &bytes, format);
                     let error = self.newer(&plugin, format);
-                    tracing::error!(target: "hotmerge::plugin", %plugin, "what was kept of it is not used: {error}");
+                    tracing::error!(target: "hotmerge::plugin", %plugin, "its record in the store is not used: {error}");
                 }
-                Err(Unread::Damaged(error)) => {
-                    tracing::error!(target: "hotmerge::plugin", %plugin, "what was kept of it cannot be read: {error}");
+                Err(error @ (RecordError::Json(_) | RecordError::Older(_))) => {
+                    tracing::error!(target: "hotmerge::plugin", %plugin, "its record in the store cannot be read: {error}");
                 }
             }
         }
@@ -235,15 +246,14 @@ impl Store {
     }
 
     /// The bytes of a version, to be verified.
-    pub(crate) fn image(&self, hash: &Digest) -> Result<Vec<u8>, String> {
-        let read = self.images.read(&image_name(hash));
-        read.map_err(|error| format!("the version that was kept cannot be used: {error}"))
+    pub(crate) fn image(&self, hash: &Digest) -> Result<Vec<u8>, StoreError> {
+        self.images.read(&image_name(hash))
     }
 
     /// Writes down what runs of a plugin and what was chosen, or forgets it with the plugin. `now`
     /// looks at that and is asked under the store's lock, so that what was so first is written
     /// first; `image` has the bytes of what runs.
-    pub(crate) fn keep(
+    pub(crate) fn persist(
         &self,
         plugin: &PluginName,
         now: impl FnOnce() -> Now,
@@ -369,7 +379,7 @@ impl Store {
             match self.images.read(&name) {
                 Ok(bytes) if Digest::of(&bytes) == *hash => return Ok(()),
                 _ => {
-                    tracing::warn!(target: "hotmerge::host", "what was kept as `{name}` was damaged, and is written anew");
+                    tracing::warn!(target: "hotmerge::host", "the stored image `{name}` was damaged; rewriting it");
                 }
             }
         }
@@ -410,27 +420,17 @@ fn image_name(hash: &Digest) -> String {
     format!("{}.so", hash.strip_prefix("sha256:").unwrap_or(&hash))
 }
 
-/// Why a record is not used.
-enum Unread {
-    /// A newer host wrote it, in this format.
-    Newer(u32),
-    Damaged(String),
-}
-
-fn parse_record(bytes: &[u8]) -> Result<Record, Unread> {
+fn parse_record(bytes: &[u8]) -> Result<Record, RecordError> {
     /// What a record of every format has.
     #[derive(Deserialize)]
     struct Header {
         format: u32,
     }
-    let damaged = |error: serde_json::Error| Unread::Damaged(error.to_string());
-    let header: Header = serde_json::from_slice(bytes).map_err(damaged)?;
+    let header: Header = serde_json::from_slice(bytes)?;
     match header.format {
-        FORMAT => serde_json::from_slice(bytes).map_err(damaged),
-        newer if newer > FORMAT => Err(Unread::Newer(newer)),
-        older => Err(Unread::Damaged(format!(
-            "no host ever wrote format {older}"
-        ))),
+        FORMAT => Ok(serde_json::from_slice(bytes)?),
+        newer if newer > FORMAT => Err(RecordError::Newer(newer)),
+        older => Err(RecordError::Older(older)),
     }
 }
 
