@@ -1,6 +1,5 @@
 //! What a host decides about workers before any runs.
 
-
 use super::*;
 use crate::{settings::PluginSettings, worker::fixtures::settings};
 
