@@ -195,14 +195,15 @@ impl Store {
     }
 
     fn clear_images(&self) -> Result<(), StoreError> {
-        let named: BTreeSet<_> = self
-            .lock()
-            .values()
-            .flat_map(|record| &record.versions)
-            .map(|meta| image_name(&meta.hash))
+        let records = self.lock();
+        let versions = records.values().flat_map(|record| &record.versions);
+        let hashes = versions.map(|meta| &meta.hash);
+        let named: BTreeSet<_> = hashes
+            .chain(self.foreign.images())
+            .map(image_name)
             .collect();
         for name in self.images.names()? {
-            if !named.contains(&name) && !self.foreign.names(&name) {
+            if !named.contains(&name) {
                 self.images.remove(&name)?;
             }
         }
@@ -404,10 +405,9 @@ impl Store {
     fn drop_images(&self, records: &Records, old: Option<Record>) {
         for meta in old.iter().flat_map(|record| &record.versions) {
             let is_named = |record: &Record| record.version(&meta.hash).is_some();
-            let name = image_name(&meta.hash);
-            if !records.values().any(is_named) && !self.foreign.names(&name) {
+            if !records.values().any(is_named) && !self.foreign.images().contains(&meta.hash) {
                 // Left behind at worst, and cleared away at the next start.
-                let _ = self.images.remove(&name);
+                let _ = self.images.remove(&image_name(&meta.hash));
             }
         }
     }
