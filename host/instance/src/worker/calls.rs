@@ -37,8 +37,6 @@ pub(super) struct State {
     pub(super) ending: bool,
     /// The worker is to be ended at once.
     pub(super) stop: bool,
-    /// A process that must be killed, and why.
-    pub(super) kill_order: Option<(i32, String)>,
     /// Try again although it was given up.
     pub(super) revive: bool,
     pub(super) missing: Vec<String>,
@@ -194,7 +192,7 @@ impl Worker {
 
     /// Has a worker ended that cannot be trusted any more.
     pub(super) fn order_kill(&self, link: &Link, why: String) {
-        self.state().kill_order = Some((link.pid, why));
+        link.order_kill(why);
         self.wake_up();
     }
 

@@ -75,7 +75,6 @@ impl WorkerOwner {
                 availability: Availability::Starting,
                 ending: false,
                 stop: false,
-                kill_order: None,
                 revive: false,
                 missing: Vec::new(),
                 waiting: None,
