@@ -68,6 +68,13 @@ pub enum StartError {
     /// The plugin directory cannot be used.
     #[error("{0}; create it, or pass another `--plugin-dir`")]
     PluginDir(String),
+    /// The embedding program has not said where plugins run.
+    #[error(
+        "`Config::isolation` is not set, so that it is not known where plugins may run: set it to \
+         `Isolation::Process` (which needs the program `hotmerge-worker`), to `Isolation::Host` for \
+         plugins that are trusted like this program, or to `Isolation::Auto`"
+    )]
+    NoIsolation,
     /// Something in the configuration makes no sense.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -160,6 +167,9 @@ impl Host {
     /// As [`Host::start`].
     pub fn check(config: &Config) -> Result<PathBuf, StartError> {
         config.check()?;
+        if config.isolation.is_none() {
+            return Err(StartError::NoIsolation);
+        }
         let dir = config.plugin_dir.clone().ok_or(StartError::NoPluginDir)?;
         scan::open_dir(&dir).map_err(StartError::PluginDir)?;
         policies::syscalls(&config.policy_files())?;

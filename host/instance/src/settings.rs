@@ -15,6 +15,9 @@ pub enum Isolation {
     Process,
     /// In the host's own process: for code that is trusted like the host's.
     Host,
+    /// In a process of its own where the system can give one, and in the host's otherwise, which
+    /// is logged as a warning.
+    Auto,
 }
 
 /// What to do where the kernel does not give the whole sandbox.
@@ -111,7 +114,7 @@ pub struct Settings {
     /// The worker program; by default it is searched for.
     pub worker: Option<PathBuf>,
     /// How plugins are kept unless they say otherwise.
-    pub isolation: Option<Isolation>,
+    pub isolation: Isolation,
     /// What to do where the kernel does not give the whole sandbox.
     pub degraded: OnDegraded,
     /// Whether plugins are refused for what they import.
