@@ -6,14 +6,17 @@ use std::{
     time::Duration,
 };
 
+mod door;
+
+pub use door::{Allow, DoorConfig, Principal, Role};
 pub use hotmerge_instance::settings::{
-    Isolation, LimitsConfig, OnDegraded, RestartConfig, Symbols,
+    Isolation, LimitsConfig, OnDegraded, RestartConfig, Symbols, UntrustedFiles,
 };
 use hotmerge_instance::{
     rules::text_file::{self, TextFileError},
     settings::{Grant, PluginSettings, PolicyFiles, Settings},
 };
-use hotmerge_meta::PluginName;
+use hotmerge_meta::{PluginName, Trust};
 use serde::Deserialize;
 
 /// What it is to people.
@@ -73,6 +76,10 @@ pub struct Config {
     /// A file that replaces the built-in symbol policy; `hotmerge policy symbols` shows the
     /// format.
     pub symbol_policy: Option<PathBuf>,
+    /// What to do with a plugin, a policy, a granted path or a worker program that somebody but
+    /// root and the host's user could have written. By default a root host refuses it, and other
+    /// hosts use it. The configuration of a root host itself is refused in any case.
+    pub untrusted_files: Option<UntrustedFiles>,
     /// How often a worker that crashes is replaced.
     pub restart: RestartConfig,
     /// How long a call without a deadline may take before the host kills its worker, in
@@ -81,6 +88,8 @@ pub struct Config {
     /// A cgroup v2 directory that is delegated to this host for its workers. By default the host's
     /// own group, if a service manager has delegated it.
     pub cgroup: Option<PathBuf>,
+    /// Who may ask the host for what.
+    pub door: DoorConfig,
     /// Settings of single plugins.
     pub plugin: BTreeMap<PluginName, PluginConfig>,
 }
@@ -174,9 +183,11 @@ impl Default for Config {
             symbols: Symbols::default(),
             syscall_policy: None,
             symbol_policy: None,
+            untrusted_files: None,
             restart: RestartConfig::default(),
             call_ms: 60_000,
             cgroup: None,
+            door: DoorConfig::default(),
             plugin: BTreeMap::new(),
         }
     }
@@ -193,17 +204,40 @@ pub enum ConfigError {
     Value(String),
 }
 
+/// A plugin's configuration has a value that JSON does not know.
+#[derive(Debug, thiserror::Error)]
+#[error("its configuration cannot be written as JSON: {0}")]
+pub(crate) struct NotJson(#[source] serde_json::Error);
+
 impl Config {
     /// Reads a TOML file.
     ///
     /// # Errors
     /// One sentence that names the file and the line.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = text_file::read(WHAT, path)?;
-        let config: Self =
-            toml::from_str(&text).map_err(|error| text_file::wrong(WHAT, path, &error))?;
-        config.check()?;
+        let read = |trust: &Trust| -> Result<Self, ConfigError> {
+            let text = text_file::read(WHAT, path, trust)?;
+            let config: Self =
+                toml::from_str(&text).map_err(|error| text_file::wrong(WHAT, path, &error))?;
+            config.check()?;
+            Ok(config)
+        };
+        let trust = Trust::by_default();
+        let config = read(&trust)?;
+        // Only the file itself says whether it has to be one that nobody else could have written.
+        if trust.is_anybody() && !config.trust().is_anybody() {
+            return read(&config.trust());
+        }
         Ok(config)
+    }
+
+    /// Whose files are believed.
+    pub fn trust(&self) -> Trust {
+        match self.untrusted_files {
+            None => Trust::by_default(),
+            Some(UntrustedFiles::Refuse) => Trust::own(),
+            Some(UntrustedFiles::Use) => Trust::anybody(),
+        }
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
@@ -284,11 +318,10 @@ impl Config {
     ///
     /// # Errors
     /// If a value has no counterpart in JSON.
-    pub(crate) fn plugin_json(&self, plugin: &PluginName) -> Result<String, String> {
+    pub(crate) fn plugin_json(&self, plugin: &PluginName) -> Result<String, NotJson> {
         let table = self.plugin.get(plugin).map(|plugin| &plugin.config);
         table.map_or(Ok("{}".to_owned()), |table| {
-            serde_json::to_string(table)
-                .map_err(|error| format!("its configuration cannot be written as JSON: {error}"))
+            serde_json::to_string(table).map_err(NotJson)
         })
     }
 
@@ -332,6 +365,7 @@ impl Config {
         };
         let own = self.plugin.iter();
         Settings {
+            trust: self.trust(),
             worker: self.worker.clone(),
             // Nothing runs unsandboxed because somebody forgot to say.
             isolation: self.isolation.unwrap_or(Isolation::Process),
@@ -358,6 +392,7 @@ impl Config {
         PolicyFiles {
             syscalls: self.syscall_policy.clone(),
             symbols: self.symbol_policy.clone(),
+            trust: self.trust(),
         }
     }
 

@@ -96,12 +96,26 @@ fn sandbox(config: &Config) -> Finding {
             format!("incomplete, and the configuration says `degraded = \"refuse\"`: {missing}"),
         ),
         (true, false) => finding(part, Verdict::Less, format!("degraded: {missing}")),
-        (false, _) if refuses || config.isolation != Some(Isolation::Auto) => finding(
+        (false, _) => without_processes(&workers, config, &missing),
+    }
+}
+
+/// No worker can be had.
+fn without_processes(workers: &Workers, config: &Config, missing: &str) -> Finding {
+    let part = "sandbox";
+    // Of a plugin that the configuration does not name.
+    match workers.isolation("") {
+        Err(_) => finding(
             part,
             Verdict::Bad,
             format!("plugins are to run in processes of their own: {missing}"),
         ),
-        (false, _) => finding(
+        Ok(_) if config.isolation == Some(Isolation::Host) => finding(
+            part,
+            Verdict::Less,
+            format!("plugins that are to run in processes of their own are refused: {missing}"),
+        ),
+        Ok(_) => finding(
             part,
             Verdict::Less,
             format!("plugins run in the host's own process: {missing}"),
@@ -161,7 +175,9 @@ fn stored_bytes(config: &Config) -> u64 {
 /// The plugins of the directory: whether each wants a process, and its size.
 fn found(config: &Config) -> impl Iterator<Item = (bool, u64)> {
     let dir = config.plugin_dir.clone().unwrap_or_default();
-    let findings = Scanner::new(dir, Duration::ZERO).scan(Instant::now());
+    let findings = Scanner::new(dir, Duration::ZERO)
+        .trusting(config.trust())
+        .scan(Instant::now());
     let all = config.isolation;
     findings.changed.into_iter().map(move |found| {
         let own = config.plugin.get(&found.meta.name);

@@ -11,11 +11,11 @@ use std::{
 use hotmerge_abi::{ABI_MAJOR, ABI_MINOR};
 use hotmerge_instance::{
     NoWorkers, Workers,
-    rules::{policies, text_file::TextFileError},
+    rules::{grants, policies, text_file::TextFileError},
 };
 use hotmerge_lifecycle::ChoiceError;
 use hotmerge_meta::{
-    PluginName,
+    PluginName, Untrusted,
     control::{
         Action, DebugReport, HostStatus, PluginReport, ReloadParams, ReloadReport, Status,
         Transition,
@@ -25,7 +25,10 @@ use hotmerge_meta::{
 use crate::{
     Config, TARGET,
     config::ConfigError,
-    find::{hints::Hints, scan},
+    find::{
+        hints::Hints,
+        scan::{self, DirError},
+    },
     plugin::Plugin,
     record::{
         status::Snapshot,
@@ -75,6 +78,9 @@ pub enum StartError {
          plugins that are trusted like this program, or to `Isolation::Auto`"
     )]
     NoIsolation,
+    /// Somebody else could have written to the plugin directory.
+    #[error("plugin directory: {0}")]
+    Untrusted(Untrusted),
     /// Something in the configuration makes no sense.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -171,10 +177,19 @@ impl Host {
             return Err(StartError::NoIsolation);
         }
         let dir = config.plugin_dir.clone().ok_or(StartError::NoPluginDir)?;
-        scan::open_dir(&dir).map_err(StartError::PluginDir)?;
+        match scan::open_dir(&dir, &config.trust()) {
+            Ok(_) => {}
+            Err(DirError::Untrusted(error)) => return Err(StartError::Untrusted(error)),
+            Err(error) => return Err(StartError::PluginDir(error.to_string())),
+        }
         policies::syscalls(&config.policy_files())?;
         policies::symbols(&config.policy_files())?;
         Ok(dir)
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.supervisor.config()
     }
 
     /// The worker program for sandboxed plugins, as far as it can be determined without starting
@@ -183,7 +198,26 @@ impl Host {
     /// # Errors
     /// Why there is none, for people.
     pub fn worker_program(config: &Config) -> Result<PathBuf, NoWorkers> {
-        Workers::find_program(config.worker.as_deref()).map(|(path, _)| path)
+        Workers::find_program(config.worker.as_deref(), &config.trust()).map(|(path, _)| path)
+    }
+
+    /// Whether every granted path leads where it should, whoever else may write.
+    ///
+    /// # Errors
+    /// One sentence per plugin of which one does not.
+    pub fn check_grants(config: &Config) -> Result<(), Vec<String>> {
+        let trust = config.trust();
+        let plugins = config.plugin.iter();
+        let refused: Vec<_> = plugins
+            .filter_map(|(name, own)| {
+                let error = grants::check(&own.allow, own.user, &trust).err()?;
+                Some(format!("plugin `{name}`: {error}"))
+            })
+            .collect();
+        match refused.is_empty() {
+            true => Ok(()),
+            false => Err(refused),
+        }
     }
 
     /// A handle to a plugin, valid for all its versions. `None` if the plugin is unknown (yet).
@@ -400,6 +434,7 @@ impl Host {
                 crash_signals: self.supervisor.workers.crash_signals(),
                 degraded: self.supervisor.workers.missing().to_vec(),
                 limits: self.supervisor.workers.limits(),
+                door: None,
             },
             plugins,
             problems,

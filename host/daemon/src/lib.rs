@@ -48,7 +48,7 @@ pub use find::{
 pub use host::{Host, StartError, UnknownPlugin};
 pub use hotmerge_abi::CallContext;
 pub use hotmerge_instance::{
-    Call, Cancel, context,
+    Call, Cancel, NoWorkers, context,
     rules::{policies, text_file::TextFileError, wants},
 };
 pub use hotmerge_lifecycle as lifecycle;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use hotmerge_meta::PluginName;
+use hotmerge_meta::{PluginName, Trust};
 pub use hotmerge_sandbox::Grant;
 use hotmerge_sandbox::Limits;
 use serde::Deserialize;
@@ -29,6 +29,16 @@ pub enum OnDegraded {
     Run,
     /// Refuse to run plugins in it.
     Refuse,
+}
+
+/// What to do with files that somebody else could have written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UntrustedFiles {
+    /// They are refused.
+    Refuse,
+    /// They are used like any others.
+    Use,
 }
 
 /// Whether the symbol policy counts.
@@ -111,6 +121,8 @@ impl From<LimitsConfig> for Limits {
 /// What holds for all instances of a host.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Whose files are believed.
+    pub trust: Trust,
     /// The worker program; by default it is searched for.
     pub worker: Option<PathBuf>,
     /// How plugins are kept unless they say otherwise.
@@ -142,6 +154,8 @@ pub struct PolicyFiles {
     pub syscalls: Option<PathBuf>,
     /// Of symbols.
     pub symbols: Option<PathBuf>,
+    /// Whose files are believed.
+    pub trust: Trust,
 }
 
 /// What holds for the instances of one plugin.

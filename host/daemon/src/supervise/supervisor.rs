@@ -37,7 +37,7 @@ use crate::{
 const LOOK_FOR_DIR: Duration = Duration::from_secs(1);
 
 pub(crate) struct Supervisor {
-    pub(crate) config: Config,
+    config: RwLock<Arc<Config>>,
     pub(crate) clock: Clock,
     pub(crate) jobs: Jobs,
     pub(crate) background: Background<Self>,
@@ -53,7 +53,8 @@ pub(crate) struct Supervisor {
 
 impl Supervisor {
     pub(crate) fn new(config: Config, plugin_dir: PathBuf, store: Option<Store>) -> Self {
-        let mut scanner = Scanner::new(plugin_dir.clone(), config.settle());
+        let mut scanner =
+            Scanner::new(plugin_dir.clone(), config.settle()).trusting(config.trust());
         let mut state = State::default();
         for last in store.iter().flat_map(Store::remembered) {
             if let (Some(package), Some(live)) = (&last.package, &last.live) {
@@ -64,7 +65,7 @@ impl Supervisor {
         Self {
             plugin_dir,
             workers: Workers::new(config.settings()),
-            config,
+            config: RwLock::new(Arc::new(config)),
             clock: Clock::default(),
             jobs: Jobs::new(),
             background: Background::default(),
@@ -74,6 +75,12 @@ impl Supervisor {
             state: Mutex::new(state),
             settled: Condvar::new(),
         }
+    }
+
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&config)
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -313,7 +320,7 @@ impl Supervisor {
     }
 
     fn begin_trial(&self, state: &mut State, name: &PluginName, ticket: Ticket) {
-        let Some(canary) = self.config.canary(name) else {
+        let Some(canary) = self.config().canary(name) else {
             return;
         };
         let until = Instant::now() + canary.duration();
@@ -405,7 +412,7 @@ impl Supervisor {
     pub(crate) fn stop(self: &Arc<Self>) -> usize {
         self.state().stopping = true;
         self.drive(|state| state.machine.stop());
-        let deadline = Instant::now() + self.config.longest_end();
+        let deadline = Instant::now() + self.config().longest_end();
         let mut state = self.state();
         loop {
             let left = state.running() + state.persisting;

@@ -3,9 +3,10 @@
 use std::{io, path::PathBuf};
 
 use hotmerge_loader::{ConstructorsError, advice, suspicions};
-use hotmerge_sandbox::{PolicyError, SpawnError};
+use hotmerge_meta::Untrusted;
+use hotmerge_sandbox::{PolicyError, SpawnError, Unfiltered};
 
-use crate::rules::text_file::TextFileError;
+use crate::rules::{grants::UntrustedGrant, text_file::TextFileError};
 
 /// Why no worker process could be started.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,9 @@ pub enum LaunchError {
          the host as root, or remove `user`"
     )]
     OtherUser,
+    /// Somebody else could turn a granted path elsewhere.
+    #[error(transparent)]
+    Grant(#[from] UntrustedGrant),
     /// The file would run something while it is loaded that nothing can keep it from: the plugin's
     /// fault.
     #[error(transparent)]
@@ -77,11 +81,17 @@ impl LaunchError {
 }
 
 /// Why a plugin did not start in its process.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum NotStarted {
     /// The worker or the plugin says why.
     #[error("{0}")]
     Refused(String),
+    /// The filters that it should have installed are unknown.
+    #[error(transparent)]
+    Policy(#[from] LaunchError),
+    /// It has not confined itself.
+    #[error(transparent)]
+    Unfiltered(#[from] Unfiltered),
     /// The process ended, or had to be ended.
     #[error("its worker {0} while it started")]
     Ended(String),
@@ -123,6 +133,14 @@ pub enum NoWorkers {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// Somebody else could have written the worker program.
+    #[error("the worker program `{}`: {source}", .path.display())]
+    Untrusted {
+        /// Where it is.
+        path: PathBuf,
+        /// Who could, and what to do.
+        source: Untrusted,
     },
     /// The worker program is in no place where it is looked for.
     #[error(

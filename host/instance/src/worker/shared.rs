@@ -12,6 +12,7 @@ use std::{
     },
 };
 
+use hotmerge_meta::Trust;
 use hotmerge_policy::Groups;
 use hotmerge_sandbox::{Cgroups, Grant, Ids, Namespaces, Policy, SpawnError, check_filters};
 use rustix::fs::{StatVfsMountFlags, fstat, fstatvfs};
@@ -19,7 +20,7 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use signal_hook::consts::SIGUSR1;
 
 use crate::{
-    rules::{policies, text_file::TextFileError},
+    rules::{grants, policies, text_file::TextFileError},
     settings::{Isolation, OnDegraded, Settings},
     worker::{
         error::{IsolationError, LaunchError, NoWorkers, NotStarted},
@@ -46,6 +47,8 @@ pub struct Workers {
     pub(super) program: Option<OwnedFd>,
     /// Where that is.
     path: Option<PathBuf>,
+    /// Whether somebody else could have written that.
+    is_untrusted: bool,
     policy: Option<Policy>,
     filters: Mutex<BTreeMap<Vec<Grant>, Filters>>,
     pub(super) namespaces: bool,
@@ -66,6 +69,7 @@ impl Workers {
         let mut workers = Self {
             program: None,
             path: None,
+            is_untrusted: false,
             policy: None,
             filters: Mutex::default(),
             namespaces: true,
@@ -114,7 +118,9 @@ impl Workers {
             .map_err(NoWorkers::Signal)?;
         // So does the one that ends a sleep; that it came is of no interest.
         signal_hook::flag::register(MEMORY_TICK, Arc::default()).map_err(NoWorkers::Signal)?;
-        let (path, program) = Self::find_program(self.settings.worker.as_deref())?;
+        let found = Self::find_program(self.settings.worker.as_deref(), &self.settings.trust);
+        self.is_untrusted = matches!(found, Err(NoWorkers::Untrusted { .. }));
+        let (path, program) = found?;
         self.policy = Some(policies::syscalls(&self.settings.policies)?);
         self.program = Some(program.into());
         self.path = Some(path);
@@ -178,12 +184,17 @@ impl Workers {
     /// Where the worker program is, and the program itself.
     ///
     /// # Errors
-    /// If it is not where the configuration says, or in no place where it is looked for.
-    pub fn find_program(named: Option<&Path>) -> Result<(PathBuf, File), NoWorkers> {
+    /// If it is not where the configuration says, or in no place where it is looked for, or if
+    /// somebody else could have written it.
+    pub fn find_program(named: Option<&Path>, trust: &Trust) -> Result<(PathBuf, File), NoWorkers> {
         let path = Self::program_path(named)?;
-        match File::open(&path) {
-            Ok(program) => Ok((path, program)),
-            Err(source) => Err(NoWorkers::Open { path, source }),
+        let program = match File::open(&path) {
+            Ok(program) => program,
+            Err(source) => return Err(NoWorkers::Open { path, source }),
+        };
+        match trust.check_way(&program, &path) {
+            Ok(()) => Ok((path, program)),
+            Err(source) => Err(NoWorkers::Untrusted { path, source }),
         }
     }
 
@@ -245,6 +256,10 @@ impl Workers {
                 Ok(Isolation::Process)
             }
             Isolation::Process => Err(IsolationError::NoProcess(self.missing.join("; "))),
+            // Whoever could write the worker program must not get plugins into the host by that.
+            Isolation::Auto if self.is_untrusted => {
+                Err(IsolationError::NoProcess(self.missing.join("; ")))
+            }
             Isolation::Auto if self.settings.degraded == OnDegraded::Refuse => {
                 Err(IsolationError::NothingLess(self.missing.join("; ")))
             }
@@ -256,6 +271,7 @@ impl Workers {
     pub(super) fn launch(&self, parts: Parts<'_>) -> Result<Process, LaunchError> {
         let program = self.program.as_ref().ok_or(LaunchError::NoProgram)?;
         let filters = self.filters(parts.grants)?;
+        grants::check(parts.grants, parts.user, &self.settings.trust)?;
         let namespaces = if self.namespaces {
             Namespaces::Own {
                 network: !parts.grants.contains(&Grant::Network),
@@ -316,10 +332,8 @@ impl Workers {
 
     /// Checks that a worker has shut itself in.
     pub(super) fn check_filters(&self, grants: &[Grant], pid: i32) -> Result<(), NotStarted> {
-        let refused = |reason: String| NotStarted::Refused(reason);
-        let filters = self.filters(grants);
-        let filters = filters.map_err(|error| refused(error.to_string()))?;
-        check_filters(pid, filters.0.len() + 1).map_err(refused)
+        let (first, _) = &*self.filters(grants)?;
+        Ok(check_filters(pid, first.len() + 1)?)
     }
 
     fn filters(&self, grants: &[Grant]) -> Result<Filters, LaunchError> {
