@@ -268,6 +268,9 @@ pub(super) fn try_making(path: &Path) -> Result<u64, StoreError> {
         above => above,
     });
     let above = above.find(is_there).unwrap_or(Path::new("/"));
+    if !above.is_dir() {
+        return Err(failed("make", path)(Errno::NOTDIR));
+    }
     accessat(
         CWD,
         above,
