@@ -368,7 +368,7 @@ impl Config {
             trust: self.trust(),
             worker: self.worker.clone(),
             // Nothing runs unsandboxed because somebody forgot to say.
-            isolation: self.isolation.unwrap_or(Isolation::Process),
+            isolation: self.isolation.or(Some(Isolation::Process)),
             degraded: self.degraded,
             symbols: self.symbols,
             policies: self.policy_files(),
@@ -376,7 +376,7 @@ impl Config {
             call_limit: (self.call_ms != 0).then(|| Duration::from_millis(self.call_ms)),
             start_limit: self.start(),
             cgroup: self.cgroup.clone(),
-            others: PluginSettings {
+            by_default: PluginSettings {
                 drain: Duration::from_millis(self.drain_ms),
                 teardown: Duration::from_millis(self.teardown_ms),
                 ..PluginSettings::default()

@@ -64,9 +64,27 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Looks for the worker program, and tries whether the sandbox holds.
+    /// Finds the worker program and probes the sandbox.
     pub fn new(settings: Settings) -> Arc<Self> {
-        let mut workers = Self {
+        let mut workers = Self::unprepared(settings);
+        workers.open_groups();
+        workers.warn_of_limits();
+        match workers.prepare() {
+            Ok(()) => {
+                workers.probe();
+                workers.hide_memory();
+            }
+            Err(error) => workers.missing.push(error.to_string()),
+        }
+        for part in &workers.missing {
+            tracing::warn!(target: "hotmerge::worker", "the sandbox is degraded: {part}");
+        }
+        Arc::new(workers)
+    }
+
+    /// Without a program, so that no worker can be launched.
+    fn unprepared(settings: Settings) -> Self {
+        Self {
             program: None,
             path: None,
             is_untrusted: false,
@@ -81,20 +99,7 @@ impl Workers {
             crash_signals: AtomicU64::new(0),
             symbols: policies::symbols(&settings.policies),
             settings,
-        };
-        workers.open_groups();
-        workers.warn_of_limits();
-        match workers.prepare() {
-            Ok(()) => {
-                workers.probe();
-                workers.hide_memory();
-            }
-            Err(error) => workers.missing.push(error.to_string()),
         }
-        for part in &workers.missing {
-            tracing::warn!(target: "hotmerge::worker", "the sandbox is degraded: {part}");
-        }
-        Arc::new(workers)
     }
 
     /// Where a worker may have the host's own user and sees its process, keeps the host's memory from it,
@@ -113,17 +118,21 @@ impl Workers {
     }
 
     fn prepare(&mut self) -> Result<(), NoWorkers> {
-        // Crash reports come with SIGUSR1, which kills whoever does not expect it.
-        signal_hook::flag::register(SIGUSR1, Arc::clone(&self.signalled))
-            .map_err(NoWorkers::Signal)?;
-        // So does the one that ends a sleep; that it came is of no interest.
-        signal_hook::flag::register(MEMORY_TICK, Arc::default()).map_err(NoWorkers::Signal)?;
+        self.expect_signals().map_err(NoWorkers::Signal)?;
         let found = Self::find_program(self.settings.worker.as_deref(), &self.settings.trust);
         self.is_untrusted = matches!(found, Err(NoWorkers::Untrusted { .. }));
         let (path, program) = found?;
         self.policy = Some(policies::syscalls(&self.settings.policies)?);
         self.program = Some(program.into());
         self.path = Some(path);
+        Ok(())
+    }
+
+    /// Workers send signals that kill whoever does not expect them: one announces a crash report,
+    /// the other only ends a sleep.
+    fn expect_signals(&self) -> io::Result<()> {
+        signal_hook::flag::register(SIGUSR1, Arc::clone(&self.signalled))?;
+        signal_hook::flag::register(MEMORY_TICK, Arc::default())?;
         Ok(())
     }
 
@@ -246,7 +255,7 @@ impl Workers {
     /// If it cannot be kept as the operator wants it.
     pub fn isolation(&self, plugin: &str) -> Result<Isolation, IsolationError> {
         let own = self.settings.of(plugin).isolation;
-        let wanted = own.unwrap_or(self.settings.isolation);
+        let wanted = own.or(self.settings.isolation).unwrap_or(Isolation::Auto);
         match wanted {
             Isolation::Host => Ok(Isolation::Host),
             _ if self.available() => {
@@ -360,21 +369,4 @@ fn places(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_worker_is_looked_for_where_it_says() {
-        let places = |dir: &str| {
-            let places = places(Path::new(dir)).into_iter();
-            places.map(|place| place.display().to_string())
-        };
-        assert!(places("/opt/bin").eq(["/opt/bin", "/opt/bin/../libexec/hotmerge", LIBEXEC]));
-        assert!(places("/w/target/debug/examples").eq([
-            "/w/target/debug/examples",
-            "/w/target/debug/examples/..",
-            "/w/target/debug/examples/../libexec/hotmerge",
-            LIBEXEC,
-        ]));
-    }
-}
+mod tests;
