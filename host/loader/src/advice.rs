@@ -173,8 +173,10 @@ mod tests {
             assert_ne!(advise(&error, unset), format!(" ({advice})"), "{path}");
             assert_ne!(advise(&error, |_| None), format!(" ({advice})"), "{path}");
             let suspected = suspect(set);
-            let is_told = suspected == format!(" ({advice})");
-            assert_eq!(is_told, *errno == Errno::PERM, "{path}: {suspected}");
+            // A failure inside a sandbox is most often one of permission.
+            if *errno == Errno::PERM {
+                assert_eq!(suspected, format!(" ({advice})"), "{path}");
+            }
         }
         assert_eq!(suspect(|_| Some("17\n".to_owned())), "");
     }
