@@ -4,6 +4,7 @@
 //! * [`TestHost`] is a running `hotmerge serve`; [`Callers`] call its plugins all the while.
 //! * [`GatedHost`] is one whose plugin stops at a [`Gate`] until its test lets it go on.
 //! * [`Variant`] and [`Package`] make plugins, good and bad, out of one built fixture.
+//! * [`Neighbour`] is a plugin that nobody attacks, and what must hold after attacks.
 //! * [`Workspace`] is a plugin author's workspace, and the driver run on it.
 //!
 //! Invariants: every wait ends with an event or, after [`SOON`], with a panic that says what
@@ -25,6 +26,7 @@ mod host;
 mod lab;
 mod log;
 mod memory;
+mod neighbour;
 mod ordinary;
 mod package;
 mod process;
@@ -47,6 +49,7 @@ pub use host::{TestHost, call, call_params, reload_after};
 pub use lab::Lab;
 pub use log::Log;
 pub use memory::Footprint;
+pub use neighbour::Neighbour;
 pub use ordinary::{NOBODY, hosts_are_ordinary};
 pub use package::Package;
 pub use process::{Process, Ran, copy_environment, copy_program, is_ready, run};

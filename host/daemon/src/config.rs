@@ -107,6 +107,9 @@ pub struct PluginConfig {
     pub handover_ms: Option<u64>,
     /// As [`Config::save_s`].
     pub save_s: Option<u64>,
+    /// What becomes of a new version if the running one's state does not reach it: it does not save
+    /// it in time, has calls that do not return, or saves what the new one does not take.
+    pub handover_failed: HandoverFailed,
     /// Runs new versions as canaries: they first take only a share of the calls.
     pub canary: Option<CanaryConfig>,
     /// Passed to the plugin as a JSON object at its start.
@@ -122,6 +125,17 @@ pub struct PluginConfig {
     pub idempotent: Vec<String>,
     /// Resource limits of its worker.
     pub limits: LimitsConfig,
+}
+
+/// What becomes of a new version that the state of the running one does not reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HandoverFailed {
+    /// It is refused, and the running version keeps its state.
+    #[default]
+    Refuse,
+    /// It starts without, and the state is lost: the running version cannot keep it out.
+    Discard,
 }
 
 /// The trial of a new version.
@@ -343,6 +357,12 @@ impl Config {
 
     pub(crate) fn handover(&self, plugin: &PluginName) -> Duration {
         self.own(plugin, |own| own.handover_ms, self.handover_ms)
+    }
+
+    /// Whether a new version of a plugin goes live without the state that does not reach it.
+    pub(crate) fn discards_state(&self, plugin: &PluginName) -> bool {
+        let own = self.plugin.get(plugin);
+        own.is_some_and(|own| own.handover_failed == HandoverFailed::Discard)
     }
 
     /// Delay from a call to the checkpoint, if enabled.

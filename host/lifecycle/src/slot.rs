@@ -50,7 +50,7 @@ pub(super) struct Attempt {
 impl Attempt {
     /// What was asked for stays asked for, although the directory has changed since.
     fn inherit(&mut self, before: &Self) {
-        if self.why == Why::Changed && matches!(before.why, Why::Asked | Why::Unpinned) {
+        if self.why == Why::Changed && before.why.is_asked() {
             self.why = before.why;
         }
     }
@@ -241,7 +241,11 @@ impl Slot {
             attempt.inherit(&old.attempt);
             self.overtaken += 1;
         }
-        self.deferred = None;
+        attempt.target.takes_state &= !attempt.why.discards_state();
+        // What the directory or an operator wants now is newer than what was deferred.
+        if attempt.why.is_wanted() {
+            self.deferred = None;
+        }
         self.overtake(out);
         self.because(attempt.why.text());
         out.push(Now::Begin(ticket, attempt.target.clone()).into());
@@ -393,10 +397,11 @@ impl Slot {
     }
 
     pub(super) fn started(&mut self, ticket: Ticket, next: Next, out: &mut Vec<Action>) {
-        if self.at(ticket, Stage::Starting).is_none() {
+        let Some(candidate) = self.at(ticket, Stage::Starting) else {
             out.push(Later::Discard(ticket).into());
             return;
-        }
+        };
+        let is_without = !candidate.attempt.target.takes_state && self.live.is_some();
         match next {
             Next::HandOver if self.live.is_some() => {
                 self.advance(
@@ -411,6 +416,10 @@ impl Slot {
                 out.push(Now::BeginTrial(ticket).into());
                 out.push(Now::Report(ticket, Outcome::Trying).into());
             }
+            Next::Switch | Next::HandOver | Next::Try if is_without => self.go_live(
+                out,
+                "started without the state of the version before it, and takes all new calls",
+            ),
             Next::Switch | Next::HandOver | Next::Try => {
                 self.go_live(out, "started, and takes all new calls");
             }
@@ -440,6 +449,19 @@ impl Slot {
         if self.current(ticket).is_some() {
             self.refuse(refused, out);
         }
+    }
+
+    /// The same attempt once more, without the live version's state, if it is under way and was to
+    /// have it.
+    pub(super) fn without_state(&self, ticket: Ticket) -> Option<Attempt> {
+        let attempt = &self.current(ticket)?.attempt;
+        let again = Attempt {
+            why: Why::WithoutState,
+            ..attempt.clone()
+        };
+        // A restart of what runs is no version that anybody wants without its state.
+        let is_restart = matches!(attempt.why, Why::Replaced | Why::Crashed);
+        (attempt.target.takes_state && !is_restart).then_some(again)
     }
 
     /// The candidate cannot run because of other plugins.

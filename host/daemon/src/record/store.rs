@@ -30,11 +30,13 @@ use hotmerge_lifecycle::Choice;
 
 mod folder;
 mod foreign;
+mod names;
 mod unwritten;
 
 pub use folder::StoreError;
 use folder::{Folder, failed};
 use foreign::Foreign;
+use names::{image_name, record_name};
 use unwritten::Unwritten;
 
 /// The format that this host writes and the newest it reads. Each other set of fields is another
@@ -108,7 +110,7 @@ pub(crate) struct Store {
     _lock: File,
 }
 
-/// What was so of a plugin when a host ran last.
+/// The last recorded facts about a plugin.
 #[derive(Clone, Debug)]
 pub(crate) struct Remembered {
     pub(crate) plugin: PluginName,
@@ -236,7 +238,7 @@ impl Store {
         self.dir.path()
     }
 
-    /// What was so when a host ran last.
+    /// The facts that the last host recorded.
     pub(crate) fn remembered(&self) -> Vec<Remembered> {
         let records = self.lock();
         let remember = |(name, record): (&PluginName, &Record)| {
@@ -429,15 +431,6 @@ impl Store {
             }
         }
     }
-}
-
-fn record_name(plugin: &PluginName) -> String {
-    format!("{plugin}.json")
-}
-
-fn image_name(hash: &Digest) -> String {
-    let hash = hash.to_string();
-    format!("{}.so", hash.strip_prefix("sha256:").unwrap_or(&hash))
 }
 
 fn parse_record(bytes: &[u8]) -> Result<Record, RecordError> {

@@ -23,7 +23,7 @@ fn plugin(name: &str, version: &str, requires: &[(&str, &str, OnReplace)]) -> Ar
 
 impl Bench {
     fn scanned(&mut self, metas: &[&Arc<PluginMeta>]) -> Vec<Step> {
-        let changed = metas.iter().map(|meta| (staged(meta), false));
+        let changed = metas.iter().map(|meta| (staged(meta), Why::Changed));
         self.machine.scanned(changed.collect(), &[])
     }
 
@@ -134,7 +134,7 @@ fn a_refused_hash_is_retried_only_on_request() {
     assert_eq!(bench.slot(&bad).live().unwrap().meta, old);
     drop(bench.scanned(&[&bad]));
     assert_eq!(done(bench.verified(&bad)), []);
-    drop(bench.machine.scanned(vec![(staged(&bad), true)], &[]));
+    drop(bench.machine.scanned(vec![(staged(&bad), Why::Asked)], &[]));
     let ticket = bench.ticket(&bad);
     assert_eq!(done(bench.verified(&bad)), [Later::Start(ticket).into()]);
 }
@@ -636,9 +636,46 @@ fn a_pin_outlives_a_candidate_of_its_hash() {
     let mut bench = Bench::default();
     let meta = plugin("a", "1.0.0", &[]);
     bench.live(&meta);
-    drop(bench.machine.scanned(vec![(staged(&meta), true)], &[]));
+    drop(
+        bench
+            .machine
+            .scanned(vec![(staged(&meta), Why::Asked)], &[]),
+    );
     drop(bench.machine.pin(name(&meta)).unwrap());
     drop(bench.verified(&meta));
     let choice = bench.slot(&meta).choice();
     assert!(choice.is_some_and(|choice| choice.pinned), "{choice:?}");
+}
+
+/// A hand-over that the operator lets fail ends without the state, and only once.
+#[test]
+fn a_state_that_may_be_discarded_keeps_nobody_out() {
+    let mut bench = Bench::default();
+    let (one, two) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
+    bench.live(&one);
+    drop(bench.scanned(&[&two]));
+    drop(bench.verified(&two));
+    drop(bench.started(&two, Next::HandOver));
+    let ticket = bench.ticket(&two);
+    let refused = || Refused {
+        meta: Arc::clone(&two),
+        reason: "no state".to_owned(),
+        lasting: true,
+    };
+    let event = |ticket| Event::NotHandedOver {
+        ticket,
+        refused: refused(),
+    };
+    drop(bench.machine.apply(name(&two), event(ticket)));
+    let (again, target) = bench.slot(&two).candidate().expect("it is tried again");
+    assert!(again != ticket && !target.takes_state);
+    let again = (again, Arc::clone(&target.meta));
+    assert_eq!(again.1, two);
+    drop(bench.machine.apply(name(&two), event(again.0)));
+    assert_eq!(
+        bench.slot(&two).candidate(),
+        None,
+        "it has no state to lose"
+    );
+    assert_eq!(bench.slot(&two).refused(), Some(&refused()));
 }

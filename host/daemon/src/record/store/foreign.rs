@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hotmerge_meta::{Digest, PluginName};
 use serde_json::Value;
 
-use super::image_name;
+use super::names::image_name;
 
 #[derive(Debug, Default)]
 pub(super) struct Foreign {
