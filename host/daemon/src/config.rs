@@ -261,7 +261,10 @@ impl Config {
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         self.check_sizes()?;
-        self.http.check()?;
+        if let Some((key, least, most)) = self.http.out_of_range(LONGEST_S * 1000) {
+            let reason = format!("`http.{key}` must be from {least} to {most}");
+            return Err(ConfigError::Value(reason));
+        }
         if self.keep_versions == 0 {
             let reason = "`keep_versions` must be at least 1".to_owned();
             return Err(ConfigError::Value(reason));

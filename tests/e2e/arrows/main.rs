@@ -56,6 +56,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "hotmerge-door",
         &[
+            "hotmerge-abi",
             "hotmerge-daemon",
             "hotmerge-meta",
             "hotmerge-observe",
