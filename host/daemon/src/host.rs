@@ -13,7 +13,7 @@ use hotmerge_instance::{
     NoWorkers, Workers,
     rules::{grants, policies, text_file::TextFileError},
 };
-use hotmerge_lifecycle::ChoiceError;
+use hotmerge_lifecycle::{ChoiceError, Why};
 use hotmerge_meta::{
     PluginName, Untrusted,
     control::{
@@ -34,7 +34,7 @@ use crate::{
         status::Snapshot,
         store::{Store, StoreError},
     },
-    supervise::{keeping::WishError, state::State, supervisor::Supervisor},
+    supervise::{overrides::OverrideError, state::HostState, supervisor::Supervisor},
 };
 
 /// What is done at every look.
@@ -71,6 +71,13 @@ pub enum StartError {
     /// The plugin directory cannot be used.
     #[error("{0}; create it, or pass another `--plugin-dir`")]
     PluginDir(String),
+    /// The embedding program has not said where plugins run.
+    #[error(
+        "`Config::isolation` is not set, so that it is not known where plugins may run: set it to \
+         `Isolation::Process` (which needs the program `hotmerge-worker`), to `Isolation::Host` for \
+         plugins that are trusted like this program, or to `Isolation::Auto`"
+    )]
+    NoIsolation,
     /// Somebody else could have written to the plugin directory.
     #[error("plugin directory: {0}")]
     Untrusted(Untrusted),
@@ -139,7 +146,7 @@ impl Host {
                         upkeep();
                     }
                     hints.keep();
-                    host.rescan(&[]);
+                    host.rescan(&[], Why::Changed);
                 });
             };
             thread::Builder::new()
@@ -166,6 +173,9 @@ impl Host {
     /// As [`Host::start`].
     pub fn check(config: &Config) -> Result<PathBuf, StartError> {
         config.check()?;
+        if config.isolation.is_none() {
+            return Err(StartError::NoIsolation);
+        }
         let dir = config.plugin_dir.clone().ok_or(StartError::NoPluginDir)?;
         match scan::open_dir(&dir, &config.trust()) {
             Ok(_) => {}
@@ -217,18 +227,18 @@ impl Host {
 
     /// Rescans the plugin directory now; does not wait for the reloads.
     pub fn rescan(&self) {
-        self.rescan_retrying(&[]);
+        self.rescan_retrying(&[], Why::Changed);
     }
 
     /// The directory may have been replaced: it is watched before it is scanned, so
     /// that no change is missed.
-    fn rescan_retrying(&self, retry: &[PluginName]) -> Vec<PluginName> {
+    fn rescan_retrying(&self, retry: &[PluginName], why: Why) -> Vec<PluginName> {
         if let Some(upkeep) = self.upkeep.get() {
             upkeep();
         }
         self.hints.keep();
-        self.supervisor.keep_unwritten();
-        self.supervisor.rescan(retry)
+        self.supervisor.persist_unwritten();
+        self.supervisor.rescan(retry, why)
     }
 
     /// The position after the newest outcome: pass it to [`Host::reload`] for a report on
@@ -248,7 +258,11 @@ impl Host {
         let began = Instant::now();
         let since = params.since.unwrap_or_else(|| self.position());
         let asked = params.plugins.as_deref().unwrap_or_default();
-        let revived = self.rescan_retrying(&self.to_retry(params, since));
+        let why = match params.without_state {
+            true => Why::AskedWithoutState,
+            false => Why::Asked,
+        };
+        let revived = self.rescan_retrying(&self.to_retry(params, since), why);
         let state = match params.only {
             true => self.supervisor.wait_settled_of(asked),
             false => self.supervisor.wait_settled(),
@@ -304,7 +318,7 @@ impl Host {
         plugin: &PluginName,
         to: Option<&str>,
         takes_state: bool,
-    ) -> Result<PluginReport, WishError> {
+    ) -> Result<PluginReport, OverrideError> {
         self.apply_choice(plugin, || {
             self.supervisor.roll_back(plugin, to, takes_state)
         })
@@ -314,7 +328,7 @@ impl Host {
     ///
     /// # Errors
     /// If no version runs, or it is already pinned.
-    pub fn pin(&self, plugin: &PluginName) -> Result<PluginReport, WishError> {
+    pub fn pin(&self, plugin: &PluginName) -> Result<PluginReport, OverrideError> {
         self.apply_choice(plugin, || self.supervisor.pin(plugin))
     }
 
@@ -322,7 +336,7 @@ impl Host {
     ///
     /// # Errors
     /// If it is not pinned.
-    pub fn unpin(&self, plugin: &PluginName) -> Result<PluginReport, WishError> {
+    pub fn unpin(&self, plugin: &PluginName) -> Result<PluginReport, OverrideError> {
         self.apply_choice(plugin, || self.supervisor.unpin(plugin))
     }
 
@@ -330,8 +344,8 @@ impl Host {
     fn apply_choice(
         &self,
         plugin: &PluginName,
-        change: impl FnOnce() -> Result<(), WishError>,
-    ) -> Result<PluginReport, WishError> {
+        change: impl FnOnce() -> Result<(), OverrideError>,
+    ) -> Result<PluginReport, OverrideError> {
         let since = self.position();
         change()?;
         let state = self.supervisor.wait_settled();
@@ -361,7 +375,7 @@ impl Host {
         }
     }
 
-    /// What is known of one plugin, for whoever looks for a fault.
+    /// Everything known of one plugin, for debugging.
     ///
     /// # Errors
     /// If nothing is known of it.
@@ -460,7 +474,7 @@ impl Drop for Host {
 }
 
 /// The outcome of each plugin since a position.
-fn outcomes(state: &State, since: u64) -> BTreeMap<PluginName, PluginReport> {
+fn outcomes(state: &HostState, since: u64) -> BTreeMap<PluginName, PluginReport> {
     let mut plugins = BTreeMap::new();
     for report in state.history.since(since) {
         merge(&mut plugins, report);
@@ -493,7 +507,7 @@ fn for_everybody(path: &Path) -> PathBuf {
 }
 
 /// Why the operator's choice keeps the version in the directory from running.
-fn in_the_way(state: &State, name: &PluginName) -> Option<String> {
+fn in_the_way(state: &HostState, name: &PluginName) -> Option<String> {
     let found = state.machine.found_in_directory(name.as_str())?;
     let choice = state.machine.slot(name.as_str())?.choice()?;
     choice
@@ -502,7 +516,7 @@ fn in_the_way(state: &State, name: &PluginName) -> Option<String> {
 }
 
 /// The report for an unchanged plugin.
-fn unchanged_report(state: &State, name: &PluginName) -> Option<PluginReport> {
+fn unchanged_report(state: &HostState, name: &PluginName) -> Option<PluginReport> {
     let slot = state.machine.slot(name.as_str())?;
     let live = slot.live();
     let refused = slot.refused();

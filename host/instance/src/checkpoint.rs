@@ -89,7 +89,7 @@ impl Checkpoint {
         Ok(saved.from)
     }
 
-    /// Has the state saved by `save`, if nobody else is about it.
+    /// Saves the state by `save`, unless another thread is doing so.
     pub fn refresh(
         &self,
         save: impl FnOnce() -> Result<(), Box<CallError>>,
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_save_is_asked_for_by_the_first_call_after_the_last_one() {
+    fn the_first_call_after_a_save_requests_another() {
         let state = Checkpoint::default();
         assert!(state.is_unnoted() && state.note_call());
         assert!(!state.is_unnoted() && !state.note_call());

@@ -23,7 +23,7 @@ mod reply;
 mod services;
 mod verified;
 
-pub use advice::advice;
+pub use advice::{advice, suspicions};
 pub use call_error::{CallError, reason_text};
 pub use constructors::{Constructors, ConstructorsError};
 pub use heap::give_back_large_blocks;
@@ -32,4 +32,4 @@ pub use library::Unloaded;
 pub use media::{Media, MediaError};
 pub use reply::Reply;
 pub use services::{HostServices, LogRecord, OutgoingCall};
-pub use verified::{LoadError, Verified};
+pub use verified::{LoadError, Verified, try_memory};

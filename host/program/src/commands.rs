@@ -11,6 +11,7 @@ mod complete;
 mod completions;
 mod debug;
 mod describe;
+mod front;
 mod hash;
 mod history;
 mod host;

@@ -2,7 +2,7 @@
 
 use std::{fmt, process::ExitCode};
 
-use hotmerge_observe::log::plain;
+use hotmerge_meta::plain;
 
 /// Something failed that has no code of its own.
 pub(crate) const FAILURE: u8 = 1;
@@ -89,7 +89,7 @@ impl Failure {
         self
     }
 
-    /// What standard error is told.
+    /// The text for standard error.
     pub(crate) fn report(&self) -> String {
         match self.code {
             USAGE => self.error.to_string(),

@@ -3,8 +3,7 @@
 use std::io::IsTerminal;
 
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
-use hotmerge_meta::control::Problem;
-use hotmerge_observe::log::plain;
+use hotmerge_meta::{control::Problem, plain};
 
 /// An empty table with a heading.
 pub(crate) fn new(heading: &[&str]) -> Table {
@@ -63,7 +62,7 @@ pub(crate) fn coloured(text: impl ToString, meaning: Meaning) -> Cell {
     }
 }
 
-/// What a cell tells.
+/// What a cell means.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Meaning {
     Good,

@@ -23,6 +23,7 @@ mod plain;
 pub mod publish;
 pub mod read;
 pub mod runtime;
+pub mod testing;
 pub mod trust;
 
 pub use digest::Digest;
@@ -31,7 +32,7 @@ pub use name::{FileName, NameError, PackageName, PluginName};
 pub use package::{
     Abi, Handover, META_FILE, Meta, MetaError, OnReplace, PluginMeta, PromiseError, Requires, Wants,
 };
-pub use plain::plain;
+pub use plain::{on_one_line, plain};
 pub use publish::{PublishError, Published, publish};
 pub use read::{FileStamp, ReadError, read_regular, read_trusted, stamp};
 pub use runtime::{PidFile, RuntimeDir};

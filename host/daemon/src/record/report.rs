@@ -1,9 +1,9 @@
-//! Tells everybody who wants to know what happens: counters, health, history, log.
+//! Feeds every event to counters, health, history and log.
 //!
 //! Invariant: this runs under the host's lock, at the moment at which the state changes, so that
 //! a status is one consistent picture.
 
-use hotmerge_lifecycle::{Outcome, Slot, State as Stands, Ticket};
+use hotmerge_lifecycle::{Outcome, Slot, State, Ticket};
 use hotmerge_meta::{
     PluginName,
     control::{Action as Did, PluginReport},
@@ -14,16 +14,16 @@ use crate::{
         events::{self, Happened, PluginEvent},
         log,
     },
-    supervise::state::State,
+    supervise::state::HostState,
 };
 
-impl State {
-    /// Tells everybody who wants to know what happened to a plugin.
+impl HostState {
+    /// Records an event of a plugin.
     pub(crate) fn happened(&mut self, plugin: &PluginName, event: PluginEvent) {
         self.record(Happened::Plugin(plugin.clone(), event));
     }
 
-    /// Tells everybody who wants to know what happened.
+    /// Records an event.
     pub(crate) fn record(&mut self, happened: Happened) {
         log::write(&happened);
         match happened {
@@ -31,7 +31,7 @@ impl State {
                 self.counters.count(&event);
                 self.take_health(&plugin, &event);
                 let slot = self.machine.slot(plugin.as_str());
-                let at = slot.map_or((Stands::Idle, None), |it| (it.state(), it.stage()));
+                let at = slot.map_or((State::Idle, None), |it| (it.state(), it.stage()));
                 self.history.record(&plugin, at, event);
             }
             // The status shows those that last.

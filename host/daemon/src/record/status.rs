@@ -7,6 +7,7 @@ pub use hotmerge_meta::control::{
     SavedStatus, Status, StoreFailure, WorkerStatus,
 };
 use hotmerge_meta::{PluginMeta, control::Problem};
+use jiff::Timestamp;
 
 use hotmerge_instance::{Isolation, Workers, rules::wants};
 use hotmerge_lifecycle::{Slot, Stage};
@@ -14,7 +15,7 @@ use hotmerge_lifecycle::{Slot, Stage};
 use crate::{
     plugin::Plugin,
     supervise::{
-        state::{Counters, Health, State},
+        state::{Counters, Health, HostState},
         supervisor::Supervisor,
     },
 };
@@ -44,9 +45,10 @@ impl Supervisor {
                     slot,
                     plugin.as_deref(),
                 );
-                status
-                    .waiting
-                    .extend(self.background.waiting(name.as_str()));
+                let candidate = slot.candidate().map(|(ticket, _)| ticket);
+                let place = candidate.and_then(|ticket| self.jobs.waiting(ticket));
+                let thread = self.background.waiting(name.as_str());
+                status.waiting.extend(place.into_iter().chain(thread));
                 status
             })
             .collect();
@@ -97,7 +99,7 @@ fn not_granted(workers: &Workers, meta: &PluginMeta) -> Vec<String> {
 }
 
 fn describe(
-    state: &State,
+    state: &HostState,
     workers: &Workers,
     name: &str,
     slot: &Slot,
@@ -136,6 +138,7 @@ fn describe(
             .waiting
             .into_iter()
             .chain(health.and_then(waits_for_room))
+            .chain(state.overtaken.get(name).map(changes_all_the_time))
             .collect(),
         saved: running.saved,
         worker: running.worker,
@@ -185,6 +188,14 @@ fn waits_for_room(health: &Health) -> Option<String> {
     Some(format!(
         "the system had no room for a version (tried {tries} times); it is tried again"
     ))
+}
+
+/// That versions come faster than they start, and since when.
+fn changes_all_the_time(since: &Timestamp) -> String {
+    format!(
+        "its directory has changed faster than its versions start since {since:.3}; most of them \
+         are skipped"
+    )
 }
 
 fn canary(slot: &Slot, plugin: Option<&Plugin>) -> Option<CanaryStatus> {

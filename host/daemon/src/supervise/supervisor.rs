@@ -12,8 +12,11 @@ use std::{
 };
 
 use hotmerge_instance::Workers;
-use hotmerge_lifecycle::{Action, Event, Later, Now, Origin, Outcome, Step, Target, Ticket, set};
+use hotmerge_lifecycle::{
+    Action, Event, Later, Now, Origin, Outcome, Step, Target, Ticket, Why, set,
+};
 use hotmerge_meta::{PluginName, control::Problem};
+use jiff::Timestamp;
 use tracing::{debug, trace};
 
 use crate::{
@@ -27,7 +30,7 @@ use crate::{
     supervise::{
         clock::{Clock, RECHECK},
         jobs::{Job, Jobs},
-        state::{Attempt, Progress, State},
+        state::{Attempt, HostState, Progress},
         threads::{Background, Postponed, Task},
     },
 };
@@ -46,7 +49,7 @@ pub(crate) struct Supervisor {
     pub(crate) store: Option<Store>,
     scanner: Mutex<Scanner>,
     pub(crate) plugins: RwLock<BTreeMap<PluginName, Arc<Plugin>>>,
-    state: Mutex<State>,
+    state: Mutex<HostState>,
     settled: Condvar,
 }
 
@@ -54,7 +57,7 @@ impl Supervisor {
     pub(crate) fn new(config: Config, plugin_dir: PathBuf, store: Option<Store>) -> Self {
         let mut scanner =
             Scanner::new(plugin_dir.clone(), config.settle()).trusting(config.trust());
-        let mut state = State::default();
+        let mut state = HostState::default();
         for last in store.iter().flat_map(Store::remembered) {
             if let (Some(package), Some(live)) = (&last.package, &last.live) {
                 scanner.remember(package, (**live).clone());
@@ -82,7 +85,7 @@ impl Supervisor {
         Arc::clone(&config)
     }
 
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, HostState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -106,9 +109,9 @@ impl Supervisor {
     }
 
     /// Looks at the directory and sets going whatever follows. `retry` names plugins whose
-    /// refused versions are to be tried again; those of them that had been given up are started
-    /// again, and returned.
-    pub(crate) fn rescan(self: &Arc<Self>, retry: &[PluginName]) -> Vec<PluginName> {
+    /// refused versions are to be tried again, and `why` says in which way; those of them that had
+    /// been given up are started again, and returned.
+    pub(crate) fn rescan(self: &Arc<Self>, retry: &[PluginName], why: Why) -> Vec<PluginName> {
         let mut scanner = self.scanner();
         {
             let mut state = self.state();
@@ -119,10 +122,12 @@ impl Supervisor {
         }
         let revived = self.revive(retry);
         let findings = scanner.scan(Instant::now());
+        let is_new = |name: &PluginName| findings.changed.iter().any(|it| it.meta.name == *name);
         let again: Vec<_> = retry
             .iter()
-            .filter(|name| self.is_refused(name))
+            .filter(|name| self.is_refused(name) || is_new(name))
             .filter_map(|name| scanner.find(name.as_str()))
+            .map(|found| (target(found), why))
             .collect();
         // The scanner stays locked until the findings are applied: two passes at once must
         // not be applied in the wrong order.
@@ -136,7 +141,7 @@ impl Supervisor {
         slot.is_some_and(|slot| slot.refused().is_some())
     }
 
-    fn take(self: &Arc<Self>, findings: Findings, again: Vec<Found>) {
+    fn take(self: &Arc<Self>, findings: Findings, again: Vec<(Target, Why)>) {
         tell_of_pass(&findings);
         if let Some(next) = findings.next_look {
             self.clock.wake_at(next);
@@ -151,12 +156,10 @@ impl Supervisor {
         }
         self.take_problems(findings.problems, findings.next_look.is_some());
         // What somebody asks for is tried even if it only seems to have changed.
-        let is_asked = |found: &Found| again.iter().any(|it| it.meta.name == found.meta.name);
-        let mut changed = findings.changed;
-        changed.retain(|found| !is_asked(found));
-        let asked = again.into_iter().map(|found| (target(found), true));
-        let changed = asked.chain(changed.into_iter().map(|found| (target(found), false)));
-        let changed: Vec<_> = changed.collect();
+        let mut new = findings.changed;
+        new.retain(|found| !again.iter().any(|(it, _)| it.meta.name == found.meta.name));
+        let mut changed = again;
+        changed.extend(new.into_iter().map(|found| (target(found), Why::Changed)));
         let gone = findings.gone;
         self.drive(|state| state.machine.scanned(changed, &gone));
         self.settled.notify_all();
@@ -190,7 +193,7 @@ impl Supervisor {
     }
 
     /// Changes the machine and sets going what follows.
-    pub(crate) fn drive(self: &Arc<Self>, change: impl FnOnce(&mut State) -> Vec<Step>) {
+    pub(crate) fn drive(self: &Arc<Self>, change: impl FnOnce(&mut HostState) -> Vec<Step>) {
         let later = self.decide(change);
         self.dispatch(later);
     }
@@ -229,7 +232,7 @@ impl Supervisor {
     }
 
     /// Changes the machine, and does what is to be done at once; returns the rest.
-    fn decide(&self, change: impl FnOnce(&mut State) -> Vec<Step>) -> Vec<(PluginName, Later)> {
+    fn decide(&self, change: impl FnOnce(&mut HostState) -> Vec<Step>) -> Vec<(PluginName, Later)> {
         let mut state = self.state();
         let steps = change(&mut state);
         let touched: BTreeSet<_> = steps.iter().map(|step| step.plugin.clone()).collect();
@@ -252,7 +255,7 @@ impl Supervisor {
         rest
     }
 
-    fn do_now(&self, state: &mut State, name: &PluginName, now: Now) {
+    fn do_now(&self, state: &mut HostState, name: &PluginName, now: Now) {
         match now {
             Now::Begin(ticket, target) => {
                 state.attempts.insert(ticket, Attempt::new(target));
@@ -286,7 +289,7 @@ impl Supervisor {
         }
     }
 
-    fn switch(&self, state: &mut State, name: &PluginName, ticket: Ticket) {
+    fn switch(&self, state: &mut HostState, name: &PluginName, ticket: Ticket) {
         let plugin = self.handle(name);
         let attempt = state.attempts.get(&ticket);
         if attempt.is_some_and(|it| matches!(it.target.origin, Origin::Running(_))) {
@@ -318,7 +321,7 @@ impl Supervisor {
         state.set_draining(old.or_else(|| plugin.handing.swap(None)));
     }
 
-    fn begin_trial(&self, state: &mut State, name: &PluginName, ticket: Ticket) {
+    fn begin_trial(&self, state: &mut HostState, name: &PluginName, ticket: Ticket) {
         let Some(canary) = self.config().canary(name) else {
             return;
         };
@@ -331,16 +334,21 @@ impl Supervisor {
     }
 
     /// Forgets what nothing refers to any more.
-    fn tidy(&self, state: &mut State, name: &PluginName) {
+    fn tidy(&self, state: &mut HostState, name: &PluginName) {
         let slot = state.machine.slot(name.as_str());
         let (active, busy) = slot.map_or((false, false), |slot| {
             (slot.candidate().is_some(), slot.is_busy())
         });
+        let is_overtaken = slot.is_some_and(|slot| slot.overtaken() > 0);
         let known = slot.is_some();
         set(&mut state.active, name, active);
         set(&mut state.busy, name, busy);
         if !busy {
             state.differing.remove(name);
+            state.overtaken.remove(name);
+        } else if is_overtaken {
+            let since = state.overtaken.entry(name.clone());
+            since.or_insert_with(Timestamp::now);
         }
         if !known {
             state.health.remove(name);
@@ -359,11 +367,11 @@ impl Supervisor {
         for (plugin, later) in steps {
             match later {
                 Later::Verify(ticket) | Later::Start(ticket) => {
-                    self.submit(&plugin, Job::BringUp(ticket));
+                    self.submit(Job::BringUp(plugin, ticket));
                 }
                 Later::Drain(ticket) => self.end_in_background(&plugin, ticket),
                 Later::Discard(ticket) => self.discard_in_background(&plugin, ticket),
-                Later::Persist => self.submit(&plugin, Job::Keep(plugin.clone())),
+                Later::Persist => self.submit(Job::Persist(plugin)),
                 // The threads that have started and drained it go on with it themselves.
                 Later::HandOver(_) | Later::End(_) => {}
             }
@@ -371,7 +379,7 @@ impl Supervisor {
     }
 
     /// One record of the store was written.
-    pub(crate) fn kept(&self) {
+    pub(crate) fn persisted(&self) {
         let mut state = self.state();
         state.persisting -= 1;
         drop(state);
@@ -379,18 +387,18 @@ impl Supervisor {
     }
 
     /// Waits until no attempt is under way, nothing is unsettled, and the store knows all.
-    pub(crate) fn wait_settled(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn wait_settled(&self) -> MutexGuard<'_, HostState> {
         self.wait_while(|state| !state.busy.is_empty() || state.persisting > 0 || state.unsettled)
     }
 
     /// Waits until no attempt for one of these is under way and nothing is unsettled.
-    pub(crate) fn wait_settled_of(&self, names: &[PluginName]) -> MutexGuard<'_, State> {
+    pub(crate) fn wait_settled_of(&self, names: &[PluginName]) -> MutexGuard<'_, HostState> {
         self.wait_while(|state| {
             names.iter().any(|name| state.busy.contains(name)) || state.unsettled
         })
     }
 
-    fn wait_while(&self, is_busy: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+    fn wait_while(&self, is_busy: impl Fn(&HostState) -> bool) -> MutexGuard<'_, HostState> {
         let mut state = self.state();
         while !state.stopping && is_busy(&state) {
             state = self

@@ -1,15 +1,16 @@
 //! Calls that a plugin in a worker makes to the plugins that it requires.
 //!
-//! They are carried by threads of the host that sleep while the worker calls nobody and end with
-//! it. What the worker wrote is copied before anybody looks at it, and a worker that breaks the
-//! rules is ended. How many calls it may have in flight bounds the threads and the memory that
-//! it can cost. They end with it, take no longer than any call may, and hold no more than a share of
-//! what the other plugin has.
+//! Threads of the host forward them; these sleep while the worker makes no call, and end with it. The
+//! host copies what the worker wrote before it reads it, and ends a worker that breaks the protocol. The
+//! number of calls in flight bounds the threads and the memory that a worker can cost. The calls end
+//! with the worker, keep to the limit of all calls, and hold no more than a share of the other plugin's
+//! slots.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
     thread,
+    time::Duration,
 };
 
 use hotmerge_loader::{CallError, Media, OutgoingCall, Reply};
@@ -21,8 +22,12 @@ use crate::worker::{
     process::{LARGEST_OUTGOING, Link, MOST_OUTGOING},
 };
 
+/// How long a reply is kept for a worker that makes no room for it, where calls have no limit. Its other
+/// calls may have taken all the room.
+const TAKES_REPLY: Duration = Duration::from_secs(60);
+
 impl Worker {
-    /// Begins to carry the calls of a worker, if its plugin may make any.
+    /// Starts to forward the calls of a worker, if its plugin may make any.
     ///
     /// # Errors
     /// If there is no thread for it.
@@ -36,14 +41,14 @@ impl Worker {
     }
 
     fn add_forwarder(self: &Arc<Self>, link: &Arc<Link>) -> std::io::Result<()> {
-        let (cell, of_thread) = (Arc::clone(self), Arc::clone(link));
+        let (worker, of_thread) = (Arc::clone(self), Arc::clone(link));
         self.forwarders.fetch_add(1, Ordering::Relaxed);
         link.forwarders.fetch_add(1, Ordering::Relaxed);
         let spawned = thread::Builder::new().name("calls".into()).spawn(move || {
             if let Some(outgoing) = &of_thread.outgoing {
-                cell.forward_loop(&of_thread, outgoing);
+                worker.forward_loop(&of_thread, outgoing);
             }
-            cell.forwarders.fetch_sub(1, Ordering::Relaxed);
+            worker.forwarders.fetch_sub(1, Ordering::Relaxed);
         });
         if spawned.is_err() {
             self.forwarders.fetch_sub(1, Ordering::Relaxed);
@@ -74,8 +79,13 @@ impl Worker {
     fn answer(&self, link: &Link, taken: Taken<'_>) {
         let mut reply = Reply::with_limit(LARGEST_OUTGOING as usize);
         let outcome = catch_unwind(AssertUnwindSafe(|| self.forward(link, &taken, &mut reply)))
-            .unwrap_or_else(|_| Err(CallError::Failed("the host could not carry it".into())));
-        let mut writer = taken.writer();
+            .unwrap_or_else(|_| {
+                Err(CallError::Failed(
+                    "the host failed to forward the call".into(),
+                ))
+            });
+        let limit = self.workers.settings.call_limit.unwrap_or(TAKES_REPLY);
+        let mut writer = taken.writer().giving_up_at(after_ns(limit));
         let status = match outcome {
             Ok(()) => {
                 writer.media_type(reply.content_type().as_bytes());
@@ -121,3 +131,6 @@ impl Worker {
         self.upward.call_until(&link.calls, call, reply)
     }
 }
+
+#[cfg(test)]
+mod tests;

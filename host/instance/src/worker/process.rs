@@ -3,6 +3,8 @@
 mod launch;
 mod link;
 mod poll;
+#[cfg(test)]
+mod tests;
 mod watched;
 
 use std::{
@@ -20,12 +22,12 @@ use rustix::{
 pub(super) use self::{
     launch::{Filters, LARGEST_OUTGOING, MOST_OUTGOING, Parts, launch},
     link::{Callers, Link},
-    poll::{Observed, look},
+    poll::{Observed, poll_all},
     watched::{TICK as MEMORY_TICK, Watched},
 };
 use crate::worker::{
     output::{Budget, PluginLog, Printed},
-    report::Report,
+    report::{Hit, Report},
 };
 
 /// A started worker process. Killed and waited for when dropped.
@@ -42,6 +44,10 @@ pub(super) struct Process {
     report_budget: Budget,
     /// By when it has to end by itself, since it has said its last word.
     pub(super) end_by: Option<Instant>,
+    /// The signal that it has reported and that is to end it.
+    pub(super) hit: Option<Hit>,
+    /// What it has reported, and survived.
+    pub(super) survived: Option<Hit>,
     /// How much it may use.
     pub(super) limits: Limits,
     /// How much memory it uses.
@@ -57,7 +63,43 @@ pub(super) fn event() -> std::io::Result<OwnedFd> {
     Ok(rustix::event::eventfd(0, flags)?)
 }
 
+/// The host's ends of what a worker says.
+#[derive(Debug)]
+struct Pipes {
+    log: OwnedFd,
+    out: OwnedFd,
+    err: OwnedFd,
+}
+
 impl Process {
+    /// Watches its memory on this thread.
+    fn new(
+        link: Arc<Link>,
+        pidfd: OwnedFd,
+        Pipes { log, out, err }: Pipes,
+        limits: Limits,
+        group: Option<Cgroup>,
+    ) -> Self {
+        Self {
+            watched: Watched::of(link.pid, limits.memory_bytes),
+            link,
+            pidfd,
+            log,
+            records: Inbox::default(),
+            reports: Inbox::default(),
+            printed: [Printed::new(out, "stdout"), Printed::new(err, "stderr")],
+            log_budget: Budget::new(),
+            crash_closed: false,
+            report_budget: Budget::new(),
+            end_by: None,
+            hit: None,
+            survived: None,
+            limits,
+            reaped: false,
+            group: group.map(Box::new),
+        }
+    }
+
     /// Ends it, whatever it does.
     pub(super) fn kill(&self) {
         self.link.expect_end();

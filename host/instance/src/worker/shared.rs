@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
+    io,
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::{
@@ -13,7 +14,8 @@ use std::{
 
 use hotmerge_meta::Trust;
 use hotmerge_policy::Groups;
-use hotmerge_sandbox::{Cgroups, Grant, Ids, Namespaces, Policy, check_filters};
+use hotmerge_sandbox::{Cgroups, Grant, Ids, Namespaces, Policy, SpawnError, check_filters};
+use rustix::fs::{StatVfsMountFlags, fstat, fstatvfs};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use signal_hook::consts::SIGUSR1;
 
@@ -43,6 +45,8 @@ pub struct Workers {
     /// What plugins may import.
     pub(crate) symbols: Result<Groups, TextFileError>,
     pub(super) program: Option<OwnedFd>,
+    /// Where that is.
+    path: Option<PathBuf>,
     /// Whether somebody else could have written that.
     is_untrusted: bool,
     policy: Option<Policy>,
@@ -60,23 +64,9 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Looks for the worker program, and tries whether the sandbox holds.
+    /// Finds the worker program and probes the sandbox.
     pub fn new(settings: Settings) -> Arc<Self> {
-        let mut workers = Self {
-            program: None,
-            is_untrusted: false,
-            policy: None,
-            filters: Mutex::default(),
-            namespaces: true,
-            own_users: rustix::process::geteuid().is_root(),
-            users: AtomicU32::new(0),
-            groups: None,
-            missing: Vec::new(),
-            signalled: Arc::default(),
-            crash_signals: AtomicU64::new(0),
-            symbols: policies::symbols(&settings.policies),
-            settings,
-        };
+        let mut workers = Self::unprepared(settings);
         workers.open_groups();
         workers.warn_of_limits();
         match workers.prepare() {
@@ -90,6 +80,26 @@ impl Workers {
             tracing::warn!(target: "hotmerge::worker", "the sandbox is degraded: {part}");
         }
         Arc::new(workers)
+    }
+
+    /// Without a program, so that no worker can be launched.
+    fn unprepared(settings: Settings) -> Self {
+        Self {
+            program: None,
+            path: None,
+            is_untrusted: false,
+            policy: None,
+            filters: Mutex::default(),
+            namespaces: true,
+            own_users: rustix::process::geteuid().is_root(),
+            users: AtomicU32::new(0),
+            groups: None,
+            missing: Vec::new(),
+            signalled: Arc::default(),
+            crash_signals: AtomicU64::new(0),
+            symbols: policies::symbols(&settings.policies),
+            settings,
+        }
     }
 
     /// Where a worker may have the host's own user and sees its process, keeps the host's memory from it,
@@ -108,16 +118,21 @@ impl Workers {
     }
 
     fn prepare(&mut self) -> Result<(), NoWorkers> {
-        // Crash reports come with SIGUSR1, which kills whoever does not expect it.
-        signal_hook::flag::register(SIGUSR1, Arc::clone(&self.signalled))
-            .map_err(NoWorkers::Signal)?;
-        // So does the one that ends a sleep; that it came is of no interest.
-        signal_hook::flag::register(MEMORY_TICK, Arc::default()).map_err(NoWorkers::Signal)?;
+        self.expect_signals().map_err(NoWorkers::Signal)?;
         let found = Self::find_program(self.settings.worker.as_deref(), &self.settings.trust);
         self.is_untrusted = matches!(found, Err(NoWorkers::Untrusted { .. }));
-        let (_, program) = found?;
+        let (path, program) = found?;
         self.policy = Some(policies::syscalls(&self.settings.policies)?);
         self.program = Some(program.into());
+        self.path = Some(path);
+        Ok(())
+    }
+
+    /// Workers send signals that kill whoever does not expect them: one announces a crash report,
+    /// the other only ends a sleep.
+    fn expect_signals(&self) -> io::Result<()> {
+        signal_hook::flag::register(SIGUSR1, Arc::clone(&self.signalled))?;
+        signal_hook::flag::register(MEMORY_TICK, Arc::default())?;
         Ok(())
     }
 
@@ -196,17 +211,15 @@ impl Workers {
         if let Some(path) = named {
             return Ok(path.to_owned());
         }
-        // Where cargo puts it, where this program's own prefix has it, and where the system has
-        // it for programs that embed a host.
         let exe = std::env::current_exe().unwrap_or_default();
         let dir = exe.parent().unwrap_or(Path::new("/usr/bin"));
-        let places = [dir, &dir.join("../libexec/hotmerge"), Path::new(LIBEXEC)];
+        let places = places(dir);
         let mut programs = places.iter().map(|place| place.join(PROGRAM));
         programs
             .find(|path| path.is_file())
-            .ok_or_else(|| NoWorkers::NotFound {
+            .ok_or(NoWorkers::NotFound {
                 program: PROGRAM,
-                places: places.map(Path::to_owned).into(),
+                places,
             })
     }
 
@@ -236,28 +249,30 @@ impl Workers {
         &self.settings.of(plugin).allow
     }
 
-    /// How a plugin is to be kept.
+    /// How a plugin is to be kept: in a process of its own, or in the host's.
     ///
     /// # Errors
     /// If it cannot be kept as the operator wants it.
     pub fn isolation(&self, plugin: &str) -> Result<Isolation, IsolationError> {
         let own = self.settings.of(plugin).isolation;
-        let wanted = own.or(self.settings.isolation);
+        let wanted = own.or(self.settings.isolation).unwrap_or(Isolation::Auto);
         match wanted {
-            Some(Isolation::Host) => Ok(Isolation::Host),
+            Isolation::Host => Ok(Isolation::Host),
             _ if self.available() => {
                 if self.settings.degraded == OnDegraded::Refuse && !self.missing.is_empty() {
                     return Err(IsolationError::Incomplete(self.missing.join("; ")));
                 }
                 Ok(Isolation::Process)
             }
-            Some(Isolation::Process) => Err(IsolationError::NoProcess(self.missing.join("; "))),
+            Isolation::Process => Err(IsolationError::NoProcess(self.missing.join("; "))),
             // Whoever could write the worker program must not get plugins into the host by that.
-            None if self.is_untrusted => Err(IsolationError::NoProcess(self.missing.join("; "))),
-            None if self.settings.degraded == OnDegraded::Refuse => {
+            Isolation::Auto if self.is_untrusted => {
+                Err(IsolationError::NoProcess(self.missing.join("; ")))
+            }
+            Isolation::Auto if self.settings.degraded == OnDegraded::Refuse => {
                 Err(IsolationError::NothingLess(self.missing.join("; ")))
             }
-            None => Ok(Isolation::Host),
+            Isolation::Auto => Ok(Isolation::Host),
         }
     }
 
@@ -295,6 +310,33 @@ impl Workers {
             "launching a worker"
         );
         process::launch(program.as_fd(), &parts, &filters, namespaces, ids, groups)
+            .map_err(|error| self.explain(error))
+    }
+
+    /// What the system says of a program that it does not run tells nothing of why.
+    fn explain(&self, error: LaunchError) -> LaunchError {
+        let LaunchError::Spawn(SpawnError::Run(source)) = &error else {
+            return error;
+        };
+        let (Some(path), Some(program)) = (&self.path, &self.program) else {
+            return error;
+        };
+        let is_denied = source.kind() == io::ErrorKind::PermissionDenied;
+        let is_noexec =
+            fstatvfs(program).is_ok_and(|disk| disk.f_flag.contains(StatVfsMountFlags::NOEXEC));
+        let is_executable = fstat(program).is_ok_and(|stat| stat.st_mode & 0o111 != 0);
+        let why = match (is_denied, is_noexec, is_executable) {
+            (true, true, _) => {
+                "its file system is mounted with `noexec`: mount it without, or set \
+                                `worker` to a program elsewhere"
+            }
+            (true, false, false) => "it is not executable: run `chmod +x` on it",
+            _ => return error,
+        };
+        LaunchError::NotRun {
+            path: path.clone(),
+            why,
+        }
     }
 
     /// Checks that a worker has shut itself in.
@@ -314,3 +356,17 @@ impl Workers {
         Ok(filters)
     }
 }
+
+/// Where the worker program of a program in `dir` is looked for: beside it, where its own prefix has
+/// it, and where the system has it. Cargo puts examples and tests one directory below its programs.
+fn places(dir: &Path) -> Vec<PathBuf> {
+    let name = dir.file_name().unwrap_or_default();
+    let cargos = (name == "examples" || name == "deps").then(|| dir.join(".."));
+    let mut places = vec![dir.to_owned()];
+    places.extend(cargos);
+    places.extend([dir.join("../libexec/hotmerge"), LIBEXEC.into()]);
+    places
+}
+
+#[cfg(test)]
+mod tests;

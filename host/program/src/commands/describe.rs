@@ -6,8 +6,8 @@ use clap::Args;
 use hotmerge_meta::{
     PluginName,
     control::{DescribedMethod, Description, Payload, PluginParams, method},
+    plain,
 };
-use hotmerge_observe::log::plain;
 
 use super::{complete, host::HostArguments};
 use crate::{exit::Failure, output};

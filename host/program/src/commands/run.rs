@@ -12,7 +12,8 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 use hotmerge_daemon::{
-    Call, CallError, Config, Host, Media, PluginError, Reply, StartError, TARGET, context,
+    Call, CallError, Config, Host, Media, PluginError, Reply, StartError, TARGET,
+    config::Isolation, context,
 };
 use hotmerge_meta::{
     Abi, FileName, Image, META_FILE, Meta, PackageName, PluginMeta, PluginName, publish,
@@ -117,7 +118,8 @@ impl Run {
     }
 }
 
-fn start(config: Config) -> Result<Host, Failure> {
+fn start(mut config: Config) -> Result<Host, Failure> {
+    config.isolation.get_or_insert(Isolation::Auto);
     let host = Host::start(config).map_err(|error| {
         let code = match error {
             StartError::Thread(_) => exit::FAILURE,

@@ -5,11 +5,9 @@ use std::{path::PathBuf, sync::Arc, thread};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use hotmerge_daemon::{
-    Config, Host, NoWorkers, StartError,
-    config::{Isolation, OnDegraded},
-    give_back_large_blocks,
+    Config, Finding, Host, StartError, Verdict, config::Isolation, examine, give_back_large_blocks,
 };
-use hotmerge_door::{AskToStop, Server};
+use hotmerge_door::{AskToStop, Door, Server};
 use hotmerge_meta::{
     RuntimeDir,
     runtime::{PidFile, RuntimeError},
@@ -18,6 +16,7 @@ use hotmerge_observe::log;
 use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 use sd_notify::NotifyState;
 
+use super::front::{self, Front};
 use crate::{
     exit::{self, Failure},
     manager, output,
@@ -50,7 +49,7 @@ pub(super) struct Serve {
     /// in ../libexec/hotmerge, then in /usr/libexec/hotmerge]
     #[arg(long, value_name = "PATH")]
     worker: Option<PathBuf>,
-    /// Check the configuration and the plugin directory, then exit
+    /// Check the configuration, the plugin directory and the system, then exit
     #[arg(long)]
     check: bool,
     /// What to log: a level, or levels by target (`info`, `warn,plugin=debug`).
@@ -91,6 +90,8 @@ impl From<LogFormat> for log::Format {
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
         give_back_large_blocks();
+        // Before anything else gets their numbers.
+        let inherited = front::inherited()?;
         let config = self.configuration()?;
         let plugin_dir = Host::check(&config).map_err(|error| Failure::new(exit::CONFIG, error))?;
         if self.check {
@@ -99,7 +100,7 @@ impl Serve {
                 plugin_dir.display()
             ))?;
             check_grants(&config)?;
-            return check_worker(&config);
+            return check(&config);
         }
         let dir = RuntimeDir::chosen(config.runtime_dir.as_ref());
         let _log = log::start(self.log_format.into(), &self.log)
@@ -108,10 +109,12 @@ impl Serve {
         let mut orders = Orders::take().context("failed to take signals")?;
         allow_more_files();
         let pid_file = lock(&dir)?;
-        let host = start(config).map_err(|error| Failure::new(exit::CONFIG, error))?;
+        let host = start(config.clone()).map_err(|error| Failure::new(exit::CONFIG, error))?;
         host.show_log_dropped(log::dropped);
         let host = Arc::new(host);
-        let server = Server::open(&dir, Arc::clone(&host), Box::new(StopBySignal))?;
+        let door = Door::new(Arc::clone(&host), Box::new(StopBySignal));
+        let server = Server::open(&dir, Arc::clone(&door))?;
+        let front = Arc::new(front::open(&config.http, inherited, door)?);
         pid_file.write_pid()?;
         let place = Place::new(dir, pid_file, server);
         let kept = Arc::downgrade(&place);
@@ -120,7 +123,7 @@ impl Serve {
                 place.keep();
             }
         });
-        announce_ready(&host)?;
+        announce_ready(&host, &front)?;
         loop {
             match orders.next() {
                 Order::Rescan => reload(&host),
@@ -134,9 +137,10 @@ impl Serve {
         tracing::info!(target: "hotmerge::host", "stopping");
         manager::tell(&[NotifyState::Stopping]);
         place.server.close();
+        front::close((*front).as_ref());
         let left = host.stop();
         if left > 0 {
-            tracing::warn!(target: "hotmerge::host", "{left} old versions had not ended when their time was over");
+            tracing::warn!(target: "hotmerge::host", "{left} old versions had not ended in time");
         } else {
             place.server.finish();
         }
@@ -157,31 +161,40 @@ impl Serve {
         if self.state_dir.is_some() {
             config.state_dir.clone_from(&self.state_dir);
         }
+        config.isolation.get_or_insert(Isolation::Auto);
         Ok(config)
     }
+}
+
+/// Tries what a host with this configuration needs, and says what came of it, part by part.
+fn check(config: &Config) -> Result<(), Failure> {
+    let (bad, usable): (Vec<_>, Vec<_>) = examine(config)
+        .into_iter()
+        .partition(|it| it.verdict == Verdict::Bad);
+    for Finding {
+        part,
+        verdict,
+        text,
+    } in usable
+    {
+        let warning = match verdict {
+            Verdict::Less => "warning: ",
+            Verdict::Good | Verdict::Bad => "",
+        };
+        output::print(format_args!("{warning}{part}: {text}\n"))?;
+    }
+    if bad.is_empty() {
+        return Ok(());
+    }
+    let told = bad.iter().map(|it| format!("{}: {}", it.part, it.text));
+    let told = told.collect::<Vec<_>>().join("\n");
+    Err(Failure::text(exit::CONFIG, told))
 }
 
 /// Whether granted paths lead where they should.
 fn check_grants(config: &Config) -> Result<(), Failure> {
     let refused = Host::check_grants(config);
     refused.map_err(|reasons| Failure::new(exit::CONFIG, anyhow::anyhow!(reasons.join("; "))))
-}
-
-/// Whether plugins can live where the configuration wants them.
-fn check_worker(config: &Config) -> Result<(), Failure> {
-    let Err(reason) = Host::worker_program(config) else {
-        return Ok(());
-    };
-    if config.isolation == Some(Isolation::Host) {
-        return Ok(());
-    }
-    let is_untrusted = matches!(reason, NoWorkers::Untrusted { .. });
-    if is_untrusted || config.isolation.is_some() || config.degraded == OnDegraded::Refuse {
-        let reason = format!("plugins are to run in processes of their own: {reason}");
-        return Err(Failure::new(exit::CONFIG, anyhow::anyhow!(reason)));
-    }
-    let text = format!("plugins run in the host's own process: {reason}\n");
-    Ok(output::print(text)?)
 }
 
 /// Most files that a host may open, however many the system would permit.
@@ -214,7 +227,7 @@ fn start(config: Config) -> Result<Host, StartError> {
     with_state.state_dir = Some(default);
     match Host::start(with_state) {
         Err(StartError::State(error)) => {
-            tracing::warn!(target: "hotmerge::host", "no version is kept to go back to: {error}; pass `--state-dir`");
+            tracing::warn!(target: "hotmerge::host", "versions are not kept for a rollback: {error}; pass `--state-dir`");
             Host::start(config)
         }
         other => other,
@@ -235,13 +248,14 @@ fn lock(dir: &RuntimeDir) -> Result<PidFile, Failure> {
 
 /// Says that the host is ready once the first pass over the plugins is done; meanwhile
 /// signals are taken already.
-fn announce_ready(host: &Arc<Host>) -> Result<(), Failure> {
-    let host = Arc::clone(host);
+fn announce_ready(host: &Arc<Host>, front: &Arc<Option<Front>>) -> Result<(), Failure> {
+    let (host, front) = (Arc::clone(host), Arc::clone(front));
     thread::Builder::new()
         .name("ready".into())
         .spawn(move || {
             host.settle();
             host.forget_gone();
+            front::ready((*front).as_ref());
             let status = host.status();
             let active = status.plugins.iter().filter(|plugin| plugin.generation > 0);
             tracing::info!(target: "hotmerge::host", plugins = active.count(), "ready");

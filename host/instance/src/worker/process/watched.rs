@@ -1,4 +1,4 @@
-//! A worker's memory, looked at while the worker works.
+//! Checks a worker's memory while the worker runs.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,8 @@ use signal_hook::consts::SIGVTALRM;
 /// What a worker needs beside its plugin's memory: its own, and what its loader has written to.
 const OWN_BYTES: u64 = 16 << 20;
 
-/// After so much processor time of the worker's it is looked at, and not more often than that. Whoever
-/// fills memory as fast as the machine can has some tens of mebibytes by then.
+/// A worker's memory is checked after this much of its processor time, and not more often. By then a
+/// worker can fill some tens of mebibytes at most.
 const EVERY: Duration = Duration::from_millis(20);
 
 /// The signal that ends the watching thread's sleep. Its handler does nothing.
@@ -25,11 +25,11 @@ pub(in crate::worker) struct Watched {
 }
 
 impl Watched {
-    /// Has the calling thread woken while this process works.
+    /// Wakes the calling thread while this process works.
     pub(super) fn of(pid: i32, limit_bytes: u64) -> Self {
         let timer = CpuTimer::new(pid, EVERY, TICK);
         if let Err(error) = &timer {
-            tracing::warn!(target: "hotmerge::worker", "a worker's memory is looked at only when it says something: {error}");
+            tracing::warn!(target: "hotmerge::worker", "a worker's memory is checked only when it writes something: {error}");
         }
         Self {
             pid,
@@ -39,7 +39,7 @@ impl Watched {
         }
     }
 
-    /// What there is to say if it uses more than it may.
+    /// The failure, if it uses more than its limit.
     pub(in crate::worker) fn excess(&mut self) -> Option<String> {
         if self.looked.elapsed() < EVERY / 2 {
             return None;
@@ -50,5 +50,36 @@ impl Watched {
             let (used, limit) = (used >> 20, self.limit_bytes >> 20);
             format!("used {used} MiB of memory, and `limits.memory_mib` gives it {limit}")
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// This process, last measured a while ago.
+    fn watched(limit_bytes: u64) -> Watched {
+        Watched {
+            pid: i32::try_from(std::process::id()).unwrap(),
+            limit_bytes,
+            looked: Instant::now().checked_sub(EVERY).unwrap(),
+            _timer: None,
+        }
+    }
+
+    #[test]
+    fn memory_beyond_the_limit_is_reported() {
+        let used = vec![1_u8; 2 * OWN_BYTES as usize];
+        let excess = watched(0).excess().expect("it uses more than nothing");
+        assert!(
+            excess.contains("`limits.memory_mib` gives it 0"),
+            "{excess}"
+        );
+        assert_eq!(used[used.len() - 1], 1);
+    }
+
+    #[test]
+    fn memory_within_the_limit_is_fine() {
+        assert_eq!(watched(1 << 40).excess(), None);
     }
 }

@@ -53,6 +53,22 @@ fn hanging_up_wakes_whoever_was_moved_elsewhere() {
 }
 
 #[test]
+fn a_reply_that_gets_no_room_is_given_up() {
+    let (server, file) = Server::create(SMALL).unwrap();
+    let hostile = Memory::open(&file, SMALL).unwrap();
+    hostile.head().used.store(1, Ordering::SeqCst);
+    let slot = hostile.slot(0);
+    slot.reply_limit.store(1 << 20, Ordering::SeqCst);
+    slot.posted.store(following(0), Ordering::SeqCst);
+    let taken = server.next().unwrap();
+    let mut writer = taken.writer().giving_up_at(now_ns() + 1_000_000);
+    let status = writer.write(&[0; 2 * SMALL.small_bytes as usize]);
+    assert_eq!(status, STATUS_REPLY_TOO_LARGE);
+    taken.finish(status, &writer);
+    assert_eq!(server.under_way(), 0);
+}
+
+#[test]
 fn an_answer_reaches_whoever_was_moved_elsewhere() {
     let (caller, file) = Caller::create(SMALL).unwrap();
     let server = Server::open(&file, SMALL).unwrap();
@@ -110,7 +126,7 @@ fn ringing_for_nothing_beside_calls_is_honest() {
 }
 
 /// What becomes of a call without a deadline whose state is in such hands.
-fn call_while(disturb: impl Fn(&AtomicU32) + Sync) -> Result<Status, Failure> {
+fn call_while(disturb: impl Fn(&AtomicU32) + Sync) -> Result<Status, NoAnswer> {
     let (caller, file) = Caller::create(SMALL).unwrap();
     let hostile = Memory::open(&file, SMALL).unwrap();
     let state = &hostile.slot(0).state;
@@ -129,17 +145,17 @@ fn a_state_that_flickers_ends_the_call() {
             state.store(nonsense, Ordering::SeqCst);
             state.store(0, Ordering::SeqCst);
         });
-        assert!(matches!(outcome, Err(Failure::Broken(_))), "{outcome:?}");
+        assert!(matches!(outcome, Err(NoAnswer::Broken(_))), "{outcome:?}");
     }
     let outcome = call_while(|state| state.store(wants, Ordering::SeqCst));
-    assert!(matches!(outcome, Err(Failure::Broken(_))), "{outcome:?}");
+    assert!(matches!(outcome, Err(NoAnswer::Broken(_))), "{outcome:?}");
 }
 
 #[test]
 fn waking_a_caller_without_end_breaks_the_rules() {
     let outcome = call_while(|state| _ = futex::wake(state, Flags::empty(), 1));
     assert!(
-        matches!(outcome, Err(Failure::Broken(why)) if why.contains("nothing to say")),
+        matches!(outcome, Err(NoAnswer::Broken(why)) if why.contains("nothing to say")),
         "{outcome:?}"
     );
 }
