@@ -57,8 +57,8 @@ fn a_failed_run_tells_why_by_its_code() {
     let lab = Lab::new();
     let place = |name: &str| lab.package(name).dir().display().to_string();
     lab.put(&actor("mark=1"));
-    lab.package("newer").put(&[&actor("").with_abi(1, 9)]);
-    lab.package("sick").put(&[&actor("check=refuse")]);
+    lab.put(&actor("").named("newer").with_abi(1, 9));
+    lab.put(&actor("check=refuse").named("sick"));
     let plain_file = lab.path("libplain.so");
     fs::write(&plain_file, &plain().bytes).unwrap();
     let plugins = lab.plugin_dir().display().to_string();
