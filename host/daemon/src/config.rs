@@ -7,6 +7,7 @@ use std::{
 };
 
 mod door;
+mod http;
 
 pub use door::{Allow, DoorConfig, Principal, Role};
 pub use hotmerge_instance::settings::{
@@ -17,6 +18,7 @@ use hotmerge_instance::{
     settings::{Grant, PluginSettings, PolicyFiles, Settings},
 };
 use hotmerge_meta::{PluginName, Trust};
+pub use http::{HttpConfig, Listen, ListenError};
 use serde::Deserialize;
 
 /// What it is to people.
@@ -88,6 +90,8 @@ pub struct Config {
     pub cgroup: Option<PathBuf>,
     /// Who may ask the host for what.
     pub door: DoorConfig,
+    /// Where the host answers HTTP.
+    pub http: HttpConfig,
     /// Settings of single plugins.
     pub plugin: BTreeMap<PluginName, PluginConfig>,
 }
@@ -200,6 +204,7 @@ impl Default for Config {
             call_ms: 60_000,
             cgroup: None,
             door: DoorConfig::default(),
+            http: HttpConfig::default(),
             plugin: BTreeMap::new(),
         }
     }
@@ -254,6 +259,7 @@ impl Config {
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         self.check_sizes()?;
+        self.http.check()?;
         if self.keep_versions == 0 {
             let reason = "`keep_versions` must be at least 1".to_owned();
             return Err(ConfigError::Value(reason));

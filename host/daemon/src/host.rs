@@ -365,7 +365,7 @@ impl Host {
         }
     }
 
-    /// What is known of one plugin, for whoever looks for a fault.
+    /// Everything known of one plugin, for debugging.
     ///
     /// # Errors
     /// If nothing is known of it.
