@@ -1,26 +1,21 @@
 //! The operator's configuration: directories, time limits, and settings per plugin.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+pub(crate) mod change;
 mod door;
+mod read;
 
 pub use door::{Allow, DoorConfig, Principal, Role};
 pub use hotmerge_instance::settings::{
     Isolation, LimitsConfig, OnDegraded, RestartConfig, Symbols,
 };
 use hotmerge_instance::{
-    rules::text_file::{self, TextFileError},
+    rules::text_file::TextFileError,
     settings::{Grant, PluginSettings, PolicyFiles, Settings},
 };
 use hotmerge_meta::PluginName;
 use serde::Deserialize;
-
-/// What it is to people.
-const WHAT: &str = "configuration";
 
 /// The longest time that can be configured, in seconds: 100 years, so that the clock reaches the
 /// end of every wait.
@@ -198,18 +193,6 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads a TOML file.
-    ///
-    /// # Errors
-    /// One sentence that names the file and the line.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = text_file::read(WHAT, path)?;
-        let config: Self =
-            toml::from_str(&text).map_err(|error| text_file::wrong(WHAT, path, &error))?;
-        config.check()?;
-        Ok(config)
-    }
-
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         self.check_sizes()?;
         if self.keep_versions == 0 {

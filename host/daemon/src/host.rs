@@ -17,8 +17,8 @@ use hotmerge_lifecycle::ChoiceError;
 use hotmerge_meta::{
     PluginName,
     control::{
-        Action, DebugReport, HostStatus, PluginReport, ReloadParams, ReloadReport, Status,
-        Transition,
+        Action, ConfigReport, DebugReport, HostStatus, PluginReport, ReloadParams, ReloadReport,
+        Status, Transition,
     },
 };
 
@@ -37,6 +37,12 @@ use crate::{
 /// What is done at every look.
 type Upkeep = Box<dyn Fn() + Send + Sync>;
 
+/// Where the configuration comes from.
+struct Source {
+    file: Option<PathBuf>,
+    read: Box<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>,
+}
+
 /// A running host. Stops gracefully when dropped.
 pub struct Host {
     supervisor: Arc<Supervisor>,
@@ -45,6 +51,8 @@ pub struct Host {
     started: jiff::Timestamp,
     /// What the program around the host looks after whenever the host looks.
     upkeep: Arc<OnceLock<Upkeep>>,
+    /// Where the configuration comes from, if it can be read anew.
+    source: OnceLock<Source>,
     /// Number of lost log records, if the embedding program counts them.
     log_dropped: OnceLock<fn() -> u64>,
 }
@@ -147,6 +155,7 @@ impl Host {
             hints,
             started: jiff::Timestamp::now(),
             upkeep,
+            source: OnceLock::new(),
             log_dropped: OnceLock::new(),
         };
         host.rescan();
@@ -159,7 +168,7 @@ impl Host {
     /// # Errors
     /// As [`Host::start`].
     pub fn check(config: &Config) -> Result<PathBuf, StartError> {
-        config.check()?;
+        config.check_with_plugins()?;
         let dir = config.plugin_dir.clone().ok_or(StartError::NoPluginDir)?;
         scan::open_dir(&dir).map_err(StartError::PluginDir)?;
         policies::syscalls(&config.policy_files())?;
@@ -170,6 +179,60 @@ impl Host {
     /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
         self.supervisor.config()
+    }
+
+    /// Puts another configuration in force while the host runs: as a whole, or not at all if it is
+    /// wrong. Only plugins whose settings differ are started anew, by the ordinary switch with their
+    /// state. The report names the keys that wait for a restart of the host. It does not wait for the
+    /// plugins.
+    ///
+    /// # Errors
+    /// What is wrong with it; the one before stays in force.
+    pub fn reconfigure(&self, new: Config) -> Result<ConfigReport, ConfigError> {
+        let change = self.supervisor.reconfigure(new)?;
+        Ok(ConfigReport {
+            file: self.source.get().and_then(|source| source.file.clone()),
+            refused: None,
+            needs_restart: change.needs_restart,
+            restarted: change.restarted,
+        })
+    }
+
+    /// Says how the configuration is read anew when a request or a signal asks for it, and from which
+    /// file. Only the first call has an effect.
+    pub fn read_config_by(
+        &self,
+        file: Option<PathBuf>,
+        read: impl Fn() -> Result<Config, ConfigError> + Send + Sync + 'static,
+    ) {
+        // A second one would be the same program's.
+        let _ = self.source.set(Source {
+            file,
+            read: Box::new(read),
+        });
+    }
+
+    /// Reads the configuration anew and puts it in force, if it can be used.
+    pub fn reread_config(&self) -> ConfigReport {
+        let source = self.source.get();
+        let Some(Source { file, read }) = source else {
+            return ConfigReport {
+                refused: Some(
+                    "the program around this host reads no configuration anew".to_owned(),
+                ),
+                ..ConfigReport::default()
+            };
+        };
+        let done = read().and_then(|new| self.reconfigure(new));
+        done.unwrap_or_else(|error| {
+            let reason = error.to_string();
+            self.supervisor.refuse_config(&reason);
+            ConfigReport {
+                file: file.clone(),
+                refused: Some(reason),
+                ..ConfigReport::default()
+            }
+        })
     }
 
     /// The worker program for sandboxed plugins, as far as it can be determined without starting
@@ -218,6 +281,7 @@ impl Host {
     pub fn reload(&self, params: &ReloadParams) -> ReloadReport {
         let began = Instant::now();
         let since = params.since.unwrap_or_else(|| self.position());
+        let config = params.config.then(|| self.reread_config());
         let asked = params.plugins.as_deref().unwrap_or_default();
         let revived = self.rescan_retrying(&self.to_retry(params, since));
         let state = match params.only {
@@ -250,6 +314,7 @@ impl Host {
             problems: state.problems.clone(),
             installed: state.machine.slots().len() as u64,
             plugin_dir: for_everybody(&self.supervisor.plugin_dir),
+            config,
             took_ms: began.elapsed().as_secs_f64() * 1e3,
         }
     }
@@ -370,7 +435,9 @@ impl Host {
             position,
             plugins,
             problems,
+            mut config,
         } = self.supervisor.snapshot();
+        config.file = self.source.get().and_then(|source| source.file.clone());
         Status {
             host: HostStatus {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -396,10 +463,16 @@ impl Host {
                 degraded: self.supervisor.workers.missing().to_vec(),
                 limits: self.supervisor.workers.limits(),
                 door: None,
+                config,
             },
             plugins,
             problems,
         }
+    }
+
+    /// Lets [`Host::stop`] wait for nothing any more. What still runs ends with the process.
+    pub fn hurry(&self) {
+        self.supervisor.hurry();
     }
 
     /// Ends every plugin, each after its last call, and returns how many have not ended

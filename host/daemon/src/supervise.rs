@@ -11,6 +11,7 @@ pub(crate) mod deadlines;
 pub(crate) mod ending;
 pub(crate) mod jobs;
 pub(crate) mod keeping;
+pub(crate) mod reconfigure;
 pub(crate) mod services;
 mod spans;
 pub(crate) mod state;

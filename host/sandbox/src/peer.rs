@@ -57,10 +57,10 @@ mod tests {
     fn the_groups_are_those_of_the_peer() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let mut groups = peer_groups(&ours).unwrap();
-        let mut own: Vec<_> = rustix::process::getgroups().unwrap();
+        let own = rustix::process::getgroups().unwrap();
+        let mut own: Vec<_> = own.into_iter().map(|it| it.as_raw()).collect();
         groups.sort_unstable();
-        own.sort();
-        let own: Vec<_> = own.into_iter().map(|it| it.as_raw()).collect();
+        own.sort_unstable();
         assert_eq!(groups, own);
     }
 

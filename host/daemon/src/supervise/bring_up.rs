@@ -2,13 +2,14 @@
 
 use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
 
-use hotmerge_instance::{Instance, STATE_LIMIT, failure};
+use hotmerge_instance::{Instance, STATE_LIMIT, StartWith, failure};
 use hotmerge_lifecycle::{Event, Later, Next, Origin, Refused, Target, Ticket};
 use hotmerge_loader::{CallError, LoadError, Reply, Verified};
 use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName};
 use tracing::trace;
 
 use crate::{
+    Config,
     find::{
         judge::{self, Unverified},
         scan::{open_dir, open_package},
@@ -141,10 +142,11 @@ impl Supervisor {
             }
             Origin::Store => {
                 let store = self.store.as_ref();
-                let store = store.ok_or_else(|| {
-                    Unverified::Refused("this host keeps no versions; give it a state_dir".into())
-                })?;
-                let verified = store.image(&meta.hash).and_then(|file| {
+                let store = store.ok_or("this host keeps no versions; give it a state_dir");
+                let file = store
+                    .map_err(str::to_owned)
+                    .and_then(|store| store.image(&meta.hash));
+                let verified = file.and_then(|file| {
                     Verified::new(file, meta)
                         .map_err(|error| format!("the stored version is damaged: {error}"))
                 });
@@ -183,20 +185,25 @@ impl Supervisor {
 
     fn start(self: &Arc<Self>, ticket: Ticket, target: &Target, verified: Verified) {
         let meta = &target.meta;
-        let config = match self.config().plugin_json(&meta.name) {
-            Ok(config) => config,
+        let now = Instant::now();
+        let Some(config) = self.begin_start(ticket, target, now) else {
+            return;
+        };
+        let told = match config.plugin_json(&meta.name) {
+            Ok(told) => told,
             Err(reason) => return self.fail(ticket, meta, reason, true),
         };
-        let now = Instant::now();
-        if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
-            attempt.progress = Progress::Starting(now);
-        }
-        self.clock.wake_at(now + self.start_limit(&meta.name));
+        self.clock
+            .wake_at(now + self.start_limit(&meta.name, &config));
         trace!(target: "hotmerge::plugin", version = %meta.version, "starting");
         let services = Arc::new(Services::new(meta, ticket, Arc::downgrade(self)));
-        let result = Instance::start(&self.workers, services, meta, verified, &config)
+        let with = StartWith {
+            settings: &config.settings(),
+            config: &told,
+        };
+        let result = Instance::start(&self.workers, services, meta, verified, &with)
             .map_err(|error| (error.to_string(), Fault::of(&error)))
-            .and_then(|instance| match self.prepare(target, &instance) {
+            .and_then(|instance| match self.prepare(target, &config, &instance) {
                 Ok(next) => Ok((instance, next)),
                 Err(reason) => {
                     self.discard(&meta.name, instance);
@@ -233,9 +240,29 @@ impl Supervisor {
         }
     }
 
+    /// Notes that an attempt's code runs from now on, and by which configuration: by the one in force,
+    /// and in place of a crashed instance by that one's, which it has accepted.
+    fn begin_start(&self, ticket: Ticket, target: &Target, now: Instant) -> Option<Arc<Config>> {
+        let mut state = self.state();
+        let live = match &target.origin {
+            Origin::Running(_) => state.live_config(target.meta.name.as_str()),
+            _ => None,
+        };
+        let config = live.unwrap_or_else(|| self.config());
+        let attempt = state.attempts.get_mut(&ticket)?;
+        attempt.config = Arc::clone(&config);
+        attempt.progress = Progress::Starting(now);
+        Some(config)
+    }
+
     /// Determines the steps between the start of a candidate and its first call. State of a live
     /// hand-over is copied here, while calls continue.
-    fn prepare(&self, target: &Target, candidate: &Instance) -> Result<Next, String> {
+    fn prepare(
+        &self,
+        target: &Target,
+        config: &Config,
+        candidate: &Instance,
+    ) -> Result<Next, String> {
         let name = &target.meta.name;
         let (Some(live), Some(plugin), true) = (
             self.state().live_meta(name.as_str()).cloned(),
@@ -253,7 +280,7 @@ impl Supervisor {
         });
         let (is_failing, saved) = saved.map_err(|error| error.to_string())?;
         // A crashed version is no baseline for a canary, and an operator's order is no trial.
-        let canary = self.config().canary(name);
+        let canary = config.canary(name);
         let canary = canary.filter(|_| !is_failing && !target.is_ordered);
         match saved {
             Err(error) if *error == CallError::Unsupported => Ok(match canary {
@@ -285,11 +312,12 @@ impl Supervisor {
     /// candidate has it and goes live, or the old version continues unchanged.
     fn hand_over(self: &Arc<Self>, ticket: Ticket, meta: &Arc<PluginMeta>) {
         let began = Instant::now();
-        let deadline = began + self.config().handover(&meta.name);
         let mut state = self.state();
         let Some(attempt) = state.attempts.get_mut(&ticket) else {
             return;
         };
+        let limit = attempt.config.handover(&meta.name);
+        let deadline = began + limit;
         attempt.paused = Some(began);
         let instance = attempt.take_ready(Progress::HandingOver(None));
         drop(state);
@@ -298,7 +326,7 @@ impl Supervisor {
         };
         trace!(target: "hotmerge::plugin", "handing the state over: new calls wait");
         if let Err(calls) = plugin.pause(deadline) {
-            let ms = self.config().handover(&meta.name).as_millis();
+            let ms = limit.as_millis();
             let reason =
                 format!("{calls} calls on the running version have not returned within {ms} ms");
             self.fail(ticket, meta, reason, true);

@@ -9,10 +9,13 @@ use hotmerge_instance::Isolation;
 use hotmerge_lifecycle::{Event, Refused, Stage, Ticket};
 use hotmerge_meta::PluginName;
 
-use crate::supervise::{
-    clock::RECHECK,
-    state::{Attempt, Progress, State},
-    supervisor::Supervisor,
+use crate::{
+    Config,
+    supervise::{
+        clock::RECHECK,
+        state::{Attempt, Progress, State},
+        supervisor::Supervisor,
+    },
 };
 
 /// A worker that does not start is ended, with a reason, before the thread that waits for it is
@@ -57,8 +60,8 @@ impl Supervisor {
     }
 
     /// How long a candidate's thread may take to start it.
-    pub(crate) fn start_limit(&self, name: &PluginName) -> Duration {
-        let limit = self.config().start();
+    pub(crate) fn start_limit(&self, name: &PluginName, config: &Config) -> Duration {
+        let limit = config.start();
         match self.workers.isolation(name.as_str()) {
             Ok(Isolation::Process) => limit + WORKERS_FIRST,
             _ => limit,
@@ -144,16 +147,22 @@ impl Supervisor {
                 let Progress::Starting(since) = attempt.progress else {
                     return None;
                 };
-                Some(overtime(since + self.start_limit(name), now, || {
-                    let ms = self.config().start().as_millis();
-                    format!("it has not started within {ms} ms; it is given up, its thread is kept")
-                }))
+                Some(overtime(
+                    since + self.start_limit(name, &attempt.config),
+                    now,
+                    || {
+                        let ms = attempt.config.start().as_millis();
+                        format!(
+                            "it has not started within {ms} ms; it is given up, its thread is kept"
+                        )
+                    },
+                ))
             }
             Stage::HandingOver => {
                 let Progress::HandingOver(Some(until)) = attempt.progress else {
                     return None;
                 };
-                let ms = self.config().handover(name).as_millis();
+                let ms = attempt.config.handover(name).as_millis();
                 Some(overtime(until, now, || {
                     format!(
                         "its state has not changed hands within {ms} ms; it is given up, its \
@@ -171,7 +180,7 @@ impl Supervisor {
         let Progress::Trying(until) = attempt.progress else {
             return None;
         };
-        let canary = self.config().canary(name)?;
+        let canary = attempt.config.canary(name)?;
         let (calls, failed) = self.plugin(name.as_str())?.canary_counts();
         let is_bad = failed as f64 > canary.max_error_rate * calls as f64;
         let is_clear = calls >= CALLS_THAT_TELL || failed >= FAILURES_THAT_TELL;

@@ -130,7 +130,7 @@ impl Worker {
         let mut may_retry = true;
         loop {
             let link = self.link(context, cancel)?;
-            let give_up_ns = match (context.deadline_ns, self.workers.settings.call_limit) {
+            let give_up_ns = match (context.deadline_ns, self.workers.call_limit()) {
                 (0, Some(limit)) => after_ns(limit),
                 _ => 0,
             };
@@ -244,7 +244,7 @@ impl Worker {
         context: &CallContext,
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<Arc<Callers>, CallError> {
-        let mut patience = self.workers.settings.start_limit;
+        let mut patience = self.workers.settings().start_limit;
         if context.deadline_ns != 0 {
             let left = context.deadline_ns.saturating_sub(now_ns());
             patience = patience.min(Duration::from_nanos(left));
@@ -341,7 +341,8 @@ impl Worker {
         if !matches!(self.state().availability, Availability::Serving) {
             return self.checkpoint.hand_out(state);
         }
-        self.ask(op::SAVE, "", &[], self.settings.teardown, state)?;
+        let patience = self.workers.settings().of(self.meta.name.as_str()).teardown;
+        self.ask(op::SAVE, "", &[], patience, state)?;
         let version = self.meta.version.to_string();
         self.checkpoint.remember(&version, state.bytes());
         Ok(version)
@@ -363,7 +364,7 @@ impl Worker {
             op::RESTORE,
             from,
             state,
-            self.workers.settings.start_limit,
+            self.workers.settings().start_limit,
             &mut reply,
         )?;
         self.checkpoint.remember(from, state);

@@ -100,8 +100,7 @@ impl Worker {
         // The other plugin's slots are no plugin's to keep for longer than the host permits.
         if let Some(limit) = self
             .workers
-            .settings
-            .call_limit
+            .call_limit()
             .filter(|_| context.deadline_ns != 0)
         {
             context.deadline_ns = context.deadline_ns.min(after_ns(limit));

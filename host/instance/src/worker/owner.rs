@@ -12,6 +12,7 @@ use hotmerge_wire::op;
 
 use crate::{
     checkpoint::Checkpoint,
+    settings::StartWith,
     upward::Upward,
     worker::{
         calls::{State, Worker},
@@ -51,11 +52,11 @@ impl WorkerOwner {
         meta: &Arc<PluginMeta>,
         image: Verified,
         libraries: Vec<String>,
-        config: &str,
+        with: &StartWith<'_>,
     ) -> Result<Self, LoadError> {
         let plugin = &meta.name;
         let refused = |reason: String| LoadError::Refused(reason);
-        let settings = workers.settings.of(plugin.as_str()).clone();
+        let settings = with.settings.of(plugin.as_str()).clone();
         let wake = event()
             .map_err(LaunchError::at("make an event descriptor"))
             .map_err(|error| refused(error.to_string()))?;
@@ -67,7 +68,7 @@ impl WorkerOwner {
             forwarders: AtomicU32::new(0),
             image,
             libraries,
-            config: config.to_owned(),
+            config: with.config.to_owned(),
             settings,
             checkpoint: Checkpoint::default(),
             live: RwLock::new(None),

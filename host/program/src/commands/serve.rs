@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use hotmerge_daemon::{
-    Config, Host, StartError,
+    Config, ConfigError, Host, StartError,
     config::{Isolation, OnDegraded},
     give_back_large_blocks,
 };
@@ -25,14 +25,15 @@ use sd_notify::NotifyState;
 use crate::{
     exit::{self, Failure},
     manager, output,
+    reloads::Reloads,
     signals::{Order, Orders},
 };
 
 /// Run the host: load the plugins of a directory and reload them as they change.
 ///
-/// SIGHUP rescans the directory. SIGTERM and SIGINT stop the host once running calls have
-/// finished; SIGQUIT does so too, after logging a report. Only one host can use a runtime
-/// directory.
+/// SIGHUP reads the configuration anew and rescans the directory. SIGUSR2 logs a report. SIGTERM and
+/// SIGINT stop the host once running calls have finished, and at once the second time; SIGQUIT
+/// stops it too, after logging a report. Only one host can use a runtime directory.
 #[derive(Args, Debug)]
 pub(super) struct Serve {
     /// Plugin directory, with one subdirectory per package
@@ -93,27 +94,43 @@ impl From<LogFormat> for log::Format {
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
-        give_back_large_blocks();
+        if self.check {
+            hotmerge_sandbox::reset_signals();
+            return self.run_check();
+        }
+        // Only when no signal kills any more are they let in.
+        let orders = Orders::take().context("failed to take signals");
+        hotmerge_sandbox::reset_signals();
+        self.run_host(orders?)
+    }
+
+    fn run_check(&self) -> Result<(), Failure> {
         let config = self.configuration()?;
         let plugin_dir = Host::check(&config).map_err(|error| Failure::new(exit::CONFIG, error))?;
-        if self.check {
-            output::print(format_args!(
-                "configuration and plugin directory `{}` can be used\n",
-                plugin_dir.display()
-            ))?;
-            return check_worker(&config);
-        }
+        output::print(format_args!(
+            "configuration and plugin directory `{}` can be used\n",
+            plugin_dir.display()
+        ))?;
+        check_worker(&config)
+    }
+
+    fn run_host(self, mut orders: Orders) -> Result<(), Failure> {
+        give_back_large_blocks();
+        let config = self.configuration()?;
+        Host::check(&config).map_err(|error| Failure::new(exit::CONFIG, error))?;
         let dir = RuntimeDir::chosen(config.runtime_dir.as_ref());
         let _log = log::start(self.log_format.into(), &self.log)
             .map_err(|error| Failure::new(exit::CONFIG, error))?;
-        // Only when no signal kills any more may others learn the pid.
-        let mut orders = Orders::take().context("failed to take signals")?;
         allow_more_files();
         let pid_file = lock(&dir)?;
+        let names_state_dir = config.state_dir.is_some();
         let host = start(config).map_err(|error| Failure::new(exit::CONFIG, error))?;
         host.show_log_dropped(log::dropped);
         let host = Arc::new(host);
+        self.read_config_anew(&host, names_state_dir);
         let server = Server::open(&dir, Arc::clone(&host), Box::new(StopBySignal))?;
+        let reloads = Reloads::start(&host).context("failed to start a thread")?;
+        // The signals of whoever learns the pid are taken already.
         pid_file.write_pid()?;
         let place = Arc::new(Place {
             pid_file,
@@ -129,7 +146,8 @@ impl Serve {
         announce_ready(&host)?;
         loop {
             match orders.next() {
-                Order::Rescan => reload(&host),
+                Order::Reload => reloads.order(),
+                Order::Report => report(&host),
                 Order::Stop => break,
                 Order::ReportAndStop => {
                     report(&host);
@@ -138,7 +156,8 @@ impl Serve {
             }
         }
         tracing::info!(target: "hotmerge::host", "stopping");
-        manager::tell(&[NotifyState::Stopping]);
+        reloads.stop();
+        hurry_on_request(orders, &host);
         place.server.close();
         let left = host.stop();
         if left > 0 {
@@ -149,8 +168,28 @@ impl Serve {
         Ok(())
     }
 
+    /// Has the file read anew when a request or a signal asks for it. What the command line says
+    /// still takes precedence, and the state directory of a host that chose one itself stays.
+    fn read_config_anew(self, host: &Arc<Host>, names_state_dir: bool) {
+        let file = self.config.clone();
+        let chosen = host.config().state_dir.clone();
+        host.read_config_by(file, move || {
+            let mut config = self.read()?;
+            if config.state_dir.is_none() && !names_state_dir {
+                config.state_dir.clone_from(&chosen);
+            }
+            Ok(config)
+        });
+    }
+
     fn configuration(&self) -> Result<Config, Failure> {
-        let mut config = super::host::configuration(self.config.as_deref())?;
+        self.read()
+            .map_err(|error| Failure::new(exit::CONFIG, error))
+    }
+
+    fn read(&self) -> Result<Config, ConfigError> {
+        let file = self.config.as_deref();
+        let mut config = file.map_or_else(|| Ok(Config::default()), Config::read)?;
         if self.plugin_dir.is_some() {
             config.plugin_dir.clone_from(&self.plugin_dir);
         }
@@ -286,21 +325,38 @@ fn announce_ready(host: &Arc<Host>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Tells the service manager around the rescan, so that its `reload` waits for it.
-fn reload(host: &Host) {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => manager::tell(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!(target: "hotmerge::host", "failed to read the clock: {error}"),
+/// While the host ends, whoever orders it once more does not want to wait.
+fn hurry_on_request(mut orders: Orders, host: &Arc<Host>) {
+    let host = Arc::downgrade(host);
+    let watch = move || {
+        while !matches!(orders.next(), Order::Stop | Order::ReportAndStop) {}
+        if let Some(host) = host.upgrade() {
+            tracing::warn!(target: "hotmerge::host", "ordered to stop once more: running calls are not waited for");
+            host.hurry();
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("hurry".into()).spawn(watch) {
+        tracing::warn!(target: "hotmerge::host", "a second order to stop will not hurry: {error}");
     }
-    host.rescan();
-    manager::tell(&[NotifyState::Ready]);
 }
 
 /// Logs what runs, one record per plugin.
 fn report(host: &Host) {
     let status = host.status();
     let (rescans, watch) = (status.host.rescans, &status.host.watch);
-    tracing::info!(target: "hotmerge::host", plugins = status.plugins.len(), rescans, %watch, "report");
+    let config = &status.host.config;
+    let refused = config.refused.as_ref().map(|refused| &*refused.reason);
+    let waiting: Vec<_> = config.needs_restart.iter().map(|it| &*it.key).collect();
+    tracing::info!(target: "hotmerge::host",
+        plugins = status.plugins.len(),
+        problems = status.problems.len(),
+        rescans,
+        %watch,
+        config_since = config.since,
+        config_refused = refused,
+        config_needs_restart = waiting.join(", "),
+        "report"
+    );
     for plugin in &status.plugins {
         let worker = plugin.worker.as_ref().and_then(|worker| worker.pid);
         tracing::info!(target: "hotmerge::host",
