@@ -31,6 +31,7 @@ use super::{
     connections::{Connections, Guest},
     hangups::Hangups,
     reach::Reach,
+    shares::Shares,
 };
 use crate::{
     answer::{AskToStop, Door},
@@ -67,6 +68,7 @@ struct Shared {
     last_id: AtomicU64,
     door: Door,
     connections: Connections,
+    shares: Shares,
     hangups: Hangups,
 }
 
@@ -125,6 +127,7 @@ impl Server {
                 tally: Tally::default(),
             },
             connections: Connections::default(),
+            shares: Shares::default(),
             hangups: Hangups::new().map_err(OpenError::Epoll)?,
         });
         let watching = {
@@ -328,6 +331,7 @@ impl Shared {
             .spawn(move || {
                 this.door.tally.opened();
                 let desk = Desk {
+                    share: this.shares.of(uid),
                     id,
                     who: &who,
                     door: &this.door,
