@@ -8,13 +8,13 @@ mod read;
 
 pub use door::{Allow, DoorConfig, Principal, Role};
 pub use hotmerge_instance::settings::{
-    Isolation, LimitsConfig, OnDegraded, RestartConfig, Symbols,
+    Isolation, LimitsConfig, OnDegraded, RestartConfig, Symbols, UntrustedFiles,
 };
 use hotmerge_instance::{
     rules::text_file::TextFileError,
     settings::{Grant, PluginSettings, PolicyFiles, Settings},
 };
-use hotmerge_meta::PluginName;
+use hotmerge_meta::{PluginName, Trust};
 use serde::Deserialize;
 
 /// The longest time that can be configured, in seconds: 100 years, so that the clock reaches the
@@ -69,6 +69,10 @@ pub struct Config {
     /// A file that replaces the built-in symbol policy; `hotmerge policy symbols` shows the
     /// format.
     pub symbol_policy: Option<PathBuf>,
+    /// What to do with a plugin, a policy, a granted path or a worker program that somebody but
+    /// root and the host's user could have written. By default a root host refuses it, and other
+    /// hosts use it. The configuration of a root host itself is refused in any case.
+    pub untrusted_files: Option<UntrustedFiles>,
     /// How often a worker that crashes is replaced.
     pub restart: RestartConfig,
     /// How long a call without a deadline may take before the host kills its worker, in
@@ -172,6 +176,7 @@ impl Default for Config {
             symbols: Symbols::default(),
             syscall_policy: None,
             symbol_policy: None,
+            untrusted_files: None,
             restart: RestartConfig::default(),
             call_ms: 60_000,
             cgroup: None,
@@ -192,7 +197,21 @@ pub enum ConfigError {
     Value(String),
 }
 
+/// A plugin's configuration has a value that JSON does not know.
+#[derive(Debug, thiserror::Error)]
+#[error("its configuration cannot be written as JSON: {0}")]
+pub(crate) struct NotJson(#[source] serde_json::Error);
+
 impl Config {
+    /// Whose files are believed.
+    pub fn trust(&self) -> Trust {
+        match self.untrusted_files {
+            None => Trust::by_default(),
+            Some(UntrustedFiles::Refuse) => Trust::own(),
+            Some(UntrustedFiles::Use) => Trust::anybody(),
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         self.check_sizes()?;
         if self.keep_versions == 0 {
@@ -271,11 +290,10 @@ impl Config {
     ///
     /// # Errors
     /// If a value has no counterpart in JSON.
-    pub(crate) fn plugin_json(&self, plugin: &PluginName) -> Result<String, String> {
+    pub(crate) fn plugin_json(&self, plugin: &PluginName) -> Result<String, NotJson> {
         let table = self.plugin.get(plugin).map(|plugin| &plugin.config);
         table.map_or(Ok("{}".to_owned()), |table| {
-            serde_json::to_string(table)
-                .map_err(|error| format!("its configuration cannot be written as JSON: {error}"))
+            serde_json::to_string(table).map_err(NotJson)
         })
     }
 
@@ -319,6 +337,7 @@ impl Config {
         };
         let own = self.plugin.iter();
         Settings {
+            trust: self.trust(),
             worker: self.worker.clone(),
             isolation: self.isolation,
             degraded: self.degraded,
@@ -328,7 +347,7 @@ impl Config {
             call_limit: (self.call_ms != 0).then(|| Duration::from_millis(self.call_ms)),
             start_limit: self.start(),
             cgroup: self.cgroup.clone(),
-            others: PluginSettings {
+            by_default: PluginSettings {
                 drain: Duration::from_millis(self.drain_ms),
                 teardown: Duration::from_millis(self.teardown_ms),
                 ..PluginSettings::default()
@@ -344,6 +363,7 @@ impl Config {
         PolicyFiles {
             syscalls: self.syscall_policy.clone(),
             symbols: self.symbol_policy.clone(),
+            trust: self.trust(),
         }
     }
 

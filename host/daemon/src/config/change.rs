@@ -6,7 +6,7 @@
 //!
 //! Absent on purpose: reading a configuration, and applying it.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use hotmerge_instance::settings::{Grant, Isolation, LimitsConfig};
 use hotmerge_meta::{PluginName, control::KeyChange};
@@ -37,7 +37,7 @@ impl Config {
         self.plugin.keys().try_for_each(|name| {
             let told = self.plugin_json(name);
             told.map(drop)
-                .map_err(|reason| ConfigError::Value(format!("`plugin.{name}.config`: {reason}")))
+                .map_err(|error| ConfigError::Value(format!("`plugin.{name}.config`: {error}")))
         })
     }
 
@@ -79,6 +79,7 @@ impl Config {
         self.degraded = running.degraded;
         self.syscall_policy.clone_from(&running.syscall_policy);
         self.symbol_policy.clone_from(&running.symbol_policy);
+        self.untrusted_files = running.untrusted_files;
         self.cgroup.clone_from(&running.cgroup);
         self
     }
@@ -97,6 +98,7 @@ impl Config {
             degraded,
             syscall_policy,
             symbol_policy,
+            untrusted_files,
             cgroup,
             // These are looked up when they are needed.
             start_ms: _,
@@ -111,9 +113,10 @@ impl Config {
             door: _,
             plugin: _,
         } = self;
-        let path = |path: &Option<std::path::PathBuf>| match path {
-            Some(path) => path.display().to_string(),
-            None => "not set".to_owned(),
+        let unset = || "not set".to_owned();
+        let path = |path: &Option<PathBuf>| {
+            let path = path.as_ref();
+            path.map_or_else(unset, |path| path.display().to_string())
         };
         [
             ("plugin_dir", path(plugin_dir)),
@@ -127,6 +130,10 @@ impl Config {
             ("degraded", word(degraded)),
             ("syscall_policy", path(syscall_policy)),
             ("symbol_policy", path(symbol_policy)),
+            (
+                "untrusted_files",
+                untrusted_files.map_or_else(unset, |it| word(&it)),
+            ),
             ("cgroup", path(cgroup)),
         ]
         .into_iter()

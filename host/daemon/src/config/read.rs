@@ -8,6 +8,7 @@
 use std::path::Path;
 
 use hotmerge_instance::rules::text_file::{self, TextFileError};
+use hotmerge_meta::Trust;
 use toml::de::{DeTable, DeValue};
 
 use super::{Config, ConfigError};
@@ -24,14 +25,22 @@ impl Config {
     /// # Errors
     /// One sentence that names the file, the line and the column.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = text_file::read(WHAT, path)?;
-        Self::parse(&text).map_err(|reason| {
-            ConfigError::File(TextFileError::Wrong {
+        let read = |trust: &Trust| -> Result<Self, ConfigError> {
+            let text = text_file::read(WHAT, path, trust)?;
+            let wrong = |reason| TextFileError::Wrong {
                 what: WHAT,
                 path: path.to_owned(),
                 reason,
-            })
-        })
+            };
+            Ok(Self::parse(&text).map_err(wrong)?)
+        };
+        let trust = Trust::by_default();
+        let config = read(&trust)?;
+        // Only the file itself says whether it has to be one that nobody else could have written.
+        if trust.is_anybody() && !config.trust().is_anybody() {
+            return read(&config.trust());
+        }
+        Ok(config)
     }
 
     /// Reads the text of a configuration.

@@ -16,7 +16,8 @@ use std::{
 };
 
 use hotmerge_meta::{
-    FileStamp, META_FILE, Meta, PackageName, PluginMeta, PluginName, control::Problem, stamp,
+    FileStamp, META_FILE, Meta, PackageName, PluginMeta, PluginName, Trust, Untrusted,
+    control::Problem, stamp,
 };
 use rustix::{
     fs::{CWD, Dir, FileType, Mode, OFlags, openat},
@@ -54,6 +55,7 @@ pub struct Findings {
 #[derive(Debug)]
 pub struct Scanner {
     dir: PathBuf,
+    trust: Trust,
     settle: Duration,
     packages: HashMap<PackageName, Package>,
     owners: HashMap<PluginName, PackageName>,
@@ -106,12 +108,19 @@ impl Scanner {
     pub fn new(dir: PathBuf, settle: Duration) -> Self {
         Self {
             dir,
+            trust: Trust::anybody(),
             settle,
             packages: HashMap::new(),
             owners: HashMap::new(),
             root_unsettled: None,
             passes: 0,
         }
+    }
+
+    /// Believes these files alone.
+    #[must_use]
+    pub fn trusting(self, trust: Trust) -> Self {
+        Self { trust, ..self }
     }
 
     /// Where a plugin was found last.
@@ -147,7 +156,7 @@ impl Scanner {
     }
 
     fn pass(&mut self, now: Instant, findings: &mut Findings) -> Result<(), String> {
-        let root = open_dir(&self.dir)?;
+        let root = open_dir(&self.dir, &self.trust).map_err(|error| error.to_string())?;
         self.passes += 1;
         let entries = Dir::read_from(&root).map_err(|error| self.unreadable(&error))?;
         for entry in entries {
@@ -231,7 +240,7 @@ impl Scanner {
             }
         };
         package.missing = None;
-        match read_meta(root, name) {
+        match read_meta(root, name, &self.trust) {
             Ok(meta) => {
                 // Another one could still leave the very same stamp: this one is read again.
                 let is_telling = !seen.is_fresh(SystemTime::now());
@@ -447,48 +456,66 @@ fn classify(name: &str, kind: FileType) -> Result<PackageName, String> {
 /// Opens a plugin directory.
 ///
 /// # Errors
-/// One sentence for the operator.
-pub fn open_dir(dir: &Path) -> Result<OwnedFd, String> {
-    openat(
-        CWD,
-        dir,
-        OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(|error| {
-        format!(
-            "plugin directory `{}` cannot be opened: {error}",
-            dir.display()
-        )
-    })
+/// If there is none, or others may write to it.
+pub fn open_dir(dir: &Path, trust: &Trust) -> Result<OwnedFd, DirError> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let opened = openat(CWD, dir, flags, Mode::empty());
+    let opened = opened.map_err(|source| DirError::Unopened {
+        dir: dir.to_owned(),
+        source,
+    })?;
+    trust.check_way(&opened, dir)?;
+    Ok(opened)
+}
+
+/// A plugin directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DirError {
+    /// It cannot be opened.
+    #[error("plugin directory `{}` cannot be opened: {source}", .dir.display())]
+    Unopened {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system says.
+        source: Errno,
+    },
+    /// Somebody else may write to it.
+    #[error("plugin directory: {0}")]
+    Untrusted(#[from] Untrusted),
 }
 
 /// Opens a package's directory, never through a symbolic link.
-pub(crate) fn open_package(root: &OwnedFd, name: &PackageName) -> Result<OwnedFd, Unopened> {
-    openat(
-        root,
-        name.as_str(),
-        OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(|error| Unopened(name.clone(), error))
+pub(crate) fn open_package(
+    root: &OwnedFd,
+    name: &PackageName,
+    trust: &Trust,
+) -> Result<OwnedFd, Unopened> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = openat(root, name.as_str(), flags, Mode::empty());
+    let opened = opened.map_err(|error| Unopened::Io(name.clone(), error))?;
+    trust.check(&opened)?;
+    Ok(opened)
 }
 
 /// A package cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("package `{0}` cannot be opened: {1}")]
-pub(crate) struct Unopened(PackageName, Errno);
+pub(crate) enum Unopened {
+    #[error("package `{0}` cannot be opened: {1}")]
+    Io(PackageName, Errno),
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
+}
 
 impl Unopened {
     /// Whether there is none at this moment.
     pub(crate) fn is_missing(&self) -> bool {
-        self.1 == Errno::NOENT
+        matches!(self, Self::Io(_, Errno::NOENT))
     }
 }
 
-fn read_meta(root: &OwnedFd, name: &PackageName) -> Result<Meta, String> {
-    let package = open_package(root, name).map_err(|error| error.to_string())?;
-    Meta::read(package).map_err(|error| error.to_string())
+fn read_meta(root: &OwnedFd, name: &PackageName, trust: &Trust) -> Result<Meta, String> {
+    let package = open_package(root, name, trust).map_err(|error| error.to_string())?;
+    Meta::read_trusted(package, trust).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

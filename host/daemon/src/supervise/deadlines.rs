@@ -13,7 +13,7 @@ use crate::{
     Config,
     supervise::{
         clock::RECHECK,
-        state::{Attempt, Progress, State},
+        state::{Attempt, HostState, Progress},
         supervisor::Supervisor,
     },
 };
@@ -64,7 +64,7 @@ impl Supervisor {
         let limit = config.start();
         match self.workers.isolation(name.as_str()) {
             Ok(Isolation::Process) => limit + WORKERS_FIRST,
-            _ => limit,
+            Ok(Isolation::Host) | Err(_) => limit,
         }
     }
 
@@ -74,7 +74,7 @@ impl Supervisor {
         let mut next = [
             self.attend(now),
             self.background.retry(self, now),
-            self.keep_again(now),
+            self.persist_again(now),
         ]
         .into_iter()
         .flatten()
@@ -124,7 +124,7 @@ impl Supervisor {
 
     fn due(
         &self,
-        state: &State,
+        state: &HostState,
         name: &PluginName,
         stage: Stage,
         attempt: &Attempt,

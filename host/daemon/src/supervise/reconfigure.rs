@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use crate::{
     Config, ConfigError,
     supervise::{
-        state::{Configured, State},
+        state::{Configured, HostState},
         supervisor::Supervisor,
     },
 };
@@ -75,7 +75,7 @@ impl Supervisor {
 }
 
 /// What the configuration means for each plugin.
-fn concerned(state: &State, running: &Config, new: &Config) -> Vec<(PluginName, Reconfigured)> {
+fn concerned(state: &HostState, running: &Config, new: &Config) -> Vec<(PluginName, Reconfigured)> {
     let differs =
         |config: &Config, name: &PluginName| config.started_with(name) != new.started_with(name);
     let names: BTreeSet<_> = state.machine.slots().keys().collect();

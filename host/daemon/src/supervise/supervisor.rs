@@ -29,7 +29,7 @@ use crate::{
     supervise::{
         clock::{Clock, RECHECK},
         jobs::{Job, Jobs},
-        state::{Attempt, Progress, State},
+        state::{Attempt, HostState, Progress},
         threads::{Background, Postponed, Task},
     },
 };
@@ -50,14 +50,15 @@ pub(crate) struct Supervisor {
     pub(crate) store: Option<Store>,
     scanner: Mutex<Scanner>,
     pub(crate) plugins: RwLock<BTreeMap<PluginName, Arc<Plugin>>>,
-    state: Mutex<State>,
+    state: Mutex<HostState>,
     settled: Condvar,
 }
 
 impl Supervisor {
     pub(crate) fn new(config: Config, plugin_dir: PathBuf, store: Option<Store>) -> Self {
-        let mut scanner = Scanner::new(plugin_dir.clone(), config.settle());
-        let mut state = State::default();
+        let mut scanner =
+            Scanner::new(plugin_dir.clone(), config.settle()).trusting(config.trust());
+        let mut state = HostState::default();
         for last in store.iter().flat_map(Store::remembered) {
             if let (Some(package), Some(live)) = (&last.package, &last.live) {
                 scanner.remember(package, (**live).clone());
@@ -97,7 +98,7 @@ impl Supervisor {
         Arc::clone(&config)
     }
 
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, HostState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -205,7 +206,7 @@ impl Supervisor {
     }
 
     /// Changes the machine and sets going what follows.
-    pub(crate) fn drive(self: &Arc<Self>, change: impl FnOnce(&mut State) -> Vec<Step>) {
+    pub(crate) fn drive(self: &Arc<Self>, change: impl FnOnce(&mut HostState) -> Vec<Step>) {
         let later = self.decide(change);
         self.dispatch(later);
     }
@@ -244,7 +245,7 @@ impl Supervisor {
     }
 
     /// Changes the machine, and does what is to be done at once; returns the rest.
-    fn decide(&self, change: impl FnOnce(&mut State) -> Vec<Step>) -> Vec<(PluginName, Later)> {
+    fn decide(&self, change: impl FnOnce(&mut HostState) -> Vec<Step>) -> Vec<(PluginName, Later)> {
         let mut state = self.state();
         let steps = change(&mut state);
         let touched: BTreeSet<_> = steps.iter().map(|step| step.plugin.clone()).collect();
@@ -267,7 +268,7 @@ impl Supervisor {
         rest
     }
 
-    fn do_now(&self, state: &mut State, name: &PluginName, now: Now) {
+    fn do_now(&self, state: &mut HostState, name: &PluginName, now: Now) {
         match now {
             Now::Begin(ticket, target) => {
                 let slot = state.machine.slot(name.as_str());
@@ -304,7 +305,7 @@ impl Supervisor {
         }
     }
 
-    fn switch(&self, state: &mut State, name: &PluginName, ticket: Ticket) {
+    fn switch(&self, state: &mut HostState, name: &PluginName, ticket: Ticket) {
         let plugin = self.handle(name);
         let attempt = state.attempts.get(&ticket);
         if attempt.is_some_and(|it| matches!(it.target.origin, Origin::Running(_))) {
@@ -336,7 +337,7 @@ impl Supervisor {
         state.set_draining(old.or_else(|| plugin.handing.swap(None)));
     }
 
-    fn begin_trial(&self, state: &mut State, name: &PluginName, ticket: Ticket) {
+    fn begin_trial(&self, state: &mut HostState, name: &PluginName, ticket: Ticket) {
         let attempt = state.attempts.get(&ticket);
         let Some(canary) = attempt.and_then(|attempt| attempt.config.canary(name)) else {
             return;
@@ -350,7 +351,7 @@ impl Supervisor {
     }
 
     /// Forgets what nothing refers to any more.
-    fn tidy(&self, state: &mut State, name: &PluginName) {
+    fn tidy(&self, state: &mut HostState, name: &PluginName) {
         let slot = state.machine.slot(name.as_str());
         let (active, busy) = slot.map_or((false, false), |slot| {
             (slot.candidate().is_some(), slot.is_busy())
@@ -382,7 +383,7 @@ impl Supervisor {
                 }
                 Later::Drain(ticket) => self.end_in_background(&plugin, ticket),
                 Later::Discard(ticket) => self.discard_in_background(&plugin, ticket),
-                Later::Persist => self.submit(&plugin, Job::Keep(plugin.clone())),
+                Later::Persist => self.submit(&plugin, Job::Persist(plugin.clone())),
                 // The threads that have started and drained it go on with it themselves.
                 Later::HandOver(_) | Later::End(_) => {}
             }
@@ -390,7 +391,7 @@ impl Supervisor {
     }
 
     /// One record of the store was written.
-    pub(crate) fn kept(&self) {
+    pub(crate) fn persisted(&self) {
         let mut state = self.state();
         state.persisting -= 1;
         drop(state);
@@ -398,18 +399,18 @@ impl Supervisor {
     }
 
     /// Waits until no attempt is under way, nothing is unsettled, and the store knows all.
-    pub(crate) fn wait_settled(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn wait_settled(&self) -> MutexGuard<'_, HostState> {
         self.wait_while(|state| !state.busy.is_empty() || state.persisting > 0 || state.unsettled)
     }
 
     /// Waits until no attempt for one of these is under way and nothing is unsettled.
-    pub(crate) fn wait_settled_of(&self, names: &[PluginName]) -> MutexGuard<'_, State> {
+    pub(crate) fn wait_settled_of(&self, names: &[PluginName]) -> MutexGuard<'_, HostState> {
         self.wait_while(|state| {
             names.iter().any(|name| state.busy.contains(name)) || state.unsettled
         })
     }
 
-    fn wait_while(&self, is_busy: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+    fn wait_while(&self, is_busy: impl Fn(&HostState) -> bool) -> MutexGuard<'_, HostState> {
         let mut state = self.state();
         while !state.stopping && is_busy(&state) {
             state = self
