@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 pub(crate) mod change;
 mod door;
 mod read;
+pub(crate) mod source;
 
 pub use door::{Allow, DoorConfig, Principal, Role};
 pub use hotmerge_instance::settings::{

@@ -24,11 +24,9 @@ use hotmerge_meta::{
 
 mod configuration;
 
-use configuration::Source;
-
 use crate::{
     Config, TARGET,
-    config::ConfigError,
+    config::{ConfigError, source::Source},
     find::{
         hints::Hints,
         scan::{self, DirError},

@@ -2,26 +2,12 @@
 //!
 //! Absent on purpose: where a file is, which the program around the host knows.
 
-use std::{fmt, path::PathBuf};
+use std::path::PathBuf;
 
 use hotmerge_meta::control::ConfigReport;
 
 use super::Host;
-use crate::{Config, ConfigError};
-
-/// Where the configuration comes from.
-pub(super) struct Source {
-    pub(super) file: Option<PathBuf>,
-    read: Box<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>,
-}
-
-impl fmt::Debug for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Source")
-            .field("file", &self.file)
-            .finish_non_exhaustive()
-    }
-}
+use crate::{Config, ConfigError, config::source::Source};
 
 impl Host {
     /// Puts another configuration in force while the host runs: as a whole, or not at all if it is
