@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 pub(crate) mod change;
 mod door;
+mod http;
 mod read;
 pub(crate) mod source;
 
@@ -16,6 +17,7 @@ use hotmerge_instance::{
     settings::{Grant, PluginSettings, PolicyFiles, Settings},
 };
 use hotmerge_meta::{PluginName, Trust};
+pub use http::{HttpConfig, Listen, ListenError};
 use serde::Deserialize;
 
 /// The longest time that can be configured, in seconds: 100 years, so that the clock reaches the
@@ -51,14 +53,16 @@ pub struct Config {
     pub rescan_s: u64,
     /// Whether the plugin directory is watched. Without it only signals and requests trigger rescans.
     pub watch: bool,
-    /// The worker program. By default `hotmerge-worker` beside the host's own, in
-    /// `../libexec/hotmerge` from there, or in `/usr/libexec/hotmerge`.
+    /// The worker program. By default the first `hotmerge-worker` in these directories: that of the
+    /// program that runs the host, the one above if cargo has put that program into `examples` or
+    /// `deps`, `../libexec/hotmerge` from there, and `/usr/libexec/hotmerge`.
     pub worker: Option<PathBuf>,
     /// Interval of checkpoints while a plugin takes calls, in seconds, and so the maximum age of
     /// the state that it restores after a crash. 0: no checkpoints.
     pub save_s: u64,
-    /// The isolation of plugins without their own setting; by default separate processes, if
-    /// possible.
+    /// The isolation of plugins without their own setting. A program that embeds a host must choose:
+    /// without it [`Host::start`](crate::Host::start) fails. `hotmerge serve` takes
+    /// [`Isolation::Auto`] if its configuration does not say.
     pub isolation: Option<Isolation>,
     /// What to do where the kernel cannot provide the full sandbox.
     pub degraded: OnDegraded,
@@ -84,6 +88,8 @@ pub struct Config {
     pub cgroup: Option<PathBuf>,
     /// Who may ask the host for what.
     pub door: DoorConfig,
+    /// Where the host answers HTTP.
+    pub http: HttpConfig,
     /// Settings of single plugins.
     pub plugin: BTreeMap<PluginName, PluginConfig>,
 }
@@ -101,6 +107,9 @@ pub struct PluginConfig {
     pub handover_ms: Option<u64>,
     /// As [`Config::save_s`].
     pub save_s: Option<u64>,
+    /// What becomes of a new version if the running one's state does not reach it: it does not save
+    /// it in time, has calls that do not return, or saves what the new one does not take.
+    pub handover_failed: HandoverFailed,
     /// Runs new versions as canaries: they first take only a share of the calls.
     pub canary: Option<CanaryConfig>,
     /// Passed to the plugin as a JSON object at its start.
@@ -116,6 +125,17 @@ pub struct PluginConfig {
     pub idempotent: Vec<String>,
     /// Resource limits of its worker.
     pub limits: LimitsConfig,
+}
+
+/// What becomes of a new version that the state of the running one does not reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HandoverFailed {
+    /// It is refused, and the running version keeps its state.
+    #[default]
+    Refuse,
+    /// It starts without, and the state is lost: the running version cannot keep it out.
+    Discard,
 }
 
 /// The trial of a new version.
@@ -182,6 +202,7 @@ impl Default for Config {
             call_ms: 60_000,
             cgroup: None,
             door: DoorConfig::default(),
+            http: HttpConfig::default(),
             plugin: BTreeMap::new(),
         }
     }
@@ -215,6 +236,10 @@ impl Config {
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         self.check_sizes()?;
+        if let Some((key, least, most)) = self.http.out_of_range(LONGEST_S * 1000) {
+            let reason = format!("`http.{key}` must be from {least} to {most}");
+            return Err(ConfigError::Value(reason));
+        }
         if self.keep_versions == 0 {
             let reason = "`keep_versions` must be at least 1".to_owned();
             return Err(ConfigError::Value(reason));
@@ -318,6 +343,12 @@ impl Config {
         self.own(plugin, |own| own.handover_ms, self.handover_ms)
     }
 
+    /// Whether a new version of a plugin goes live without the state that does not reach it.
+    pub(crate) fn discards_state(&self, plugin: &PluginName) -> bool {
+        let own = self.plugin.get(plugin);
+        own.is_some_and(|own| own.handover_failed == HandoverFailed::Discard)
+    }
+
     /// Delay from a call to the checkpoint, if enabled.
     pub(crate) fn save(&self, plugin: &PluginName) -> Option<Duration> {
         let own = self.plugin.get(plugin).and_then(|own| own.save_s);
@@ -340,7 +371,8 @@ impl Config {
         Settings {
             trust: self.trust(),
             worker: self.worker.clone(),
-            isolation: self.isolation,
+            // Nothing runs unsandboxed because somebody forgot to say.
+            isolation: self.isolation.or(Some(Isolation::Process)),
             degraded: self.degraded,
             symbols: self.symbols,
             policies: self.policy_files(),

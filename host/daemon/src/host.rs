@@ -13,7 +13,7 @@ use hotmerge_instance::{
     NoWorkers, Workers,
     rules::{grants, policies, text_file::TextFileError},
 };
-use hotmerge_lifecycle::ChoiceError;
+use hotmerge_lifecycle::{ChoiceError, Why};
 use hotmerge_meta::{
     PluginName, Untrusted,
     control::{
@@ -75,6 +75,13 @@ pub enum StartError {
     /// The plugin directory cannot be used.
     #[error("{0}; create it, or pass another `--plugin-dir`")]
     PluginDir(String),
+    /// The embedding program has not said where plugins run.
+    #[error(
+        "`Config::isolation` is not set, so that it is not known where plugins may run: set it to \
+         `Isolation::Process` (which needs the program `hotmerge-worker`), to `Isolation::Host` for \
+         plugins that are trusted like this program, or to `Isolation::Auto`"
+    )]
+    NoIsolation,
     /// Somebody else could have written to the plugin directory.
     #[error("plugin directory: {0}")]
     Untrusted(Untrusted),
@@ -143,7 +150,7 @@ impl Host {
                         upkeep();
                     }
                     hints.keep();
-                    host.rescan(&[]);
+                    host.rescan(&[], Why::Changed);
                 });
             };
             thread::Builder::new()
@@ -171,6 +178,9 @@ impl Host {
     /// As [`Host::start`].
     pub fn check(config: &Config) -> Result<PathBuf, StartError> {
         config.check_with_plugins()?;
+        if config.isolation.is_none() {
+            return Err(StartError::NoIsolation);
+        }
         let dir = config.plugin_dir.clone().ok_or(StartError::NoPluginDir)?;
         match scan::open_dir(&dir, &config.trust()) {
             Ok(_) => {}
@@ -222,18 +232,18 @@ impl Host {
 
     /// Rescans the plugin directory now; does not wait for the reloads.
     pub fn rescan(&self) {
-        self.rescan_retrying(&[]);
+        self.rescan_retrying(&[], Why::Changed);
     }
 
     /// The directory may have been replaced: it is watched before it is scanned, so
     /// that no change is missed.
-    fn rescan_retrying(&self, retry: &[PluginName]) -> Vec<PluginName> {
+    fn rescan_retrying(&self, retry: &[PluginName], why: Why) -> Vec<PluginName> {
         if let Some(upkeep) = self.upkeep.get() {
             upkeep();
         }
         self.hints.keep();
         self.supervisor.persist_unwritten();
-        self.supervisor.rescan(retry)
+        self.supervisor.rescan(retry, why)
     }
 
     /// The position after the newest outcome: pass it to [`Host::reload`] for a report on
@@ -254,7 +264,11 @@ impl Host {
         let since = params.since.unwrap_or_else(|| self.position());
         let config = params.config.then(|| self.reread_config());
         let asked = params.plugins.as_deref().unwrap_or_default();
-        let revived = self.rescan_retrying(&self.to_retry(params, since));
+        let why = match params.without_state {
+            true => Why::AskedWithoutState,
+            false => Why::Asked,
+        };
+        let revived = self.rescan_retrying(&self.to_retry(params, since), why);
         let state = match params.only {
             true => self.supervisor.wait_settled_of(asked),
             false => self.supervisor.wait_settled(),
@@ -368,7 +382,7 @@ impl Host {
         }
     }
 
-    /// What is known of one plugin, for whoever looks for a fault.
+    /// Everything known of one plugin, for debugging.
     ///
     /// # Errors
     /// If nothing is known of it.

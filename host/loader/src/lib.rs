@@ -22,7 +22,7 @@ mod reply;
 mod services;
 mod verified;
 
-pub use advice::advice;
+pub use advice::{advice, suspicions};
 pub use call_error::{CallError, reason_text};
 pub use constructors::{Constructors, ConstructorsError};
 pub use heap::give_back_large_blocks;
@@ -30,4 +30,4 @@ pub use instance::{Instance, Loaded, Remains};
 pub use library::Unloaded;
 pub use reply::Reply;
 pub use services::{HostServices, LogRecord, OutgoingCall};
-pub use verified::{LoadError, Verified};
+pub use verified::{LoadError, Verified, try_memory};

@@ -164,10 +164,12 @@ impl Worker {
             Some(instance) => run_op(instance, &taken, &mut writer),
             None => abi::STATUS_FAILED,
         };
+        // SAFETY: as in `run_op`.
+        let (method, _) = unsafe { taken.request() };
+        let method = if taken.op() == op::CALL { method } else { b"" };
+        // Before the answer, so that the host has it before anything that the next call does.
+        crash::tell_survived(method, &taken.context().trace_id);
         if status == abi::STATUS_PANIC {
-            // SAFETY: as in `run_op`.
-            let (method, _) = unsafe { taken.request() };
-            let method = if taken.op() == op::CALL { method } else { b"" };
             crash::panicked(method, &taken.context().trace_id, &writer.written());
         }
         crash::leave_call();

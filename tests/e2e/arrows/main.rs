@@ -28,7 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "hotmerge-wire",
         ],
     ),
-    ("hotmerge-policy", &[]),
+    ("hotmerge-policy", &["hotmerge-abi"]),
     ("hotmerge-sandbox", &[]),
     ("hotmerge-wire", &["hotmerge-abi"]),
     ("hotmerge-loader", &["hotmerge-abi", "hotmerge-meta"]),
@@ -56,6 +56,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "hotmerge-door",
         &[
+            "hotmerge-abi",
             "hotmerge-daemon",
             "hotmerge-meta",
             "hotmerge-observe",

@@ -11,7 +11,7 @@ use std::{fmt, path::PathBuf};
 use hotmerge_instance::settings::{Grant, Isolation, LimitsConfig};
 use hotmerge_meta::{PluginName, control::KeyChange};
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, HttpConfig};
 
 /// What a plugin is started with.
 #[derive(Debug, PartialEq)]
@@ -81,6 +81,7 @@ impl Config {
         self.symbol_policy.clone_from(&running.symbol_policy);
         self.untrusted_files = running.untrusted_files;
         self.cgroup.clone_from(&running.cgroup);
+        self.http.clone_from(&running.http);
         self
     }
 
@@ -100,6 +101,7 @@ impl Config {
             symbol_policy,
             untrusted_files,
             cgroup,
+            http,
             // These are looked up when they are needed.
             start_ms: _,
             drain_ms: _,
@@ -137,9 +139,59 @@ impl Config {
             ("cgroup", path(cgroup)),
         ]
         .into_iter()
+        .chain(of_http(http))
         .map(|(name, value)| Key { name, value })
         .collect()
     }
+}
+
+/// The sockets and limits of the HTTP front, which it takes when it opens.
+fn of_http(http: &HttpConfig) -> Vec<(&'static str, String)> {
+    let HttpConfig {
+        listen,
+        names,
+        tokens,
+        ready,
+        max_body_bytes,
+        max_reply_bytes,
+        max_header_bytes,
+        header_ms,
+        body_ms,
+        deadline_ms,
+        max_connections,
+        max_calls,
+        max_calls_per_client,
+        stop_ms,
+    } = http;
+    let tokens = tokens.as_ref().map(|path| path.display().to_string());
+    vec![
+        ("http.listen", list(listen)),
+        ("http.names", list(names)),
+        (
+            "http.tokens",
+            tokens.unwrap_or_else(|| "not set".to_owned()),
+        ),
+        ("http.ready", list(ready)),
+        ("http.max_body_bytes", max_body_bytes.to_string()),
+        ("http.max_reply_bytes", max_reply_bytes.to_string()),
+        ("http.max_header_bytes", max_header_bytes.to_string()),
+        ("http.header_ms", header_ms.to_string()),
+        ("http.body_ms", body_ms.to_string()),
+        ("http.deadline_ms", deadline_ms.to_string()),
+        ("http.max_connections", max_connections.to_string()),
+        ("http.max_calls", max_calls.to_string()),
+        (
+            "http.max_calls_per_client",
+            max_calls_per_client.to_string(),
+        ),
+        ("http.stop_ms", stop_ms.to_string()),
+    ]
+}
+
+/// Several values on one line.
+fn list(values: &[impl fmt::Display]) -> String {
+    let words: Vec<_> = values.iter().map(ToString::to_string).collect();
+    format!("[{}]", words.join(", "))
 }
 
 /// A choice as it is written.

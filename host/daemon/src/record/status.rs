@@ -7,6 +7,7 @@ pub use hotmerge_meta::control::{
     PluginStatus, RefusedStatus, SavedStatus, Status, StoreFailure, WorkerStatus,
 };
 use hotmerge_meta::{PluginMeta, control::Problem};
+use jiff::Timestamp;
 
 use hotmerge_instance::{Isolation, Workers, rules::wants};
 use hotmerge_lifecycle::{Slot, Stage};
@@ -45,9 +46,10 @@ impl Supervisor {
                     slot,
                     plugin.as_deref(),
                 );
-                status
-                    .waiting
-                    .extend(self.background.waiting(name.as_str()));
+                let candidate = slot.candidate().map(|(ticket, _)| ticket);
+                let place = candidate.and_then(|ticket| self.jobs.waiting(ticket));
+                let thread = self.background.waiting(name.as_str());
+                status.waiting.extend(place.into_iter().chain(thread));
                 status
             })
             .collect();
@@ -151,6 +153,7 @@ fn describe(
             .waiting
             .into_iter()
             .chain(health.and_then(waits_for_room))
+            .chain(state.overtaken.get(name).map(changes_all_the_time))
             .collect(),
         saved: running.saved,
         worker: running.worker,
@@ -201,6 +204,14 @@ fn waits_for_room(health: &Health) -> Option<String> {
     Some(format!(
         "the system had no room for a version (tried {tries} times); it is tried again"
     ))
+}
+
+/// That versions come faster than they start, and since when.
+fn changes_all_the_time(since: &Timestamp) -> String {
+    format!(
+        "its directory has changed faster than its versions start since {since:.3}; most of them \
+         are skipped"
+    )
 }
 
 fn canary(slot: &Slot, plugin: Option<&Plugin>) -> Option<CanaryStatus> {

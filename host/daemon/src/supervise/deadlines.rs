@@ -12,6 +12,7 @@ use hotmerge_meta::PluginName;
 use crate::{
     Config,
     supervise::{
+        bring_up::all_the_same,
         clock::RECHECK,
         state::{Attempt, HostState, Progress},
         supervisor::Supervisor,
@@ -38,6 +39,8 @@ enum Due {
         lasting: bool,
         /// Whether a thread still runs its code.
         runs: bool,
+        /// Whether it waited for the running version's state.
+        hands_over: bool,
     },
     /// It did well with its share of the calls.
     Proven { calls: u64 },
@@ -64,7 +67,7 @@ impl Supervisor {
         let limit = config.start();
         match self.workers.isolation(name.as_str()) {
             Ok(Isolation::Process) => limit + WORKERS_FIRST,
-            Ok(Isolation::Host) | Err(_) => limit,
+            Ok(Isolation::Host | Isolation::Auto) | Err(_) => limit,
         }
     }
 
@@ -74,6 +77,7 @@ impl Supervisor {
         let mut next = [
             self.attend(now),
             self.background.retry(self, now),
+            self.make_room(now),
             self.persist_again(now),
         ]
         .into_iter()
@@ -95,13 +99,18 @@ impl Supervisor {
                     reason,
                     lasting,
                     runs,
+                    hands_over,
                 }) => {
                     let refused = Refused {
                         meta: Arc::clone(&attempt.target.meta),
                         reason,
                         lasting,
                     };
-                    events.push((name.clone(), Event::Failed { ticket, refused }, runs));
+                    let event = match hands_over {
+                        true => self.unless_discarded(attempt, ticket, refused),
+                        false => Event::Failed { ticket, refused },
+                    };
+                    events.push((name.clone(), event, runs));
                 }
             }
         }
@@ -140,6 +149,7 @@ impl Supervisor {
                         reason: reason.clone(),
                         lasting: false,
                         runs: false,
+                        hands_over: false,
                     }
                 })
             }
@@ -147,26 +157,22 @@ impl Supervisor {
                 let Progress::Starting(since) = attempt.progress else {
                     return None;
                 };
-                Some(overtime(
-                    since + self.start_limit(name, &attempt.config),
-                    now,
-                    || {
-                        let ms = attempt.config.start().as_millis();
-                        format!(
-                            "it has not started within {ms} ms; it is given up, its thread is kept"
-                        )
-                    },
-                ))
+                let until = since + self.start_limit(name, &attempt.config);
+                Some(overtime(until, now, false, || {
+                    let ms = attempt.config.start().as_millis();
+                    format!("it has not started within {ms} ms; it is given up, its thread is kept")
+                }))
             }
             Stage::HandingOver => {
                 let Progress::HandingOver(Some(until)) = attempt.progress else {
                     return None;
                 };
                 let ms = attempt.config.handover(name).as_millis();
-                Some(overtime(until, now, || {
+                Some(overtime(until, now, true, || {
                     format!(
                         "its state has not changed hands within {ms} ms; it is given up, its \
-                         thread is kept"
+                         thread is kept{}",
+                        all_the_same(name)
                     )
                 }))
             }
@@ -192,6 +198,7 @@ impl Supervisor {
                 ),
                 lasting: true,
                 runs: false,
+                hands_over: false,
             }
         } else if now >= until {
             Due::Proven { calls }
@@ -201,7 +208,12 @@ impl Supervisor {
     }
 }
 
-fn overtime(deadline: Instant, now: Instant, reason: impl FnOnce() -> String) -> Due {
+fn overtime(
+    deadline: Instant,
+    now: Instant,
+    hands_over: bool,
+    reason: impl FnOnce() -> String,
+) -> Due {
     if now < deadline {
         return Due::Later(deadline);
     }
@@ -209,5 +221,6 @@ fn overtime(deadline: Instant, now: Instant, reason: impl FnOnce() -> String) ->
         reason: reason(),
         lasting: true,
         runs: true,
+        hands_over,
     }
 }

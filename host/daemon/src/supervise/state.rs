@@ -75,12 +75,15 @@ pub(crate) struct HostState {
     pub(crate) problems: Vec<Problem>,
     /// Plugins with a candidate.
     pub(crate) active: BTreeSet<PluginName>,
-    /// Those of them that will soon come to an end by themselves.
+    /// Those of them that will soon end by themselves.
     pub(crate) busy: BTreeSet<PluginName>,
     /// Number of store records that are still to be written.
     pub(crate) persisting: usize,
     /// Candidates whose file and meta differ: since when, and how.
     pub(crate) differing: HashMap<PluginName, (Instant, String)>,
+    /// Plugins whose versions come faster than they start, and since when: from the first candidate
+    /// that was overtaken until nothing is under way.
+    pub(crate) overtaken: HashMap<PluginName, Timestamp>,
     /// Whether the last pass found something that has not settled.
     pub(crate) unsettled: bool,
     pub(crate) stopping: bool,
@@ -154,7 +157,7 @@ pub(crate) enum Progress {
 }
 
 impl Progress {
-    /// As operators are told.
+    /// Its name for operators.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Verifying => "verifying",

@@ -13,9 +13,10 @@ use std::{
 
 use hotmerge_instance::Workers;
 use hotmerge_lifecycle::{
-    Action, Event, Later, Now, Origin, Outcome, Slot, Step, Target, Ticket, set,
+    Action, Event, Later, Now, Origin, Outcome, Slot, Step, Target, Ticket, Why, set,
 };
 use hotmerge_meta::{PluginName, control::Problem};
+use jiff::Timestamp;
 use tracing::{debug, trace};
 
 use crate::{
@@ -122,9 +123,9 @@ impl Supervisor {
     }
 
     /// Looks at the directory and sets going whatever follows. `retry` names plugins whose
-    /// refused versions are to be tried again; those of them that had been given up are started
-    /// again, and returned.
-    pub(crate) fn rescan(self: &Arc<Self>, retry: &[PluginName]) -> Vec<PluginName> {
+    /// refused versions are to be tried again, and `why` says in which way; those of them that had
+    /// been given up are started again, and returned.
+    pub(crate) fn rescan(self: &Arc<Self>, retry: &[PluginName], why: Why) -> Vec<PluginName> {
         let mut scanner = self.scanner();
         {
             let mut state = self.state();
@@ -135,10 +136,12 @@ impl Supervisor {
         }
         let revived = self.revive(retry);
         let findings = scanner.scan(Instant::now());
+        let is_new = |name: &PluginName| findings.changed.iter().any(|it| it.meta.name == *name);
         let again: Vec<_> = retry
             .iter()
-            .filter(|name| self.is_refused(name))
+            .filter(|name| self.is_refused(name) || is_new(name))
             .filter_map(|name| scanner.find(name.as_str()))
+            .map(|found| (target(found), why))
             .collect();
         // The scanner stays locked until the findings are applied: two passes at once must
         // not be applied in the wrong order.
@@ -152,7 +155,7 @@ impl Supervisor {
         slot.is_some_and(|slot| slot.refused().is_some())
     }
 
-    fn take(self: &Arc<Self>, findings: Findings, again: Vec<Found>) {
+    fn take(self: &Arc<Self>, findings: Findings, again: Vec<(Target, Why)>) {
         tell_of_pass(&findings);
         if let Some(next) = findings.next_look {
             self.clock.wake_at(next);
@@ -167,12 +170,10 @@ impl Supervisor {
         }
         self.take_problems(findings.problems, findings.next_look.is_some());
         // What somebody asks for is tried even if it only seems to have changed.
-        let is_asked = |found: &Found| again.iter().any(|it| it.meta.name == found.meta.name);
-        let mut changed = findings.changed;
-        changed.retain(|found| !is_asked(found));
-        let asked = again.into_iter().map(|found| (target(found), true));
-        let changed = asked.chain(changed.into_iter().map(|found| (target(found), false)));
-        let changed: Vec<_> = changed.collect();
+        let mut new = findings.changed;
+        new.retain(|found| !again.iter().any(|(it, _)| it.meta.name == found.meta.name));
+        let mut changed = again;
+        changed.extend(new.into_iter().map(|found| (target(found), Why::Changed)));
         let gone = findings.gone;
         self.drive(|state| state.machine.scanned(changed, &gone));
         self.settled.notify_all();
@@ -356,11 +357,16 @@ impl Supervisor {
         let (active, busy) = slot.map_or((false, false), |slot| {
             (slot.candidate().is_some(), slot.is_busy())
         });
+        let is_overtaken = slot.is_some_and(|slot| slot.overtaken() > 0);
         let known = slot.is_some();
         set(&mut state.active, name, active);
         set(&mut state.busy, name, busy);
         if !busy {
             state.differing.remove(name);
+            state.overtaken.remove(name);
+        } else if is_overtaken {
+            let since = state.overtaken.entry(name.clone());
+            since.or_insert_with(Timestamp::now);
         }
         if !known {
             state.health.remove(name);
@@ -379,11 +385,11 @@ impl Supervisor {
         for (plugin, later) in steps {
             match later {
                 Later::Verify(ticket) | Later::Start(ticket) => {
-                    self.submit(&plugin, Job::BringUp(ticket));
+                    self.submit(Job::BringUp(plugin, ticket));
                 }
                 Later::Drain(ticket) => self.end_in_background(&plugin, ticket),
                 Later::Discard(ticket) => self.discard_in_background(&plugin, ticket),
-                Later::Persist => self.submit(&plugin, Job::Persist(plugin.clone())),
+                Later::Persist => self.submit(Job::Persist(plugin)),
                 // The threads that have started and drained it go on with it themselves.
                 Later::HandOver(_) | Later::End(_) => {}
             }

@@ -39,8 +39,6 @@ pub(super) struct WorkerState {
     pub(super) ending: bool,
     /// The worker is to be ended at once.
     pub(super) stop: bool,
-    /// A process that must be killed, and why.
-    pub(super) kill_order: Option<(i32, String)>,
     /// Try again although it was given up.
     pub(super) revive: bool,
     pub(super) missing: Vec<String>,
@@ -100,7 +98,6 @@ impl Worker {
                 availability: Availability::Starting,
                 ending: false,
                 stop: false,
-                kill_order: None,
                 revive: false,
                 missing: Vec::new(),
                 waiting: None,
@@ -236,7 +233,7 @@ impl Worker {
 
     /// Orders the end of a process that cannot be trusted any more.
     pub(super) fn order_kill(&self, link: &Link, why: String) {
-        self.state().kill_order = Some((link.pid, why));
+        link.order_kill(why);
         self.wake_up();
     }
 

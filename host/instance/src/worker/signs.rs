@@ -1,28 +1,32 @@
-//! What the signs of a process mean: whether it is over, and when to look again though nothing
-//! happens.
+//! Judges what was observed of a process: whether it is over, and when to check again without an
+//! event.
 
 use std::time::{Duration, Instant};
 
+use hotmerge_sandbox::Ended;
 use hotmerge_wire::now_ns;
 
-use crate::worker::{
-    calls::Worker,
-    process::{Link, Observed, Process, look},
-    report,
+use crate::{
+    failure::Failure,
+    worker::{
+        calls::Worker,
+        process::{Link, Observed, Process, poll_all},
+        report,
+    },
 };
 
-/// How long a call that nobody waits for may go on after its deadline, before the worker is ended.
+/// How long an abandoned call may run beyond its deadline before the worker is ended.
 const GRACE: Duration = Duration::from_secs(1);
 /// After so many calls in a row that a worker did not take in time, it is ended.
 const UNANSWERED: u32 = 3;
-/// How often calls that go on are looked at.
+/// How often running calls are checked.
 const TICK: Duration = Duration::from_millis(100);
 /// How long a worker that closed its socket has to end by itself, so that its true status is
 /// known.
 const LAST: Duration = Duration::from_millis(200);
 
-/// Ends that the kernel knows nothing of.
-pub(super) const CLOSED: &str = "closed its descriptors";
+/// Ends that the kernel does not know.
+const CLOSED: &str = "closed its descriptors";
 const FORGED: &str = "broke the protocol: it reported what no worker reports";
 const UNRESPONSIVE: &str =
     "did not answer: calls in a row passed their deadlines before it took them";
@@ -38,7 +42,7 @@ impl Worker {
     ) -> Vec<(Observed, bool)> {
         let due = workers.iter().filter_map(|worker| due(worker));
         let limit = due.chain(limit).min();
-        let (seen, _) = look(workers, &self.wake, &self.log, limit);
+        let (seen, _) = poll_all(workers, &self.wake, &self.log, limit);
         let judge = |(worker, seen): (&mut &mut Process, Observed)| {
             let is_over = self.is_over(worker, &seen);
             (seen, is_over)
@@ -48,7 +52,8 @@ impl Worker {
 
     /// Whether a worker is dead after a look, or was ended for what it did.
     pub(super) fn is_over(&self, process: &mut Process, seen: &Observed) -> bool {
-        if record_end(process, seen) {
+        if let Some(ended) = &seen.ended {
+            process.link.record_end(cause(process, ended));
             return true;
         }
         if seen.is_last_word() {
@@ -57,7 +62,7 @@ impl Worker {
         }
         let what = if seen.forged {
             FORGED.to_owned()
-        } else if let Some(what) = self.kill_order(&process.link) {
+        } else if let Some(what) = process.link.kill_order() {
             what
         } else if let Some(what) = process.watched.excess() {
             what
@@ -66,31 +71,29 @@ impl Worker {
         } else if process.link.caller.unanswered() >= UNANSWERED {
             UNRESPONSIVE.to_owned()
         } else if process.end_by.is_some_and(|end| end <= Instant::now()) {
+            let hit = process.hit.take().or(process.survived.take());
+            if let Some(hit) = hit {
+                process.link.record_end(hit.outlived());
+            }
             CLOSED.to_owned()
         } else {
             return false;
         };
+        // Unless more is known.
         process.link.record_end(what);
         process.finish(&self.log);
         true
-    }
-
-    /// Why a worker must be ended, if somebody has found out while it was watched.
-    fn kill_order(&self, link: &Link) -> Option<String> {
-        let kill_order = &mut self.state().kill_order;
-        let (_, what) = kill_order.take_if(|(pid, _)| *pid == link.pid)?;
-        Some(what)
     }
 }
 
 impl Observed {
     /// Whether the worker has nothing more to say, and its end is near if it is honest.
     fn is_last_word(&self) -> bool {
-        self.hung_up || self.signal.is_some()
+        self.hung_up || self.was_hit
     }
 }
 
-/// When a worker must be looked at though nothing happens.
+/// When a worker must be checked without an event.
 pub(super) fn due(process: &Process) -> Option<Duration> {
     let left = |end: Instant| end.saturating_duration_since(Instant::now());
     let abandoned = process.link.caller.abandoned_due();
@@ -98,26 +101,21 @@ pub(super) fn due(process: &Process) -> Option<Duration> {
     process.end_by.map(left).into_iter().chain(tick).min()
 }
 
-/// Whether a call goes on though nobody has waited for it for too long.
+/// Whether an abandoned call has run for too long.
 fn hangs(link: &Link) -> bool {
     let for_too_long = |due| Duration::from_nanos(now_ns().saturating_sub(due)) > GRACE;
     link.caller.abandoned_due().is_some_and(for_too_long)
 }
 
-/// Notes what the worker dies of, and says whether it is dead: its own report names the place,
-/// the kernel the fact.
-fn record_end(process: &Process, seen: &Observed) -> bool {
-    if let Some(report) = &seen.signal {
-        process
-            .link
-            .record_end(report.describe(&process.link.caller));
+/// What a worker has ended of. The kernel names the fact. What the worker reported before names the
+/// place, but only if this is the end that it was about.
+fn cause(process: &Process, ended: &Ended) -> Failure {
+    let end = report::ended(ended, &process.limits);
+    match (&process.hit, &process.survived) {
+        (Some(hit), _) if hit.explains(ended) => hit.killed(),
+        (Some(hit), _) | (None, Some(hit)) => hit.before(&end),
+        (None, None) => end.into(),
     }
-    if let Some(ended) = &seen.ended {
-        process
-            .link
-            .record_end(report::ended(ended, &process.limits));
-    }
-    seen.ended.is_some()
 }
 
 /// How long until a point on the monotonic clock in nanoseconds.

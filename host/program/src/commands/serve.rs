@@ -5,11 +5,10 @@ use std::{path::PathBuf, sync::Arc, thread};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use hotmerge_daemon::{
-    Config, ConfigError, Host, NoWorkers, StartError,
-    config::{Isolation, OnDegraded},
+    Config, ConfigError, Finding, Host, StartError, Verdict, config::Isolation, examine,
     give_back_large_blocks,
 };
-use hotmerge_door::{AskToStop, Server};
+use hotmerge_door::{AskToStop, Door, Server};
 use hotmerge_meta::{
     RuntimeDir,
     runtime::{PidFile, RuntimeError},
@@ -18,6 +17,7 @@ use hotmerge_observe::log;
 use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 use sd_notify::NotifyState;
 
+use super::front::{self, Front};
 use crate::{
     exit::{self, Failure},
     manager, output,
@@ -51,7 +51,7 @@ pub(super) struct Serve {
     /// in ../libexec/hotmerge, then in /usr/libexec/hotmerge]
     #[arg(long, value_name = "PATH")]
     worker: Option<PathBuf>,
-    /// Check the configuration and the plugin directory, then exit
+    /// Check the configuration, the plugin directory and the system, then exit
     #[arg(long)]
     check: bool,
     /// What to log: a level, or levels by target (`info`, `warn,plugin=debug`).
@@ -109,11 +109,13 @@ impl Serve {
             plugin_dir.display()
         ))?;
         check_grants(&config)?;
-        check_worker(&config)
+        check(&config)
     }
 
     fn run_host(self, mut orders: Orders) -> Result<(), Failure> {
         give_back_large_blocks();
+        // Before anything else gets their numbers.
+        let inherited = front::inherited()?;
         let config = self.configuration()?;
         Host::check(&config).map_err(|error| Failure::new(exit::CONFIG, error))?;
         let dir = RuntimeDir::chosen(config.runtime_dir.as_ref());
@@ -122,11 +124,13 @@ impl Serve {
         allow_more_files();
         let pid_file = lock(&dir)?;
         let names_state_dir = config.state_dir.is_some();
-        let host = start(config).map_err(|error| Failure::new(exit::CONFIG, error))?;
+        let host = start(config.clone()).map_err(|error| Failure::new(exit::CONFIG, error))?;
         host.show_log_dropped(log::dropped);
         let host = Arc::new(host);
+        let door = Door::new(Arc::clone(&host), Box::new(StopBySignal));
+        let server = Server::open(&dir, Arc::clone(&door))?;
+        let front = Arc::new(front::open(&config.http, inherited, door)?);
         self.read_config_anew(&host, names_state_dir);
-        let server = Server::open(&dir, Arc::clone(&host), Box::new(StopBySignal))?;
         let reloads = Reloads::start(&host).context("failed to start a thread")?;
         // The signals of whoever learns the pid are taken already.
         pid_file.write_pid()?;
@@ -137,7 +141,7 @@ impl Serve {
                 place.keep();
             }
         });
-        announce_ready(&host)?;
+        announce_ready(&host, &front)?;
         loop {
             match orders.next() {
                 Order::Reload => reloads.order(),
@@ -153,6 +157,7 @@ impl Serve {
         reloads.stop();
         hurry_on_request(orders, &host);
         place.server.close();
+        front::close((*front).as_ref());
         let left = host.stop();
         if left > 0 {
             tracing::warn!(target: "hotmerge::host", "{left} old versions had not ended in time");
@@ -196,31 +201,40 @@ impl Serve {
         if self.state_dir.is_some() {
             config.state_dir.clone_from(&self.state_dir);
         }
+        config.isolation.get_or_insert(Isolation::Auto);
         Ok(config)
     }
+}
+
+/// Tries what a host with this configuration needs, and says what came of it, part by part.
+fn check(config: &Config) -> Result<(), Failure> {
+    let (bad, usable): (Vec<_>, Vec<_>) = examine(config)
+        .into_iter()
+        .partition(|it| it.verdict == Verdict::Bad);
+    for Finding {
+        part,
+        verdict,
+        text,
+    } in usable
+    {
+        let warning = match verdict {
+            Verdict::Less => "warning: ",
+            Verdict::Good | Verdict::Bad => "",
+        };
+        output::print(format_args!("{warning}{part}: {text}\n"))?;
+    }
+    if bad.is_empty() {
+        return Ok(());
+    }
+    let told = bad.iter().map(|it| format!("{}: {}", it.part, it.text));
+    let told = told.collect::<Vec<_>>().join("\n");
+    Err(Failure::text(exit::CONFIG, told))
 }
 
 /// Whether granted paths lead where they should.
 fn check_grants(config: &Config) -> Result<(), Failure> {
     let refused = Host::check_grants(config);
     refused.map_err(|reasons| Failure::new(exit::CONFIG, anyhow::anyhow!(reasons.join("; "))))
-}
-
-/// Whether plugins can live where the configuration wants them.
-fn check_worker(config: &Config) -> Result<(), Failure> {
-    let Err(reason) = Host::worker_program(config) else {
-        return Ok(());
-    };
-    if config.isolation == Some(Isolation::Host) {
-        return Ok(());
-    }
-    let is_untrusted = matches!(reason, NoWorkers::Untrusted { .. });
-    if is_untrusted || config.isolation.is_some() || config.degraded == OnDegraded::Refuse {
-        let reason = format!("plugins are to run in processes of their own: {reason}");
-        return Err(Failure::new(exit::CONFIG, anyhow::anyhow!(reason)));
-    }
-    let text = format!("plugins run in the host's own process: {reason}\n");
-    Ok(output::print(text)?)
 }
 
 /// Most files that a host may open, however many the system would permit.
@@ -274,13 +288,14 @@ fn lock(dir: &RuntimeDir) -> Result<PidFile, Failure> {
 
 /// Says that the host is ready once the first pass over the plugins is done; meanwhile
 /// signals are taken already.
-fn announce_ready(host: &Arc<Host>) -> Result<(), Failure> {
-    let host = Arc::clone(host);
+fn announce_ready(host: &Arc<Host>, front: &Arc<Option<Front>>) -> Result<(), Failure> {
+    let (host, front) = (Arc::clone(host), Arc::clone(front));
     thread::Builder::new()
         .name("ready".into())
         .spawn(move || {
             host.settle();
             host.forget_gone();
+            front::ready((*front).as_ref());
             let status = host.status();
             let active = status.plugins.iter().filter(|plugin| plugin.generation > 0);
             tracing::info!(target: "hotmerge::host", plugins = active.count(), "ready");

@@ -61,6 +61,10 @@ pub struct ReloadParams {
     /// Read the configuration anew first.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub config: bool,
+    /// Discard the running versions' state where named plugins are retried: a version that does not
+    /// save it keeps nobody from replacing it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub without_state: bool,
 }
 
 /// What came of reading the configuration anew.

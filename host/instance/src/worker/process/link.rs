@@ -1,4 +1,4 @@
-//! What callers hold of a worker.
+//! The connection to a worker process, as callers hold it.
 
 use std::{
     ops::Deref,
@@ -11,7 +11,7 @@ use hotmerge_wire::{Caller, Server};
 
 use crate::{cancel::Cancel, failure::Failure};
 
-/// What leads to a worker.
+/// The connection to a worker process.
 #[derive(Debug)]
 pub(in crate::worker) struct Link {
     pub(in crate::worker) caller: Caller,
@@ -25,11 +25,13 @@ pub(in crate::worker) struct Link {
     /// Where it reports its crashes.
     pub(super) crash: OwnedFd,
     pub(super) end: Mutex<Option<Failure>>,
-    /// Written to when nobody can call any more.
+    /// Why it must be killed, if a caller has found out.
+    pub(super) kill_order: Mutex<Option<String>>,
+    /// Written to when no caller is left.
     pub(in crate::worker) unused: OwnedFd,
 }
 
-/// What callers hold of a worker. The last one to let go of it says so.
+/// A connection as callers hold it. The last one to drop it announces that.
 #[derive(Debug)]
 pub(in crate::worker) struct Callers(Arc<Link>);
 
@@ -70,11 +72,12 @@ impl Link {
             pid,
             crash,
             end: Mutex::default(),
+            kill_order: Mutex::default(),
             unused,
         })
     }
 
-    /// The worker is dead: nobody waits for anything of it any more.
+    /// The worker is dead: ends all waiting for it.
     pub(in crate::worker) fn hang_up(&self) {
         self.caller.hang_up();
         if let Some(outgoing) = &self.outgoing {
@@ -87,6 +90,19 @@ impl Link {
     pub(in crate::worker) fn expect_end(&self) {
         // Fails for no descriptor that is open; it would cost a number in the status.
         let _ = no_signal_on_message(self.crash.as_fd());
+    }
+
+    /// Has the worker killed by whoever watches it; the first reason counts.
+    pub(in crate::worker) fn order_kill(&self, why: String) {
+        let order = self.kill_order.lock();
+        let mut order = order.unwrap_or_else(PoisonError::into_inner);
+        order.get_or_insert(why);
+    }
+
+    /// Why the worker must be killed, if it must.
+    pub(in crate::worker) fn kill_order(&self) -> Option<String> {
+        let order = self.kill_order.lock();
+        order.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How the worker ended, or is about to.
