@@ -1,28 +1,24 @@
 //! The operator's configuration: directories, time limits, and settings per plugin.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+pub(crate) mod change;
 mod door;
 mod http;
+mod read;
+pub(crate) mod source;
 
 pub use door::{Allow, DoorConfig, Principal, Role};
 pub use hotmerge_instance::settings::{
     Isolation, LimitsConfig, OnDegraded, RestartConfig, Symbols, UntrustedFiles,
 };
 use hotmerge_instance::{
-    rules::text_file::{self, TextFileError},
+    rules::text_file::TextFileError,
     settings::{Grant, PluginSettings, PolicyFiles, Settings},
 };
 use hotmerge_meta::{PluginName, Trust};
 pub use http::{HttpConfig, Listen, ListenError};
 use serde::Deserialize;
-
-/// What it is to people.
-const WHAT: &str = "configuration";
 
 /// The longest time that can be configured, in seconds: 100 years, so that the clock reaches the
 /// end of every wait.
@@ -229,27 +225,6 @@ pub enum ConfigError {
 pub(crate) struct NotJson(#[source] serde_json::Error);
 
 impl Config {
-    /// Reads a TOML file.
-    ///
-    /// # Errors
-    /// One sentence that names the file and the line.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let read = |trust: &Trust| -> Result<Self, ConfigError> {
-            let text = text_file::read(WHAT, path, trust)?;
-            let config: Self =
-                toml::from_str(&text).map_err(|error| text_file::wrong(WHAT, path, &error))?;
-            config.check()?;
-            Ok(config)
-        };
-        let trust = Trust::by_default();
-        let config = read(&trust)?;
-        // Only the file itself says whether it has to be one that nobody else could have written.
-        if trust.is_anybody() && !config.trust().is_anybody() {
-            return read(&config.trust());
-        }
-        Ok(config)
-    }
-
     /// Whose files are believed.
     pub fn trust(&self) -> Trust {
         match self.untrusted_files {

@@ -22,9 +22,11 @@ use hotmerge_meta::{
     },
 };
 
+mod configuration;
+
 use crate::{
     Config, TARGET,
-    config::ConfigError,
+    config::{ConfigError, source::Source},
     find::{
         hints::Hints,
         scan::{self, DirError},
@@ -48,6 +50,8 @@ pub struct Host {
     started: jiff::Timestamp,
     /// What the program around the host looks after whenever the host looks.
     upkeep: Arc<OnceLock<Upkeep>>,
+    /// Where the configuration comes from, if it can be read anew.
+    source: OnceLock<Source>,
     /// Number of lost log records, if the embedding program counts them.
     log_dropped: OnceLock<fn() -> u64>,
 }
@@ -160,6 +164,7 @@ impl Host {
             hints,
             started: jiff::Timestamp::now(),
             upkeep,
+            source: OnceLock::new(),
             log_dropped: OnceLock::new(),
         };
         host.rescan();
@@ -172,7 +177,7 @@ impl Host {
     /// # Errors
     /// As [`Host::start`].
     pub fn check(config: &Config) -> Result<PathBuf, StartError> {
-        config.check()?;
+        config.check_with_plugins()?;
         if config.isolation.is_none() {
             return Err(StartError::NoIsolation);
         }
@@ -257,6 +262,7 @@ impl Host {
     pub fn reload(&self, params: &ReloadParams) -> ReloadReport {
         let began = Instant::now();
         let since = params.since.unwrap_or_else(|| self.position());
+        let config = params.config.then(|| self.reread_config());
         let asked = params.plugins.as_deref().unwrap_or_default();
         let why = match params.without_state {
             true => Why::AskedWithoutState,
@@ -293,6 +299,7 @@ impl Host {
             problems: state.problems.clone(),
             installed: state.machine.slots().len() as u64,
             plugin_dir: for_everybody(&self.supervisor.plugin_dir),
+            config,
             took_ms: began.elapsed().as_secs_f64() * 1e3,
         }
     }
@@ -413,7 +420,9 @@ impl Host {
             position,
             plugins,
             problems,
+            mut config,
         } = self.supervisor.snapshot();
+        config.file = self.source.get().and_then(|source| source.file.clone());
         Status {
             host: HostStatus {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -439,10 +448,16 @@ impl Host {
                 degraded: self.supervisor.workers.missing().to_vec(),
                 limits: self.supervisor.workers.limits(),
                 door: None,
+                config,
             },
             plugins,
             problems,
         }
+    }
+
+    /// Lets [`Host::stop`] wait for nothing any more. What still runs ends with the process.
+    pub fn hurry(&self) {
+        self.supervisor.hurry();
     }
 
     /// Ends every plugin, each after its last call, and returns how many have not ended

@@ -12,6 +12,7 @@ pub(crate) mod ending;
 pub(crate) mod jobs;
 pub(crate) mod overrides;
 pub(crate) mod persist;
+pub(crate) mod reconfigure;
 pub(crate) mod services;
 mod spans;
 pub(crate) mod state;

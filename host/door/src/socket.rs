@@ -5,6 +5,7 @@ mod connections;
 mod hangups;
 mod reach;
 pub(crate) mod server;
+mod shares;
 
 use std::time::Duration;
 

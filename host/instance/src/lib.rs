@@ -31,7 +31,7 @@ pub use crate::{
     checkpoint::{Checkpoint, STATE_LIMIT},
     failure::Failure,
     in_process::InProcess,
-    settings::{Isolation, Settings},
+    settings::{Isolation, Settings, StartWith},
     upward::{Report, Upward},
     worker::{
         IsolationError, LaunchError, NoWorkers, Restarts, Verdict, Worker, WorkerOwner, Workers,
@@ -78,13 +78,13 @@ impl Instance {
         upward: Arc<dyn Upward>,
         meta: &Arc<PluginMeta>,
         verified: Verified,
-        config: &str,
+        with: &StartWith<'_>,
     ) -> Result<Self, LoadError> {
         let plugin = &meta.name;
         let isolation = workers
-            .isolation(plugin.as_str())
+            .isolation_by(with.settings, plugin.as_str())
             .map_err(|error| LoadError::Refused(error.to_string()))?;
-        let grants = &workers.settings.of(plugin.as_str()).allow;
+        let grants = &with.settings.of(plugin.as_str()).allow;
         let asked = not_granted(&meta.wants, grants, isolation);
         let in_vain = (!asked.is_empty()).then(|| {
             let asked = asked.join("`, `");
@@ -93,7 +93,7 @@ impl Instance {
         if let Some(what) = in_vain.clone() {
             upward.report(Report::AsksInVain { what });
         }
-        let is_judged = workers.settings.symbols == Symbols::Enforce;
+        let is_judged = with.settings.symbols == Symbols::Enforce;
         let mut libraries = Vec::new();
         if is_judged || isolation == Isolation::Process {
             let file = symbols::read(&verified);
@@ -126,10 +126,10 @@ impl Instance {
             libraries.extend(needed.map(str::to_owned));
         }
         if isolation == Isolation::Process {
-            return WorkerOwner::start(workers, upward, meta, verified, libraries, config)
+            return WorkerOwner::start(workers, upward, meta, verified, libraries, with)
                 .map(Self::Worker);
         }
-        InProcess::start(upward, meta, verified, config).map(Self::Host)
+        InProcess::start(upward, meta, verified, with.config).map(Self::Host)
     }
 
     /// Calls a method. `reply` belongs to the caller.

@@ -53,7 +53,7 @@ pub enum Symbols {
 }
 
 /// How often an instance that crashes is replaced.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RestartConfig {
     /// Most crashes within `within_s`; one more ends the trying.
@@ -76,7 +76,7 @@ impl Default for RestartConfig {
 }
 
 /// How much a worker may use.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct LimitsConfig {
@@ -177,7 +177,21 @@ pub struct PluginSettings {
     pub teardown: Duration,
 }
 
+/// What one instance is started with, for as long as it lives.
+#[derive(Clone, Copy, Debug)]
+pub struct StartWith<'a> {
+    /// What holds for instances.
+    pub settings: &'a Settings,
+    /// What the plugin is told, as a JSON object.
+    pub config: &'a str,
+}
+
 impl Settings {
+    /// How a plugin is to be kept, if anything says so.
+    pub fn isolation_of(&self, plugin: &str) -> Option<Isolation> {
+        self.of(plugin).isolation.or(self.isolation)
+    }
+
     /// What holds for a plugin.
     pub fn of(&self, plugin: &str) -> &PluginSettings {
         self.plugins.get(plugin).unwrap_or(&self.by_default)

@@ -168,7 +168,12 @@ pub enum Why {
     Fallback,
     /// The live instance crashed: another one of the same version instead.
     Crashed,
+    /// The operator has changed its settings: another one of the same version instead.
+    Reconfigured,
 }
+
+/// The reason for an attempt to start the same version with other settings.
+pub const RECONFIGURED: &str = "its configuration has changed";
 
 impl Why {
     /// Whether somebody asked for it.
@@ -202,9 +207,21 @@ impl Why {
             Self::Replaced => "a plugin that it requires was replaced",
             Self::Unblocked => "the plugins that it requires have changed",
             Self::Fallback => "the version in the directory was refused; back to the last good one",
+            Self::Reconfigured => RECONFIGURED,
             Self::Crashed => "the running instance crashed; another one takes its place",
         }
     }
+}
+
+/// What other settings mean for one plugin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reconfigured {
+    /// The live version runs with others.
+    pub live: bool,
+    /// The candidate, if its code has been started, was started with others.
+    pub candidate: bool,
+    /// They are not those that were in force before.
+    pub changed: bool,
 }
 
 /// A version that was refused, and why.

@@ -13,8 +13,8 @@ use std::{
 use hotmerge_meta::{Digest, PluginMeta, PluginName};
 
 use crate::{
-    Action, Choice, Event, Later, Leave, Note, Now, Origin, Outcome, Stage, State, Step, Target,
-    Ticket, Verdict, Why,
+    Action, Choice, Event, Later, Leave, Note, Now, Origin, Outcome, Reconfigured, Stage, State,
+    Step, Target, Ticket, Verdict, Why,
     slot::{Attempt, GONE, STOPPED, Slot},
 };
 
@@ -109,6 +109,29 @@ impl Machine {
         }
         for (name, why) in offers {
             self.offer(&name, why, &mut steps);
+        }
+        self.settle(&mut steps);
+        steps
+    }
+
+    /// The operator has changed settings of plugins. Those that run with others start anew, and
+    /// those that were refused are tried again: the settings may have been the cause.
+    pub fn reconfigured(&mut self, plugins: &[(PluginName, Reconfigured)]) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if self.stopped {
+            return steps;
+        }
+        for (name, what) in plugins {
+            let Some(slot) = self.slots.get_mut(name) else {
+                continue;
+            };
+            let may_be_better = slot.reconfigured(*what);
+            let live = slot.live().map(|live| live.meta.hash);
+            let found = self.directory.get(name).map(|found| found.meta.hash);
+            if may_be_better && live != found {
+                self.offer(name, Why::Reconfigured, &mut steps);
+            }
+            self.change(name, &mut steps, |_, _| {});
         }
         self.settle(&mut steps);
         steps

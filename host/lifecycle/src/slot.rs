@@ -11,8 +11,8 @@ use std::{borrow::Cow, sync::Arc};
 use hotmerge_meta::{OnReplace, PluginMeta, PluginName};
 
 use crate::{
-    Action, Choice, Ending, Later, Next, Note, Now, Outcome, Refused, Stage, State, Target, Ticket,
-    Why,
+    Action, Choice, Ending, Later, Next, Note, Now, Outcome, Reconfigured, Refused, Stage, State,
+    Target, Ticket, Why,
 };
 
 /// Why a plugin that the directory had leaves.
@@ -61,8 +61,9 @@ pub(super) struct Candidate {
     pub(super) ticket: Ticket,
     pub(super) stage: Stage,
     pub(super) attempt: Attempt,
-    /// Whether a plugin that it started with was replaced since.
-    stale: bool,
+    /// Why it must start anew once it is live, if it must: something that it started with was
+    /// replaced since.
+    stale: Option<Why>,
 }
 
 /// A version that takes no new calls and has not ended yet.
@@ -97,9 +98,11 @@ pub struct Slot {
     pub(super) refused: Option<Refused>,
     /// Whether other plugins caused the refusal, so that it is lifted when they change.
     pub(super) blocked: bool,
-    /// Why the live version must restart, if it must: a plugin that it started with was
+    /// Why the live version must restart, if it must: something that it started with was
     /// replaced, or it crashed.
     restart: Option<Why>,
+    /// Whether the live version runs with other settings than those in force.
+    outdated: bool,
     pub(super) choice: Option<Choice>,
     generations: u64,
     pub(super) reason: Cow<'static, str>,
@@ -254,7 +257,7 @@ impl Slot {
             ticket,
             stage: Stage::Verifying,
             attempt,
-            stale: false,
+            stale: None,
         });
     }
 
@@ -270,8 +273,46 @@ impl Slot {
         if let Some(candidate) = &mut self.candidate {
             // Those that have not started yet will start with the new one.
             let has_started = candidate.stage > Stage::Waiting;
-            candidate.stale |= has_started && keeps(&candidate.attempt.target.meta);
+            if has_started && keeps(&candidate.attempt.target.meta) {
+                candidate.stale = Some(Why::Replaced);
+            }
         }
+    }
+
+    /// Other settings are in force. Returns whether the directory's version, if it is not the live
+    /// one, is to be tried again.
+    pub(super) fn reconfigured(&mut self, what: Reconfigured) -> bool {
+        if let Some(candidate) = &mut self.candidate
+            && candidate.stage > Stage::Waiting
+        {
+            candidate.stale = match candidate.stale {
+                Some(Why::Replaced) => candidate.stale,
+                _ => what.candidate.then_some(Why::Reconfigured),
+            };
+        }
+        self.outdated = what.live;
+        if what.live && what.changed {
+            self.request_restart(Why::Reconfigured);
+        } else if !what.live && self.restart == Some(Why::Reconfigured) {
+            self.restart = None;
+        }
+        let live = self.live.as_ref().map(|live| live.meta.hash);
+        let Some(refused) = self.refused.as_ref().map(|refused| refused.meta.hash) else {
+            return false;
+        };
+        if live != Some(refused) {
+            return what.changed && self.candidate.is_none();
+        }
+        if !what.live {
+            // It was refused with settings that are gone, maybe in place of another refusal.
+            self.clear_refusal();
+        }
+        !what.live && self.candidate.is_none()
+    }
+
+    /// Whether the live version runs with other settings than those in force.
+    pub fn is_outdated(&self) -> bool {
+        self.outdated && self.live.is_some()
     }
 
     /// The live version and the reason, if it must restart and nothing precedes that.
@@ -287,7 +328,7 @@ impl Slot {
     /// Drops the candidate in favour of another attempt. If it was a restart of the live version,
     /// that version may still need one.
     fn overtake(&mut self, out: &mut Vec<Action>) {
-        if let Some(why @ (Why::Replaced | Why::Crashed)) =
+        if let Some(why @ (Why::Replaced | Why::Crashed | Why::Reconfigured)) =
             self.candidate.as_ref().map(|old| old.attempt.why)
         {
             self.request_restart(why);
@@ -351,7 +392,9 @@ impl Slot {
             why,
             choice,
         } = attempt.clone();
-        if !matches!(why, Why::Replaced | Why::Crashed)
+        let is_restart = matches!(why, Why::Replaced | Why::Crashed | Why::Reconfigured)
+            || (why == Why::Asked && self.outdated);
+        if !is_restart
             && let Some(live) = &mut self.live
             && live.meta.runs_as(&meta)
         {
@@ -483,6 +526,13 @@ impl Slot {
             return;
         };
         let stage = candidate.stage;
+        let refused = match candidate.attempt.why {
+            Why::Reconfigured if self.live.is_some() => Refused {
+                reason: format!("with its new configuration: {}", refused.reason),
+                ..refused
+            },
+            _ => refused,
+        };
         // Report while the attempt is still known.
         let outcome = Outcome::Refused(refused.clone());
         out.push(Now::Report(candidate.ticket, outcome).into());
@@ -521,10 +571,23 @@ impl Slot {
             return;
         };
         self.overtaken = 0;
-        self.restart = stale.then_some(Why::Replaced);
+        self.restart = stale;
+        let refused = self.refused.as_ref().map(|refused| refused.meta.hash);
+        let is_other = refused != Some(attempt.target.meta.hash);
+        // What takes the place of a crashed instance has that one's settings.
+        let is_outdated = self.outdated && attempt.why == Why::Crashed;
+        if is_outdated && is_other {
+            self.restart.get_or_insert(Why::Reconfigured);
+        }
+        self.outdated = is_outdated || stale == Some(Why::Reconfigured);
         self.because(reason);
         // These do not affect a refusal.
-        if !matches!(attempt.why, Why::Replaced | Why::Fallback | Why::Crashed) {
+        let keeps = match attempt.why {
+            Why::Replaced | Why::Fallback | Why::Crashed => true,
+            Why::Reconfigured => is_other,
+            _ => false,
+        };
+        if !keeps {
             self.clear_refusal();
         }
         self.choice = attempt.choice;

@@ -80,7 +80,12 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    match arguments.command {
+    let command = match arguments.command {
+        Command::Serve(command) => return command.run(),
+        other => other,
+    };
+    hotmerge_sandbox::reset_signals();
+    match command {
         Command::Serve(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Reload(command) => command.run(),

@@ -18,11 +18,14 @@ mod exit;
 mod manager;
 mod output;
 mod place;
+mod reloads;
 mod signals;
 mod table;
 
 fn main() -> ExitCode {
-    hotmerge_sandbox::reset_signals();
+    // A host must not be killed before it has said what it does about signals; all other commands
+    // let them in at once.
+    hotmerge_sandbox::hold_signals();
     let _ = output::outlive_size_limit();
     let done = match commands::has_completed() {
         Ok(true) => Ok(()),

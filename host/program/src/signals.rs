@@ -26,17 +26,18 @@ use signal_hook::{
 /// What a signal orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// Look at the plugin directory again.
-    Rescan,
-    /// End after the running calls.
+    /// Read the configuration anew and look at the plugin directory again.
+    Reload,
+    /// Log what runs.
+    Report,
+    /// End after the running calls; the second time, at once.
     Stop,
     /// Log what runs, then end after the running calls.
     ReportAndStop,
 }
 
 /// Signals whose default action ends a process and that have no meaning to a host.
-const WITHOUT_MEANING: [c_int; 7] = [
-    SIGUSR2,
+const WITHOUT_MEANING: [c_int; 6] = [
     SIGALRM,
     SIGPROF,
     SIGIO,
@@ -55,9 +56,9 @@ pub(crate) struct Orders {
 }
 
 impl Orders {
-    /// From here on no signal kills.
+    /// From here on no signal kills. Those that were held back until here come now.
     pub(crate) fn take() -> io::Result<Self> {
-        let meant = [SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGXCPU];
+        let meant = [SIGHUP, SIGUSR2, SIGTERM, SIGINT, SIGQUIT, SIGXCPU];
         let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
         let all = meant.into_iter().chain(WITHOUT_MEANING).chain(real_time);
         // Comes as often as workers use the processor; nobody needs to wake for it.
@@ -74,7 +75,8 @@ impl Orders {
         loop {
             while let Some(signal) = self.came.pop_front() {
                 match signal {
-                    SIGHUP => return Order::Rescan,
+                    SIGHUP => return Order::Reload,
+                    SIGUSR2 => return Order::Report,
                     SIGTERM | SIGINT => return Order::Stop,
                     SIGQUIT => return Order::ReportAndStop,
                     SIGXCPU => {

@@ -43,7 +43,7 @@ pub use peer::peer_groups;
 pub use plan::{Grant, GrantError, Limits, Plan, Program};
 pub use policy::{Policy, PolicyError};
 pub use reap::{Ended, reap};
-pub use signals::reset_signals;
+pub use signals::{hold_signals, reset_signals};
 pub use spawn::{Ids, Namespaces, SpawnError, Spawned, spawn};
 pub use usage::{CpuTimer, private_bytes};
 pub use verify::{Unfiltered, check_filters};

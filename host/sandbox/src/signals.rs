@@ -12,14 +12,29 @@ use std::{mem, ptr};
 /// action. SIGPIPE stays ignored, as Rust's own start has it. For the start of a program: threads
 /// that run already keep their masks.
 pub fn reset_signals() {
-    // SAFETY: the set is initialised by the call that empties it, and only the calling thread's
-    // mask changes.
-    unsafe {
-        let mut none = mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
-    }
+    set_mask(false);
     default_ignored(&[libc::SIGPIPE]);
+}
+
+/// Keeps every signal back from the calling thread, and from those that it starts, until
+/// [`reset_signals`]: none kills a process that has not said yet what it does about it. Faults of the
+/// process itself are not kept back.
+pub fn hold_signals() {
+    set_mask(true);
+}
+
+fn set_mask(is_full: bool) {
+    // SAFETY: the set is initialised by the call that fills or empties it, and only the calling
+    // thread's mask changes.
+    unsafe {
+        let mut set = mem::zeroed();
+        if is_full {
+            libc::sigfillset(&raw mut set);
+        } else {
+            libc::sigemptyset(&raw mut set);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const set, ptr::null_mut());
+    }
 }
 
 /// Gives every ignored signal but `kept` its default action. Only system calls, so that it may

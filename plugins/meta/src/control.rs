@@ -18,12 +18,13 @@ pub use debug::{
 pub use description::{DescribedMethod, Description, DescriptionError, Payload};
 pub use jsonrpsee_types::{ErrorObjectOwned, Id, Request, Response, ResponsePayload};
 pub use message::{
-    Action, Base64, CallParams, CallReply, HistoryParams, PluginParams, PluginReport, Problem,
-    ReloadParams, ReloadReport, RollbackParams, TraceParent, TraceParentError, Transition,
+    Action, Base64, CallParams, CallReply, ConfigReport, HistoryParams, PluginParams, PluginReport,
+    Problem, ReloadParams, ReloadReport, RollbackParams, TraceParent, TraceParentError, Transition,
 };
 pub use status::{
-    CanaryStatus, DoorStatus, EndingStatus, FailureStatus, HostStatus, KeptStatus, PluginStatus,
-    RefusedStatus, SavedStatus, Stage, State, Status, StoreFailure, WorkerStatus, sentence,
+    CanaryStatus, ConfigRefused, ConfigStatus, DoorStatus, EndingStatus, FailureStatus, HostStatus,
+    KeptStatus, KeyChange, PluginStatus, RefusedStatus, SavedStatus, Stage, State, Status,
+    StoreFailure, WorkerStatus, sentence,
 };
 
 pub use crate::frame::MAX_FRAME_BYTES;

@@ -265,6 +265,7 @@ fn a_report_has_one_json_form() {
         installed: 1,
         plugin_dir: "/var/lib/hotmerge".into(),
         took_ms: 2.0,
+        config: None,
     };
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(

@@ -4,7 +4,10 @@
 #![no_main]
 
 use hotmerge_meta::{
-    control::{CallParams, CallReply, ReloadParams, ReloadReport, Request, Response},
+    control::{
+        CallParams, CallReply, HistoryParams, PluginParams, ReloadParams, ReloadReport, Request,
+        Response, RollbackParams, Status,
+    },
     frame::Frames,
 };
 use libfuzzer_sys::fuzz_target;
@@ -32,6 +35,9 @@ fuzz_target!(|bytes: &[u8]| {
             && let Some(params) = request.params
         {
             let _ = serde_json::from_str::<ReloadParams>(params.get());
+            let _ = serde_json::from_str::<HistoryParams>(params.get());
+            let _ = serde_json::from_str::<PluginParams>(params.get());
+            let _ = serde_json::from_str::<RollbackParams>(params.get());
             if let Ok(call) = serde_json::from_str::<CallParams>(params.get()) {
                 let text = serde_json::to_string(&call).expect("parameters have a JSON form");
                 let again: CallParams = serde_json::from_str(&text).expect("it is read back");
@@ -40,6 +46,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         let _ = serde_json::from_slice::<Response<'_, Box<RawValue>>>(frame);
         let _ = serde_json::from_slice::<ReloadReport>(frame);
+        let _ = serde_json::from_slice::<Status>(frame);
         let _ = serde_json::from_slice::<CallReply>(frame);
     }
 });

@@ -3,7 +3,7 @@
 //! Invariant: this runs under the host's lock, at the moment at which the state changes, so that
 //! a status is one consistent picture.
 
-use hotmerge_lifecycle::{Outcome, Slot, State, Ticket};
+use hotmerge_lifecycle::{Outcome, RECONFIGURED, Slot, State, Ticket};
 use hotmerge_meta::{
     PluginName,
     control::{Action as Did, PluginReport},
@@ -60,6 +60,9 @@ impl HostState {
         };
         if matches!(outcome, Outcome::Loaded | Outcome::Reloaded(_)) {
             let paused = attempt.paused.map(|since| since.elapsed());
+            // Nothing else shows why the same version was started anew.
+            let is_reconfigured = attempt.why == Some(RECONFIGURED);
+            report.reason = is_reconfigured.then(|| RECONFIGURED.to_owned());
             report.pause_ms = paused.map(|pause| pause.as_secs_f64() * 1e3);
         }
         if matches!(outcome, Outcome::Trying) {

@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 
 pub use hotmerge_meta::control::{
-    CanaryStatus, EndingStatus, FailureStatus, HostStatus, KeptStatus, PluginStatus, RefusedStatus,
-    SavedStatus, Status, StoreFailure, WorkerStatus,
+    CanaryStatus, ConfigRefused, ConfigStatus, EndingStatus, FailureStatus, HostStatus, KeptStatus,
+    PluginStatus, RefusedStatus, SavedStatus, Status, StoreFailure, WorkerStatus,
 };
 use hotmerge_meta::{PluginMeta, control::Problem};
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use hotmerge_lifecycle::{Slot, Stage};
 use crate::{
     plugin::Plugin,
     supervise::{
-        state::{Counters, Health, HostState},
+        state::{Configured, Counters, Health, HostState},
         supervisor::Supervisor,
     },
 };
@@ -26,6 +26,7 @@ pub(crate) struct Snapshot {
     pub(crate) position: u64,
     pub(crate) plugins: Vec<PluginStatus>,
     pub(crate) problems: Vec<Problem>,
+    pub(crate) config: ConfigStatus,
 }
 
 impl Supervisor {
@@ -57,6 +58,7 @@ impl Supervisor {
             position: state.history.position(),
             plugins,
             problems: state.problems.clone(),
+            config: config(&state.configured),
         };
         drop(state);
         snapshot.plugins = self.with_kept(snapshot.plugins);
@@ -78,6 +80,19 @@ impl Supervisor {
     }
 }
 
+fn config(configured: &Configured) -> ConfigStatus {
+    let refused = configured.refused.as_ref();
+    ConfigStatus {
+        file: None,
+        since: format!("{:.0}", configured.since),
+        needs_restart: configured.needs_restart.clone(),
+        refused: refused.map(|(time, reason)| ConfigRefused {
+            time: format!("{time:.0}"),
+            reason: reason.clone(),
+        }),
+    }
+}
+
 /// What a version that takes calls says of itself.
 #[derive(Default)]
 struct Running {
@@ -93,7 +108,7 @@ fn not_granted(workers: &Workers, meta: &PluginMeta) -> Vec<String> {
     let isolation = workers.isolation(meta.name.as_str());
     wants::not_granted(
         &meta.wants,
-        workers.grants(meta.name.as_str()),
+        &workers.grants(meta.name.as_str()),
         isolation.unwrap_or(Isolation::Process),
     )
 }
@@ -159,6 +174,7 @@ fn describe(
             hash: refused.meta.hash,
             reason: refused.reason.clone(),
         }),
+        outdated: slot.is_outdated(),
         pinned: slot.choice().is_some_and(|choice| choice.pinned),
         rolled_back: slot.choice().and_then(|choice| choice.instead_of),
         kept: Vec::new(),

@@ -4,7 +4,7 @@ mod error;
 
 use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
 
-use hotmerge_instance::{Instance, STATE_LIMIT, failure};
+use hotmerge_instance::{Instance, STATE_LIMIT, StartWith, failure};
 use hotmerge_lifecycle::{Event, Later, Next, Origin, Refused, Target, Ticket};
 use hotmerge_loader::{CallError, LoadError, Reply, Verified};
 use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName};
@@ -12,6 +12,7 @@ use tracing::trace;
 
 use self::error::{RunningError, StateError, StoredError};
 use crate::{
+    Config,
     find::{
         judge::{self, Unverified},
         scan::{open_dir, open_package},
@@ -165,21 +166,24 @@ impl Supervisor {
     }
 
     fn verify_stored(&self, meta: &PluginMeta) -> Result<Verified, Unverified> {
-        let store = self.store.as_ref();
-        let store = store.ok_or_else(|| {
-            Unverified::Refused("this host keeps no versions; give it a state_dir".into())
-        })?;
-        let lost = match verify_stored(store, meta) {
-            Ok(verified) => return Ok(verified),
-            Err(StoredError::NoRoom(error)) => return Err(Unverified::NoRoom(error.to_string())),
-            Err(error @ StoredError::Unfit(_)) => {
-                return Err(Unverified::Refused(error.to_string()));
-            }
-            Err(lost @ (StoredError::Unreadable(_) | StoredError::Damaged(_))) => lost,
+        let lost = match self.store.as_ref() {
+            None => "this host keeps no versions; give it a state_dir".to_owned(),
+            Some(store) => match verify_stored(store, meta) {
+                Ok(verified) => return Ok(verified),
+                Err(StoredError::NoRoom(error)) => {
+                    return Err(Unverified::NoRoom(error.to_string()));
+                }
+                Err(error @ StoredError::Unfit(_)) => {
+                    return Err(Unverified::Refused(error.to_string()));
+                }
+                Err(lost @ (StoredError::Unreadable(_) | StoredError::Damaged(_))) => {
+                    format!("{lost}; stage it again")
+                }
+            },
         };
         // A restarting version is running, and is stored again when it goes live.
         let running = self.verify_running(meta);
-        running.map_err(|_| Unverified::Refused(format!("{lost}; stage it again")))
+        running.map_err(|_| Unverified::Refused(lost))
     }
 
     /// Verifies a copy of the running image: the dynamic loader would treat the same file as the
@@ -207,20 +211,25 @@ impl Supervisor {
 
     fn start(self: &Arc<Self>, ticket: Ticket, target: &Target, verified: Verified) {
         let meta = &target.meta;
-        let config = match self.config().plugin_json(&meta.name) {
-            Ok(config) => config,
+        let now = Instant::now();
+        let Some(config) = self.begin_start(ticket, target, now) else {
+            return;
+        };
+        let told = match config.plugin_json(&meta.name) {
+            Ok(told) => told,
             Err(error) => return self.fail(ticket, meta, error.to_string(), true),
         };
-        let now = Instant::now();
-        if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
-            attempt.progress = Progress::Starting(now);
-        }
-        self.clock.wake_at(now + self.start_limit(&meta.name));
+        self.clock
+            .wake_at(now + self.start_limit(&meta.name, &config));
         trace!(target: "hotmerge::plugin", version = %meta.version, "starting");
         let services = Arc::new(Services::new(meta, ticket, Arc::downgrade(self)));
-        let result = Instance::start(&self.workers, services, meta, verified, &config)
+        let with = StartWith {
+            settings: &config.settings(),
+            config: &told,
+        };
+        let result = Instance::start(&self.workers, services, meta, verified, &with)
             .map_err(|error| (error.to_string(), Fault::of(&error)))
-            .and_then(|instance| match self.prepare(target, &instance) {
+            .and_then(|instance| match self.prepare(target, &config, &instance) {
                 Ok(next) => Ok((instance, next)),
                 Err(error) => {
                     self.discard(&meta.name, instance);
@@ -260,12 +269,32 @@ impl Supervisor {
         }
     }
 
+    /// Notes that an attempt's code runs from now on, and by which configuration: by the one in force,
+    /// and in place of a crashed instance by that one's, which it has accepted.
+    fn begin_start(&self, ticket: Ticket, target: &Target, now: Instant) -> Option<Arc<Config>> {
+        let mut state = self.state();
+        let live = match &target.origin {
+            Origin::Running(_) => state.live_config(target.meta.name.as_str()),
+            _ => None,
+        };
+        let config = live.unwrap_or_else(|| self.config());
+        let attempt = state.attempts.get_mut(&ticket)?;
+        attempt.config = Arc::clone(&config);
+        attempt.progress = Progress::Starting(now);
+        Some(config)
+    }
+
     /// Determines the steps between the start of a candidate and its first call. State of a live
     /// hand-over is copied here, while calls continue.
-    fn prepare(&self, target: &Target, candidate: &Instance) -> Result<Next, StateError> {
+    fn prepare(
+        &self,
+        target: &Target,
+        config: &Config,
+        candidate: &Instance,
+    ) -> Result<Next, StateError> {
         let name = &target.meta.name;
         // An operator's order is no trial.
-        let canary = self.config().canary(name).filter(|_| !target.is_ordered);
+        let canary = config.canary(name).filter(|_| !target.is_ordered);
         let (Some(live), Some(plugin)) = (
             self.state().live_meta(name.as_str()).cloned(),
             self.plugin(name.as_str()),
@@ -311,11 +340,12 @@ impl Supervisor {
     /// candidate has it and goes live, or the old version continues unchanged.
     fn hand_over(self: &Arc<Self>, ticket: Ticket, meta: &Arc<PluginMeta>) {
         let began = Instant::now();
-        let deadline = began + self.config().handover(&meta.name);
         let mut state = self.state();
         let Some(attempt) = state.attempts.get_mut(&ticket) else {
             return;
         };
+        let limit = attempt.config.handover(&meta.name);
+        let deadline = began + limit;
         attempt.paused = Some(began);
         let instance = attempt.take_ready(Progress::HandingOver(None));
         drop(state);
@@ -324,7 +354,7 @@ impl Supervisor {
         };
         trace!(target: "hotmerge::plugin", "handing the state over: new calls wait");
         if let Err(calls) = plugin.pause(deadline) {
-            let ms = self.config().handover(&meta.name).as_millis();
+            let ms = limit.as_millis();
             let reason =
                 format!("{calls} calls on the running version have not returned within {ms} ms");
             self.not_handed_over(ticket, meta, &reason);

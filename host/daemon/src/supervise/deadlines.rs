@@ -9,11 +9,14 @@ use hotmerge_instance::Isolation;
 use hotmerge_lifecycle::{Event, Refused, Stage, Ticket};
 use hotmerge_meta::PluginName;
 
-use crate::supervise::{
-    bring_up::all_the_same,
-    clock::RECHECK,
-    state::{Attempt, HostState, Progress},
-    supervisor::Supervisor,
+use crate::{
+    Config,
+    supervise::{
+        bring_up::all_the_same,
+        clock::RECHECK,
+        state::{Attempt, HostState, Progress},
+        supervisor::Supervisor,
+    },
 };
 
 /// A worker that does not start is ended, with a reason, before the thread that waits for it is
@@ -60,8 +63,8 @@ impl Supervisor {
     }
 
     /// How long a candidate's thread may take to start it.
-    pub(crate) fn start_limit(&self, name: &PluginName) -> Duration {
-        let limit = self.config().start();
+    pub(crate) fn start_limit(&self, name: &PluginName, config: &Config) -> Duration {
+        let limit = config.start();
         match self.workers.isolation(name.as_str()) {
             Ok(Isolation::Process) => limit + WORKERS_FIRST,
             Ok(Isolation::Host | Isolation::Auto) | Err(_) => limit,
@@ -154,9 +157,9 @@ impl Supervisor {
                 let Progress::Starting(since) = attempt.progress else {
                     return None;
                 };
-                let until = since + self.start_limit(name);
+                let until = since + self.start_limit(name, &attempt.config);
                 Some(overtime(until, now, false, || {
-                    let ms = self.config().start().as_millis();
+                    let ms = attempt.config.start().as_millis();
                     format!("it has not started within {ms} ms; it is given up, its thread is kept")
                 }))
             }
@@ -164,7 +167,7 @@ impl Supervisor {
                 let Progress::HandingOver(Some(until)) = attempt.progress else {
                     return None;
                 };
-                let ms = self.config().handover(name).as_millis();
+                let ms = attempt.config.handover(name).as_millis();
                 Some(overtime(until, now, true, || {
                     format!(
                         "its state has not changed hands within {ms} ms; it is given up, its \
@@ -183,7 +186,7 @@ impl Supervisor {
         let Progress::Trying(until) = attempt.progress else {
             return None;
         };
-        let canary = self.config().canary(name)?;
+        let canary = attempt.config.canary(name)?;
         let (calls, failed) = self.plugin(name.as_str())?.canary_counts();
         let is_bad = failed as f64 > canary.max_error_rate * calls as f64;
         let is_clear = calls >= CALLS_THAT_TELL || failed >= FAILURES_THAT_TELL;

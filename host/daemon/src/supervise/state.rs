@@ -11,12 +11,13 @@ use hotmerge_lifecycle::{Machine, Slot, Stage, Target, Ticket};
 use hotmerge_loader::Verified;
 use hotmerge_meta::{
     Digest, PluginMeta, PluginName,
-    control::{FailureStatus, Problem},
+    control::{FailureStatus, KeyChange, Problem},
 };
 use hotmerge_swap::Draining;
 use jiff::Timestamp;
 
 use crate::{
+    Config,
     plugin::Version,
     record::{
         events::{Ending, PluginEvent},
@@ -86,12 +87,40 @@ pub(crate) struct HostState {
     /// Whether the last pass found something that has not settled.
     pub(crate) unsettled: bool,
     pub(crate) stopping: bool,
+    /// Whether the end waits for nothing.
+    pub(crate) hurried: bool,
+    pub(crate) configured: Configured,
+}
+
+/// What came of the last reading of the configuration.
+#[derive(Debug)]
+pub(crate) struct Configured {
+    /// When the configuration in force was read.
+    pub(crate) since: Timestamp,
+    /// Keys that wait for a restart of the host.
+    pub(crate) needs_restart: Vec<KeyChange>,
+    /// A later one that cannot be used: when it was read, and why.
+    pub(crate) refused: Option<(Timestamp, String)>,
+}
+
+impl Default for Configured {
+    fn default() -> Self {
+        Self {
+            since: Timestamp::now(),
+            needs_restart: Vec::new(),
+            refused: None,
+        }
+    }
 }
 
 /// What is known of a version from the moment it was seen to the moment it has ended.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     pub(crate) target: Target,
+    /// Why it was made, for people.
+    pub(crate) why: Option<&'static str>,
+    /// The configuration that it is started by. It stays that of the version.
+    pub(crate) config: Arc<Config>,
     pub(crate) began: Instant,
     /// Since when calls waited for it, if they did.
     pub(crate) paused: Option<Instant>,
@@ -147,9 +176,11 @@ impl Progress {
 }
 
 impl Attempt {
-    pub(crate) fn new(target: Target) -> Self {
+    pub(crate) fn new(target: Target, why: Option<&'static str>, config: Arc<Config>) -> Self {
         Self {
             target,
+            why,
+            config,
             began: Instant::now(),
             paused: None,
             progress: Progress::Verifying,
@@ -222,6 +253,12 @@ impl HostState {
     /// What is known of the version that takes calls.
     pub(crate) fn live_meta(&self, name: &str) -> Option<&Arc<PluginMeta>> {
         Some(&self.machine.slot(name)?.live()?.meta)
+    }
+
+    /// The configuration that the version which takes calls was started by.
+    pub(crate) fn live_config(&self, name: &str) -> Option<Arc<Config>> {
+        let ticket = self.machine.slot(name)?.live()?.ticket;
+        Some(Arc::clone(&self.attempts.get(&ticket)?.config))
     }
 
     /// The attempt of a candidate, if it still is one.

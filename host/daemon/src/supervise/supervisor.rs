@@ -13,7 +13,7 @@ use std::{
 
 use hotmerge_instance::Workers;
 use hotmerge_lifecycle::{
-    Action, Event, Later, Now, Origin, Outcome, Step, Target, Ticket, Why, set,
+    Action, Event, Later, Now, Origin, Outcome, Slot, Step, Target, Ticket, Why, set,
 };
 use hotmerge_meta::{PluginName, control::Problem};
 use jiff::Timestamp;
@@ -40,6 +40,8 @@ const LOOK_FOR_DIR: Duration = Duration::from_secs(1);
 
 pub(crate) struct Supervisor {
     config: RwLock<Arc<Config>>,
+    /// How many keys wait for a restart of the host; held while the configuration changes.
+    pending_config: Mutex<usize>,
     pub(crate) clock: Clock,
     pub(crate) jobs: Jobs,
     pub(crate) background: Background<Self>,
@@ -68,6 +70,7 @@ impl Supervisor {
             plugin_dir,
             workers: Workers::new(config.settings()),
             config: RwLock::new(Arc::new(config)),
+            pending_config: Mutex::default(),
             clock: Clock::default(),
             jobs: Jobs::new(),
             background: Background::default(),
@@ -77,6 +80,17 @@ impl Supervisor {
             state: Mutex::new(state),
             settled: Condvar::new(),
         }
+    }
+
+    /// Puts another configuration in force.
+    pub(super) fn set_config(&self, config: Arc<Config>) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    pub(super) fn pending_config(&self) -> MutexGuard<'_, usize> {
+        self.pending_config
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The configuration in force.
@@ -258,7 +272,10 @@ impl Supervisor {
     fn do_now(&self, state: &mut HostState, name: &PluginName, now: Now) {
         match now {
             Now::Begin(ticket, target) => {
-                state.attempts.insert(ticket, Attempt::new(target));
+                let slot = state.machine.slot(name.as_str());
+                let why = slot.and_then(Slot::why);
+                let attempt = Attempt::new(target, why, self.config());
+                state.attempts.insert(ticket, attempt);
             }
             Now::Switch(ticket) => self.switch(state, name, ticket),
             Now::Withdraw => {
@@ -322,7 +339,8 @@ impl Supervisor {
     }
 
     fn begin_trial(&self, state: &mut HostState, name: &PluginName, ticket: Ticket) {
-        let Some(canary) = self.config().canary(name) else {
+        let attempt = state.attempts.get(&ticket);
+        let Some(canary) = attempt.and_then(|attempt| attempt.config.canary(name)) else {
             return;
         };
         let until = Instant::now() + canary.duration();
@@ -409,6 +427,12 @@ impl Supervisor {
         state
     }
 
+    /// Lets the end wait for nothing.
+    pub(crate) fn hurry(&self) {
+        self.state().hurried = true;
+        self.settled.notify_all();
+    }
+
     /// Takes every plugin out of service and waits until the old versions have ended, or
     /// until their time is over. Returns how many have not.
     pub(crate) fn stop(self: &Arc<Self>) -> usize {
@@ -419,7 +443,7 @@ impl Supervisor {
         loop {
             let left = state.running() + state.persisting;
             let now = Instant::now();
-            if left == 0 || now >= deadline {
+            if left == 0 || now >= deadline || state.hurried {
                 return left;
             }
             state = self

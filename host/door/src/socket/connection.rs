@@ -19,9 +19,10 @@ use super::{
     IDLE,
     connections::{Connections, Turn},
     hangups::Hangups,
+    shares::{Share, Turn as ComputeTurn},
 };
 use crate::{
-    answer::{Client, Door, Method, unknown},
+    answer::{Client, Door, Method, Weight, unknown},
     roles::Identity,
 };
 
@@ -39,6 +40,7 @@ pub(super) enum Why {
 
 /// What a connection needs of its server.
 pub(super) struct Desk<'a> {
+    pub(super) share: Arc<Share>,
     pub(super) id: u64,
     pub(super) who: &'a Identity,
     pub(super) door: &'a Door,
@@ -74,9 +76,10 @@ pub(super) fn run(desk: &Desk<'_>, mut stream: UnixStream) -> io::Result<()> {
     // Since when a frame is incomplete.
     let mut began: Option<Instant> = None;
     loop {
+        let turn = desk.share.turn();
         match frames.next_frame() {
             Ok(Some(request)) => {
-                let Some(response) = respond(desk, &stream, &request) else {
+                let Some(response) = respond(desk, turn, &stream, &request) else {
                     return Ok(());
                 };
                 // The reply may be read late, or never.
@@ -88,7 +91,7 @@ pub(super) fn run(desk: &Desk<'_>, mut stream: UnixStream) -> io::Result<()> {
                 written?;
                 began = None;
             }
-            Ok(None) => match stream.read(&mut bytes) {
+            Ok(None) => match read(turn, &mut stream, &mut bytes) {
                 Ok(0) => return Ok(()),
                 Ok(read) => {
                     frames.push(&bytes[..read]);
@@ -104,6 +107,7 @@ pub(super) fn run(desk: &Desk<'_>, mut stream: UnixStream) -> io::Result<()> {
                 Err(error) => return Err(error),
             },
             Err(error) => {
+                drop(turn);
                 let error = error.to_string();
                 return stream.write_all(&failure(Id::Null, code::INVALID_REQUEST, &error));
             }
@@ -130,8 +134,19 @@ pub(super) fn refuse(mut stream: UnixStream, why: &Why) -> io::Result<()> {
     stream.write_all(&failure(Id::Null, code, &text))
 }
 
+/// Reads what the peer sends, and does not keep others waiting for it.
+fn read(turn: ComputeTurn<'_>, stream: &mut UnixStream, bytes: &mut [u8]) -> io::Result<usize> {
+    drop(turn);
+    stream.read(bytes)
+}
+
 /// The answer to a request; none if the connection was closed for others.
-fn respond(desk: &Desk<'_>, stream: &UnixStream, bytes: &[u8]) -> Option<Vec<u8>> {
+fn respond(
+    desk: &Desk<'_>,
+    turn: ComputeTurn<'_>,
+    stream: &UnixStream,
+    bytes: &[u8],
+) -> Option<Vec<u8>> {
     let request: Request<'_> = match serde_json::from_slice(bytes) {
         Ok(request) => request,
         Err(error) => {
@@ -161,6 +176,8 @@ fn respond(desk: &Desk<'_>, stream: &UnixStream, bytes: &[u8]) -> Option<Vec<u8>
             return Some(failure(id, code::BUSY, text));
         }
     }
+    // Whatever takes its time is not computed here.
+    let _turn = (method.weight == Weight::Quick).then_some(turn);
     let peer = Peer {
         stream,
         hangups: desk.hangups,

@@ -31,6 +31,7 @@ use super::{
     connections::{Connections, Guest},
     hangups::Hangups,
     reach::Reach,
+    shares::Shares,
 };
 use crate::{
     answer::Door,
@@ -66,6 +67,7 @@ struct Shared {
     last_id: AtomicU64,
     door: Arc<Door>,
     connections: Connections,
+    shares: Shares,
     hangups: Hangups,
 }
 
@@ -115,6 +117,7 @@ impl Server {
             last_id: AtomicU64::new(0),
             door,
             connections: Connections::default(),
+            shares: Shares::default(),
             hangups: Hangups::new().map_err(OpenError::Epoll)?,
         });
         let watching = {
@@ -318,6 +321,7 @@ impl Shared {
             .spawn(move || {
                 this.door.tally.opened();
                 let desk = Desk {
+                    share: this.shares.of(uid),
                     id,
                     who: &who,
                     door: &this.door,

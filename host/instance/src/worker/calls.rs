@@ -18,7 +18,7 @@ use crate::{
     call::Call,
     cancel::{Cancel, Wake},
     checkpoint::{Checkpoint, STATE_LIMIT},
-    settings::PluginSettings,
+    settings::{PluginSettings, StartWith},
     upward::{Report, Upward},
     worker::{
         error::LaunchError,
@@ -79,7 +79,7 @@ impl Worker {
         meta: &Arc<PluginMeta>,
         image: Verified,
         libraries: Vec<String>,
-        config: &str,
+        with: &StartWith<'_>,
     ) -> Result<Arc<Self>, LaunchError> {
         let wake = event().map_err(LaunchError::at("make an event descriptor"))?;
         Ok(Arc::new(Self {
@@ -90,8 +90,8 @@ impl Worker {
             forwarders: AtomicU32::new(0),
             image,
             libraries,
-            config: config.to_owned(),
-            settings: workers.settings.of(meta.name.as_str()).clone(),
+            config: with.config.to_owned(),
+            settings: with.settings.of(meta.name.as_str()).clone(),
             checkpoint: Checkpoint::default(),
             live: RwLock::new(None),
             state: Mutex::new(WorkerState {
@@ -177,7 +177,7 @@ impl Worker {
         let mut may_retry = true;
         loop {
             let link = self.link(context, cancel)?;
-            let give_up_ns = match (context.deadline_ns, self.workers.settings.call_limit) {
+            let give_up_ns = match (context.deadline_ns, self.workers.call_limit()) {
                 (0, Some(limit)) => after_ns(limit),
                 _ => 0,
             };
@@ -291,7 +291,7 @@ impl Worker {
         context: &CallContext,
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<Arc<Callers>, CallError> {
-        let mut patience = self.workers.settings.start_limit;
+        let mut patience = self.workers.settings().start_limit;
         if context.deadline_ns != 0 {
             let left = context.deadline_ns.saturating_sub(now_ns());
             patience = patience.min(Duration::from_nanos(left));
@@ -388,7 +388,8 @@ impl Worker {
         if !matches!(self.state().availability, Availability::Serving) {
             return self.checkpoint.hand_out(state);
         }
-        self.ask(op::SAVE, "", &[], self.settings.teardown, state)?;
+        let patience = self.workers.settings().of(self.meta.name.as_str()).teardown;
+        self.ask(op::SAVE, "", &[], patience, state)?;
         let version = self.meta.version.to_string();
         self.checkpoint.remember(&version, state.bytes());
         Ok(version)
@@ -410,7 +411,7 @@ impl Worker {
             op::RESTORE,
             from,
             state,
-            self.workers.settings.start_limit,
+            self.workers.settings().start_limit,
             &mut reply,
         )?;
         self.checkpoint.remember(from, state);

@@ -25,7 +25,9 @@ use rustix::{
 
 use crate::{
     cancel::Cancel,
-    settings::{OnDegraded, PluginSettings, PolicyFiles, RestartConfig, Settings, Symbols},
+    settings::{
+        OnDegraded, PluginSettings, PolicyFiles, RestartConfig, Settings, StartWith, Symbols,
+    },
     upward::{Report, Upward},
     worker::{
         calls::Worker,
@@ -132,7 +134,11 @@ pub(super) fn image() -> Verified {
 pub(super) fn worker(settings: Settings, host: Arc<Host>) -> Arc<Worker> {
     let meta = Arc::new(plugin("one", "1.0.0", Vec::new()));
     let workers = Workers::without_processes(settings);
-    Worker::new(&workers, host, &meta, image(), Vec::new(), "{}").unwrap()
+    let with = StartWith {
+        settings: &workers.settings(),
+        config: "{}",
+    };
+    Worker::new(&workers, host, &meta, image(), Vec::new(), &with).unwrap()
 }
 
 /// What leads to a process, and the process's end of the wire.

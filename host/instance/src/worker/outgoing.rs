@@ -84,7 +84,7 @@ impl Worker {
                     "the host failed to forward the call".into(),
                 ))
             });
-        let limit = self.workers.settings.call_limit.unwrap_or(TAKES_REPLY);
+        let limit = self.workers.call_limit().unwrap_or(TAKES_REPLY);
         let mut writer = taken.writer().giving_up_at(after_ns(limit));
         let status = match outcome {
             Ok(()) => {
@@ -114,8 +114,7 @@ impl Worker {
         // The other plugin's slots are no plugin's to keep for longer than the host permits.
         if let Some(limit) = self
             .workers
-            .settings
-            .call_limit
+            .call_limit()
             .filter(|_| context.deadline_ns != 0)
         {
             context.deadline_ns = context.deadline_ns.min(after_ns(limit));

@@ -11,6 +11,7 @@ use hotmerge_meta::PluginMeta;
 use hotmerge_wire::op;
 
 use crate::{
+    settings::StartWith,
     upward::Upward,
     worker::{
         calls::Worker,
@@ -48,11 +49,11 @@ impl WorkerOwner {
         meta: &Arc<PluginMeta>,
         image: Verified,
         libraries: Vec<String>,
-        config: &str,
+        with: &StartWith<'_>,
     ) -> Result<Self, LoadError> {
         let plugin = &meta.name;
         let refused = |reason: String| LoadError::Refused(reason);
-        let worker = Worker::new(workers, upward, meta, image, libraries, config)
+        let worker = Worker::new(workers, upward, meta, image, libraries, with)
             .map_err(|error| refused(error.to_string()))?;
         let thread = {
             let worker = Arc::clone(&worker);

@@ -7,9 +7,10 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use hotmerge_meta::Trust;
@@ -41,7 +42,10 @@ const LIBEXEC: &str = "/usr/libexec/hotmerge";
 /// What all workers of a host share.
 #[derive(Debug)]
 pub struct Workers {
-    pub(crate) settings: Settings,
+    /// As they are now; what a worker was started with is its own.
+    settings: RwLock<Arc<Settings>>,
+    /// Of the settings, in milliseconds; 0 for none. Each call looks at it.
+    call_limit_ms: AtomicU64,
     /// What plugins may import.
     pub(crate) symbols: Result<Groups, TextFileError>,
     pub(super) program: Option<OwnedFd>,
@@ -63,6 +67,13 @@ pub struct Workers {
     crash_signals: AtomicU64,
 }
 
+fn limit_ms(settings: &Settings) -> u64 {
+    let limit = settings.call_limit;
+    limit.map_or(0, |limit| {
+        u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
 impl Workers {
     /// Finds the worker program and probes the sandbox.
     pub fn new(settings: Settings) -> Arc<Self> {
@@ -82,6 +93,31 @@ impl Workers {
         Arc::new(workers)
     }
 
+    /// What holds now.
+    pub fn settings(&self) -> Arc<Settings> {
+        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&settings)
+    }
+
+    /// What is to hold from now on. What workers are made with stays: program, policies, cgroup.
+    pub fn set_settings(&self, settings: Settings) {
+        self.call_limit_ms
+            .store(limit_ms(&settings), Ordering::Relaxed);
+        *self
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        self.warn_of_limits();
+    }
+
+    /// How long a call without a deadline may take.
+    pub(super) fn call_limit(&self) -> Option<Duration> {
+        match self.call_limit_ms.load(Ordering::Relaxed) {
+            0 => None,
+            ms => Some(Duration::from_millis(ms)),
+        }
+    }
+
     /// Without a program, so that no worker can be launched.
     fn unprepared(settings: Settings) -> Self {
         Self {
@@ -98,7 +134,8 @@ impl Workers {
             signalled: Arc::default(),
             crash_signals: AtomicU64::new(0),
             symbols: policies::symbols(&settings.policies),
-            settings,
+            call_limit_ms: AtomicU64::new(limit_ms(&settings)),
+            settings: RwLock::new(Arc::new(settings)),
         }
     }
 
@@ -119,10 +156,11 @@ impl Workers {
 
     fn prepare(&mut self) -> Result<(), NoWorkers> {
         self.expect_signals().map_err(NoWorkers::Signal)?;
-        let found = Self::find_program(self.settings.worker.as_deref(), &self.settings.trust);
+        let settings = self.settings();
+        let found = Self::find_program(settings.worker.as_deref(), &settings.trust);
         self.is_untrusted = matches!(found, Err(NoWorkers::Untrusted { .. }));
         let (path, program) = found?;
-        self.policy = Some(policies::syscalls(&self.settings.policies)?);
+        self.policy = Some(policies::syscalls(&settings.policies)?);
         self.program = Some(program.into());
         self.path = Some(path);
         Ok(())
@@ -139,7 +177,7 @@ impl Workers {
     /// Takes what was delegated to this host. Only a group that the configuration names is
     /// missed if it cannot be had.
     fn open_groups(&mut self) {
-        let named = self.settings.cgroup.clone();
+        let named = self.settings().cgroup.clone();
         let Some(path) = named.clone().or_else(Cgroups::delegated) else {
             return;
         };
@@ -169,7 +207,8 @@ impl Workers {
         if self.groups.as_ref().is_some_and(has_cpu) {
             return;
         }
-        let own = self.settings.plugins.iter();
+        let settings = self.settings();
+        let own = settings.plugins.iter();
         for (plugin, _) in own.filter(|(_, own)| own.limits.cpus.is_some()) {
             tracing::warn!(
                 target: "hotmerge::worker", %plugin,
@@ -245,21 +284,30 @@ impl Workers {
     }
 
     /// What a plugin may do beyond computing, in a process of its own.
-    pub fn grants(&self, plugin: &str) -> &[Grant] {
-        &self.settings.of(plugin).allow
+    pub fn grants(&self, plugin: &str) -> Vec<Grant> {
+        self.settings().of(plugin).allow.clone()
     }
 
-    /// How a plugin is to be kept: in a process of its own, or in the host's.
+    /// How a plugin is to be kept by the settings as they are now: in a process of its own, or in the
+    /// host's.
     ///
     /// # Errors
     /// If it cannot be kept as the operator wants it.
     pub fn isolation(&self, plugin: &str) -> Result<Isolation, IsolationError> {
-        let own = self.settings.of(plugin).isolation;
-        let wanted = own.or(self.settings.isolation).unwrap_or(Isolation::Auto);
+        self.isolation_by(&self.settings(), plugin)
+    }
+
+    /// How a plugin is to be kept by these settings.
+    pub(crate) fn isolation_by(
+        &self,
+        settings: &Settings,
+        plugin: &str,
+    ) -> Result<Isolation, IsolationError> {
+        let wanted = settings.isolation_of(plugin).unwrap_or(Isolation::Auto);
         match wanted {
             Isolation::Host => Ok(Isolation::Host),
             _ if self.available() => {
-                if self.settings.degraded == OnDegraded::Refuse && !self.missing.is_empty() {
+                if settings.degraded == OnDegraded::Refuse && !self.missing.is_empty() {
                     return Err(IsolationError::Incomplete(self.missing.join("; ")));
                 }
                 Ok(Isolation::Process)
@@ -269,7 +317,7 @@ impl Workers {
             Isolation::Auto if self.is_untrusted => {
                 Err(IsolationError::NoProcess(self.missing.join("; ")))
             }
-            Isolation::Auto if self.settings.degraded == OnDegraded::Refuse => {
+            Isolation::Auto if settings.degraded == OnDegraded::Refuse => {
                 Err(IsolationError::NothingLess(self.missing.join("; ")))
             }
             Isolation::Auto => Ok(Isolation::Host),
@@ -280,7 +328,7 @@ impl Workers {
     pub(super) fn launch(&self, parts: Parts<'_>) -> Result<Process, LaunchError> {
         let program = self.program.as_ref().ok_or(LaunchError::NoProgram)?;
         let filters = self.filters(parts.grants)?;
-        grants::check(parts.grants, parts.user, &self.settings.trust)?;
+        grants::check(parts.grants, parts.user, &self.settings().trust)?;
         let namespaces = if self.namespaces {
             Namespaces::Own {
                 network: !parts.grants.contains(&Grant::Network),

@@ -43,7 +43,7 @@ impl Worker {
 
     /// Asks a process to start the plugin, and to take over the last state that is known.
     pub(super) fn start_plugin(&self, link: &Link) -> Result<Vec<String>, NotStarted> {
-        let limit = self.workers.settings.start_limit;
+        let limit = self.workers.settings().start_limit;
         let until_ns = after_ns(limit);
         let missing = self.demand(link, op::LOAD, "", &[], until_ns)?;
         // Nothing of the plugin has run so far that could make it look so.
@@ -81,7 +81,7 @@ impl Worker {
         until_ns: u64,
     ) -> Result<String, NotStarted> {
         let context = CallContext::default();
-        let limit = self.workers.settings.start_limit;
+        let limit = self.workers.settings().start_limit;
         let request = Request {
             op,
             context: &context,

@@ -49,7 +49,7 @@ struct Starting {
 impl Worker {
     /// Runs until the worker is to end.
     pub(super) fn run(self: Arc<Self>) {
-        let restart = self.workers.settings.restart;
+        let restart = self.workers.settings().restart;
         let (machine, steps) = Machine::begin(self.log.plugin().clone(), restart);
         let mut life = Life {
             worker: self,
@@ -281,7 +281,8 @@ fn start(worker: &Arc<Worker>) -> Result<(Process, Starting), LaunchError> {
 /// Ends a process that was replaced while it still answers, after its last call. Its callers
 /// learn of it if it dies before.
 fn retire(worker: &Arc<Worker>, process: Process) {
-    let limit = Instant::now() + worker.settings.drain;
+    let settings = worker.workers.settings();
+    let limit = Instant::now() + settings.of(worker.meta.name.as_str()).drain;
     let this = Arc::clone(worker);
     let retire = move |mut process: Process| {
         let link = Arc::clone(&process.link);

@@ -578,6 +578,76 @@ fn what_ends_with_the_host_is_stopped_not_removed() {
     assert_eq!(bench.slot(&one).reason(), "the host stops");
 }
 
+const NEW_SETTINGS: Reconfigured = Reconfigured {
+    live: true,
+    candidate: false,
+    changed: true,
+};
+
+#[test]
+fn other_settings_start_the_same_version_anew() {
+    let mut bench = Bench::default();
+    let one = plugin("one", "1.0.0", &[]);
+    bench.live(&one);
+    drop(
+        bench
+            .machine
+            .reconfigured(&[(name(&one).clone(), NEW_SETTINGS)]),
+    );
+    assert_eq!(bench.slot(&one).why(), Some(RECONFIGURED));
+    drop(bench.verified(&one));
+    assert_eq!(bench.slot(&one).stage(), Some(Stage::Starting));
+    drop(bench.started(&one, Next::Switch));
+    let live = bench.slot(&one).live().expect("it runs");
+    assert_eq!(live.generation, 2);
+    assert!(!bench.slot(&one).is_outdated());
+}
+
+#[test]
+fn refused_settings_leave_the_version_running() {
+    let mut bench = Bench::default();
+    let one = plugin("one", "1.0.0", &[]);
+    bench.live(&one);
+    let of_one = |what| [(name(&one).clone(), what)];
+    drop(bench.machine.reconfigured(&of_one(NEW_SETTINGS)));
+    drop(bench.verified(&one));
+    drop(bench.failed(&one, true));
+    let slot = bench.slot(&one);
+    assert!(slot.is_outdated() && slot.refused().is_some() && slot.live().is_some());
+    // The same settings again are no news.
+    let again = Reconfigured {
+        changed: false,
+        ..NEW_SETTINGS
+    };
+    drop(bench.machine.reconfigured(&of_one(again)));
+    assert!(bench.slot(&one).candidate().is_none());
+    // With those that it runs with, nothing is wrong any more.
+    let back = Reconfigured {
+        live: false,
+        candidate: false,
+        changed: true,
+    };
+    drop(bench.machine.reconfigured(&of_one(back)));
+    let slot = bench.slot(&one);
+    assert!(!slot.is_outdated() && slot.refused().is_none() && slot.candidate().is_none());
+}
+
+#[test]
+fn a_version_that_was_refused_is_tried_with_other_settings() {
+    let mut bench = Bench::default();
+    let one = plugin("one", "1.0.0", &[]);
+    drop(bench.scanned(&[&one]));
+    drop(bench.verified(&one));
+    drop(bench.failed(&one, true));
+    let changed = Reconfigured {
+        changed: true,
+        ..Reconfigured::default()
+    };
+    drop(bench.machine.reconfigured(&[(name(&one).clone(), changed)]));
+    drop(bench.verified(&one));
+    assert_eq!(bench.slot(&one).stage(), Some(Stage::Starting));
+}
+
 #[test]
 fn constant_changes_let_one_candidate_through() {
     let mut bench = Bench::default();

@@ -427,6 +427,20 @@ impl Model {
         }
     }
 
+    fn reconfigure(&mut self, plugin: usize, how: u8) {
+        let what = Reconfigured {
+            live: how & 1 != 0,
+            candidate: how & 2 != 0,
+            changed: how & 4 == 0,
+        };
+        if what.changed {
+            // The settings may have been the cause.
+            self.refused.remove(&NAMES[plugin]);
+        }
+        let steps = self.machine.reconfigured(&[(NAMES[plugin].clone(), what)]);
+        self.carry_out(steps);
+    }
+
     pub(super) fn act(&mut self, what: u8, how: u8) {
         let plugin = usize::from(how) % PLUGINS;
         match what % 16 {
@@ -434,6 +448,7 @@ impl Model {
             4 => self.unstage(plugin),
             5 => self.choose(plugin, how / 4),
             6 => self.crash(plugin, how / 4),
+            7 => self.reconfigure(plugin, how / 4),
             14 => self.begin_call(&NAMES[plugin], how & 128 != 0),
             15 => self.end_call(how.into()),
             _ => self.work(usize::from(what / 16), how),

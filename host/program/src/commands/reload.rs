@@ -4,7 +4,7 @@ use clap::Args;
 use hotmerge_daemon::UnknownPlugin;
 use hotmerge_meta::{
     PluginName,
-    control::{Action, PluginReport, ReloadParams, ReloadReport, method},
+    control::{Action, KeyChange, PluginReport, ReloadParams, ReloadReport, method},
     plain,
 };
 
@@ -40,6 +40,10 @@ pub(super) struct Reload {
     /// The named plugins were removed: expect not to find them
     #[arg(long, requires = "plugins")]
     removed: bool,
+    /// Read the configuration anew first: only plugins whose settings have changed are started anew,
+    /// and keys that wait for a restart of the host are named
+    #[arg(long)]
+    config: bool,
     /// Print short lines for a log: one per plugin and problem, and only named plugins if
     /// unchanged
     #[arg(long, conflicts_with = "json")]
@@ -55,6 +59,7 @@ impl Reload {
             plugins: (!self.plugins.is_empty()).then(|| self.plugins.clone()),
             since: self.since,
             only: !self.plugins.is_empty(),
+            config: self.config,
             without_state: self.without_state,
         };
         let mut report: ReloadReport = self.change.ask(method::RELOAD, &params)?;
@@ -76,6 +81,13 @@ impl Reload {
 }
 
 fn verdict(report: &ReloadReport, expected: &[PluginName]) -> Result<(), Failure> {
+    let config = report.config.as_ref();
+    if let Some(reason) = config.and_then(|config| config.refused.as_ref()) {
+        return Err(Failure::text(
+            exit::CONFIG,
+            format!("{reason}; the configuration before it stays in force"),
+        ));
+    }
     let refused = report
         .plugins
         .iter()
@@ -121,7 +133,27 @@ fn text(report: &ReloadReport) -> String {
         let dir = report.plugin_dir.display().to_string();
         text += &format!("no plugins in {}\n", plain(&dir));
     }
-    text + &table::problems(&report.problems)
+    text + &waiting(report) + &table::problems(&report.problems)
+}
+
+/// The keys of a new configuration that a running host cannot change.
+fn waiting(report: &ReloadReport) -> String {
+    let keys = report
+        .config
+        .iter()
+        .flat_map(|config| &config.needs_restart);
+    keys.map(|change| format!("{}\n", waits_for_restart(change)))
+        .collect()
+}
+
+/// That a key waits for a restart of the host.
+pub(super) fn waits_for_restart(change: &KeyChange) -> String {
+    format!(
+        "`{}` waits for a restart of the host: {} is in force, {} is configured",
+        plain(&change.key),
+        plain(&change.in_force),
+        plain(&change.configured)
+    )
 }
 
 /// How many characters of a reason fit into a short line; `status` has all of them.
@@ -142,6 +174,7 @@ fn brief(report: &ReloadReport) -> String {
         let package = plain(&problem.package);
         lines.push(format!("package {package}: {}\n", shorten(&problem.reason)));
     }
+    lines.push(waiting(report));
     lines.concat()
 }
 
@@ -288,6 +321,28 @@ mod tests {
         ]);
         let problems = json!([{ "package": "stray", "reason": "it is not a directory" }]);
         insta::assert_snapshot!(shown(&plugins, &problems, 7));
+    }
+
+    #[test]
+    fn a_new_configuration_says_what_waits() {
+        let report: ReloadReport = from_value(json!({
+            "plugins": [{
+                "plugin": "alpha", "version": "1.0.0", "old_hash": HASH, "hash": HASH,
+                "action": "reloaded", "generation": 2, "took_ms": 1.25,
+                "reason": "its configuration has changed",
+            }],
+            "problems": [], "installed": 3, "plugin_dir": "/plugins", "took_ms": 12.34,
+            "config": {
+                "file": "/etc/hotmerge/hotmerge.toml",
+                "restarted": ["alpha"],
+                "needs_restart": [
+                    {"key": "state_dir", "in_force": "/var/lib/hotmerge", "configured": "not set"},
+                ],
+            },
+        }))
+        .expect("it is a report");
+        let text = anstream::adapter::strip_str(&text(&report)).to_string();
+        insta::assert_snapshot!(text + &brief(&report));
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::{path::PathBuf, sync::Arc, thread};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use hotmerge_daemon::{
-    Config, Finding, Host, StartError, Verdict, config::Isolation, examine, give_back_large_blocks,
+    Config, ConfigError, Finding, Host, StartError, Verdict, config::Isolation, examine,
+    give_back_large_blocks,
 };
 use hotmerge_door::{AskToStop, Door, Server};
 use hotmerge_meta::{
@@ -21,14 +22,15 @@ use crate::{
     exit::{self, Failure},
     manager, output,
     place::Place,
+    reloads::Reloads,
     signals::{Order, Orders},
 };
 
 /// Run the host: load the plugins of a directory and reload them as they change.
 ///
-/// SIGHUP rescans the directory. SIGTERM and SIGINT stop the host once running calls have
-/// finished; SIGQUIT does so too, after logging a report. Only one host can use a runtime
-/// directory.
+/// SIGHUP reads the configuration anew and rescans the directory. SIGUSR2 logs a report. SIGTERM and
+/// SIGINT stop the host once running calls have finished, and at once the second time; SIGQUIT
+/// stops it too, after logging a report. Only one host can use a runtime directory.
 #[derive(Args, Debug)]
 pub(super) struct Serve {
     /// Plugin directory, with one subdirectory per package
@@ -89,32 +91,48 @@ impl From<LogFormat> for log::Format {
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
+        if self.check {
+            hotmerge_sandbox::reset_signals();
+            return self.run_check();
+        }
+        // Only when no signal kills any more are they let in.
+        let orders = Orders::take().context("failed to take signals");
+        hotmerge_sandbox::reset_signals();
+        self.run_host(orders?)
+    }
+
+    fn run_check(&self) -> Result<(), Failure> {
+        let config = self.configuration()?;
+        let plugin_dir = Host::check(&config).map_err(|error| Failure::new(exit::CONFIG, error))?;
+        output::print(format_args!(
+            "configuration and plugin directory `{}` can be used\n",
+            plugin_dir.display()
+        ))?;
+        check_grants(&config)?;
+        check(&config)
+    }
+
+    fn run_host(self, mut orders: Orders) -> Result<(), Failure> {
         give_back_large_blocks();
         // Before anything else gets their numbers.
         let inherited = front::inherited()?;
         let config = self.configuration()?;
-        let plugin_dir = Host::check(&config).map_err(|error| Failure::new(exit::CONFIG, error))?;
-        if self.check {
-            output::print(format_args!(
-                "configuration and plugin directory `{}` can be used\n",
-                plugin_dir.display()
-            ))?;
-            check_grants(&config)?;
-            return check(&config);
-        }
+        Host::check(&config).map_err(|error| Failure::new(exit::CONFIG, error))?;
         let dir = RuntimeDir::chosen(config.runtime_dir.as_ref());
         let _log = log::start(self.log_format.into(), &self.log)
             .map_err(|error| Failure::new(exit::CONFIG, error))?;
-        // Only when no signal kills any more may others learn the pid.
-        let mut orders = Orders::take().context("failed to take signals")?;
         allow_more_files();
         let pid_file = lock(&dir)?;
+        let names_state_dir = config.state_dir.is_some();
         let host = start(config.clone()).map_err(|error| Failure::new(exit::CONFIG, error))?;
         host.show_log_dropped(log::dropped);
         let host = Arc::new(host);
         let door = Door::new(Arc::clone(&host), Box::new(StopBySignal));
         let server = Server::open(&dir, Arc::clone(&door))?;
         let front = Arc::new(front::open(&config.http, inherited, door)?);
+        self.read_config_anew(&host, names_state_dir);
+        let reloads = Reloads::start(&host).context("failed to start a thread")?;
+        // The signals of whoever learns the pid are taken already.
         pid_file.write_pid()?;
         let place = Place::new(dir, pid_file, server);
         let kept = Arc::downgrade(&place);
@@ -126,7 +144,8 @@ impl Serve {
         announce_ready(&host, &front)?;
         loop {
             match orders.next() {
-                Order::Rescan => reload(&host),
+                Order::Reload => reloads.order(),
+                Order::Report => report(&host),
                 Order::Stop => break,
                 Order::ReportAndStop => {
                     report(&host);
@@ -135,7 +154,8 @@ impl Serve {
             }
         }
         tracing::info!(target: "hotmerge::host", "stopping");
-        manager::tell(&[NotifyState::Stopping]);
+        reloads.stop();
+        hurry_on_request(orders, &host);
         place.server.close();
         front::close((*front).as_ref());
         let left = host.stop();
@@ -147,8 +167,28 @@ impl Serve {
         Ok(())
     }
 
+    /// Has the file read anew when a request or a signal asks for it. What the command line says
+    /// still takes precedence, and the state directory of a host that chose one itself stays.
+    fn read_config_anew(self, host: &Arc<Host>, names_state_dir: bool) {
+        let file = self.config.clone();
+        let chosen = host.config().state_dir.clone();
+        host.read_config_by(file, move || {
+            let mut config = self.read()?;
+            if config.state_dir.is_none() && !names_state_dir {
+                config.state_dir.clone_from(&chosen);
+            }
+            Ok(config)
+        });
+    }
+
     fn configuration(&self) -> Result<Config, Failure> {
-        let mut config = super::host::configuration(self.config.as_deref())?;
+        self.read()
+            .map_err(|error| Failure::new(exit::CONFIG, error))
+    }
+
+    fn read(&self) -> Result<Config, ConfigError> {
+        let file = self.config.as_deref();
+        let mut config = file.map_or_else(|| Ok(Config::default()), Config::read)?;
         if self.plugin_dir.is_some() {
             config.plugin_dir.clone_from(&self.plugin_dir);
         }
@@ -265,21 +305,38 @@ fn announce_ready(host: &Arc<Host>, front: &Arc<Option<Front>>) -> Result<(), Fa
     Ok(())
 }
 
-/// Tells the service manager around the rescan, so that its `reload` waits for it.
-fn reload(host: &Host) {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => manager::tell(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!(target: "hotmerge::host", "failed to read the clock: {error}"),
+/// While the host ends, whoever orders it once more does not want to wait.
+fn hurry_on_request(mut orders: Orders, host: &Arc<Host>) {
+    let host = Arc::downgrade(host);
+    let watch = move || {
+        while !matches!(orders.next(), Order::Stop | Order::ReportAndStop) {}
+        if let Some(host) = host.upgrade() {
+            tracing::warn!(target: "hotmerge::host", "ordered to stop once more: running calls are not waited for");
+            host.hurry();
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("hurry".into()).spawn(watch) {
+        tracing::warn!(target: "hotmerge::host", "a second order to stop will not hurry: {error}");
     }
-    host.rescan();
-    manager::tell(&[NotifyState::Ready]);
 }
 
 /// Logs what runs, one record per plugin.
 fn report(host: &Host) {
     let status = host.status();
     let (rescans, watch) = (status.host.rescans, &status.host.watch);
-    tracing::info!(target: "hotmerge::host", plugins = status.plugins.len(), rescans, %watch, "report");
+    let config = &status.host.config;
+    let refused = config.refused.as_ref().map(|refused| &*refused.reason);
+    let waiting: Vec<_> = config.needs_restart.iter().map(|it| &*it.key).collect();
+    tracing::info!(target: "hotmerge::host",
+        plugins = status.plugins.len(),
+        problems = status.problems.len(),
+        rescans,
+        %watch,
+        config_since = config.since,
+        config_refused = refused,
+        config_needs_restart = waiting.join(", "),
+        "report"
+    );
     for plugin in &status.plugins {
         let worker = plugin.worker.as_ref().and_then(|worker| worker.pid);
         tracing::info!(target: "hotmerge::host",

@@ -5,12 +5,12 @@ use std::time::Duration;
 use clap::{Args, builder::styling::AnsiColor};
 use comfy_table::Cell;
 use hotmerge_meta::control::{
-    DoorStatus, FailureStatus, HostStatus, PluginStatus, State, Status as Report, StoreFailure,
-    WorkerStatus, method,
+    ConfigRefused, ConfigStatus, DoorStatus, FailureStatus, HostStatus, PluginStatus, State,
+    Status as Report, StoreFailure, WorkerStatus, method,
 };
 use hotmerge_meta::plain;
 
-use super::host::HostArguments;
+use super::{host::HostArguments, reload::waits_for_restart};
 use crate::{
     exit::Failure,
     output,
@@ -77,16 +77,39 @@ fn host_text(host: &HostStatus) -> String {
     }
     lines.push(format!("worker limits: {}", plain(&host.limits)));
     lines.extend(host.door.as_ref().and_then(door_text));
+    lines.extend(config_text(&host.config));
     let red = AnsiColor::Red.on_default();
     let degraded = host.degraded.iter();
     let degraded = degraded.map(|part| format!("the sandbox is degraded: {}", plain(part)));
     let store = host.store_failure.as_ref().map(store_text);
+    let refused = host.config.refused.as_ref().map(refused_text);
     lines.extend(
         degraded
             .chain(store)
+            .chain(refused)
             .map(|line| format!("{red}{line}{red:#}")),
     );
     lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// Which configuration is in force, and what of the file is not.
+fn config_text(config: &ConfigStatus) -> Vec<String> {
+    let Some(file) = &config.file else {
+        return Vec::new();
+    };
+    let file = plain(&file.display().to_string());
+    let since = plain(&config.since);
+    let mut lines = vec![format!("configuration {file}, as of {since}")];
+    lines.extend(config.needs_restart.iter().map(waits_for_restart));
+    lines
+}
+
+fn refused_text(refused: &ConfigRefused) -> String {
+    format!(
+        "the configuration was refused at {}, and the one before is in force: {}",
+        plain(&refused.time),
+        plain(&refused.reason)
+    )
 }
 
 /// What of the door is worth a line: refusals.
@@ -244,6 +267,9 @@ fn notes(plugin: &PluginStatus) -> Vec<String> {
             refused.hash.short(),
             refused.reason
         ));
+    }
+    if plugin.outdated {
+        notes.push("runs with an earlier configuration than the one in force".to_owned());
     }
     if plugin.pinned {
         notes.push("pinned".to_owned());

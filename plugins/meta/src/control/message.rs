@@ -6,6 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use semver::Version;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::KeyChange;
 use crate::{Digest, PluginName};
 
 /// What the host did with a plugin.
@@ -57,10 +58,31 @@ pub struct ReloadParams {
     /// asker's business.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub only: bool,
+    /// Read the configuration anew first.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub config: bool,
     /// Discard the running versions' state where named plugins are retried: a version that does not
     /// save it keeps nobody from replacing it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub without_state: bool,
+}
+
+/// What came of reading the configuration anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConfigReport {
+    /// The file, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// Why it cannot be used; then nothing of it is in force, and what was before still is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// Keys whose new values wait for a restart of the host.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub needs_restart: Vec<KeyChange>,
+    /// Plugins that are started anew because of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub restarted: Vec<PluginName>,
 }
 
 /// The result of a rescan.
@@ -74,6 +96,9 @@ pub struct ReloadReport {
     pub installed: u64,
     /// The host's plugin directory.
     pub plugin_dir: PathBuf,
+    /// What came of reading the configuration anew, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<ConfigReport>,
     /// From the request to the last switch, in milliseconds.
     pub took_ms: f64,
 }

@@ -130,6 +130,46 @@ pub struct HostStatus {
     /// What came in at the control socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub door: Option<DoorStatus>,
+    /// The configuration.
+    #[serde(default)]
+    pub config: ConfigStatus,
+}
+
+/// Which configuration is in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConfigStatus {
+    /// The file, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// When what is in force was read, RFC 3339.
+    pub since: String,
+    /// Keys whose new values wait for a restart of the host.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub needs_restart: Vec<KeyChange>,
+    /// That the file was read since and cannot be used, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<ConfigRefused>,
+}
+
+/// A key of a configuration whose new value waits for a restart of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyChange {
+    /// The key.
+    pub key: String,
+    /// The value in force.
+    pub in_force: String,
+    /// The value in the file.
+    pub configured: String,
+}
+
+/// A configuration that cannot be used; the one before is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigRefused {
+    /// When it was read, RFC 3339.
+    pub time: String,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 /// What came in at the control socket since the host's start.
@@ -221,6 +261,9 @@ pub struct PluginStatus {
     pub ending: Vec<EndingStatus>,
     /// The last refused version since one went live.
     pub refused: Option<RefusedStatus>,
+    /// Whether it runs with an earlier configuration than the one in force.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outdated: bool,
     /// Whether it is pinned.
     #[serde(default)]
     pub pinned: bool,

@@ -10,7 +10,11 @@ use crate::worker::fixtures::{Host, image, settings};
 fn start(workers: &Arc<Workers>) -> LoadError {
     let meta = Arc::new(plugin("one", "1.0.0", Vec::new()));
     let (host, _) = Host::alone();
-    let started = WorkerOwner::start(workers, host, &meta, image(), Vec::new(), "{}");
+    let with = StartWith {
+        settings: &workers.settings(),
+        config: "{}",
+    };
+    let started = WorkerOwner::start(workers, host, &meta, image(), Vec::new(), &with);
     started.expect_err("it cannot start")
 }
 

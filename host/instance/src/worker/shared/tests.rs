@@ -12,7 +12,7 @@ impl Workers {
     pub(in crate::worker) fn with_program(settings: Settings, program: OwnedFd) -> Arc<Self> {
         let unprepared = Self::unprepared(settings);
         unprepared.expect_signals().unwrap();
-        let policy = policies::syscalls(&unprepared.settings.policies).unwrap();
+        let policy = policies::syscalls(&unprepared.settings().policies).unwrap();
         Arc::new(Self {
             program: Some(program),
             policy: Some(policy),

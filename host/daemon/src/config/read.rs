@@ -1,0 +1,183 @@
+//! Reads a configuration, and says where in the file something is wrong.
+//!
+//! Invariant: a sentence about the contents of a file has line and column, and for a name that is
+//! not known the nearest one that is.
+//!
+//! Absent on purpose: what a value means.
+
+use std::path::Path;
+
+use hotmerge_instance::rules::text_file::{self, TextFileError};
+use hotmerge_meta::Trust;
+use toml::de::{DeTable, DeValue};
+
+use super::{Config, ConfigError};
+
+/// What it is to people.
+const WHAT: &str = "configuration";
+
+/// How alike two names must be for one to be meant by the other, from 0 to 1.
+const ALIKE: f64 = 0.8;
+
+impl Config {
+    /// Reads a TOML file.
+    ///
+    /// # Errors
+    /// One sentence that names the file, the line and the column.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let read = |trust: &Trust| -> Result<Self, ConfigError> {
+            let text = text_file::read(WHAT, path, trust)?;
+            let wrong = |reason| TextFileError::Wrong {
+                what: WHAT,
+                path: path.to_owned(),
+                reason,
+            };
+            Ok(Self::parse(&text).map_err(wrong)?)
+        };
+        let trust = Trust::by_default();
+        let config = read(&trust)?;
+        // Only the file itself says whether it has to be one that nobody else could have written.
+        if trust.is_anybody() && !config.trust().is_anybody() {
+            return read(&config.trust());
+        }
+        Ok(config)
+    }
+
+    /// Reads the text of a configuration.
+    ///
+    /// # Errors
+    /// Where it is wrong, and how.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let config: Self = toml::from_str(text).map_err(|error| not_toml(text, &error))?;
+        match config.check_with_plugins() {
+            Ok(()) => Ok(config),
+            Err(ConfigError::Value(reason)) => {
+                Err(match key(&reason).and_then(|it| find(text, it)) {
+                    Some(offset) => at(text, offset, &reason),
+                    None => reason,
+                })
+            }
+            Err(other) => Err(other.to_string()),
+        }
+    }
+}
+
+fn not_toml(text: &str, error: &toml::de::Error) -> String {
+    let reason = match nearest(error.message()) {
+        Some((what, known)) => format!("{what}; did you mean `{known}`?"),
+        None => error.message().trim_end().replace('\n', ", "),
+    };
+    match error.span() {
+        Some(span) => at(text, span.start, &reason),
+        None => reason,
+    }
+}
+
+/// What a message says of a name that is not known, and the nearest that it lists. Serde writes such
+/// messages for every type: "unknown field `a`, expected one of `b`, `c`".
+fn nearest(message: &str) -> Option<(&str, &str)> {
+    let (what, list) = message.split_once(", expected ")?;
+    let unknown = quoted(what)
+        .next()
+        .filter(|_| what.starts_with("unknown "))?;
+    let likeness = |known: &&str| strsim::jaro_winkler(unknown, known);
+    let near = quoted(list).filter(|known| likeness(known) >= ALIKE);
+    let known = near.max_by(|one, other| likeness(one).total_cmp(&likeness(other)))?;
+    Some((what, known))
+}
+
+/// The words between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// The key that a reason is about: it begins with it.
+fn key(reason: &str) -> Option<&str> {
+    reason.strip_prefix('`')?.split('`').next()
+}
+
+/// Where the value of a key is, in bytes.
+fn find(text: &str, key: &str) -> Option<usize> {
+    let table = DeTable::parse(text).ok()?;
+    let mut table = table.get_ref();
+    let mut offset = None;
+    for part in key.split('.') {
+        let value = table.get(part)?;
+        offset = Some(value.span().start);
+        match value.get_ref() {
+            DeValue::Table(inner) => table = inner,
+            _ => break,
+        }
+    }
+    offset
+}
+
+fn at(text: &str, offset: usize, reason: &str) -> String {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let begin = before.rfind('\n').map_or(0, |end| end + 1);
+    let column = before[begin..].chars().count() + 1;
+    format!("line {line}, column {column}: {reason}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_answered_with_the_nearest() {
+        for (text, reason) in [
+            (
+                "drian_ms = 1",
+                "line 1, column 1: unknown field `drian_ms`; did you mean `drain_ms`?",
+            ),
+            (
+                "\n[plugin.x]\n  alow = []\n",
+                "line 3, column 3: unknown field `alow`; did you mean `allow`?",
+            ),
+            (
+                "isolation = \"proces\"",
+                "line 1, column 13: unknown variant `proces`; did you mean `process`?",
+            ),
+            (
+                "[[door.allow]]\nuser = 1\nrole = \"amdin\"",
+                "line 3, column 8: unknown variant `amdin`; did you mean `admin`?",
+            ),
+        ] {
+            assert_eq!(Config::parse(text).unwrap_err(), reason);
+        }
+        let far = Config::parse("zzz = 1").unwrap_err();
+        assert!(far.contains("expected one of `plugin_dir`"), "{far}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_located() {
+        for (text, place) in [
+            ("drain_ms = \"ä\"", "line 1, column 12: "),
+            (
+                "# ä\nkeep_versions = 0",
+                "line 2, column 17: `keep_versions`",
+            ),
+            (
+                "\n[plugin.x]\nuser = 0",
+                "line 3, column 8: `plugin.x.user`",
+            ),
+            (
+                "[restart]\nmost = 1\nwithin_s = 9999999999999",
+                "line 3, column 12: `restart.within_s`",
+            ),
+            (
+                "drain_ms = 1\ndrain_ms = 2",
+                "line 2, column 1: duplicate key",
+            ),
+            ("[", "line 1, column 2: "),
+            (
+                "[[door.allow]]\nuser = \"no such user\"",
+                "line 2, column 8: this system has no user",
+            ),
+        ] {
+            let refused = Config::parse(text).unwrap_err();
+            assert!(refused.starts_with(place), "{text}: {refused}");
+        }
+    }
+}

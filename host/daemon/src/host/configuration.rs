@@ -1,0 +1,66 @@
+//! The host's configuration while it runs: what is in force, and another one.
+//!
+//! Absent on purpose: where a file is, which the program around the host knows.
+
+use std::path::PathBuf;
+
+use hotmerge_meta::control::ConfigReport;
+
+use super::Host;
+use crate::{Config, ConfigError, config::source::Source};
+
+impl Host {
+    /// Puts another configuration in force while the host runs: as a whole, or not at all if it is
+    /// wrong. Only plugins whose settings differ are started anew, by the ordinary switch with their
+    /// state. The report names the keys that wait for a restart of the host. It does not wait for the
+    /// plugins.
+    ///
+    /// # Errors
+    /// What is wrong with it; the one before stays in force.
+    pub fn reconfigure(&self, new: Config) -> Result<ConfigReport, ConfigError> {
+        let change = self.supervisor.reconfigure(new)?;
+        Ok(ConfigReport {
+            file: self.source.get().and_then(|source| source.file.clone()),
+            refused: None,
+            needs_restart: change.needs_restart,
+            restarted: change.restarted,
+        })
+    }
+
+    /// Says how the configuration is read anew when a request or a signal asks for it, and from which
+    /// file. Only the first call has an effect.
+    pub fn read_config_by(
+        &self,
+        file: Option<PathBuf>,
+        read: impl Fn() -> Result<Config, ConfigError> + Send + Sync + 'static,
+    ) {
+        // A second one would be the same program's.
+        let _ = self.source.set(Source {
+            file,
+            read: Box::new(read),
+        });
+    }
+
+    /// Reads the configuration anew and puts it in force, if it can be used.
+    pub fn reread_config(&self) -> ConfigReport {
+        let source = self.source.get();
+        let Some(Source { file, read }) = source else {
+            return ConfigReport {
+                refused: Some(
+                    "the program around this host reads no configuration anew".to_owned(),
+                ),
+                ..ConfigReport::default()
+            };
+        };
+        let done = read().and_then(|new| self.reconfigure(new));
+        done.unwrap_or_else(|error| {
+            let reason = error.to_string();
+            self.supervisor.refuse_config(&reason);
+            ConfigReport {
+                file: file.clone(),
+                refused: Some(reason),
+                ..ConfigReport::default()
+            }
+        })
+    }
+}

@@ -1,0 +1,116 @@
+//! Another configuration while the host runs.
+//!
+//! Invariant: it is checked as a whole before any of it counts, and then all of it counts at once:
+//! attempts that begin from then on are started by it, and what runs with other settings starts
+//! anew by the ordinary switch.
+//!
+//! Absent on purpose: where the configuration comes from.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use hotmerge_lifecycle::Reconfigured;
+use hotmerge_meta::{PluginName, control::KeyChange};
+use jiff::Timestamp;
+
+use crate::{
+    Config, ConfigError,
+    supervise::{
+        state::{Configured, HostState},
+        supervisor::Supervisor,
+    },
+};
+
+/// What another configuration led to.
+#[derive(Debug, Default)]
+pub(crate) struct Change {
+    /// Keys that wait for a restart of the host.
+    pub(crate) needs_restart: Vec<KeyChange>,
+    /// Plugins that start anew.
+    pub(crate) restarted: Vec<PluginName>,
+}
+
+impl Supervisor {
+    /// Puts another configuration in force as far as a running host can, and starts those plugins
+    /// anew that it concerns.
+    pub(crate) fn reconfigure(self: &Arc<Self>, new: Config) -> Result<Change, ConfigError> {
+        new.check_with_plugins()?;
+        // One at a time: each compares with the one before.
+        let mut pending = self.pending_config();
+        let running = self.config();
+        let needs_restart = running.needs_restart(&new);
+        let new = Arc::new(new.within(&running));
+        self.set_config(Arc::clone(&new));
+        self.workers.set_settings(new.settings());
+        let mut restarted = Vec::new();
+        self.drive(|state| {
+            state.configured = Configured {
+                since: Timestamp::now(),
+                needs_restart: needs_restart.clone(),
+                refused: None,
+            };
+            let concerned = concerned(state, &running, &new);
+            let starts_anew = concerned
+                .iter()
+                .filter(|(_, what)| what.changed && what.live);
+            restarted.extend(starts_anew.map(|(name, _)| name.clone()));
+            state.machine.reconfigured(&concerned)
+        });
+        tell(*pending, &needs_restart, &restarted);
+        *pending = needs_restart.len();
+        Ok(Change {
+            needs_restart,
+            restarted,
+        })
+    }
+
+    /// Notes that what was read cannot be used.
+    pub(crate) fn refuse_config(&self, reason: &str) {
+        let mut state = self.state();
+        state.configured.refused = Some((Timestamp::now(), reason.to_owned()));
+        tracing::error!(
+            target: "hotmerge::host",
+            "the configuration was refused, and the one before stays in force: {reason}"
+        );
+    }
+}
+
+/// What the configuration means for each plugin.
+fn concerned(state: &HostState, running: &Config, new: &Config) -> Vec<(PluginName, Reconfigured)> {
+    let differs =
+        |config: &Config, name: &PluginName| config.started_with(name) != new.started_with(name);
+    let names: BTreeSet<_> = state.machine.slots().keys().collect();
+    let what = |name: &PluginName| {
+        let live = state.live_config(name.as_str());
+        let candidate = state.candidate(name).map(|(.., attempt)| &attempt.config);
+        Reconfigured {
+            live: live.is_some_and(|config| differs(&config, name)),
+            candidate: candidate.is_some_and(|config| differs(config, name)),
+            changed: differs(running, name),
+        }
+    };
+    names
+        .into_iter()
+        .map(|name| (name.clone(), what(name)))
+        .collect()
+}
+
+fn tell(pending_before: usize, needs_restart: &[KeyChange], restarted: &[PluginName]) {
+    let restarted = restarted.iter().map(PluginName::as_str).collect::<Vec<_>>();
+    if needs_restart.is_empty() && pending_before == 0 && restarted.is_empty() {
+        tracing::info!(target: "hotmerge::host", "the configuration was read");
+        return;
+    }
+    let keys: Vec<_> = needs_restart.iter().map(|change| &*change.key).collect();
+    let plugins = restarted.join(", ");
+    match keys.as_slice() {
+        [] => {
+            tracing::info!(target: "hotmerge::host", plugins, "the configuration was read and is in force");
+        }
+        keys => tracing::warn!(
+            target: "hotmerge::host",
+            plugins,
+            "the configuration was read; these keys wait for a restart of the host: {}",
+            keys.join(", ")
+        ),
+    }
+}
