@@ -3,5 +3,7 @@
 
 pub(crate) mod hints;
 pub mod judge;
+pub(crate) mod keys;
 pub mod scan;
+pub(crate) mod signed;
 mod way;

@@ -22,11 +22,16 @@ use hotmerge_instance::{
     settings::{Grant, Isolation, Symbols},
 };
 use hotmerge_loader::{LoadError, Verified};
-use hotmerge_meta::{META_FILE, Meta, PluginMeta, ReadError, Trust, Untrusted, read_trusted};
+use hotmerge_meta::{
+    META_FILE, Meta, PluginMeta, ReadError, Trust, Untrusted, control::SignedStatus, read_trusted,
+};
 
 use crate::{
     Config,
-    find::scan::{Scanner, Unopened, open_dir, open_package},
+    find::{
+        scan::{Scanner, Unopened, open_dir, open_package},
+        signed,
+    },
 };
 
 /// Largest plugin file, in bytes.
@@ -52,6 +57,8 @@ pub struct Judgement {
     pub package: String,
     /// The plugin, if the package can be read.
     pub plugin: Option<PluginMeta>,
+    /// Who signed it, by a key that counts.
+    pub signed: Option<SignedStatus>,
     /// Why a host would refuse it.
     pub problem: Option<String>,
 }
@@ -147,7 +154,16 @@ impl Judge<'_> {
     }
 
     fn plugin(&self, package: &str, open: impl AsFd, meta: &PluginMeta) -> Judgement {
-        let judged = is_for_this_target(meta).and_then(|()| verify(open, meta, &self.trust));
+        let by_default = Config::default();
+        let config = self.config.unwrap_or(&by_default);
+        let signed = signed::check(&open, meta, config);
+        let (signed, signature) = match signed {
+            Ok(signed) => (signed.map(|it| it.status()), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        let judged = is_for_this_target(meta)
+            .and(signature)
+            .and_then(|()| verify(&open, meta, &self.trust));
         let problem = match judged {
             Ok(verified) => {
                 let judged = self.symbols(&verified, meta);
@@ -163,6 +179,7 @@ impl Judge<'_> {
         Judgement {
             package: package.to_owned(),
             plugin: Some(meta.clone()),
+            signed,
             problem,
         }
     }
@@ -197,6 +214,7 @@ fn unreadable(package: &str, reason: String) -> Judgement {
     Judgement {
         package: package.to_owned(),
         plugin: None,
+        signed: None,
         problem: Some(reason),
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! STATE_DIR/plugins/NAME.json   what ran last, which versions are kept, what was chosen
 //! STATE_DIR/images/HASH.so      verified bytes
+//! STATE_DIR/newest.json         the newest signed versions that have run
 //! ```
 //!
 //! Invariants: every file is written under another name, synced and renamed, so that a host
@@ -27,12 +28,17 @@ use serde::{Deserialize, Serialize};
 
 use hotmerge_lifecycle::Choice;
 
+use crate::find::signed::{Newest, SignedText};
+
 mod folder;
 mod unwritten;
 
 pub use folder::StoreError;
 use folder::{Folder, failed};
 use unwritten::Unwritten;
+
+/// Which signed versions have run.
+const NEWEST: &str = "newest.json";
 
 /// The only format so far.
 const FORMAT: u32 = 1;
@@ -49,6 +55,9 @@ struct Record {
     package: Option<PackageName>,
     /// Versions that went live, newest first.
     versions: Vec<PluginMeta>,
+    /// The signatures of those that were signed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    signed: BTreeMap<Digest, SignedText>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     choice: Option<RecordedChoice>,
 }
@@ -86,6 +95,7 @@ pub(crate) struct Store {
     plugins: Folder,
     images: Folder,
     records: Mutex<Records>,
+    newest: Mutex<BTreeMap<PluginName, Newest>>,
     unwritten: Unwritten,
     limit: usize,
     _lock: File,
@@ -109,6 +119,10 @@ pub(crate) struct Running {
     /// The package that the directory has it in, if it does.
     pub(crate) package: Option<PackageName>,
     pub(crate) choice: Option<Choice>,
+    /// Its signature, if it has one.
+    pub(crate) signed: Option<SignedText>,
+    /// The newest that has run, if it was signed.
+    pub(crate) newest: Option<Newest>,
 }
 
 /// What is to be written down of a plugin.
@@ -132,11 +146,13 @@ impl Store {
             images: dir.sub("images")?,
             dir,
             records: Mutex::default(),
+            newest: Mutex::default(),
             unwritten: Unwritten::default(),
             limit,
             _lock: lock,
         };
         store.read_records()?;
+        store.read_newest()?;
         store.clear_images()?;
         Ok(store)
     }
@@ -166,6 +182,46 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// A plugin that is gone is in here, too: it may come back as what it was long ago.
+    fn read_newest(&self) -> Result<(), StoreError> {
+        if !self.dir.has(NEWEST) {
+            return Ok(());
+        }
+        match serde_json::from_slice(&self.dir.read(NEWEST)?) {
+            Ok(newest) => *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = newest,
+            Err(error) => {
+                tracing::error!(target: "hotmerge::host", "which signed versions have run cannot be read: {error}; an older one will be taken");
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest signed versions that have run.
+    pub(crate) fn newest(&self) -> Vec<(PluginName, Newest)> {
+        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        newest.clone().into_iter().collect()
+    }
+
+    fn write_newest(&self, plugin: &PluginName, now: Option<&Newest>) -> Result<(), StoreError> {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(now) = now.filter(|it| newest.get(plugin) != Some(it)) else {
+            return Ok(());
+        };
+        let mut all = newest.clone();
+        all.insert(plugin.clone(), now.clone());
+        let text =
+            serde_json::to_vec(&all).map_err(failed("write", &self.dir.path().join(NEWEST)))?;
+        self.dir.write(NEWEST, &text)?;
+        *newest = all;
+        Ok(())
+    }
+
+    /// The signature of a version that is kept.
+    pub(crate) fn signed(&self, meta: &PluginMeta) -> Option<SignedText> {
+        let records = self.lock();
+        records.get(&meta.name)?.signed.get(&meta.hash).cloned()
     }
 
     fn clear_images(&self) -> Result<(), StoreError> {
@@ -238,7 +294,9 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut records = self.lock();
         let done = match now() {
-            Now::Runs(running) => self.write_down(&mut records, &running, || image(&running.live)),
+            Now::Runs(running) => self
+                .write_newest(plugin, running.newest.as_ref())
+                .and_then(|()| self.write_down(&mut records, &running, || image(&running.live))),
             Now::Gone => self.forget(&mut records, plugin),
             Now::AsItWas => Ok(()),
         };
@@ -280,6 +338,7 @@ impl Store {
             live: live.hash,
             package: None,
             versions: Vec::new(),
+            signed: BTreeMap::new(),
             choice: None,
         });
         record.live = live.hash;
@@ -309,6 +368,13 @@ impl Store {
             left = left.saturating_sub(1);
             stays
         });
+        match &running.signed {
+            Some(signed) => record.signed.insert(live.hash, signed.clone()),
+            None => record.signed.remove(&live.hash),
+        };
+        let kept = record.versions.iter().map(|meta| meta.hash);
+        let kept: BTreeSet<_> = kept.collect();
+        record.signed.retain(|hash, _| kept.contains(hash));
         if records.get(&live.name) == Some(&record) {
             return is_good;
         }

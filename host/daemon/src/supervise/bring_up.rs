@@ -12,6 +12,7 @@ use crate::{
     find::{
         judge::{self, Unverified},
         scan::{open_dir, open_package},
+        signed::{self, Signed},
     },
     supervise::{
         jobs::Job, services::Services, spans, state::Progress, supervisor::Supervisor,
@@ -85,7 +86,7 @@ impl Supervisor {
 
     fn look_at(self: &Arc<Self>, ticket: Ticket, target: &Target) {
         let meta = &target.meta;
-        let verified = match self.verify(target) {
+        let (verified, signed) = match self.verify(target) {
             Ok(verified) => verified,
             Err(Unverified::Missing(reason)) => {
                 if let Some(package) = target.origin.package() {
@@ -105,6 +106,7 @@ impl Supervisor {
         // It may have to wait, and may continue on another thread before this returns.
         if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
             attempt.progress = Progress::Verified(verified);
+            attempt.signed = signed.map(Arc::new);
         }
         let next = self.advance(&meta.name, Event::Verified { ticket });
         if next == Some(Later::Start(ticket)) {
@@ -130,31 +132,56 @@ impl Supervisor {
         self.state().forget(&meta.name, ticket);
     }
 
-    fn verify(&self, target: &Target) -> Result<Verified, Unverified> {
+    fn verify(&self, target: &Target) -> Result<(Verified, Option<Signed>), Unverified> {
         let meta = &target.meta;
         trace!(target: "hotmerge::plugin", hash = meta.hash.short(), origin = ?target.origin, "verifying");
         judge::is_for_this_target(meta)?;
         match &target.origin {
             Origin::Package(package) => {
                 let package = self.open(package)?;
-                judge::verify(package, meta, &self.config.trust())
+                let signed = signed::check(&package, meta, &self.config)?;
+                self.check_order(target, signed.as_ref())?;
+                let verified = judge::verify(package, meta, &self.config.trust())?;
+                Ok((verified, signed))
             }
             Origin::Store => {
                 let store = self.store.as_ref();
                 let store = store.ok_or_else(|| {
                     Unverified::Refused("this host keeps no versions; give it a state_dir".into())
                 })?;
+                let text = store.signed(meta);
+                let signed = signed::check_kept(text, meta, &self.config)?;
                 let verified = store.image(&meta.hash).and_then(|file| {
                     Verified::new(file, meta)
                         .map_err(|error| format!("the stored version is damaged: {error}"))
                 });
                 // A restarting version is running, and is stored again when it goes live.
-                verified.or_else(|reason| {
+                let verified = verified.or_else(|reason| {
                     let running = self.verify_running(meta);
                     running.map_err(|_| Unverified::Refused(format!("{reason}; stage it again")))
-                })
+                })?;
+                Ok((verified, signed))
             }
-            Origin::Running(_) => self.verify_running(meta).map_err(Unverified::Refused),
+            Origin::Running(_) => {
+                let verified = self.verify_running(meta).map_err(Unverified::Refused)?;
+                let state = self.state();
+                let signed = state.live_signed(meta.name.as_str());
+                Ok((verified, signed.map(|it| Signed::clone(it))))
+            }
+        }
+    }
+
+    /// Insists that a signed version is not older than what has run, if the operator wants that
+    /// and has not ordered it.
+    fn check_order(&self, target: &Target, signed: Option<&Signed>) -> Result<(), Unverified> {
+        let meta = &target.meta;
+        let is_asked = self.config.requires_signature(&meta.name) && !target.is_ordered;
+        let state = self.state();
+        match (signed, state.newest.get(&meta.name)) {
+            (Some(signed), Some(newest)) if is_asked => {
+                signed.follows(meta, newest, self.config.signed_order)
+            }
+            _ => Ok(()),
         }
     }
 

@@ -17,6 +17,7 @@ use hotmerge_swap::Draining;
 use jiff::Timestamp;
 
 use crate::{
+    find::signed::{Newest, Signed},
     plugin::Version,
     record::{
         events::{Ending, PluginEvent},
@@ -80,6 +81,8 @@ pub(crate) struct State {
     pub(crate) persisting: usize,
     /// Candidates whose file and meta differ: since when, and how.
     pub(crate) differing: HashMap<PluginName, (Instant, String)>,
+    /// The newest signed versions that have run.
+    pub(crate) newest: HashMap<PluginName, Newest>,
     /// Whether the last pass found something that has not settled.
     pub(crate) unsettled: bool,
     pub(crate) stopping: bool,
@@ -93,6 +96,8 @@ pub(crate) struct Attempt {
     /// Since when calls waited for it, if they did.
     pub(crate) paused: Option<Instant>,
     pub(crate) progress: Progress,
+    /// Who signed it.
+    pub(crate) signed: Option<Arc<Signed>>,
 }
 
 /// How far a version has come, with what belongs to that.
@@ -150,6 +155,7 @@ impl Attempt {
             began: Instant::now(),
             paused: None,
             progress: Progress::Verifying,
+            signed: None,
         }
     }
 
@@ -226,6 +232,22 @@ impl State {
         let slot = self.machine.slot(name.as_str())?;
         let (ticket, _) = slot.candidate()?;
         Some((ticket, slot.stage()?, self.attempts.get(&ticket)?))
+    }
+
+    /// The signature of the version that takes calls.
+    pub(crate) fn live_signed(&self, name: &str) -> Option<&Arc<Signed>> {
+        let live = self.machine.slot(name)?.live()?;
+        self.attempts.get(&live.ticket)?.signed.as_ref()
+    }
+
+    /// Remembers that a version has gone live.
+    pub(crate) fn has_run(&mut self, name: &PluginName, ticket: Ticket) {
+        let attempt = self.attempts.get(&ticket);
+        let Some((attempt, signed)) = attempt.and_then(|it| Some((it, it.signed.as_ref()?))) else {
+            return;
+        };
+        let newest = signed.newest(&attempt.target.meta, self.newest.get(name));
+        self.newest.insert(name.clone(), newest);
     }
 
     pub(crate) fn running(&self) -> usize {

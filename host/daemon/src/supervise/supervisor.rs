@@ -52,9 +52,11 @@ pub(crate) struct Supervisor {
 
 impl Supervisor {
     pub(crate) fn new(config: Config, plugin_dir: PathBuf, store: Option<Store>) -> Self {
-        let mut scanner =
-            Scanner::new(plugin_dir.clone(), config.settle()).trusting(config.trust());
+        let mut scanner = Scanner::new(plugin_dir.clone(), config.settle())
+            .trusting(config.trust())
+            .with_signatures(config.looks_at_signatures());
         let mut state = State::default();
+        state.newest.extend(store.iter().flat_map(Store::newest));
         for last in store.iter().flat_map(Store::remembered) {
             if let (Some(package), Some(live)) = (&last.package, &last.live) {
                 scanner.remember(package, (**live).clone());
@@ -302,6 +304,7 @@ impl Supervisor {
                     .and_then(|tried| plugin.live.put_back(tried))
             }
         };
+        state.has_run(name, ticket);
         trace!(
             target: "hotmerge::plugin",
             plugin = %name,

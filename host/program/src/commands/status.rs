@@ -227,6 +227,9 @@ fn notes(plugin: &PluginStatus) -> Vec<String> {
             refused.reason
         ));
     }
+    if let Some(signed) = &plugin.signed {
+        notes.push(format!("signed by `{}` (key {})", signed.by, signed.key));
+    }
     if plugin.pinned {
         notes.push("pinned".to_owned());
     }

@@ -17,6 +17,8 @@ fn runs(meta: &PluginMeta, choice: Option<&Choice>) -> Now {
         live: Arc::new(meta.clone()),
         package: None,
         choice: choice.cloned(),
+        signed: None,
+        newest: None,
     })
 }
 
