@@ -6,6 +6,9 @@ use std::{
     time::Duration,
 };
 
+mod door;
+
+pub use door::{Allow, DoorConfig, Principal, Role};
 pub use hotmerge_instance::settings::{
     Isolation, LimitsConfig, OnDegraded, RestartConfig, Symbols, UntrustedFiles,
 };
@@ -93,6 +96,8 @@ pub struct Config {
     /// A cgroup v2 directory that is delegated to this host for its workers. By default the host's
     /// own group, if a service manager has delegated it.
     pub cgroup: Option<PathBuf>,
+    /// Who may ask the host for what.
+    pub door: DoorConfig,
     /// Settings of single plugins.
     pub plugin: BTreeMap<PluginName, PluginConfig>,
 }
@@ -209,6 +214,7 @@ impl Default for Config {
             restart: RestartConfig::default(),
             call_ms: 60_000,
             cgroup: None,
+            door: DoorConfig::default(),
             plugin: BTreeMap::new(),
         }
     }
@@ -224,6 +230,11 @@ pub enum ConfigError {
     #[error("configuration: {0}")]
     Value(String),
 }
+
+/// A plugin's configuration has a value that JSON does not know.
+#[derive(Debug, thiserror::Error)]
+#[error("its configuration cannot be written as JSON: {0}")]
+pub(crate) struct NotJson(#[source] serde_json::Error);
 
 impl Config {
     /// Reads a TOML file.
@@ -350,11 +361,10 @@ impl Config {
     ///
     /// # Errors
     /// If a value has no counterpart in JSON.
-    pub(crate) fn plugin_json(&self, plugin: &PluginName) -> Result<String, String> {
+    pub(crate) fn plugin_json(&self, plugin: &PluginName) -> Result<String, NotJson> {
         let table = self.plugin.get(plugin).map(|plugin| &plugin.config);
         table.map_or(Ok("{}".to_owned()), |table| {
-            serde_json::to_string(table)
-                .map_err(|error| format!("its configuration cannot be written as JSON: {error}"))
+            serde_json::to_string(table).map_err(NotJson)
         })
     }
 

@@ -181,6 +181,11 @@ impl Host {
         Ok(dir)
     }
 
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.supervisor.config()
+    }
+
     /// The worker program for sandboxed plugins, as far as it can be determined without starting
     /// a worker.
     ///
@@ -435,6 +440,7 @@ impl Host {
                 crash_signals: self.supervisor.workers.crash_signals(),
                 degraded: self.supervisor.workers.missing().to_vec(),
                 limits: self.supervisor.workers.limits(),
+                door: None,
             },
             plugins,
             problems,

@@ -20,7 +20,11 @@ use rustix::{
     thread::{CapabilitySet, CapabilitySets},
 };
 
-use crate::{Grant, PLUGIN_PATH, Plan, descriptor, filter, grants, image, limits, root};
+use crate::{
+    Grant, PLUGIN_PATH, Plan, descriptor,
+    filter::{self, FilterError},
+    grants, image, limits, root,
+};
 
 /// Newest version of Landlock that is asked for; older kernels give what they have.
 const LANDLOCK: ABI = ABI::V6;
@@ -94,7 +98,7 @@ fn replace_image(image: BorrowedFd<'_>, disarmed: &[(u64, u64)]) -> io::Result<(
 ///
 /// # Errors
 /// What the kernel said: the plugin must not run then.
-pub fn lock(plan: &Plan) -> Result<(), String> {
+pub fn lock(plan: &Plan) -> Result<(), FilterError> {
     filter::install(&plan.second)
 }
 

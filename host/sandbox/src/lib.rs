@@ -25,6 +25,7 @@ mod image;
 mod limits;
 pub mod message;
 mod notice;
+mod peer;
 mod plan;
 mod policy;
 mod reap;
@@ -36,14 +37,16 @@ mod verify;
 
 pub use cgroup::{Cgroup, Cgroups};
 pub use enter::{Entered, enter, lock, probe};
+pub use filter::FilterError;
 pub use notice::{no_signal_on_message, signal_on_message};
+pub use peer::peer_groups;
 pub use plan::{Grant, GrantError, Limits, Plan, Program};
 pub use policy::{Policy, PolicyError};
 pub use reap::{Ended, reap};
 pub use signals::reset_signals;
 pub use spawn::{Ids, Namespaces, SpawnError, Spawned, spawn};
 pub use usage::{CpuTimer, private_bytes};
-pub use verify::check_filters;
+pub use verify::{Unfiltered, check_filters};
 
 /// Where the plugin lies in its private root.
 pub const PLUGIN_PATH: &str = "/plugin.so";

@@ -11,6 +11,7 @@
 //! failure; that is the host's.
 
 mod crash;
+mod error;
 mod serve;
 mod services;
 mod sink;
@@ -25,7 +26,8 @@ use std::{
 
 use hotmerge_sandbox::{Plan, descriptor, probe};
 use hotmerge_wire::{Caller, Geometry, Server};
-use services::Services;
+
+use crate::{error::SetupError, services::Services};
 
 fn main() -> ExitCode {
     match run() {
@@ -37,18 +39,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<(), String> {
+fn run() -> Result<(), SetupError> {
     start::let_signals_in();
     start::keep_few_arenas();
-    let plan = read_plan().map_err(|error| format!("the host's plan cannot be read: {error}"))?;
+    let plan = read_plan().map_err(SetupError::Plan)?;
     // SAFETY: the host put both there, and nobody else in this process owns them.
     let [wire, outgoing] = unsafe {
         [descriptor::WIRE, descriptor::OUTGOING].map(|number| OwnedFd::from_raw_fd(number))
     };
-    let server = Server::open(wire, geometry(plan.geometry)?).map_err(|error| error.to_string())?;
+    let server =
+        Server::open(wire, Geometry::from_words(plan.geometry)?).map_err(SetupError::Memory)?;
     let others = match plan.outgoing {
         Some(words) => {
-            Some(Caller::open(&outgoing, geometry(words)?).map_err(|error| error.to_string())?)
+            let geometry = Geometry::from_words(words)?;
+            Some(Caller::open(&outgoing, geometry).map_err(SetupError::Memory)?)
         }
         None => None,
     };
@@ -58,20 +62,16 @@ fn run() -> Result<(), String> {
     let entered = hotmerge_sandbox::enter(&plan);
     if plan.probe {
         // Without a whole entry no plugin would be loaded, so there is nothing to try.
-        for part in entered.map_err(|error| error.to_string())?.missing {
+        for part in entered.map_err(SetupError::Enter)?.missing {
             crash::tell(&format!("missing {part}"));
         }
-        hotmerge_sandbox::lock(&plan)?;
+        hotmerge_sandbox::lock(&plan).map_err(SetupError::Lock)?;
         probe(crash::tell);
         return Ok(());
     }
     let server = Box::leak(Box::new(server));
     let services = Arc::new(Services { server, others });
     serve::run(server, services, &plan, entered)
-}
-
-fn geometry(words: [u64; 5]) -> Result<Geometry, String> {
-    Geometry::from_words(words).map_err(|error| error.to_string())
 }
 
 fn read_plan() -> std::io::Result<Plan> {

@@ -1,5 +1,7 @@
 //! One attempt to bring a version up: read, verify, start, hand over the state.
 
+mod error;
+
 use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
 
 use hotmerge_instance::{Instance, STATE_LIMIT, failure};
@@ -8,12 +10,14 @@ use hotmerge_loader::{CallError, LoadError, Reply, Verified};
 use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName};
 use tracing::trace;
 
+use self::error::{RunningError, StateError, StoredError};
 use crate::{
     find::{
         judge::{self, Unverified},
         scan::{open_dir, open_package},
         signed::{self, Signed},
     },
+    record::store::Store,
     supervise::{
         jobs::Job, services::Services, spans, state::Progress, supervisor::Supervisor,
         threads::Task,
@@ -139,31 +143,18 @@ impl Supervisor {
         match &target.origin {
             Origin::Package(package) => {
                 let package = self.open(package)?;
-                let signed = signed::check(&package, meta, &self.config)?;
-                self.check_order(target, signed.as_ref())?;
-                let verified = judge::verify(package, meta, &self.config.trust())?;
+                let signed = self.check_signature(&package, target)?;
+                let verified = judge::verify(package, meta, &self.config().trust())?;
                 Ok((verified, signed))
             }
             Origin::Store => {
-                let store = self.store.as_ref();
-                let store = store.ok_or_else(|| {
-                    Unverified::Refused("this host keeps no versions; give it a state_dir".into())
-                })?;
-                let text = store.signed(meta);
-                let signed = signed::check_kept(text, meta, &self.config)?;
-                let verified = store.image(&meta.hash).and_then(|file| {
-                    Verified::new(file, meta)
-                        .map_err(|error| format!("the stored version is damaged: {error}"))
-                });
-                // A restarting version is running, and is stored again when it goes live.
-                let verified = verified.or_else(|reason| {
-                    let running = self.verify_running(meta);
-                    running.map_err(|_| Unverified::Refused(format!("{reason}; stage it again")))
-                })?;
-                Ok((verified, signed))
+                let text = self.store.as_ref().and_then(|store| store.signed(meta));
+                let signed = signed::check_kept(text, meta, &self.config())?;
+                Ok((self.verify_stored(meta)?, signed))
             }
             Origin::Running(_) => {
-                let verified = self.verify_running(meta).map_err(Unverified::Refused)?;
+                let verified = self.verify_running(meta);
+                let verified = verified.map_err(|error| Unverified::Refused(error.to_string()))?;
                 let state = self.state();
                 let signed = state.live_signed(meta.name.as_str());
                 Ok((verified, signed.map(|it| Signed::clone(it))))
@@ -171,27 +162,46 @@ impl Supervisor {
         }
     }
 
-    /// Insists that a signed version is not older than what has run, if the operator wants that
-    /// and has not ordered it.
-    fn check_order(&self, target: &Target, signed: Option<&Signed>) -> Result<(), Unverified> {
-        let meta = &target.meta;
-        let is_asked = self.config.requires_signature(&meta.name) && !target.is_ordered;
-        let state = self.state();
-        match (signed, state.newest.get(&meta.name)) {
-            (Some(signed), Some(newest)) if is_asked => {
-                signed.follows(meta, newest, self.config.signed_order)
-            }
-            _ => Ok(()),
+    /// Who signed a version of a package. One that is older than what has run needs the operator's
+    /// order.
+    fn check_signature(
+        &self,
+        package: &OwnedFd,
+        target: &Target,
+    ) -> Result<Option<Signed>, Unverified> {
+        let (meta, config) = (&target.meta, self.config());
+        let signed = signed::check(package, meta, &config)?;
+        let is_asked = config.requires_signature(&meta.name) && !target.is_ordered;
+        if let (Some(signed), true) = (&signed, is_asked)
+            && let Some(newest) = self.state().newest.get(&meta.name)
+        {
+            signed.follows(meta, newest, config.signed_order)?;
         }
+        Ok(signed)
+    }
+
+    fn verify_stored(&self, meta: &PluginMeta) -> Result<Verified, Unverified> {
+        let store = self.store.as_ref();
+        let store = store.ok_or_else(|| {
+            Unverified::Refused("this host keeps no versions; give it a state_dir".into())
+        })?;
+        let lost = match verify_stored(store, meta) {
+            Ok(verified) => return Ok(verified),
+            Err(StoredError::NoRoom(error)) => return Err(Unverified::NoRoom(error.to_string())),
+            Err(error @ StoredError::Unfit(_)) => {
+                return Err(Unverified::Refused(error.to_string()));
+            }
+            Err(lost @ (StoredError::Unreadable(_) | StoredError::Damaged(_))) => lost,
+        };
+        // A restarting version is running, and is stored again when it goes live.
+        let running = self.verify_running(meta);
+        running.map_err(|_| Unverified::Refused(format!("{lost}; stage it again")))
     }
 
     /// Verifies a copy of the running image: the dynamic loader would treat the same file as the
     /// same object.
-    fn verify_running(&self, meta: &PluginMeta) -> Result<Verified, String> {
-        let image = self
-            .image(meta)
-            .map_err(|error| format!("the running image cannot be read: {error}"))?;
-        Verified::new(image, meta).map_err(|error| error.to_string())
+    fn verify_running(&self, meta: &PluginMeta) -> Result<Verified, RunningError> {
+        Ok(Verified::new(self.image(meta)?, meta)?)
     }
 
     pub(crate) fn read_package(
@@ -200,12 +210,12 @@ impl Supervisor {
         meta: &PluginMeta,
         limit_bytes: u64,
     ) -> Result<Vec<u8>, Unverified> {
-        let trust = self.config.trust();
+        let trust = self.config().trust();
         judge::read(self.open(package)?, meta, limit_bytes, &trust)
     }
 
     fn open(&self, package: &PackageName) -> Result<OwnedFd, Unverified> {
-        let trust = self.config.trust();
+        let trust = self.config().trust();
         let root = open_dir(&self.plugin_dir, &trust)
             .map_err(|error| Unverified::Differs(error.to_string()))?;
         Ok(open_package(&root, package, &trust)?)
@@ -213,9 +223,9 @@ impl Supervisor {
 
     fn start(self: &Arc<Self>, ticket: Ticket, target: &Target, verified: Verified) {
         let meta = &target.meta;
-        let config = match self.config.plugin_json(&meta.name) {
+        let config = match self.config().plugin_json(&meta.name) {
             Ok(config) => config,
-            Err(reason) => return self.fail(ticket, meta, reason, true),
+            Err(error) => return self.fail(ticket, meta, error.to_string(), true),
         };
         let now = Instant::now();
         if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
@@ -228,9 +238,9 @@ impl Supervisor {
             .map_err(|error| (error.to_string(), Fault::of(&error)))
             .and_then(|instance| match self.prepare(target, &instance) {
                 Ok(next) => Ok((instance, next)),
-                Err(reason) => {
+                Err(error) => {
                     self.discard(&meta.name, instance);
-                    Err((reason, Fault::Plugin))
+                    Err((error.to_string(), Fault::Plugin))
                 }
             });
         let mut state = self.state();
@@ -265,7 +275,7 @@ impl Supervisor {
 
     /// Determines the steps between the start of a candidate and its first call. State of a live
     /// hand-over is copied here, while calls continue.
-    fn prepare(&self, target: &Target, candidate: &Instance) -> Result<Next, String> {
+    fn prepare(&self, target: &Target, candidate: &Instance) -> Result<Next, StateError> {
         let name = &target.meta.name;
         let (Some(live), Some(plugin), true) = (
             self.state().live_meta(name.as_str()).cloned(),
@@ -281,21 +291,17 @@ impl Supervisor {
             };
             (live.instance.is_failing(), live.instance.save(&mut state))
         });
-        let (is_failing, saved) = saved.map_err(|error| error.to_string())?;
+        let (is_failing, saved) = saved?;
         // A crashed version is no baseline for a canary, and an operator's order is no trial.
-        let canary = self.config.canary(name);
+        let canary = self.config().canary(name);
         let canary = canary.filter(|_| !is_failing && !target.is_ordered);
         match saved {
             Err(error) if *error == CallError::Unsupported => Ok(match canary {
                 Some(_) => Next::Try,
                 None => Next::Switch,
             }),
-            Err(error) => Err(not_saved(&error)),
-            Ok(_) if canary.is_some() => Err(
-                "it has state, which two versions at a time cannot share; take `canary` out of \
-                 its configuration"
-                    .to_owned(),
-            ),
+            Err(error) => Err(StateError::NotSaved(error)),
+            Ok(_) if canary.is_some() => Err(StateError::Shared),
             // A checkpoint from before a crash does not change while calls continue.
             Ok(_) if live.handover == Handover::Pause && !is_failing => Ok(Next::HandOver),
             Ok(from) => candidate
@@ -306,7 +312,7 @@ impl Supervisor {
                     if matches!(target.origin, Origin::Running(_)) {
                         self.forget_state(name);
                     }
-                    not_restored(&error)
+                    StateError::NotRestored(error)
                 }),
         }
     }
@@ -315,7 +321,7 @@ impl Supervisor {
     /// candidate has it and goes live, or the old version continues unchanged.
     fn hand_over(self: &Arc<Self>, ticket: Ticket, meta: &Arc<PluginMeta>) {
         let began = Instant::now();
-        let deadline = began + self.config.handover(&meta.name);
+        let deadline = began + self.config().handover(&meta.name);
         let mut state = self.state();
         let Some(attempt) = state.attempts.get_mut(&ticket) else {
             return;
@@ -328,7 +334,7 @@ impl Supervisor {
         };
         trace!(target: "hotmerge::plugin", "handing the state over: new calls wait");
         if let Err(calls) = plugin.pause(deadline) {
-            let ms = self.config.handover(&meta.name).as_millis();
+            let ms = self.config().handover(&meta.name).as_millis();
             let reason =
                 format!("{calls} calls on the running version have not returned within {ms} ms");
             self.fail(ticket, meta, reason, true);
@@ -343,13 +349,13 @@ impl Supervisor {
         let mut bytes = Reply::with_limit(STATE_LIMIT);
         let handed = plugin
             .save(&mut bytes)
-            .map_err(|error| not_saved(&error))
+            .map_err(StateError::NotSaved)
             .and_then(|from| {
                 let len = bytes.bytes().len();
                 trace!(target: "hotmerge::plugin", from, bytes = len, "the state is saved");
                 instance
                     .restore(&from, bytes.bytes())
-                    .map_err(|error| not_restored(&error))
+                    .map_err(StateError::NotRestored)
             });
         let mut state = self.state();
         let Some(attempt) = state.attempts.get_mut(&ticket) else {
@@ -363,20 +369,16 @@ impl Supervisor {
                 drop(state);
                 self.apply(&meta.name, Event::HandedOver { ticket });
             }
-            Err(reason) => {
+            Err(error) => {
                 attempt.progress = Progress::Failed;
                 drop(state);
-                self.fail(ticket, meta, reason, true);
+                self.fail(ticket, meta, error.to_string(), true);
                 self.discard(&meta.name, instance);
             }
         }
     }
 }
 
-fn not_saved(error: &CallError) -> String {
-    format!("the running version did not save its state: {error}")
-}
-
-fn not_restored(error: &CallError) -> String {
-    format!("it did not take over the state of the running version: {error}")
+fn verify_stored(store: &Store, meta: &PluginMeta) -> Result<Verified, StoredError> {
+    Ok(Verified::new(store.image(&meta.hash)?, meta)?)
 }

@@ -36,7 +36,7 @@ use crate::{
 const LOOK_FOR_DIR: Duration = Duration::from_secs(1);
 
 pub(crate) struct Supervisor {
-    pub(crate) config: Config,
+    config: RwLock<Arc<Config>>,
     pub(crate) clock: Clock,
     pub(crate) jobs: Jobs,
     pub(crate) background: Background<Self>,
@@ -66,7 +66,7 @@ impl Supervisor {
         Self {
             plugin_dir,
             workers: Workers::new(config.settings()),
-            config,
+            config: RwLock::new(Arc::new(config)),
             clock: Clock::default(),
             jobs: Jobs::new(),
             background: Background::default(),
@@ -76,6 +76,12 @@ impl Supervisor {
             state: Mutex::new(state),
             settled: Condvar::new(),
         }
+    }
+
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&config)
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -316,7 +322,7 @@ impl Supervisor {
     }
 
     fn begin_trial(&self, state: &mut State, name: &PluginName, ticket: Ticket) {
-        let Some(canary) = self.config.canary(name) else {
+        let Some(canary) = self.config().canary(name) else {
             return;
         };
         let until = Instant::now() + canary.duration();
@@ -403,7 +409,7 @@ impl Supervisor {
     pub(crate) fn stop(self: &Arc<Self>) -> usize {
         self.state().stopping = true;
         self.drive(|state| state.machine.stop());
-        let deadline = Instant::now() + self.config.longest_end();
+        let deadline = Instant::now() + self.config().longest_end();
         let mut state = self.state();
         loop {
             let left = state.running() + state.persisting;

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use hotmerge_loader::{ConstructorsError, advice};
 use hotmerge_meta::Untrusted;
-use hotmerge_sandbox::{PolicyError, SpawnError};
+use hotmerge_sandbox::{PolicyError, SpawnError, Unfiltered};
 
 use crate::rules::{grants::UntrustedGrant, text_file::TextFileError};
 
@@ -73,11 +73,17 @@ impl LaunchError {
 }
 
 /// Why a plugin did not start in its process.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum NotStarted {
     /// The worker or the plugin says why.
     #[error("{0}")]
     Refused(String),
+    /// The filters that it should have installed are unknown.
+    #[error(transparent)]
+    Policy(#[from] LaunchError),
+    /// It has not confined itself.
+    #[error(transparent)]
+    Unfiltered(#[from] Unfiltered),
     /// The process ended, or had to be ended.
     #[error("its worker {0} while it started")]
     Ended(String),

@@ -299,10 +299,8 @@ impl Workers {
 
     /// Checks that a worker has shut itself in.
     pub(super) fn check_filters(&self, grants: &[Grant], pid: i32) -> Result<(), NotStarted> {
-        let refused = |reason: String| NotStarted::Refused(reason);
-        let filters = self.filters(grants);
-        let filters = filters.map_err(|error| refused(error.to_string()))?;
-        check_filters(pid, filters.0.len() + 1).map_err(refused)
+        let (first, _) = &*self.filters(grants)?;
+        Ok(check_filters(pid, first.len() + 1)?)
     }
 
     fn filters(&self, grants: &[Grant]) -> Result<Filters, LaunchError> {

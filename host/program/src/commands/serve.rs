@@ -1,10 +1,6 @@
 //! `hotmerge serve`: the host itself.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    thread,
-};
+use std::{path::PathBuf, sync::Arc, thread};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -25,6 +21,7 @@ use sd_notify::NotifyState;
 use crate::{
     exit::{self, Failure},
     manager, output,
+    place::Place,
     signals::{Order, Orders},
 };
 
@@ -59,7 +56,7 @@ pub(super) struct Serve {
     /// What to log: a level, or levels by target (`info`, `warn,plugin=debug`).
     ///
     /// Targets: `hotmerge::host`, `hotmerge::plugin` (what happens to plugins), `hotmerge::worker`,
-    /// `hotmerge::door`, `hotmerge::watch`, and `plugin` (what plugins log themselves). A level
+    /// `hotmerge::door`, `hotmerge::audit`, `hotmerge::watch`, and `plugin` (what plugins log themselves). A level
     /// alone is for these; libraries are logged only if named (`info,notify=debug`).
     #[arg(
         long,
@@ -116,11 +113,7 @@ impl Serve {
         let host = Arc::new(host);
         let server = Server::open(&dir, Arc::clone(&host), Box::new(StopBySignal))?;
         pid_file.write_pid()?;
-        let place = Arc::new(Place {
-            pid_file,
-            server,
-            trouble: Mutex::default(),
-        });
+        let place = Place::new(dir, pid_file, server);
         let kept = Arc::downgrade(&place);
         host.at_every_look(move || {
             if let Some(place) = kept.upgrade() {
@@ -230,42 +223,6 @@ fn start(config: Config) -> Result<Host, StartError> {
             Host::start(config)
         }
         other => other,
-    }
-}
-
-/// Where others find this host.
-#[derive(Debug)]
-struct Place {
-    pid_file: PidFile,
-    server: Server,
-    /// Why nobody finds it, as it was logged.
-    trouble: Mutex<String>,
-}
-
-impl Place {
-    /// Makes anew what somebody has cleared away.
-    fn keep(&self) {
-        let pid_file = self.pid_file.keep().context("the pid file is gone");
-        // Only whoever has the lock may make a socket there.
-        let kept = pid_file.and_then(|pid_file| {
-            let socket = self.server.keep().context("the control socket is gone")?;
-            Ok(pid_file || socket)
-        });
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        match kept {
-            Ok(false) => {}
-            Ok(true) => {
-                trouble.clear();
-                tracing::warn!(target: "hotmerge::host", "the runtime directory had been cleared; it is made anew");
-            }
-            Err(error) => {
-                let error = format!("{error:#}");
-                if *trouble != error {
-                    tracing::error!(target: "hotmerge::host", "nobody finds this host any more: {error}");
-                    *trouble = error;
-                }
-            }
-        }
     }
 }
 

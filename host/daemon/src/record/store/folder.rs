@@ -46,6 +46,20 @@ pub enum StoreError {
         /// What the system says.
         source: io::Error,
     },
+    /// A newer host has written what this one would replace.
+    #[error(
+        "`{}` was written by a newer hotmerge (format {format}, this one knows {newest}) and is left alone; \
+         upgrade hotmerge again, or remove the file to have this one keep versions and choices",
+        .path.display()
+    )]
+    Newer {
+        /// The record.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
+        /// The newest that this host knows.
+        newest: u32,
+    },
     /// Another host has it open.
     #[error("state directory `{}` belongs to a running host; choose another", .0.display())]
     Held(PathBuf),

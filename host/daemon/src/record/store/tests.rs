@@ -159,12 +159,59 @@ fn a_damaged_record_costs_its_plugin_and_no_other() {
     keep(&store, &version("a", "1.0.0"), None);
     keep(&store, &version("b", "2.0.0"), None);
     drop(store);
-    fs::write(dir.path().join("plugins/a.json"), "{\"format\": 9}").unwrap();
+    fs::write(dir.path().join("plugins/a.json"), "{\"format\": 1}").unwrap();
     let store = Store::open(dir.path(), 3).unwrap();
     assert_eq!(kept(&store, "a"), [""; 0]);
     assert_eq!(kept(&store, "b"), ["2.0.0"]);
     keep(&store, &version("a", "3.0.0"), None);
     assert_eq!(kept(&store, "a"), ["3.0.0"]);
+}
+
+/// As a newer host would write it: other fields in another order, the images by their hashes.
+fn newer_record(store: &Store, meta: &PluginMeta) -> (PathBuf, String) {
+    let path = store.dir().join("plugins").join(record_name(&meta.name));
+    let text = format!(
+        r#"{{"kept": [{{"of": {{"hash": "{}"}}}}], "since": 7, "format": 3}}"#,
+        meta.hash
+    );
+    fs::write(&path, &text).unwrap();
+    (path, text)
+}
+
+#[test]
+fn a_newer_hosts_record_outlasts_an_older_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (version("a", "1.0.0"), version("a", "2.0.0"));
+    let store = Store::open(dir.path(), 3).unwrap();
+    keep(&store, &old, None);
+    let (path, text) = newer_record(&store, &old);
+    drop(store);
+
+    let store = Store::open(dir.path(), 3).unwrap();
+    assert_eq!(kept(&store, "a"), [""; 0]);
+    let error = store.keep(&new.name, || runs(&new, None), image);
+    let error = error.unwrap_err().to_string();
+    let says = ["a.json", "newer hotmerge", "format 3", "knows 2", "remove"];
+    assert!(says.iter().all(|part| error.contains(part)), "{error}");
+    assert_eq!(store.unwritten("a"), Some(error));
+    assert_eq!(store.retry_at(), None, "nothing changes by itself");
+    // Another plugin of the same bytes comes and goes.
+    let twin = version("b", "1.0.0");
+    keep(&store, &twin, None);
+    forget(&store, &twin);
+    forget(&store, &new);
+    drop(store);
+    let store = Store::open(dir.path(), 3).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    assert_eq!(store.image(&old.hash).unwrap(), b"1.0.0");
+
+    // As the sentence says.
+    fs::remove_file(&path).unwrap();
+    keep(&store, &new, None);
+    assert_eq!(
+        (kept(&store, "a"), store.failure()),
+        (vec!["2.0.0".to_owned()], None)
+    );
 }
 
 #[test]

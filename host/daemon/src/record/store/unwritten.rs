@@ -8,6 +8,8 @@ use std::{
 
 use hotmerge_meta::{PluginName, control::StoreFailure};
 
+use super::StoreError;
+
 /// How soon what could not be written is tried again: somebody makes room.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -28,13 +30,16 @@ impl Unwritten {
     }
 
     /// What came of writing down one plugin.
-    pub(super) fn note(&self, plugin: &PluginName, failed: Option<String>) {
+    pub(super) fn note(&self, plugin: &PluginName, failed: Option<&StoreError>) {
         let mut state = self.lock();
         match failed {
-            Some(reason) => {
-                state.reasons.insert(plugin.clone(), reason);
+            Some(error) => {
+                state.reasons.insert(plugin.clone(), error.to_string());
                 state.since.get_or_insert_with(jiff::Timestamp::now);
-                state.retry = Some(Instant::now() + RETRY);
+                // Only an operator removes a newer host's record.
+                if !matches!(error, StoreError::Newer { .. }) {
+                    state.retry = Some(Instant::now() + RETRY);
+                }
             }
             None => {
                 state.reasons.remove(plugin);
