@@ -305,6 +305,34 @@ fn each_plugin_may_require_or_not() {
 }
 
 #[test]
+fn what_runs_is_kept_with_its_last_signature() {
+    let place = Place::new();
+    let another = KeyPair::generate_unencrypted_keypair().unwrap();
+    place.add_key("another", &another);
+    place.put(&version("1.0.0", "1"));
+    let host = place.start("");
+    runs(&host, "1");
+    // The same code under another number, and signed by somebody else.
+    let same = version("1.0.1", "1");
+    place.put_signed(&same, &another, THEN);
+    host.wait_for("its new signature is shown", |status| {
+        let signed = status.plugins.first()?.signed.as_ref()?;
+        (signed.by == "another").then_some(())
+    });
+    assert_eq!(host.plugin("actor").generation, 1);
+    host.stop();
+    fs::write(place.keys("releases.toml"), "revoked = \"it leaked\"").unwrap();
+    place
+        .lab
+        .package("one")
+        .replace(same.meta.file.as_str(), b"");
+    let host = place.start("");
+    runs(&host, "1");
+    assert_eq!(host.plugin("actor").signed.unwrap().by, "another");
+    host.stop();
+}
+
+#[test]
 fn serve_check_names_keys_that_cannot_be_used() {
     let place = Place::new();
     let check = || run(place.lab.serve(&place.config("")).arg("--check"), SOON);

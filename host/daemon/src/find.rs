@@ -6,4 +6,5 @@ pub mod judge;
 pub(crate) mod keys;
 pub mod scan;
 pub(crate) mod signed;
+pub(crate) mod unverified;
 mod way;

@@ -23,32 +23,20 @@ use hotmerge_instance::{
 };
 use hotmerge_loader::{LoadError, Verified};
 use hotmerge_meta::{
-    META_FILE, Meta, PluginMeta, ReadError, Trust, Untrusted, control::SignedStatus, read_trusted,
+    META_FILE, Meta, PluginMeta, Trust, Untrusted, control::SignedStatus, read_trusted,
 };
 
 use crate::{
     Config,
     find::{
-        scan::{Scanner, Unopened, open_dir, open_package},
+        scan::{Scanner, open_dir, open_package},
         signed,
+        unverified::Unverified,
     },
 };
 
 /// Largest plugin file, in bytes.
 const LIMIT_BYTES: u64 = 1 << 30;
-
-/// Why verified bytes could not be had.
-#[derive(Debug)]
-pub(crate) enum Unverified {
-    /// The file is not there, as if it had never been.
-    Missing(String),
-    /// File and meta do not belong together, which may pass.
-    Differs(String),
-    /// These bytes, with this meta, will never do.
-    Refused(String),
-    /// The system has no memory or no descriptor for them now.
-    NoRoom(String),
-}
 
 /// The judgement on one plugin, or on a package that cannot be read as one.
 #[derive(Clone, Debug)]
@@ -256,22 +244,4 @@ pub(crate) fn read(
     trust: &Trust,
 ) -> Result<Vec<u8>, Unverified> {
     Ok(read_trusted(package, meta.file.as_str(), limit_bytes, trust)?.0)
-}
-
-impl From<ReadError> for Unverified {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Missing(_) => Self::Missing(error.to_string()),
-            _ => Self::Differs(error.to_string()),
-        }
-    }
-}
-
-impl From<Unopened> for Unverified {
-    fn from(error: Unopened) -> Self {
-        match error.is_missing() {
-            true => Self::Missing(error.to_string()),
-            false => Self::Differs(error.to_string()),
-        }
-    }
 }

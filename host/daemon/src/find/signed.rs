@@ -22,8 +22,8 @@ use crate::{
     Config,
     config::SignedOrder,
     find::{
-        judge::Unverified,
         keys::{Keys, NotSigned, Signer},
+        unverified::Unverified,
     },
 };
 

@@ -13,9 +13,10 @@ use tracing::trace;
 use self::error::{RunningError, StateError, StoredError};
 use crate::{
     find::{
-        judge::{self, Unverified},
+        judge,
         scan::{open_dir, open_package},
         signed::{self, Signed},
+        unverified::Unverified,
     },
     record::store::Store,
     supervise::{

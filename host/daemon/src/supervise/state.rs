@@ -240,6 +240,19 @@ impl State {
         self.attempts.get(&live.ticket)?.signed.as_ref()
     }
 
+    /// An attempt found that its version runs already: what was signed last is what runs.
+    pub(crate) fn runs_already(&mut self, name: &PluginName, ticket: Ticket) {
+        self.has_run(name, ticket);
+        let slot = self.machine.slot(name.as_str());
+        let live = slot.and_then(Slot::live).map(|live| live.ticket);
+        let signed = self.attempts.get(&ticket).map(|it| it.signed.clone());
+        if let (Some(live), Some(signed)) = (live, signed)
+            && let Some(live) = self.attempts.get_mut(&live)
+        {
+            live.signed = signed;
+        }
+    }
+
     /// Remembers that a version has gone live.
     pub(crate) fn has_run(&mut self, name: &PluginName, ticket: Ticket) {
         let attempt = self.attempts.get(&ticket);

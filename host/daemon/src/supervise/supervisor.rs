@@ -282,6 +282,9 @@ impl Supervisor {
                 {
                     self.not_replaced(name);
                 }
+                if outcome == Outcome::Unchanged {
+                    state.runs_already(name, ticket);
+                }
                 state.report(name, ticket, outcome);
             }
             Now::Note(note) => state.happened(name, PluginEvent::Transition(note)),
