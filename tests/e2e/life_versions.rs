@@ -66,7 +66,10 @@ fn repeated_rollbacks_go_further_back() {
     assert_eq!(plugin.rolled_back, Some(version(3).meta.hash));
     let none = lab.hotmerge(["rollback", "actor"]);
     assert_ne!(none.code, Some(0));
-    assert!(none.stderr.contains("before the one that runs"), "{none:?}");
+    assert!(
+        none.stderr.contains("older than the running one"),
+        "{none:?}"
+    );
     host.stop();
 }
 

@@ -418,7 +418,7 @@ impl Config {
             call_limit: (self.call_ms != 0).then(|| Duration::from_millis(self.call_ms)),
             start_limit: self.start(),
             cgroup: self.cgroup.clone(),
-            others: PluginSettings {
+            by_default: PluginSettings {
                 drain: Duration::from_millis(self.drain_ms),
                 teardown: Duration::from_millis(self.teardown_ms),
                 ..PluginSettings::default()

@@ -35,7 +35,7 @@ use crate::{
         status::Snapshot,
         store::{Store, StoreError},
     },
-    supervise::{keeping::WishError, state::State, supervisor::Supervisor},
+    supervise::{overrides::OverrideError, state::HostState, supervisor::Supervisor},
 };
 
 /// What is done at every look.
@@ -243,7 +243,7 @@ impl Host {
             upkeep();
         }
         self.hints.keep();
-        self.supervisor.keep_unwritten();
+        self.supervisor.persist_unwritten();
         self.supervisor.rescan(retry)
     }
 
@@ -320,7 +320,7 @@ impl Host {
         plugin: &PluginName,
         to: Option<&str>,
         takes_state: bool,
-    ) -> Result<PluginReport, WishError> {
+    ) -> Result<PluginReport, OverrideError> {
         self.apply_choice(plugin, || {
             self.supervisor.roll_back(plugin, to, takes_state)
         })
@@ -330,7 +330,7 @@ impl Host {
     ///
     /// # Errors
     /// If no version runs, or it is already pinned.
-    pub fn pin(&self, plugin: &PluginName) -> Result<PluginReport, WishError> {
+    pub fn pin(&self, plugin: &PluginName) -> Result<PluginReport, OverrideError> {
         self.apply_choice(plugin, || self.supervisor.pin(plugin))
     }
 
@@ -338,7 +338,7 @@ impl Host {
     ///
     /// # Errors
     /// If it is not pinned.
-    pub fn unpin(&self, plugin: &PluginName) -> Result<PluginReport, WishError> {
+    pub fn unpin(&self, plugin: &PluginName) -> Result<PluginReport, OverrideError> {
         self.apply_choice(plugin, || self.supervisor.unpin(plugin))
     }
 
@@ -346,8 +346,8 @@ impl Host {
     fn apply_choice(
         &self,
         plugin: &PluginName,
-        change: impl FnOnce() -> Result<(), WishError>,
-    ) -> Result<PluginReport, WishError> {
+        change: impl FnOnce() -> Result<(), OverrideError>,
+    ) -> Result<PluginReport, OverrideError> {
         let since = self.position();
         change()?;
         let state = self.supervisor.wait_settled();
@@ -476,7 +476,7 @@ impl Drop for Host {
 }
 
 /// The outcome of each plugin since a position.
-fn outcomes(state: &State, since: u64) -> BTreeMap<PluginName, PluginReport> {
+fn outcomes(state: &HostState, since: u64) -> BTreeMap<PluginName, PluginReport> {
     let mut plugins = BTreeMap::new();
     for report in state.history.since(since) {
         merge(&mut plugins, report);
@@ -509,7 +509,7 @@ fn for_everybody(path: &Path) -> PathBuf {
 }
 
 /// Why the operator's choice keeps the version in the directory from running.
-fn in_the_way(state: &State, name: &PluginName) -> Option<String> {
+fn in_the_way(state: &HostState, name: &PluginName) -> Option<String> {
     let found = state.machine.found_in_directory(name.as_str())?;
     let choice = state.machine.slot(name.as_str())?.choice()?;
     choice
@@ -518,7 +518,7 @@ fn in_the_way(state: &State, name: &PluginName) -> Option<String> {
 }
 
 /// The report for an unchanged plugin.
-fn unchanged_report(state: &State, name: &PluginName) -> Option<PluginReport> {
+fn unchanged_report(state: &HostState, name: &PluginName) -> Option<PluginReport> {
     let slot = state.machine.slot(name.as_str())?;
     let live = slot.live();
     let refused = slot.refused();

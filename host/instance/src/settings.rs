@@ -17,11 +17,11 @@ pub enum Isolation {
     Host,
 }
 
-/// What to do where the kernel does not give the whole sandbox.
+/// What to do where the kernel cannot provide the full sandbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnDegraded {
-    /// Run plugins in what there is, and say so.
+    /// Run plugins in the sandbox that works, and report what is missing.
     #[default]
     Run,
     /// Refuse to run plugins in it.
@@ -38,14 +38,14 @@ pub enum UntrustedFiles {
     Use,
 }
 
-/// Whether the symbol policy counts.
+/// Whether the symbol policy is enforced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Symbols {
     /// Plugins that break it are refused.
     #[default]
     Enforce,
-    /// It is not looked at.
+    /// It is ignored.
     Off,
 }
 
@@ -124,7 +124,7 @@ pub struct Settings {
     pub worker: Option<PathBuf>,
     /// How plugins are kept unless they say otherwise.
     pub isolation: Option<Isolation>,
-    /// What to do where the kernel does not give the whole sandbox.
+    /// What to do where the kernel cannot provide the full sandbox.
     pub degraded: OnDegraded,
     /// Whether plugins are refused for what they import.
     pub symbols: Symbols,
@@ -139,7 +139,7 @@ pub struct Settings {
     /// A delegated cgroup.
     pub cgroup: Option<PathBuf>,
     /// What holds for plugins that are not named below.
-    pub others: PluginSettings,
+    pub by_default: PluginSettings,
     /// What holds for single plugins.
     pub plugins: BTreeMap<PluginName, PluginSettings>,
 }
@@ -177,6 +177,6 @@ pub struct PluginSettings {
 impl Settings {
     /// What holds for a plugin.
     pub fn of(&self, plugin: &str) -> &PluginSettings {
-        self.plugins.get(plugin).unwrap_or(&self.others)
+        self.plugins.get(plugin).unwrap_or(&self.by_default)
     }
 }

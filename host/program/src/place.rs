@@ -79,7 +79,7 @@ impl Place {
             Err(error) => {
                 let error = format!("{error:#}");
                 if *trouble != error {
-                    tracing::error!(target: "hotmerge::host", "nobody finds this host any more: {error}");
+                    tracing::error!(target: "hotmerge::host", "clients cannot find this host any more: {error}");
                     *trouble = error;
                 }
             }

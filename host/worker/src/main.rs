@@ -1,8 +1,8 @@
 //! The small program that a sandboxed plugin lives in.
 //!
-//! Started by a host only, with descriptors that `hotmerge-sandbox` numbers. It shuts itself
-//! in, loads the plugin, shuts itself in further, runs the plugin's constructors, and answers calls until
-//! the host or the plugin ends it.
+//! Only a host starts it, with descriptors that `hotmerge-sandbox` numbers. It enters the sandbox,
+//! loads the plugin, completes the sandbox, runs the plugin's constructors, and answers calls until the
+//! host or the plugin ends it.
 //!
 //! Invariant: both filters are in place before the plugin's first instruction runs; until then nobody
 //! but this program answers the host.
@@ -44,19 +44,19 @@ fn run() -> Result<(), SetupError> {
     start::keep_few_arenas();
     let plan = read_plan().map_err(SetupError::Plan)?;
     // SAFETY: the host put both there, and nobody else in this process owns them.
-    let [wire, outgoing] = unsafe {
+    let [wire, outgoing_wire] = unsafe {
         [descriptor::WIRE, descriptor::OUTGOING].map(|number| OwnedFd::from_raw_fd(number))
     };
     let server =
         Server::open(wire, Geometry::from_words(plan.geometry)?).map_err(SetupError::Memory)?;
-    let others = match plan.outgoing {
+    let outgoing = match plan.outgoing {
         Some(words) => {
             let geometry = Geometry::from_words(words)?;
-            Some(Caller::open(&outgoing, geometry).map_err(SetupError::Memory)?)
+            Some(Caller::open(&outgoing_wire, geometry).map_err(SetupError::Memory)?)
         }
         None => None,
     };
-    drop(outgoing);
+    drop(outgoing_wire);
     start::load_libraries(&plan.libraries);
     crash::catch_signals();
     let entered = hotmerge_sandbox::enter(&plan);
@@ -70,7 +70,7 @@ fn run() -> Result<(), SetupError> {
         return Ok(());
     }
     let server = Box::leak(Box::new(server));
-    let services = Arc::new(Services { server, others });
+    let services = Arc::new(Services { server, outgoing });
     serve::run(server, services, &plan, entered)
 }
 

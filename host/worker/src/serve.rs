@@ -21,7 +21,7 @@ struct Worker {
     server: &'static Server,
     instance: OnceLock<Instance>,
     threads: AtomicU32,
-    /// Most threads that serve: one a slot, and less if the plugin's limit is tight.
+    /// Most threads that serve: one per slot, and less if the plugin's limit is tight.
     most: u32,
 }
 
@@ -82,7 +82,7 @@ fn begin(
 }
 
 impl Worker {
-    /// Does what the host is to ask for next, and answers it.
+    /// Takes the host's next request, which must be `op`, and answers it.
     fn conclude<R>(
         &self,
         op: u32,
@@ -117,7 +117,7 @@ impl Worker {
         }
     }
 
-    /// The next call. A host that breaks the rules is none to live with.
+    /// The next call. Ends the process if the host breaks the protocol.
     fn next(&self) -> Taken<'_> {
         self.server.next().unwrap_or_else(|_| std::process::abort())
     }
@@ -132,7 +132,7 @@ impl Worker {
         }
     }
 
-    /// Waits for the word to end.
+    /// Refuses everything until the host says to end.
     fn serve_end(&self) -> ! {
         loop {
             let taken = self.next();

@@ -29,7 +29,7 @@ pub(crate) fn let_signals_in() {
 #[cfg(target_env = "gnu")]
 const ARENAS: libc::c_int = 8;
 
-/// Keeps the allocator from reserving an arena a thread.
+/// Keeps the allocator from reserving one arena per thread.
 pub(crate) fn keep_few_arenas() {
     // SAFETY: the call takes numbers only; nothing runs beside this thread yet.
     #[cfg(target_env = "gnu")]
@@ -38,7 +38,8 @@ pub(crate) fn keep_few_arenas() {
     };
 }
 
-/// Loads what a plugin needs of the C runtime, the mathematics for example, and this program may not.
+/// Loads the parts of the C runtime that the plugin needs and this program may not, such as the
+/// mathematics.
 pub(crate) fn load_libraries(names: &[String]) {
     for name in names {
         let Ok(name) = CString::new(name.as_str()) else {
@@ -50,7 +51,7 @@ pub(crate) fn load_libraries(names: &[String]) {
     }
 }
 
-/// Loads the plugin, of which nothing runs, and shuts the process in for good.
+/// Loads the plugin without running any of its code, and completes the sandbox.
 pub(crate) fn load(plan: &Plan, plugin: PathBuf) -> Result<Loaded, StartError> {
     // SAFETY: the host put it there; it is taken once.
     let image = unsafe { OwnedFd::from_raw_fd(descriptor::IMAGE) };

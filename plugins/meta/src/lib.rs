@@ -25,6 +25,7 @@ pub mod publish;
 pub mod read;
 pub mod runtime;
 pub mod signature;
+pub mod testing;
 pub mod trust;
 
 pub use digest::Digest;
@@ -33,7 +34,7 @@ pub use name::{FileName, NameError, PackageName, PluginName};
 pub use package::{
     Abi, Handover, META_FILE, Meta, MetaError, OnReplace, PluginMeta, PromiseError, Requires, Wants,
 };
-pub use plain::plain;
+pub use plain::{on_one_line, plain};
 pub use publish::{PublishError, Published, publish, publish_signature};
 pub use read::{FileStamp, ReadError, read_regular, read_trusted, stamp};
 pub use runtime::{PidFile, RuntimeDir};

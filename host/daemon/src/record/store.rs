@@ -200,10 +200,10 @@ impl Store {
                 Err(RecordError::Newer(format)) => {
                     self.foreign.note(plugin.clone(), &bytes, format);
                     let error = self.newer(&plugin, format);
-                    tracing::error!(target: "hotmerge::plugin", %plugin, "what was kept of it is not used: {error}");
+                    tracing::error!(target: "hotmerge::plugin", %plugin, "its record in the store is not used: {error}");
                 }
                 Err(error @ (RecordError::Json(_) | RecordError::Older(_))) => {
-                    tracing::error!(target: "hotmerge::plugin", %plugin, "what was kept of it cannot be read: {error}");
+                    tracing::error!(target: "hotmerge::plugin", %plugin, "its record in the store cannot be read: {error}");
                 }
             }
         }
@@ -312,7 +312,7 @@ impl Store {
     /// Writes down what runs of a plugin and what was chosen, or forgets it with the plugin. `now`
     /// looks at that and is asked under the store's lock, so that what was so first is written
     /// first; `image` has the bytes of what runs.
-    pub(crate) fn keep(
+    pub(crate) fn persist(
         &self,
         plugin: &PluginName,
         now: impl FnOnce() -> Now,
@@ -451,7 +451,7 @@ impl Store {
             match self.images.read(&name) {
                 Ok(bytes) if Digest::of(&bytes) == *hash => return Ok(()),
                 _ => {
-                    tracing::warn!(target: "hotmerge::host", "what was kept as `{name}` was damaged, and is written anew");
+                    tracing::warn!(target: "hotmerge::host", "the stored image `{name}` was damaged; rewriting it");
                 }
             }
         }

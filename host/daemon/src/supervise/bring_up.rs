@@ -66,9 +66,9 @@ impl Supervisor {
     fn work(self: &Arc<Self>, job: &Job) {
         match job {
             Job::BringUp(ticket) => self.bring_up(*ticket),
-            Job::Keep(plugin) => {
-                self.keep(plugin);
-                self.kept();
+            Job::Persist(plugin) => {
+                self.persist(plugin);
+                self.persisted();
             }
         }
     }

@@ -11,7 +11,7 @@ use hotmerge_meta::PluginName;
 
 use crate::supervise::{
     clock::RECHECK,
-    state::{Attempt, Progress, State},
+    state::{Attempt, HostState, Progress},
     supervisor::Supervisor,
 };
 
@@ -61,7 +61,7 @@ impl Supervisor {
         let limit = self.config().start();
         match self.workers.isolation(name.as_str()) {
             Ok(Isolation::Process) => limit + WORKERS_FIRST,
-            _ => limit,
+            Ok(Isolation::Host) | Err(_) => limit,
         }
     }
 
@@ -71,7 +71,7 @@ impl Supervisor {
         let mut next = [
             self.attend(now),
             self.background.retry(self, now),
-            self.keep_again(now),
+            self.persist_again(now),
         ]
         .into_iter()
         .flatten()
@@ -121,7 +121,7 @@ impl Supervisor {
 
     fn due(
         &self,
-        state: &State,
+        state: &HostState,
         name: &PluginName,
         stage: Stage,
         attempt: &Attempt,

@@ -27,7 +27,7 @@ use crate::{
     supervise::{
         clock::{Clock, RECHECK},
         jobs::{Job, Jobs},
-        state::{Attempt, Progress, State},
+        state::{Attempt, HostState, Progress},
         threads::{Background, Postponed, Task},
     },
 };
@@ -46,7 +46,7 @@ pub(crate) struct Supervisor {
     pub(crate) store: Option<Store>,
     scanner: Mutex<Scanner>,
     pub(crate) plugins: RwLock<BTreeMap<PluginName, Arc<Plugin>>>,
-    state: Mutex<State>,
+    state: Mutex<HostState>,
     settled: Condvar,
 }
 
@@ -55,7 +55,7 @@ impl Supervisor {
         let mut scanner = Scanner::new(plugin_dir.clone(), config.settle())
             .trusting(config.trust())
             .with_signatures(config.looks_at_signatures());
-        let mut state = State::default();
+        let mut state = HostState::default();
         state.newest.extend(store.iter().flat_map(Store::newest));
         for last in store.iter().flat_map(Store::remembered) {
             if let (Some(package), Some(live)) = (&last.package, &last.live) {
@@ -84,7 +84,7 @@ impl Supervisor {
         Arc::clone(&config)
     }
 
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, HostState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -192,7 +192,7 @@ impl Supervisor {
     }
 
     /// Changes the machine and sets going what follows.
-    pub(crate) fn drive(self: &Arc<Self>, change: impl FnOnce(&mut State) -> Vec<Step>) {
+    pub(crate) fn drive(self: &Arc<Self>, change: impl FnOnce(&mut HostState) -> Vec<Step>) {
         let later = self.decide(change);
         self.dispatch(later);
     }
@@ -231,7 +231,7 @@ impl Supervisor {
     }
 
     /// Changes the machine, and does what is to be done at once; returns the rest.
-    fn decide(&self, change: impl FnOnce(&mut State) -> Vec<Step>) -> Vec<(PluginName, Later)> {
+    fn decide(&self, change: impl FnOnce(&mut HostState) -> Vec<Step>) -> Vec<(PluginName, Later)> {
         let mut state = self.state();
         let steps = change(&mut state);
         let touched: BTreeSet<_> = steps.iter().map(|step| step.plugin.clone()).collect();
@@ -254,7 +254,7 @@ impl Supervisor {
         rest
     }
 
-    fn do_now(&self, state: &mut State, name: &PluginName, now: Now) {
+    fn do_now(&self, state: &mut HostState, name: &PluginName, now: Now) {
         match now {
             Now::Begin(ticket, target) => {
                 state.attempts.insert(ticket, Attempt::new(target));
@@ -291,7 +291,7 @@ impl Supervisor {
         }
     }
 
-    fn switch(&self, state: &mut State, name: &PluginName, ticket: Ticket) {
+    fn switch(&self, state: &mut HostState, name: &PluginName, ticket: Ticket) {
         let plugin = self.handle(name);
         let attempt = state.attempts.get(&ticket);
         if attempt.is_some_and(|it| matches!(it.target.origin, Origin::Running(_))) {
@@ -324,7 +324,7 @@ impl Supervisor {
         state.set_draining(old.or_else(|| plugin.handing.swap(None)));
     }
 
-    fn begin_trial(&self, state: &mut State, name: &PluginName, ticket: Ticket) {
+    fn begin_trial(&self, state: &mut HostState, name: &PluginName, ticket: Ticket) {
         let Some(canary) = self.config().canary(name) else {
             return;
         };
@@ -337,7 +337,7 @@ impl Supervisor {
     }
 
     /// Forgets what nothing refers to any more.
-    fn tidy(&self, state: &mut State, name: &PluginName) {
+    fn tidy(&self, state: &mut HostState, name: &PluginName) {
         let slot = state.machine.slot(name.as_str());
         let (active, busy) = slot.map_or((false, false), |slot| {
             (slot.candidate().is_some(), slot.is_busy())
@@ -369,7 +369,7 @@ impl Supervisor {
                 }
                 Later::Drain(ticket) => self.end_in_background(&plugin, ticket),
                 Later::Discard(ticket) => self.discard_in_background(&plugin, ticket),
-                Later::Persist => self.submit(&plugin, Job::Keep(plugin.clone())),
+                Later::Persist => self.submit(&plugin, Job::Persist(plugin.clone())),
                 // The threads that have started and drained it go on with it themselves.
                 Later::HandOver(_) | Later::End(_) => {}
             }
@@ -377,7 +377,7 @@ impl Supervisor {
     }
 
     /// One record of the store was written.
-    pub(crate) fn kept(&self) {
+    pub(crate) fn persisted(&self) {
         let mut state = self.state();
         state.persisting -= 1;
         drop(state);
@@ -385,18 +385,18 @@ impl Supervisor {
     }
 
     /// Waits until no attempt is under way, nothing is unsettled, and the store knows all.
-    pub(crate) fn wait_settled(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn wait_settled(&self) -> MutexGuard<'_, HostState> {
         self.wait_while(|state| !state.busy.is_empty() || state.persisting > 0 || state.unsettled)
     }
 
     /// Waits until no attempt for one of these is under way and nothing is unsettled.
-    pub(crate) fn wait_settled_of(&self, names: &[PluginName]) -> MutexGuard<'_, State> {
+    pub(crate) fn wait_settled_of(&self, names: &[PluginName]) -> MutexGuard<'_, HostState> {
         self.wait_while(|state| {
             names.iter().any(|name| state.busy.contains(name)) || state.unsettled
         })
     }
 
-    fn wait_while(&self, is_busy: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+    fn wait_while(&self, is_busy: impl Fn(&HostState) -> bool) -> MutexGuard<'_, HostState> {
         let mut state = self.state();
         while !state.stopping && is_busy(&state) {
             state = self

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
+    io,
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::{
@@ -60,23 +61,9 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Looks for the worker program, and tries whether the sandbox holds.
+    /// Finds the worker program and probes the sandbox.
     pub fn new(settings: Settings) -> Arc<Self> {
-        let mut workers = Self {
-            program: None,
-            is_untrusted: false,
-            policy: None,
-            filters: Mutex::default(),
-            namespaces: true,
-            own_users: rustix::process::geteuid().is_root(),
-            users: AtomicU32::new(0),
-            groups: None,
-            missing: Vec::new(),
-            signalled: Arc::default(),
-            crash_signals: AtomicU64::new(0),
-            symbols: policies::symbols(&settings.policies),
-            settings,
-        };
+        let mut workers = Self::unprepared(settings);
         workers.open_groups();
         workers.warn_of_limits();
         match workers.prepare() {
@@ -90,6 +77,25 @@ impl Workers {
             tracing::warn!(target: "hotmerge::worker", "the sandbox is degraded: {part}");
         }
         Arc::new(workers)
+    }
+
+    /// Without a program, so that no worker can be launched.
+    fn unprepared(settings: Settings) -> Self {
+        Self {
+            program: None,
+            is_untrusted: false,
+            policy: None,
+            filters: Mutex::default(),
+            namespaces: true,
+            own_users: rustix::process::geteuid().is_root(),
+            users: AtomicU32::new(0),
+            groups: None,
+            missing: Vec::new(),
+            signalled: Arc::default(),
+            crash_signals: AtomicU64::new(0),
+            symbols: policies::symbols(&settings.policies),
+            settings,
+        }
     }
 
     /// Where a worker may have the host's own user and sees its process, keeps the host's memory from it,
@@ -108,16 +114,20 @@ impl Workers {
     }
 
     fn prepare(&mut self) -> Result<(), NoWorkers> {
-        // Crash reports come with SIGUSR1, which kills whoever does not expect it.
-        signal_hook::flag::register(SIGUSR1, Arc::clone(&self.signalled))
-            .map_err(NoWorkers::Signal)?;
-        // So does the one that ends a sleep; that it came is of no interest.
-        signal_hook::flag::register(MEMORY_TICK, Arc::default()).map_err(NoWorkers::Signal)?;
+        self.expect_signals().map_err(NoWorkers::Signal)?;
         let found = Self::find_program(self.settings.worker.as_deref(), &self.settings.trust);
         self.is_untrusted = matches!(found, Err(NoWorkers::Untrusted { .. }));
         let (_, program) = found?;
         self.policy = Some(policies::syscalls(&self.settings.policies)?);
         self.program = Some(program.into());
+        Ok(())
+    }
+
+    /// Workers send signals that kill whoever does not expect them: one announces a crash report,
+    /// the other only ends a sleep.
+    fn expect_signals(&self) -> io::Result<()> {
+        signal_hook::flag::register(SIGUSR1, Arc::clone(&self.signalled))?;
+        signal_hook::flag::register(MEMORY_TICK, Arc::default())?;
         Ok(())
     }
 
@@ -314,3 +324,6 @@ impl Workers {
         Ok(filters)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -136,7 +136,7 @@ impl Serve {
         place.server.close();
         let left = host.stop();
         if left > 0 {
-            tracing::warn!(target: "hotmerge::host", "{left} old versions had not ended when their time was over");
+            tracing::warn!(target: "hotmerge::host", "{left} old versions had not ended in time");
         } else {
             place.server.finish();
         }
@@ -219,7 +219,7 @@ fn start(config: Config) -> Result<Host, StartError> {
     with_state.state_dir = Some(default);
     match Host::start(with_state) {
         Err(StartError::State(error)) => {
-            tracing::warn!(target: "hotmerge::host", "no version is kept to go back to: {error}; pass `--state-dir`");
+            tracing::warn!(target: "hotmerge::host", "versions are not kept for a rollback: {error}; pass `--state-dir`");
             Host::start(config)
         }
         other => other,

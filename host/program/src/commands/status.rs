@@ -8,7 +8,7 @@ use hotmerge_meta::control::{
     DoorStatus, FailureStatus, HostStatus, PluginStatus, State, Status as Report, StoreFailure,
     WorkerStatus, method,
 };
-use hotmerge_observe::log::plain;
+use hotmerge_meta::plain;
 
 use super::host::HostArguments;
 use crate::{

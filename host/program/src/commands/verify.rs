@@ -4,8 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use clap::Args;
 use hotmerge_daemon::{JudgeError, Judgement, StartError, judge};
-use hotmerge_meta::{META_FILE, control::SignedStatus};
-use hotmerge_observe::log::plain;
+use hotmerge_meta::{META_FILE, control::SignedStatus, plain};
 use serde::Serialize;
 
 use super::{host::configuration, reload::shorten};

@@ -2,13 +2,14 @@
 
 use std::{fs, path::PathBuf};
 
+use hotmerge_meta::testing::plugin;
+
 use super::*;
-use crate::fixtures::meta;
 
 fn version(name: &str, version: &str) -> PluginMeta {
     PluginMeta {
         hash: Digest::of(version.as_bytes()),
-        ..meta(name, version, Vec::new())
+        ..plugin(name, version, Vec::new())
     }
 }
 
@@ -24,7 +25,7 @@ fn runs(meta: &PluginMeta, choice: Option<&Choice>) -> Now {
 
 fn keep(store: &Store, meta: &PluginMeta, choice: Option<&Choice>) {
     let now = || runs(meta, choice);
-    store.keep(&meta.name, now, image).unwrap();
+    store.persist(&meta.name, now, image).unwrap();
 }
 
 fn image(meta: &PluginMeta) -> io::Result<Vec<u8>> {
@@ -32,7 +33,7 @@ fn image(meta: &PluginMeta) -> io::Result<Vec<u8>> {
 }
 
 fn forget(store: &Store, meta: &PluginMeta) {
-    store.keep(&meta.name, || Now::Gone, image).unwrap();
+    store.persist(&meta.name, || Now::Gone, image).unwrap();
 }
 
 fn kept(store: &Store, name: &str) -> Vec<String> {
@@ -62,7 +63,7 @@ fn the_last_good_versions_are_kept_and_no_more() {
 }
 
 #[test]
-fn what_was_so_first_is_written_first_whichever_thread_is_slow() {
+fn records_are_written_in_the_order_of_events() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 2).unwrap();
     let (old, new) = (version("a", "1.0.0"), version("a", "2.0.0"));
@@ -78,7 +79,7 @@ fn what_was_so_first_is_written_first_whichever_thread_is_slow() {
                     later.send(()).unwrap();
                     look()
                 };
-                store.keep(&new.name, look, image).unwrap();
+                store.persist(&new.name, look, image).unwrap();
             });
             // Without the lock the other one looks, and may write, before this one does.
             let order = store.records.try_lock().map(drop);
@@ -86,7 +87,7 @@ fn what_was_so_first_is_written_first_whichever_thread_is_slow() {
             assert!(has_looked.try_recv().is_err());
             seen
         };
-        store.keep(&old.name, slow, image).unwrap();
+        store.persist(&old.name, slow, image).unwrap();
     });
     has_looked.recv().unwrap();
     let remembered = store.remembered();
@@ -94,7 +95,7 @@ fn what_was_so_first_is_written_first_whichever_thread_is_slow() {
 }
 
 #[test]
-fn what_runs_and_what_was_chosen_stays_however_old_it_is() {
+fn running_and_chosen_versions_are_never_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 1).unwrap();
     let old = version("a", "1.0.0");
@@ -136,7 +137,7 @@ fn a_host_that_was_killed_leaves_nothing_half() {
 }
 
 #[test]
-fn a_damaged_image_is_written_anew_when_its_version_goes_live_again() {
+fn a_damaged_image_is_rewritten_when_live_again() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 3).unwrap();
     let meta = version("a", "1.0.0");
@@ -189,7 +190,7 @@ fn a_newer_hosts_record_outlasts_an_older_host() {
 
     let store = Store::open(dir.path(), 3).unwrap();
     assert_eq!(kept(&store, "a"), [""; 0]);
-    let error = store.keep(&new.name, || runs(&new, None), image);
+    let error = store.persist(&new.name, || runs(&new, None), image);
     let error = error.unwrap_err().to_string();
     let says = ["a.json", "newer hotmerge", "format 3", "knows 2", "remove"];
     assert!(says.iter().all(|part| error.contains(part)), "{error}");
@@ -215,7 +216,7 @@ fn a_newer_hosts_record_outlasts_an_older_host() {
 }
 
 #[test]
-fn a_plugin_that_is_gone_is_forgotten_with_its_images() {
+fn a_removed_plugin_is_forgotten_with_its_images() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 3).unwrap();
     let (one, two) = (version("a", "1.0.0"), version("b", "1.0.0"));
@@ -354,7 +355,7 @@ fn what_cannot_be_written_is_told_and_written_later() {
     let one = version("a", "1.0.0");
     let obstacle = block(dir.path(), "plugins");
     let now = || runs(&one, None);
-    store.keep(&one.name, now, image).unwrap_err();
+    store.persist(&one.name, now, image).unwrap_err();
     assert_eq!(images(dir.path()), 0, "an image that nobody names stays");
     let failure = store.failure().unwrap();
     assert_eq!(failure.plugins, std::slice::from_ref(&one.name));
@@ -363,7 +364,7 @@ fn what_cannot_be_written_is_told_and_written_later() {
     assert_eq!(store.take_unwritten(), std::slice::from_ref(&one.name));
 
     fs::remove_dir(obstacle).unwrap();
-    store.keep(&one.name, now, image).unwrap();
+    store.persist(&one.name, now, image).unwrap();
     assert_eq!((store.failure(), store.unwritten("a")), (None, None));
     assert_eq!(store.retry_at(), None);
     drop(store);

@@ -14,10 +14,10 @@ use super::StoreError;
 const RETRY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
-pub(super) struct Unwritten(Mutex<State>);
+pub(super) struct Unwritten(Mutex<Backlog>);
 
 #[derive(Debug, Default)]
-struct State {
+struct Backlog {
     /// Why, by plugin.
     reasons: BTreeMap<PluginName, String>,
     since: Option<jiff::Timestamp>,
@@ -25,7 +25,7 @@ struct State {
 }
 
 impl Unwritten {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Backlog> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -44,7 +44,7 @@ impl Unwritten {
             None => {
                 state.reasons.remove(plugin);
                 if state.reasons.is_empty() {
-                    *state = State::default();
+                    *state = Backlog::default();
                 }
             }
         }

@@ -2,19 +2,18 @@
 
 use hotmerge_instance::{Report, Upward as _};
 use hotmerge_lifecycle::{Machine, Next, Origin, Step, Target};
+use hotmerge_meta::testing;
 
 use super::*;
 use crate::{
     Config,
-    fixtures::meta,
     supervise::{services::Services, threads::trial},
 };
 
 /// A host that believes that a plugin runs.
 fn host(dir: &tempfile::TempDir) -> (Arc<Supervisor>, Services) {
     let host = Supervisor::new(Config::default(), dir.path().to_owned(), None);
-    let meta = meta("a", "1.0.0", Vec::new());
-    let meta = Arc::new(meta);
+    let meta = Arc::new(testing::plugin("a", "1.0.0", Vec::new()));
     let name = meta.name.clone();
     let target = Target {
         meta: Arc::clone(&meta),
