@@ -13,7 +13,7 @@ use hotmerge_instance::{
     NoWorkers, Workers,
     rules::{grants, policies, text_file::TextFileError},
 };
-use hotmerge_lifecycle::ChoiceError;
+use hotmerge_lifecycle::{ChoiceError, Why};
 use hotmerge_meta::{
     PluginName, Untrusted,
     control::{
@@ -143,7 +143,7 @@ impl Host {
                         upkeep();
                     }
                     hints.keep();
-                    host.rescan(&[]);
+                    host.rescan(&[], Why::Changed);
                 });
             };
             thread::Builder::new()
@@ -233,18 +233,18 @@ impl Host {
 
     /// Rescans the plugin directory now; does not wait for the reloads.
     pub fn rescan(&self) {
-        self.rescan_retrying(&[]);
+        self.rescan_retrying(&[], Why::Changed);
     }
 
     /// The directory may have been replaced: it is watched before it is scanned, so
     /// that no change is missed.
-    fn rescan_retrying(&self, retry: &[PluginName]) -> Vec<PluginName> {
+    fn rescan_retrying(&self, retry: &[PluginName], why: Why) -> Vec<PluginName> {
         if let Some(upkeep) = self.upkeep.get() {
             upkeep();
         }
         self.hints.keep();
         self.supervisor.persist_unwritten();
-        self.supervisor.rescan(retry)
+        self.supervisor.rescan(retry, why)
     }
 
     /// The position after the newest outcome: pass it to [`Host::reload`] for a report on
@@ -264,7 +264,11 @@ impl Host {
         let began = Instant::now();
         let since = params.since.unwrap_or_else(|| self.position());
         let asked = params.plugins.as_deref().unwrap_or_default();
-        let revived = self.rescan_retrying(&self.to_retry(params, since));
+        let why = match params.without_state {
+            true => Why::AskedWithoutState,
+            false => Why::Asked,
+        };
+        let revived = self.rescan_retrying(&self.to_retry(params, since), why);
         let state = match params.only {
             true => self.supervisor.wait_settled_of(asked),
             false => self.supervisor.wait_settled(),
@@ -377,7 +381,7 @@ impl Host {
         }
     }
 
-    /// What is known of one plugin, for whoever looks for a fault.
+    /// Everything known of one plugin, for debugging.
     ///
     /// # Errors
     /// If nothing is known of it.

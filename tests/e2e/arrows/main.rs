@@ -28,7 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "hotmerge-wire",
         ],
     ),
-    ("hotmerge-policy", &[]),
+    ("hotmerge-policy", &["hotmerge-abi"]),
     ("hotmerge-sandbox", &[]),
     ("hotmerge-wire", &["hotmerge-abi"]),
     ("hotmerge-loader", &["hotmerge-abi", "hotmerge-meta"]),

@@ -130,10 +130,9 @@ impl Scanner {
         Self { trust, ..self }
     }
 
-    /// Looks at signatures too.
-    #[must_use]
-    pub fn with_signatures(self, signatures: bool) -> Self {
-        Self { signatures, ..self }
+    /// Whether to look at signatures too.
+    pub(crate) fn look_at_signatures(&mut self, signatures: bool) {
+        self.signatures = signatures;
     }
 
     /// Where a plugin was found last.

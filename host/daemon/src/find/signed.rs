@@ -17,6 +17,7 @@ use hotmerge_meta::{
 use jiff::Timestamp;
 use semver::Version;
 use serde::{Deserialize, Serialize};
+use tracing::debug;
 
 use crate::{
     Config,
@@ -55,6 +56,10 @@ pub(crate) struct Newest {
 }
 
 impl Signed {
+    pub(crate) fn signer(&self) -> &Signer {
+        &self.signer
+    }
+
     pub(crate) fn status(&self) -> SignedStatus {
         SignedStatus {
             by: self.signer.name.clone(),
@@ -125,7 +130,11 @@ pub(crate) fn check(
         ))),
         (signed, true) => signed,
         // Nobody asked who has signed it.
-        (signed, false) => Ok(signed.unwrap_or_default()),
+        (Err(error), false) => {
+            debug!(target: "hotmerge::plugin", plugin = %meta.name, "its signature does not count: {error:?}");
+            Ok(None)
+        }
+        (signed, false) => signed,
     }
 }
 

@@ -33,11 +33,13 @@ use crate::find::signed::{Newest, SignedText};
 
 mod folder;
 mod foreign;
+mod names;
 mod unwritten;
 
 pub use folder::StoreError;
 use folder::{Folder, failed};
 use foreign::Foreign;
+use names::{image_name, record_name};
 use unwritten::Unwritten;
 
 /// Which signed versions have run.
@@ -121,7 +123,7 @@ pub(crate) struct Store {
     _lock: File,
 }
 
-/// What was so of a plugin when a host ran last.
+/// The last recorded facts about a plugin.
 #[derive(Clone, Debug)]
 pub(crate) struct Remembered {
     pub(crate) plugin: PluginName,
@@ -252,14 +254,15 @@ impl Store {
     }
 
     fn clear_images(&self) -> Result<(), StoreError> {
-        let named: BTreeSet<_> = self
-            .lock()
-            .values()
-            .flat_map(|record| &record.versions)
-            .map(|meta| image_name(&meta.hash))
+        let records = self.lock();
+        let versions = records.values().flat_map(|record| &record.versions);
+        let hashes = versions.map(|meta| &meta.hash);
+        let named: BTreeSet<_> = hashes
+            .chain(self.foreign.images())
+            .map(image_name)
             .collect();
         for name in self.images.names()? {
-            if !named.contains(&name) && !self.foreign.names(&name) {
+            if !named.contains(&name) {
                 self.images.remove(&name)?;
             }
         }
@@ -275,7 +278,7 @@ impl Store {
         self.dir.path()
     }
 
-    /// What was so when a host ran last.
+    /// The facts that the last host recorded.
     pub(crate) fn remembered(&self) -> Vec<Remembered> {
         let records = self.lock();
         let remember = |(name, record): (&PluginName, &Record)| {
@@ -474,22 +477,12 @@ impl Store {
     fn drop_images(&self, records: &Records, old: Option<Record>) {
         for meta in old.iter().flat_map(|record| &record.versions) {
             let is_named = |record: &Record| record.version(&meta.hash).is_some();
-            let name = image_name(&meta.hash);
-            if !records.values().any(is_named) && !self.foreign.names(&name) {
+            if !records.values().any(is_named) && !self.foreign.images().contains(&meta.hash) {
                 // Left behind at worst, and cleared away at the next start.
-                let _ = self.images.remove(&name);
+                let _ = self.images.remove(&image_name(&meta.hash));
             }
         }
     }
-}
-
-fn record_name(plugin: &PluginName) -> String {
-    format!("{plugin}.json")
-}
-
-fn image_name(hash: &Digest) -> String {
-    let hash = hash.to_string();
-    format!("{}.so", hash.strip_prefix("sha256:").unwrap_or(&hash))
 }
 
 fn parse_record(bytes: &[u8]) -> Result<Record, RecordError> {
