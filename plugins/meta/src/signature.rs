@@ -65,8 +65,8 @@ impl PublicKey {
     pub fn parse(bytes: &[u8]) -> Result<Self, SignatureError> {
         let malformed = SignatureError::Malformed("public key");
         let text = str::from_utf8(bytes).map_err(|_| malformed)?;
-        let lines = text.lines().filter(|line| !line.trim().is_empty());
-        let line = lines.last().unwrap_or_default().trim();
+        let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+        let line = lines.next_back().unwrap_or_default().trim();
         Ok(Self {
             id: key_id(line).ok_or(malformed)?,
             key: minisign::PublicKey::from_base64(line).map_err(|_| malformed)?,
