@@ -50,6 +50,8 @@ enum Family {
     Life,
     /// Hostile, crashing and unusual plugins, and that honest ones are not affected
     Sandbox,
+    /// Plugins over HTTP: calls, access, limits, restarts, and the description of it all
+    Http,
     /// Builds and reloads under real Portage
     Emerge,
 }
@@ -100,6 +102,7 @@ impl Family {
 fn family_of(program: &str) -> Family {
     match program.split('_').next() {
         Some("emerge") => Family::Emerge,
+        Some("http") => Family::Http,
         Some("life") => Family::Life,
         Some("chaos" | "honest" | "hostile" | "sandbox" | "static" | "workers") => Family::Sandbox,
         _ => Family::Main,
@@ -183,7 +186,7 @@ fn commands(family: Family, cargo: &Cargo, wanted: fn(&str) -> bool) -> Result<V
             }
             return Ok(vec![command, lives]);
         }
-        Family::Main | Family::Life | Family::Sandbox | Family::Emerge => {
+        Family::Main | Family::Life | Family::Sandbox | Family::Http | Family::Emerge => {
             command.args(["--package", "hotmerge-tests"]);
             for name in end_to_end(cargo, family)?.iter().filter(|it| wanted(it)) {
                 command.args(["--test", name]);

@@ -83,6 +83,9 @@ pub(crate) struct HostState {
     pub(crate) differing: HashMap<PluginName, (Instant, String)>,
     /// The newest signed versions that have run.
     pub(crate) newest: HashMap<PluginName, Newest>,
+    /// Plugins whose versions come faster than they start, and since when: from the first candidate
+    /// that was overtaken until nothing is under way.
+    pub(crate) overtaken: HashMap<PluginName, Timestamp>,
     /// Whether the last pass found something that has not settled.
     pub(crate) unsettled: bool,
     pub(crate) stopping: bool,
