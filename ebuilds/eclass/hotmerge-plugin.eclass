@@ -85,6 +85,27 @@ inherit cargo
 # Array of the plugins to build, for workspaces of which not all plugins belong
 # into the package.  All of the workspace's plugins if unset.
 
+# @ECLASS_VARIABLE: HOTMERGE_SIGN_KEY
+# @USER_VARIABLE
+# @DEFAULT_UNSET
+# @DESCRIPTION:
+# File of a secret key, as cargo hotmerge sign --new-key or minisign -G makes it.
+# If set, src_install signs each package, for hosts that require signatures: a
+# machine that builds binary packages for others has it in its make.conf.  The
+# signature is a plugin.meta.minisig beside plugin.meta.
+# @EXAMPLE:
+# @CODE
+# HOTMERGE_SIGN_KEY="/etc/portage/hotmerge.key"
+# HOTMERGE_SIGN_PASSWORD_FILE="/etc/portage/hotmerge.password"
+# @CODE
+
+# @ECLASS_VARIABLE: HOTMERGE_SIGN_PASSWORD_FILE
+# @USER_VARIABLE
+# @DEFAULT_UNSET
+# @DESCRIPTION:
+# File whose first line is the password of HOTMERGE_SIGN_KEY.  A key with a password
+# needs it: nobody is asked during a build.
+
 # @ECLASS_VARIABLE: HOTMERGE_STAGING
 # @OUTPUT_VARIABLE
 # @DESCRIPTION:
@@ -151,11 +172,13 @@ hotmerge-plugin_src_test() {
 
 # @FUNCTION: hotmerge-plugin_src_install
 # @DESCRIPTION:
-# Installs each staged package directory into one of its own.
+# Installs each staged package directory into one of its own, signed if
+# HOTMERGE_SIGN_KEY is set.
 hotmerge-plugin_src_install() {
 	debug-print-function ${FUNCNAME} "$@"
 
 	local staged directory
+	[[ -z ${HOTMERGE_SIGN_KEY} ]] || _hotmerge-plugin_sign
 	directory=$(hotmerge-plugin_get_plugindir)
 	# Rust records no compiler flags in a file, and the package manager would miss them.
 	QA_FLAGS_IGNORED+=" ${directory#/}/.*"
@@ -170,9 +193,24 @@ hotmerge-plugin_src_install() {
 		doexe "${staged}"/*.so
 		insinto "${directory}/${staged##*/}"
 		doins "${staged}"/plugin.meta
+		[[ ! -f ${staged}/plugin.meta.minisig ]] || doins "${staged}"/plugin.meta.minisig
 	done
 
 	einstalldocs
+}
+
+# @FUNCTION: _hotmerge-plugin_sign
+# @INTERNAL
+# @DESCRIPTION:
+# Signs what was staged.  Without a terminal, so that a key whose password is not
+# known fails the build instead of holding it up.
+_hotmerge-plugin_sign() {
+	set -- "${BROOT}/usr/bin/cargo-hotmerge" hotmerge sign \
+		--key "${HOTMERGE_SIGN_KEY}" \
+		${HOTMERGE_SIGN_PASSWORD_FILE:+--password-file "${HOTMERGE_SIGN_PASSWORD_FILE}"} \
+		"${HOTMERGE_STAGING}"
+	einfo "$*"
+	setsid --wait "$@" < /dev/null || die "cargo-hotmerge sign failed"
 }
 
 # @FUNCTION: hotmerge-plugin_pkg_preinst

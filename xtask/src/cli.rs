@@ -5,7 +5,7 @@ use std::{env, ffi::OsString};
 use anyhow::Result;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::{bench, build_plugins, demo, documents, exit, new_plugin, output, test};
+use crate::{bench, build_plugins, demo, documents, exit, new_plugin, output, sign, test};
 
 /// Build hotmerge plugins, stage them and notify the running host.
 #[derive(Debug, Parser)]
@@ -19,6 +19,7 @@ struct Cli {
 enum Command {
     BuildPlugins(build_plugins::Args),
     NewPlugin(new_plugin::Args),
+    Sign(sign::Args),
     Demo(demo::Args),
     Test(test::Args),
     Bench(bench::Args),
@@ -44,6 +45,7 @@ pub(crate) fn run(name: &'static str) -> Result<u8> {
     match cli.command {
         Command::BuildPlugins(args) => build_plugins::run(&args),
         Command::NewPlugin(args) => new_plugin::run(&args, name),
+        Command::Sign(args) => sign::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),

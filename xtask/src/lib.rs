@@ -19,6 +19,7 @@ pub mod new_plugin;
 mod output;
 mod owner;
 mod rustc;
+pub mod sign;
 mod signals;
 mod source;
 pub mod test;

@@ -131,6 +131,41 @@ installs_packages() {
 }
 it "installs each package into a directory of its own below the libdir" installs_packages
 
+signs_if_told() {
+	LIBDIR=lib
+	rm -rf "${HOTMERGE_STAGING}" "${ED:?}/usr"
+	mkdir -p "${HOTMERGE_STAGING}/one"
+	touch "${HOTMERGE_STAGING}"/one/{libone.so,plugin.meta}
+	cat > "${BROOT}/usr/bin/cargo-hotmerge" <<-'END'
+		#!/bin/bash
+		echo "arguments: $*"
+		echo signed > "${!#}/one/plugin.meta.minisig"
+	END
+	chmod +x "${BROOT}/usr/bin/cargo-hotmerge"
+	hotmerge-plugin_src_install
+	[[ ! -e ${ED}/usr/lib/hotmerge/plugins/one/plugin.meta.minisig ]] || return
+	HOTMERGE_SIGN_KEY="/etc/a key" HOTMERGE_SIGN_PASSWORD_FILE=/etc/password
+	expect "arguments: hotmerge sign --key /etc/a key --password-file /etc/password ${HOTMERGE_STAGING}" \
+		hotmerge-plugin_src_install || return
+	[[ -f ${ED}/usr/lib/hotmerge/plugins/one/plugin.meta.minisig ]] || return
+	unset HOTMERGE_SIGN_PASSWORD_FILE
+	expect "arguments: hotmerge sign --key /etc/a key ${HOTMERGE_STAGING}" hotmerge-plugin_src_install
+}
+it "signs packages if the user has a key, and installs the signatures" signs_if_told
+
+fails_unsigned() {
+	rm -rf "${HOTMERGE_STAGING}"
+	mkdir -p "${HOTMERGE_STAGING}/one"
+	touch "${HOTMERGE_STAGING}"/one/{libone.so,plugin.meta}
+	printf '#!/bin/bash\nexit 1\n' > "${BROOT}/usr/bin/cargo-hotmerge"
+	chmod +x "${BROOT}/usr/bin/cargo-hotmerge"
+	HOTMERGE_SIGN_KEY=/etc/key
+	local output
+	output=$(hotmerge-plugin_src_install 2>&1) && return 1
+	[[ ${output} == *"die: cargo-hotmerge sign failed"* ]]
+}
+it "fails a build that cannot be signed" fails_unsigned
+
 remembers_names() {
 	rm -rf "${HOTMERGE_STAGING}"
 	mkdir -p "${HOTMERGE_STAGING}/pack"

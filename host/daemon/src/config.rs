@@ -1,6 +1,10 @@
 //! The operator's configuration: directories, time limits, and settings per plugin.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 pub(crate) mod change;
 mod door;
@@ -19,6 +23,9 @@ use hotmerge_instance::{
 use hotmerge_meta::{PluginName, Trust};
 pub use http::{HttpConfig, Listen, ListenError};
 use serde::Deserialize;
+
+/// Where the keys are whose signatures count.
+const KEYS_DIR: &str = "/etc/hotmerge/keys.d";
 
 /// The longest time that can be configured, in seconds: 100 years, so that the clock reaches the
 /// end of every wait.
@@ -78,6 +85,13 @@ pub struct Config {
     /// root and the host's user could have written. By default a root host refuses it, and other
     /// hosts use it. The configuration of a root host itself is refused in any case.
     pub untrusted_files: Option<UntrustedFiles>,
+    /// Whether plugins are refused that no key in `keys_dir` has signed.
+    pub require_signature: bool,
+    /// The directory with the public keys whose signatures count, one per file. By default
+    /// `/etc/hotmerge/keys.d`.
+    pub keys_dir: Option<PathBuf>,
+    /// Whether a required signature also has to be no older than what has run.
+    pub signed_order: SignedOrder,
     /// How often a worker that crashes is replaced.
     pub restart: RestartConfig,
     /// How long a call without a deadline may take before the host kills its worker, in
@@ -112,6 +126,8 @@ pub struct PluginConfig {
     pub handover_failed: HandoverFailed,
     /// Runs new versions as canaries: they first take only a share of the calls.
     pub canary: Option<CanaryConfig>,
+    /// As [`Config::require_signature`].
+    pub require_signature: Option<bool>,
     /// Passed to the plugin as a JSON object at its start.
     pub config: toml::Table,
     /// Its isolation from the host.
@@ -125,6 +141,20 @@ pub struct PluginConfig {
     pub idempotent: Vec<String>,
     /// Resource limits of its worker.
     pub limits: LimitsConfig,
+}
+
+/// What a required signature must not be older than what has run in. A rollback is the operator's
+/// order, and not asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SignedOrder {
+    /// Nothing: any signed version will do.
+    #[default]
+    Any,
+    /// The version's number.
+    Version,
+    /// The time at which the signature was made.
+    Time,
 }
 
 /// What becomes of a new version that the state of the running one does not reach.
@@ -198,6 +228,9 @@ impl Default for Config {
             syscall_policy: None,
             symbol_policy: None,
             untrusted_files: None,
+            require_signature: false,
+            keys_dir: None,
+            signed_order: SignedOrder::default(),
             restart: RestartConfig::default(),
             call_ms: 60_000,
             cgroup: None,
@@ -295,6 +328,22 @@ impl Config {
             check_most(&format!("plugin.{name}."), &own)?;
         }
         Ok(())
+    }
+
+    pub(crate) fn requires_signature(&self, plugin: &PluginName) -> bool {
+        let own = self.plugin.get(plugin);
+        own.and_then(|own| own.require_signature)
+            .unwrap_or(self.require_signature)
+    }
+
+    /// Whether signatures matter for any plugin.
+    pub(crate) fn looks_at_signatures(&self) -> bool {
+        let mut own = self.plugin.values();
+        self.require_signature || own.any(|own| own.require_signature == Some(true))
+    }
+
+    pub(crate) fn keys_dir(&self) -> &Path {
+        self.keys_dir.as_deref().unwrap_or(Path::new(KEYS_DIR))
     }
 
     /// The default state directory: `/var/lib/hotmerge` for root,

@@ -3,5 +3,8 @@
 
 pub(crate) mod hints;
 pub mod judge;
+pub(crate) mod keys;
 pub mod scan;
+pub(crate) mod signed;
+pub(crate) mod unverified;
 mod way;

@@ -29,6 +29,7 @@ use crate::{
     config::{ConfigError, source::Source},
     find::{
         hints::Hints,
+        keys::Keys,
         scan::{self, DirError},
     },
     plugin::Plugin,
@@ -121,6 +122,9 @@ impl Host {
     /// has the reasons.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let plugin_dir = Self::check(&config)?;
+        for problem in Self::check_keys(&config) {
+            tracing::warn!(target: "hotmerge::host", "signatures are required, but {problem}");
+        }
         let watching = config.watch;
         let periodic = config.rescan();
         let store = config
@@ -222,6 +226,18 @@ impl Host {
         match refused.is_empty() {
             true => Ok(()),
             false => Err(refused),
+        }
+    }
+
+    /// What keeps required signatures from being verified, in sentences; nothing if none is
+    /// required.
+    pub fn check_keys(config: &Config) -> Vec<String> {
+        if !config.looks_at_signatures() {
+            return Vec::new();
+        }
+        match Keys::read(config.keys_dir(), &config.trust()) {
+            Ok(keys) => keys.problems(),
+            Err(error) => vec![error.to_string()],
         }
     }
 

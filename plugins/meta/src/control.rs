@@ -23,8 +23,8 @@ pub use message::{
 };
 pub use status::{
     CanaryStatus, ConfigRefused, ConfigStatus, DoorStatus, EndingStatus, FailureStatus, HostStatus,
-    KeptStatus, KeyChange, PluginStatus, RefusedStatus, SavedStatus, Stage, State, Status,
-    StoreFailure, WorkerStatus, sentence,
+    KeptStatus, KeyChange, PluginStatus, RefusedStatus, SavedStatus, SignedStatus, Stage, State,
+    Status, StoreFailure, WorkerStatus, sentence,
 };
 
 pub use crate::frame::MAX_FRAME_BYTES;

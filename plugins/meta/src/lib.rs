@@ -2,6 +2,7 @@
 //!
 //! * the identity of a plugin: a hash over what the dynamic loader maps ([`Image`]);
 //! * `plugin.meta`, its names and its place ([`Meta`], [`name`], [`publish()`], [`read`]);
+//! * who signed that ([`signature`]);
 //! * where a host runs and how to reach it ([`runtime`], [`control`]);
 //! * whether somebody else could have written a file ([`trust`]).
 //!
@@ -23,6 +24,7 @@ mod plain;
 pub mod publish;
 pub mod read;
 pub mod runtime;
+pub mod signature;
 pub mod testing;
 pub mod trust;
 
@@ -33,7 +35,8 @@ pub use package::{
     Abi, Handover, META_FILE, Meta, MetaError, OnReplace, PluginMeta, PromiseError, Requires, Wants,
 };
 pub use plain::{on_one_line, plain};
-pub use publish::{PublishError, Published, publish};
+pub use publish::{PublishError, Published, publish, publish_signature};
 pub use read::{FileStamp, ReadError, read_regular, read_trusted, stamp};
 pub use runtime::{PidFile, RuntimeDir};
+pub use signature::SIGNATURE_FILE;
 pub use trust::{Trust, Untrusted};

@@ -5,7 +5,8 @@
 //!
 //! 1. everything that differs is written under temporary names and reaches the disk;
 //! 2. what was written is checked against the meta;
-//! 3. plugins are renamed into place, then `plugin.meta`, last;
+//! 3. plugins are renamed into place; a signature of another `plugin.meta` is removed; then
+//!    `plugin.meta` is renamed, last;
 //! 4. plugins that the new meta no longer names are removed; directories stay.
 //!
 //! A failure in 1 or 2, such as a full disk, changes nothing that a host reads.
@@ -21,9 +22,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
+use rustix::{
+    fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags},
+    io::Errno,
+};
 
-use crate::{FileName, Image, Meta, MetaError, PackageName, PromiseError, package::META_FILE};
+use crate::{
+    FileName, Image, Meta, MetaError, PackageName, PromiseError,
+    package::{MAX_META_BYTES, META_FILE},
+    read::{ReadError, read_regular},
+    signature::{MAX_SIGNATURE_BYTES, SIGNATURE_FILE},
+};
 
 /// Hosts skip names that start with a dot. The number is that of the file within the run: one
 /// publisher at a time holds the directory's lock, so these names are its own.
@@ -109,6 +118,38 @@ pub fn publish(
     result
 }
 
+/// Signs the package directory `dir`: `sign` makes the signature of the bytes of its
+/// `plugin.meta`, or takes the one that is there, and it is published beside that. Returns whether it
+/// differs from what was there.
+///
+/// # Errors
+/// What `sign` says, or if the package cannot be read or written.
+pub fn publish_signature<E: From<PublishError>>(
+    dir: &Path,
+    sign: impl FnOnce(&[u8], Option<Vec<u8>>) -> Result<Vec<u8>, E>,
+) -> Result<bool, E> {
+    let package = Dir::open(dir.to_owned())?;
+    let (meta, _) = read_regular(&package.fd, META_FILE, MAX_META_BYTES)
+        .map_err(|error| PublishError::from(MetaError::from(error)))?;
+    Meta::from_bytes(&meta).map_err(PublishError::from)?;
+    let old = read_regular(&package.fd, SIGNATURE_FILE, MAX_SIGNATURE_BYTES);
+    let signature = sign(&meta, old.ok().map(|(bytes, _)| bytes))?;
+    if package.holds(SIGNATURE_FILE, &signature)? {
+        return Ok(false);
+    }
+    package.remove_temporaries()?;
+    let written = package.write(0, SIGNATURE_FILE, &signature);
+    let published = written.and_then(|file| {
+        package.rename(&file)?;
+        rustix::fs::fsync(&package.fd).map_err(|error| package.error("sync", "", error))
+    });
+    if published.is_err() {
+        // Report the first error.
+        let _ = package.remove_temporaries();
+    }
+    Ok(published.map(|()| true)?)
+}
+
 fn check_pairs(meta: &Meta, files: &[(FileName, &Path)]) -> Result<(), PublishError> {
     let named: BTreeSet<_> = meta.plugin.iter().map(|plugin| &plugin.file).collect();
     let given: BTreeSet<_> = files.iter().map(|(name, _)| name).collect();
@@ -141,6 +182,15 @@ impl Dir {
             .mode(0o755)
             .create(&path)
             .map_err(fail("create"))?;
+        Self::open(path)
+    }
+
+    /// One that is there, locked.
+    fn open(path: PathBuf) -> Result<Self, PublishError> {
+        let fail = |step| {
+            let path = path.clone();
+            move |source: io::Error| PublishError::Io { step, path, source }
+        };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(CWD, &path, flags, Mode::empty())
             .map_err(io::Error::from)
@@ -177,6 +227,9 @@ impl Dir {
             published.meta_written = true;
         }
         for file in &pending {
+            if file.name == META_FILE {
+                self.remove_if_there(SIGNATURE_FILE)?;
+            }
             self.rename(file)?;
         }
         published.removed = self.remove_unnamed(meta)?;
@@ -190,14 +243,13 @@ impl Dir {
 
     /// Whether the file is a regular one with exactly these bytes.
     fn holds(&self, name: &str, bytes: &[u8]) -> Result<bool, PublishError> {
-        use crate::read::{ReadError, read_regular};
         match read_regular(&self.fd, name, bytes.len() as u64) {
             Ok((old, _)) => Ok(old == bytes),
             // A rename replaces all of these, except for a directory.
             Err(ReadError::NotRegular {
                 kind: "a directory",
                 ..
-            }) => Err(self.error("replace", name, rustix::io::Errno::ISDIR)),
+            }) => Err(self.error("replace", name, Errno::ISDIR)),
             Err(_) => Ok(false),
         }
     }
@@ -262,6 +314,13 @@ impl Dir {
             .map_err(|error| self.error("remove", name, error))
     }
 
+    fn remove_if_there(&self, name: &str) -> Result<(), PublishError> {
+        match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(self.error("remove", name, error)),
+        }
+    }
+
     /// Names that are UTF-8; ours all are.
     fn names(&self) -> Result<Vec<String>, PublishError> {
         let fail = |error| self.error("list", "", error);
@@ -273,7 +332,7 @@ impl Dir {
         Ok(names)
     }
 
-    fn error(&self, step: &'static str, name: &str, error: rustix::io::Errno) -> PublishError {
+    fn error(&self, step: &'static str, name: &str, error: Errno) -> PublishError {
         io_error(step, &self.path.join(name), error.into())
     }
 }

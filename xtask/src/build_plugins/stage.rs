@@ -267,6 +267,7 @@ fn remove(directory: &Path, meta: &Meta) -> Result<()> {
         _ => Ok(()),
     };
     delete(directory.join(hotmerge_meta::META_FILE))?;
+    delete(directory.join(hotmerge_meta::SIGNATURE_FILE))?;
     for plugin in &meta.plugin {
         delete(directory.join(&plugin.file))?;
     }

@@ -22,28 +22,21 @@ use hotmerge_instance::{
     settings::{Grant, Isolation, Symbols},
 };
 use hotmerge_loader::{LoadError, Verified};
-use hotmerge_meta::{META_FILE, Meta, PluginMeta, ReadError, Trust, Untrusted, read_trusted};
+use hotmerge_meta::{
+    META_FILE, Meta, PluginMeta, Trust, Untrusted, control::SignedStatus, read_trusted,
+};
 
 use crate::{
     Config,
-    find::scan::{Scanner, Unopened, open_dir, open_package},
+    find::{
+        scan::{Scanner, open_dir, open_package},
+        signed,
+        unverified::Unverified,
+    },
 };
 
 /// Largest plugin file, in bytes.
 const LIMIT_BYTES: u64 = 1 << 30;
-
-/// Why verified bytes could not be had.
-#[derive(Debug)]
-pub(crate) enum Unverified {
-    /// The file is not there, as if it had never been.
-    Missing(String),
-    /// File and meta do not belong together, which may pass.
-    Differs(String),
-    /// These bytes, with this meta, will never do.
-    Refused(String),
-    /// The system has no memory or no descriptor for them now.
-    NoRoom(String),
-}
 
 /// The judgement on one plugin, or on a package that cannot be read as one.
 #[derive(Clone, Debug)]
@@ -52,6 +45,8 @@ pub struct Judgement {
     pub package: String,
     /// The plugin, if the package can be read.
     pub plugin: Option<PluginMeta>,
+    /// Who signed it, by a key that counts.
+    pub signed: Option<SignedStatus>,
     /// Why a host would refuse it.
     pub problem: Option<String>,
 }
@@ -147,7 +142,16 @@ impl Judge<'_> {
     }
 
     fn plugin(&self, package: &str, open: impl AsFd, meta: &PluginMeta) -> Judgement {
-        let judged = is_for_this_target(meta).and_then(|()| verify(open, meta, &self.trust));
+        let by_default = Config::default();
+        let config = self.config.unwrap_or(&by_default);
+        let signed = signed::check(&open, meta, config);
+        let (signed, signature) = match signed {
+            Ok(signed) => (signed.map(|it| it.status()), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        let judged = is_for_this_target(meta)
+            .and(signature)
+            .and_then(|()| verify(&open, meta, &self.trust));
         let problem = match judged {
             Ok(verified) => {
                 let judged = self.symbols(&verified, meta);
@@ -163,6 +167,7 @@ impl Judge<'_> {
         Judgement {
             package: package.to_owned(),
             plugin: Some(meta.clone()),
+            signed,
             problem,
         }
     }
@@ -197,6 +202,7 @@ fn unreadable(package: &str, reason: String) -> Judgement {
     Judgement {
         package: package.to_owned(),
         plugin: None,
+        signed: None,
         problem: Some(reason),
     }
 }
@@ -238,22 +244,4 @@ pub(crate) fn read(
     trust: &Trust,
 ) -> Result<Vec<u8>, Unverified> {
     Ok(read_trusted(package, meta.file.as_str(), limit_bytes, trust)?.0)
-}
-
-impl From<ReadError> for Unverified {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Missing(_) => Self::Missing(error.to_string()),
-            _ => Self::Differs(error.to_string()),
-        }
-    }
-}
-
-impl From<Unopened> for Unverified {
-    fn from(error: Unopened) -> Self {
-        match error.is_missing() {
-            true => Self::Missing(error.to_string()),
-            false => Self::Differs(error.to_string()),
-        }
-    }
 }

@@ -17,7 +17,7 @@ use std::{
 
 use hotmerge_meta::{
     FileStamp, META_FILE, Meta, PackageName, PluginMeta, PluginName, Trust, Untrusted,
-    control::Problem, stamp,
+    control::Problem, signature::SIGNATURE_FILE, stamp,
 };
 use rustix::{
     fs::{CWD, Dir, FileType, Mode, OFlags, openat},
@@ -56,6 +56,8 @@ pub struct Findings {
 pub struct Scanner {
     dir: PathBuf,
     trust: Trust,
+    /// Whether a package whose signature changes has changed.
+    signatures: bool,
     settle: Duration,
     packages: HashMap<PackageName, Package>,
     owners: HashMap<PluginName, PackageName>,
@@ -71,6 +73,8 @@ struct Package {
     meta_path: String,
     /// None until one is known that tells every change.
     meta_stamp: Option<FileStamp>,
+    signature_path: String,
+    signature_stamp: Option<FileStamp>,
     files: BTreeMap<PluginName, Known>,
     /// Plugins of the meta that another package already has.
     conflicts: Vec<PluginName>,
@@ -94,6 +98,8 @@ impl Package {
             seen: 0,
             meta_path: format!("{name}/{META_FILE}"),
             meta_stamp: None,
+            signature_path: format!("{name}/{SIGNATURE_FILE}"),
+            signature_stamp: None,
             files: BTreeMap::new(),
             conflicts: Vec::new(),
             unsettled: None,
@@ -109,6 +115,7 @@ impl Scanner {
         Self {
             dir,
             trust: Trust::anybody(),
+            signatures: false,
             settle,
             packages: HashMap::new(),
             owners: HashMap::new(),
@@ -121,6 +128,11 @@ impl Scanner {
     #[must_use]
     pub fn trusting(self, trust: Trust) -> Self {
         Self { trust, ..self }
+    }
+
+    /// Whether to look at signatures too.
+    pub(crate) fn look_at_signatures(&mut self, signatures: bool) {
+        self.signatures = signatures;
     }
 
     /// Where a plugin was found last.
@@ -214,6 +226,11 @@ impl Scanner {
         if stamp(root, &package.meta_path).ok().flatten() != package.meta_stamp {
             return false;
         }
+        if self.signatures
+            && stamp(root, &package.signature_path).ok().flatten() != package.signature_stamp
+        {
+            return false;
+        }
         package.seen = self.passes;
         look_at_files(root, package, findings);
         true
@@ -259,6 +276,12 @@ impl Scanner {
         };
         package.conflicts.clear();
         package.is_remembered = false;
+        let signature = match self.signatures {
+            true => stamp(root, &package.signature_path).ok().flatten(),
+            false => None,
+        };
+        let is_as_signed = signature == package.signature_stamp;
+        package.signature_stamp = signature;
         let mut before = std::mem::take(&mut package.files);
         for meta in meta.plugin {
             if self
@@ -283,7 +306,8 @@ impl Scanner {
             let known = Known { meta, path, stamp };
             let same = before
                 .remove(&known.meta.name)
-                .is_some_and(|old| old.meta == known.meta && old.stamp == known.stamp);
+                .is_some_and(|old| old.meta == known.meta && old.stamp == known.stamp)
+                && is_as_signed;
             if !same {
                 findings.changed.push(Found {
                     package: name.clone(),

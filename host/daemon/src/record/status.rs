@@ -146,6 +146,9 @@ fn describe(
         package: attempt
             .and_then(|attempt| attempt.target.origin.package())
             .map(ToString::to_string),
+        signed: attempt
+            .and_then(|attempt| attempt.signed.as_ref())
+            .map(|signed| signed.status()),
         address: running.address,
         restarts: health.map_or(0, |health| health.restarts),
         last_failure: health.and_then(|health| health.last.clone()),

@@ -3,6 +3,7 @@
 //! ```text
 //! STATE_DIR/plugins/NAME.json   what ran last, which versions are kept, what was chosen
 //! STATE_DIR/images/HASH.so      verified bytes
+//! STATE_DIR/newest.json         the newest signed versions that have run
 //! ```
 //!
 //! Invariants: every file is written under another name, synced and renamed, so that a host
@@ -28,6 +29,8 @@ use serde::{Deserialize, Serialize};
 
 use hotmerge_lifecycle::Choice;
 
+use crate::find::signed::{Newest, SignedText};
+
 mod folder;
 mod foreign;
 mod names;
@@ -39,9 +42,15 @@ use foreign::Foreign;
 use names::{image_name, record_name};
 use unwritten::Unwritten;
 
-/// The format that this host writes and the newest it reads. Each other set of fields is another
-/// format: what a host leaves out when it writes a record would be lost.
-const FORMAT: u32 = 1;
+/// Which signed versions have run.
+const NEWEST: &str = "newest.json";
+
+/// The newest format that this host reads. Each other set of fields is another format: what a host
+/// leaves out when it writes a record would be lost.
+const FORMAT: u32 = 2;
+
+/// What it writes unless a record needs the newer one, so that older hosts can read it.
+const UNSIGNED: u32 = 1;
 
 /// What is known of a plugin beyond the plugin directory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,6 +64,9 @@ struct Record {
     package: Option<PackageName>,
     /// Versions that went live, newest first.
     versions: Vec<PluginMeta>,
+    /// The signatures of those that were signed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    signed: BTreeMap<Digest, SignedText>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     choice: Option<RecordedChoice>,
 }
@@ -64,7 +76,7 @@ struct Record {
 enum RecordError {
     #[error(transparent)]
     Json(#[from] serde_json::Error),
-    #[error("a newer host wrote it, in format {0}, and this host reads format {FORMAT} only")]
+    #[error("a newer host wrote it, in format {0}, and this host reads format {FORMAT} at most")]
     Newer(u32),
     #[error("no host ever wrote format {0}")]
     Older(u32),
@@ -103,6 +115,7 @@ pub(crate) struct Store {
     plugins: Folder,
     images: Folder,
     records: Mutex<Records>,
+    newest: Mutex<BTreeMap<PluginName, Newest>>,
     /// Records that only a newer host can read.
     foreign: Foreign,
     unwritten: Unwritten,
@@ -128,6 +141,10 @@ pub(crate) struct Running {
     /// The package that the directory has it in, if it does.
     pub(crate) package: Option<PackageName>,
     pub(crate) choice: Option<Choice>,
+    /// Its signature, if it has one.
+    pub(crate) signed: Option<SignedText>,
+    /// The newest that has run, if it was signed.
+    pub(crate) newest: Option<Newest>,
 }
 
 /// What is to be written down of a plugin.
@@ -171,12 +188,14 @@ impl Store {
             images: dir.sub("images")?,
             dir,
             records: Mutex::default(),
+            newest: Mutex::default(),
             foreign: Foreign::default(),
             unwritten: Unwritten::default(),
             limit,
             _lock: lock,
         };
         store.read_records()?;
+        store.read_newest()?;
         store.clear_images()?;
         Ok(store)
     }
@@ -212,6 +231,46 @@ impl Store {
         }
         self.records = Mutex::new(records);
         Ok(())
+    }
+
+    /// A plugin that is gone is in here, too: it may come back as what it was long ago.
+    fn read_newest(&self) -> Result<(), StoreError> {
+        if !self.dir.has(NEWEST) {
+            return Ok(());
+        }
+        match serde_json::from_slice(&self.dir.read(NEWEST)?) {
+            Ok(newest) => *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = newest,
+            Err(error) => {
+                tracing::error!(target: "hotmerge::host", "which signed versions have run cannot be read: {error}; an older one will be taken");
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest signed versions that have run.
+    pub(crate) fn newest(&self) -> Vec<(PluginName, Newest)> {
+        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        newest.clone().into_iter().collect()
+    }
+
+    fn write_newest(&self, plugin: &PluginName, now: Option<&Newest>) -> Result<(), StoreError> {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(now) = now.filter(|it| newest.get(plugin) != Some(it)) else {
+            return Ok(());
+        };
+        let mut all = newest.clone();
+        all.insert(plugin.clone(), now.clone());
+        let text =
+            serde_json::to_vec(&all).map_err(failed("write", &self.dir.path().join(NEWEST)))?;
+        self.dir.write(NEWEST, &text)?;
+        *newest = all;
+        Ok(())
+    }
+
+    /// The signature of a version that is kept.
+    pub(crate) fn signed(&self, meta: &PluginMeta) -> Option<SignedText> {
+        let records = self.lock();
+        records.get(&meta.name)?.signed.get(&meta.hash).cloned()
     }
 
     fn clear_images(&self) -> Result<(), StoreError> {
@@ -286,6 +345,7 @@ impl Store {
         let done = match now() {
             Now::Runs(running) => self
                 .may_write(plugin)
+                .and_then(|()| self.write_newest(plugin, running.newest.as_ref()))
                 .and_then(|()| self.write_down(&mut records, &running, || image(&running.live))),
             Now::Gone => self.forget(&mut records, plugin),
             Now::AsItWas => Ok(()),
@@ -341,10 +401,11 @@ impl Store {
         let live = &*running.live;
         let old = records.get(&live.name);
         let mut record = old.cloned().unwrap_or_else(|| Record {
-            format: FORMAT,
+            format: UNSIGNED,
             live: live.hash,
             package: None,
             versions: Vec::new(),
+            signed: BTreeMap::new(),
             choice: None,
         });
         record.live = live.hash;
@@ -374,6 +435,17 @@ impl Store {
             left = left.saturating_sub(1);
             stays
         });
+        match &running.signed {
+            Some(signed) => record.signed.insert(live.hash, signed.clone()),
+            None => record.signed.remove(&live.hash),
+        };
+        let kept = record.versions.iter().map(|meta| meta.hash);
+        let kept: BTreeSet<_> = kept.collect();
+        record.signed.retain(|hash, _| kept.contains(hash));
+        record.format = match record.signed.is_empty() {
+            true => UNSIGNED,
+            false => FORMAT,
+        };
         if records.get(&live.name) == Some(&record) {
             return is_good;
         }
@@ -441,7 +513,7 @@ fn parse_record(bytes: &[u8]) -> Result<Record, RecordError> {
     }
     let header: Header = serde_json::from_slice(bytes)?;
     match header.format {
-        FORMAT => Ok(serde_json::from_slice(bytes)?),
+        UNSIGNED..=FORMAT => Ok(serde_json::from_slice(bytes)?),
         newer if newer > FORMAT => Err(RecordError::Newer(newer)),
         older => Err(RecordError::Older(older)),
     }

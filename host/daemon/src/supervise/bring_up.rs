@@ -8,14 +8,16 @@ use hotmerge_instance::{Instance, STATE_LIMIT, StartWith, failure};
 use hotmerge_lifecycle::{Event, Later, Next, Origin, Refused, Target, Ticket};
 use hotmerge_loader::{CallError, LoadError, Reply, Verified};
 use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName};
-use tracing::trace;
+use tracing::{debug, trace};
 
 use self::error::{RunningError, StateError, StoredError};
 use crate::{
     Config,
     find::{
-        judge::{self, Unverified},
+        judge,
         scan::{open_dir, open_package},
+        signed::{self, Signed},
+        unverified::Unverified,
     },
     record::store::Store,
     supervise::{
@@ -104,7 +106,7 @@ impl Supervisor {
 
     fn look_at(self: &Arc<Self>, ticket: Ticket, target: &Target) {
         let meta = &target.meta;
-        let verified = match self.verify(target) {
+        let (verified, signed) = match self.verify(target) {
             Ok(verified) => verified,
             Err(Unverified::Missing(reason)) => {
                 if let Some(package) = target.origin.package() {
@@ -120,10 +122,14 @@ impl Supervisor {
                 return self.retry_later(&meta.name);
             }
         };
+        if let Some(signed) = &signed {
+            debug!(target: "hotmerge::plugin", "signed by {}", signed.signer());
+        }
         trace!(target: "hotmerge::plugin", "verified: the file has the hash of its meta");
         // It may have to wait, and may continue on another thread before this returns.
         if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
             attempt.progress = Progress::Verified(verified);
+            attempt.signed = signed.map(Arc::new);
         }
         let next = self.advance(&meta.name, Event::Verified { ticket });
         if next == Some(Later::Start(ticket)) {
@@ -149,20 +155,48 @@ impl Supervisor {
         self.state().forget(&meta.name, ticket);
     }
 
-    fn verify(&self, target: &Target) -> Result<Verified, Unverified> {
+    fn verify(&self, target: &Target) -> Result<(Verified, Option<Signed>), Unverified> {
         let meta = &target.meta;
         trace!(target: "hotmerge::plugin", hash = meta.hash.short(), origin = ?target.origin, "verifying");
         judge::is_for_this_target(meta)?;
         match &target.origin {
             Origin::Package(package) => {
                 let package = self.open(package)?;
-                judge::verify(package, meta, &self.config().trust())
+                let signed = self.check_signature(&package, target)?;
+                let verified = judge::verify(package, meta, &self.config().trust())?;
+                Ok((verified, signed))
             }
-            Origin::Store => self.verify_stored(meta),
-            Origin::Running(_) => self
-                .verify_running(meta)
-                .map_err(|error| Unverified::Refused(error.to_string())),
+            Origin::Store => {
+                let text = self.store.as_ref().and_then(|store| store.signed(meta));
+                let signed = signed::check_kept(text, meta, &self.config())?;
+                Ok((self.verify_stored(meta)?, signed))
+            }
+            Origin::Running(_) => {
+                let verified = self.verify_running(meta);
+                let verified = verified.map_err(|error| Unverified::Refused(error.to_string()))?;
+                let state = self.state();
+                let signed = state.live_signed(meta.name.as_str());
+                Ok((verified, signed.map(|it| Signed::clone(it))))
+            }
         }
+    }
+
+    /// Who signed a version of a package. One that is older than what has run needs the operator's
+    /// order.
+    fn check_signature(
+        &self,
+        package: &OwnedFd,
+        target: &Target,
+    ) -> Result<Option<Signed>, Unverified> {
+        let (meta, config) = (&target.meta, self.config());
+        let signed = signed::check(package, meta, &config)?;
+        let is_asked = config.requires_signature(&meta.name) && !target.is_ordered;
+        if let (Some(signed), true) = (&signed, is_asked)
+            && let Some(newest) = self.state().newest.get(&meta.name)
+        {
+            signed.follows(meta, newest, config.signed_order)?;
+        }
+        Ok(signed)
     }
 
     fn verify_stored(&self, meta: &PluginMeta) -> Result<Verified, Unverified> {

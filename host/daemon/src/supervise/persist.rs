@@ -67,6 +67,8 @@ impl Supervisor {
                 live: Arc::clone(&live.meta),
                 package: found.and_then(|it| it.origin.package()).cloned(),
                 choice: choice.cloned(),
+                signed: state.live_signed(name.as_str()).map(|it| it.text.clone()),
+                newest: state.newest.get(name).cloned(),
             }),
             // A pin outlasts the plugin: it may only be away.
             None if is_gone && choice.is_none() => Now::Gone,

@@ -18,6 +18,7 @@ use jiff::Timestamp;
 
 use crate::{
     Config,
+    find::signed::{Newest, Signed},
     plugin::Version,
     record::{
         events::{Ending, PluginEvent},
@@ -81,6 +82,8 @@ pub(crate) struct HostState {
     pub(crate) persisting: usize,
     /// Candidates whose file and meta differ: since when, and how.
     pub(crate) differing: HashMap<PluginName, (Instant, String)>,
+    /// The newest signed versions that have run.
+    pub(crate) newest: HashMap<PluginName, Newest>,
     /// Plugins whose versions come faster than they start, and since when: from the first candidate
     /// that was overtaken until nothing is under way.
     pub(crate) overtaken: HashMap<PluginName, Timestamp>,
@@ -125,6 +128,8 @@ pub(crate) struct Attempt {
     /// Since when calls waited for it, if they did.
     pub(crate) paused: Option<Instant>,
     pub(crate) progress: Progress,
+    /// Who signed it.
+    pub(crate) signed: Option<Arc<Signed>>,
 }
 
 /// How far a version has come, with what belongs to that.
@@ -184,6 +189,7 @@ impl Attempt {
             began: Instant::now(),
             paused: None,
             progress: Progress::Verifying,
+            signed: None,
         }
     }
 
@@ -266,6 +272,35 @@ impl HostState {
         let slot = self.machine.slot(name.as_str())?;
         let (ticket, _) = slot.candidate()?;
         Some((ticket, slot.stage()?, self.attempts.get(&ticket)?))
+    }
+
+    /// The signature of the version that takes calls.
+    pub(crate) fn live_signed(&self, name: &str) -> Option<&Arc<Signed>> {
+        let live = self.machine.slot(name)?.live()?;
+        self.attempts.get(&live.ticket)?.signed.as_ref()
+    }
+
+    /// An attempt found that its version runs already: what was signed last is what runs.
+    pub(crate) fn runs_already(&mut self, name: &PluginName, ticket: Ticket) {
+        self.has_run(name, ticket);
+        let slot = self.machine.slot(name.as_str());
+        let live = slot.and_then(Slot::live).map(|live| live.ticket);
+        let signed = self.attempts.get(&ticket).map(|it| it.signed.clone());
+        if let (Some(live), Some(signed)) = (live, signed)
+            && let Some(live) = self.attempts.get_mut(&live)
+        {
+            live.signed = signed;
+        }
+    }
+
+    /// Remembers that a version has gone live.
+    pub(crate) fn has_run(&mut self, name: &PluginName, ticket: Ticket) {
+        let attempt = self.attempts.get(&ticket);
+        let Some((attempt, signed)) = attempt.and_then(|it| Some((it, it.signed.as_ref()?))) else {
+            return;
+        };
+        let newest = signed.newest(&attempt.target.meta, self.newest.get(name));
+        self.newest.insert(name.clone(), newest);
     }
 
     pub(crate) fn running(&self) -> usize {

@@ -60,6 +60,7 @@ impl Supervisor {
         let mut scanner =
             Scanner::new(plugin_dir.clone(), config.settle()).trusting(config.trust());
         let mut state = HostState::default();
+        state.newest.extend(store.iter().flat_map(Store::newest));
         for last in store.iter().flat_map(Store::remembered) {
             if let (Some(package), Some(live)) = (&last.package, &last.live) {
                 scanner.remember(package, (**live).clone());
@@ -127,6 +128,7 @@ impl Supervisor {
     /// been given up are started again, and returned.
     pub(crate) fn rescan(self: &Arc<Self>, retry: &[PluginName], why: Why) -> Vec<PluginName> {
         let mut scanner = self.scanner();
+        scanner.look_at_signatures(self.config().looks_at_signatures());
         {
             let mut state = self.state();
             if state.stopping {
@@ -300,6 +302,9 @@ impl Supervisor {
                 {
                     self.not_replaced(name);
                 }
+                if outcome == Outcome::Unchanged {
+                    state.runs_already(name, ticket);
+                }
                 state.report(name, ticket, outcome);
             }
             Now::Note(note) => state.happened(name, PluginEvent::Transition(note)),
@@ -328,6 +333,7 @@ impl Supervisor {
                     .and_then(|tried| plugin.live.put_back(tried))
             }
         };
+        state.has_run(name, ticket);
         trace!(
             target: "hotmerge::plugin",
             plugin = %name,

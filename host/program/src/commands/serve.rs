@@ -108,7 +108,7 @@ impl Serve {
             "configuration and plugin directory `{}` can be used\n",
             plugin_dir.display()
         ))?;
-        check_grants(&config)?;
+        check_trust(&config)?;
         check(&config)
     }
 
@@ -231,10 +231,15 @@ fn check(config: &Config) -> Result<(), Failure> {
     Err(Failure::text(exit::CONFIG, told))
 }
 
-/// Whether granted paths lead where they should.
-fn check_grants(config: &Config) -> Result<(), Failure> {
+/// Whether granted paths lead where they should, and required signatures can be verified.
+fn check_trust(config: &Config) -> Result<(), Failure> {
     let refused = Host::check_grants(config);
-    refused.map_err(|reasons| Failure::new(exit::CONFIG, anyhow::anyhow!(reasons.join("; "))))
+    let keys = Host::check_keys(config);
+    let reasons: Vec<_> = refused.err().into_iter().flatten().chain(keys).collect();
+    match reasons.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::text(exit::CONFIG, reasons.join("; "))),
+    }
 }
 
 /// Most files that a host may open, however many the system would permit.

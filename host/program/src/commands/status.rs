@@ -271,6 +271,9 @@ fn notes(plugin: &PluginStatus) -> Vec<String> {
     if plugin.outdated {
         notes.push("runs with an earlier configuration than the one in force".to_owned());
     }
+    if let Some(signed) = &plugin.signed {
+        notes.push(format!("signed by `{}` (key {})", signed.by, signed.key));
+    }
     if plugin.pinned {
         notes.push("pinned".to_owned());
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use clap::Args;
 use hotmerge_daemon::{JudgeError, Judgement, StartError, judge};
-use hotmerge_meta::{META_FILE, plain};
+use hotmerge_meta::{META_FILE, control::SignedStatus, plain};
 use serde::Serialize;
 
 use super::{host::configuration, reload::shorten};
@@ -14,8 +14,8 @@ use crate::{
     table::{self, Meaning, coloured, count},
 };
 
-/// Check every package below a directory: does each file match its plugin.meta, and would a
-/// host load it?
+/// Check every package below a directory: does each file match its plugin.meta, who signed it,
+/// and would a host load it?
 #[derive(Args, Debug)]
 pub(super) struct Verify {
     /// Package, plugin directory or staging directory [default: the configuration's plugin
@@ -40,6 +40,7 @@ struct Finding {
     plugin: Option<String>,
     version: Option<String>,
     ok: bool,
+    signed: Option<SignedStatus>,
     problem: Option<String>,
 }
 
@@ -102,8 +103,8 @@ fn text(findings: &[Finding]) -> String {
     let mut table = table::new(&["PACKAGE", "PLUGIN", "VERSION", "RESULT"]);
     for finding in findings {
         let (text, meaning) = match &finding.problem {
-            None => ("ok", Meaning::Good),
-            Some(problem) => (problem.as_str(), Meaning::Bad),
+            None => (accepted(finding), Meaning::Good),
+            Some(problem) => (problem.clone(), Meaning::Bad),
         };
         table.add_row(vec![
             coloured(&finding.package, Meaning::Plain),
@@ -115,6 +116,13 @@ fn text(findings: &[Finding]) -> String {
     table::text(&table)
 }
 
+fn accepted(finding: &Finding) -> String {
+    match &finding.signed {
+        Some(signed) => format!("ok, signed by `{}` (key {})", signed.by, signed.key),
+        None => "ok".to_owned(),
+    }
+}
+
 impl From<Judgement> for Finding {
     fn from(judgement: Judgement) -> Self {
         let plugin = judgement.plugin.as_ref();
@@ -123,6 +131,7 @@ impl From<Judgement> for Finding {
             plugin: plugin.map(|meta| meta.name.to_string()),
             version: plugin.map(|meta| meta.version.to_string()),
             ok: judgement.problem.is_none(),
+            signed: judgement.signed,
             problem: judgement.problem,
         }
     }
@@ -139,6 +148,11 @@ mod tests {
             plugin: plugin.map(str::to_owned),
             version: plugin.map(|_| "1.0.0".to_owned()),
             ok: problem.is_none(),
+            signed: (package == "counter").then(|| SignedStatus {
+                by: "releases".to_owned(),
+                key: "E7620F1842B4E81F".to_owned(),
+                comment: "timestamp:1700000000\tfile:plugin.meta".to_owned(),
+            }),
             problem: problem.map(str::to_owned),
         };
         let shown = text(&[

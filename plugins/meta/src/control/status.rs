@@ -201,6 +201,17 @@ pub struct StoreFailure {
     pub plugins: Vec<PluginName>,
 }
 
+/// A verified signature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedStatus {
+    /// The name that the operator gave the key.
+    pub by: String,
+    /// The key's number.
+    pub key: String,
+    /// What the signer says of it, which is signed too.
+    pub comment: String,
+}
+
 /// One plugin.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PluginStatus {
@@ -227,6 +238,9 @@ pub struct PluginStatus {
     pub isolation: Option<String>,
     /// The package it is in.
     pub package: Option<String>,
+    /// Who signed it, if the host has verified that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<SignedStatus>,
     /// Where its table lies in the host's memory, in hexadecimal.
     pub address: Option<String>,
     /// Number of restarts after crashes.

@@ -18,6 +18,8 @@ fn runs(meta: &PluginMeta, choice: Option<&Choice>) -> Now {
         live: Arc::new(meta.clone()),
         package: None,
         choice: choice.cloned(),
+        signed: None,
+        newest: None,
     })
 }
 
@@ -170,7 +172,7 @@ fn a_damaged_record_costs_its_plugin_and_no_other() {
 fn newer_record(store: &Store, meta: &PluginMeta) -> (PathBuf, String) {
     let path = store.dir().join("plugins").join(record_name(&meta.name));
     let text = format!(
-        r#"{{"kept": [{{"of": {{"hash": "{}"}}}}], "since": 7, "format": 2}}"#,
+        r#"{{"kept": [{{"of": {{"hash": "{}"}}}}], "since": 7, "format": 3}}"#,
         meta.hash
     );
     fs::write(&path, &text).unwrap();
@@ -190,7 +192,7 @@ fn a_newer_hosts_record_outlasts_an_older_host() {
     assert_eq!(kept(&store, "a"), [""; 0]);
     let error = store.persist(&new.name, || runs(&new, None), image);
     let error = error.unwrap_err().to_string();
-    let says = ["a.json", "newer hotmerge", "format 2", "knows 1", "remove"];
+    let says = ["a.json", "newer hotmerge", "format 3", "knows 2", "remove"];
     assert!(says.iter().all(|part| error.contains(part)), "{error}");
     assert_eq!(store.unwritten("a"), Some(error));
     assert_eq!(store.retry_at(), None, "nothing changes by itself");

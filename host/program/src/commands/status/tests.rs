@@ -104,6 +104,7 @@ fn plugins_with_all_their_notes() {
             "name": "changing", "state": "reloading", "rolled_back": OTHER,
             "canary": { "version": "2.0.0", "hash": OTHER, "calls": 1, "failed": 0 },
             "ending": [{ "hash": OTHER, "state": "draining" }, { "hash": HASH, "state": "stuck" }],
+            "signed": { "by": "releases", "key": "E7620F1842B4E81F", "comment": "timestamp:1" },
             "not_granted": ["net", "fs:/etc/motd:ro"], "waiting": ["a thread for its start"],
             "retained": 1, "calls_panicked": 3,
         })),

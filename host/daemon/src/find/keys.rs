@@ -1,0 +1,297 @@
+//! The keys whose signatures count: a directory with one public key per file.
+//!
+//! `NAME.pub` is a key as minisign writes it. `NAME.toml` beside it may say until when it counts
+//! (`expires`), or that it does not any more, and why (`revoked`).
+//!
+//! Invariant: what cannot be read is no key. A key whose terms cannot be read does not count, and a
+//! key that is there twice counts only if both say so.
+//!
+//! Absent on purpose: for which plugins a signature is required.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use hotmerge_meta::{
+    ReadError, Trust, Untrusted, read_trusted,
+    signature::{KeyId, MAX_SIGNATURE_BYTES, PublicKey, Signature, SignatureError},
+};
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use rustix::{
+    fs::{CWD, Dir, Mode, OFlags, openat},
+    io::Errno,
+};
+use serde::Deserialize;
+
+/// The keys of a directory.
+#[derive(Debug)]
+pub struct Keys {
+    dir: PathBuf,
+    keys: Vec<Key>,
+    /// Files that are no keys, and why.
+    unusable: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Key {
+    name: String,
+    public: PublicKey,
+    terms: Terms,
+}
+
+/// What the file beside a key says of it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Terms {
+    /// From when on it does not count any more.
+    expires: Option<toml::value::Datetime>,
+    /// That it does not count, and why.
+    revoked: Option<String>,
+}
+
+/// Who signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signer {
+    /// The name of the key's file.
+    pub name: String,
+    /// The key's number.
+    pub id: KeyId,
+}
+
+impl fmt::Display for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` (key {})", self.name, self.id)
+    }
+}
+
+/// Why the keys cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// The directory cannot be read.
+    #[error("the directory of keys `{}` cannot be read: {source}", .dir.display())]
+    Dir {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system says.
+        source: Errno,
+    },
+    /// Somebody else could put keys into it.
+    #[error("the directory of keys: {0}")]
+    Untrusted(#[from] Untrusted),
+}
+
+/// Why a signature does not count.
+#[derive(Debug, thiserror::Error)]
+pub enum NotSigned {
+    /// The key is not in the directory.
+    #[error(
+        "it is signed by the key {key}, which is not in `{}` ({}); add it, or sign with another \
+         key", .dir.display(), known(.keys)
+    )]
+    UnknownKey {
+        /// The key.
+        key: KeyId,
+        /// The directory.
+        dir: PathBuf,
+        /// What is in it.
+        keys: Vec<String>,
+    },
+    /// The key was revoked.
+    #[error("it is signed by {signer}, which is revoked: {reason}; sign it with another key")]
+    Revoked {
+        /// The key.
+        signer: Signer,
+        /// What the operator says.
+        reason: String,
+    },
+    /// The key has expired.
+    #[error("it is signed by {signer}, which expired on {expired}; sign it with another key")]
+    Expired {
+        /// The key.
+        signer: Signer,
+        /// Since when.
+        expired: String,
+    },
+    /// The signature is not one of these bytes.
+    #[error("its signature by {signer} is not valid: {source}; sign it again")]
+    Invalid {
+        /// The key.
+        signer: Signer,
+        /// What is wrong.
+        source: SignatureError,
+    },
+}
+
+fn known(keys: &[String]) -> String {
+    match keys {
+        [] => "there are no keys".to_owned(),
+        keys => format!("there are: {}", keys.join(", ")),
+    }
+}
+
+impl Keys {
+    /// Reads the keys of a directory, which need not be there.
+    ///
+    /// # Errors
+    /// If it cannot be read, or somebody else could write to it.
+    pub fn read(dir: &Path, trust: &Trust) -> Result<Self, KeysError> {
+        let mut keys = Self {
+            dir: dir.to_owned(),
+            keys: Vec::new(),
+            unusable: Vec::new(),
+        };
+        let failed = |source| KeysError::Dir {
+            dir: dir.to_owned(),
+            source,
+        };
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let open = match openat(CWD, dir, flags, Mode::empty()) {
+            Ok(open) => open,
+            Err(Errno::NOENT) => return Ok(keys),
+            Err(error) => return Err(failed(error)),
+        };
+        trust.check_way(&open, dir)?;
+        let mut names = BTreeSet::new();
+        for entry in Dir::read_from(&open).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            names.insert(entry.file_name().to_string_lossy().into_owned());
+        }
+        for file in &names {
+            let is_terms = |stem: &str| !names.contains(&format!("{stem}.pub"));
+            match (file.strip_suffix(".pub"), file.strip_suffix(".toml")) {
+                (Some(name), _) => match Key::read(&open, name, trust) {
+                    Ok(key) => keys.keys.push(key),
+                    Err(reason) => keys.unusable.push(format!("`{file}`: {reason}")),
+                },
+                // Whoever misspelt it believes that a key is revoked.
+                (None, Some(stem)) if is_terms(stem) => {
+                    let reason = format!("`{file}`: there is no key `{stem}.pub` that it is for");
+                    keys.unusable.push(reason);
+                }
+                _ => {}
+            }
+        }
+        Ok(keys)
+    }
+
+    /// What of the directory cannot be used, in sentences.
+    pub fn problems(&self) -> Vec<String> {
+        let dir = self.dir.display();
+        if self.keys.is_empty() && self.unusable.is_empty() {
+            return vec![format!("there is no key in `{dir}`")];
+        }
+        let unusable = self.unusable.iter();
+        unusable
+            .map(|reason| format!("in `{dir}` {reason}"))
+            .collect()
+    }
+
+    /// Who signed these bytes.
+    ///
+    /// # Errors
+    /// Why that does not count.
+    pub fn judge(
+        &self,
+        bytes: &[u8],
+        signature: &Signature,
+        now: Timestamp,
+    ) -> Result<Signer, NotSigned> {
+        let mut own = self
+            .keys
+            .iter()
+            .filter(|key| key.public.id() == signature.key());
+        let Some(first) = own.clone().next() else {
+            let names = self.keys.iter().map(|key| key.signer().to_string());
+            return Err(NotSigned::UnknownKey {
+                key: signature.key(),
+                dir: self.dir.clone(),
+                keys: names.chain(self.unusable.iter().cloned()).collect(),
+            });
+        };
+        let verified = |key: &&Key| key.public.verify(bytes, signature).is_ok();
+        let Some(key) = own.clone().find(verified) else {
+            let result = first.public.verify(bytes, signature);
+            return Err(NotSigned::Invalid {
+                signer: first.signer(),
+                source: result.err().unwrap_or(SignatureError::Other),
+            });
+        };
+        // Whatever else it is called.
+        own.try_for_each(|other| match other.public == key.public {
+            true => other.may_sign(now),
+            false => Ok(()),
+        })?;
+        Ok(key.signer())
+    }
+}
+
+impl Key {
+    fn read(dir: &OwnedFd, name: &str, trust: &Trust) -> Result<Self, String> {
+        let read = |file: &str| read_trusted(dir, file, MAX_SIGNATURE_BYTES, trust);
+        let (bytes, _) = read(&format!("{name}.pub")).map_err(|error| error.to_string())?;
+        let public = PublicKey::parse(&bytes).map_err(|error| error.to_string())?;
+        let terms = match read(&format!("{name}.toml")) {
+            Err(ReadError::Missing(_)) => Terms::default(),
+            Err(error) => return Err(error.to_string()),
+            Ok((bytes, _)) => {
+                let file = format!("`{name}.toml` is not valid: ");
+                let terms = toml::from_slice::<Terms>(&bytes);
+                let terms = terms.map_err(|error| file.clone() + error.message())?;
+                terms.end().map_err(|reason| file + &reason)?;
+                terms
+            }
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            public,
+            terms,
+        })
+    }
+
+    fn signer(&self) -> Signer {
+        Signer {
+            name: self.name.clone(),
+            id: self.public.id(),
+        }
+    }
+
+    fn may_sign(&self, now: Timestamp) -> Result<(), NotSigned> {
+        let signer = self.signer();
+        if let Some(reason) = self.terms.revoked.clone() {
+            return Err(NotSigned::Revoked { signer, reason });
+        }
+        match self.terms.end() {
+            Ok(Some(end)) if end <= now => Err(NotSigned::Expired {
+                signer,
+                expired: format!("{end:.0}"),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Terms {
+    /// From when on the key does not count any more.
+    fn end(&self) -> Result<Option<Timestamp>, String> {
+        let Some(expires) = &self.expires else {
+            return Ok(None);
+        };
+        let text = expires.to_string();
+        let end = text.parse::<Timestamp>().or_else(|_| {
+            let date: Date = match expires.time {
+                None => text.parse()?,
+                Some(_) => return text.parse::<Timestamp>(),
+            };
+            Ok(date.to_zoned(TimeZone::UTC)?.timestamp())
+        });
+        end.map(Some).map_err(|_| {
+            format!("`expires` is {text}, but must be a date, or a time with its offset from UTC")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
