@@ -23,7 +23,7 @@ fi
 
 LICENSE="|| ( Apache-2.0 MIT )"
 # Of the crates that are linked in, as pycargoebuild puts it.
-LICENSE+=" CC0-1.0 ISC MIT Unicode-3.0 || ( Apache-2.0 BSD )"
+LICENSE+=" Apache-2.0 BSD CC0-1.0 ISC MIT Unicode-3.0"
 # The sub-slot is ABI_MAJOR of plugins/abi: when it changes, plugins are rebuilt.
 SLOT="0/1"
 IUSE="+driver +http test"
