@@ -59,11 +59,11 @@ pub(crate) fn fenced(code: &str) -> Result<String, String> {
 }
 
 pub(crate) fn refuse_control(text: &str, allowed: &[char]) -> Result<(), String> {
-    match text
-        .chars()
-        .find(|c| (c.is_control() || is_no_character(*c)) && !allowed.contains(c))
-    {
-        Some(c) if is_no_character(c) => {
+    let is_refused = |c: &char| (c.is_control() || MARKS.contains(c)) && !allowed.contains(c);
+    match text.chars().find(is_refused) {
+        // At the beginning of a document it would say how that is encoded.
+        Some(c @ '\u{feff}') => Err(format!("has the byte order mark U+{:04X}", c as u32)),
+        Some(c) if MARKS.contains(&c) => {
             Err(format!("has U+{:04X}, which is no character", c as u32))
         }
         Some(c) => Err(format!("has the control character U+{:04X}", c as u32)),
@@ -71,10 +71,8 @@ pub(crate) fn refuse_control(text: &str, allowed: &[char]) -> Result<(), String>
     }
 }
 
-/// What Unicode sets apart for ever, and XML forbids.
-fn is_no_character(c: char) -> bool {
-    matches!(c, '\u{fffe}' | '\u{ffff}')
-}
+/// The mark of byte order, and what Unicode sets apart for ever and XML forbids.
+const MARKS: &[char] = &['\u{feff}', '\u{fffe}', '\u{ffff}'];
 
 fn escape(mut line: String) -> Option<String> {
     for _ in 0..ESCAPE_PASSES {
@@ -186,6 +184,8 @@ mod tests {
             ("~~~", "code block"),
             ("bell \u{7}", "U+0007"),
             ("nul \0", "U+0000"),
+            ("\u{feff}mark", "byte order mark"),
+            ("\u{ffff}", "no character"),
         ] {
             let refused = paragraph(text).unwrap_err();
             assert!(refused.contains(reason), "{text:?}: {refused}");
