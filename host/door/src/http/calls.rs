@@ -21,8 +21,8 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use super::{
     extract::Address,
     problem::{Kind, Problem},
-    routes::Visitor,
-    serve::Shared,
+    shared::Shared,
+    visitor::Visitor,
 };
 
 /// How long the client waits, in milliseconds.

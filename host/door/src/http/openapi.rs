@@ -7,7 +7,7 @@
 
 use serde_json::{Value, json};
 
-use super::{problem::Kind, serve::Shared};
+use super::{problem::Kind, shared::Shared};
 
 const FIXED: &str = include_str!("openapi.json");
 

@@ -31,21 +31,13 @@ use super::{
     extract::{Address, Parameters},
     guard, openapi,
     problem::{Kind, Problem},
-    serve::{Peer, Shared},
-    share::Client,
+    shared::{Peer, Shared},
+    visitor::Visitor,
 };
 use crate::{
     answer::{self, Method},
-    roles::{Denied, Identity, Wish},
+    roles::Wish,
 };
-
-/// Whoever asks.
-#[derive(Clone, Debug)]
-pub(super) struct Visitor {
-    who: Arc<Identity>,
-    pub(super) client: Client,
-    is_anonymous: bool,
-}
 
 /// The longest parameters of an administrative request, in bytes.
 const PARAMS_LIMIT: usize = 64 << 10;
@@ -95,70 +87,6 @@ pub(super) async fn answer(
         .headers_mut()
         .insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     response
-}
-
-impl Visitor {
-    /// A token counts for more than where it comes from.
-    fn of(shared: &Shared, peer: &Peer, headers: &HeaderMap) -> Result<Self, Problem> {
-        if let Some(shown) = headers.get(header::AUTHORIZATION) {
-            let (scheme, secret) = split_once(shown.as_bytes(), b' ');
-            let holder = scheme
-                .eq_ignore_ascii_case(b"bearer")
-                .then(|| shared.tokens.holder(secret.trim_ascii()))
-                .flatten();
-            let holder = holder.ok_or_else(|| {
-                shared.door.tally.denied();
-                Problem::new(Kind::Unauthenticated, "this token is not known")
-            })?;
-            return Ok(Self {
-                who: Arc::new(Identity::of_token(holder)),
-                client: Client::Token(holder.to_owned()),
-                is_anonymous: false,
-            });
-        }
-        Ok(match peer {
-            Peer::Address(address) => Self {
-                who: Arc::new(Identity::of_address(*address)),
-                client: Client::Address(*address),
-                is_anonymous: true,
-            },
-            Peer::User { uid, groups } => Self {
-                who: Arc::new(Identity::of_user(*uid, groups.iter().copied()).or_anybody()),
-                client: Client::User(*uid),
-                is_anonymous: false,
-            },
-        })
-    }
-
-    pub(super) fn may_call(
-        &self,
-        shared: &Shared,
-        plugin: &str,
-        method: &str,
-    ) -> Result<(), Problem> {
-        let wish = Wish::Call { plugin, method };
-        self.insist(shared, wish, method::CALL)
-    }
-
-    fn insist(&self, shared: &Shared, wish: Wish<'_>, method: &str) -> Result<(), Problem> {
-        let insisted = shared
-            .door
-            .insist(&self.who, wish, method, || format!("ask for `{method}`"));
-        insisted.map_err(|denied| self.refused(&denied))
-    }
-
-    fn refused(&self, denied: &Denied) -> Problem {
-        let kind = match self.is_anonymous {
-            true => Kind::Unauthenticated,
-            false => Kind::Forbidden,
-        };
-        Problem::new(kind, denied.to_string())
-    }
-}
-
-fn split_once(text: &[u8], at: u8) -> (&[u8], &[u8]) {
-    let place = text.iter().position(|byte| *byte == at);
-    place.map_or((text, &[]), |place| (&text[..place], &text[place + 1..]))
 }
 
 /// A caller that nobody watches: hyper does that.

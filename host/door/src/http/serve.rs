@@ -1,19 +1,11 @@
 //! Lets HTTP connections in, serves them, and closes them when the host stops.
 //!
-//! Invariant: a new connection always gets in: when all places are taken, the one that has been
-//! idle for longest is closed.
-//!
-//! Absent on purpose: what is answered.
+//! Absent on purpose: what is answered, and who makes room for whom.
 
 use std::{
-    collections::BTreeMap,
     convert::Infallible,
     io,
-    net::IpAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -27,13 +19,14 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
     runtime::{Builder, Runtime},
-    sync::{Notify, watch},
+    sync::watch,
 };
 
 use super::{
+    connections::{Connections, Guest, UnderWay},
     listen::{self, Inherited, ListenError, Listener, SocketFile},
     routes,
-    share::Room,
+    shared::{Peer, Shared},
     tokens::{Tokens, TokensError},
 };
 use crate::answer::Door;
@@ -49,45 +42,10 @@ const SHORTAGE: Duration = Duration::from_millis(100);
 pub struct Front {
     runtime: Mutex<Option<Runtime>>,
     shared: Arc<Shared>,
+    connections: Arc<Connections>,
     stopping: watch::Sender<bool>,
     places: Vec<String>,
     files: Mutex<Vec<SocketFile>>,
-}
-
-/// What every request needs.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) door: Arc<Door>,
-    pub(super) config: HttpConfig,
-    pub(super) tokens: Tokens,
-    pub(super) room: Arc<Room>,
-    connections: Mutex<Connections>,
-    /// Told when a connection has ended.
-    ended: Notify,
-    /// Whether the host has been through all plugins once.
-    ready: watch::Sender<bool>,
-}
-
-#[derive(Debug, Default)]
-struct Connections {
-    last: u64,
-    open: BTreeMap<u64, Arc<Connection>>,
-}
-
-/// One connection.
-#[derive(Debug, Default)]
-struct Connection {
-    /// Requests under way on it.
-    busy: AtomicUsize,
-    /// Told to make room.
-    leave: Notify,
-}
-
-/// Where a connection came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Peer {
-    Address(IpAddr),
-    User { uid: u32, groups: Vec<u32> },
 }
 
 /// Why the HTTP front cannot be opened.
@@ -124,20 +82,18 @@ impl Front {
             .enable_all()
             .build()
             .map_err(FrontError::Runtime)?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(Shared::new(
             door,
-            config: config.clone(),
-            tokens: tokens.unwrap_or_default(),
-            room: Arc::new(Room::new(config.max_calls, config.max_calls_per_client)),
-            connections: Mutex::default(),
-            ended: Notify::new(),
-            ready: watch::Sender::new(false),
-        });
+            config.clone(),
+            tokens.unwrap_or_default(),
+        ));
+        let connections = Arc::new(Connections::new(config.max_connections));
         let (stopping, _) = watch::channel(false);
         let router = routes::router(Arc::clone(&shared));
         for listener in listeners {
             let entrance = Entrance {
                 shared: Arc::clone(&shared),
+                connections: Arc::clone(&connections),
                 router: router.clone(),
                 stopping: stopping.subscribe(),
             };
@@ -148,6 +104,7 @@ impl Front {
         Ok(Self {
             runtime: Mutex::new(Some(runtime)),
             shared,
+            connections,
             stopping,
             places,
             files: Mutex::new(files),
@@ -156,7 +113,7 @@ impl Front {
 
     /// The host has been through all plugins once: calls that waited for that go on.
     pub fn ready(&self) {
-        self.shared.ready.send_replace(true);
+        self.shared.set_ready();
     }
 
     /// Where it listens, as people write it.
@@ -183,18 +140,9 @@ impl Front {
         self.stopping.send_replace(true);
         let patience = self.shared.config.stop();
         let left = runtime.block_on(async {
-            let all_ended = async {
-                loop {
-                    let ended = self.shared.ended.notified();
-                    if self.shared.connections().open.is_empty() {
-                        break;
-                    }
-                    ended.await;
-                }
-            };
             // What is left then is counted below.
-            let _ = tokio::time::timeout(patience, all_ended).await;
-            self.shared.connections().open.len()
+            let _ = tokio::time::timeout(patience, self.connections.all_ended()).await;
+            self.connections.len()
         });
         runtime.shutdown_background();
         left
@@ -204,80 +152,6 @@ impl Front {
 impl Drop for Front {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-impl Shared {
-    /// Waits until the host has been through all plugins once, or for so long.
-    pub(super) async fn wait_ready(&self, limit: Duration) {
-        if *self.ready.borrow() {
-            return;
-        }
-        let mut ready = self.ready.subscribe();
-        // Whoever waited for too long finds no plugin.
-        let _ = tokio::time::timeout(limit, ready.wait_for(|ready| *ready)).await;
-    }
-
-    fn connections(&self) -> MutexGuard<'_, Connections> {
-        self.connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Gives a connection a place, if need be that of the one that has been idle for longest.
-    fn enter(self: &Arc<Self>) -> Guest {
-        let mut connections = self.connections();
-        if connections.open.len() >= self.config.max_connections {
-            let idle = connections
-                .open
-                .iter()
-                .find(|(_, it)| it.busy.load(Ordering::Relaxed) == 0)
-                .or_else(|| connections.open.first_key_value())
-                .map(|(id, _)| *id);
-            if let Some(connection) = idle.and_then(|id| connections.open.remove(&id)) {
-                connection.leave.notify_one();
-                self.door.tally.closed();
-            }
-        }
-        connections.last += 1;
-        let id = connections.last;
-        let connection = Arc::new(Connection::default());
-        connections.open.insert(id, Arc::clone(&connection));
-        Guest {
-            shared: Arc::clone(self),
-            id,
-            connection,
-        }
-    }
-}
-
-/// A connection that has a place, until dropped.
-struct Guest {
-    shared: Arc<Shared>,
-    id: u64,
-    connection: Arc<Connection>,
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        self.shared.connections().open.remove(&self.id);
-        self.shared.ended.notify_waiters();
-    }
-}
-
-/// A request under way on a connection, until dropped.
-struct UnderWay(Arc<Connection>);
-
-impl UnderWay {
-    fn begin(connection: &Arc<Connection>) -> Self {
-        connection.busy.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(connection))
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -304,6 +178,7 @@ impl Acceptor {
 /// Lets connections in at one socket.
 struct Entrance {
     shared: Arc<Shared>,
+    connections: Arc<Connections>,
     router: Router,
     stopping: watch::Receiver<bool>,
 }
@@ -351,7 +226,10 @@ impl Entrance {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         self.shared.door.tally.connected();
-        let guest = self.shared.enter();
+        let guest = self.connections.enter();
+        if guest.displaced {
+            self.shared.door.tally.closed();
+        }
         tokio::spawn(self.connection(stream, peer, guest));
     }
 

@@ -1,0 +1,154 @@
+//! Which connections are open, and which is closed when there is no room.
+//!
+//! Invariant: a new connection always gets in: when all places are taken, the one that has been
+//! idle for longest is closed.
+//!
+//! Absent on purpose: reading and writing.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+/// The open connections.
+#[derive(Debug)]
+pub(super) struct Connections {
+    most: usize,
+    open: Mutex<Open>,
+    /// Told when a connection has ended.
+    ended: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    last: u64,
+    by_id: BTreeMap<u64, Arc<Connection>>,
+}
+
+/// One connection.
+#[derive(Debug, Default)]
+pub(super) struct Connection {
+    /// Requests under way on it.
+    busy: AtomicUsize,
+    /// Told to make room.
+    pub(super) leave: Notify,
+}
+
+/// A connection that has a place, until dropped.
+#[derive(Debug)]
+pub(super) struct Guest {
+    connections: Arc<Connections>,
+    id: u64,
+    pub(super) connection: Arc<Connection>,
+    /// Whether another one had to make room for it.
+    pub(super) displaced: bool,
+}
+
+/// A request under way on a connection, until dropped.
+#[derive(Debug)]
+pub(super) struct UnderWay(Arc<Connection>);
+
+impl Connections {
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            most,
+            open: Mutex::default(),
+            ended: Notify::new(),
+        }
+    }
+
+    /// Gives a connection a place, if need be that of the one that has been idle for longest.
+    pub(super) fn enter(self: &Arc<Self>) -> Guest {
+        let mut open = self.open();
+        let mut displaced = false;
+        if open.by_id.len() >= self.most {
+            let idle = open
+                .by_id
+                .iter()
+                .find(|(_, it)| it.busy.load(Ordering::Relaxed) == 0)
+                .or_else(|| open.by_id.first_key_value())
+                .map(|(id, _)| *id);
+            if let Some(connection) = idle.and_then(|id| open.by_id.remove(&id)) {
+                connection.leave.notify_one();
+                displaced = true;
+            }
+        }
+        open.last += 1;
+        let id = open.last;
+        let connection = Arc::new(Connection::default());
+        open.by_id.insert(id, Arc::clone(&connection));
+        Guest {
+            connections: Arc::clone(self),
+            id,
+            connection,
+            displaced,
+        }
+    }
+
+    /// How many are open.
+    pub(super) fn len(&self) -> usize {
+        self.open().by_id.len()
+    }
+
+    /// Waits until none is open.
+    pub(super) async fn all_ended(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if self.len() == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.connections.open().by_id.remove(&self.id);
+        self.connections.ended.notify_waiters();
+    }
+}
+
+impl UnderWay {
+    pub(super) fn begin(connection: &Arc<Connection>) -> Self {
+        connection.busy.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(connection))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_idle_connection_makes_room() {
+        let connections = Arc::new(Connections::new(2));
+        let busy = connections.enter();
+        let _request = UnderWay::begin(&busy.connection);
+        let idle = connections.enter();
+        assert!(!idle.displaced);
+        let new = connections.enter();
+        assert!(new.displaced);
+        assert_eq!(connections.len(), 2);
+        // The one that left is told, and takes nobody's place away when it goes.
+        drop(idle);
+        assert_eq!(connections.len(), 2);
+        drop((busy, new));
+        assert_eq!(connections.len(), 0);
+    }
+}
