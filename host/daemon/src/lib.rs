@@ -50,7 +50,9 @@ pub use hotmerge_instance::{
     rules::{policies, text_file::TextFileError, wants},
 };
 pub use hotmerge_lifecycle as lifecycle;
-pub use hotmerge_loader::{CallError as PluginError, Reply, give_back_large_blocks};
+pub use hotmerge_loader::{
+    CallError as PluginError, Media, MediaError, Reply, give_back_large_blocks,
+};
 pub use plugin::{Answered, CallError, Plugin};
 pub use record::{status, store::StoreError};
 pub use supervise::overrides::OverrideError;

@@ -8,6 +8,7 @@ use clap::Parser;
 mod call;
 mod driver;
 mod figure;
+mod http;
 mod reload;
 mod rescan;
 mod subject;
@@ -20,7 +21,7 @@ use subject::Subject;
 /// Measure what hotmerge costs.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Only these: call, reload, switch, rescan, driver, worker
+    /// Only these: call, reload, switch, rescan, driver, worker, http
     #[arg(value_name = "BENCH")]
     benches: Vec<String>,
     /// Print one JSON object a figure
@@ -33,13 +34,14 @@ struct Arguments {
 
 type Bench = fn(&Subject, usize, &mut Figures) -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 6] = [
+const BENCHES: [(&str, Bench); 7] = [
     ("call", call::run),
     ("reload", reload::run),
     ("switch", switch::run),
     ("rescan", rescan::run),
     ("driver", driver::run),
     ("worker", worker::run),
+    ("http", http::run),
 ];
 
 fn main() -> anyhow::Result<()> {

@@ -160,12 +160,20 @@ impl Worker {
             context,
             method,
             request,
+            media,
             cancel,
+            describes,
         } = *call;
         let _span = self.call_span(method, context);
         if self.checkpoint.is_unnoted() && self.checkpoint.note_call() {
             self.upward.report(Report::FirstCallSinceSave);
         }
+        let with_media = (!media.is_empty()).then(|| media.join(method));
+        let (op, head) = match &with_media {
+            _ if describes => (op::DESCRIBE, ""),
+            Some(head) => (op::CALL_MEDIA, head.as_str()),
+            None => (op::CALL, method),
+        };
         let mut may_retry = true;
         loop {
             let link = self.link(context, cancel)?;
@@ -174,9 +182,9 @@ impl Worker {
                 _ => 0,
             };
             let asked = Request {
-                op: op::CALL,
+                op,
                 context,
-                method,
+                method: head,
                 bytes: request,
                 reply_limit: reply.limit(),
                 give_up_ns,
@@ -198,7 +206,7 @@ impl Worker {
             };
             match failure {
                 NoAnswer::Gone { begun } => {
-                    if may_retry && (!begun || self.is_idempotent(method)) {
+                    if may_retry && (!begun || describes || self.is_idempotent(method)) {
                         may_retry = false;
                         continue;
                     }
