@@ -9,7 +9,10 @@ use std::path::Path;
 
 use hotmerge_instance::rules::text_file::{self, TextFileError};
 use hotmerge_meta::Trust;
-use toml::de::{DeTable, DeValue};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
 use super::{Config, ConfigError};
 
@@ -67,10 +70,36 @@ fn not_toml(text: &str, error: &toml::de::Error) -> String {
         Some((what, known)) => format!("{what}; did you mean `{known}`?"),
         None => error.message().trim_end().replace('\n', ", "),
     };
-    match error.span() {
-        Some(span) => at(text, span.start, &reason),
-        None => reason,
+    let Some(span) = error.span() else {
+        return reason;
+    };
+    match key_at(text, span.start) {
+        Some(key) => at(text, span.start, &format!("`{key}`: {reason}")),
+        None => at(text, span.start, &reason),
     }
+}
+
+/// The key whose value is there, if the text is TOML.
+fn key_at(text: &str, offset: usize) -> Option<String> {
+    let table = DeTable::parse(text).ok()?;
+    in_table(table.get_ref(), offset).map(|path| path.join("."))
+}
+
+fn in_table(table: &DeTable<'_>, offset: usize) -> Option<Vec<String>> {
+    table.iter().find_map(|(name, value)| {
+        let mut path = in_value(value, offset)?;
+        path.insert(0, name.get_ref().to_string());
+        Some(path)
+    })
+}
+
+fn in_value(value: &Spanned<DeValue<'_>>, offset: usize) -> Option<Vec<String>> {
+    let inner = match value.get_ref() {
+        DeValue::Table(table) => in_table(table, offset),
+        DeValue::Array(values) => values.iter().find_map(|value| in_value(value, offset)),
+        _ => None,
+    };
+    inner.or_else(|| (value.span().start == offset).then(Vec::new))
 }
 
 /// What a message says of a name that is not known, and the nearest that it lists. Serde writes such
@@ -137,11 +166,11 @@ mod tests {
             ),
             (
                 "isolation = \"proces\"",
-                "line 1, column 13: unknown variant `proces`; did you mean `process`?",
+                "line 1, column 13: `isolation`: unknown variant `proces`; did you mean `process`?",
             ),
             (
                 "[[door.allow]]\nuser = 1\nrole = \"amdin\"",
-                "line 3, column 8: unknown variant `amdin`; did you mean `admin`?",
+                "line 3, column 8: `door.allow.role`: unknown variant `amdin`; did you mean `admin`?",
             ),
         ] {
             assert_eq!(Config::parse(text).unwrap_err(), reason);
@@ -153,7 +182,10 @@ mod tests {
     #[test]
     fn a_wrong_value_is_located() {
         for (text, place) in [
-            ("drain_ms = \"ä\"", "line 1, column 12: "),
+            (
+                "drain_ms = \"ä\"",
+                "line 1, column 12: `drain_ms`: invalid type",
+            ),
             (
                 "# ä\nkeep_versions = 0",
                 "line 2, column 17: `keep_versions`",
@@ -173,7 +205,7 @@ mod tests {
             ("[", "line 1, column 2: "),
             (
                 "[[door.allow]]\nuser = \"no such user\"",
-                "line 2, column 8: this system has no user",
+                "line 2, column 8: `door.allow.user`: this system has no user",
             ),
         ] {
             let refused = Config::parse(text).unwrap_err();
