@@ -25,7 +25,7 @@ use hotmerge_meta::{
 use crate::{
     Config, TARGET,
     config::ConfigError,
-    find::{hints::Hints, scan},
+    find::{errors::DirError, hints::Hints, scan},
     plugin::Plugin,
     record::{
         status::Snapshot,
@@ -67,7 +67,7 @@ pub enum StartError {
     NoPluginDir,
     /// The plugin directory cannot be used.
     #[error("{0}; create it, or pass another `--plugin-dir`")]
-    PluginDir(String),
+    PluginDir(#[from] DirError),
     /// Something in the configuration makes no sense.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -161,7 +161,7 @@ impl Host {
     pub fn check(config: &Config) -> Result<PathBuf, StartError> {
         config.check()?;
         let dir = config.plugin_dir.clone().ok_or(StartError::NoPluginDir)?;
-        scan::open_dir(&dir).map_err(StartError::PluginDir)?;
+        scan::open_dir(&dir)?;
         policies::syscalls(&config.policy_files())?;
         policies::symbols(&config.policy_files())?;
         Ok(dir)

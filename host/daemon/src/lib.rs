@@ -28,6 +28,7 @@ mod supervise;
 
 pub use config::{CanaryConfig, Config, ConfigError, PluginConfig};
 pub use find::{
+    errors::DirError,
     judge::{JudgeError, Judgement, judge},
     scan,
 };

@@ -5,7 +5,7 @@
 //! watch is begun anew when the kernel tells that something on the way is gone, too.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
@@ -19,7 +19,10 @@ use notify::{
     event::{AccessKind, AccessMode},
 };
 
-use super::way::{Turned, Way};
+use super::{
+    errors::WatchError,
+    way::{Turned, Way},
+};
 
 /// Which directory is watched: device and inode, because a path may come to name another.
 type Identity = (u64, u64);
@@ -32,22 +35,22 @@ pub(crate) struct Hints {
     dir: PathBuf,
     enabled: bool,
     hint: Arc<dyn Fn() + Send + Sync>,
-    state: Mutex<State>,
+    state: Mutex<Watching>,
 }
 
-enum State {
+enum Watching {
     Off(String),
     /// The watcher works until it is dropped.
     On {
         _watcher: RecommendedWatcher,
-        way: Result<Way, String>,
+        way: io::Result<Way>,
         identity: Identity,
         /// Whether the path means something else since.
         turned: Arc<AtomicBool>,
     },
 }
 
-impl State {
+impl Watching {
     /// Whether what is watched is what the path means, as far as the kernel has told.
     fn is_of(&self, now: Identity) -> bool {
         matches!(self, Self::On { identity, turned, .. }
@@ -67,7 +70,7 @@ impl Hints {
             dir,
             enabled,
             hint,
-            state: Mutex::new(State::Off(why.to_owned())),
+            state: Mutex::new(Watching::Off(why.to_owned())),
         }
     }
 
@@ -84,22 +87,23 @@ impl Hints {
             }
             *state = match now.and_then(|identity| self.watch(identity)) {
                 Ok(on) => on,
-                Err(reason) => {
-                    if !matches!(&*state, State::Off(before) if *before == reason) {
+                Err(error) => {
+                    let reason = error.to_string();
+                    if !matches!(&*state, Watching::Off(before) if *before == reason) {
                         tracing::warn!(target: "hotmerge::watch", "the plugin directory is not watched: {reason}");
                     }
-                    *state = State::Off(reason);
+                    *state = Watching::Off(reason);
                     return;
                 }
             };
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Watching> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn watch(&self, identity: Identity) -> Result<State, String> {
+    fn watch(&self, identity: Identity) -> Result<Watching, WatchError> {
         let turned = Arc::new(AtomicBool::new(false));
         let way = {
             let (hint, turned) = (Arc::clone(&self.hint), Arc::clone(&turned));
@@ -110,7 +114,6 @@ impl Hints {
                 hint();
             })
         };
-        let way = way.map_err(|error| error.to_string());
         if let Err(reason) = &way {
             tracing::warn!(target: "hotmerge::watch", "the way to the plugin directory is not watched: {reason}");
         }
@@ -120,12 +123,9 @@ impl Hints {
                 tracing::trace!(target: "hotmerge::watch", ?event, "something changed");
                 hint();
             }
-        })
-        .map_err(|error| error.to_string())?;
-        watcher
-            .watch(&self.dir, RecursiveMode::Recursive)
-            .map_err(|error| error.to_string())?;
-        Ok(State::On {
+        })?;
+        watcher.watch(&self.dir, RecursiveMode::Recursive)?;
+        Ok(Watching::On {
             _watcher: watcher,
             way,
             identity,
@@ -136,14 +136,14 @@ impl Hints {
     /// What is watched, or why nothing is.
     pub(crate) fn describe(&self) -> String {
         match &*self.lock() {
-            State::On { turned, .. } if turned.load(Ordering::Acquire) => {
+            Watching::On { turned, .. } if turned.load(Ordering::Acquire) => {
                 "off: the plugin directory was replaced, and is looked for".to_owned()
             }
-            State::On { way: Ok(_), .. } => "inotify".to_owned(),
-            State::On { way: Err(why), .. } => {
+            Watching::On { way: Ok(_), .. } => "inotify".to_owned(),
+            Watching::On { way: Err(why), .. } => {
                 format!("inotify, but for what leads to the plugin directory: {why}")
             }
-            State::Off(reason) => format!("off: {reason}"),
+            Watching::Off(reason) => format!("off: {reason}"),
         }
     }
 
@@ -153,12 +153,12 @@ impl Hints {
     }
 
     pub(crate) fn stop(&self) {
-        *self.lock() = State::Off("the host stops".to_owned());
+        *self.lock() = Watching::Off("the host stops".to_owned());
     }
 }
 
-fn identity(dir: &Path) -> Result<Identity, String> {
-    let metadata = fs::metadata(dir).map_err(|error| error.to_string())?;
+fn identity(dir: &Path) -> Result<Identity, WatchError> {
+    let metadata = fs::metadata(dir)?;
     Ok((metadata.dev(), metadata.ino()))
 }
 

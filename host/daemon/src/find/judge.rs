@@ -26,22 +26,29 @@ use hotmerge_meta::{META_FILE, Meta, PluginMeta, ReadError, read_regular};
 
 use crate::{
     Config,
-    find::scan::{Scanner, Unopened, open_dir, open_package},
+    find::{
+        errors::{DirError, Unopened},
+        scan::{Scanner, open_dir, open_package},
+    },
 };
 
 /// Largest plugin file, in bytes.
 const LIMIT_BYTES: u64 = 1 << 30;
 
 /// Why verified bytes could not be had.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum Unverified {
     /// The file is not there, as if it had never been.
+    #[error("{0}")]
     Missing(String),
     /// File and meta do not belong together, which may pass.
+    #[error("{0}")]
     Differs(String),
     /// These bytes, with this meta, will never do.
+    #[error("{0}")]
     Refused(String),
     /// The system has no memory or no descriptor for them now.
+    #[error("{0}")]
     NoRoom(String),
 }
 
@@ -118,12 +125,12 @@ impl Judge<'_> {
             .collect();
         for found in &findings.changed {
             let name = found.package.as_str();
-            let open = open_dir(dir).and_then(|root| {
-                open_package(&root, &found.package).map_err(|error| error.to_string())
-            });
+            let open = open_dir(dir)
+                .map_err(Unverified::from)
+                .and_then(|root| Ok(open_package(&root, &found.package)?));
             all.push(match open {
                 Ok(open) => self.plugin(name, &open, &found.meta),
-                Err(reason) => unreadable(name, reason),
+                Err(error) => unreadable(name, error.to_string()),
             });
         }
         let name = |it: &Judgement| it.plugin.as_ref().map(|meta| meta.name.clone());
@@ -138,12 +145,7 @@ impl Judge<'_> {
                 let judged = self.symbols(&verified, meta);
                 judged.err().map(|error| error.to_string())
             }
-            Err(
-                Unverified::Missing(reason)
-                | Unverified::Differs(reason)
-                | Unverified::Refused(reason)
-                | Unverified::NoRoom(reason),
-            ) => Some(reason),
+            Err(error) => Some(error.to_string()),
         };
         Judgement {
             package: package.to_owned(),
@@ -226,6 +228,12 @@ impl From<ReadError> for Unverified {
             ReadError::Missing(_) => Self::Missing(error.to_string()),
             _ => Self::Differs(error.to_string()),
         }
+    }
+}
+
+impl From<DirError> for Unverified {
+    fn from(error: DirError) -> Self {
+        Self::Differs(error.to_string())
     }
 }
 

@@ -23,6 +23,8 @@ use rustix::{
     io::Errno,
 };
 
+use super::errors::{DirError, NoMeta, NoPackage, Unopened};
+
 mod remembered;
 
 /// How soon an unsettled package is looked at again if nothing hints earlier.
@@ -138,20 +140,21 @@ impl Scanner {
         let mut findings = Findings::default();
         match self.pass(now, &mut findings) {
             Ok(()) => self.root_unsettled = None,
-            Err(reason) => {
+            Err(error) => {
                 let since = *self.root_unsettled.get_or_insert(now);
+                let reason = error.to_string();
                 self.unsettled_or_problem(now, since, String::new(), reason, &mut findings);
             }
         }
         findings
     }
 
-    fn pass(&mut self, now: Instant, findings: &mut Findings) -> Result<(), String> {
+    fn pass(&mut self, now: Instant, findings: &mut Findings) -> Result<(), DirError> {
         let root = open_dir(&self.dir)?;
         self.passes += 1;
-        let entries = Dir::read_from(&root).map_err(|error| self.unreadable(&error))?;
+        let entries = Dir::read_from(&root).map_err(|error| self.unlisted(error))?;
         for entry in entries {
-            let entry = entry.map_err(|error| self.unreadable(&error))?;
+            let entry = entry.map_err(|error| self.unlisted(error))?;
             let Ok(name) = entry.file_name().to_str() else {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 findings
@@ -167,7 +170,8 @@ impl Scanner {
             }
             match classify(name, entry.file_type()) {
                 Ok(package) => self.look_at(&root, &package, now, findings),
-                Err(reason) => {
+                Err(error) => {
+                    let reason = error.to_string();
                     findings.problems.push(problem(name.to_owned(), reason));
                     // Something stands in the place of a package: that takes nothing out
                     // of service.
@@ -226,8 +230,7 @@ impl Scanner {
             Ok(Some(seen)) => seen,
             Ok(None) => return self.without_meta(root, name, now, findings),
             Err(error) => {
-                let reason = format!("its {META_FILE} cannot be examined: {error}");
-                return self.unsettled(name, now, reason, findings);
+                return self.unsettled(name, now, &NoMeta::Unexamined(error), findings);
             }
         };
         package.missing = None;
@@ -239,7 +242,7 @@ impl Scanner {
                 package.unsettled = None;
                 self.adopt(root, name, meta, findings);
             }
-            Err(reason) => self.unsettled(name, now, reason, findings),
+            Err(error) => self.unsettled(name, now, &error, findings),
         }
     }
 
@@ -308,8 +311,7 @@ impl Scanner {
         if leaving {
             self.missing(name, now, findings);
         } else {
-            let reason = format!("it has no {META_FILE}; stage the package again, or remove it");
-            self.unsettled(name, now, reason, findings);
+            self.unsettled(name, now, &NoMeta::Missing, findings);
         }
     }
 
@@ -347,12 +349,13 @@ impl Scanner {
         &mut self,
         name: &PackageName,
         now: Instant,
-        reason: String,
+        why: &NoMeta,
         findings: &mut Findings,
     ) {
         let Some(package) = self.packages.get_mut(name) else {
             return;
         };
+        let reason = why.to_string();
         // The same trouble goes on; another one starts anew.
         let since = match package.unsettled.take() {
             Some((since, before)) if before == reason => since,
@@ -398,11 +401,9 @@ impl Scanner {
             .sort_by(|a, b| (&a.package, &a.reason).cmp(&(&b.package, &b.reason)));
     }
 
-    fn unreadable(&self, error: &rustix::io::Errno) -> String {
-        format!(
-            "plugin directory `{}` cannot be read: {error}",
-            self.dir.display()
-        )
+    fn unlisted(&self, source: Errno) -> DirError {
+        let dir = self.dir.clone();
+        DirError::List { dir, source }
     }
 }
 
@@ -432,15 +433,11 @@ fn problem(package: String, reason: impl Into<String>) -> Problem {
     }
 }
 
-fn classify(name: &str, kind: FileType) -> Result<PackageName, String> {
+fn classify(name: &str, kind: FileType) -> Result<PackageName, NoPackage> {
     match kind {
-        FileType::Directory | FileType::Unknown => name.parse().map_err(|error| format!("{error}")),
-        FileType::Symlink => {
-            Err("it is a symbolic link; put the package itself into the plugin directory".into())
-        }
-        _ => Err(format!(
-            "it is not a directory; put it and its {META_FILE} into a directory of their own"
-        )),
+        FileType::Directory | FileType::Unknown => Ok(name.parse()?),
+        FileType::Symlink => Err(NoPackage::Symlink),
+        _ => Err(NoPackage::NoDirectory),
     }
 }
 
@@ -448,18 +445,16 @@ fn classify(name: &str, kind: FileType) -> Result<PackageName, String> {
 ///
 /// # Errors
 /// One sentence for the operator.
-pub fn open_dir(dir: &Path) -> Result<OwnedFd, String> {
+pub fn open_dir(dir: &Path) -> Result<OwnedFd, DirError> {
     openat(
         CWD,
         dir,
         OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC,
         Mode::empty(),
     )
-    .map_err(|error| {
-        format!(
-            "plugin directory `{}` cannot be opened: {error}",
-            dir.display()
-        )
+    .map_err(|source| {
+        let dir = dir.to_owned();
+        DirError::Open { dir, source }
     })
 }
 
@@ -474,21 +469,8 @@ pub(crate) fn open_package(root: &OwnedFd, name: &PackageName) -> Result<OwnedFd
     .map_err(|error| Unopened(name.clone(), error))
 }
 
-/// A package cannot be opened.
-#[derive(Debug, thiserror::Error)]
-#[error("package `{0}` cannot be opened: {1}")]
-pub(crate) struct Unopened(PackageName, Errno);
-
-impl Unopened {
-    /// Whether there is none at this moment.
-    pub(crate) fn is_missing(&self) -> bool {
-        self.1 == Errno::NOENT
-    }
-}
-
-fn read_meta(root: &OwnedFd, name: &PackageName) -> Result<Meta, String> {
-    let package = open_package(root, name).map_err(|error| error.to_string())?;
-    Meta::read(package).map_err(|error| error.to_string())
+fn read_meta(root: &OwnedFd, name: &PackageName) -> Result<Meta, NoMeta> {
+    Ok(Meta::read(open_package(root, name)?)?)
 }
 
 #[cfg(test)]

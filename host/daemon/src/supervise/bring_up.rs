@@ -177,7 +177,7 @@ impl Supervisor {
     }
 
     fn open(&self, package: &PackageName) -> Result<OwnedFd, Unverified> {
-        let root = open_dir(&self.plugin_dir).map_err(Unverified::Differs)?;
+        let root = open_dir(&self.plugin_dir)?;
         Ok(open_package(&root, package)?)
     }
 

@@ -1,0 +1,73 @@
+//! Why the plugin directory, or a package in it, cannot be read or watched.
+
+use std::{io, path::PathBuf};
+
+use hotmerge_meta::{META_FILE, MetaError, NameError, PackageName};
+use rustix::io::Errno;
+
+/// The plugin directory cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DirError {
+    /// It cannot be opened.
+    #[error("plugin directory `{}` cannot be opened: {source}", .dir.display())]
+    Open {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system says.
+        source: Errno,
+    },
+    /// It cannot be listed.
+    #[error("plugin directory `{}` cannot be read: {source}", .dir.display())]
+    List {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system says.
+        source: Errno,
+    },
+}
+
+/// A package cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("package `{0}` cannot be opened: {1}")]
+pub(crate) struct Unopened(pub(super) PackageName, pub(super) Errno);
+
+impl Unopened {
+    /// Whether there is none at this moment.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.1 == Errno::NOENT
+    }
+}
+
+/// An entry of the plugin directory is not a package.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoPackage {
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error("it is a symbolic link; put the package itself into the plugin directory")]
+    Symlink,
+    #[error("it is not a directory; put it and its {META_FILE} into a directory of their own")]
+    NoDirectory,
+}
+
+/// A package's meta cannot be used yet.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoMeta {
+    #[error("it has no {META_FILE}; stage the package again, or remove it")]
+    Missing,
+    #[error("its {META_FILE} cannot be examined: {0}")]
+    Unexamined(io::Error),
+    #[error(transparent)]
+    Package(#[from] Unopened),
+    #[error(transparent)]
+    Invalid(#[from] MetaError),
+}
+
+/// The plugin directory is not watched.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WatchError {
+    #[error(transparent)]
+    Dir(#[from] io::Error),
+    #[error(transparent)]
+    Watcher(#[from] notify::Error),
+}
