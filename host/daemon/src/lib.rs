@@ -3,7 +3,7 @@
 //! Embed it with [`Host::start`]; the program `hotmerge` is this library with signals, a
 //! control socket and a command line around it, each in its own crate.
 //!
-//! How a change travels: a hint (signal, request, watcher, clock) leads to a rescan
+//! How a change travels: a hint (signal, request, watcher, clock) leads to a look at the directory
 //! ([`scan`]); each change becomes an attempt, which is verified, started and switched to as the
 //! pure state machine decides ([`lifecycle`]); the replaced version is drained and retired.
 //! Hints carry no information: losing one costs time, never correctness.
@@ -28,6 +28,7 @@ mod supervise;
 
 pub use config::{CanaryConfig, Config, ConfigError, PluginConfig};
 pub use find::{
+    choice::Watch,
     errors::DirError,
     judge::{JudgeError, Judgement, judge},
     scan,

@@ -21,7 +21,7 @@ pub use message::{
 };
 pub use status::{
     CanaryStatus, EndingStatus, FailureStatus, HostStatus, KeptStatus, PluginStatus, RefusedStatus,
-    SavedStatus, Stage, State, Status, StoreFailure, WorkerStatus, sentence,
+    SavedStatus, Stage, State, Status, StoreFailure, WatcherStatus, WorkerStatus, sentence,
 };
 
 pub use crate::frame::MAX_FRAME_BYTES;

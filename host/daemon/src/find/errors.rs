@@ -1,6 +1,6 @@
 //! Why the plugin directory, or a package in it, cannot be read or watched.
 
-use std::{io, path::PathBuf};
+use std::{fs, io, path::PathBuf};
 
 use hotmerge_meta::{META_FILE, MetaError, NameError, PackageName};
 use rustix::io::Errno;
@@ -69,5 +69,45 @@ pub(super) enum WatchError {
     #[error(transparent)]
     Dir(#[from] io::Error),
     #[error(transparent)]
-    Watcher(#[from] notify::Error),
+    Limit(#[from] LimitReached),
+    /// What only administrators may do, and nobody has asked for.
+    #[error("only a process that administers the system may mark file systems")]
+    NotPermitted,
+    #[error("fanotify cannot be had: {0}")]
+    NoFanotify(#[source] io::Error),
+    #[error("the file system takes no mark of fanotify: {0}")]
+    Unmarked(#[source] io::Error),
+    #[error(transparent)]
+    Watcher(notify::Error),
+}
+
+/// The system's limit for this user's watches.
+#[derive(Debug, thiserror::Error)]
+#[error("the limit of {what} is reached{}; raise it by `sysctl -w {setting}={}`",
+    .value.map_or_else(String::new, |value| format!(" ({value})")),
+    .value.map_or(1024, |value| value.saturating_mul(2).max(1024)))]
+pub(super) struct LimitReached {
+    what: &'static str,
+    setting: &'static str,
+    value: Option<u64>,
+}
+
+impl LimitReached {
+    pub(super) fn instances() -> Self {
+        Self::of("inotify instances", "fs.inotify.max_user_instances")
+    }
+
+    pub(super) fn watches() -> Self {
+        Self::of("inotify watches", "fs.inotify.max_user_watches")
+    }
+
+    pub(super) fn of(what: &'static str, setting: &'static str) -> Self {
+        let path = format!("/proc/sys/{}", setting.replace('.', "/"));
+        let value = fs::read_to_string(path).ok();
+        Self {
+            what,
+            setting,
+            value: value.and_then(|text| text.trim().parse().ok()),
+        }
+    }
 }

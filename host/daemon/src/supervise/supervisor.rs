@@ -18,7 +18,11 @@ use tracing::{debug, trace};
 
 use crate::{
     Config,
-    find::scan::{Findings, Found, Scanner},
+    find::{
+        scan::{Dirty, Findings, Found, Scanner},
+        tell::Hint,
+        watch::Watchers,
+    },
     plugin::Plugin,
     record::{
         events::{Happened, PluginEvent},
@@ -41,6 +45,7 @@ pub(crate) struct Supervisor {
     pub(crate) jobs: Jobs,
     pub(crate) background: Background<Self>,
     pub(crate) plugin_dir: PathBuf,
+    pub(crate) watchers: Watchers,
     pub(crate) workers: Arc<Workers>,
     /// Where the last good versions are; a host without one cannot go back.
     pub(crate) store: Option<Store>,
@@ -51,7 +56,12 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(crate) fn new(config: Config, plugin_dir: PathBuf, store: Option<Store>) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        plugin_dir: PathBuf,
+        store: Option<Store>,
+        hint: Hint,
+    ) -> Self {
         let mut scanner = Scanner::new(plugin_dir.clone(), config.settle());
         let mut state = State::default();
         for last in store.iter().flat_map(Store::remembered) {
@@ -60,8 +70,10 @@ impl Supervisor {
             }
             state.machine.remember(last.plugin, last.live, last.choice);
         }
+        let watchers = Watchers::new(plugin_dir.clone(), config.watch, hint);
         Self {
             plugin_dir,
+            watchers,
             workers: Workers::new(config.settings()),
             config,
             clock: Clock::default(),
@@ -98,28 +110,46 @@ impl Supervisor {
         Arc::clone(plugins.entry(name.clone()).or_insert_with(new))
     }
 
-    /// Looks at the directory and sets going whatever follows. `retry` names plugins whose
+    /// Looks at the whole directory and sets going whatever follows. `retry` names plugins whose
     /// refused versions are to be tried again; those of them that had been given up are started
     /// again, and returned.
     pub(crate) fn rescan(self: &Arc<Self>, retry: &[PluginName]) -> Vec<PluginName> {
+        let dirty = self.watchers.take(true);
+        self.look(&dirty, retry)
+    }
+
+    /// Looks at what may have changed.
+    pub(crate) fn look_at_dirty(self: &Arc<Self>) {
+        let dirty = self.watchers.take(false);
+        if !dirty.is_empty() || !self.scanner().is_at_rest() {
+            self.look(&dirty, &[]);
+        }
+    }
+
+    /// Looks at these packages as if a watcher had told of them.
+    pub(crate) fn look(self: &Arc<Self>, dirty: &Dirty, retry: &[PluginName]) -> Vec<PluginName> {
         let mut scanner = self.scanner();
         {
             let mut state = self.state();
             if state.stopping {
                 return Vec::new();
             }
-            state.counters.rescans += 1;
+            state.counters.count_look(dirty);
         }
         let revived = self.revive(retry);
-        let findings = scanner.scan(Instant::now());
+        let findings = scanner.look(Instant::now(), dirty, &mut &self.watchers);
         let again: Vec<_> = retry
             .iter()
             .filter(|name| self.is_refused(name))
             .filter_map(|name| scanner.find(name.as_str()))
             .collect();
-        // The scanner stays locked until the findings are applied: two passes at once must
+        // The scanner stays locked until the findings are applied: two looks at once must
         // not be applied in the wrong order.
         self.take(findings, again);
+        drop(scanner);
+        if self.watchers.must_poll().is_some() {
+            self.clock.full_within(self.config.poll());
+        }
         revived
     }
 
