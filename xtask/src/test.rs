@@ -50,6 +50,8 @@ enum Family {
     Life,
     /// Hostile, crashing and unusual plugins, and that honest ones are not affected
     Sandbox,
+    /// Changes that are noticed: by every kind of watcher, at any rate, on every file system
+    Watch,
     /// Builds and reloads under real Portage
     Emerge,
 }
@@ -101,6 +103,7 @@ fn family_of(program: &str) -> Family {
     match program.split('_').next() {
         Some("emerge") => Family::Emerge,
         Some("life") => Family::Life,
+        Some("watch") => Family::Watch,
         Some("chaos" | "honest" | "hostile" | "sandbox" | "static" | "workers") => Family::Sandbox,
         _ => Family::Main,
     }
@@ -183,7 +186,7 @@ fn commands(family: Family, cargo: &Cargo, wanted: fn(&str) -> bool) -> Result<V
             }
             return Ok(vec![command, lives]);
         }
-        Family::Main | Family::Life | Family::Sandbox | Family::Emerge => {
+        Family::Main | Family::Life | Family::Sandbox | Family::Watch | Family::Emerge => {
             command.args(["--package", "hotmerge-tests"]);
             for name in end_to_end(cargo, family)?.iter().filter(|it| wanted(it)) {
                 command.args(["--test", name]);
