@@ -12,6 +12,7 @@ mod reload;
 mod rescan;
 mod subject;
 mod switch;
+mod watch;
 mod worker;
 
 use figure::Figures;
@@ -20,7 +21,7 @@ use subject::Subject;
 /// Measure what hotmerge costs.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Only these: call, reload, switch, rescan, driver, worker
+    /// Only these: call, reload, switch, rescan, watch, driver, worker
     #[arg(value_name = "BENCH")]
     benches: Vec<String>,
     /// Print one JSON object a figure
@@ -33,11 +34,12 @@ struct Arguments {
 
 type Bench = fn(&Subject, usize, &mut Figures) -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 6] = [
+const BENCHES: [(&str, Bench); 7] = [
     ("call", call::run),
     ("reload", reload::run),
     ("switch", switch::run),
     ("rescan", rescan::run),
+    ("watch", watch::run),
     ("driver", driver::run),
     ("worker", worker::run),
 ];
