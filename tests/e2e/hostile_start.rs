@@ -185,7 +185,7 @@ fn a_hostile_candidate_leaves_the_live_version_serving() {
 
 /// What a plugin did while it was loaded or started is no use to it in calls.
 #[test]
-fn nothing_that_was_prepared_while_starting_opens_a_door_later() {
+fn nothing_prepared_during_the_start_helps_later() {
     let lab = Lab::new();
     let prepared = ["own-filter", "keep-rwx", "mprotect", "list"];
     let ways = prepared.iter().flat_map(|name| {
@@ -212,7 +212,7 @@ fn nothing_that_was_prepared_while_starting_opens_a_door_later() {
 }
 
 #[test]
-fn a_file_that_takes_more_memory_than_it_may_is_refused() {
+fn a_file_over_its_memory_limit_is_refused() {
     let lab = Lab::new();
     let huge = attacks_at("").with_bytes(|bytes| {
         // The last header of what is loaded; its size in memory is the sixth word of eight bytes.
@@ -254,7 +254,7 @@ fn filters(host: &TestHost, plugin: &str) -> usize {
 }
 
 #[test]
-fn what_a_plugin_answers_in_its_workers_place_is_not_shown_as_the_workers() {
+fn a_plugin_cannot_answer_as_its_worker() {
     let lab = Lab::new();
     lab.package("hostile")
         .put(&[&attacks_at("start=answer-itself")]);

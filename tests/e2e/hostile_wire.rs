@@ -23,7 +23,7 @@ fn head() -> usize {
     geometry.bytes() - slots - areas
 }
 
-/// The memory through which a plugin calls others; see `cell/others.rs`.
+/// The memory through which a plugin calls others; see `host/instance/src/worker/outgoing.rs`.
 fn outgoing() -> usize {
     let geometry = Geometry {
         slots: 8,
@@ -218,7 +218,7 @@ fn a_bell_that_rings_for_nothing_ends_the_worker() {
 }
 
 #[test]
-fn a_worker_that_wakes_its_callers_for_nothing_is_ended() {
+fn a_worker_that_wakes_callers_needlessly_ends() {
     let lab = Lab::new();
     let Some(host) = start_calling(&lab) else {
         return;

@@ -158,7 +158,7 @@ fn counters_and_states_change_at_the_same_moment() {
 }
 
 #[test]
-fn a_plugin_that_stops_with_its_host_is_not_removed() {
+fn stopping_with_the_host_is_not_removal() {
     let bench = GatedHost::new("mark=1", "");
     let log = bench.host.log().clone();
     bench.host.stop();
@@ -246,10 +246,7 @@ fn a_hanging_call_does_not_block_a_shutdown() {
     let (_visitor, call) = long_call(&bench);
     bench.host.signal(Signal::TERM);
     assert!(bench.host.ended().success());
-    bench
-        .host
-        .log()
-        .wait("old versions had not ended when their time was over");
+    bench.host.log().wait("old versions had not ended in time");
     assert!(call.0.join().unwrap().is_err());
 }
 

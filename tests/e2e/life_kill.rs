@@ -14,8 +14,8 @@ use hotmerge_meta::{
     Image, PluginMeta,
     control::{PluginReport, RollbackParams, method},
 };
-use hotmerge_tests::{Lab, Package, SOON, TestHost, Variant, actor, how_often};
-use rustix::process::Signal;
+use hotmerge_tests::{Lab, Package, SOON, TestHost, Variant, actor, how_often, skipped};
+use rustix::process::{Signal, geteuid};
 use serde_json::Value;
 
 const PLUGINS: [&str; 3] = ["one", "two", "three"];
@@ -176,13 +176,25 @@ fn cut(package: &Package, variant: &Variant, by: usize) {
 
 #[test]
 fn a_merge_cut_off_anywhere_leaves_a_version_serving() {
+    every_moment(Lab::start);
+}
+
+#[test]
+fn ordinary_hosts_survive_merges_cut_off_anywhere() {
+    if !geteuid().is_root() {
+        return skipped("whoever runs the tests is an ordinary user");
+    }
+    every_moment(|lab| TestHost::start(lab.as_ordinary_user(lab.serve("")), lab.runtime_dir()));
+}
+
+fn every_moment(start: impl Fn(&Lab) -> TestHost) {
     let (old, new) = (version("one", 1), version("one", 2));
     for (moment, merge) in MOMENTS {
         for host_sees_it in [true, false] {
             let lab = Lab::new();
             let package = lab.package("some");
             package.put(&[&old]);
-            let mut host = lab.start();
+            let mut host = start(&lab);
             if host_sees_it {
                 merge(&package, &old, &new);
                 host.reload();
@@ -192,7 +204,7 @@ fn a_merge_cut_off_anywhere_leaves_a_version_serving() {
             if !host_sees_it {
                 merge(&package, &old, &new);
             }
-            let host = lab.start();
+            let host = start(&lab);
             let plugin = host.plugin("one");
             assert_eq!(plugin.state, State::Active, "{moment}: {plugin:#?}");
             let mark = host.text("one", "mark");

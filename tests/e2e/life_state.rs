@@ -178,7 +178,7 @@ fn a_version_staged_during_a_handover_follows() {
 }
 
 #[test]
-fn a_reason_of_many_megabytes_is_cut_where_it_enters() {
+fn an_enormous_reason_is_cut_on_entry() {
     for (old, new) in [
         ("save=refuse-at-length", ""),
         ("", "restore=refuse-at-length"),
@@ -202,7 +202,7 @@ fn a_reason_of_many_megabytes_is_cut_where_it_enters() {
 }
 
 #[test]
-fn the_largest_state_that_is_saved_is_also_taken_over() {
+fn the_largest_saved_state_is_restored() {
     // Beside it there is the count.
     let most = STATE_LIMIT - size_of::<u64>();
     let bench = start(&format!("mark=1 state={most}"), "save_s = 0");

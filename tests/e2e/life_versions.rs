@@ -8,10 +8,11 @@ use std::{
 
 use hotmerge_daemon::{lifecycle::State, status::PluginStatus};
 use hotmerge_meta::{
-    OnReplace,
+    Image, OnReplace,
     control::{Action, HistoryParams, PluginReport, RollbackParams, Transition, method},
 };
 use hotmerge_tests::{Lab, Ran, SOON, TestHost, TinyDisk, Variant, actor, call, skipped};
+use serde_json::Value;
 
 fn put(lab: &Lab, host: &TestHost, variant: &Variant) -> Vec<PluginReport> {
     host.reload_after(|| lab.package("one").put(&[variant]))
@@ -65,7 +66,10 @@ fn repeated_rollbacks_go_further_back() {
     assert_eq!(plugin.rolled_back, Some(version(3).meta.hash));
     let none = lab.hotmerge(["rollback", "actor"]);
     assert_ne!(none.code, Some(0));
-    assert!(none.stderr.contains("before the one that runs"), "{none:?}");
+    assert!(
+        none.stderr.contains("older than the running one"),
+        "{none:?}"
+    );
     host.stop();
 }
 
@@ -198,6 +202,38 @@ fn a_damaged_stored_version_never_runs() {
     put(&lab, &host, &version(3));
     assert_eq!(roll_back(&host, None).action, Action::Reloaded);
     runs(&host, "2");
+    host.stop();
+}
+
+/// As a host finds it that was upgraded to another contract, or went back from one.
+#[test]
+fn a_stored_version_of_another_contract_is_whole() {
+    let (lab, host) = three_versions();
+    host.stop();
+    let foreign = version(3).with_abi(2, 0);
+    let record = lab.state_dir().join("plugins/actor.json");
+    let mut kept_versions: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    kept_versions["live"] = serde_json::to_value(foreign.meta.hash).unwrap();
+    kept_versions["versions"][0] = serde_json::to_value(&foreign.meta).unwrap();
+    fs::write(&record, kept_versions.to_string()).unwrap();
+    let image = Image::normalise(foreign.bytes.clone()).unwrap();
+    fs::write(kept(&lab, &foreign), image.bytes()).unwrap();
+
+    lab.package("one").put(&[&actor("mark=4 start=refuse")]);
+    let host = lab.start_with("watch = false");
+    assert_eq!(host.plugin("actor").state, State::Error);
+    let report = roll_back(&host, Some(foreign.meta.hash.to_string()));
+    assert_eq!(report.action, Action::Refused);
+    let reason = report.reason.unwrap();
+    assert!(reason.contains("built for ABI 2.0"), "{reason}");
+    let history = lab.hotmerge(["history", "actor"]).stdout;
+    let history = String::from_utf8(history).unwrap();
+    assert!(history.contains("built for ABI 2.0"), "{history}");
+    assert!(!(reason + &history).contains("damaged"), "{history}");
+    // What this host can run is still there to go back to.
+    let oldest = version(1).meta.hash.to_string();
+    assert_eq!(roll_back(&host, Some(oldest)).action, Action::Loaded);
+    runs(&host, "1");
     host.stop();
 }
 

@@ -121,7 +121,7 @@ fn missing_landlock_is_reported_and_the_rest_holds() {
 
 /// Nothing but the filters is left then.
 #[test]
-fn without_namespaces_and_landlock_nothing_is_opened_at_any_time() {
+fn without_namespaces_and_landlock_nothing_can_be_opened() {
     let lab = Lab::new();
     let prepared = ["host-memory", "open", "list", "own-filter", "keep-rwx"];
     let ways: Vec<_> = prepared

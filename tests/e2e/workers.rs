@@ -1,4 +1,4 @@
-//! Plugins in cells of their own: what a crash means for calls, and when replacing ends.
+//! Plugins in workers: what a crash means for calls, and when replacing ends.
 
 use std::fs;
 

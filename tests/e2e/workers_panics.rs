@@ -53,7 +53,7 @@ fn killed_under_a_call(host: &TestHost, gate: &Gate, held: bool, restarts: u64) 
         // Nothing has taken its place: that comes to the gate before.
         let plugin = host.plugin("actor");
         assert_eq!(plugin.restarts, restarts - 1);
-        assert_eq!(plugin.worker.expect("it has a cell").pid, None);
+        assert_eq!(plugin.worker.expect("it has a worker").pid, None);
         let next = scope.spawn(|| host.text("actor", "mark"));
         starting.unwrap_or_else(|| gate.visitor()).let_go();
         assert_eq!(next.join().unwrap(), "1");

@@ -112,6 +112,11 @@ impl Log {
         assert!(state.ended, "somebody keeps the host's log open");
     }
 
+    /// All records so far.
+    pub fn records(&self) -> Vec<Value> {
+        self.lock().records.clone()
+    }
+
     /// All messages so far.
     pub fn messages(&self) -> Vec<String> {
         let state = self.lock();

@@ -196,7 +196,7 @@ impl Ran {
         lines.remove(0)
     }
 
-    /// The JSON objects that it wrote, one a line.
+    /// The JSON objects that it wrote, one per line.
     #[track_caller]
     pub fn lines(&self) -> Vec<Value> {
         let text = self.text();

@@ -1,6 +1,6 @@
 //! Where the programs under test are, and where the tests may build.
 //!
-//! Cargo builds them, once a test binary. Whoever has built them says so by
+//! Cargo builds them, once per test binary. Whoever has built them says so by
 //! `HOTMERGE_TEST_HOST` and `HOTMERGE_TEST_DRIVER`.
 
 use std::{

@@ -6,14 +6,17 @@ use std::{
     time::Duration,
 };
 
+mod door;
+
+pub use door::{Allow, DoorConfig, Principal, Role};
 pub use hotmerge_instance::settings::{
-    Isolation, LimitsConfig, OnDegraded, RestartConfig, Symbols,
+    Isolation, LimitsConfig, OnDegraded, RestartConfig, Symbols, UntrustedFiles,
 };
 use hotmerge_instance::{
     rules::text_file::{self, TextFileError},
     settings::{Grant, PluginSettings, PolicyFiles, Settings},
 };
-use hotmerge_meta::PluginName;
+use hotmerge_meta::{PluginName, Trust};
 use serde::Deserialize;
 
 use crate::find::choice::Watch;
@@ -79,6 +82,10 @@ pub struct Config {
     /// A file that replaces the built-in symbol policy; `hotmerge policy symbols` shows the
     /// format.
     pub symbol_policy: Option<PathBuf>,
+    /// What to do with a plugin, a policy, a granted path or a worker program that somebody but
+    /// root and the host's user could have written. By default a root host refuses it, and other
+    /// hosts use it. The configuration of a root host itself is refused in any case.
+    pub untrusted_files: Option<UntrustedFiles>,
     /// How often a worker that crashes is replaced.
     pub restart: RestartConfig,
     /// How long a call without a deadline may take before the host kills its worker, in
@@ -87,6 +94,8 @@ pub struct Config {
     /// A cgroup v2 directory that is delegated to this host for its workers. By default the host's
     /// own group, if a service manager has delegated it.
     pub cgroup: Option<PathBuf>,
+    /// Who may ask the host for what.
+    pub door: DoorConfig,
     /// Settings of single plugins.
     pub plugin: BTreeMap<PluginName, PluginConfig>,
 }
@@ -181,9 +190,11 @@ impl Default for Config {
             symbols: Symbols::default(),
             syscall_policy: None,
             symbol_policy: None,
+            untrusted_files: None,
             restart: RestartConfig::default(),
             call_ms: 60_000,
             cgroup: None,
+            door: DoorConfig::default(),
             plugin: BTreeMap::new(),
         }
     }
@@ -200,17 +211,40 @@ pub enum ConfigError {
     Value(String),
 }
 
+/// A plugin's configuration has a value that JSON does not know.
+#[derive(Debug, thiserror::Error)]
+#[error("its configuration cannot be written as JSON: {0}")]
+pub(crate) struct NotJson(#[source] serde_json::Error);
+
 impl Config {
     /// Reads a TOML file.
     ///
     /// # Errors
     /// One sentence that names the file and the line.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = text_file::read(WHAT, path)?;
-        let config: Self =
-            toml::from_str(&text).map_err(|error| text_file::wrong(WHAT, path, &error))?;
-        config.check()?;
+        let read = |trust: &Trust| -> Result<Self, ConfigError> {
+            let text = text_file::read(WHAT, path, trust)?;
+            let config: Self =
+                toml::from_str(&text).map_err(|error| text_file::wrong(WHAT, path, &error))?;
+            config.check()?;
+            Ok(config)
+        };
+        let trust = Trust::by_default();
+        let config = read(&trust)?;
+        // Only the file itself says whether it has to be one that nobody else could have written.
+        if trust.is_anybody() && !config.trust().is_anybody() {
+            return read(&config.trust());
+        }
         Ok(config)
+    }
+
+    /// Whose files are believed.
+    pub fn trust(&self) -> Trust {
+        match self.untrusted_files {
+            None => Trust::by_default(),
+            Some(UntrustedFiles::Refuse) => Trust::own(),
+            Some(UntrustedFiles::Use) => Trust::anybody(),
+        }
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
@@ -296,11 +330,10 @@ impl Config {
     ///
     /// # Errors
     /// If a value has no counterpart in JSON.
-    pub(crate) fn plugin_json(&self, plugin: &PluginName) -> Result<String, String> {
+    pub(crate) fn plugin_json(&self, plugin: &PluginName) -> Result<String, NotJson> {
         let table = self.plugin.get(plugin).map(|plugin| &plugin.config);
         table.map_or(Ok("{}".to_owned()), |table| {
-            serde_json::to_string(table)
-                .map_err(|error| format!("its configuration cannot be written as JSON: {error}"))
+            serde_json::to_string(table).map_err(NotJson)
         })
     }
 
@@ -344,6 +377,7 @@ impl Config {
         };
         let own = self.plugin.iter();
         Settings {
+            trust: self.trust(),
             worker: self.worker.clone(),
             isolation: self.isolation,
             degraded: self.degraded,
@@ -353,7 +387,7 @@ impl Config {
             call_limit: (self.call_ms != 0).then(|| Duration::from_millis(self.call_ms)),
             start_limit: self.start(),
             cgroup: self.cgroup.clone(),
-            others: PluginSettings {
+            by_default: PluginSettings {
                 drain: Duration::from_millis(self.drain_ms),
                 teardown: Duration::from_millis(self.teardown_ms),
                 ..PluginSettings::default()
@@ -374,6 +408,7 @@ impl Config {
         PolicyFiles {
             syscalls: self.syscall_policy.clone(),
             symbols: self.symbol_policy.clone(),
+            trust: self.trust(),
         }
     }
 

@@ -11,11 +11,11 @@ use std::{
 use hotmerge_abi::{ABI_MAJOR, ABI_MINOR};
 use hotmerge_instance::{
     NoWorkers, Workers,
-    rules::{policies, text_file::TextFileError},
+    rules::{grants, policies, text_file::TextFileError},
 };
 use hotmerge_lifecycle::ChoiceError;
 use hotmerge_meta::{
-    PackageName, PluginName,
+    PackageName, PluginName, Untrusted,
     control::{
         Action, DebugReport, HostStatus, PluginReport, ReloadParams, ReloadReport, Status,
         Transition,
@@ -34,7 +34,7 @@ use crate::{
         status::Snapshot,
         store::{Store, StoreError},
     },
-    supervise::{clock::Tick, keeping::WishError, state::State, supervisor::Supervisor},
+    supervise::{clock::Tick, overrides::OverrideError, state::HostState, supervisor::Supervisor},
 };
 
 /// What is done at every look.
@@ -69,7 +69,10 @@ pub enum StartError {
     NoPluginDir,
     /// The plugin directory cannot be used.
     #[error("{0}; create it, or pass another `--plugin-dir`")]
-    PluginDir(#[from] DirError),
+    PluginDir(DirError),
+    /// Somebody else could have written to the plugin directory.
+    #[error("plugin directory: {0}")]
+    Untrusted(Untrusted),
     /// Something in the configuration makes no sense.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -106,7 +109,6 @@ impl Host {
     /// has the reasons.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let plugin_dir = Self::check(&config)?;
-        let periodic = config.rescan();
         let store = config
             .state_dir
             .as_ref()
@@ -125,8 +127,8 @@ impl Host {
         let clock = {
             let host = Arc::clone(&supervisor);
             let upkeep = Arc::clone(&upkeep);
-            let ask_for_full = move |host: &Supervisor| {
-                if let Some(period) = periodic {
+            let ask_for_full = |host: &Supervisor| {
+                if let Some(period) = host.config().rescan() {
                     host.clock.full_within(period);
                 }
             };
@@ -170,10 +172,19 @@ impl Host {
     pub fn check(config: &Config) -> Result<PathBuf, StartError> {
         config.check()?;
         let dir = config.plugin_dir.clone().ok_or(StartError::NoPluginDir)?;
-        scan::open_dir(&dir)?;
+        match scan::open_dir(&dir, &config.trust()) {
+            Ok(_) => {}
+            Err(DirError::Untrusted(error)) => return Err(StartError::Untrusted(error)),
+            Err(error) => return Err(StartError::PluginDir(error)),
+        }
         policies::syscalls(&config.policy_files())?;
         policies::symbols(&config.policy_files())?;
         Ok(dir)
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.supervisor.config()
     }
 
     /// The worker program for sandboxed plugins, as far as it can be determined without starting
@@ -182,7 +193,26 @@ impl Host {
     /// # Errors
     /// Why there is none, for people.
     pub fn worker_program(config: &Config) -> Result<PathBuf, NoWorkers> {
-        Workers::find_program(config.worker.as_deref()).map(|(path, _)| path)
+        Workers::find_program(config.worker.as_deref(), &config.trust()).map(|(path, _)| path)
+    }
+
+    /// Whether every granted path leads where it should, whoever else may write.
+    ///
+    /// # Errors
+    /// One sentence per plugin of which one does not.
+    pub fn check_grants(config: &Config) -> Result<(), Vec<String>> {
+        let trust = config.trust();
+        let plugins = config.plugin.iter();
+        let refused: Vec<_> = plugins
+            .filter_map(|(name, own)| {
+                let error = grants::check(&own.allow, own.user, &trust).err()?;
+                Some(format!("plugin `{name}`: {error}"))
+            })
+            .collect();
+        match refused.is_empty() {
+            true => Ok(()),
+            false => Err(refused),
+        }
     }
 
     /// A handle to a plugin, valid for all its versions. `None` if the plugin is unknown (yet).
@@ -207,7 +237,7 @@ impl Host {
         if let Some(upkeep) = self.upkeep.get() {
             upkeep();
         }
-        self.supervisor.keep_unwritten();
+        self.supervisor.persist_unwritten();
         self.supervisor.rescan(retry)
     }
 
@@ -284,7 +314,7 @@ impl Host {
         plugin: &PluginName,
         to: Option<&str>,
         takes_state: bool,
-    ) -> Result<PluginReport, WishError> {
+    ) -> Result<PluginReport, OverrideError> {
         self.apply_choice(plugin, || {
             self.supervisor.roll_back(plugin, to, takes_state)
         })
@@ -294,7 +324,7 @@ impl Host {
     ///
     /// # Errors
     /// If no version runs, or it is already pinned.
-    pub fn pin(&self, plugin: &PluginName) -> Result<PluginReport, WishError> {
+    pub fn pin(&self, plugin: &PluginName) -> Result<PluginReport, OverrideError> {
         self.apply_choice(plugin, || self.supervisor.pin(plugin))
     }
 
@@ -302,7 +332,7 @@ impl Host {
     ///
     /// # Errors
     /// If it is not pinned.
-    pub fn unpin(&self, plugin: &PluginName) -> Result<PluginReport, WishError> {
+    pub fn unpin(&self, plugin: &PluginName) -> Result<PluginReport, OverrideError> {
         self.apply_choice(plugin, || self.supervisor.unpin(plugin))
     }
 
@@ -310,8 +340,8 @@ impl Host {
     fn apply_choice(
         &self,
         plugin: &PluginName,
-        change: impl FnOnce() -> Result<(), WishError>,
-    ) -> Result<PluginReport, WishError> {
+        change: impl FnOnce() -> Result<(), OverrideError>,
+    ) -> Result<PluginReport, OverrideError> {
         let since = self.position();
         change()?;
         let state = self.supervisor.wait_settled();
@@ -395,7 +425,7 @@ impl Host {
                     .map(|store| store.dir().to_owned()),
                 store_failure: self.supervisor.store.as_ref().and_then(Store::failure),
                 started: format!("{:.0}", self.started),
-                watch: watchers.describe(self.supervisor.config.poll_ms),
+                watch: watchers.describe(self.supervisor.config().poll_ms),
                 watchers: watchers.status(),
                 rescans: counters.full_looks + counters.hinted_looks,
                 full_looks: counters.full_looks,
@@ -408,6 +438,7 @@ impl Host {
                 crash_signals: self.supervisor.workers.crash_signals(),
                 degraded: self.supervisor.workers.missing().to_vec(),
                 limits: self.supervisor.workers.limits(),
+                door: None,
             },
             plugins,
             problems,
@@ -443,7 +474,7 @@ impl Drop for Host {
 }
 
 /// The outcome of each plugin since a position.
-fn outcomes(state: &State, since: u64) -> BTreeMap<PluginName, PluginReport> {
+fn outcomes(state: &HostState, since: u64) -> BTreeMap<PluginName, PluginReport> {
     let mut plugins = BTreeMap::new();
     for report in state.history.since(since) {
         merge(&mut plugins, report);
@@ -476,7 +507,7 @@ fn for_everybody(path: &Path) -> PathBuf {
 }
 
 /// Why the operator's choice keeps the version in the directory from running.
-fn in_the_way(state: &State, name: &PluginName) -> Option<String> {
+fn in_the_way(state: &HostState, name: &PluginName) -> Option<String> {
     let found = state.machine.found_in_directory(name.as_str())?;
     let choice = state.machine.slot(name.as_str())?.choice()?;
     choice
@@ -485,7 +516,7 @@ fn in_the_way(state: &State, name: &PluginName) -> Option<String> {
 }
 
 /// The report for an unchanged plugin.
-fn unchanged_report(state: &State, name: &PluginName) -> Option<PluginReport> {
+fn unchanged_report(state: &HostState, name: &PluginName) -> Option<PluginReport> {
     let slot = state.machine.slot(name.as_str())?;
     let live = slot.live();
     let refused = slot.refused();

@@ -19,8 +19,6 @@
 
 pub mod config;
 mod find;
-#[cfg(test)]
-mod fixtures;
 mod host;
 mod plugin;
 mod record;
@@ -36,14 +34,14 @@ pub use find::{
 pub use host::{Host, StartError, UnknownPlugin};
 pub use hotmerge_abi::CallContext;
 pub use hotmerge_instance::{
-    Call, Cancel, context,
+    Call, Cancel, NoWorkers, context,
     rules::{policies, text_file::TextFileError, wants},
 };
 pub use hotmerge_lifecycle as lifecycle;
 pub use hotmerge_loader::{CallError as PluginError, Reply, give_back_large_blocks};
 pub use plugin::{Answered, CallError, Plugin};
 pub use record::{status, store::StoreError};
-pub use supervise::keeping::WishError;
+pub use supervise::overrides::OverrideError;
 
 /// The target triple of this host.
 pub const TARGET: &str = env!("HOTMERGE_TARGET");

@@ -12,7 +12,7 @@ use hotmerge_instance::{
 };
 use hotmerge_loader::{self as loader, Reply};
 use hotmerge_meta::{Digest, PluginName};
-use hotmerge_swap::{Cell, Draining, Gate};
+use hotmerge_swap::{Draining, Gate, VersionCell};
 
 mod canary;
 mod version;
@@ -26,7 +26,7 @@ pub struct Plugin {
     name: PluginName,
     pub(crate) live: Gate<Version>,
     /// The version that hands over its state, while the gate is closed.
-    pub(crate) handing: Cell<Version>,
+    pub(crate) handing: VersionCell<Version>,
     canary: Canary,
     pub(crate) failed: AtomicU64,
     pub(crate) panicked: AtomicU64,
@@ -75,7 +75,7 @@ impl Plugin {
         Self {
             name,
             live: Gate::new(),
-            handing: Cell::new(),
+            handing: VersionCell::new(),
             canary: Canary::default(),
             failed: AtomicU64::new(0),
             panicked: AtomicU64::new(0),

@@ -1,4 +1,8 @@
-//! What each method of the control protocol does.
+//! What each method of the control protocol does, and which role it needs.
+//!
+//! Invariant: one table has every method, and nothing runs before its role was insisted on.
+//!
+//! Absent on purpose: how a request came, and how it is known who asks.
 
 use std::{
     fmt, io,
@@ -6,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use hotmerge_daemon::{Call, CallError, Cancel, Host, PluginError, Reply, context};
+use hotmerge_daemon::{Call, CallError, Cancel, Host, PluginError, Reply, config::Role, context};
 use hotmerge_meta::control::{
     CallParams, CallReply, ErrorObjectOwned, HistoryParams, MAX_FRAME_BYTES, PluginParams,
     ReloadParams, RollbackParams, code, method,
@@ -14,7 +18,12 @@ use hotmerge_meta::control::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::bounded::{cut, fit};
+use crate::{
+    audit,
+    bounded::{cut, fit},
+    roles::{Identity, Wish},
+    tally::Tally,
+};
 
 type Answer = Result<Box<RawValue>, ErrorObjectOwned>;
 
@@ -43,6 +52,8 @@ pub(crate) struct Door {
     pub(crate) ask_to_stop: Box<dyn AskToStop>,
     /// Held while a large reply is encoded, which takes several times its size.
     pub(crate) encoding: Mutex<()>,
+    /// What came in.
+    pub(crate) tally: Tally,
 }
 
 /// Whoever asks, and may go away before there is an answer.
@@ -62,69 +73,151 @@ pub(crate) enum Weight {
     Quick,
 }
 
-impl Weight {
-    /// Of a request for this method.
-    pub(crate) fn of(name: &str) -> Self {
-        match name {
-            method::CALL => Self::Call,
-            method::RELOAD | method::ROLLBACK | method::PIN | method::UNPIN => Self::Waiting,
-            _ => Self::Quick,
+/// A request, and whoever makes it.
+struct Asked<'a> {
+    door: &'a Door,
+    who: &'a Identity,
+    client: &'a dyn Client,
+    params: Option<&'a RawValue>,
+}
+
+/// What the host does on request.
+pub(crate) struct Method {
+    name: &'static str,
+    /// What whoever asks must have.
+    role: Role,
+    pub(crate) weight: Weight,
+    run: fn(&Asked<'_>) -> Answer,
+}
+
+/// Every method, and with it the role that it needs: there is no way to another one.
+const METHODS: [Method; 10] = [
+    Method::new(method::STATUS, Role::Read, Weight::Quick, status),
+    Method::new(method::POSITION, Role::Read, Weight::Quick, |asked| {
+        result(&asked.door.host.position())
+    }),
+    Method::new(method::HISTORY, Role::Read, Weight::Quick, |asked| {
+        let params: Option<HistoryParams> = parse(asked.params)?;
+        let plugin = params.unwrap_or_default().plugin;
+        possible(asked.door.host.history(plugin.as_ref()))
+    }),
+    Method::new(method::DEBUG, Role::Read, Weight::Quick, |asked| {
+        let params: PluginParams = parse(asked.params)?;
+        possible(asked.door.host.debug(&params.plugin))
+    }),
+    Method::new(method::CALL, Role::Call, Weight::Call, call),
+    Method::new(method::RELOAD, Role::Admin, Weight::Waiting, |asked| {
+        let params: Option<ReloadParams> = parse(asked.params)?;
+        result(&asked.door.host.reload(&params.unwrap_or_default()))
+    }),
+    Method::new(method::ROLLBACK, Role::Admin, Weight::Waiting, |asked| {
+        let params: RollbackParams = parse(asked.params)?;
+        let (to, takes_state) = (params.to.as_deref(), !params.without_state);
+        possible(asked.door.host.roll_back(&params.plugin, to, takes_state))
+    }),
+    Method::new(method::PIN, Role::Admin, Weight::Waiting, |asked| {
+        let params: PluginParams = parse(asked.params)?;
+        possible(asked.door.host.pin(&params.plugin))
+    }),
+    Method::new(method::UNPIN, Role::Admin, Weight::Waiting, |asked| {
+        let params: PluginParams = parse(asked.params)?;
+        possible(asked.door.host.unpin(&params.plugin))
+    }),
+    Method::new(method::STOP, Role::Admin, Weight::Quick, |asked| {
+        asked.door.ask_to_stop.stop();
+        result(&())
+    }),
+];
+
+impl Method {
+    const fn new(
+        name: &'static str,
+        role: Role,
+        weight: Weight,
+        run: fn(&Asked<'_>) -> Answer,
+    ) -> Self {
+        Self {
+            name,
+            role,
+            weight,
+            run,
         }
+    }
+
+    /// The method of that name.
+    pub(crate) fn find(name: &str) -> Option<&'static Self> {
+        METHODS.iter().find(|method| method.name == name)
+    }
+
+    /// Answers a request for it, if whoever asks may.
+    pub(crate) fn answer(
+        &self,
+        door: &Door,
+        who: &Identity,
+        client: &dyn Client,
+        params: Option<&RawValue>,
+    ) -> Answer {
+        let asked = Asked {
+            door,
+            who,
+            client,
+            params,
+        };
+        let what = || format!("ask for `{}`", self.name);
+        asked.insist(Wish::Role(self.role), self.name, what)?;
+        let answer = (self.run)(&asked);
+        if self.role == Role::Admin {
+            audit::done(who, self.name, params, &answer);
+        }
+        answer
     }
 }
 
-/// Answers one request.
-pub(crate) fn answer(
-    door: &Door,
-    client: &dyn Client,
-    name: &str,
-    params: Option<&RawValue>,
-) -> Answer {
-    match name {
-        method::STATUS => result(&door.host.status()),
-        method::POSITION => result(&door.host.position()),
-        method::RELOAD => {
-            let params: Option<ReloadParams> = parse(params)?;
-            result(&door.host.reload(&params.unwrap_or_default()))
+impl Asked<'_> {
+    /// Refuses what whoever asks may not.
+    fn insist(
+        &self,
+        wish: Wish<'_>,
+        method: &str,
+        what: impl FnOnce() -> String,
+    ) -> Result<(), ErrorObjectOwned> {
+        let config = self.door.host.config();
+        if self.who.may(&config.door.allow, wish) {
+            return Ok(());
         }
-        method::ROLLBACK => {
-            let params: RollbackParams = parse(params)?;
-            possible(door.host.roll_back(
-                &params.plugin,
-                params.to.as_deref(),
-                !params.without_state,
-            ))
-        }
-        method::PIN => {
-            let params: PluginParams = parse(params)?;
-            possible(door.host.pin(&params.plugin))
-        }
-        method::UNPIN => {
-            let params: PluginParams = parse(params)?;
-            possible(door.host.unpin(&params.plugin))
-        }
-        method::HISTORY => {
-            let params: Option<HistoryParams> = parse(params)?;
-            let plugin = params.unwrap_or_default().plugin;
-            possible(door.host.history(plugin.as_ref()))
-        }
-        method::DEBUG => {
-            let params: PluginParams = parse(params)?;
-            possible(door.host.debug(&params.plugin))
-        }
-        method::CALL => call(door, client, &parse(params)?),
-        method::STOP => {
-            door.ask_to_stop.stop();
-            result(&())
-        }
-        _ => Err(error(
-            code::NO_METHOD,
-            format!("this host has no method `{name}`"),
-        )),
+        let denied = self.who.denied(wish, what());
+        self.door.tally.denied();
+        audit::denied(self.who, method, &denied);
+        Err(error(code::DENIED, denied.to_string()))
     }
 }
 
-fn call(door: &Door, client: &dyn Client, params: &CallParams) -> Answer {
+/// That the host has no such method.
+pub(crate) fn unknown(name: &str) -> ErrorObjectOwned {
+    error(code::NO_METHOD, format!("this host has no method `{name}`"))
+}
+
+fn status(asked: &Asked<'_>) -> Answer {
+    let mut status = asked.door.host.status();
+    status.host.door = Some(asked.door.tally.status());
+    let config = asked.door.host.config();
+    if !asked.who.may(&config.door.allow, Wish::Role(Role::Admin)) {
+        // Where things lie in the host's memory helps those who attack it.
+        for plugin in &mut status.plugins {
+            plugin.address = None;
+        }
+    }
+    result(&status)
+}
+
+fn call(asked: &Asked<'_>) -> Answer {
+    let (door, client) = (asked.door, asked.client);
+    let params: CallParams = parse(asked.params)?;
+    let wish = Wish::Call {
+        plugin: params.plugin.as_str(),
+        method: &params.method,
+    };
+    asked.insist(wish, method::CALL, || "call it".to_owned())?;
     let mut context = context(params.deadline_ms.map(Duration::from_millis));
     if let Some(trace) = params.trace {
         context.trace_id = trace.trace_id;
@@ -194,7 +287,7 @@ fn result(value: &impl Serialize) -> Answer {
     fit(value, ANSWER_LIMIT).map_err(|failed| error(code::INTERNAL, failed.to_string()))
 }
 
-fn error(code: i32, message: impl Into<String>) -> ErrorObjectOwned {
+pub(crate) fn error(code: i32, message: impl Into<String>) -> ErrorObjectOwned {
     let mut message = message.into();
     cut(&mut message, SENTENCE_LIMIT);
     ErrorObjectOwned::owned(code, message, None::<()>)

@@ -1,15 +1,18 @@
 //! The control interface of a host: access and answers.
 //!
-//! [`Server`] is the control socket; `answer` implements the requests, independent of
-//! the transport.
+//! [`Server`] is the control socket; `answer` implements the requests and `roles` decides who may
+//! make them, both independent of the transport.
 //!
 //! Absent on purpose: what a request triggers. The host decides that.
 
 #![forbid(unsafe_code)]
 
 mod answer;
+mod audit;
 mod bounded;
+mod roles;
 mod socket;
+mod tally;
 
 pub use answer::AskToStop;
 pub use socket::server::{OpenError, Server};

@@ -13,15 +13,14 @@ use libc::{
     FAN_ONDIR, FAN_REPORT_DFID_NAME,
 };
 
-/// Everything that changes a directory or a file in it. Opening and reading are not here: nobody is
-/// woken by those.
+/// Everything that changes a directory or a file in it, but for writing. Opening and reading are not
+/// here: nobody is woken by those.
 const CHANGES: u64 = FAN_CREATE
     | FAN_DELETE
     | FAN_MOVED_FROM
     | FAN_MOVED_TO
     | FAN_DELETE_SELF
     | FAN_MOVE_SELF
-    | FAN_MODIFY
     | FAN_CLOSE_WRITE
     | FAN_ATTRIB
     | FAN_ONDIR;
@@ -55,11 +54,21 @@ impl Group {
     }
 
     /// Marks the whole file system that a directory is on. Only for whoever administers the system.
+    /// It tells of a file that was written when that is closed: somebody always writes to some log
+    /// file, which would wake whoever reads each time. See [`Group::mark_writes`].
     ///
     /// # Errors
     /// `EPERM`; `EXDEV`, `EOPNOTSUPP` or `ENODEV` if the file system cannot be marked so.
     pub fn mark_file_system(&self, dir: impl AsFd) -> io::Result<()> {
         self.mark(FAN_MARK_FILESYSTEM, CHANGES, dir.as_fd())
+    }
+
+    /// Marks one directory for writes to the files in it, also before they are closed.
+    ///
+    /// # Errors
+    /// As [`Group::mark_directory`].
+    pub fn mark_writes(&self, dir: impl AsFd) -> io::Result<()> {
+        self.mark(0, FAN_MODIFY | FAN_EVENT_ON_CHILD, dir.as_fd())
     }
 
     /// Marks one directory and the files in it.
@@ -68,7 +77,7 @@ impl Group {
     /// `ENOSPC` at `fs.fanotify.max_user_marks`; `EOPNOTSUPP` or `ENODEV` if the file system has no
     /// handles.
     pub fn mark_directory(&self, dir: impl AsFd) -> io::Result<()> {
-        self.mark(0, CHANGES | FAN_EVENT_ON_CHILD, dir.as_fd())
+        self.mark(0, CHANGES | FAN_MODIFY | FAN_EVENT_ON_CHILD, dir.as_fd())
     }
 
     fn mark(&self, kind: libc::c_uint, mask: u64, dir: BorrowedFd<'_>) -> io::Result<()> {

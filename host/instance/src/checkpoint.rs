@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_save_is_asked_for_by_the_first_call_after_the_last_one() {
+    fn the_first_call_after_a_save_requests_another() {
         let state = Checkpoint::default();
         assert!(state.is_unnoted() && state.note_call());
         assert!(!state.is_unnoted() && !state.note_call());

@@ -1,12 +1,12 @@
 //! What went wrong with a plugin that ran, and where in its code.
 //!
-//! A plugin tells only addresses (see `STATUS_PANIC` of the contract); the names are in its file,
-//! if nobody has stripped it. Everything here comes from the plugin and is bounded.
+//! A plugin reports only addresses (see `STATUS_PANIC` of the contract); their names are in its file,
+//! unless it was stripped. Everything here comes from the plugin and is bounded.
 
 use std::fmt;
 
 use hotmerge_abi::CallContext;
-use hotmerge_meta::control;
+use hotmerge_meta::{control, on_one_line};
 use object::{Object as _, ObjectSymbol as _, SymbolKind};
 
 /// Longest message of a panic that is kept, in bytes.
@@ -21,7 +21,7 @@ const NAME: usize = 120;
 /// What went wrong with a plugin that ran.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failure {
-    /// What happened, to be read behind "it": `was killed by SIGSEGV at 0x8`.
+    /// What happened, as a predicate for "it": `was killed by SIGSEGV at 0x8`.
     pub what: String,
     /// In which method.
     pub method: Option<String>,
@@ -32,12 +32,12 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A panic as the plugin tells it.
+    /// A panic as the plugin reports it.
     pub fn panic(text: &str) -> Self {
         let (message, frames) = split(text);
         let end = message.floor_char_boundary(LONGEST);
         Self {
-            what: plain(&message[..end]),
+            what: on_one_line(&message[..end]),
             frames,
             ..Self::default()
         }
@@ -76,14 +76,8 @@ impl fmt::Display for Failure {
     }
 }
 
-/// One line that a terminal shows as it is.
-fn plain(text: &str) -> String {
-    let plain = |sign: char| if sign.is_control() { ' ' } else { sign };
-    text.chars().map(plain).collect()
-}
-
-/// Parts what a panic says into its message and its frames. A message that looks as if it had
-/// frames, and has none, is a message.
+/// Splits a panic's text into message and frames. A message that only looks as if it had frames
+/// stays a message.
 pub fn split(text: &str) -> (&str, Vec<u64>) {
     let parsed = text.rsplit_once("\nstack: ").and_then(|(message, line)| {
         let frames = line.split(' ').take(FRAMES);
@@ -122,7 +116,7 @@ pub fn names(frames: &[u64], file: Option<&[u8]>) -> Vec<String> {
         let (begin, size, name) = functions.get(after.checked_sub(1)?)?;
         (inside - begin < *size).then(|| {
             let name = format!("{:#}", rustc_demangle::demangle(name));
-            plain(&name.chars().take(NAME).collect::<String>())
+            on_one_line(&name.chars().take(NAME).collect::<String>())
         })
     };
     let named: Vec<_> = frames
@@ -153,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn message_and_frames_are_parted_and_anything_else_is_a_message() {
+    fn message_and_frames_are_separated() {
         let text = "panicked at a.rs:1:2: two\nlines\nstack: 1a2b ff";
         assert_eq!(
             split(text),

@@ -1,10 +1,10 @@
-//! A started plugin, wherever it lives: in the host's own process or in a sandboxed worker. The
-//! life cycle knows nothing else of it.
+//! A started plugin, wherever it runs: in the host's own process or in a sandboxed worker. The life
+//! cycle depends on nothing else of it.
 //!
 //! An instance talks to its host through one trait, [`Upward`]; everything else it needs is
 //! handed to it as data ([`Settings`]).
 //!
-//! Absent on purpose: which version is to run, and when. That is the life cycle's to decide.
+//! Absent on purpose: which version runs, and when. The life cycle decides that.
 
 #![forbid(unsafe_code)]
 

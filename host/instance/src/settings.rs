@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use hotmerge_meta::PluginName;
+use hotmerge_meta::{PluginName, Trust};
 pub use hotmerge_sandbox::Grant;
 use hotmerge_sandbox::Limits;
 use serde::Deserialize;
@@ -17,25 +17,35 @@ pub enum Isolation {
     Host,
 }
 
-/// What to do where the kernel does not give the whole sandbox.
+/// What to do where the kernel cannot provide the full sandbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnDegraded {
-    /// Run plugins in what there is, and say so.
+    /// Run plugins in the sandbox that works, and report what is missing.
     #[default]
     Run,
     /// Refuse to run plugins in it.
     Refuse,
 }
 
-/// Whether the symbol policy counts.
+/// What to do with files that somebody else could have written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UntrustedFiles {
+    /// They are refused.
+    Refuse,
+    /// They are used like any others.
+    Use,
+}
+
+/// Whether the symbol policy is enforced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Symbols {
     /// Plugins that break it are refused.
     #[default]
     Enforce,
-    /// It is not looked at.
+    /// It is ignored.
     Off,
 }
 
@@ -108,11 +118,13 @@ impl From<LimitsConfig> for Limits {
 /// What holds for all instances of a host.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Whose files are believed.
+    pub trust: Trust,
     /// The worker program; by default it is searched for.
     pub worker: Option<PathBuf>,
     /// How plugins are kept unless they say otherwise.
     pub isolation: Option<Isolation>,
-    /// What to do where the kernel does not give the whole sandbox.
+    /// What to do where the kernel cannot provide the full sandbox.
     pub degraded: OnDegraded,
     /// Whether plugins are refused for what they import.
     pub symbols: Symbols,
@@ -127,7 +139,7 @@ pub struct Settings {
     /// A delegated cgroup.
     pub cgroup: Option<PathBuf>,
     /// What holds for plugins that are not named below.
-    pub others: PluginSettings,
+    pub by_default: PluginSettings,
     /// What holds for single plugins.
     pub plugins: BTreeMap<PluginName, PluginSettings>,
 }
@@ -139,6 +151,8 @@ pub struct PolicyFiles {
     pub syscalls: Option<PathBuf>,
     /// Of symbols.
     pub symbols: Option<PathBuf>,
+    /// Whose files are believed.
+    pub trust: Trust,
 }
 
 /// What holds for the instances of one plugin.
@@ -163,6 +177,6 @@ pub struct PluginSettings {
 impl Settings {
     /// What holds for a plugin.
     pub fn of(&self, plugin: &str) -> &PluginSettings {
-        self.plugins.get(plugin).unwrap_or(&self.others)
+        self.plugins.get(plugin).unwrap_or(&self.by_default)
     }
 }

@@ -1,4 +1,4 @@
-//! What an instance tells the host that it lives in, and asks of it: the only arrow upwards.
+//! What an instance reports to its host, and requests of it: the only arrow upwards.
 
 use std::{fmt, time::Duration};
 
@@ -33,7 +33,7 @@ pub enum Report {
         /// How old the state is that it continues from; `None` without any.
         state_age: Option<Duration>,
     },
-    /// There is no other worker yet, because the system does not give what it takes.
+    /// There is no other worker yet, because the system lacks a resource for it.
     NotRestartedYet {
         /// What happened, and why there is none.
         what: String,
@@ -43,7 +43,7 @@ pub enum Report {
         /// What happened.
         failure: Failure,
     },
-    /// It asks for what the configuration does not grant.
+    /// It requests what the configuration does not grant.
     AsksInVain {
         /// What it asks for.
         what: String,
@@ -53,7 +53,7 @@ pub enum Report {
         /// Why, for people.
         reason: String,
     },
-    /// Somebody asked to try again after it was given up.
+    /// An operator asked to try again after it was given up.
     Revived,
     /// The first call since its state was saved.
     FirstCallSinceSave,

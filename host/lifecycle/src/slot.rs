@@ -365,7 +365,9 @@ impl Slot {
                 out.push(Now::BeginTrial(ticket).into());
                 out.push(Now::Report(ticket, Outcome::Trying).into());
             }
-            _ => self.go_live(out, "started, and takes all new calls"),
+            Next::Switch | Next::HandOver | Next::Try => {
+                self.go_live(out, "started, and takes all new calls");
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use hotmerge_meta::{Abi, Digest, Handover, OnReplace, PluginMeta, PluginName, Requires, Wants};
+use hotmerge_meta::{OnReplace, PluginMeta, PluginName, Requires, testing::plugin as meta};
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
@@ -58,23 +58,6 @@ fn kind_of(plugin: usize, kind: usize) -> PluginMeta {
         },
         requires,
     )
-}
-
-/// What a plugin says of itself where only its name, version and requirements matter.
-fn meta(name: &str, version: &str, requires: Vec<Requires>) -> PluginMeta {
-    let seed = format!("{name} {version} {requires:?}");
-    PluginMeta {
-        name: name.parse().expect("a name"),
-        version: version.parse().expect("a version"),
-        file: "libx.so".parse().expect("a file name"),
-        hash: Digest::of(seed.as_bytes()),
-        size: 1,
-        abi: Abi::CURRENT,
-        target: "any".to_owned(),
-        handover: Handover::Pause,
-        requires,
-        wants: Wants::default(),
-    }
 }
 
 fn staged(meta: &Arc<PluginMeta>) -> Target {

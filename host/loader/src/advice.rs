@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_setting_is_named_only_if_it_is_set_so() {
+    fn only_a_setting_in_effect_is_named() {
         for (errno, path, value, advice) in SETTINGS {
             let error = io::Error::from(*errno);
             let set = |asked: &str| (asked == *path).then(|| format!("{value}\n"));

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_that_is_no_text_is_shown_all_the_same() {
+    fn a_reason_that_is_not_text_is_shown() {
         let error = CallError::of(abi::STATUS_FAILED, b"a\xff", "go");
         assert_eq!(error.to_string(), "a\u{fffd}");
     }

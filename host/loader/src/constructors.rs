@@ -42,7 +42,7 @@ pub struct Constructors {
 
 /// Why constructors cannot be told from the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it is not known what would run while it is loaded: {0}")]
+#[error("failed to determine what would run while it is loaded: {0}")]
 pub struct ConstructorsError(&'static str);
 
 impl Constructors {

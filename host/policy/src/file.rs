@@ -8,7 +8,7 @@ use crate::Objection;
 
 /// Why a file cannot be read as the loader would.
 #[derive(Debug, thiserror::Error)]
-#[error("what the dynamic loader would read is not sound: {0}")]
+#[error("what the dynamic loader would read is invalid: {0}")]
 pub struct FileError(pub(crate) &'static str);
 
 /// A loadable segment.

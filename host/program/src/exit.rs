@@ -2,7 +2,7 @@
 
 use std::{fmt, process::ExitCode};
 
-use hotmerge_observe::log::plain;
+use hotmerge_meta::plain;
 
 /// Something failed that has no code of its own.
 pub(crate) const FAILURE: u8 = 1;

@@ -17,6 +17,7 @@ mod commands;
 mod exit;
 mod manager;
 mod output;
+mod place;
 mod signals;
 mod table;
 

@@ -87,7 +87,7 @@ impl Orders {
                         // Whoever sends many must not fill the log.
                         if times.is_power_of_two() {
                             let signal = name(other);
-                            tracing::warn!(target: "hotmerge::host", signal, times, "ignored a signal without a meaning");
+                            tracing::warn!(target: "hotmerge::host", signal, times, "ignored a signal that means nothing to a host");
                         }
                     }
                 }

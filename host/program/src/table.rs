@@ -3,8 +3,7 @@
 use std::io::IsTerminal;
 
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
-use hotmerge_meta::control::Problem;
-use hotmerge_observe::log::plain;
+use hotmerge_meta::{control::Problem, plain};
 
 /// An empty table with a heading.
 pub(crate) fn new(heading: &[&str]) -> Table {

@@ -1,4 +1,4 @@
-//! The worker's half: shuts itself in, in an order that works.
+//! The worker's half: confines the calling process, in an order that works.
 
 use std::{
     ffi::CString,
@@ -20,12 +20,16 @@ use rustix::{
     thread::{CapabilitySet, CapabilitySets},
 };
 
-use crate::{Grant, PLUGIN_PATH, Plan, descriptor, filter, grants, image, limits, root};
+use crate::{
+    Grant, PLUGIN_PATH, Plan, descriptor,
+    filter::{self, FilterError},
+    grants, image, limits, root,
+};
 
 /// Newest version of Landlock that is asked for; older kernels give what they have.
 const LANDLOCK: ABI = ABI::V6;
 
-/// Where the plugin is to be loaded from, and what is not in place.
+/// Where to load the plugin from, and which parts of the sandbox are missing.
 #[derive(Debug)]
 pub struct Entered {
     /// The plugin's file.
@@ -34,11 +38,12 @@ pub struct Entered {
     pub missing: Vec<String>,
 }
 
-/// Shuts the calling process in, up to and with the first filter. The process must have one
-/// thread, and all libraries that the plugin needs must be loaded: their files are gone.
+/// Confines the calling process, up to and including the first filter. The process must have one
+/// thread, and all libraries that the plugin needs must be loaded: their files are out of reach
+/// afterwards.
 ///
 /// # Errors
-/// A part without which the plugin must not be loaded at all.
+/// If a part fails without which the plugin must not be loaded at all.
 pub fn enter(plan: &Plan) -> io::Result<Entered> {
     let mut missing = Vec::new();
     // Fails where the process leads a session already, which is as good.
@@ -90,11 +95,11 @@ fn replace_image(image: BorrowedFd<'_>, disarmed: &[(u64, u64)]) -> io::Result<(
     }
 }
 
-/// Installs the second filter. The plugin is loaded, and nothing of it has run.
+/// Installs the second filter, after the plugin was loaded and before any of its code runs.
 ///
 /// # Errors
-/// What the kernel said: the plugin must not run then.
-pub fn lock(plan: &Plan) -> Result<(), String> {
+/// If the kernel refuses it; the plugin must not run then.
+pub fn lock(plan: &Plan) -> Result<(), FilterError> {
     filter::install(&plan.second)
 }
 
@@ -189,8 +194,8 @@ fn restrict(plan: &Plan) -> Result<RulesetStatus, Box<dyn std::error::Error>> {
     Ok(created.restrict_self()?.ruleset)
 }
 
-/// Tries what a hostile plugin would, and names what worked. The last attempt, another program,
-/// ends the process if the policy holds.
+/// Attempts what a hostile plugin would attempt, and names what succeeded. The last attempt, to run
+/// another program, ends the process if the policy holds.
 pub fn probe(tell: impl Fn(&str)) {
     let path = |text: &str| CString::new(text).unwrap_or_default();
     let (secret, etc) = (path("/etc/passwd"), path("/etc"));

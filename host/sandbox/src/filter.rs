@@ -4,6 +4,11 @@ use seccompiler::{BpfProgram, sock_filter};
 
 use crate::Program;
 
+/// The kernel refused a system call filter.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct FilterError(#[from] seccompiler::Error);
+
 /// Stands in a compiled filter for the worker's own process id.
 pub(crate) const SELF: u32 = 0x5e1f_5e1f;
 
@@ -62,7 +67,7 @@ pub(crate) fn pack(program: &BpfProgram) -> Program {
 }
 
 /// Installs a filter for all threads of this process.
-pub(crate) fn install(program: &Program) -> Result<(), String> {
+pub(crate) fn install(program: &Program) -> Result<(), FilterError> {
     let own = std::process::id();
     let program: BpfProgram = program
         .0
@@ -78,5 +83,5 @@ pub(crate) fn install(program: &Program) -> Result<(), String> {
             }
         })
         .collect();
-    seccompiler::apply_filter_all_threads(&program).map_err(|error| error.to_string())
+    Ok(seccompiler::apply_filter_all_threads(&program)?)
 }

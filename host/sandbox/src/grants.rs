@@ -54,8 +54,8 @@ pub(crate) fn is_dir(file: &OwnedFd) -> io::Result<bool> {
     Ok(FileType::from_raw_mode(fstat(file)?.st_mode).is_dir())
 }
 
-/// Looks whether the process, as the user that it is now, may do what was granted: a plugin
-/// should not learn in its thousandth call that nobody thought of the owner.
+/// Checks that the process, as its current user, may do what was granted, so that wrong ownership
+/// shows at the start and not at the thousandth call.
 ///
 /// # Errors
 /// One sentence that names the first grant that is worth nothing.

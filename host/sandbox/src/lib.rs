@@ -1,8 +1,8 @@
-//! The cell that a plugin lives in.
+//! The sandbox of a worker process.
 //!
-//! The host's half ([`spawn`], [`Policy`]) starts the worker program in namespaces of its own
-//! and compiles what it may do; the worker's half ([`enter`], [`lock`]) shuts the door behind itself
-//! before the plugin's first instruction runs, and the host looks whether it did ([`check_filters`]).
+//! The host's half ([`spawn`], [`Policy`]) starts the worker program in its own namespaces and
+//! compiles the filters; the worker's half ([`enter`], [`lock`]) confines the process before the
+//! plugin's first instruction runs, and the host checks that it did ([`check_filters`]).
 //!
 //! The order counts, and is kept in one place each: namespaces and id maps before the
 //! program starts; then session, private root, limits, user, capabilities, Landlock, the first
@@ -11,11 +11,11 @@
 //!
 //! Invariants:
 //!
-//! * Whatever the kernel refuses is told: a part is in place or in the list of what is
-//!   missing, and the operator's policy decides whether that is enough.
+//! * Whatever the kernel refuses is reported: a part is either in place or in the list of missing
+//!   parts, and the operator's policy decides whether the rest is enough.
 //! * The policy is data (`policy/syscalls.toml`) with a reason beside each entry.
 //!
-//! Absent on purpose: what is called, and what follows from a crash.
+//! Absent on purpose: calls, and the consequences of a crash.
 
 mod cgroup;
 mod enter;
@@ -25,6 +25,7 @@ mod image;
 mod limits;
 pub mod message;
 mod notice;
+mod peer;
 mod plan;
 mod policy;
 mod reap;
@@ -36,14 +37,16 @@ mod verify;
 
 pub use cgroup::{Cgroup, Cgroups};
 pub use enter::{Entered, enter, lock, probe};
+pub use filter::FilterError;
 pub use notice::{no_signal_on_message, signal_on_message};
+pub use peer::peer_groups;
 pub use plan::{Grant, GrantError, Limits, Plan, Program};
 pub use policy::{Policy, PolicyError};
 pub use reap::{Ended, reap};
 pub use signals::reset_signals;
 pub use spawn::{Ids, Namespaces, SpawnError, Spawned, spawn};
 pub use usage::{CpuTimer, private_bytes};
-pub use verify::check_filters;
+pub use verify::{Unfiltered, check_filters};
 
 /// Where the plugin lies in its private root.
 pub const PLUGIN_PATH: &str = "/plugin.so";
@@ -60,7 +63,7 @@ pub mod descriptor {
     pub const LOG: i32 = 6;
     /// Crash reports, each a [`message`](crate::message).
     pub const CRASH: i32 = 7;
-    /// The shared memory for calls of other plugins; nothing of use if it requires none.
+    /// The shared memory for calls of other plugins; `/dev/null` if the plugin requires none.
     pub const OUTGOING: i32 = 8;
     /// How many there are.
     pub const COUNT: usize = 9;

@@ -1,4 +1,4 @@
-//! What a worker tells its host besides answers, byte by byte, through pipes: they carry bytes and
+//! The bytes that a worker sends its host besides answers, through pipes, which carry bytes and
 //! nothing else. A socket would carry descriptors, whose closing may block the host, and could be
 //! given a name and be asked who holds the other end.
 //!

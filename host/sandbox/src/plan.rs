@@ -21,7 +21,7 @@ pub enum Grant {
 
 /// A text that is no grant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no grant; write `net`, `fs:/absolute/path:ro` or `fs:/absolute/path:rw`")]
+#[error("`{0}` is not a grant; write `net`, `fs:/absolute/path:ro` or `fs:/absolute/path:rw`")]
 pub struct GrantError(String);
 
 impl FromStr for Grant {
@@ -110,7 +110,7 @@ impl Default for Limits {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program(pub Vec<u64>);
 
-/// Everything a worker needs to shut itself in.
+/// Everything a worker needs to confine itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
     /// Whether it was started in namespaces of its own.

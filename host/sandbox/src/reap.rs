@@ -1,4 +1,4 @@
-//! How a worker ended, as the kernel tells whoever waits for it.
+//! How a worker ended, as the kernel reports it.
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-/// The kernel's account of a worker that has ended. A plugin has no say in it.
+/// The kernel's account of a worker that has ended. A plugin cannot influence it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
     /// By itself, or by which signal.

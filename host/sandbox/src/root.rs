@@ -35,7 +35,7 @@ pub(crate) fn change(
         "/",
         MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
     )
-    .map_err(|error| told("make mounts private", error.into()))?;
+    .map_err(|error| failed("make mounts private", error.into()))?;
     // Before the new root covers whatever is where it comes to lie.
     let granted = grants::files(granted)
         .map(|(grant, path, write)| Ok((path, take(grant, path, write)?)))
@@ -44,25 +44,26 @@ pub(crate) fn change(
     let plugin = place.join(PLUGIN_PATH.trim_start_matches('/'));
     create(&plugin)
         .and_then(|file| image::copy(image, disarmed, &file))
-        .map_err(|error| told("copy the plugin", error))?;
+        .map_err(|error| failed("copy the plugin", error))?;
     // The plugin's user goes through directories that are made here; files that it makes itself
     // get what the host's umask leaves.
     let before = umask(Mode::WGRP | Mode::WOTH);
     for (path, (tree, is_dir)) in granted {
         bind(&place, path, &tree, is_dir)
-            .map_err(|error| told(&format!("bring in `{}`", path.display()), error))?;
+            .map_err(|error| failed(&format!("bring in `{}`", path.display()), error))?;
     }
     umask(before);
     chdir(&place)?;
-    pivot_root(".", ".").map_err(|error| told("change the root", error.into()))?;
+    pivot_root(".", ".").map_err(|error| failed("change the root", error.into()))?;
     // The old root lies on top of the new one at the same place.
-    unmount(".", UnmountFlags::DETACH).map_err(|error| told("leave the old root", error.into()))?;
+    unmount(".", UnmountFlags::DETACH)
+        .map_err(|error| failed("leave the old root", error.into()))?;
     chdir("/")?;
     let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-    mount_remount("/", flags, c"").map_err(|error| told("make the root read-only", error.into()))
+    mount_remount("/", flags, c"").map_err(|error| failed("make the root read-only", error.into()))
 }
 
-fn told(step: &str, error: io::Error) -> io::Error {
+fn failed(step: &str, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("failed to {step}: {error}"))
 }
 
@@ -72,7 +73,7 @@ fn place() -> io::Result<PathBuf> {
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
         match mount("hotmerge", place, "tmpfs", flags, c"mode=0755,nr_inodes=1k") {
             Ok(()) => return Ok(place.into()),
-            Err(error) => last = told(&format!("mount a file system at `{place}`"), error.into()),
+            Err(error) => last = failed(&format!("mount a file system at `{place}`"), error.into()),
         }
     }
     Err(last)

@@ -1,7 +1,7 @@
 //! What a worker uses of the memory, and when to look: the kernel's limits count what is mapped, and code
 //! that means to can have more of it than they say.
 //!
-//! Invariant: nobody wakes for a worker that does nothing. The clock is the worker's own processor time.
+//! Invariant: a worker that does nothing wakes nothing. The clock is the worker's own processor time.
 //!
 //! Absent on purpose: what follows from too much.
 
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn who_uses_processor_time_wakes_whoever_watches_it_and_who_does_not_does_not() {
+    fn only_a_busy_process_wakes_its_watcher() {
         // SAFETY: the handler only counts.
         unsafe { libc::signal(libc::SIGVTALRM, count as *const () as usize) };
         let (mut busy, mut idle) = (shell("while :; do :; done"), shell("read _"));

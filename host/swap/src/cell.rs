@@ -20,19 +20,19 @@ use crate::thread;
 /// `membarrier` takes microseconds then, and milliseconds later.
 // A line of its own: a neighbour that is written often would slow all calls.
 #[repr(align(64))]
-pub struct Cell<T> {
+pub struct VersionCell<T> {
     current: AtomicPtr<T>,
     owns: PhantomData<*mut T>,
 }
 
 // SAFETY: a cell owns its version like a `Box`, and gives it away from whatever
 // thread it is on.
-unsafe impl<T: Send> Send for Cell<T> {}
+unsafe impl<T: Send> Send for VersionCell<T> {}
 // SAFETY: through a shared cell, threads get `&T` at the same time (`T: Sync`), and
 // each of them can take a version out or put one in (`T: Send`).
-unsafe impl<T: Send + Sync> Sync for Cell<T> {}
+unsafe impl<T: Send + Sync> Sync for VersionCell<T> {}
 
-impl<T> Cell<T> {
+impl<T> VersionCell<T> {
     /// An empty cell.
     pub fn new() -> Self {
         Self::holding(ptr::null_mut())
@@ -114,19 +114,19 @@ impl<T> Cell<T> {
     }
 }
 
-impl<T> Default for Cell<T> {
+impl<T> Default for VersionCell<T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<T> From<Box<T>> for Cell<T> {
+impl<T> From<Box<T>> for VersionCell<T> {
     fn from(version: Box<T>) -> Self {
         Self::holding(Box::into_raw(version))
     }
 }
 
-impl<T> Drop for Cell<T> {
+impl<T> Drop for VersionCell<T> {
     fn drop(&mut self) {
         let version = self.current.load(Ordering::Relaxed);
         if !version.is_null() {
@@ -137,9 +137,11 @@ impl<T> Drop for Cell<T> {
     }
 }
 
-impl<T> fmt::Debug for Cell<T> {
+impl<T> fmt::Debug for VersionCell<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let empty = self.current.load(Ordering::Relaxed).is_null();
-        f.debug_struct("Cell").field("empty", &empty).finish()
+        f.debug_struct("VersionCell")
+            .field("empty", &empty)
+            .finish()
     }
 }

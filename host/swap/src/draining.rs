@@ -22,7 +22,7 @@ pub fn leaked() -> usize {
     LEAKED.load(Ordering::Relaxed)
 }
 
-/// The version that a [`swap`](crate::Cell::swap) took out. It can be read, and taken
+/// The version that a [`swap`](crate::VersionCell::swap) took out. It can be read, and taken
 /// by value once the last call on it has returned.
 ///
 /// Dropping it while calls still use it leaks the version, because freeing it would

@@ -5,12 +5,12 @@
 //! calls of a live version pay nothing for it.
 
 use crate::sync::{Condvar, Mutex, lock, sleep};
-use crate::{Cell, Draining, TooDeep};
+use crate::{Draining, TooDeep, VersionCell};
 
-/// A [`Cell`] that can be paused: calls that start meanwhile wait instead of finding it
+/// A [`VersionCell`] that can be paused: calls that start meanwhile wait instead of finding it
 /// empty.
 pub struct Gate<T> {
-    cell: Cell<T>,
+    cell: VersionCell<T>,
     shut: Mutex<bool>,
     opened: Condvar,
 }
@@ -19,16 +19,16 @@ impl<T> Gate<T> {
     /// An open gate without a version.
     pub fn new() -> Self {
         Self {
-            cell: Cell::new(),
+            cell: VersionCell::new(),
             shut: Mutex::new(false),
             opened: Condvar::new(),
         }
     }
 
-    /// As [`Cell::with`], after waiting for as long as the gate is shut.
+    /// As [`VersionCell::with`], after waiting for as long as the gate is shut.
     ///
     /// # Errors
-    /// As [`Cell::with`].
+    /// As [`VersionCell::with`].
     #[inline]
     pub fn with<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> Result<R, TooDeep> {
         // The closure stays where it is: to hand it back by value would send every call's
@@ -44,10 +44,10 @@ impl<T> Gate<T> {
         }
     }
 
-    /// As [`Cell::with`]: `None` also while the gate is shut, for callers that must not wait.
+    /// As [`VersionCell::with`]: `None` also while the gate is shut, for callers that must not wait.
     ///
     /// # Errors
-    /// As [`Cell::with`].
+    /// As [`VersionCell::with`].
     pub fn peek<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> Result<R, TooDeep> {
         self.cell.with(f)
     }
@@ -82,10 +82,10 @@ impl<T> Gate<T> {
         }
     }
 
-    /// Makes `new` the live version as [`Cell::swap`] does, and opens the gate.
+    /// Makes `new` the live version as [`VersionCell::swap`] does, and opens the gate.
     ///
     /// # Panics
-    /// As [`Cell::swap`].
+    /// As [`VersionCell::swap`].
     pub fn swap(&self, new: Option<Box<T>>) -> Option<Draining<T>> {
         let mut shut = lock(&self.shut);
         let old = self.cell.swap(new);
@@ -97,7 +97,7 @@ impl<T> Gate<T> {
     /// until somebody [swaps](Self::swap) or [puts one back](Self::put_back).
     ///
     /// # Panics
-    /// As [`Cell::swap`].
+    /// As [`VersionCell::swap`].
     pub fn pause(&self) -> Option<Draining<T>> {
         let mut shut = lock(&self.shut);
         *shut = true;
@@ -108,7 +108,7 @@ impl<T> Gate<T> {
     /// the gate. Returns what was live.
     ///
     /// # Panics
-    /// As [`Cell::swap`].
+    /// As [`VersionCell::swap`].
     pub fn put_back(&self, version: Draining<T>) -> Option<Draining<T>> {
         let mut shut = lock(&self.shut);
         let old = self.cell.put_back(version);

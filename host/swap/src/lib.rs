@@ -1,15 +1,15 @@
 //! The atomic switch between two versions of a plugin under running calls, and
 //! the detection of when the old version is no longer in use.
 //!
-//! A [`Cell`] holds at most one live version. [`Cell::with`] calls into it;
-//! [`Cell::swap`] replaces it by another and returns the old one as
+//! A [`VersionCell`] holds at most one live version. [`VersionCell::with`] calls into it;
+//! [`VersionCell::swap`] replaces it by another and returns the old one as
 //! [`Draining`]; [`Draining::wait`] sleeps until the last call on it has returned
 //! and returns it by value, so that it can be ended and unloaded.
 //!
 //! ```no_run
-//! use hotmerge_swap::Cell;
+//! use hotmerge_swap::VersionCell;
 //!
-//! let cell = Cell::from(Box::new(String::from("old")));
+//! let cell = VersionCell::from(Box::new(String::from("old")));
 //! let length = cell.with(|live| live.map_or(0, String::len))?;
 //! let draining = cell.swap(Some(Box::new(String::from("new"))));
 //! let old = draining.map(|old| old.wait(None));
@@ -86,7 +86,7 @@
 //! # Absent on purpose
 //!
 //! Polling; shares of calls between two live versions; calls from signal handlers
-//! (a handler that interrupts [`Cell::with`] on its own thread would use the same
+//! (a handler that interrupts [`VersionCell::with`] on its own thread would use the same
 //! slot); any knowledge of plugins, and any other kind of unsafe code.
 
 mod barrier;
@@ -102,7 +102,7 @@ mod model;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub use cell::Cell;
+pub use cell::VersionCell;
 pub use draining::{Draining, leaked};
 pub use gate::Gate;
 pub use hazard::{LEVELS, TooDeep};

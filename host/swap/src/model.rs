@@ -17,7 +17,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
-use crate::{Cell, Draining, Gate, LEVELS, TooDeep};
+use crate::{Draining, Gate, LEVELS, TooDeep, VersionCell};
 
 struct Version {
     number: UnsafeCell<usize>,
@@ -63,16 +63,16 @@ fn model(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
     builder.check(f);
 }
 
-fn full() -> Arc<Cell<Version>> {
-    Arc::new(Cell::from(Version::boxed(1)))
+fn full() -> Arc<VersionCell<Version>> {
+    Arc::new(VersionCell::from(Version::boxed(1)))
 }
 
-fn call(cell: &Cell<Version>) -> usize {
+fn call(cell: &VersionCell<Version>) -> usize {
     cell.with(|live| live.map_or(0, Version::read))
         .expect("not nested")
 }
 
-fn calling(cell: &Arc<Cell<Version>>) -> thread::JoinHandle<usize> {
+fn calling(cell: &Arc<VersionCell<Version>>) -> thread::JoinHandle<usize> {
     let cell = Arc::clone(cell);
     thread::spawn(move || call(&cell))
 }
@@ -125,7 +125,7 @@ fn a_version_at_a_reused_address_is_safe() {
 #[test]
 fn a_version_in_another_cell_wakes_its_waiter() {
     model(5, || {
-        let (first, second) = (full(), Cell::new());
+        let (first, second) = (full(), VersionCell::new());
         let caller = calling(&first);
         let version = remake(first.swap(None).expect("full"), 2);
         second.swap(Some(version));

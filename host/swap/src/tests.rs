@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::hazard::registry;
-use crate::{Cell, Draining, Gate, LEVELS, TooDeep, leaked};
+use crate::{Draining, Gate, LEVELS, TooDeep, VersionCell, leaked};
 
 /// Set in the environment of a test process, it makes `membarrier` unavailable.
 pub(crate) const REFUSE_MEMBARRIER: &str = "HOTMERGE_SWAP_TEST_REFUSE_MEMBARRIER";
@@ -55,7 +55,7 @@ struct LongCall {
 }
 
 impl LongCall {
-    fn begin(cell: &Arc<Cell<Canary>>) -> Self {
+    fn begin(cell: &Arc<VersionCell<Canary>>) -> Self {
         let (release, released) = mpsc::channel();
         let (begun, has_begun) = mpsc::channel();
         let cell = Arc::clone(cell);
@@ -82,8 +82,8 @@ fn ends() -> Arc<AtomicUsize> {
     Arc::default()
 }
 
-fn full(number: usize, ends: &Arc<AtomicUsize>) -> Arc<Cell<Canary>> {
-    Arc::new(Cell::from(Canary::boxed(number, ends)))
+fn full(number: usize, ends: &Arc<AtomicUsize>) -> Arc<VersionCell<Canary>> {
+    Arc::new(VersionCell::from(Canary::boxed(number, ends)))
 }
 
 fn drained(draining: Draining<Canary>) -> usize {
@@ -93,7 +93,7 @@ fn drained(draining: Draining<Canary>) -> usize {
 #[test]
 fn a_cell_reports_its_version_or_emptiness() {
     let ends = ends();
-    let cell = Cell::new();
+    let cell = VersionCell::new();
     assert_eq!(cell.with(|live: Option<&Canary>| live.is_none()), Ok(true));
     assert!(cell.swap(None).is_none());
     assert!(cell.swap(Some(Canary::boxed(1, &ends))).is_none());
@@ -167,7 +167,7 @@ impl Caller {
 }
 
 /// A call and one within it. The versions never go back, neither behind `latest`.
-fn call_twice(cell: &Cell<Canary>, latest: usize) -> usize {
+fn call_twice(cell: &VersionCell<Canary>, latest: usize) -> usize {
     let outer = |live: Option<&Canary>| {
         let live = live.expect("never empty");
         let first = live.check();
@@ -291,7 +291,7 @@ fn an_unwinding_call_counts_as_ended() {
 }
 
 /// Calls within calls, `levels` deep.
-fn nest(cell: &Cell<Canary>, levels: usize) -> Result<(), TooDeep> {
+fn nest(cell: &VersionCell<Canary>, levels: usize) -> Result<(), TooDeep> {
     if levels == 0 {
         return Ok(());
     }
@@ -341,7 +341,7 @@ fn records_of_ended_threads_are_used_again() {
 }
 
 /// Calls, also nested, when its thread is torn down.
-struct CallsAtTheEnd(Arc<Cell<Canary>>, mpsc::Sender<usize>);
+struct CallsAtTheEnd(Arc<VersionCell<Canary>>, mpsc::Sender<usize>);
 
 impl Drop for CallsAtTheEnd {
     fn drop(&mut self) {

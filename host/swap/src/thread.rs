@@ -1,7 +1,7 @@
 //! The record of the calling thread: lent at its first call, returned at its end.
 //!
 //! Invariant: a record is lent to one thread at a time. Calls from thread-local
-//! destructors, after the thread gave its record back, borrow one a call.
+//! destructors, after the thread gave its record back, borrow one per call.
 
 use std::cell::Cell;
 

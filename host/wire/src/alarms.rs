@@ -1,6 +1,6 @@
 //! How often a side that is not trusted may wake this one for nothing.
 //!
-//! An honest one does so at most once a call: a call may be taken by a thread that was awake. One that
+//! An honest one does so at most once per call: a call may be taken by a thread that was awake. One that
 //! rings without pause would keep a processor busy; it has broken the rules long before that matters.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

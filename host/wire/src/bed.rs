@@ -1,8 +1,8 @@
 //! Where the threads of the called side sleep: on a word of the shared memory, which the other side
 //! may ring, and beside it on one that only this process has.
 //!
-//! A worker can move a sleeper from its bell to any other word (`FUTEX_REQUEUE`), where nobody would
-//! ever ring. So the end is told by a word that it cannot reach.
+//! A worker can move a sleeper from its bell to any other word (`FUTEX_REQUEUE`), where nothing would
+//! ever wake it. Therefore a word that the worker cannot reach announces the end.
 //!
 //! Absent on purpose: what is slept for.
 
@@ -23,7 +23,8 @@ use rustix::{
     },
 };
 
-/// A sleeper looks up so often where the kernel knows only one word a sleeper, before Linux 5.16.
+/// How often a sleeper wakes to check where the kernel supports only one word per sleeper, before
+/// Linux 5.16.
 const NAP: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 50_000_000,
@@ -46,7 +47,7 @@ impl Bed {
         self.closed.load(Ordering::SeqCst) != 0
     }
 
-    /// Wakes all sleepers, and lets nobody fall asleep any more.
+    /// Wakes all sleepers, and keeps every thread from sleeping again.
     pub(crate) fn close(&self) {
         self.closed.store(1, Ordering::SeqCst);
         let _ = futex::wake(&self.closed, Flags::empty(), u32::MAX >> 1);
@@ -54,7 +55,7 @@ impl Bed {
 
     /// Sleeps while a word has a value and until the end.
     pub(crate) fn sleep(&self, word: &AtomicU32, value: u32) {
-        /// Whether the kernel does not know two words a sleeper, or somebody forbids it.
+        /// Whether the kernel does not support two words per sleeper, or something forbids it.
         static KNOWS_ONE: OnceLock<()> = OnceLock::new();
         if KNOWS_ONE.get().is_none() {
             let both = [wait(word, value), wait(&self.closed, 0)];

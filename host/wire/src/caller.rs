@@ -13,7 +13,7 @@ use hotmerge_abi::CallContext;
 use rustix::thread::futex::{self, Flags};
 
 use crate::{
-    Cancel, Failure, Geometry, Request,
+    Cancel, Geometry, NoAnswer, Request,
     memory::Memory,
     pool::{Pool, passed},
     shares::Shares,
@@ -52,7 +52,7 @@ pub struct Caller {
     unanswered: AtomicU32,
     gone: AtomicBool,
     /// How often this side woke all callers.
-    stirs: AtomicU32,
+    wakes: AtomicU32,
     spin: Spin,
 }
 
@@ -90,7 +90,7 @@ impl Caller {
             abandoned: AtomicU32::new(0),
             unanswered: AtomicU32::new(0),
             gone: AtomicBool::new(false),
-            stirs: AtomicU32::new(0),
+            wakes: AtomicU32::new(0),
             spin: Spin::new(cores),
             memory,
         }
@@ -104,7 +104,7 @@ impl Caller {
             let state = &self.memory.slot(number).state;
             state.fetch_or(state::GONE, Ordering::SeqCst);
         }
-        self.stir();
+        self.wake_all();
     }
 
     /// Whether [`Caller::hang_up`] was called.
@@ -164,8 +164,8 @@ impl Caller {
         Some((name, slot.context()))
     }
 
-    fn take_slot(&self, request: &Request<'_>) -> Result<u32, Failure> {
-        let reason = std::cell::Cell::new(Failure::Deadline);
+    fn take_slot(&self, request: &Request<'_>) -> Result<u32, NoAnswer> {
+        let reason = std::cell::Cell::new(NoAnswer::Deadline);
         let go_on = || {
             self.reclaim();
             self.ended(request)
@@ -184,21 +184,21 @@ impl Caller {
         is_shared.store(request.on_behalf_of.is_some(), Ordering::Relaxed);
         if self.is_gone() {
             self.give_slot(number);
-            return Err(Failure::Gone { begun: false });
+            return Err(NoAnswer::Gone { begun: false });
         }
         Ok(number)
     }
 
     /// Why a call should not be waited for any longer.
-    fn ended(&self, request: &Request<'_>) -> Option<Failure> {
+    fn ended(&self, request: &Request<'_>) -> Option<NoAnswer> {
         if self.is_gone() {
-            return Some(Failure::Gone { begun: false });
+            return Some(NoAnswer::Gone { begun: false });
         }
         if request.cancel.is_some_and(Cancel::is_set) {
-            return Some(Failure::Cancelled);
+            return Some(NoAnswer::Cancelled);
         }
         (passed(request.context.deadline_ns) || passed(request.give_up_ns))
-            .then_some(Failure::Deadline)
+            .then_some(NoAnswer::Deadline)
     }
 
     /// Makes slots usable again whose abandoned calls have returned since.
@@ -249,12 +249,12 @@ impl Caller {
     /// goes on until its deadline.
     pub fn cancel(&self, mark: &Cancel) {
         mark.set();
-        self.stir();
+        self.wake_all();
     }
 
     /// Wakes everybody who waits for anything.
-    fn stir(&self) {
-        self.stirs.fetch_add(1, Ordering::SeqCst);
+    fn wake_all(&self) {
+        self.wakes.fetch_add(1, Ordering::SeqCst);
         for number in 0..self.memory.geometry.slots {
             let _ = futex::wake(
                 &self.memory.slot(number).state,
@@ -262,8 +262,8 @@ impl Caller {
                 u32::MAX >> 1,
             );
         }
-        self.slots.stir();
-        self.areas.stir();
+        self.slots.wake_all();
+        self.areas.wake_all();
     }
 }
 

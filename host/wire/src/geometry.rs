@@ -48,7 +48,7 @@ impl Default for Geometry {
 /// Numbers that make no memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a geometry has 1 to 31 slots, at most 32 areas, whole pages, less than 4 GiB an area and at most 64 GiB"
+    "a geometry has 1 to 31 slots, at most 32 areas, whole pages, less than 4 GiB per area and at most 64 GiB"
 )]
 pub struct GeometryError;
 

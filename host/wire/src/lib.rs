@@ -38,7 +38,7 @@ mod spin;
 
 pub use caller::Caller;
 pub use geometry::{Geometry, GeometryError};
-pub use request::{Answer, Cancel, Failure, Reply, Request};
+pub use request::{Answer, Cancel, NoAnswer, Reply, Request};
 pub use server::{Ended, Server, Taken, Writer};
 
 /// What a host asks of a worker.
@@ -55,7 +55,7 @@ pub mod op {
     pub const TEARDOWN: u32 = 5;
     /// End the process.
     pub const EXIT: u32 = 6;
-    /// Load the plugin and run nothing of it; the reply names, one a line, the parts of the sandbox that
+    /// Load the plugin and run nothing of it; the reply names, one per line, the parts of the sandbox that
     /// are missing. The first thing that is asked, and the last that the worker alone answers.
     pub const LOAD: u32 = 8;
     /// The other way round, the only thing a worker asks of its host: a call of another plugin.

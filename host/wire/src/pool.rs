@@ -16,7 +16,7 @@ const ASK: Duration = Duration::from_millis(10);
 pub(crate) struct Pool {
     free: AtomicU32,
     waiters: AtomicU32,
-    stirs: AtomicU32,
+    wakes: AtomicU32,
     lock: Mutex<()>,
     freed: Condvar,
 }
@@ -31,7 +31,7 @@ impl Pool {
         Self {
             free: AtomicU32::new(free),
             waiters: AtomicU32::new(0),
-            stirs: AtomicU32::new(0),
+            wakes: AtomicU32::new(0),
             lock: Mutex::new(()),
             freed: Condvar::new(),
         }
@@ -71,18 +71,18 @@ impl Pool {
         }
         self.waiters.fetch_add(1, Ordering::SeqCst);
         let taken = loop {
-            let stirs = self.stirs.load(Ordering::SeqCst);
+            let wakes = self.wakes.load(Ordering::SeqCst);
             if !go_on() {
                 // The wake-up that this one had may have been for a number.
                 self.freed.notify_one();
                 break None;
             }
             let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-            // Whoever gives one back or stirs from here on needs the lock before it wakes anybody.
+            // Whoever gives one back or wakes from here on needs the lock before it wakes anybody.
             if let Some(number) = take() {
                 break Some(number);
             }
-            if self.stirs.load(Ordering::SeqCst) == stirs {
+            if self.wakes.load(Ordering::SeqCst) == wakes {
                 drop(
                     self.freed
                         .wait_timeout(guard, ASK)
@@ -104,8 +104,8 @@ impl Pool {
     }
 
     /// Wakes all who wait, so that they ask whether to go on.
-    pub(crate) fn stir(&self) {
-        self.stirs.fetch_add(1, Ordering::SeqCst);
+    pub(crate) fn wake_all(&self) {
+        self.wakes.fetch_add(1, Ordering::SeqCst);
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
         self.freed.notify_all();
     }

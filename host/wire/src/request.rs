@@ -62,7 +62,7 @@ pub enum Answer {
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Failure {
+pub enum NoAnswer {
     /// The deadline passed.
     #[error("the deadline of the call has passed")]
     Deadline,
@@ -79,7 +79,7 @@ pub enum Failure {
     #[error("the worker broke the protocol: {0}")]
     Broken(&'static str),
     /// The request has no room.
-    #[error("the request has {bytes} bytes, a worker takes {room}")]
+    #[error("the request has {bytes} bytes; a worker accepts at most {room}")]
     TooLarge {
         /// Of method and request together.
         bytes: usize,
@@ -87,7 +87,7 @@ pub enum Failure {
         room: usize,
     },
     /// The name of the method is too long.
-    #[error("the name of the method has {0} bytes, at most {METHOD_LIMIT} are taken")]
+    #[error("the method name has {0} bytes; at most {METHOD_LIMIT} are accepted")]
     LongMethod(usize),
 }
 

@@ -34,9 +34,9 @@ pub struct Server {
     bed: Bed,
     /// What wake-ups for nothing a caller that is not trusted may still cause.
     alarms: Option<Alarms>,
-    /// One bit a slot whose call is under way.
+    /// One bit per slot whose call is under way.
     slots: AtomicU32,
-    /// One bit an area that belongs to such a call.
+    /// One bit per area that belongs to such a call.
     areas: AtomicU32,
 }
 
@@ -134,7 +134,7 @@ impl Server {
     }
 
     /// Looks for a call for a while. Returns whether there is one.
-    fn look(&self) -> bool {
+    fn poll(&self) -> bool {
         if !self.spin.pays() || self.looking.swap(true, Ordering::Relaxed) {
             return false;
         }
@@ -144,7 +144,7 @@ impl Server {
         if looks.load(Ordering::Relaxed) == 0 {
             looks.store(1, Ordering::SeqCst);
         }
-        let found = self.spin.look(|| self.is_called());
+        let found = self.spin.poll(|| self.is_called());
         if !found {
             looks.store(0, Ordering::SeqCst);
         }

@@ -1,4 +1,4 @@
-//! How long to look before sleeping: about as long as the other side took of late.
+//! How long to poll before sleeping: about as long as the other side took recently.
 //!
 //! A wake-up costs some 20 to 40 µs, an answer to a small call less than one. Whoever waits
 //! for an answer that comes soon does better to look for it; whoever waits for one that takes
@@ -49,7 +49,7 @@ impl Spin {
     }
 
     /// Looks until `done` or the budget is used up. Returns whether it was done.
-    pub(crate) fn look(&self, done: impl Fn() -> bool) -> bool {
+    pub(crate) fn poll(&self, done: impl Fn() -> bool) -> bool {
         if done() {
             return true;
         }
@@ -125,7 +125,7 @@ mod tests {
     /// How often a look that is in vain glances.
     fn glances(spin: &Spin) -> u32 {
         let glances = Cell::new(0);
-        let done = spin.look(|| {
+        let done = spin.poll(|| {
             glances.set(glances.get() + 1);
             false
         });
@@ -134,11 +134,11 @@ mod tests {
     }
 
     #[test]
-    fn with_an_empty_budget_there_is_one_glance_and_no_look() {
+    fn an_empty_budget_allows_one_glance() {
         let spin = Spin::new(2);
         assert!(!spin.pays());
         assert_eq!(glances(&spin), 1);
-        assert!(spin.look(|| true), "what is done already is seen");
+        assert!(spin.poll(|| true), "what is done already is seen");
         spin.slept(SHORT_NS);
         assert!(spin.pays());
         assert!(glances(&spin) > 4 * GLANCES);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn long_sleeps_halve_the_budget_until_looking_does_not_pay() {
+    fn long_sleeps_halve_the_budget_until_polling_stops() {
         let spin = eager();
         let mut before = budget(&spin);
         assert_eq!(before, MOST_NS);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_a_look_sees_steers_the_budget_and_keeps_it_within_bounds() {
+    fn a_seen_answer_steers_the_budget_within_bounds() {
         for took_ns in [0, 1, LEAST_NS, MOST_NS, u32::MAX] {
             let spin = eager();
             (0..256).for_each(|_| spin.aim(took_ns));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_looks_with_one_core_or_if_told_never_to() {
+    fn one_core_or_a_refusal_disables_polling() {
         for spin in [Spin::new(1), Spin::never()] {
             spin.slept(SHORT_NS);
             spin.aim(1);

@@ -9,7 +9,7 @@ use hotmerge_abi::{CallContext, STATUS_OK, STATUS_REPLY_TOO_LARGE, Status};
 use proptest::prelude::*;
 
 use crate::{
-    Caller, Cancel, Ended, Failure, Geometry, Reply, Request, Server, Taken, after_ns,
+    Caller, Cancel, Ended, Geometry, NoAnswer, Reply, Request, Server, Taken, after_ns,
     memory::Memory,
     now_ns,
     pool::Pool,
@@ -66,7 +66,7 @@ fn pair() -> (Caller, Server) {
 }
 
 /// Calls with nothing but a way to cancel it.
-fn call_until_cancelled(caller: &Caller, cancel: &Cancel) -> Result<Status, Failure> {
+fn call_until_cancelled(caller: &Caller, cancel: &Cancel) -> Result<Status, NoAnswer> {
     let context = CallContext::default();
     let request = Request {
         cancel: Some(cancel),
@@ -85,7 +85,7 @@ fn abandoned<'a>(caller: &Caller, server: &'a Server, calls: u32) -> Vec<Taken<'
         let taken = (0..calls).map(|_| server.next().unwrap()).collect();
         caller.cancel(&cancel);
         for caller in callers {
-            assert_eq!(caller.join().unwrap(), Err(Failure::Cancelled));
+            assert_eq!(caller.join().unwrap(), Err(NoAnswer::Cancelled));
         }
         taken
     })
@@ -174,7 +174,7 @@ fn limits_hold_both_ways() {
         let context = CallContext::default();
         let bytes = vec![1; 2 << 20];
         let failure = caller.call(&request(&context, &bytes), &mut Reply::default());
-        assert!(matches!(failure, Err(Failure::TooLarge { .. })));
+        assert!(matches!(failure, Err(NoAnswer::TooLarge { .. })));
         let limited = Request {
             reply_limit: 10,
             ..request(&context, b"eleven bytes")
@@ -189,7 +189,7 @@ fn limits_hold_both_ways() {
 }
 
 #[test]
-fn who_waits_for_a_number_may_give_one_back_itself() {
+fn a_waiter_may_give_a_number_back() {
     let pool = Pool::new(1);
     assert_eq!(pool.take(|| true), Some(0));
     let asked = pool.take(|| {
@@ -210,7 +210,7 @@ fn the_file_can_neither_shrink_nor_grow() {
 }
 
 #[test]
-fn the_other_way_round_requests_are_copied_and_hanging_up_ends_all_waiting() {
+fn outgoing_requests_are_copied_and_end_on_hang_up() {
     let (server, file) = Server::create(SMALL).unwrap();
     let caller = Caller::open(file, SMALL).unwrap();
     let context = CallContext::default();
@@ -250,7 +250,7 @@ fn the_other_way_round_requests_are_copied_and_hanging_up_ends_all_waiting() {
 }
 
 #[test]
-fn the_numbers_of_calls_begin_anew_and_are_never_0() {
+fn call_numbers_wrap_around_without_0() {
     assert_eq!(following(0), 1);
     let last = (1 << 29) - 1;
     assert_eq!(following(last), 1);
@@ -274,7 +274,7 @@ fn payloads_arrive_whole_wherever_they_lie() {
 }
 
 #[test]
-fn a_reply_in_parts_is_whole_and_can_be_begun_anew() {
+fn a_reply_in_parts_arrives_whole_and_can_restart() {
     let (caller, file) = Caller::create(SMALL).unwrap();
     let server = Server::open(file, SMALL).unwrap();
     let context = CallContext::default();
@@ -307,7 +307,7 @@ fn a_reply_in_parts_is_whole_and_can_be_begun_anew() {
 }
 
 #[test]
-fn calls_at_once_are_all_answered_though_one_thread_is_busy() {
+fn concurrent_calls_are_answered_beside_a_busy_thread() {
     // One thread of the called side is kept busy: the other must be woken for the rest.
     let (caller, file) = Caller::create(SMALL).unwrap();
     let server = Server::open(file, SMALL).unwrap();

@@ -1,8 +1,8 @@
 //! The small program that a sandboxed plugin lives in.
 //!
-//! Started by a host only, with descriptors that `hotmerge-sandbox` numbers. It shuts itself
-//! in, loads the plugin, shuts itself in further, runs the plugin's constructors, and answers calls until
-//! the host or the plugin ends it.
+//! Only a host starts it, with descriptors that `hotmerge-sandbox` numbers. It enters the sandbox,
+//! loads the plugin, completes the sandbox, runs the plugin's constructors, and answers calls until the
+//! host or the plugin ends it.
 //!
 //! Invariant: both filters are in place before the plugin's first instruction runs; until then nobody
 //! but this program answers the host.
@@ -11,6 +11,7 @@
 //! failure; that is the host's.
 
 mod crash;
+mod error;
 mod serve;
 mod services;
 mod sink;
@@ -25,7 +26,8 @@ use std::{
 
 use hotmerge_sandbox::{Plan, descriptor, probe};
 use hotmerge_wire::{Caller, Geometry, Server};
-use services::Services;
+
+use crate::{error::SetupError, services::Services};
 
 fn main() -> ExitCode {
     match run() {
@@ -37,41 +39,39 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<(), String> {
+fn run() -> Result<(), SetupError> {
     start::let_signals_in();
     start::keep_few_arenas();
-    let plan = read_plan().map_err(|error| format!("the host's plan cannot be read: {error}"))?;
+    let plan = read_plan().map_err(SetupError::Plan)?;
     // SAFETY: the host put both there, and nobody else in this process owns them.
-    let [wire, outgoing] = unsafe {
+    let [wire, outgoing_wire] = unsafe {
         [descriptor::WIRE, descriptor::OUTGOING].map(|number| OwnedFd::from_raw_fd(number))
     };
-    let server = Server::open(wire, geometry(plan.geometry)?).map_err(|error| error.to_string())?;
-    let others = match plan.outgoing {
+    let server =
+        Server::open(wire, Geometry::from_words(plan.geometry)?).map_err(SetupError::Memory)?;
+    let outgoing = match plan.outgoing {
         Some(words) => {
-            Some(Caller::open(&outgoing, geometry(words)?).map_err(|error| error.to_string())?)
+            let geometry = Geometry::from_words(words)?;
+            Some(Caller::open(&outgoing_wire, geometry).map_err(SetupError::Memory)?)
         }
         None => None,
     };
-    drop(outgoing);
+    drop(outgoing_wire);
     start::load_libraries(&plan.libraries);
     crash::catch_signals();
     let entered = hotmerge_sandbox::enter(&plan);
     if plan.probe {
         // Without a whole entry no plugin would be loaded, so there is nothing to try.
-        for part in entered.map_err(|error| error.to_string())?.missing {
+        for part in entered.map_err(SetupError::Enter)?.missing {
             crash::tell(&format!("missing {part}"));
         }
-        hotmerge_sandbox::lock(&plan)?;
+        hotmerge_sandbox::lock(&plan).map_err(SetupError::Lock)?;
         probe(crash::tell);
         return Ok(());
     }
     let server = Box::leak(Box::new(server));
-    let services = Arc::new(Services { server, others });
+    let services = Arc::new(Services { server, outgoing });
     serve::run(server, services, &plan, entered)
-}
-
-fn geometry(words: [u64; 5]) -> Result<Geometry, String> {
-    Geometry::from_words(words).map_err(|error| error.to_string())
 }
 
 fn read_plan() -> std::io::Result<Plan> {

@@ -14,14 +14,14 @@ use hotmerge_loader::{CallError, Instance, Loaded};
 use hotmerge_sandbox::{Entered, Plan};
 use hotmerge_wire::{Server, Taken, Writer, op};
 
-use crate::{crash, services::Services, sink, start};
+use crate::{crash, error::StartError, services::Services, sink, start};
 
 /// Everything that the serving threads share.
 struct Worker {
     server: &'static Server,
     instance: OnceLock<Instance>,
     threads: AtomicU32,
-    /// Most threads that serve: one a slot, and less if the plugin's limit is tight.
+    /// Most threads that serve: one per slot, and less if the plugin's limit is tight.
     most: u32,
 }
 
@@ -31,7 +31,7 @@ pub(crate) fn run(
     services: Arc<Services>,
     plan: &Plan,
     entered: io::Result<Entered>,
-) -> Result<(), String> {
+) -> ! {
     let most = (plan.geometry[0]).min(plan.limits.threads / 2).max(1);
     let worker: &'static Worker = Box::leak(Box::new(Worker {
         server,
@@ -40,7 +40,7 @@ pub(crate) fn run(
         most: most as u32,
     }));
     let loaded = worker.conclude(op::LOAD, |_| {
-        let entered = entered.map_err(|error| error.to_string())?;
+        let entered = entered?;
         let loaded = start::load(plan, entered.plugin)?;
         Ok((loaded, entered.missing.join("\n")))
     });
@@ -67,36 +67,36 @@ fn begin(
     loaded: Loaded,
     services: Arc<Services>,
     taken: &Taken<'_>,
-) -> Result<(), String> {
+) -> Result<(), StartError> {
     // SAFETY: the host leaves a request alone until it is answered.
     let (_, config) = unsafe { taken.request() };
-    let config = str::from_utf8(config).map_err(|_| "its configuration is not UTF-8".to_owned())?;
+    let config = str::from_utf8(config).map_err(|_| StartError::Configuration)?;
     let instance = start::start(loaded, config, services)?;
     if !crash::can_report() {
         // The host sees the end of its pipe later than this answer if another worker is just
         // being made, which holds all that the host holds until it is another program.
-        return Err("its worker closed its descriptors while it started".to_owned());
+        return Err(StartError::Descriptors);
     }
     worker.instance.get_or_init(|| instance);
     Ok(())
 }
 
 impl Worker {
-    /// Does what the host is to ask for next, and answers it.
+    /// Takes the host's next request, which must be `op`, and answers it.
     fn conclude<R>(
         &self,
         op: u32,
-        body: impl FnOnce(&Taken<'_>) -> Result<(R, String), String>,
+        body: impl FnOnce(&Taken<'_>) -> Result<(R, String), StartError>,
     ) -> Option<R> {
         let taken = self.next();
         let mut writer = taken.writer();
         let outcome = match taken.op() == op {
             true => body(&taken),
-            false => Err("something else was asked of it than to load and start".to_owned()),
+            false => Err(StartError::Order),
         };
         let (status, result, said) = match outcome {
             Ok((result, said)) => (abi::STATUS_OK, Some(result), said),
-            Err(reason) => (abi::STATUS_FAILED, None, reason),
+            Err(error) => (abi::STATUS_FAILED, None, error.to_string()),
         };
         writer.write(said.as_bytes());
         taken.finish(status, &writer);
@@ -117,7 +117,7 @@ impl Worker {
         }
     }
 
-    /// The next call. A host that breaks the rules is none to live with.
+    /// The next call. Ends the process if the host breaks the protocol.
     fn next(&self) -> Taken<'_> {
         self.server.next().unwrap_or_else(|_| std::process::abort())
     }
@@ -132,7 +132,7 @@ impl Worker {
         }
     }
 
-    /// Waits for the word to end.
+    /// Refuses everything until the host says to end.
     fn serve_end(&self) -> ! {
         loop {
             let taken = self.next();

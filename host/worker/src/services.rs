@@ -9,7 +9,7 @@ use hotmerge_sandbox::{
     descriptor,
     message::{LARGEST, LENGTH_BYTES, length, record::HEAD_BYTES},
 };
-use hotmerge_wire::{Answer, Caller, Failure, Request, Server, op};
+use hotmerge_wire::{Answer, Caller, NoAnswer, Request, Server, op};
 
 /// Longest text of a log record in bytes; a longer one is cut.
 const LIMIT: usize = 8 << 10;
@@ -21,7 +21,7 @@ const PART: usize = LARGEST - HEAD_BYTES;
 pub(crate) struct Services {
     pub(crate) server: &'static Server,
     /// If the plugin requires any.
-    pub(crate) others: Option<Caller>,
+    pub(crate) outgoing: Option<Caller>,
 }
 
 impl HostServices for Services {
@@ -42,7 +42,7 @@ impl HostServices for Services {
 
     fn call(&self, call: OutgoingCall<'_>, reply: &mut Reply) -> Result<(), CallError> {
         let OutgoingCall { plugin, method, .. } = call;
-        let others = self.others.as_ref().ok_or_else(|| {
+        let outgoing = self.outgoing.as_ref().ok_or_else(|| {
             CallError::NoPlugin(format!(
                 "`{plugin}` may not be called: the plugin.meta does not require it"
             ))
@@ -58,13 +58,13 @@ impl HostServices for Services {
             cancel: None,
             on_behalf_of: None,
         };
-        match others.ask(&request, reply.take_buffer()) {
+        match outgoing.ask(&request, reply.take_buffer()) {
             Ok(Answer::Reply { bytes, media_type }) => {
                 reply.fill(bytes, &media_type);
                 Ok(())
             }
             Ok(Answer::Refusal { status, reason }) => Err(CallError::of(status, &reason, method)),
-            Err(Failure::Deadline) => Err(CallError::Deadline),
+            Err(NoAnswer::Deadline) => Err(CallError::Deadline),
             Err(failure) => Err(CallError::BadRequest(failure.to_string())),
         }
     }

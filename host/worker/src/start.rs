@@ -13,7 +13,7 @@ use hotmerge_abi::TableHeader;
 use hotmerge_loader::{Constructors, Instance, Loaded, Verified};
 use hotmerge_sandbox::{Plan, descriptor};
 
-use crate::services::Services;
+use crate::{error::StartError, services::Services};
 
 /// The host starts this program with all signals blocked.
 pub(crate) fn let_signals_in() {
@@ -29,7 +29,7 @@ pub(crate) fn let_signals_in() {
 #[cfg(target_env = "gnu")]
 const ARENAS: libc::c_int = 8;
 
-/// Keeps the allocator from reserving an arena a thread.
+/// Keeps the allocator from reserving one arena per thread.
 pub(crate) fn keep_few_arenas() {
     // SAFETY: the call takes numbers only; nothing runs beside this thread yet.
     #[cfg(target_env = "gnu")]
@@ -38,7 +38,8 @@ pub(crate) fn keep_few_arenas() {
     };
 }
 
-/// Loads what a plugin needs of the C runtime, the mathematics for example, and this program may not.
+/// Loads the parts of the C runtime that the plugin needs and this program may not, such as the
+/// mathematics.
 pub(crate) fn load_libraries(names: &[String]) {
     for name in names {
         let Ok(name) = CString::new(name.as_str()) else {
@@ -50,22 +51,19 @@ pub(crate) fn load_libraries(names: &[String]) {
     }
 }
 
-/// Loads the plugin, of which nothing runs, and shuts the process in for good.
-pub(crate) fn load(plan: &Plan, plugin: PathBuf) -> Result<Loaded, String> {
+/// Loads the plugin without running any of its code, and completes the sandbox.
+pub(crate) fn load(plan: &Plan, plugin: PathBuf) -> Result<Loaded, StartError> {
     // SAFETY: the host put it there; it is taken once.
     let image = unsafe { OwnedFd::from_raw_fd(descriptor::IMAGE) };
     let constructors = Constructors::from_words(plan.constructors);
-    let loaded = Verified::by_host(image, plugin, header(plan), constructors)
-        .and_then(Loaded::load)
-        .map_err(|error| error.to_string())?;
+    let loaded =
+        Verified::by_host(image, plugin, header(plan), constructors).and_then(Loaded::load)?;
     match hotmerge_sandbox::lock(plan) {
         Ok(()) => Ok(loaded),
         Err(error) => {
             // Its destructors must not run without the filter either.
             mem::forget(loaded);
-            Err(format!(
-                "the second system call filter was refused: {error}"
-            ))
+            Err(StartError::Lock(error))
         }
     }
 }
@@ -75,14 +73,10 @@ pub(crate) fn start(
     loaded: Loaded,
     config: &str,
     services: Arc<Services>,
-) -> Result<Instance, String> {
-    let instance = loaded
-        .start(config, services)
-        .map_err(|error| error.to_string())?;
-    match instance.self_check() {
-        Ok(()) => Ok(instance),
-        Err(error) => Err(format!("self-check failed: {error}")),
-    }
+) -> Result<Instance, StartError> {
+    let instance = loaded.start(config, services)?;
+    instance.self_check().map_err(StartError::SelfCheck)?;
+    Ok(instance)
 }
 
 fn header(plan: &Plan) -> TableHeader {

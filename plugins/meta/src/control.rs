@@ -20,8 +20,9 @@ pub use message::{
     ReloadParams, ReloadReport, RollbackParams, TraceParent, TraceParentError, Transition,
 };
 pub use status::{
-    CanaryStatus, EndingStatus, FailureStatus, HostStatus, KeptStatus, PluginStatus, RefusedStatus,
-    SavedStatus, Stage, State, Status, StoreFailure, WatcherStatus, WorkerStatus, sentence,
+    CanaryStatus, DoorStatus, EndingStatus, FailureStatus, HostStatus, KeptStatus, PluginStatus,
+    RefusedStatus, SavedStatus, Stage, State, Status, StoreFailure, WatcherStatus, WorkerStatus,
+    sentence,
 };
 
 pub use crate::frame::MAX_FRAME_BYTES;

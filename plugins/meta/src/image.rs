@@ -24,7 +24,7 @@ use std::{os::fd::AsFd, path::Path};
 
 use hotmerge_abi::{self as abi, TableHeader};
 
-use crate::{Digest, FileStamp, read};
+use crate::{Digest, FileStamp, Trust, read};
 
 /// The ELF header and the program headers of real plugins lie in the first page.
 const HEAD_BYTES: usize = 4096;
@@ -67,8 +67,14 @@ impl Image {
         let extent = |head: &[u8], len| -> Result<u64, ReadImageError> {
             Ok(elf::extent(head, len)?.unwrap_or(len))
         };
-        let (bytes, stamp) =
-            read::read_part(dir.as_fd(), name.as_ref(), limit_bytes, HEAD_BYTES, extent)?;
+        let (bytes, stamp) = read::read_part(
+            dir.as_fd(),
+            name.as_ref(),
+            limit_bytes,
+            HEAD_BYTES,
+            &Trust::anybody(),
+            extent,
+        )?;
         Ok((Self::normalise(bytes)?, stamp))
     }
 

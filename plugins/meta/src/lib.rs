@@ -2,7 +2,8 @@
 //!
 //! * the identity of a plugin: a hash over what the dynamic loader maps ([`Image`]);
 //! * `plugin.meta`, its names and its place ([`Meta`], [`name`], [`publish()`], [`read`]);
-//! * where a host runs and how to reach it ([`runtime`], [`control`]).
+//! * where a host runs and how to reach it ([`runtime`], [`control`]);
+//! * whether somebody else could have written a file ([`trust`]).
 //!
 //! All code here handles untrusted bytes: no input causes a panic, and every refusal is one
 //! sentence that says what, where and what to do.
@@ -22,6 +23,8 @@ mod plain;
 pub mod publish;
 pub mod read;
 pub mod runtime;
+pub mod testing;
+pub mod trust;
 
 pub use digest::Digest;
 pub use image::{AbiError, Image, ImageError, Machine, ReadImageError, check_abi};
@@ -29,7 +32,8 @@ pub use name::{FileName, NameError, PackageName, PluginName};
 pub use package::{
     Abi, Handover, META_FILE, Meta, MetaError, OnReplace, PluginMeta, PromiseError, Requires, Wants,
 };
-pub use plain::plain;
+pub use plain::{on_one_line, plain};
 pub use publish::{PublishError, Published, publish};
-pub use read::{FileStamp, ReadError, read_regular, stamp};
+pub use read::{FileStamp, ReadError, read_regular, read_trusted, stamp};
 pub use runtime::{PidFile, RuntimeDir};
+pub use trust::{Trust, Untrusted};

@@ -21,8 +21,8 @@ use semver::{Version, VersionReq};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Digest, FileName, Image, ImageError, PluginName,
-    read::{ReadError, read_regular},
+    Digest, FileName, Image, ImageError, PluginName, Trust,
+    read::{ReadError, read_trusted},
 };
 
 /// The name of the file in a package directory.
@@ -418,7 +418,15 @@ impl Meta {
     /// # Errors
     /// See [`MetaError`].
     pub fn read(dir: impl AsFd) -> Result<Self, MetaError> {
-        let (bytes, _) = read_regular(dir, META_FILE, MAX_META_BYTES)?;
+        Self::read_trusted(dir, &Trust::anybody())
+    }
+
+    /// As [`Meta::read`], but only what nobody else could have written.
+    ///
+    /// # Errors
+    /// See [`MetaError`].
+    pub fn read_trusted(dir: impl AsFd, trust: &Trust) -> Result<Self, MetaError> {
+        let (bytes, _) = read_trusted(dir, META_FILE, MAX_META_BYTES, trust)?;
         Self::from_bytes(&bytes)
     }
 

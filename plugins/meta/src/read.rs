@@ -3,7 +3,7 @@
 //! A file counts only if it is a regular one, lies in the directory itself (no symlink on
 //! the way), is not larger than asked for, and did not change while it was read.
 //!
-//! Absent on purpose: whose file it is. That is policy, and the host's.
+//! Absent on purpose: whose files are believed, which the caller says.
 
 use std::{
     io,
@@ -17,6 +17,8 @@ use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat},
     io::Errno,
 };
+
+use crate::{Trust, Untrusted};
 
 /// Number of attempts for a file that changes during the read.
 const ATTEMPTS: u32 = 3;
@@ -97,6 +99,9 @@ pub enum ReadError {
     /// It changed during each of several attempts.
     #[error("`{}` keeps changing while it is read", .0.display())]
     Changing(PathBuf),
+    /// Somebody else could have written it.
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
     /// Anything else.
     #[error("`{}` cannot be read: {source}", .name.display())]
     Io {
@@ -144,8 +149,21 @@ pub fn read_regular(
     name: impl AsRef<Path>,
     limit_bytes: u64,
 ) -> Result<(Vec<u8>, FileStamp), ReadError> {
+    read_trusted(dir, name, limit_bytes, &Trust::anybody())
+}
+
+/// As [`read_regular`], but only what nobody else could have written.
+///
+/// # Errors
+/// See [`ReadError`].
+pub fn read_trusted(
+    dir: impl AsFd,
+    name: impl AsRef<Path>,
+    limit_bytes: u64,
+    trust: &Trust,
+) -> Result<(Vec<u8>, FileStamp), ReadError> {
     let whole = |_: &[u8], size| Ok(size);
-    read_part(dir.as_fd(), name.as_ref(), limit_bytes, 0, whole)
+    read_part(dir.as_fd(), name.as_ref(), limit_bytes, 0, trust, whole)
 }
 
 /// Reads the first bytes of a file: `extent` says how many are wanted when it has seen the
@@ -155,11 +173,13 @@ pub(crate) fn read_part<E: From<ReadError>>(
     name: &Path,
     limit: u64,
     head: usize,
+    trust: &Trust,
     extent: impl Fn(&[u8], u64) -> Result<u64, E>,
 ) -> Result<(Vec<u8>, FileStamp), E> {
     check_plain(name)?;
     for _ in 0..ATTEMPTS {
         let (file, before) = open_regular(dir, name)?;
+        trust.check(&file).map_err(ReadError::from)?;
         let bytes = read_once(&file, name, before.size, limit, head, &extent);
         let after = rustix::fs::fstat(&file).map_err(|error| ReadError::from_open(name, error))?;
         // What was read while it changed is neither right nor wrong.
@@ -296,7 +316,14 @@ mod tests {
             Ok::<_, ReadError>(size)
         };
         let fd = fs::File::open(dir.path()).unwrap();
-        let (bytes, stamp) = read_part(fd.as_fd(), Path::new("file"), 100, 1, grow)?;
+        let (bytes, stamp) = read_part(
+            fd.as_fd(),
+            Path::new("file"),
+            100,
+            1,
+            &Trust::anybody(),
+            grow,
+        )?;
         assert_eq!(stamp.size, bytes.len() as u64);
         Ok((bytes, seen.get()))
     }
@@ -324,7 +351,15 @@ mod tests {
             Ok::<_, ReadError>(size)
         };
         let fd = fs::File::open(dir.path()).unwrap();
-        let (bytes, _) = read_part(fd.as_fd(), Path::new("file"), 100, 0, shrink).unwrap();
+        let (bytes, _) = read_part(
+            fd.as_fd(),
+            Path::new("file"),
+            100,
+            0,
+            &Trust::anybody(),
+            shrink,
+        )
+        .unwrap();
         assert_eq!(bytes, b"01234");
     }
 

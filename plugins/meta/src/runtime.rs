@@ -14,7 +14,7 @@ use std::{
     io::{self, Read as _},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _},
+        unix::fs::{DirBuilderExt as _, FileExt as _},
     },
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -23,13 +23,14 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, FlockOperation, Mode, OFlags},
+    fs::{CWD, FileType, FlockOperation, Mode, OFlags},
     io::Errno,
     process::{Pid, PidfdFlags, Signal},
 };
 
 mod place;
 
+use crate::trust::{Flaw, Trust};
 use place::{PlaceName, Taken, lock_dir};
 
 /// The directory in which a host keeps its pid file and its control socket.
@@ -101,15 +102,15 @@ impl RuntimeDir {
             .create(&self.0)
             .map_err(failed("create"))?;
         // Not through a symlink: in /tmp anybody could have put one there.
-        let dir = fs::symlink_metadata(&self.0).map_err(failed("look at"))?;
-        let reason = if !dir.is_dir() {
-            "it is not a directory".to_owned()
-        } else if dir.uid() != 0 && dir.uid() != rustix::process::geteuid().as_raw() {
-            format!("it belongs to user {}", dir.uid())
-        } else if dir.mode() & 0o022 != 0 {
-            "others may write in it".to_owned()
-        } else {
-            return Ok(());
+        let dir = rustix::fs::lstat(&self.0)
+            .map_err(io::Error::from)
+            .map_err(failed("look at"))?;
+        let is_dir = FileType::from_raw_mode(dir.st_mode).is_dir();
+        let reason = match Trust::own().flaw(&dir) {
+            _ if !is_dir => "it is not a directory".to_owned(),
+            None => return Ok(()),
+            Some(Flaw::Owner) => format!("it belongs to user {}", dir.st_uid),
+            Some(Flaw::Mode) => "others may write in it".to_owned(),
         };
         Err(RuntimeError::Unsafe {
             dir: self.0.clone(),

@@ -57,7 +57,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hotmerge-observe", &["hotmerge-abi", "hotmerge-meta"]),
     (
         "hotmerge-door",
-        &["hotmerge-daemon", "hotmerge-meta", "hotmerge-observe"],
+        &[
+            "hotmerge-daemon",
+            "hotmerge-meta",
+            "hotmerge-observe",
+            "hotmerge-sandbox",
+        ],
     ),
     (
         "hotmerge-program",

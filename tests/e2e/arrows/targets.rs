@@ -22,6 +22,7 @@ const MACROS: &[&str] = &[
 
 /// What records of the host go to, and its plugins' own.
 const TARGETS: &[&str] = &[
+    "hotmerge::audit",
     "hotmerge::door",
     "hotmerge::host",
     "hotmerge::plugin",

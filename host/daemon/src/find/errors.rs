@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::PathBuf};
 
-use hotmerge_meta::{META_FILE, MetaError, NameError, PackageName};
+use hotmerge_meta::{META_FILE, MetaError, NameError, PackageName, Untrusted};
 use rustix::io::Errno;
 
 /// The plugin directory cannot be read.
@@ -17,6 +17,9 @@ pub enum DirError {
         /// What the system says.
         source: Errno,
     },
+    /// Somebody else may write to it.
+    #[error("plugin directory: {0}")]
+    Untrusted(#[from] Untrusted),
     /// It cannot be listed.
     #[error("plugin directory `{}` cannot be read: {source}", .dir.display())]
     List {
@@ -29,13 +32,17 @@ pub enum DirError {
 
 /// A package cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("package `{0}` cannot be opened: {1}")]
-pub(crate) struct Unopened(pub(super) PackageName, pub(super) Errno);
+pub(crate) enum Unopened {
+    #[error("package `{0}` cannot be opened: {1}")]
+    Io(PackageName, Errno),
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
+}
 
 impl Unopened {
     /// Whether there is none at this moment.
     pub(crate) fn is_missing(&self) -> bool {
-        self.1 == Errno::NOENT
+        matches!(self, Self::Io(_, Errno::NOENT))
     }
 }
 

@@ -212,32 +212,36 @@ impl Marks {
         })
     }
 
-    /// Marks the file system of a directory, or else the directory. Returns whether it is the
-    /// file system.
+    /// Marks the file system of a directory and the directory for writes that go on, or else the
+    /// directory for everything. Returns whether it is the file system.
     fn mark(&mut self, directory: &OwnedFd, device: (u32, u32)) -> Result<bool, WatchError> {
-        if self.file_systems.contains(&device) {
-            return Ok(true);
-        }
+        let is_whole = self.file_systems.contains(&device) || self.mark_whole(directory, device);
+        let marked = match is_whole {
+            true => self.group.mark_writes(directory),
+            false => self.group.mark_directory(directory),
+        };
+        marked.map_err(|error| match errno(&error) {
+            Some(Errno::NOSPC) => {
+                LimitReached::of("fanotify marks", "fs.fanotify.max_user_marks").into()
+            }
+            _ => WatchError::Unmarked(error),
+        })?;
+        Ok(is_whole)
+    }
+
+    fn mark_whole(&mut self, directory: &OwnedFd, device: (u32, u32)) -> bool {
         // EPERM for ordinary users; EXDEV for a subvolume of btrfs; EOPNOTSUPP and ENODEV for
         // file systems without handles that last, as overlayfs and FUSE: each is as good a reason.
         match self.group.mark_file_system(directory) {
             Ok(()) => {
                 self.file_systems.insert(device);
-                return Ok(true);
+                true
             }
             Err(error) => {
                 self.refused.get_or_insert(error);
+                false
             }
         }
-        self.group
-            .mark_directory(directory)
-            .map_err(|error| match errno(&error) {
-                Some(Errno::NOSPC) => {
-                    LimitReached::of("fanotify marks", "fs.fanotify.max_user_marks").into()
-                }
-                _ => WatchError::Unmarked(error),
-            })?;
-        Ok(false)
     }
 
     /// Whether this user may not mark file systems.

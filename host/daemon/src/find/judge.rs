@@ -22,7 +22,7 @@ use hotmerge_instance::{
     settings::{Grant, Isolation, Symbols},
 };
 use hotmerge_loader::{LoadError, Verified};
-use hotmerge_meta::{META_FILE, Meta, PluginMeta, ReadError, read_regular};
+use hotmerge_meta::{META_FILE, Meta, PluginMeta, ReadError, Trust, Untrusted, read_trusted};
 
 use crate::{
     Config,
@@ -74,6 +74,9 @@ pub enum JudgeError {
         /// What the system says.
         source: io::Error,
     },
+    /// Somebody else may write to the package or to what it lies in.
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
     /// The symbol policy cannot be used.
     #[error(transparent)]
     Policy(#[from] TextFileError),
@@ -91,15 +94,22 @@ pub fn judge(dir: &Path, config: Option<&Config>) -> Result<Vec<Judgement>, Judg
     };
     let by_default = Config::default();
     let groups = policies::symbols(&config.unwrap_or(&by_default).policy_files())?;
-    let judge = Judge { config, groups };
+    // Where a package is only to be looked at, nobody says whose it should be.
+    let trust = config.map_or_else(Trust::anybody, Config::trust);
+    let judge = Judge {
+        config,
+        groups,
+        trust,
+    };
     dir.read_dir().map_err(failed)?;
     if !dir.join(META_FILE).exists() {
         return Ok(judge.all(dir));
     }
     let open = File::open(dir).map_err(failed)?;
+    judge.trust.check_way(&open, dir)?;
     let name = dir.canonicalize().map_err(failed)?;
     let name = name.file_name().unwrap_or_default().to_string_lossy();
-    Ok(match Meta::read(&open) {
+    Ok(match Meta::read_trusted(&open, &judge.trust) {
         Ok(meta) => {
             let plugins = meta.plugin.iter();
             plugins
@@ -113,21 +123,24 @@ pub fn judge(dir: &Path, config: Option<&Config>) -> Result<Vec<Judgement>, Judg
 struct Judge<'a> {
     config: Option<&'a Config>,
     groups: Groups,
+    trust: Trust,
 }
 
 impl Judge<'_> {
     /// Judges what a first look at a plugin directory finds. Nothing is given time to settle.
     fn all(&self, dir: &Path) -> Vec<Judgement> {
-        let findings = Scanner::new(dir.to_owned(), Duration::ZERO).scan(Instant::now());
+        let findings = Scanner::new(dir.to_owned(), Duration::ZERO)
+            .trusting(self.trust.clone())
+            .scan(Instant::now());
         let problems = findings.problems.into_iter();
         let mut all: Vec<_> = problems
             .map(|problem| unreadable(&problem.package, problem.reason))
             .collect();
         for found in &findings.changed {
             let name = found.package.as_str();
-            let open = open_dir(dir)
+            let open = open_dir(dir, &self.trust)
                 .map_err(Unverified::from)
-                .and_then(|root| Ok(open_package(&root, &found.package)?));
+                .and_then(|root| Ok(open_package(&root, &found.package, &self.trust)?));
             all.push(match open {
                 Ok(open) => self.plugin(name, &open, &found.meta),
                 Err(error) => unreadable(name, error.to_string()),
@@ -139,7 +152,7 @@ impl Judge<'_> {
     }
 
     fn plugin(&self, package: &str, open: impl AsFd, meta: &PluginMeta) -> Judgement {
-        let judged = is_for_this_target(meta).and_then(|()| verify(open, meta));
+        let judged = is_for_this_target(meta).and_then(|()| verify(open, meta, &self.trust));
         let problem = match judged {
             Ok(verified) => {
                 let judged = self.symbols(&verified, meta);
@@ -201,8 +214,12 @@ pub(crate) fn is_for_this_target(meta: &PluginMeta) -> Result<(), Unverified> {
 }
 
 /// Reads a plugin's file out of its package and compares it with its meta.
-pub(crate) fn verify(package: impl AsFd, meta: &PluginMeta) -> Result<Verified, Unverified> {
-    let file = read(package, meta, LIMIT_BYTES)?;
+pub(crate) fn verify(
+    package: impl AsFd,
+    meta: &PluginMeta,
+    trust: &Trust,
+) -> Result<Verified, Unverified> {
+    let file = read(package, meta, LIMIT_BYTES, trust)?;
     Verified::new(file, meta).map_err(|error| match error {
         // Until it has settled it may be half a file.
         LoadError::Promise(_) | LoadError::Image(_) => {
@@ -218,8 +235,9 @@ pub(crate) fn read(
     package: impl AsFd,
     meta: &PluginMeta,
     limit_bytes: u64,
+    trust: &Trust,
 ) -> Result<Vec<u8>, Unverified> {
-    Ok(read_regular(package, meta.file.as_str(), limit_bytes)?.0)
+    Ok(read_trusted(package, meta.file.as_str(), limit_bytes, trust)?.0)
 }
 
 impl From<ReadError> for Unverified {

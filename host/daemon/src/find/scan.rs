@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotmerge_meta::{PackageName, PluginMeta, PluginName, control::Problem, stamp};
+use hotmerge_meta::{PackageName, PluginMeta, PluginName, Trust, control::Problem, stamp};
 use rustix::{
     fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat},
     io::Errno,
@@ -83,6 +83,7 @@ impl Cover for Unwatched {
 #[derive(Debug)]
 pub struct Scanner {
     dir: PathBuf,
+    trust: Trust,
     settle: Duration,
     packages: HashMap<PackageName, Package>,
     owners: HashMap<PluginName, PackageName>,
@@ -107,6 +108,7 @@ impl Scanner {
     pub fn new(dir: PathBuf, settle: Duration) -> Self {
         Self {
             dir,
+            trust: Trust::anybody(),
             settle,
             packages: HashMap::new(),
             owners: HashMap::new(),
@@ -115,6 +117,12 @@ impl Scanner {
             root_unsettled: None,
             passes: 0,
         }
+    }
+
+    /// Believes these files alone.
+    #[must_use]
+    pub fn trusting(self, trust: Trust) -> Self {
+        Self { trust, ..self }
     }
 
     /// Where a plugin was found last.
@@ -152,7 +160,7 @@ impl Scanner {
     /// Looks at what may have changed, and at what is not at rest.
     pub fn look(&mut self, now: Instant, dirty: &Dirty, cover: &mut dyn Cover) -> Findings {
         let mut findings = Findings::default();
-        let looked = open_dir(&self.dir).and_then(|root| {
+        let looked = open_dir(&self.dir, &self.trust).and_then(|root| {
             let mut pass = Pass {
                 root,
                 now,
@@ -339,29 +347,29 @@ fn classify(name: &str, kind: FileType) -> Result<PackageName, NoPackage> {
 /// Opens a plugin directory.
 ///
 /// # Errors
-/// One sentence for the operator.
-pub fn open_dir(dir: &Path) -> Result<OwnedFd, DirError> {
-    openat(
-        CWD,
-        dir,
-        OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(|source| {
-        let dir = dir.to_owned();
-        DirError::Open { dir, source }
-    })
+/// If there is none, or others may write to it.
+pub fn open_dir(dir: &Path, trust: &Trust) -> Result<OwnedFd, DirError> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let opened = openat(CWD, dir, flags, Mode::empty());
+    let opened = opened.map_err(|source| DirError::Open {
+        dir: dir.to_owned(),
+        source,
+    })?;
+    trust.check_way(&opened, dir)?;
+    Ok(opened)
 }
 
 /// Opens a package's directory, never through a symbolic link.
-pub(crate) fn open_package(root: &OwnedFd, name: &PackageName) -> Result<OwnedFd, Unopened> {
-    openat(
-        root,
-        name.as_str(),
-        OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(|error| Unopened(name.clone(), error))
+pub(crate) fn open_package(
+    root: &OwnedFd,
+    name: &PackageName,
+    trust: &Trust,
+) -> Result<OwnedFd, Unopened> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = openat(root, name.as_str(), flags, Mode::empty());
+    let opened = opened.map_err(|error| Unopened::Io(name.clone(), error))?;
+    trust.check(&opened)?;
+    Ok(opened)
 }
 
 #[cfg(test)]

@@ -6,13 +6,13 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hotmerge_loader as loader;
-use hotmerge_swap::{Cell, Draining};
+use hotmerge_swap::{Draining, VersionCell};
 
 use super::version::Version;
 
 #[derive(Debug, Default)]
 pub(crate) struct Canary {
-    pub(crate) version: Cell<Version>,
+    pub(crate) version: VersionCell<Version>,
     /// The canary's share of 2³² calls; 0 without a canary.
     share: AtomicU32,
     calls: AtomicU64,

@@ -7,14 +7,14 @@ use hotmerge_meta::{
     PluginMeta, PluginName,
     control::{
         DebugAttempt, DebugChoice, DebugHealth, DebugRefused, DebugReport, DebugVersion,
-        DebugWorker, State as Stands,
+        DebugWorker, State,
     },
 };
 
 use crate::{
     plugin::Plugin,
     supervise::{
-        state::{Health, State},
+        state::{Health, HostState},
         supervisor::Supervisor,
     },
 };
@@ -31,7 +31,7 @@ impl Supervisor {
         let slot = machine.slot(name.as_str());
         let live = slot.and_then(Slot::live);
         let candidate = slot.and_then(Slot::candidate);
-        let olds = slot.map_or(&[][..], Slot::retiring).iter().map(|old| {
+        let retiring = slot.map_or(&[][..], Slot::retiring).iter().map(|old| {
             let ending = Some(old.ending.to_string());
             DebugAttempt {
                 ending,
@@ -40,7 +40,7 @@ impl Supervisor {
         });
         Some(DebugReport {
             plugin: name.clone(),
-            state: slot.map_or(Stands::Idle, Slot::state),
+            state: slot.map_or(State::Idle, Slot::state),
             stage: slot.and_then(Slot::stage),
             reason: slot.map_or_else(String::new, |slot| slot.reason().to_owned()),
             since: state.history.unchanged_since(name.as_str()),
@@ -54,7 +54,7 @@ impl Supervisor {
             why: slot.and_then(Slot::why).map(str::to_owned),
             deferred: slot.and_then(Slot::deferred).map(version),
             differs: state.differing.get(name).map(|(_, reason)| reason.clone()),
-            olds: olds.collect(),
+            retiring: retiring.collect(),
             refused: slot.and_then(Slot::refused).map(refused),
             health: state.health.get(name).map(health).unwrap_or_default(),
             waiting: self.background.waiting(name.as_str()),
@@ -63,7 +63,7 @@ impl Supervisor {
     }
 }
 
-impl State {
+impl HostState {
     fn debug_attempt(&self, ticket: Ticket, meta: &PluginMeta) -> DebugAttempt {
         let attempt = self.attempts.get(&ticket);
         let package = attempt.and_then(|it| it.target.origin.package());

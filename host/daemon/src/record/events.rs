@@ -1,7 +1,7 @@
 //! Everything that happens to plugins and their directory, as one type.
 //!
 //! Invariant: whoever wants to know what happens (counters, health, history, log) is told by
-//! one function (`State::record`), each by a match that names every event: none can forget one.
+//! one function (`HostState::record`), each by a match that names every event: none can forget one.
 //!
 //! Absent on purpose: what follows from an event.
 

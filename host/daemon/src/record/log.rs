@@ -68,10 +68,10 @@ fn of_plugin(plugin: &PluginName, event: &PluginEvent) {
             warn!(target: "hotmerge::plugin", %plugin, "its state was not saved: {reason}");
         }
         PluginEvent::NotPersisted { reason } => {
-            error!(target: "hotmerge::plugin", %plugin, "what runs is not written down: {reason}");
+            error!(target: "hotmerge::plugin", %plugin, "failed to persist the running version and the operator's choice: {reason}");
         }
         PluginEvent::PersistedAgain => {
-            info!(target: "hotmerge::plugin", %plugin, "what runs is written down again");
+            info!(target: "hotmerge::plugin", %plugin, "the running version and the operator's choice are persisted again");
         }
         PluginEvent::Postponed { reason } => {
             let ms = RETRY.as_millis();

@@ -3,7 +3,7 @@
 //! Invariant: this runs under the host's lock, at the moment at which the state changes, so that
 //! a status is one consistent picture.
 
-use hotmerge_lifecycle::{Outcome, Slot, State as Stands, Ticket};
+use hotmerge_lifecycle::{Outcome, Slot, State, Ticket};
 use hotmerge_meta::{
     PluginName,
     control::{Action as Did, PluginReport},
@@ -14,10 +14,10 @@ use crate::{
         events::{self, Happened, PluginEvent},
         log,
     },
-    supervise::state::State,
+    supervise::state::HostState,
 };
 
-impl State {
+impl HostState {
     /// Tells everybody who wants to know what happened to a plugin.
     pub(crate) fn happened(&mut self, plugin: &PluginName, event: PluginEvent) {
         self.record(Happened::Plugin(plugin.clone(), event));
@@ -31,7 +31,7 @@ impl State {
                 self.counters.count(&event);
                 self.take_health(&plugin, &event);
                 let slot = self.machine.slot(plugin.as_str());
-                let at = slot.map_or((Stands::Idle, None), |it| (it.state(), it.stage()));
+                let at = slot.map_or((State::Idle, None), |it| (it.state(), it.stage()));
                 self.history.record(&plugin, at, event);
             }
             // The status shows those that last.

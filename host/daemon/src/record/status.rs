@@ -14,7 +14,7 @@ use hotmerge_lifecycle::{Slot, Stage};
 use crate::{
     plugin::Plugin,
     supervise::{
-        state::{Counters, Health, State},
+        state::{Counters, Health, HostState},
         supervisor::Supervisor,
     },
 };
@@ -97,7 +97,7 @@ fn not_granted(workers: &Workers, meta: &PluginMeta) -> Vec<String> {
 }
 
 fn describe(
-    state: &State,
+    state: &HostState,
     workers: &Workers,
     name: &str,
     slot: &Slot,

@@ -10,7 +10,8 @@
 //! first record that names it, and goes after the last one; of two looks at what runs the later
 //! one is written down later. Nothing is believed: an image is verified again before it is
 //! loaded, and whenever its version goes live; a record counts only if nobody but root and the
-//! host's user could have written it. The lock on the records is taken before that on
+//! host's user could have written it. A record in a newer format is left alone, with its images:
+//! the host that wrote it may come back. The lock on the records is taken before that on
 //! the host's state, never while that is held.
 
 use std::{
@@ -28,13 +29,16 @@ use serde::{Deserialize, Serialize};
 use hotmerge_lifecycle::Choice;
 
 mod folder;
+mod foreign;
 mod unwritten;
 
 pub use folder::StoreError;
 use folder::{Folder, failed};
+use foreign::Foreign;
 use unwritten::Unwritten;
 
-/// The only format so far.
+/// The format that this host writes and the newest it reads. Each other set of fields is another
+/// format: what a host leaves out when it writes a record would be lost.
 const FORMAT: u32 = 1;
 
 /// What is known of a plugin beyond the plugin directory.
@@ -51,6 +55,17 @@ struct Record {
     versions: Vec<PluginMeta>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     choice: Option<RecordedChoice>,
+}
+
+/// Why a record counts for nothing.
+#[derive(Debug, thiserror::Error)]
+enum RecordError {
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error("a newer host wrote it, in format {0}, and this host reads format {FORMAT} only")]
+    Newer(u32),
+    #[error("no host ever wrote format {0}")]
+    Older(u32),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,6 +101,8 @@ pub(crate) struct Store {
     plugins: Folder,
     images: Folder,
     records: Mutex<Records>,
+    /// Records that only a newer host can read.
+    foreign: Foreign,
     unwritten: Unwritten,
     limit: usize,
     _lock: File,
@@ -127,11 +144,12 @@ impl Store {
     pub(crate) fn open(dir: &Path, limit: usize) -> Result<Self, StoreError> {
         let dir = Folder::open(dir)?;
         let lock = dir.lock_file("lock")?;
-        let store = Self {
+        let mut store = Self {
             plugins: dir.sub("plugins")?,
             images: dir.sub("images")?,
             dir,
             records: Mutex::default(),
+            foreign: Foreign::default(),
             unwritten: Unwritten::default(),
             limit,
             _lock: lock,
@@ -141,8 +159,8 @@ impl Store {
         Ok(store)
     }
 
-    fn read_records(&self) -> Result<(), StoreError> {
-        let mut records = self.lock();
+    fn read_records(&mut self) -> Result<(), StoreError> {
+        let mut records = Records::new();
         for name in self.plugins.names()? {
             let plugin = name
                 .strip_suffix(".json")
@@ -160,11 +178,17 @@ impl Store {
                     record.versions.retain(is_there);
                     records.insert(plugin, record);
                 }
-                Err(error) => {
-                    tracing::error!(target: "hotmerge::plugin", %plugin, "what was kept of it cannot be read: {error}");
+                Err(RecordError::Newer(format)) => {
+                    self.foreign.note(plugin.clone(), &bytes, format);
+                    let error = self.newer(&plugin, format);
+                    tracing::error!(target: "hotmerge::plugin", %plugin, "its record in the store is not used: {error}");
+                }
+                Err(error @ (RecordError::Json(_) | RecordError::Older(_))) => {
+                    tracing::error!(target: "hotmerge::plugin", %plugin, "its record in the store cannot be read: {error}");
                 }
             }
         }
+        self.records = Mutex::new(records);
         Ok(())
     }
 
@@ -176,7 +200,7 @@ impl Store {
             .map(|meta| image_name(&meta.hash))
             .collect();
         for name in self.images.names()? {
-            if !named.contains(&name) {
+            if !named.contains(&name) && !self.foreign.names(&name) {
                 self.images.remove(&name)?;
             }
         }
@@ -222,15 +246,14 @@ impl Store {
     }
 
     /// The bytes of a version, to be verified.
-    pub(crate) fn image(&self, hash: &Digest) -> Result<Vec<u8>, String> {
-        let read = self.images.read(&image_name(hash));
-        read.map_err(|error| format!("the version that was kept cannot be used: {error}"))
+    pub(crate) fn image(&self, hash: &Digest) -> Result<Vec<u8>, StoreError> {
+        self.images.read(&image_name(hash))
     }
 
     /// Writes down what runs of a plugin and what was chosen, or forgets it with the plugin. `now`
     /// looks at that and is asked under the store's lock, so that what was so first is written
     /// first; `image` has the bytes of what runs.
-    pub(crate) fn keep(
+    pub(crate) fn persist(
         &self,
         plugin: &PluginName,
         now: impl FnOnce() -> Now,
@@ -238,13 +261,32 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut records = self.lock();
         let done = match now() {
-            Now::Runs(running) => self.write_down(&mut records, &running, || image(&running.live)),
+            Now::Runs(running) => self
+                .may_write(plugin)
+                .and_then(|()| self.write_down(&mut records, &running, || image(&running.live))),
             Now::Gone => self.forget(&mut records, plugin),
             Now::AsItWas => Ok(()),
         };
-        let failed = done.as_ref().err().map(ToString::to_string);
-        self.unwritten.note(plugin, failed);
+        self.unwritten.note(plugin, done.as_ref().err());
         done
+    }
+
+    /// Whether this host's record would replace none of a newer host's that is still there.
+    fn may_write(&self, plugin: &PluginName) -> Result<(), StoreError> {
+        match self.foreign.format(plugin) {
+            Some(format) if self.plugins.has(&record_name(plugin)) => {
+                Err(self.newer(plugin, format))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn newer(&self, plugin: &PluginName, format: u32) -> StoreError {
+        StoreError::Newer {
+            path: self.plugins.path().join(record_name(plugin)),
+            format,
+            newest: FORMAT,
+        }
     }
 
     /// Why what was to be written down of a plugin is not.
@@ -337,7 +379,7 @@ impl Store {
             match self.images.read(&name) {
                 Ok(bytes) if Digest::of(&bytes) == *hash => return Ok(()),
                 _ => {
-                    tracing::warn!(target: "hotmerge::host", "what was kept as `{name}` was damaged, and is written anew");
+                    tracing::warn!(target: "hotmerge::host", "the stored image `{name}` was damaged; rewriting it");
                 }
             }
         }
@@ -360,9 +402,10 @@ impl Store {
     fn drop_images(&self, records: &Records, old: Option<Record>) {
         for meta in old.iter().flat_map(|record| &record.versions) {
             let is_named = |record: &Record| record.version(&meta.hash).is_some();
-            if !records.values().any(is_named) {
+            let name = image_name(&meta.hash);
+            if !records.values().any(is_named) && !self.foreign.names(&name) {
                 // Left behind at worst, and cleared away at the next start.
-                let _ = self.images.remove(&image_name(&meta.hash));
+                let _ = self.images.remove(&name);
             }
         }
     }
@@ -377,12 +420,18 @@ fn image_name(hash: &Digest) -> String {
     format!("{}.so", hash.strip_prefix("sha256:").unwrap_or(&hash))
 }
 
-fn parse_record(bytes: &[u8]) -> Result<Record, String> {
-    let record: Record = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    if record.format != FORMAT {
-        return Err(format!("it has format {}", record.format));
+fn parse_record(bytes: &[u8]) -> Result<Record, RecordError> {
+    /// What a record of every format has.
+    #[derive(Deserialize)]
+    struct Header {
+        format: u32,
     }
-    Ok(record)
+    let header: Header = serde_json::from_slice(bytes)?;
+    match header.format {
+        FORMAT => Ok(serde_json::from_slice(bytes)?),
+        newer if newer > FORMAT => Err(RecordError::Newer(newer)),
+        older => Err(RecordError::Older(older)),
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! One attempt to bring a version up: read, verify, start, hand over the state.
 
+mod error;
+
 use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
 
 use hotmerge_instance::{Instance, STATE_LIMIT, failure};
@@ -8,11 +10,13 @@ use hotmerge_loader::{CallError, LoadError, Reply, Verified};
 use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName};
 use tracing::trace;
 
+use self::error::{RunningError, StateError, StoredError};
 use crate::{
     find::{
         judge::{self, Unverified},
         scan::{open_dir, open_package},
     },
+    record::store::Store,
     supervise::{
         jobs::Job, services::Services, spans, state::Progress, supervisor::Supervisor,
         threads::Task,
@@ -60,9 +64,9 @@ impl Supervisor {
     fn work(self: &Arc<Self>, job: &Job) {
         match job {
             Job::BringUp(ticket) => self.bring_up(*ticket),
-            Job::Keep(plugin) => {
-                self.keep(plugin);
-                self.kept();
+            Job::Persist(plugin) => {
+                self.persist(plugin);
+                self.persisted();
             }
         }
     }
@@ -137,34 +141,37 @@ impl Supervisor {
         match &target.origin {
             Origin::Package(package) => {
                 let package = self.open(package)?;
-                judge::verify(package, meta)
+                judge::verify(package, meta, &self.config().trust())
             }
-            Origin::Store => {
-                let store = self.store.as_ref();
-                let store = store.ok_or_else(|| {
-                    Unverified::Refused("this host keeps no versions; give it a state_dir".into())
-                })?;
-                let verified = store.image(&meta.hash).and_then(|file| {
-                    Verified::new(file, meta)
-                        .map_err(|error| format!("the stored version is damaged: {error}"))
-                });
-                // A restarting version is running, and is stored again when it goes live.
-                verified.or_else(|reason| {
-                    let running = self.verify_running(meta);
-                    running.map_err(|_| Unverified::Refused(format!("{reason}; stage it again")))
-                })
-            }
-            Origin::Running(_) => self.verify_running(meta).map_err(Unverified::Refused),
+            Origin::Store => self.verify_stored(meta),
+            Origin::Running(_) => self
+                .verify_running(meta)
+                .map_err(|error| Unverified::Refused(error.to_string())),
         }
+    }
+
+    fn verify_stored(&self, meta: &PluginMeta) -> Result<Verified, Unverified> {
+        let store = self.store.as_ref();
+        let store = store.ok_or_else(|| {
+            Unverified::Refused("this host keeps no versions; give it a state_dir".into())
+        })?;
+        let lost = match verify_stored(store, meta) {
+            Ok(verified) => return Ok(verified),
+            Err(StoredError::NoRoom(error)) => return Err(Unverified::NoRoom(error.to_string())),
+            Err(error @ StoredError::Unfit(_)) => {
+                return Err(Unverified::Refused(error.to_string()));
+            }
+            Err(lost @ (StoredError::Unreadable(_) | StoredError::Damaged(_))) => lost,
+        };
+        // A restarting version is running, and is stored again when it goes live.
+        let running = self.verify_running(meta);
+        running.map_err(|_| Unverified::Refused(format!("{lost}; stage it again")))
     }
 
     /// Verifies a copy of the running image: the dynamic loader would treat the same file as the
     /// same object.
-    fn verify_running(&self, meta: &PluginMeta) -> Result<Verified, String> {
-        let image = self
-            .image(meta)
-            .map_err(|error| format!("the running image cannot be read: {error}"))?;
-        Verified::new(image, meta).map_err(|error| error.to_string())
+    fn verify_running(&self, meta: &PluginMeta) -> Result<Verified, RunningError> {
+        Ok(Verified::new(self.image(meta)?, meta)?)
     }
 
     pub(crate) fn read_package(
@@ -173,19 +180,21 @@ impl Supervisor {
         meta: &PluginMeta,
         limit_bytes: u64,
     ) -> Result<Vec<u8>, Unverified> {
-        judge::read(self.open(package)?, meta, limit_bytes)
+        let trust = self.config().trust();
+        judge::read(self.open(package)?, meta, limit_bytes, &trust)
     }
 
     fn open(&self, package: &PackageName) -> Result<OwnedFd, Unverified> {
-        let root = open_dir(&self.plugin_dir)?;
-        Ok(open_package(&root, package)?)
+        let trust = self.config().trust();
+        let root = open_dir(&self.plugin_dir, &trust)?;
+        Ok(open_package(&root, package, &trust)?)
     }
 
     fn start(self: &Arc<Self>, ticket: Ticket, target: &Target, verified: Verified) {
         let meta = &target.meta;
-        let config = match self.config.plugin_json(&meta.name) {
+        let config = match self.config().plugin_json(&meta.name) {
             Ok(config) => config,
-            Err(reason) => return self.fail(ticket, meta, reason, true),
+            Err(error) => return self.fail(ticket, meta, error.to_string(), true),
         };
         let now = Instant::now();
         if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
@@ -198,9 +207,9 @@ impl Supervisor {
             .map_err(|error| (error.to_string(), Fault::of(&error)))
             .and_then(|instance| match self.prepare(target, &instance) {
                 Ok(next) => Ok((instance, next)),
-                Err(reason) => {
+                Err(error) => {
                     self.discard(&meta.name, instance);
-                    Err((reason, Fault::Plugin))
+                    Err((error.to_string(), Fault::Plugin))
                 }
             });
         let mut state = self.state();
@@ -235,7 +244,7 @@ impl Supervisor {
 
     /// Determines the steps between the start of a candidate and its first call. State of a live
     /// hand-over is copied here, while calls continue.
-    fn prepare(&self, target: &Target, candidate: &Instance) -> Result<Next, String> {
+    fn prepare(&self, target: &Target, candidate: &Instance) -> Result<Next, StateError> {
         let name = &target.meta.name;
         let (Some(live), Some(plugin), true) = (
             self.state().live_meta(name.as_str()).cloned(),
@@ -251,21 +260,17 @@ impl Supervisor {
             };
             (live.instance.is_failing(), live.instance.save(&mut state))
         });
-        let (is_failing, saved) = saved.map_err(|error| error.to_string())?;
+        let (is_failing, saved) = saved?;
         // A crashed version is no baseline for a canary, and an operator's order is no trial.
-        let canary = self.config.canary(name);
+        let canary = self.config().canary(name);
         let canary = canary.filter(|_| !is_failing && !target.is_ordered);
         match saved {
             Err(error) if *error == CallError::Unsupported => Ok(match canary {
                 Some(_) => Next::Try,
                 None => Next::Switch,
             }),
-            Err(error) => Err(not_saved(&error)),
-            Ok(_) if canary.is_some() => Err(
-                "it has state, which two versions at a time cannot share; take `canary` out of \
-                 its configuration"
-                    .to_owned(),
-            ),
+            Err(error) => Err(StateError::NotSaved(error)),
+            Ok(_) if canary.is_some() => Err(StateError::Shared),
             // A checkpoint from before a crash does not change while calls continue.
             Ok(_) if live.handover == Handover::Pause && !is_failing => Ok(Next::HandOver),
             Ok(from) => candidate
@@ -276,7 +281,7 @@ impl Supervisor {
                     if matches!(target.origin, Origin::Running(_)) {
                         self.forget_state(name);
                     }
-                    not_restored(&error)
+                    StateError::NotRestored(error)
                 }),
         }
     }
@@ -285,7 +290,7 @@ impl Supervisor {
     /// candidate has it and goes live, or the old version continues unchanged.
     fn hand_over(self: &Arc<Self>, ticket: Ticket, meta: &Arc<PluginMeta>) {
         let began = Instant::now();
-        let deadline = began + self.config.handover(&meta.name);
+        let deadline = began + self.config().handover(&meta.name);
         let mut state = self.state();
         let Some(attempt) = state.attempts.get_mut(&ticket) else {
             return;
@@ -298,7 +303,7 @@ impl Supervisor {
         };
         trace!(target: "hotmerge::plugin", "handing the state over: new calls wait");
         if let Err(calls) = plugin.pause(deadline) {
-            let ms = self.config.handover(&meta.name).as_millis();
+            let ms = self.config().handover(&meta.name).as_millis();
             let reason =
                 format!("{calls} calls on the running version have not returned within {ms} ms");
             self.fail(ticket, meta, reason, true);
@@ -313,13 +318,13 @@ impl Supervisor {
         let mut bytes = Reply::with_limit(STATE_LIMIT);
         let handed = plugin
             .save(&mut bytes)
-            .map_err(|error| not_saved(&error))
+            .map_err(StateError::NotSaved)
             .and_then(|from| {
                 let len = bytes.bytes().len();
                 trace!(target: "hotmerge::plugin", from, bytes = len, "the state is saved");
                 instance
                     .restore(&from, bytes.bytes())
-                    .map_err(|error| not_restored(&error))
+                    .map_err(StateError::NotRestored)
             });
         let mut state = self.state();
         let Some(attempt) = state.attempts.get_mut(&ticket) else {
@@ -333,20 +338,16 @@ impl Supervisor {
                 drop(state);
                 self.apply(&meta.name, Event::HandedOver { ticket });
             }
-            Err(reason) => {
+            Err(error) => {
                 attempt.progress = Progress::Failed;
                 drop(state);
-                self.fail(ticket, meta, reason, true);
+                self.fail(ticket, meta, error.to_string(), true);
                 self.discard(&meta.name, instance);
             }
         }
     }
 }
 
-fn not_saved(error: &CallError) -> String {
-    format!("the running version did not save its state: {error}")
-}
-
-fn not_restored(error: &CallError) -> String {
-    format!("it did not take over the state of the running version: {error}")
+fn verify_stored(store: &Store, meta: &PluginMeta) -> Result<Verified, StoredError> {
+    Ok(Verified::new(store.image(&meta.hash)?, meta)?)
 }

@@ -109,7 +109,7 @@ impl Supervisor {
 
     /// An instance was called for the first time since its state was saved.
     pub(crate) fn save_later(&self, plugin: &PluginName, ticket: Ticket) {
-        if let Some(period) = self.config.save(plugin) {
+        if let Some(period) = self.config().save(plugin) {
             let due = Instant::now() + period;
             self.state().health(plugin).save = Some((due, ticket));
             self.clock.wake_at(due);
@@ -124,7 +124,7 @@ impl Supervisor {
         ticket: Ticket,
         failure: &Failure,
     ) {
-        let config = self.config.restart;
+        let config = self.config().restart;
         let mut state = self.state();
         let slot = state.machine.slot(plugin.as_str());
         let Some(hash) = slot

@@ -11,7 +11,7 @@ use hotmerge_meta::PluginName;
 
 use crate::supervise::{
     clock::RECHECK,
-    state::{Attempt, Progress, State},
+    state::{Attempt, HostState, Progress},
     supervisor::Supervisor,
 };
 
@@ -52,15 +52,16 @@ impl Supervisor {
         drop(state);
         self.apply(name, Event::Differs { ticket });
         self.state().forget(name, ticket);
-        self.clock.wake_at(now + RECHECK.min(self.config.settle()));
+        self.clock
+            .wake_at(now + RECHECK.min(self.config().settle()));
     }
 
     /// How long a candidate's thread may take to start it.
     pub(crate) fn start_limit(&self, name: &PluginName) -> Duration {
-        let limit = self.config.start();
+        let limit = self.config().start();
         match self.workers.isolation(name.as_str()) {
             Ok(Isolation::Process) => limit + WORKERS_FIRST,
-            _ => limit,
+            Ok(Isolation::Host) | Err(_) => limit,
         }
     }
 
@@ -70,7 +71,7 @@ impl Supervisor {
         let mut next = [
             self.attend(now),
             self.background.retry(self, now),
-            self.keep_again(now),
+            self.persist_again(now),
         ]
         .into_iter()
         .flatten()
@@ -120,7 +121,7 @@ impl Supervisor {
 
     fn due(
         &self,
-        state: &State,
+        state: &HostState,
         name: &PluginName,
         stage: Stage,
         attempt: &Attempt,
@@ -129,7 +130,7 @@ impl Supervisor {
         match stage {
             Stage::Settling => {
                 let (since, reason) = state.differing.get(name)?;
-                Some(if now < *since + self.config.settle() {
+                Some(if now < *since + self.config().settle() {
                     Due::Later(now + RECHECK)
                 } else {
                     Due::Fail {
@@ -144,7 +145,7 @@ impl Supervisor {
                     return None;
                 };
                 Some(overtime(since + self.start_limit(name), now, || {
-                    let ms = self.config.start().as_millis();
+                    let ms = self.config().start().as_millis();
                     format!("it has not started within {ms} ms; it is given up, its thread is kept")
                 }))
             }
@@ -152,7 +153,7 @@ impl Supervisor {
                 let Progress::HandingOver(Some(until)) = attempt.progress else {
                     return None;
                 };
-                let ms = self.config.handover(name).as_millis();
+                let ms = self.config().handover(name).as_millis();
                 Some(overtime(until, now, || {
                     format!(
                         "its state has not changed hands within {ms} ms; it is given up, its \
@@ -170,7 +171,7 @@ impl Supervisor {
         let Progress::Trying(until) = attempt.progress else {
             return None;
         };
-        let canary = self.config.canary(name)?;
+        let canary = self.config().canary(name)?;
         let (calls, failed) = self.plugin(name.as_str())?.canary_counts();
         let is_bad = failed as f64 > canary.max_error_rate * calls as f64;
         let is_clear = calls >= CALLS_THAT_TELL || failed >= FAILURES_THAT_TELL;

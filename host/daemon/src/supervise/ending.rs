@@ -58,7 +58,7 @@ impl Supervisor {
         let _span = spans::attempt(name, ticket);
         let calls = draining.in_flight();
         trace!(target: "hotmerge::plugin", calls, "draining: waiting for the calls of the old version");
-        let limit = self.config.drain(name);
+        let limit = self.config().drain(name);
         let deadline = Instant::now() + limit;
         let version = match draining.wait(Some(deadline)) {
             Ok(version) => version,
@@ -80,7 +80,7 @@ impl Supervisor {
     /// Runs the plugin's teardown on its own thread, so that its thread-locals are gone before the
     /// library is unmapped. An old version has a ticket, and its end is reported.
     fn tear_down(self: &Arc<Self>, name: &PluginName, instance: Instance, ticket: Option<Ticket>) {
-        let limit = self.config.teardown(name);
+        let limit = self.config().teardown(name);
         let (done, ended) = mpsc::sync_channel(1);
         let last = spawn::give("teardown", (instance, done), move |(instance, done)| {
             let _ = done.send(instance.end(limit));

@@ -20,7 +20,7 @@ pub(crate) enum Job {
     /// Advance an attempt as far as possible.
     BringUp(Ticket),
     /// Persist a plugin's record.
-    Keep(PluginName),
+    Persist(PluginName),
 }
 
 #[derive(Debug)]

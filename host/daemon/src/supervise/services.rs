@@ -9,13 +9,23 @@ use std::{
 use hotmerge_instance::{Call, Cancel, Report, Upward, context, log};
 use hotmerge_lifecycle::{Event, Ticket};
 use hotmerge_loader::{self as loader, HostServices, LogRecord, OutgoingCall, Reply};
-use hotmerge_meta::PluginMeta;
+use hotmerge_meta::{PluginMeta, PluginName};
 
 use crate::{
     plugin::{CallError, Plugin},
     record::events::PluginEvent,
     supervise::supervisor::Supervisor,
 };
+
+/// Why a plugin must not call another.
+#[derive(Debug, thiserror::Error)]
+enum NotCallable {
+    /// A plugin that is not required may be replaced, end or wait for the caller at any time.
+    #[error("`{caller}` may not call `{plugin}`: its plugin.meta does not require it")]
+    NotRequired { caller: PluginName, plugin: String },
+    #[error(transparent)]
+    NotLoaded(CallError),
+}
 
 /// A host as one version of a plugin sees it. Does nothing once the host is gone.
 pub(crate) struct Services {
@@ -42,18 +52,17 @@ impl Services {
         }
     }
 
-    fn find(&self, plugin: &str) -> Result<Arc<Plugin>, String> {
-        // A plugin that it does not require may be replaced, end or wait for it at any time.
+    fn find(&self, plugin: &str) -> Result<Arc<Plugin>, NotCallable> {
         if !self.meta.requires.iter().any(|it| it.name == *plugin) {
-            return Err(format!(
-                "`{}` may not call `{plugin}`: its plugin.meta does not require it",
-                self.meta.name
-            ));
+            return Err(NotCallable::NotRequired {
+                caller: self.meta.name.clone(),
+                plugin: plugin.to_owned(),
+            });
         }
         self.host
             .upgrade()
             .and_then(|host| host.plugin(plugin))
-            .ok_or_else(|| CallError::NotLoaded(plugin.to_owned()).to_string())
+            .ok_or_else(|| NotCallable::NotLoaded(CallError::NotLoaded(plugin.to_owned())))
     }
 }
 
@@ -66,7 +75,7 @@ impl Services {
     ) -> Result<(), loader::CallError> {
         let plugin = self
             .find(call.plugin)
-            .map_err(loader::CallError::NoPlugin)?;
+            .map_err(|error| loader::CallError::NoPlugin(error.to_string()))?;
         let mut own = context(None);
         if let Some(context) = call.context {
             own.deadline_ns = context.deadline_ns;

@@ -78,7 +78,7 @@ impl Counters {
 }
 
 #[derive(Default)]
-pub(crate) struct State {
+pub(crate) struct HostState {
     pub(crate) machine: Machine,
     pub(crate) counters: Counters,
     pub(crate) attempts: HashMap<Ticket, Attempt>,
@@ -219,7 +219,7 @@ pub(crate) struct Health {
     pub(crate) retry: Option<(Instant, u32)>,
 }
 
-impl State {
+impl HostState {
     /// The plugins of which the last version that was tried was refused.
     pub(crate) fn refused(&self) -> impl Iterator<Item = &PluginName> {
         self.machine

@@ -31,7 +31,7 @@ use crate::{
     supervise::{
         clock::{Clock, RECHECK},
         jobs::{Job, Jobs},
-        state::{Attempt, Progress, State},
+        state::{Attempt, HostState, Progress},
         threads::{Background, Postponed, Task},
     },
 };
@@ -40,7 +40,7 @@ use crate::{
 const LOOK_FOR_DIR: Duration = Duration::from_secs(1);
 
 pub(crate) struct Supervisor {
-    pub(crate) config: Config,
+    config: RwLock<Arc<Config>>,
     pub(crate) clock: Clock,
     pub(crate) jobs: Jobs,
     pub(crate) background: Background<Self>,
@@ -51,7 +51,7 @@ pub(crate) struct Supervisor {
     pub(crate) store: Option<Store>,
     scanner: Mutex<Scanner>,
     pub(crate) plugins: RwLock<BTreeMap<PluginName, Arc<Plugin>>>,
-    state: Mutex<State>,
+    state: Mutex<HostState>,
     settled: Condvar,
 }
 
@@ -62,8 +62,9 @@ impl Supervisor {
         store: Option<Store>,
         hint: Hint,
     ) -> Self {
-        let mut scanner = Scanner::new(plugin_dir.clone(), config.settle());
-        let mut state = State::default();
+        let mut scanner =
+            Scanner::new(plugin_dir.clone(), config.settle()).trusting(config.trust());
+        let mut state = HostState::default();
         for last in store.iter().flat_map(Store::remembered) {
             if let (Some(package), Some(live)) = (&last.package, &last.live) {
                 scanner.remember(package, (**live).clone());
@@ -75,7 +76,7 @@ impl Supervisor {
             plugin_dir,
             watchers,
             workers: Workers::new(config.settings()),
-            config,
+            config: RwLock::new(Arc::new(config)),
             clock: Clock::default(),
             jobs: Jobs::new(),
             background: Background::default(),
@@ -87,7 +88,13 @@ impl Supervisor {
         }
     }
 
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&config)
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, HostState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -148,7 +155,7 @@ impl Supervisor {
         self.take(findings, again);
         drop(scanner);
         if self.watchers.must_poll().is_some() {
-            self.clock.full_within(self.config.poll());
+            self.clock.full_within(self.config().poll());
         }
         revived
     }
@@ -213,7 +220,7 @@ impl Supervisor {
     }
 
     /// Changes the machine and sets going what follows.
-    pub(crate) fn drive(self: &Arc<Self>, change: impl FnOnce(&mut State) -> Vec<Step>) {
+    pub(crate) fn drive(self: &Arc<Self>, change: impl FnOnce(&mut HostState) -> Vec<Step>) {
         let later = self.decide(change);
         self.dispatch(later);
     }
@@ -252,7 +259,7 @@ impl Supervisor {
     }
 
     /// Changes the machine, and does what is to be done at once; returns the rest.
-    fn decide(&self, change: impl FnOnce(&mut State) -> Vec<Step>) -> Vec<(PluginName, Later)> {
+    fn decide(&self, change: impl FnOnce(&mut HostState) -> Vec<Step>) -> Vec<(PluginName, Later)> {
         let mut state = self.state();
         let steps = change(&mut state);
         let touched: BTreeSet<_> = steps.iter().map(|step| step.plugin.clone()).collect();
@@ -275,7 +282,7 @@ impl Supervisor {
         rest
     }
 
-    fn do_now(&self, state: &mut State, name: &PluginName, now: Now) {
+    fn do_now(&self, state: &mut HostState, name: &PluginName, now: Now) {
         match now {
             Now::Begin(ticket, target) => {
                 state.attempts.insert(ticket, Attempt::new(target));
@@ -309,7 +316,7 @@ impl Supervisor {
         }
     }
 
-    fn switch(&self, state: &mut State, name: &PluginName, ticket: Ticket) {
+    fn switch(&self, state: &mut HostState, name: &PluginName, ticket: Ticket) {
         let plugin = self.handle(name);
         let attempt = state.attempts.get(&ticket);
         if attempt.is_some_and(|it| matches!(it.target.origin, Origin::Running(_))) {
@@ -341,8 +348,8 @@ impl Supervisor {
         state.set_draining(old.or_else(|| plugin.handing.swap(None)));
     }
 
-    fn begin_trial(&self, state: &mut State, name: &PluginName, ticket: Ticket) {
-        let Some(canary) = self.config.canary(name) else {
+    fn begin_trial(&self, state: &mut HostState, name: &PluginName, ticket: Ticket) {
+        let Some(canary) = self.config().canary(name) else {
             return;
         };
         let until = Instant::now() + canary.duration();
@@ -354,7 +361,7 @@ impl Supervisor {
     }
 
     /// Forgets what nothing refers to any more.
-    fn tidy(&self, state: &mut State, name: &PluginName) {
+    fn tidy(&self, state: &mut HostState, name: &PluginName) {
         let slot = state.machine.slot(name.as_str());
         let (active, busy) = slot.map_or((false, false), |slot| {
             (slot.candidate().is_some(), slot.is_busy())
@@ -386,7 +393,7 @@ impl Supervisor {
                 }
                 Later::Drain(ticket) => self.end_in_background(&plugin, ticket),
                 Later::Discard(ticket) => self.discard_in_background(&plugin, ticket),
-                Later::Persist => self.submit(&plugin, Job::Keep(plugin.clone())),
+                Later::Persist => self.submit(&plugin, Job::Persist(plugin.clone())),
                 // The threads that have started and drained it go on with it themselves.
                 Later::HandOver(_) | Later::End(_) => {}
             }
@@ -394,7 +401,7 @@ impl Supervisor {
     }
 
     /// One record of the store was written.
-    pub(crate) fn kept(&self) {
+    pub(crate) fn persisted(&self) {
         let mut state = self.state();
         state.persisting -= 1;
         drop(state);
@@ -402,18 +409,18 @@ impl Supervisor {
     }
 
     /// Waits until no attempt is under way, nothing is unsettled, and the store knows all.
-    pub(crate) fn wait_settled(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn wait_settled(&self) -> MutexGuard<'_, HostState> {
         self.wait_while(|state| !state.busy.is_empty() || state.persisting > 0 || state.unsettled)
     }
 
     /// Waits until no attempt for one of these is under way and nothing is unsettled.
-    pub(crate) fn wait_settled_of(&self, names: &[PluginName]) -> MutexGuard<'_, State> {
+    pub(crate) fn wait_settled_of(&self, names: &[PluginName]) -> MutexGuard<'_, HostState> {
         self.wait_while(|state| {
             names.iter().any(|name| state.busy.contains(name)) || state.unsettled
         })
     }
 
-    fn wait_while(&self, is_busy: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+    fn wait_while(&self, is_busy: impl Fn(&HostState) -> bool) -> MutexGuard<'_, HostState> {
         let mut state = self.state();
         while !state.stopping && is_busy(&state) {
             state = self
@@ -429,7 +436,7 @@ impl Supervisor {
     pub(crate) fn stop(self: &Arc<Self>) -> usize {
         self.state().stopping = true;
         self.drive(|state| state.machine.stop());
-        let deadline = Instant::now() + self.config.longest_end();
+        let deadline = Instant::now() + self.config().longest_end();
         let mut state = self.state();
         loop {
             let left = state.running() + state.persisting;

@@ -4,6 +4,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::net::UnixStream,
     sync::Arc,
+    time::Instant,
 };
 
 use hotmerge_daemon::Cancel;
@@ -15,26 +16,41 @@ use hotmerge_meta::{
 use serde_json::value::RawValue;
 
 use super::{
+    IDLE,
     connections::{Connections, Turn},
     hangups::Hangups,
 };
-use crate::answer::{Client, Door, Weight, answer};
+use crate::{
+    answer::{Client, Door, Method, unknown},
+    roles::Identity,
+};
 
 /// The longest id of a request that is repeated in its answer, in bytes.
 const ID_LIMIT: usize = 1024;
 
 /// Why a connection is not served at all.
 pub(super) enum Why {
-    Denied,
+    /// This user has no role.
+    Denied {
+        uid: u32,
+    },
     Busy,
 }
 
 /// What a connection needs of its server.
 pub(super) struct Desk<'a> {
     pub(super) id: u64,
+    pub(super) who: &'a Identity,
     pub(super) door: &'a Door,
     pub(super) hangups: &'a Hangups,
     pub(super) connections: &'a Connections,
+}
+
+impl Desk<'_> {
+    fn wait_for_peer(&self, held: usize) {
+        let tally = &self.door.tally;
+        self.connections.wait_for_peer(self.id, held, tally);
+    }
 }
 
 /// Whoever is at the other end.
@@ -55,6 +71,8 @@ impl Client for Peer<'_> {
 pub(super) fn run(desk: &Desk<'_>, mut stream: UnixStream) -> io::Result<()> {
     let mut frames = Frames::new();
     let mut bytes = vec![0; 64 * 1024];
+    // Since when a frame is incomplete.
+    let mut began: Option<Instant> = None;
     loop {
         match frames.next_frame() {
             Ok(Some(request)) => {
@@ -63,15 +81,25 @@ pub(super) fn run(desk: &Desk<'_>, mut stream: UnixStream) -> io::Result<()> {
                 };
                 // The reply may be read late, or never.
                 drop(request);
-                desk.connections.wait_for_peer(desk.id, response.len());
+                desk.wait_for_peer(response.len());
                 let written = stream.write_all(&response);
                 drop(response);
-                desk.connections.wait_for_peer(desk.id, 0);
+                desk.wait_for_peer(0);
                 written?;
+                began = None;
             }
             Ok(None) => match stream.read(&mut bytes) {
                 Ok(0) => return Ok(()),
-                Ok(read) => frames.push(&bytes[..read]),
+                Ok(read) => {
+                    frames.push(&bytes[..read]);
+                    if began.get_or_insert_with(Instant::now).elapsed() > IDLE {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                    let held = frames.pending();
+                    if held > read {
+                        desk.connections.hold(desk.id, held, &desk.door.tally);
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             },
@@ -84,15 +112,22 @@ pub(super) fn run(desk: &Desk<'_>, mut stream: UnixStream) -> io::Result<()> {
 }
 
 /// Tells the peer why it is not served.
-pub(super) fn refuse(mut stream: UnixStream, why: Why) -> io::Result<()> {
+pub(super) fn refuse(mut stream: UnixStream, why: &Why) -> io::Result<()> {
     let (code, text) = match why {
-        Why::Denied => (
+        // By number: looking a name up may take long, and others wait to be let in.
+        Why::Denied { uid } => (
             code::DENIED,
-            "only root and the host's own user may ask this host",
+            format!(
+                "user {uid} has no role at this host; root or whoever configures the host can grant \
+                 one with an entry `[[door.allow]]` in its configuration"
+            ),
         ),
-        Why::Busy => (code::BUSY, "the host has too many connections; try again"),
+        Why::Busy => {
+            let text = "the host has too many connections; try again";
+            (code::BUSY, text.to_owned())
+        }
     };
-    stream.write_all(&failure(Id::Null, code, text))
+    stream.write_all(&failure(Id::Null, code, &text))
 }
 
 /// The answer to a request; none if the connection was closed for others.
@@ -113,10 +148,15 @@ fn respond(desk: &Desk<'_>, stream: &UnixStream, bytes: &[u8]) -> Option<Vec<u8>
         let text = format!("the request's id is longer than {ID_LIMIT} bytes");
         return Some(failure(Id::Null, code::INVALID_REQUEST, &text));
     }
-    match desk.connections.begin(desk.id, Weight::of(&request.method)) {
+    desk.door.tally.requested();
+    let Some(method) = Method::find(&request.method) else {
+        return Some(failure_with(id, unknown(&request.method)));
+    };
+    match desk.connections.begin(desk.id, method.weight) {
         Turn::Yours => {}
         Turn::Closed => return None,
         Turn::Busy => {
+            desk.door.tally.busy();
             let text = "too many requests of this kind are under way; try again";
             return Some(failure(id, code::BUSY, text));
         }
@@ -126,7 +166,7 @@ fn respond(desk: &Desk<'_>, stream: &UnixStream, bytes: &[u8]) -> Option<Vec<u8>
         hangups: desk.hangups,
     };
     let params = request.params.as_deref();
-    Some(match answer(desk.door, &peer, &request.method, params) {
+    Some(match method.answer(desk.door, desk.who, &peer, params) {
         Ok(result) => success(id, result),
         Err(error) => failure_with(id, error),
     })

@@ -2,9 +2,10 @@
 //!
 //! Invariants: whatever one user does, what is answered at once is answered, to every user: calls
 //! and other requests that take their time have fewer places than there are connections, one user
-//! has fewer connections than there are, and whoever leaves the host waiting (with the next request, or
-//! with reading its reply) is closed first, the longest-waiting one before the others. What replies
-//! hold in memory until they are read is bounded.
+//! has fewer connections than there are, the last places are for administrators, and whoever leaves
+//! the host waiting (with the next request, or with reading its reply) is closed first: one of the
+//! user with most connections, the longest-waiting one before the others. What incomplete requests
+//! and unread replies hold in memory is bounded, and whoever holds most gives way.
 //!
 //! Absent on purpose: threads, frames.
 
@@ -16,19 +17,21 @@ use std::{
     time::Duration,
 };
 
-use crate::answer::Weight;
+use crate::{answer::Weight, tally::Tally};
 
 /// How many connections are open at once.
-const CONNECTIONS: usize = 96;
-/// How many of them one user has: others keep some.
+const CONNECTIONS: usize = 256;
+/// How many of them only administrators get.
+const RESERVE: usize = 16;
+/// How many connections one user has: others keep some.
 const OF_ONE_USER: usize = 80;
 /// How many calls of one user run at once.
 const CALLS: usize = 64;
 /// How many other requests of one user that take their time run at once. The connections that are
 /// left are for what is answered at once.
 const WAITING: usize = 8;
-/// How many bytes of replies wait to be read.
-const UNREAD: usize = 64 << 20;
+/// How many bytes of incomplete requests and unread replies are kept.
+const HELD: usize = 64 << 20;
 
 #[derive(Debug, Default)]
 pub(super) struct Connections {
@@ -43,9 +46,17 @@ struct Table {
     turns: u64,
 }
 
+/// Whoever connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Guest {
+    pub(super) user: u32,
+    /// Whether it gets a place of those that are kept for administrators.
+    pub(super) may_have_reserve: bool,
+}
+
 #[derive(Debug)]
 struct Connection {
-    uid: u32,
+    user: u32,
     stream: UnixStream,
     doing: Doing,
     /// When it began that.
@@ -54,8 +65,9 @@ struct Connection {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doing {
-    /// It waits for its peer, who has this many bytes of a reply to read.
-    Peer { unread: usize },
+    /// It waits for its peer, for whom this many bytes are kept: of a reply that it has to read, or of
+    /// a request that it has to complete.
+    Peer { held: usize },
     /// It answers.
     Answer(Weight),
 }
@@ -76,17 +88,22 @@ impl Connections {
     }
 
     /// Takes a connection in, if there is room or some can be made.
-    pub(super) fn admit(&self, id: u64, uid: u32, stream: UnixStream) -> bool {
+    pub(super) fn admit(&self, id: u64, guest: Guest, stream: UnixStream, tally: &Tally) -> bool {
         let mut table = self.lock();
-        let own = table.open.values().filter(|it| it.uid == uid).count();
-        let has_room = (own < OF_ONE_USER || table.close_oldest(|it| it.uid == uid))
-            && (table.open.len() < CONNECTIONS || table.close_oldest(|_| true));
+        let Guest {
+            user,
+            may_have_reserve,
+        } = guest;
+        let places = CONNECTIONS - if may_have_reserve { 0 } else { RESERVE };
+        let own = table.open.values().filter(|it| it.user == user).count();
+        let has_room = (own < OF_ONE_USER || table.close_oldest_of(user, tally))
+            && (table.open.len() < places || table.close_one_of_most(tally));
         if has_room {
             let turn = table.next_turn();
             let connection = Connection {
-                uid,
+                user,
                 stream,
-                doing: Doing::Peer { unread: 0 },
+                doing: Doing::Peer { held: 0 },
                 turn,
             };
             table.open.insert(id, connection);
@@ -97,7 +114,7 @@ impl Connections {
     /// A connection has a request to answer.
     pub(super) fn begin(&self, id: u64, weight: Weight) -> Turn {
         let mut table = self.lock();
-        let Some(uid) = table.open.get(&id).map(|it| it.uid) else {
+        let Some(user) = table.open.get(&id).map(|it| it.user) else {
             return Turn::Closed;
         };
         let limit = match weight {
@@ -108,7 +125,7 @@ impl Connections {
         let doing = Doing::Answer(weight);
         let alike = table.open.values();
         if alike
-            .filter(|it| (it.uid, it.doing) == (uid, doing))
+            .filter(|it| (it.user, it.doing) == (user, doing))
             .count()
             >= limit
         {
@@ -119,10 +136,19 @@ impl Connections {
     }
 
     /// A connection has this much to write to its peer; with nothing, it waits for a request.
-    pub(super) fn wait_for_peer(&self, id: u64, unread: usize) {
+    pub(super) fn wait_for_peer(&self, id: u64, held: usize, tally: &Tally) {
         let mut table = self.lock();
-        table.set(id, Doing::Peer { unread });
-        while table.unread() > UNREAD && table.close_oldest(|it| it.unread() > 0) {}
+        table.set(id, Doing::Peer { held });
+        table.bound_held(tally);
+    }
+
+    /// A request of so many bytes is still incomplete. Sending more of it makes it no younger.
+    pub(super) fn hold(&self, id: u64, held: usize, tally: &Tally) {
+        let mut table = self.lock();
+        if let Some(connection) = table.open.get_mut(&id) {
+            connection.doing = Doing::Peer { held };
+            table.bound_held(tally);
+        }
     }
 
     pub(super) fn remove(&self, id: u64) {
@@ -158,18 +184,52 @@ impl Table {
         }
     }
 
-    fn unread(&self) -> usize {
-        self.open.values().map(Connection::unread).sum()
+    fn bound_held(&mut self, tally: &Tally) {
+        while self.open.values().map(Connection::held).sum::<usize>() > HELD {
+            let holds = |it: &Connection| it.held() > 0;
+            let Some(user) = self.most(Connection::held, holds) else {
+                return;
+            };
+            self.close_oldest(|it| holds(it) && it.user == user, tally);
+        }
+    }
+
+    /// The user with most of something, of those with a connection that may be closed.
+    fn most(
+        &self,
+        weigh: impl Fn(&Connection) -> usize,
+        may: impl Fn(&Connection) -> bool,
+    ) -> Option<u32> {
+        let mut users: HashMap<u32, (usize, bool)> = HashMap::new();
+        for connection in self.open.values() {
+            let (sum, is_closable) = users.entry(connection.user).or_default();
+            *sum += weigh(connection);
+            *is_closable |= connection.waits() && may(connection);
+        }
+        let users = users
+            .into_iter()
+            .filter(|(_, (_, is_closable))| *is_closable);
+        users.max_by_key(|(_, (sum, _))| *sum).map(|(user, _)| user)
+    }
+
+    fn close_one_of_most(&mut self, tally: &Tally) -> bool {
+        let user = self.most(|_| 1, |_| true);
+        user.is_some_and(|user| self.close_oldest_of(user, tally))
+    }
+
+    fn close_oldest_of(&mut self, user: u32, tally: &Tally) -> bool {
+        self.close_oldest(|it| it.user == user, tally)
     }
 
     /// Closes the one that has waited for its peer for longest, of those that may be closed.
-    fn close_oldest(&mut self, may: impl Fn(&Connection) -> bool) -> bool {
+    fn close_oldest(&mut self, may: impl Fn(&Connection) -> bool, tally: &Tally) -> bool {
         let waiting = self.open.iter().filter(|(_, it)| it.waits() && may(it));
         let Some(id) = waiting.min_by_key(|(_, it)| it.turn).map(|(id, _)| *id) else {
             return false;
         };
         if let Some(connection) = self.open.remove(&id) {
             tracing::debug!(target: "hotmerge::door", "a connection that asks nothing was closed for others");
+            tally.closed();
             // Wakes its thread, which finds the end.
             let _ = connection.stream.shutdown(Shutdown::Both);
         }
@@ -182,9 +242,9 @@ impl Connection {
         matches!(self.doing, Doing::Peer { .. })
     }
 
-    fn unread(&self) -> usize {
+    fn held(&self) -> usize {
         match self.doing {
-            Doing::Peer { unread } => unread,
+            Doing::Peer { held } => held,
             Doing::Answer(_) => 0,
         }
     }
@@ -194,15 +254,28 @@ impl Connection {
 mod tests {
     use super::*;
 
+    fn guest(user: u32) -> Guest {
+        Guest {
+            user,
+            may_have_reserve: false,
+        }
+    }
+
     /// The host's ends of as many connections of a user, and the peers'.
     fn fill(connections: &Connections, from: u64, count: usize, uid: u32) -> Vec<UnixStream> {
         let ids = from..from + count as u64;
         let open = ids.map(|id| {
             let (ours, theirs) = UnixStream::pair().unwrap();
-            assert!(connections.admit(id, uid, ours), "connection {id}");
+            let is_in = connections.admit(id, guest(uid), ours, &Tally::default());
+            assert!(is_in, "connection {id}");
             theirs
         });
         open.collect()
+    }
+
+    fn held(connections: &Connections) -> usize {
+        let table = connections.lock();
+        table.open.values().map(Connection::held).sum()
     }
 
     fn is_closed(stream: &UnixStream) -> bool {
@@ -235,8 +308,8 @@ mod tests {
         assert_eq!(turns(72..80, Weight::Quick), 8);
         // All are busy now: this user is told so, and another one is not concerned.
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        assert!(!connections.admit(1000, 7, ours));
-        let _other = fill(&connections, 2000, CONNECTIONS - OF_ONE_USER, 8);
+        assert!(!connections.admit(1000, guest(7), ours, &Tally::default()));
+        let _other = fill(&connections, 2000, OF_ONE_USER, 8);
         assert_eq!(connections.begin(2000, Weight::Call), Turn::Yours);
     }
 
@@ -246,11 +319,59 @@ mod tests {
         let peers = fill(&connections, 0, 10, 7);
         for id in 0..10 {
             assert_eq!(connections.begin(id, Weight::Call), Turn::Yours);
-            connections.wait_for_peer(id, UNREAD / 4);
-            assert!(connections.lock().unread() <= UNREAD);
+            connections.wait_for_peer(id, HELD / 4, &Tally::default());
+            assert!(held(&connections) <= HELD);
         }
         let closed: Vec<_> = peers.iter().map(is_closed).collect();
         assert_eq!(closed.iter().filter(|it| **it).count(), 6);
         assert!(closed[0] && !closed[9], "the oldest goes first");
+    }
+
+    #[test]
+    fn incomplete_requests_are_bounded() {
+        let connections = Connections::default();
+        let peers = fill(&connections, 0, 10, 7);
+        let honest = fill(&connections, 100, 1, 8);
+        connections.hold(100, HELD / 16, &Tally::default());
+        for id in 0..10 {
+            connections.hold(id, HELD / 4, &Tally::default());
+            assert!(held(&connections) <= HELD);
+        }
+        assert!(peers.iter().filter(|it| is_closed(it)).count() >= 6);
+        assert!(!is_closed(&honest[0]), "others hold more");
+    }
+
+    #[test]
+    fn the_user_with_most_connections_makes_room() {
+        let connections = Connections::default();
+        let few = fill(&connections, 0, 2, 7);
+        let many: Vec<_> = (0..3_u32)
+            .flat_map(|user| fill(&connections, u64::from(user + 1) * 1000, 79, 100 + user))
+            .collect();
+        let _more = fill(&connections, 9000, 40, 200);
+        assert!(few.iter().all(|it| !is_closed(it)));
+        assert!(many.iter().any(is_closed));
+    }
+
+    #[test]
+    fn administrators_get_in_when_all_are_busy() {
+        let connections = Connections::default();
+        let mut peers = Vec::new();
+        for id in 0..(CONNECTIONS - RESERVE) as u64 {
+            peers.extend(fill(&connections, id, 1, (id / 60) as u32));
+            assert_eq!(connections.begin(id, Weight::Call), Turn::Yours);
+        }
+        let mut admit = |id, may_have_reserve| {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            peers.push(theirs);
+            let guest = Guest {
+                user: 1000,
+                may_have_reserve,
+            };
+            connections.admit(id, guest, ours, &Tally::default())
+        };
+        assert!(!admit(5000, false));
+        assert!(admit(5001, true));
+        assert_eq!(connections.begin(5001, Weight::Quick), Turn::Yours);
     }
 }

@@ -81,7 +81,7 @@ impl Hangups {
             ) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => {
-                    tracing::error!(target: "hotmerge::door", "clients that hang up are not noticed any more: {error}");
+                    tracing::error!(target: "hotmerge::door", "disconnecting clients are not noticed any more: {error}");
                     return;
                 }
             }

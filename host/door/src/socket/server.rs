@@ -1,13 +1,14 @@
 //! The control socket: lets clients in and answers their requests.
 //!
 //! One thread per connection, each request answered before the next is read; `connections` bounds
-//! them. Only root and the host's own user are let in. A client that hangs up
+//! them. Whoever has no role at all is turned away before there is a thread. A client that hangs up
 //! cancels its call.
 
 use std::{
+    collections::HashMap,
     fs, io,
     os::unix::{
-        fs::{MetadataExt as _, PermissionsExt as _},
+        fs::MetadataExt as _,
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
@@ -19,19 +20,23 @@ use std::{
     time::Duration,
 };
 
-use hotmerge_daemon::Host;
+use hotmerge_daemon::{Host, config::Role};
 use hotmerge_meta::RuntimeDir;
+use hotmerge_sandbox::peer_groups;
 use rustix::net::{Shutdown, shutdown, sockopt::socket_peercred};
 
 use super::{
+    IDLE,
     connection::{self, Desk, Why},
-    connections::Connections,
+    connections::{Connections, Guest},
     hangups::Hangups,
+    reach::Reach,
 };
-use crate::answer::{AskToStop, Door};
-
-/// A connection on which nothing is asked for this long is closed.
-const IDLE: Duration = Duration::from_secs(60);
+use crate::{
+    answer::{AskToStop, Door},
+    roles::{Identity, Wish},
+    tally::Tally,
+};
 
 /// How long a closed door waits for replies to be written: the calls behind them have ended.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -44,6 +49,7 @@ pub struct Server {
     entrance: Mutex<Option<Entrance>>,
     watching: Option<JoinHandle<()>>,
     path: PathBuf,
+    reach: Mutex<Reach>,
 }
 
 /// Where clients come in, and who lets them in.
@@ -116,6 +122,7 @@ impl Server {
                 host,
                 ask_to_stop,
                 encoding: Mutex::default(),
+                tally: Tally::default(),
             },
             connections: Connections::default(),
             hangups: Hangups::new().map_err(OpenError::Epoll)?,
@@ -133,17 +140,31 @@ impl Server {
             entrance: Mutex::default(),
             watching: Some(watching),
             path: dir.control_socket(),
+            reach: Mutex::default(),
         };
         *server.entrance() = Some(Entrance::open(&server.shared, &server.path)?);
+        server.adjust_reach()?;
         Ok(server)
+    }
+
+    /// Lets those get to the socket whom the configuration names.
+    fn adjust_reach(&self) -> Result<(), OpenError> {
+        let config = self.shared.door.host.config();
+        let mut reach = self.reach.lock().unwrap_or_else(PoisonError::into_inner);
+        let applied = reach.apply(&self.path, &config.door.allow);
+        applied.map_err(|source| OpenError::Protect {
+            path: self.path.clone(),
+            source,
+        })
     }
 
     fn entrance(&self) -> MutexGuard<'_, Option<Entrance>> {
         self.entrance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens another socket if somebody has cleared away the one that there was. Connections go on.
-    /// Answers whether it had to. The caller holds the lock of the runtime directory.
+    /// Opens another socket if somebody has cleared away the one that there was, and lets those reach
+    /// it whom the configuration names now. Connections go on. Answers whether it had to open one. The
+    /// caller holds the lock of the runtime directory.
     ///
     /// # Errors
     /// As [`Server::open`].
@@ -151,13 +172,14 @@ impl Server {
         let mut entrance = self.entrance();
         match &*entrance {
             Some(open) if identity(&self.path).is_none_or(|it| it != open.identity) => {}
-            // All is well, or it is closed.
-            _ => return Ok(false),
+            Some(_) => return self.adjust_reach().map(|()| false),
+            None => return Ok(false),
         }
         let new = Entrance::open(&self.shared, &self.path)?;
         if let Some(old) = entrance.replace(new) {
             old.close();
         }
+        self.adjust_reach()?;
         Ok(true)
     }
 
@@ -218,11 +240,6 @@ impl Entrance {
             source,
         };
         let listener = Arc::new(UnixListener::bind(path).map_err(bind)?);
-        let protect = |source| OpenError::Protect {
-            path: owned(),
-            source,
-        };
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(protect)?;
         let gone = || bind(io::Error::other("it was removed at once"));
         let identity = identity(path).ok_or_else(gone)?;
         let closing = Arc::new(AtomicBool::new(false));
@@ -256,6 +273,7 @@ impl Entrance {
 
 impl Shared {
     fn accept(self: &Arc<Self>, listener: &UnixListener, closing: &AtomicBool) {
+        let mut strangers = Strangers::default();
         loop {
             let stream = match listener.accept() {
                 Ok((stream, _)) => stream,
@@ -268,33 +286,50 @@ impl Shared {
                 }
             };
             let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-            if let Err(error) = self.serve(id, stream) {
+            self.door.tally.connected();
+            if let Err(error) = self.serve(id, stream, &mut strangers) {
                 tracing::warn!(target: "hotmerge::door", "failed to serve a connection: {error}");
             }
         }
     }
 
-    fn serve(self: &Arc<Self>, id: u64, stream: UnixStream) -> io::Result<()> {
+    fn serve(
+        self: &Arc<Self>,
+        id: u64,
+        stream: UnixStream,
+        strangers: &mut Strangers,
+    ) -> io::Result<()> {
         stream.set_read_timeout(Some(IDLE))?;
         stream.set_write_timeout(Some(IDLE))?;
         let peer = socket_peercred(&stream)?;
-        if !(peer.uid.is_root() || peer.uid == rustix::process::geteuid()) {
-            tracing::warn!(
-                target: "hotmerge::door", uid = peer.uid.as_raw(),
-                "a connection was refused: not this user"
-            );
-            return connection::refuse(stream, Why::Denied);
+        let uid = peer.uid.as_raw();
+        let mut groups = peer_groups(&stream)?;
+        groups.push(peer.gid.as_raw());
+        let who = Identity::of_user(uid, groups);
+        let config = self.door.host.config();
+        if !who.may_enter(&config.door.allow) {
+            self.door.tally.denied();
+            strangers.came(uid);
+            return connection::refuse(stream, &Why::Denied { uid });
         }
+        let guest = Guest {
+            user: uid,
+            may_have_reserve: who.may(&config.door.allow, Wish::Role(Role::Admin)),
+        };
+        drop(config);
         let ours = stream.try_clone()?;
-        if !self.connections.admit(id, peer.uid.as_raw(), ours) {
-            return connection::refuse(stream, Why::Busy);
+        if !self.connections.admit(id, guest, ours, &self.door.tally) {
+            self.door.tally.busy();
+            return connection::refuse(stream, &Why::Busy);
         }
         let this = Arc::clone(self);
         let spawned = thread::Builder::new()
             .name("connection".into())
             .spawn(move || {
+                this.door.tally.opened();
                 let desk = Desk {
                     id,
+                    who: &who,
                     door: &this.door,
                     hangups: &this.hangups,
                     connections: &this.connections,
@@ -302,11 +337,36 @@ impl Shared {
                 if let Err(error) = connection::run(&desk, stream) {
                     tracing::debug!(target: "hotmerge::door", "a connection ended: {error}");
                 }
+                this.door.tally.ended();
                 this.connections.remove(id);
             });
         if spawned.is_err() {
             self.connections.remove(id);
         }
         spawned.map(drop)
+    }
+}
+
+/// How many users are remembered that were turned away.
+const STRANGERS: usize = 1024;
+
+/// Users that were turned away, and how often.
+#[derive(Debug, Default)]
+struct Strangers(HashMap<u32, u64>);
+
+impl Strangers {
+    /// One came, who must not fill the log.
+    fn came(&mut self, uid: u32) {
+        if self.0.len() >= STRANGERS {
+            self.0.clear();
+        }
+        let times = self.0.entry(uid).or_default();
+        *times += 1;
+        if times.is_power_of_two() {
+            tracing::warn!(
+                target: "hotmerge::audit", uid, times, outcome = "denied",
+                "a connection was refused: this user has no role"
+            );
+        }
     }
 }

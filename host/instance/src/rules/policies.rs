@@ -46,7 +46,7 @@ pub fn text(files: &PolicyFiles, kind: Kind) -> Result<Cow<'static, str>, TextFi
             Kind::Symbols => Groups::BUILTIN,
         }));
     };
-    text_file::read(WHAT, path).map(Cow::Owned)
+    text_file::read(WHAT, path, &files.trust).map(Cow::Owned)
 }
 
 /// What plugins in workers may ask of the kernel.

@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use hotmerge_meta::{Trust, Untrusted};
+
 /// Largest such file, in bytes.
 const LIMIT_BYTES: u64 = 1 << 20;
 
@@ -21,6 +23,16 @@ pub enum TextFileError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// Somebody else could have written it.
+    #[error("{what} `{}`: {source}", .path.display())]
+    Untrusted {
+        /// What it is.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Who could, and what to do.
+        source: Untrusted,
     },
     /// The file is far too large to be one.
     #[error("{what} `{}` is larger than 1 MiB", .path.display())]
@@ -45,18 +57,28 @@ pub enum TextFileError {
 /// Reads such a file, and no more of it than one may have: what has no end has no length either.
 ///
 /// # Errors
-/// If it cannot be read, or is too large.
-pub fn read(what: &'static str, path: &Path) -> Result<String, TextFileError> {
+/// If it cannot be read, is too large, or could have been written by somebody else.
+pub fn read(what: &'static str, path: &Path, trust: &Trust) -> Result<String, TextFileError> {
+    let failed = |source| {
+        let path = path.to_owned();
+        TextFileError::Read { what, path, source }
+    };
+    let file = File::open(path).map_err(failed)?;
+    trust
+        .check_way(&file, path)
+        .map_err(|source| TextFileError::Untrusted {
+            what,
+            path: path.to_owned(),
+            source,
+        })?;
     let mut text = String::new();
-    let read = File::open(path).and_then(|file| {
-        let mut start = file.take(LIMIT_BYTES + 1);
-        start.read_to_string(&mut text)
-    });
-    let path = path.to_owned();
-    match read {
-        Ok(len) if len as u64 > LIMIT_BYTES => Err(TextFileError::TooLarge { what, path }),
+    match file.take(LIMIT_BYTES + 1).read_to_string(&mut text) {
+        Ok(len) if len as u64 > LIMIT_BYTES => {
+            let path = path.to_owned();
+            Err(TextFileError::TooLarge { what, path })
+        }
         Ok(_) => Ok(text),
-        Err(source) => Err(TextFileError::Read { what, path, source }),
+        Err(source) => Err(failed(source)),
     }
 }
 
@@ -75,19 +97,22 @@ mod tests {
 
     #[test]
     fn no_more_is_read_than_a_file_may_have() {
+        let anybody = Trust::anybody();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
         let most = "x".repeat(usize::try_from(LIMIT_BYTES).unwrap());
         std::fs::write(&path, &most).unwrap();
-        assert_eq!(read("it", &path).unwrap().len(), most.len());
+        assert_eq!(read("it", &path, &anybody).unwrap().len(), most.len());
         std::fs::write(&path, most + "x").unwrap();
         // Says of itself that it is empty.
         for path in [&*path, Path::new("/dev/zero")] {
-            let refused = read("it", path).unwrap_err().to_string();
+            let refused = read("it", path, &anybody).unwrap_err().to_string();
             let expected = format!("it `{}` is larger than 1 MiB", path.display());
             assert_eq!(refused, expected);
         }
-        let absent = read("it", &dir.path().join("y")).unwrap_err().to_string();
+        let absent = read("it", &dir.path().join("y"), &anybody)
+            .unwrap_err()
+            .to_string();
         assert!(absent.contains("cannot be read: No such file"), "{absent}");
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use hotmerge_abi::CallContext;
 use hotmerge_loader::{CallError, Reply, Verified};
 use hotmerge_meta::{PluginMeta, control::WorkerStatus};
-use hotmerge_wire::{Failure, Request, after_ns, now_ns, op};
+use hotmerge_wire::{NoAnswer, Request, after_ns, now_ns, op};
 use tracing::{level_filters::LevelFilter, span::EnteredSpan};
 
 use crate::{
@@ -21,17 +21,19 @@ use crate::{
     settings::PluginSettings,
     upward::{Report, Upward},
     worker::{
+        error::LaunchError,
         exchange::{REASON_LIMIT, Unanswered, exchange},
         machine::Availability,
         output::PluginLog,
-        process::{Callers, Link},
+        process::{Callers, Link, event},
         shared::Workers,
+        usage::usage,
     },
 };
 
 /// What callers, the owner and the thread of a worker share.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct WorkerState {
     pub(super) availability: Availability,
     /// The plugin is being torn down: whatever happens to the worker now is its end.
     pub(super) ending: bool,
@@ -63,17 +65,57 @@ pub struct Worker {
     pub(super) settings: PluginSettings,
     pub(crate) checkpoint: Checkpoint,
     pub(super) live: RwLock<Option<Arc<Callers>>>,
-    pub(super) state: Mutex<State>,
+    pub(super) state: Mutex<WorkerState>,
     pub(super) changed: Condvar,
     pub(super) wake: OwnedFd,
 }
 
 impl Worker {
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    /// A worker of which no process has been started.
+    ///
+    /// # Errors
+    /// If the system has no descriptor for it.
+    pub(super) fn new(
+        workers: &Arc<Workers>,
+        upward: Arc<dyn Upward>,
+        meta: &Arc<PluginMeta>,
+        image: Verified,
+        libraries: Vec<String>,
+        config: &str,
+    ) -> Result<Arc<Self>, LaunchError> {
+        let wake = event().map_err(LaunchError::at("make an event descriptor"))?;
+        Ok(Arc::new(Self {
+            workers: Arc::clone(workers),
+            log: PluginLog::new(meta.name.clone(), Arc::clone(&upward)),
+            upward,
+            meta: Arc::clone(meta),
+            forwarders: AtomicU32::new(0),
+            image,
+            libraries,
+            config: config.to_owned(),
+            settings: workers.settings.of(meta.name.as_str()).clone(),
+            checkpoint: Checkpoint::default(),
+            live: RwLock::new(None),
+            state: Mutex::new(WorkerState {
+                availability: Availability::Starting,
+                ending: false,
+                stop: false,
+                kill_order: None,
+                revive: false,
+                missing: Vec::new(),
+                waiting: None,
+                start: Duration::ZERO,
+            }),
+            changed: Condvar::new(),
+            wake,
+        }))
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, WorkerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the watching thread look around.
+    /// Makes the watching thread check for requests.
     pub(super) fn wake_up(&self) {
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
@@ -95,7 +137,7 @@ impl Worker {
         self.changed.notify_all();
     }
 
-    /// Lets no new call reach the process that takes them.
+    /// Keeps new calls from the live process.
     pub(super) fn take_out(&self) {
         let _state = self.state();
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = None;
@@ -148,7 +190,7 @@ impl Worker {
             let outcome = match cancel {
                 Some(cancel) => cancel
                     .wait_in(Arc::clone(&link) as _, ask)
-                    .unwrap_or(Err(Unanswered::Failed(Failure::Cancelled))),
+                    .unwrap_or(Err(Unanswered::Failed(NoAnswer::Cancelled))),
                 None => ask(),
             };
             tracing::trace!(target: "hotmerge::worker", pid = link.pid, ?outcome, "answered");
@@ -158,7 +200,7 @@ impl Worker {
                 Err(Unanswered::Failed(failure)) => failure,
             };
             match failure {
-                Failure::Gone { begun } => {
+                NoAnswer::Gone { begun } => {
                     if may_retry && (!begun || self.is_idempotent(method)) {
                         may_retry = false;
                         continue;
@@ -192,25 +234,25 @@ impl Worker {
         self.settings.idempotent.iter().any(|name| name == method)
     }
 
-    /// Has a worker ended that cannot be trusted any more.
+    /// Orders the end of a process that cannot be trusted any more.
     pub(super) fn order_kill(&self, link: &Link, why: String) {
         self.state().kill_order = Some((link.pid, why));
         self.wake_up();
     }
 
-    /// Whatever did not come from a worker that has ended.
-    fn failed(&self, link: &Link, failure: Failure) -> CallError {
+    /// Why a process that still runs gave no answer.
+    fn failed(&self, link: &Link, failure: NoAnswer) -> CallError {
         match failure {
-            Failure::Deadline | Failure::Cancelled => {
+            NoAnswer::Deadline | NoAnswer::Cancelled => {
                 // It may hang; the watching thread finds out.
                 self.wake_up();
                 match failure {
-                    Failure::Cancelled => CallError::Cancelled,
+                    NoAnswer::Cancelled => CallError::Cancelled,
                     _ => CallError::Deadline,
                 }
             }
-            Failure::TooLarge { .. } => CallError::BadRequest(failure.to_string()),
-            Failure::Broken(what) => {
+            NoAnswer::TooLarge { .. } => CallError::BadRequest(failure.to_string()),
+            NoAnswer::Broken(what) => {
                 let what = format!("broke the protocol: {what}");
                 self.order_kill(link, what.clone());
                 CallError::Crashed(what)
@@ -262,7 +304,7 @@ impl Worker {
                 Availability::Starting => {}
                 Availability::Restarting(why) => {
                     return Err(CallError::Unavailable(format!(
-                        "its worker {why}, another is started soon"
+                        "its worker {why}, another one starts soon"
                     )));
                 }
                 Availability::GivenUp(why) => {
@@ -287,7 +329,7 @@ impl Worker {
         }
     }
 
-    /// Asks something else than a method of the worker that takes calls.
+    /// Requests something other than a method call from the live process.
     pub(super) fn ask(
         &self,
         op: u32,
@@ -322,7 +364,7 @@ impl Worker {
         exchange(&link, &asked, reply).map_err(|unanswered| {
             Box::new(match unanswered {
                 Unanswered::Refused(error) => error,
-                Unanswered::Failed(Failure::Gone { .. }) => {
+                Unanswered::Failed(NoAnswer::Gone { .. }) => {
                     CallError::Crashed(link.end().unwrap_or_else(|| "has ended".into()))
                 }
                 Unanswered::Failed(failure) => self.failed(&link, failure),
@@ -390,7 +432,7 @@ impl Worker {
         self.state().waiting.clone()
     }
 
-    /// Where the worker is, for whoever looks for a fault.
+    /// The phase of its life, for `hotmerge debug`.
     pub fn phase(&self) -> String {
         match &self.state().availability {
             Availability::Starting => "starting".to_owned(),
@@ -423,7 +465,7 @@ impl Worker {
     }
 }
 
-/// Callers wait in a cell for its next worker.
+/// Callers wait here for the next process.
 impl Wake for Worker {
     fn wake(&self, _: &hotmerge_wire::Cancel) {
         // Whoever holds it may be between its look at the mark and its sleep.
@@ -439,20 +481,5 @@ impl Wake for Callers {
     }
 }
 
-/// Private memory in bytes and processor time in milliseconds, as `/proc` has them.
-fn usage(pid: i32) -> (Option<u64>, Option<u64>) {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let memory = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"))
-        .and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name before the last parenthesis may hold blanks.
-    let ticks = stat.rsplit_once(')').and_then(|(_, rest)| {
-        let mut fields = rest.split_ascii_whitespace().skip(11);
-        let user: u64 = fields.next()?.parse().ok()?;
-        let system: u64 = fields.next()?.parse().ok()?;
-        Some(user + system)
-    });
-    (memory.map(|kib| kib * 1024), ticks.map(|ticks| ticks * 10))
-}
+#[cfg(test)]
+mod tests;

@@ -3,9 +3,10 @@
 use std::{io, path::PathBuf};
 
 use hotmerge_loader::{ConstructorsError, advice};
-use hotmerge_sandbox::{PolicyError, SpawnError};
+use hotmerge_meta::Untrusted;
+use hotmerge_sandbox::{PolicyError, SpawnError, Unfiltered};
 
-use crate::rules::text_file::TextFileError;
+use crate::rules::{grants::UntrustedGrant, text_file::TextFileError};
 
 /// Why no worker process could be started.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +15,7 @@ pub enum LaunchError {
     #[error("there is no worker program")]
     NoProgram,
     /// The host has no policy of system calls.
-    #[error("there is no policy of system calls")]
+    #[error("there is no system call policy")]
     NoPolicy,
     /// The operator wants another user for it.
     #[error(
@@ -22,6 +23,9 @@ pub enum LaunchError {
          the host as root, or remove `user`"
     )]
     OtherUser,
+    /// Somebody else could turn a granted path elsewhere.
+    #[error(transparent)]
+    Grant(#[from] UntrustedGrant),
     /// The file would run something while it is loaded that nothing can keep it from: the plugin's
     /// fault.
     #[error(transparent)]
@@ -69,11 +73,17 @@ impl LaunchError {
 }
 
 /// Why a plugin did not start in its process.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum NotStarted {
     /// The worker or the plugin says why.
     #[error("{0}")]
     Refused(String),
+    /// The filters that it should have installed are unknown.
+    #[error(transparent)]
+    Policy(#[from] LaunchError),
+    /// It has not confined itself.
+    #[error(transparent)]
+    Unfiltered(#[from] Unfiltered),
     /// The process ended, or had to be ended.
     #[error("its worker {0} while it started")]
     Ended(String),
@@ -81,7 +91,7 @@ pub(super) enum NotStarted {
     #[error("it has not started within {0} ms; its worker was ended")]
     TooSlow(u128),
     /// It did not take over the state of the process before it.
-    #[error("the last state was not taken over: {0}")]
+    #[error("it did not restore the last state: {0}")]
     State(Box<Self>),
     /// The host's thread panicked.
     #[error("a thread of the host panicked")]
@@ -106,15 +116,23 @@ pub(super) enum End {
 #[derive(Debug, thiserror::Error)]
 pub enum NoWorkers {
     /// Crash reports come with a signal that kills whoever does not expect it.
-    #[error("no handler for the signals of workers: {0}")]
+    #[error("failed to install the handlers for workers' signals: {0}")]
     Signal(io::Error),
     /// The worker program is not where the configuration says.
-    #[error("the worker program `{}`: {source}", .path.display())]
+    #[error("failed to open the worker program `{}`: {source}", .path.display())]
     Open {
         /// Where it should be.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// Somebody else could have written the worker program.
+    #[error("failed to open the worker program `{}`: {source}", .path.display())]
+    Untrusted {
+        /// Where it is.
+        path: PathBuf,
+        /// Who could, and what to do.
+        source: Untrusted,
     },
     /// The worker program is in no place where it is looked for.
     #[error(
@@ -141,14 +159,14 @@ fn list(places: &[PathBuf]) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IsolationError {
     /// The sandbox lacks parts.
-    #[error("the sandbox is incomplete ({0}) and the configuration says `degraded = \"refuse\"`")]
+    #[error("the sandbox is incomplete ({0}), and the configuration says `degraded = \"refuse\"`")]
     Incomplete(String),
     /// The operator wants a process, and there are none.
-    #[error("it is to run in a process of its own, which this host cannot give: {0}")]
+    #[error("it must run in its own process, which this host cannot provide: {0}")]
     NoProcess(String),
     /// There are no processes, and nothing less will do.
     #[error(
-        "no process of its own can be had ({0}) and the configuration says \
+        "this host cannot give it its own process ({0}), and the configuration says \
          `degraded = \"refuse\"`"
     )]
     NothingLess(String),
@@ -161,7 +179,7 @@ pub(super) enum ProbeError {
     #[error(transparent)]
     Launch(#[from] LaunchError),
     /// It did not come to its end.
-    #[error("a probe {end}: {said}")]
+    #[error("the probe {end}: {said}")]
     Ended {
         /// How it ended.
         end: String,

@@ -1,20 +1,20 @@
-//! One question to a worker and its answer.
+//! One request to a worker and its answer.
 
 use hotmerge_loader::{CallError, Reply};
-use hotmerge_wire::{Answer, Failure, Request};
+use hotmerge_wire::{Answer, NoAnswer, Request};
 
 use crate::worker::process::Link;
 
 /// Room for the reason of a refusal where nothing else is expected, in bytes.
 pub(super) const REASON_LIMIT: usize = 64 << 10;
 
-/// Why a question brought no reply.
+/// Why a request brought no reply.
 #[derive(Debug)]
 pub(super) enum Unanswered {
     /// The plugin answered with an error.
     Refused(CallError),
     /// There was no answer.
-    Failed(Failure),
+    Failed(NoAnswer),
 }
 
 /// Asks a worker, and puts its answer into `reply`.

@@ -273,7 +273,12 @@ impl Machine {
                 };
                 self.end_if_nothing_answers();
             }
-            _ => {}
+            Phase::Serving
+            | Phase::Pausing { .. }
+            | Phase::Waiting { .. }
+            | Phase::GivenUp(_)
+            | Phase::Exiting(_)
+            | Phase::Ended(_) => {}
         }
     }
 
@@ -292,7 +297,12 @@ impl Machine {
                 self.crashed(cause, has_current, now, steps);
                 self.end_if_nothing_answers();
             }
-            _ => {}
+            Phase::Serving
+            | Phase::Pausing { .. }
+            | Phase::Waiting { .. }
+            | Phase::GivenUp(_)
+            | Phase::Exiting(_)
+            | Phase::Ended(_) => {}
         }
     }
 
@@ -306,7 +316,12 @@ impl Machine {
                     steps.push(Step::Retire);
                 }
             }
-            _ => return,
+            Phase::Serving
+            | Phase::Pausing { .. }
+            | Phase::Waiting { .. }
+            | Phase::GivenUp(_)
+            | Phase::Exiting(_)
+            | Phase::Ended(_) => return,
         }
         steps.push(Step::GoLive);
         self.phase = Phase::Serving;
@@ -354,7 +369,11 @@ impl Machine {
                 steps.push(Step::Launch);
                 self.phase = Phase::Replacing(replacing.clone());
             }
-            _ => {}
+            Phase::First
+            | Phase::Serving
+            | Phase::Replacing(_)
+            | Phase::GivenUp(_)
+            | Phase::Ended(_) => {}
         }
     }
 
@@ -392,7 +411,11 @@ impl Machine {
             Phase::Pausing { replacing, .. } | Phase::Waiting { replacing, .. } => {
                 replacing.clone()
             }
-            _ => return,
+            Phase::First
+            | Phase::Serving
+            | Phase::Replacing(_)
+            | Phase::Exiting(_)
+            | Phase::Ended(_) => return,
         };
         steps.push(Step::Launch);
         self.phase = Phase::Replacing(replacing);

@@ -17,6 +17,8 @@
 mod calls;
 mod error;
 mod exchange;
+#[cfg(test)]
+mod fixtures;
 mod machine;
 mod outgoing;
 mod output;
@@ -28,6 +30,7 @@ mod restarts;
 mod shared;
 mod signs;
 mod start;
+mod usage;
 mod watch;
 
 pub use calls::Worker;

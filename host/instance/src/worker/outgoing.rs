@@ -36,14 +36,14 @@ impl Worker {
     }
 
     fn add_forwarder(self: &Arc<Self>, link: &Arc<Link>) -> std::io::Result<()> {
-        let (cell, of_thread) = (Arc::clone(self), Arc::clone(link));
+        let (worker, of_thread) = (Arc::clone(self), Arc::clone(link));
         self.forwarders.fetch_add(1, Ordering::Relaxed);
         link.forwarders.fetch_add(1, Ordering::Relaxed);
         let spawned = thread::Builder::new().name("calls".into()).spawn(move || {
             if let Some(outgoing) = &of_thread.outgoing {
-                cell.forward_loop(&of_thread, outgoing);
+                worker.forward_loop(&of_thread, outgoing);
             }
-            cell.forwarders.fetch_sub(1, Ordering::Relaxed);
+            worker.forwarders.fetch_sub(1, Ordering::Relaxed);
         });
         if spawned.is_err() {
             self.forwarders.fetch_sub(1, Ordering::Relaxed);
@@ -74,7 +74,11 @@ impl Worker {
     fn answer(&self, link: &Link, taken: Taken<'_>) {
         let mut reply = Reply::with_limit(LARGEST_OUTGOING as usize);
         let outcome = catch_unwind(AssertUnwindSafe(|| self.forward(link, &taken, &mut reply)))
-            .unwrap_or_else(|_| Err(CallError::Failed("the host could not carry it".into())));
+            .unwrap_or_else(|_| {
+                Err(CallError::Failed(
+                    "the host failed to forward the call".into(),
+                ))
+            });
         let mut writer = taken.writer();
         let status = match outcome {
             Ok(()) => {
@@ -116,3 +120,6 @@ impl Worker {
         self.upward.call_until(&link.calls, call, reply)
     }
 }
+
+#[cfg(test)]
+mod tests;

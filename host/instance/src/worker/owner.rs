@@ -1,7 +1,7 @@
-//! Who has a cell: brings its first worker up, and ends it.
+//! Who owns a worker: waits for its first process, and ends it.
 
 use std::{
-    sync::{Arc, Condvar, Mutex, PoisonError, RwLock, atomic::AtomicU32},
+    sync::{Arc, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -11,23 +11,20 @@ use hotmerge_meta::PluginMeta;
 use hotmerge_wire::op;
 
 use crate::{
-    checkpoint::Checkpoint,
     upward::Upward,
     worker::{
-        calls::{State, Worker},
-        error::{End, LaunchError},
+        calls::Worker,
+        error::End,
         exchange::REASON_LIMIT,
         machine::{Availability, EXIT},
-        output::PluginLog,
-        process::event,
         shared::Workers,
     },
 };
 
-/// The one owner of a cell. Ends it when dropped.
+/// The one owner of a worker. Ends it when dropped.
 #[derive(Debug)]
 pub struct WorkerOwner {
-    cell: Arc<Worker>,
+    worker: Arc<Worker>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -35,7 +32,7 @@ impl std::ops::Deref for WorkerOwner {
     type Target = Arc<Worker>;
 
     fn deref(&self) -> &Arc<Worker> {
-        &self.cell
+        &self.worker
     }
 }
 
@@ -55,46 +52,19 @@ impl WorkerOwner {
     ) -> Result<Self, LoadError> {
         let plugin = &meta.name;
         let refused = |reason: String| LoadError::Refused(reason);
-        let settings = workers.settings.of(plugin.as_str()).clone();
-        let wake = event()
-            .map_err(LaunchError::at("make an event descriptor"))
+        let worker = Worker::new(workers, upward, meta, image, libraries, config)
             .map_err(|error| refused(error.to_string()))?;
-        let cell = Arc::new(Worker {
-            workers: Arc::clone(workers),
-            log: PluginLog::new(plugin.clone(), Arc::clone(&upward)),
-            upward,
-            meta: Arc::clone(meta),
-            forwarders: AtomicU32::new(0),
-            image,
-            libraries,
-            config: config.to_owned(),
-            settings,
-            checkpoint: Checkpoint::default(),
-            live: RwLock::new(None),
-            state: Mutex::new(State {
-                availability: Availability::Starting,
-                ending: false,
-                stop: false,
-                kill_order: None,
-                revive: false,
-                missing: Vec::new(),
-                waiting: None,
-                start: Duration::ZERO,
-            }),
-            changed: Condvar::new(),
-            wake,
-        });
         let thread = {
-            let cell = Arc::clone(&cell);
+            let worker = Arc::clone(&worker);
             // Part of the attempt that starts it.
             let span = tracing::debug_span!(target: "hotmerge::worker", "worker", %plugin);
             thread::Builder::new()
-                .name(format!("cell {plugin}"))
-                .spawn(move || span.in_scope(|| cell.run()))
+                .name(format!("worker {plugin}"))
+                .spawn(move || span.in_scope(|| worker.run()))
                 .map_err(|error| refused(format!("failed to start a thread: {error}")))?
         };
         let owner = Self {
-            cell,
+            worker,
             thread: Some(thread),
         };
         let mut state = owner.state();
@@ -148,7 +118,7 @@ impl WorkerOwner {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!(target: "hotmerge::worker", "the thread of a cell panicked");
+            tracing::error!(target: "hotmerge::worker", "the thread of a worker panicked");
         }
     }
 }
@@ -158,3 +128,6 @@ impl Drop for WorkerOwner {
         self.close();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 mod launch;
 mod link;
 mod poll;
+#[cfg(test)]
+mod tests;
 mod watched;
 
 use std::{
@@ -57,7 +59,41 @@ pub(super) fn event() -> std::io::Result<OwnedFd> {
     Ok(rustix::event::eventfd(0, flags)?)
 }
 
+/// The host's ends of what a worker says.
+#[derive(Debug)]
+struct Pipes {
+    log: OwnedFd,
+    out: OwnedFd,
+    err: OwnedFd,
+}
+
 impl Process {
+    /// Watches its memory on this thread.
+    fn new(
+        link: Arc<Link>,
+        pidfd: OwnedFd,
+        Pipes { log, out, err }: Pipes,
+        limits: Limits,
+        group: Option<Cgroup>,
+    ) -> Self {
+        Self {
+            watched: Watched::of(link.pid, limits.memory_bytes),
+            link,
+            pidfd,
+            log,
+            records: Inbox::default(),
+            reports: Inbox::default(),
+            printed: [Printed::new(out, "stdout"), Printed::new(err, "stderr")],
+            log_budget: Budget::new(),
+            crash_closed: false,
+            report_budget: Budget::new(),
+            end_by: None,
+            limits,
+            reaped: false,
+            group: group.map(Box::new),
+        }
+    }
+
     /// Ends it, whatever it does.
     pub(super) fn kill(&self) {
         self.link.expect_end();

@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(failure.frames, [0x10]);
     }
     #[test]
-    fn only_who_was_killed_and_has_used_it_up_has_used_up_the_processor_time() {
+    fn only_a_killed_process_can_exceed_its_processor_time() {
         let described = |status, cpu_ms, cpu_s| {
             let status = ExitStatus::from_raw(status);
             let cpu = Duration::from_millis(cpu_ms);

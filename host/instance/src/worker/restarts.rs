@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn five_crashes_in_ten_seconds_are_replaced_and_the_sixth_is_not() {
+    fn the_sixth_crash_in_ten_seconds_is_final() {
         let mut restarts = Restarts::new(RestartConfig::default());
         let now = Instant::now();
         let pauses: Vec<_> = (0..6).map(|_| restarts.crashed(now)).collect();

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
+    io,
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::{
@@ -11,13 +12,14 @@ use std::{
     },
 };
 
+use hotmerge_meta::Trust;
 use hotmerge_policy::Groups;
 use hotmerge_sandbox::{Cgroups, Grant, Ids, Namespaces, Policy, check_filters};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use signal_hook::consts::SIGUSR1;
 
 use crate::{
-    rules::{policies, text_file::TextFileError},
+    rules::{grants, policies, text_file::TextFileError},
     settings::{Isolation, OnDegraded, Settings},
     worker::{
         error::{IsolationError, LaunchError, NoWorkers, NotStarted},
@@ -42,6 +44,8 @@ pub struct Workers {
     /// What plugins may import.
     pub(crate) symbols: Result<Groups, TextFileError>,
     pub(super) program: Option<OwnedFd>,
+    /// Whether somebody else could have written that.
+    is_untrusted: bool,
     policy: Option<Policy>,
     filters: Mutex<BTreeMap<Vec<Grant>, Filters>>,
     pub(super) namespaces: bool,
@@ -57,22 +61,9 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Looks for the worker program, and tries whether the sandbox holds.
+    /// Finds the worker program and probes the sandbox.
     pub fn new(settings: Settings) -> Arc<Self> {
-        let mut workers = Self {
-            program: None,
-            policy: None,
-            filters: Mutex::default(),
-            namespaces: true,
-            own_users: rustix::process::geteuid().is_root(),
-            users: AtomicU32::new(0),
-            groups: None,
-            missing: Vec::new(),
-            signalled: Arc::default(),
-            crash_signals: AtomicU64::new(0),
-            symbols: policies::symbols(&settings.policies),
-            settings,
-        };
+        let mut workers = Self::unprepared(settings);
         workers.open_groups();
         workers.warn_of_limits();
         match workers.prepare() {
@@ -86,6 +77,25 @@ impl Workers {
             tracing::warn!(target: "hotmerge::worker", "the sandbox is degraded: {part}");
         }
         Arc::new(workers)
+    }
+
+    /// Without a program, so that no worker can be launched.
+    fn unprepared(settings: Settings) -> Self {
+        Self {
+            program: None,
+            is_untrusted: false,
+            policy: None,
+            filters: Mutex::default(),
+            namespaces: true,
+            own_users: rustix::process::geteuid().is_root(),
+            users: AtomicU32::new(0),
+            groups: None,
+            missing: Vec::new(),
+            signalled: Arc::default(),
+            crash_signals: AtomicU64::new(0),
+            symbols: policies::symbols(&settings.policies),
+            settings,
+        }
     }
 
     /// Where a worker may have the host's own user and sees its process, keeps the host's memory from it,
@@ -104,14 +114,20 @@ impl Workers {
     }
 
     fn prepare(&mut self) -> Result<(), NoWorkers> {
-        // Crash reports come with SIGUSR1, which kills whoever does not expect it.
-        signal_hook::flag::register(SIGUSR1, Arc::clone(&self.signalled))
-            .map_err(NoWorkers::Signal)?;
-        // So does the one that ends a sleep; that it came is of no interest.
-        signal_hook::flag::register(MEMORY_TICK, Arc::default()).map_err(NoWorkers::Signal)?;
-        let (_, program) = Self::find_program(self.settings.worker.as_deref())?;
+        self.expect_signals().map_err(NoWorkers::Signal)?;
+        let found = Self::find_program(self.settings.worker.as_deref(), &self.settings.trust);
+        self.is_untrusted = matches!(found, Err(NoWorkers::Untrusted { .. }));
+        let (_, program) = found?;
         self.policy = Some(policies::syscalls(&self.settings.policies)?);
         self.program = Some(program.into());
+        Ok(())
+    }
+
+    /// Workers send signals that kill whoever does not expect them: one announces a crash report,
+    /// the other only ends a sleep.
+    fn expect_signals(&self) -> io::Result<()> {
+        signal_hook::flag::register(SIGUSR1, Arc::clone(&self.signalled))?;
+        signal_hook::flag::register(MEMORY_TICK, Arc::default())?;
         Ok(())
     }
 
@@ -172,12 +188,17 @@ impl Workers {
     /// Where the worker program is, and the program itself.
     ///
     /// # Errors
-    /// If it is not where the configuration says, or in no place where it is looked for.
-    pub fn find_program(named: Option<&Path>) -> Result<(PathBuf, File), NoWorkers> {
+    /// If it is not where the configuration says, or in no place where it is looked for, or if
+    /// somebody else could have written it.
+    pub fn find_program(named: Option<&Path>, trust: &Trust) -> Result<(PathBuf, File), NoWorkers> {
         let path = Self::program_path(named)?;
-        match File::open(&path) {
-            Ok(program) => Ok((path, program)),
-            Err(source) => Err(NoWorkers::Open { path, source }),
+        let program = match File::open(&path) {
+            Ok(program) => program,
+            Err(source) => return Err(NoWorkers::Open { path, source }),
+        };
+        match trust.check_way(&program, &path) {
+            Ok(()) => Ok((path, program)),
+            Err(source) => Err(NoWorkers::Untrusted { path, source }),
         }
     }
 
@@ -241,6 +262,8 @@ impl Workers {
                 Ok(Isolation::Process)
             }
             Some(Isolation::Process) => Err(IsolationError::NoProcess(self.missing.join("; "))),
+            // Whoever could write the worker program must not get plugins into the host by that.
+            None if self.is_untrusted => Err(IsolationError::NoProcess(self.missing.join("; "))),
             None if self.settings.degraded == OnDegraded::Refuse => {
                 Err(IsolationError::NothingLess(self.missing.join("; ")))
             }
@@ -252,6 +275,7 @@ impl Workers {
     pub(super) fn launch(&self, parts: Parts<'_>) -> Result<Process, LaunchError> {
         let program = self.program.as_ref().ok_or(LaunchError::NoProgram)?;
         let filters = self.filters(parts.grants)?;
+        grants::check(parts.grants, parts.user, &self.settings.trust)?;
         let namespaces = if self.namespaces {
             Namespaces::Own {
                 network: !parts.grants.contains(&Grant::Network),
@@ -285,10 +309,8 @@ impl Workers {
 
     /// Checks that a worker has shut itself in.
     pub(super) fn check_filters(&self, grants: &[Grant], pid: i32) -> Result<(), NotStarted> {
-        let refused = |reason: String| NotStarted::Refused(reason);
-        let filters = self.filters(grants);
-        let filters = filters.map_err(|error| refused(error.to_string()))?;
-        check_filters(pid, filters.0.len() + 1).map_err(refused)
+        let (first, _) = &*self.filters(grants)?;
+        Ok(check_filters(pid, first.len() + 1)?)
     }
 
     fn filters(&self, grants: &[Grant]) -> Result<Filters, LaunchError> {
@@ -302,3 +324,6 @@ impl Workers {
         Ok(filters)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,13 @@
 //! How the next process of a worker comes up: launched, then asked to start the plugin.
 
 use hotmerge_abi::CallContext;
-use hotmerge_loader::reason_text;
-use hotmerge_wire::{Answer, Failure, Request, after_ns, op};
+use hotmerge_loader::Reply;
+use hotmerge_wire::{NoAnswer, Request, after_ns, op};
 
 use crate::worker::{
     calls::Worker,
     error::{LaunchError, NotStarted},
-    exchange::REASON_LIMIT,
+    exchange::{REASON_LIMIT, Unanswered, exchange},
     process::{Link, Parts, Process},
 };
 
@@ -92,15 +92,18 @@ impl Worker {
             cancel: None,
             on_behalf_of: None,
         };
-        match link.caller.ask(&request, Vec::new()) {
-            Ok(Answer::Reply { bytes, .. }) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            Ok(Answer::Refusal { reason, .. }) => Err(NotStarted::Refused(reason_text(&reason))),
-            Err(Failure::Gone { .. }) => {
+        let mut reply = Reply::with_limit(REASON_LIMIT);
+        match exchange(link, &request, &mut reply) {
+            Ok(()) => Ok(String::from_utf8_lossy(reply.bytes()).into_owned()),
+            Err(Unanswered::Refused(error)) => Err(NotStarted::Refused(error.to_string())),
+            Err(Unanswered::Failed(NoAnswer::Gone { .. })) => {
                 let end = link.end().unwrap_or_else(|| "has ended".into());
                 Err(NotStarted::Ended(end))
             }
-            Err(Failure::Deadline) => Err(NotStarted::TooSlow(limit.as_millis())),
-            Err(failure) => Err(NotStarted::Refused(failure.to_string())),
+            Err(Unanswered::Failed(NoAnswer::Deadline)) => {
+                Err(NotStarted::TooSlow(limit.as_millis()))
+            }
+            Err(Unanswered::Failed(failure)) => Err(NotStarted::Refused(failure.to_string())),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The thread of a worker: carries out what the machine decides, and tells it what is seen.
+//! The thread of a worker: carries out what the machine decides, and feeds it what it observes.
 //!
 //! It sleeps in one place ([`Life::observe`]), for everything that can happen.
 
@@ -297,7 +297,7 @@ fn retire(worker: &Arc<Worker>, process: Process) {
         drop(process);
     };
     if let Err((error, process)) = spawn::give("retire", process, retire) {
-        tracing::error!(target: "hotmerge::worker", "failed to start a thread, a worker is ended at once: {error}");
+        tracing::error!(target: "hotmerge::worker", "failed to start a thread, so a worker is ended at once: {error}");
         drop(process);
     }
 }

@@ -6,8 +6,8 @@ use clap::Args;
 use hotmerge_meta::{
     PluginName,
     control::{DebugReport, PluginParams, method},
+    plain,
 };
-use hotmerge_observe::log::plain;
 use serde_json::Value;
 
 use super::host::HostArguments;

@@ -8,7 +8,7 @@ use hotmerge_meta::{
 
 use super::{
     host::Change,
-    reload::{self, Wish},
+    reload::{self, Override},
 };
 use crate::exit::Failure;
 
@@ -39,22 +39,22 @@ struct About {
 
 impl Pin {
     pub(super) fn run(self) -> Result<(), Failure> {
-        self.about.ask(method::PIN, Wish::Pin)
+        self.about.ask(method::PIN, Override::Pin)
     }
 }
 
 impl Unpin {
     pub(super) fn run(self) -> Result<(), Failure> {
-        self.about.ask(method::UNPIN, Wish::Unpin)
+        self.about.ask(method::UNPIN, Override::Unpin)
     }
 }
 
 impl About {
-    fn ask(self, method: &str, wish: Wish) -> Result<(), Failure> {
+    fn ask(self, method: &str, change: Override) -> Result<(), Failure> {
         let params = PluginParams {
             plugin: self.plugin,
         };
         let report: PluginReport = self.change.ask(method, &params)?;
-        reload::conclude(report, wish, self.change.json)
+        reload::conclude(report, change, self.change.json)
     }
 }

@@ -5,9 +5,8 @@ use hotmerge_daemon::UnknownPlugin;
 use hotmerge_meta::{
     PluginName,
     control::{Action, PluginReport, ReloadParams, ReloadReport, method},
+    plain,
 };
-
-use hotmerge_observe::log::plain;
 
 use super::host::Change;
 use crate::{
@@ -187,16 +186,16 @@ fn row(plugin: &PluginReport, what: &str) -> Vec<comfy_table::Cell> {
     ]
 }
 
-/// What an operator asked to be done with one plugin.
+/// How an operator overrides the plugin directory for one plugin.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Wish {
+pub(super) enum Override {
     Pin,
     Unpin,
     RollBack,
 }
 
-impl Wish {
-    /// What came of it. A pin is changed at once, whatever becomes of a candidate; a rollback is
+impl Override {
+    /// The outcome in words. A pin is changed at once, whatever becomes of a candidate; a rollback is
     /// done when the other version runs.
     fn outcome(self, action: Action) -> String {
         match (self, action) {
@@ -210,13 +209,13 @@ impl Wish {
     }
 }
 
-/// Shows what came of an operator's wish.
-pub(super) fn conclude(report: PluginReport, wish: Wish, json: bool) -> Result<(), Failure> {
+/// Shows the outcome of a pin, an unpin or a rollback.
+pub(super) fn conclude(report: PluginReport, change: Override, json: bool) -> Result<(), Failure> {
     if json {
         output::print_json(&report)?;
     } else {
         let mut table = table::new(HEADING);
-        table.add_row(row(&report, &wish.outcome(report.action)));
+        table.add_row(row(&report, &change.outcome(report.action)));
         output::print(table::text(&table))?;
     }
     if report.action == Action::Refused {

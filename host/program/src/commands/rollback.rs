@@ -38,7 +38,7 @@ impl Rollback {
             without_state: self.without_state,
         };
         let report: PluginReport = self.change.ask(method::ROLLBACK, &params)?;
-        reload::conclude(report, reload::Wish::RollBack, self.change.json).map_err(|refused| {
+        reload::conclude(report, reload::Override::RollBack, self.change.json).map_err(|refused| {
             match takes_state {
                 true => refused.advise("if it cannot take over the state, add `--without-state`"),
                 false => refused,

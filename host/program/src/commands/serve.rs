@@ -1,15 +1,11 @@
 //! `hotmerge serve`: the host itself.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    thread,
-};
+use std::{path::PathBuf, sync::Arc, thread};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use hotmerge_daemon::{
-    Config, Host, StartError,
+    Config, Host, NoWorkers, StartError,
     config::{Isolation, OnDegraded},
     give_back_large_blocks,
 };
@@ -25,6 +21,7 @@ use sd_notify::NotifyState;
 use crate::{
     exit::{self, Failure},
     manager, output,
+    place::Place,
     signals::{Order, Orders},
 };
 
@@ -59,7 +56,7 @@ pub(super) struct Serve {
     /// What to log: a level, or levels by target (`info`, `warn,plugin=debug`).
     ///
     /// Targets: `hotmerge::host`, `hotmerge::plugin` (what happens to plugins), `hotmerge::worker`,
-    /// `hotmerge::door`, `hotmerge::watch`, and `plugin` (what plugins log themselves). A level
+    /// `hotmerge::door`, `hotmerge::audit`, `hotmerge::watch`, and `plugin` (what plugins log themselves). A level
     /// alone is for these; libraries are logged only if named (`info,notify=debug`).
     #[arg(
         long,
@@ -101,6 +98,7 @@ impl Serve {
                 "configuration and plugin directory `{}` can be used\n",
                 plugin_dir.display()
             ))?;
+            check_grants(&config)?;
             return check_worker(&config);
         }
         let dir = RuntimeDir::chosen(config.runtime_dir.as_ref());
@@ -115,11 +113,7 @@ impl Serve {
         let host = Arc::new(host);
         let server = Server::open(&dir, Arc::clone(&host), Box::new(StopBySignal))?;
         pid_file.write_pid()?;
-        let place = Arc::new(Place {
-            pid_file,
-            server,
-            trouble: Mutex::default(),
-        });
+        let place = Place::new(dir, pid_file, server);
         let kept = Arc::downgrade(&place);
         host.at_every_look(move || {
             if let Some(place) = kept.upgrade() {
@@ -142,7 +136,7 @@ impl Serve {
         place.server.close();
         let left = host.stop();
         if left > 0 {
-            tracing::warn!(target: "hotmerge::host", "{left} old versions had not ended when their time was over");
+            tracing::warn!(target: "hotmerge::host", "{left} old versions had not ended in time");
         } else {
             place.server.finish();
         }
@@ -167,6 +161,12 @@ impl Serve {
     }
 }
 
+/// Whether granted paths lead where they should.
+fn check_grants(config: &Config) -> Result<(), Failure> {
+    let refused = Host::check_grants(config);
+    refused.map_err(|reasons| Failure::new(exit::CONFIG, anyhow::anyhow!(reasons.join("; "))))
+}
+
 /// Whether plugins can live where the configuration wants them.
 fn check_worker(config: &Config) -> Result<(), Failure> {
     let Err(reason) = Host::worker_program(config) else {
@@ -175,7 +175,8 @@ fn check_worker(config: &Config) -> Result<(), Failure> {
     if config.isolation == Some(Isolation::Host) {
         return Ok(());
     }
-    if config.isolation.is_some() || config.degraded == OnDegraded::Refuse {
+    let is_untrusted = matches!(reason, NoWorkers::Untrusted { .. });
+    if is_untrusted || config.isolation.is_some() || config.degraded == OnDegraded::Refuse {
         let reason = format!("plugins are to run in processes of their own: {reason}");
         return Err(Failure::new(exit::CONFIG, anyhow::anyhow!(reason)));
     }
@@ -213,46 +214,10 @@ fn start(config: Config) -> Result<Host, StartError> {
     with_state.state_dir = Some(default);
     match Host::start(with_state) {
         Err(StartError::State(error)) => {
-            tracing::warn!(target: "hotmerge::host", "no version is kept to go back to: {error}; pass `--state-dir`");
+            tracing::warn!(target: "hotmerge::host", "versions are not kept for a rollback: {error}; pass `--state-dir`");
             Host::start(config)
         }
         other => other,
-    }
-}
-
-/// Where others find this host.
-#[derive(Debug)]
-struct Place {
-    pid_file: PidFile,
-    server: Server,
-    /// Why nobody finds it, as it was logged.
-    trouble: Mutex<String>,
-}
-
-impl Place {
-    /// Makes anew what somebody has cleared away.
-    fn keep(&self) {
-        let pid_file = self.pid_file.keep().context("the pid file is gone");
-        // Only whoever has the lock may make a socket there.
-        let kept = pid_file.and_then(|pid_file| {
-            let socket = self.server.keep().context("the control socket is gone")?;
-            Ok(pid_file || socket)
-        });
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        match kept {
-            Ok(false) => {}
-            Ok(true) => {
-                trouble.clear();
-                tracing::warn!(target: "hotmerge::host", "the runtime directory had been cleared; it is made anew");
-            }
-            Err(error) => {
-                let error = format!("{error:#}");
-                if *trouble != error {
-                    tracing::error!(target: "hotmerge::host", "nobody finds this host any more: {error}");
-                    *trouble = error;
-                }
-            }
-        }
     }
 }
 

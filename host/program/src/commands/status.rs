@@ -5,10 +5,10 @@ use std::time::Duration;
 use clap::{Args, builder::styling::AnsiColor};
 use comfy_table::Cell;
 use hotmerge_meta::control::{
-    FailureStatus, HostStatus, PluginStatus, State, Status as Report, StoreFailure, WatcherStatus,
-    WorkerStatus, method,
+    DoorStatus, FailureStatus, HostStatus, PluginStatus, State, Status as Report, StoreFailure,
+    WatcherStatus, WorkerStatus, method,
 };
-use hotmerge_observe::log::plain;
+use hotmerge_meta::plain;
 
 use super::host::HostArguments;
 use crate::{
@@ -78,6 +78,7 @@ fn host_text(host: &HostStatus) -> String {
         }
     }
     lines.push(format!("worker limits: {}", plain(&host.limits)));
+    lines.extend(host.door.as_ref().and_then(door_text));
     let red = AnsiColor::Red.on_default();
     let degraded = host.degraded.iter();
     let degraded = degraded.map(|part| format!("the sandbox is degraded: {}", plain(part)));
@@ -90,6 +91,23 @@ fn host_text(host: &HostStatus) -> String {
             .map(|line| format!("{red}{line}{red:#}")),
     );
     lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// What of the door is worth a line: refusals.
+fn door_text(door: &DoorStatus) -> Option<String> {
+    let told: Vec<_> = [
+        (door.denied, "refused for want of a role"),
+        (door.busy, "refused for want of room"),
+        (door.closed, "closed to make room"),
+    ]
+    .into_iter()
+    .filter(|(number, _)| *number > 0)
+    .map(|(number, how)| format!("{number} {how}"))
+    .collect();
+    (!told.is_empty()).then(|| {
+        let requests = count(door.requests, "request");
+        format!("control socket: {requests}; {}", told.join(", "))
+    })
 }
 
 fn store_text(failure: &StoreFailure) -> String {

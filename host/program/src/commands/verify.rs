@@ -4,8 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use clap::Args;
 use hotmerge_daemon::{JudgeError, Judgement, StartError, judge};
-use hotmerge_meta::META_FILE;
-use hotmerge_observe::log::plain;
+use hotmerge_meta::{META_FILE, plain};
 use serde::Serialize;
 
 use super::{host::configuration, reload::shorten};

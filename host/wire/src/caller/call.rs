@@ -10,7 +10,7 @@ use rustix::{
 
 use super::{Caller, Private, area};
 use crate::{
-    Answer, Failure, METHOD_LIMIT, Reply, Request, now_ns,
+    Answer, METHOD_LIMIT, NoAnswer, Reply, Request, now_ns,
     slot::{NO_AREA, Slot, WITHDRAWN, following, state},
 };
 
@@ -31,7 +31,7 @@ impl Caller {
     ///
     /// # Errors
     /// Why there is no answer.
-    pub fn ask(&self, request: &Request<'_>, buffer: Vec<u8>) -> Result<Answer, Failure> {
+    pub fn ask(&self, request: &Request<'_>, buffer: Vec<u8>) -> Result<Answer, NoAnswer> {
         let mut reply = Reply {
             bytes: buffer,
             media_type: Vec::new(),
@@ -51,7 +51,7 @@ impl Caller {
     ///
     /// # Errors
     /// Why there is no answer; `reply` is as it was then.
-    pub fn call(&self, request: &Request<'_>, reply: &mut Reply) -> Result<Status, Failure> {
+    pub fn call(&self, request: &Request<'_>, reply: &mut Reply) -> Result<Status, NoAnswer> {
         let number = self.take_slot(request)?;
         let private = &self.private[number as usize];
         let mut call = Call {
@@ -77,7 +77,7 @@ impl Caller {
                 if posted.is_err() {
                     self.free(number);
                 } else if call.withdraw() {
-                    if failure == Failure::Deadline {
+                    if failure == NoAnswer::Deadline {
                         self.unanswered.fetch_add(1, Ordering::Relaxed);
                     }
                     self.free(number);
@@ -103,11 +103,11 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    fn post(&self, request: &Request<'_>) -> Result<(), Failure> {
+    fn post(&self, request: &Request<'_>) -> Result<(), NoAnswer> {
         let geometry = &self.caller.memory.geometry;
         let method = request.method.as_bytes();
         if method.len() > METHOD_LIMIT {
-            return Err(Failure::LongMethod(method.len()));
+            return Err(NoAnswer::LongMethod(method.len()));
         }
         let bytes = method.len() + request.bytes.len();
         if bytes > geometry.small_bytes as usize {
@@ -118,7 +118,7 @@ impl Call<'_> {
             };
             let room = usize::try_from(room).unwrap_or(usize::MAX);
             if bytes > room {
-                return Err(Failure::TooLarge { bytes, room });
+                return Err(NoAnswer::TooLarge { bytes, room });
             }
             self.take_area(request)?;
         }
@@ -177,8 +177,8 @@ impl Call<'_> {
         self.slot.claim.load(Ordering::SeqCst) == self.number
     }
 
-    fn take_area(&self, request: &Request<'_>) -> Result<(), Failure> {
-        let reason = std::cell::Cell::new(Failure::Deadline);
+    fn take_area(&self, request: &Request<'_>) -> Result<(), NoAnswer> {
+        let reason = std::cell::Cell::new(NoAnswer::Deadline);
         let taken = self.caller.areas.take(|| {
             self.caller.reclaim();
             self.caller
@@ -194,19 +194,19 @@ impl Call<'_> {
 
     /// Waits until there is an answer. Each value of the state is judged as it was read: one that
     /// is gone again by then would go on for ever.
-    fn wait(&mut self, request: &Request<'_>) -> Result<(), Failure> {
+    fn wait(&mut self, request: &Request<'_>) -> Result<(), NoAnswer> {
         let seen = Cell::new(self.before);
         loop {
             let has_news = || {
                 seen.set(self.slot.state.load(Ordering::Acquire));
                 seen.get() != self.before
             };
-            if !self.caller.spin.look(has_news) {
+            if !self.caller.spin.poll(has_news) {
                 seen.set(self.sleep(request)?);
             }
             if self.caller.is_gone() {
                 let begun = self.is_claimed();
-                return Err(Failure::Gone { begun });
+                return Err(NoAnswer::Gone { begun });
             }
             let now = seen.get();
             if now == state::of(self.number, state::DONE) {
@@ -215,22 +215,22 @@ impl Call<'_> {
             } else if now == state::of(self.number, state::WANTS_AREA) {
                 self.grant(request)?;
             } else {
-                return Err(Failure::Broken("a state that no slot has"));
+                return Err(NoAnswer::Broken("a state that no slot has"));
             }
         }
     }
 
     /// Sleeps until the state is another, or the call has ended. Returns what the state was.
-    fn sleep(&self, request: &Request<'_>) -> Result<u32, Failure> {
+    fn sleep(&self, request: &Request<'_>) -> Result<u32, NoAnswer> {
         let began = now_ns();
         self.slot.caller_sleeps.store(1, Ordering::SeqCst);
-        let result = self.sleep_since(request, self.caller.stirs.load(Ordering::SeqCst));
+        let result = self.sleep_since(request, self.caller.wakes.load(Ordering::SeqCst));
         self.slot.caller_sleeps.store(0, Ordering::Relaxed);
         self.caller.spin.slept(now_ns() - began);
         result
     }
 
-    fn sleep_since(&self, request: &Request<'_>, stirs: u32) -> Result<u32, Failure> {
+    fn sleep_since(&self, request: &Request<'_>, wakes: u32) -> Result<u32, NoAnswer> {
         let mut woken = 0_u32;
         loop {
             let now = self.slot.state.load(Ordering::SeqCst);
@@ -240,13 +240,13 @@ impl Call<'_> {
             if let Some(failure) = self.caller.ended(request) {
                 return match failure {
                     // The state says so too.
-                    Failure::Gone { .. } => Ok(now),
+                    NoAnswer::Gone { .. } => Ok(now),
                     other => Err(other),
                 };
             }
-            let stirred = self.caller.stirs.load(Ordering::SeqCst).wrapping_sub(stirs);
-            if woken.saturating_sub(stirred) > FALSE_ALARMS {
-                return Err(Failure::Broken(
+            let by_us = self.caller.wakes.load(Ordering::SeqCst).wrapping_sub(wakes);
+            if woken.saturating_sub(by_us) > FALSE_ALARMS {
+                return Err(NoAnswer::Broken(
                     "it wakes its caller and has nothing to say",
                 ));
             }
@@ -261,10 +261,10 @@ impl Call<'_> {
     }
 
     /// Gives the call an area for its reply; the worker learns if none is to be had.
-    fn grant(&mut self, request: &Request<'_>) -> Result<(), Failure> {
+    fn grant(&mut self, request: &Request<'_>) -> Result<(), NoAnswer> {
         let has_heard = self.before == state::of(self.number, state::HEARD);
         if has_heard || self.private.area.load(Ordering::Relaxed) != NO_AREA {
-            return Err(Failure::Broken("it wants a second area"));
+            return Err(NoAnswer::Broken("it wants a second area"));
         }
         if self.caller.memory.geometry.areas > 0 {
             self.take_area(request)?;
@@ -278,10 +278,10 @@ impl Call<'_> {
             Ordering::SeqCst,
         );
         if self.caller.is_gone() {
-            return Err(Failure::Gone { begun: true });
+            return Err(NoAnswer::Gone { begun: true });
         }
         if end.is_err() {
-            return Err(Failure::Broken("it wants an area no more"));
+            return Err(NoAnswer::Broken("it wants an area no more"));
         }
         if self.slot.server_sleeps.load(Ordering::SeqCst) != 0 {
             let _ = futex::wake(&self.slot.state, Flags::empty(), 1);
@@ -290,15 +290,15 @@ impl Call<'_> {
     }
 
     /// Copies the answer, and checks the copy.
-    fn take(&self, request: &Request<'_>, reply: &mut Reply) -> Result<Status, Failure> {
+    fn take(&self, request: &Request<'_>, reply: &mut Reply) -> Result<Status, NoAnswer> {
         let geometry = &self.caller.memory.geometry;
         let area = area(self.private.area.load(Ordering::Relaxed));
         let len = self.slot.reply_len.load(Ordering::Relaxed) as usize;
         if len > request.reply_limit || len > geometry.room(self.slot_number, area).bytes {
-            return Err(Failure::Broken("a reply that is larger than its room"));
+            return Err(NoAnswer::Broken("a reply that is larger than its room"));
         }
         let media_type = self.slot.media_type();
-        reply.media_type = media_type.ok_or(Failure::Broken("a media type that is too long"))?;
+        reply.media_type = media_type.ok_or(NoAnswer::Broken("a media type that is too long"))?;
         let begin = geometry.reply(self.slot_number, area, len);
         self.caller.memory.read(begin, len, &mut reply.bytes);
         Ok(self.slot.status.load(Ordering::Relaxed))

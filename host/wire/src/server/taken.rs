@@ -22,7 +22,7 @@ impl Server {
                 return Err(Ended::HungUp);
             }
             match self.try_next() {
-                Ok(None) if self.look() => {}
+                Ok(None) if self.poll() => {}
                 Ok(None) if self.may_sleep() => self.sleep(),
                 Ok(None) => return Err(Ended::Broken("it rings without end and calls nobody")),
                 Ok(Some(taken)) => {

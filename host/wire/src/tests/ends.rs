@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::*;
 
 #[test]
-fn a_call_that_nobody_takes_ends_at_its_deadline_and_frees_its_slot() {
+fn an_untaken_call_ends_at_its_deadline() {
     let (caller, _file) = Caller::create(SMALL).unwrap();
     for _ in 0..10 {
         let context = CallContext {
@@ -13,7 +13,7 @@ fn a_call_that_nobody_takes_ends_at_its_deadline_and_frees_its_slot() {
             ..CallContext::default()
         };
         let failure = caller.call(&request(&context, b""), &mut Reply::default());
-        assert_eq!(failure, Err(Failure::Deadline));
+        assert_eq!(failure, Err(NoAnswer::Deadline));
     }
     assert_eq!(caller.abandoned_due(), None);
 }
@@ -25,11 +25,11 @@ fn call_in_vain(caller: &Caller) {
         ..CallContext::default()
     };
     let failure = caller.call(&request(&context, b""), &mut Reply::default());
-    assert_eq!(failure, Err(Failure::Deadline));
+    assert_eq!(failure, Err(NoAnswer::Deadline));
 }
 
 #[test]
-fn calls_that_nobody_takes_are_counted_until_one_is_answered() {
+fn untaken_calls_are_counted_until_one_is_answered() {
     let (caller, server) = pair();
     call_in_vain(&caller);
     call_in_vain(&caller);
@@ -51,7 +51,7 @@ fn calls_that_nobody_takes_are_counted_until_one_is_answered() {
 }
 
 #[test]
-fn a_call_that_hangs_keeps_its_slot_until_it_returns() {
+fn a_hanging_call_keeps_its_slot() {
     let (caller, server) = pair();
     let taken = abandoned(&caller, &server, 1).remove(0);
     assert!(taken.is_cancelled());
@@ -61,7 +61,7 @@ fn a_call_that_hangs_keeps_its_slot_until_it_returns() {
 }
 
 #[test]
-fn a_cancelled_call_may_go_on_until_the_time_at_which_its_caller_would_have_given_up() {
+fn a_cancelled_call_may_run_until_its_deadline() {
     let (caller, server) = pair();
     let cancel = Cancel::default();
     let limits = [now_ns() + 1_000_000_000_000, now_ns() + 2_000_000_000_000];
@@ -78,14 +78,14 @@ fn a_cancelled_call_may_go_on_until_the_time_at_which_its_caller_would_have_give
         let call = scope.spawn(|| caller.call(&request, &mut Reply::default()));
         let taken = server.next().unwrap();
         caller.cancel(&cancel);
-        assert_eq!(call.join().unwrap(), Err(Failure::Cancelled));
+        assert_eq!(call.join().unwrap(), Err(NoAnswer::Cancelled));
         assert_eq!(caller.abandoned_due(), Some(limits[0]));
         answer(taken);
     });
 }
 
 #[test]
-fn who_waits_for_a_slot_gets_one_of_an_abandoned_call_that_has_returned() {
+fn a_returned_abandoned_call_frees_its_slot() {
     let (caller, server) = pair();
     let taken = abandoned(&caller, &server, SMALL.slots);
     let context = CallContext::default();
@@ -112,7 +112,7 @@ fn call_for(caller: &Caller, name: &str, deadline_ns: u64, cancel: &Cancel) -> O
     caller.call(&request, &mut Reply::default())
 }
 
-type Outcome = Result<Status, Failure>;
+type Outcome = Result<Status, NoAnswer>;
 
 #[test]
 fn nobody_holds_more_than_a_share_of_the_slots() {
@@ -129,7 +129,7 @@ fn nobody_holds_more_than_a_share_of_the_slots() {
             let taken: Vec<_> = calls.iter().map(|_| server.next().unwrap()).collect();
             caller.cancel(&cancel);
             for call in calls {
-                assert_eq!(call.join().unwrap(), Err(Failure::Cancelled));
+                assert_eq!(call.join().unwrap(), Err(NoAnswer::Cancelled));
             }
             taken
         })
@@ -137,7 +137,7 @@ fn nobody_holds_more_than_a_share_of_the_slots() {
     let gets_none = |name: &str| {
         let soon = now_ns() + 30_000_000;
         let outcome = call_for(&caller, name, soon, &never);
-        assert_eq!(outcome, Err(Failure::Deadline), "{name}");
+        assert_eq!(outcome, Err(NoAnswer::Deadline), "{name}");
         let posted = next.slot(4).posted.load(Ordering::SeqCst);
         assert_eq!(posted, 0, "{name} has a slot");
     };
@@ -163,7 +163,7 @@ fn a_cancelled_call_returns() {
     thread::scope(|scope| {
         let call = scope.spawn(|| call_until_cancelled(&caller, &cancel));
         caller.cancel(&cancel);
-        assert_eq!(call.join().unwrap(), Err(Failure::Cancelled));
+        assert_eq!(call.join().unwrap(), Err(NoAnswer::Cancelled));
     });
 }
 
@@ -179,15 +179,15 @@ fn when_the_worker_is_gone_every_call_ends() {
         caller.hang_up();
         for call in calls {
             let failure = call.join().unwrap();
-            assert!(matches!(failure, Err(Failure::Gone { .. })), "{failure:?}");
+            assert!(matches!(failure, Err(NoAnswer::Gone { .. })), "{failure:?}");
         }
     });
     let late = caller.call(&request(&context, b""), &mut Reply::default());
-    assert_eq!(late, Err(Failure::Gone { begun: false }));
+    assert_eq!(late, Err(NoAnswer::Gone { begun: false }));
 }
 
 #[test]
-fn a_reply_that_outgrows_its_slot_after_its_caller_has_gone_is_refused() {
+fn an_abandoned_call_gets_no_larger_reply() {
     let (caller, server) = pair();
     let taken = abandoned(&caller, &server, 1).remove(0);
     let mut writer = taken.writer();
@@ -197,7 +197,7 @@ fn a_reply_that_outgrows_its_slot_after_its_caller_has_gone_is_refused() {
 }
 
 #[test]
-fn a_time_that_is_too_long_for_a_number_is_centuries_away() {
+fn an_overlong_time_ends_centuries_later() {
     let year = Duration::from_secs(365 * 24 * 60 * 60);
     for long in [100 * year, 1_000 * year, Duration::MAX] {
         assert!(after_ns(long) - now_ns() > u64::MAX / 8, "{long:?}");

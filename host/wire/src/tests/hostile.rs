@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use super::*;
 
 #[test]
-fn hanging_up_ends_the_wait_for_an_area_that_is_never_granted() {
+fn hanging_up_ends_the_wait_for_an_area() {
     let (server, file) = Server::create(SMALL).unwrap();
     let hostile = Memory::open(&file, SMALL).unwrap();
     let slot = hostile.slot(1);
@@ -141,7 +141,7 @@ proptest! {
             let _ = caller.describe(number);
         }
         let late = caller.call(&request(&context, b""), &mut Reply::default());
-        let is_gone = matches!(late, Err(Failure::Gone { .. } | Failure::Deadline));
+        let is_gone = matches!(late, Err(NoAnswer::Gone { .. } | NoAnswer::Deadline));
         prop_assert!(is_gone);
     }
 }

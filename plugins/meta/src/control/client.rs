@@ -123,8 +123,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the host of `dir`. It must be root's or this user's own; root also talks to a
-    /// host of the user whose directory it is.
+    /// Connects to the host of `dir`. It must be root's or this user's own, or of the user whose
+    /// directory it is: for root always, for others if only root can have put it there.
     ///
     /// # Errors
     /// See [`ConnectError`].
@@ -258,13 +258,8 @@ fn check_peer(dir: &RuntimeDir, stream: &UnixStream) -> Result<(), ConnectError>
     };
     let found = socket_peercred(stream).map_err(|errno| failed(errno.into()))?;
     let me = rustix::process::geteuid();
-    let mut owners = vec![0];
-    if me.is_root() {
-        let dir = fs::symlink_metadata(dir.path()).map_err(failed)?;
-        owners.push(dir.uid());
-    } else {
-        owners.push(me.as_raw());
-    }
+    let mut owners = vec![0, me.as_raw()];
+    owners.extend(trusted_owner(dir.path(), me.is_root()).map_err(failed)?);
     owners.dedup();
     let found = found.uid.as_raw();
     if owners.contains(&found) {
@@ -275,6 +270,31 @@ fn check_peer(dir: &RuntimeDir, stream: &UnixStream) -> Result<(), ConnectError>
         found,
         owners,
     })
+}
+
+/// Whose host may answer in a directory besides root's and this user's own: its owner's, if nobody
+/// but root has made it that user's.
+fn trusted_owner(dir: &Path, am_root: bool) -> io::Result<Option<u32>> {
+    let found = fs::symlink_metadata(dir)?;
+    if am_root {
+        return Ok(Some(found.uid()));
+    }
+    let is_shared = |mode: u32| mode & 0o022 != 0;
+    if !found.is_dir() || is_shared(found.mode()) {
+        return Ok(None);
+    }
+    let mut child = found.uid();
+    for (depth, above) in dir.canonicalize()?.ancestors().skip(1).enumerate() {
+        let above = fs::symlink_metadata(above)?;
+        // Where everybody may write, a sticky directory keeps to each what is his; only of root's
+        // own it is certain that no other has put it there.
+        let is_kept = above.mode() & 0o1000 != 0 && depth > 0 && child == 0;
+        if above.uid() != 0 || (is_shared(above.mode()) && !is_kept) {
+            return Ok(None);
+        }
+        child = above.uid();
+    }
+    Ok(Some(found.uid()))
 }
 
 fn wanted(owners: &[u32]) -> String {
@@ -294,12 +314,15 @@ fn lines(text: &str) -> String {
     lines.join("\n")
 }
 
-/// Who may talk to a host: its own user and root, and no group.
+/// Who may talk to a host, to those whom modes keep away.
 fn whom(owner: Option<u32>) -> String {
+    let grant = "or have yourself named in `[[door.allow]]` of its configuration";
     match owner {
-        Some(0) => "run this as root, for example with `sudo`".to_owned(),
-        Some(uid) => format!("run this as the user that the host runs as (uid {uid}), or as root"),
-        None => "run this as the user that the host runs as, or as root".to_owned(),
+        Some(0) => format!("run this as root, for example with `sudo`, {grant}"),
+        Some(uid) => {
+            format!("run this as the user that the host runs as (uid {uid}) or as root, {grant}")
+        }
+        None => format!("run this as the user that the host runs as or as root, {grant}"),
     }
 }
 

@@ -41,7 +41,8 @@ pub struct DebugReport {
     /// How file and meta of the candidate differ.
     pub differs: Option<String>,
     /// Versions on their way out.
-    pub olds: Vec<DebugAttempt>,
+    #[serde(rename = "olds")]
+    pub retiring: Vec<DebugAttempt>,
     /// The last version that was refused.
     pub refused: Option<DebugRefused>,
     /// Its crashes.

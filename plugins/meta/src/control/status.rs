@@ -137,6 +137,27 @@ pub struct HostStatus {
     /// What enforces the workers' limits: rlimits, and the controllers of a cgroup.
     #[serde(default)]
     pub limits: String,
+    /// What came in at the control socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub door: Option<DoorStatus>,
+}
+
+/// What came in at the control socket since the host's start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DoorStatus {
+    /// Connections that came.
+    pub connections: u64,
+    /// Connections that are open now.
+    pub open: u64,
+    /// Requests.
+    pub requests: u64,
+    /// Connections and requests that were refused for want of a role.
+    pub denied: u64,
+    /// Connections and requests that were refused for want of room.
+    pub busy: u64,
+    /// Connections that were closed to make room for others.
+    pub closed: u64,
 }
 
 /// One kind of watcher.

@@ -5,7 +5,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use hotmerge_meta::{Meta, PackageName, stamp};
+use hotmerge_meta::{Meta, PackageName, Trust, stamp};
 
 use super::{
     super::errors::NoMeta,
@@ -26,7 +26,7 @@ impl Scanner {
             Err(error) => return self.unsettled(name, pass.now, &NoMeta::Unexamined(error)),
         };
         package.missing = None;
-        match read_meta(&pass.root, name) {
+        match read_meta(&pass.root, name, &self.trust) {
             Ok(meta) => {
                 // Another one could still leave the very same stamp: this one is read again.
                 let is_telling = !seen.is_fresh(SystemTime::now());
@@ -134,6 +134,7 @@ impl Scanner {
     }
 }
 
-fn read_meta(root: &OwnedFd, name: &PackageName) -> Result<Meta, NoMeta> {
-    Ok(Meta::read(open_package(root, name)?)?)
+fn read_meta(root: &OwnedFd, name: &PackageName, trust: &Trust) -> Result<Meta, NoMeta> {
+    let package = open_package(root, name, trust)?;
+    Ok(Meta::read_trusted(package, trust)?)
 }

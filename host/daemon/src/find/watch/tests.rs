@@ -4,6 +4,7 @@
 use std::{
     cell::Cell,
     fs,
+    io::Write as _,
     os::unix::fs::symlink,
     sync::mpsc::{Receiver, channel},
     time::Duration,
@@ -119,16 +120,19 @@ impl Bench {
     fn is_covered(&self, package: &str) {
         let dir = self.package(package);
         let one = dir.join("one");
-        let changes: [&dyn Fn(); 6] = [
-            &|| fs::write(&one, "1").unwrap(),
-            &|| fs::rename(&one, dir.join("two")).unwrap(),
-            &|| fs::hard_link(dir.join("two"), &one).unwrap(),
-            &|| fs::remove_file(dir.join("two")).unwrap(),
-            &|| {
+        let mut open = fs::File::create(dir.join("open")).unwrap();
+        let changes: [&mut dyn FnMut(); 7] = [
+            // What is not closed yet may have settled.
+            &mut || open.write_all(b"1").unwrap(),
+            &mut || fs::write(&one, "1").unwrap(),
+            &mut || fs::rename(&one, dir.join("two")).unwrap(),
+            &mut || fs::hard_link(dir.join("two"), &one).unwrap(),
+            &mut || fs::remove_file(dir.join("two")).unwrap(),
+            &mut || {
                 let file = fs::File::options().write(true).open(&one).unwrap();
                 file.set_len(0).unwrap();
             },
-            &|| fs::remove_file(&one).unwrap(),
+            &mut || fs::remove_file(&one).unwrap(),
         ];
         for change in changes {
             // What was told before is not told of this one.
@@ -136,6 +140,7 @@ impl Bench {
             change();
             self.is_dirty(package);
         }
+        fs::remove_file(dir.join("open")).unwrap();
         self.quiet();
     }
 

@@ -9,15 +9,13 @@
 use std::{
     fs::{DirBuilder, File},
     io::{self, Read as _, Write as _},
-    os::{
-        fd::OwnedFd,
-        unix::{ffi::OsStrExt as _, fs::DirBuilderExt as _},
-    },
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt as _},
     path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
+use hotmerge_meta::trust::{Flaw, Trust, shell_quoted};
 use rustix::{
     fs::{
         AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, Stat, flock, fstat, fsync,
@@ -48,6 +46,20 @@ pub enum StoreError {
         /// What the system says.
         source: io::Error,
     },
+    /// A newer host has written what this one would replace.
+    #[error(
+        "`{}` was written by a newer hotmerge (format {format}, this one knows {newest}) and is left alone; \
+         upgrade hotmerge again, or remove the file to have this one keep versions and choices",
+        .path.display()
+    )]
+    Newer {
+        /// The record.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
+        /// The newest that this host knows.
+        newest: u32,
+    },
     /// Another host has it open.
     #[error("state directory `{}` belongs to a running host; choose another", .0.display())]
     Held(PathBuf),
@@ -61,7 +73,7 @@ pub enum StoreError {
         /// What was found.
         path: PathBuf,
         /// What is wrong with it.
-        reason: &'static str,
+        reason: String,
         /// Whose it is.
         owner: u32,
         /// Its permissions.
@@ -242,23 +254,19 @@ fn check(path: &Path, stat: &Stat, wanted: FileType) -> Result<(), StoreError> {
     if FileType::from_raw_mode(stat.st_mode) != wanted {
         return Err(wrong_kind(path, stat, wanted));
     }
-    let shown = quoted(path);
-    if stat.st_uid != 0 && stat.st_uid != geteuid().as_raw() {
-        let remedy = if wanted == FileType::Directory {
-            format!(
-                "run `chown -R {} {shown}` if all that is in it is yours",
-                geteuid().as_raw()
-            )
-        } else {
-            format!("run `rm {shown}`")
-        };
-        return Err(bad(path, stat, "it belongs to another user", remedy));
-    }
-    if stat.st_mode & 0o022 != 0 {
-        let remedy = format!("run `chmod go-w {shown}`");
-        return Err(bad(path, stat, "others may write to it", remedy));
-    }
-    Ok(())
+    let shown = shell_quoted(path);
+    let Some(flaw) = Trust::own().flaw(stat) else {
+        return Ok(());
+    };
+    let remedy = match flaw {
+        Flaw::Mode => format!("run `chmod go-w {shown}`"),
+        Flaw::Owner if wanted == FileType::Directory => format!(
+            "run `chown -R {} {shown}` if all that is in it is yours",
+            geteuid().as_raw()
+        ),
+        Flaw::Owner => format!("run `rm {shown}`"),
+    };
+    Err(bad(path, stat, &flaw.to_string(), remedy))
 }
 
 fn wrong_kind(path: &Path, stat: &Stat, wanted: FileType) -> StoreError {
@@ -275,25 +283,16 @@ fn wrong_kind(path: &Path, stat: &Stat, wanted: FileType) -> StoreError {
         path,
         stat,
         reason,
-        format!("run `rm {flag}{}`", quoted(path)),
+        format!("run `rm {flag}{}`", shell_quoted(path)),
     )
 }
 
-fn bad(path: &Path, stat: &Stat, reason: &'static str, remedy: String) -> StoreError {
+fn bad(path: &Path, stat: &Stat, reason: &str, remedy: String) -> StoreError {
     StoreError::Unsafe {
         path: path.to_owned(),
-        reason,
+        reason: reason.to_owned(),
         owner: stat.st_uid,
         mode: stat.st_mode & 0o7777,
         remedy,
     }
-}
-
-/// A path as a shell takes it.
-fn quoted(path: &Path) -> String {
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(byte);
-    if path.as_os_str().as_bytes().iter().all(is_plain) {
-        return path.display().to_string();
-    }
-    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }

@@ -2,13 +2,14 @@
 
 use std::{fs, path::PathBuf};
 
+use hotmerge_meta::testing::plugin;
+
 use super::*;
-use crate::fixtures::meta;
 
 fn version(name: &str, version: &str) -> PluginMeta {
     PluginMeta {
         hash: Digest::of(version.as_bytes()),
-        ..meta(name, version, Vec::new())
+        ..plugin(name, version, Vec::new())
     }
 }
 
@@ -22,7 +23,7 @@ fn runs(meta: &PluginMeta, choice: Option<&Choice>) -> Now {
 
 fn keep(store: &Store, meta: &PluginMeta, choice: Option<&Choice>) {
     let now = || runs(meta, choice);
-    store.keep(&meta.name, now, image).unwrap();
+    store.persist(&meta.name, now, image).unwrap();
 }
 
 fn image(meta: &PluginMeta) -> io::Result<Vec<u8>> {
@@ -30,7 +31,7 @@ fn image(meta: &PluginMeta) -> io::Result<Vec<u8>> {
 }
 
 fn forget(store: &Store, meta: &PluginMeta) {
-    store.keep(&meta.name, || Now::Gone, image).unwrap();
+    store.persist(&meta.name, || Now::Gone, image).unwrap();
 }
 
 fn kept(store: &Store, name: &str) -> Vec<String> {
@@ -60,7 +61,7 @@ fn the_last_good_versions_are_kept_and_no_more() {
 }
 
 #[test]
-fn what_was_so_first_is_written_first_whichever_thread_is_slow() {
+fn records_are_written_in_the_order_of_events() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 2).unwrap();
     let (old, new) = (version("a", "1.0.0"), version("a", "2.0.0"));
@@ -76,7 +77,7 @@ fn what_was_so_first_is_written_first_whichever_thread_is_slow() {
                     later.send(()).unwrap();
                     look()
                 };
-                store.keep(&new.name, look, image).unwrap();
+                store.persist(&new.name, look, image).unwrap();
             });
             // Without the lock the other one looks, and may write, before this one does.
             let order = store.records.try_lock().map(drop);
@@ -84,7 +85,7 @@ fn what_was_so_first_is_written_first_whichever_thread_is_slow() {
             assert!(has_looked.try_recv().is_err());
             seen
         };
-        store.keep(&old.name, slow, image).unwrap();
+        store.persist(&old.name, slow, image).unwrap();
     });
     has_looked.recv().unwrap();
     let remembered = store.remembered();
@@ -92,7 +93,7 @@ fn what_was_so_first_is_written_first_whichever_thread_is_slow() {
 }
 
 #[test]
-fn what_runs_and_what_was_chosen_stays_however_old_it_is() {
+fn running_and_chosen_versions_are_never_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 1).unwrap();
     let old = version("a", "1.0.0");
@@ -134,7 +135,7 @@ fn a_host_that_was_killed_leaves_nothing_half() {
 }
 
 #[test]
-fn a_damaged_image_is_written_anew_when_its_version_goes_live_again() {
+fn a_damaged_image_is_rewritten_when_live_again() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 3).unwrap();
     let meta = version("a", "1.0.0");
@@ -157,7 +158,7 @@ fn a_damaged_record_costs_its_plugin_and_no_other() {
     keep(&store, &version("a", "1.0.0"), None);
     keep(&store, &version("b", "2.0.0"), None);
     drop(store);
-    fs::write(dir.path().join("plugins/a.json"), "{\"format\": 9}").unwrap();
+    fs::write(dir.path().join("plugins/a.json"), "{\"format\": 1}").unwrap();
     let store = Store::open(dir.path(), 3).unwrap();
     assert_eq!(kept(&store, "a"), [""; 0]);
     assert_eq!(kept(&store, "b"), ["2.0.0"]);
@@ -165,8 +166,55 @@ fn a_damaged_record_costs_its_plugin_and_no_other() {
     assert_eq!(kept(&store, "a"), ["3.0.0"]);
 }
 
+/// As a newer host would write it: other fields in another order, the images by their hashes.
+fn newer_record(store: &Store, meta: &PluginMeta) -> (PathBuf, String) {
+    let path = store.dir().join("plugins").join(record_name(&meta.name));
+    let text = format!(
+        r#"{{"kept": [{{"of": {{"hash": "{}"}}}}], "since": 7, "format": 2}}"#,
+        meta.hash
+    );
+    fs::write(&path, &text).unwrap();
+    (path, text)
+}
+
 #[test]
-fn a_plugin_that_is_gone_is_forgotten_with_its_images() {
+fn a_newer_hosts_record_outlasts_an_older_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (version("a", "1.0.0"), version("a", "2.0.0"));
+    let store = Store::open(dir.path(), 3).unwrap();
+    keep(&store, &old, None);
+    let (path, text) = newer_record(&store, &old);
+    drop(store);
+
+    let store = Store::open(dir.path(), 3).unwrap();
+    assert_eq!(kept(&store, "a"), [""; 0]);
+    let error = store.persist(&new.name, || runs(&new, None), image);
+    let error = error.unwrap_err().to_string();
+    let says = ["a.json", "newer hotmerge", "format 2", "knows 1", "remove"];
+    assert!(says.iter().all(|part| error.contains(part)), "{error}");
+    assert_eq!(store.unwritten("a"), Some(error));
+    assert_eq!(store.retry_at(), None, "nothing changes by itself");
+    // Another plugin of the same bytes comes and goes.
+    let twin = version("b", "1.0.0");
+    keep(&store, &twin, None);
+    forget(&store, &twin);
+    forget(&store, &new);
+    drop(store);
+    let store = Store::open(dir.path(), 3).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    assert_eq!(store.image(&old.hash).unwrap(), b"1.0.0");
+
+    // As the sentence says.
+    fs::remove_file(&path).unwrap();
+    keep(&store, &new, None);
+    assert_eq!(
+        (kept(&store, "a"), store.failure()),
+        (vec!["2.0.0".to_owned()], None)
+    );
+}
+
+#[test]
+fn a_removed_plugin_is_forgotten_with_its_images() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 3).unwrap();
     let (one, two) = (version("a", "1.0.0"), version("b", "1.0.0"));
@@ -305,7 +353,7 @@ fn what_cannot_be_written_is_told_and_written_later() {
     let one = version("a", "1.0.0");
     let obstacle = block(dir.path(), "plugins");
     let now = || runs(&one, None);
-    store.keep(&one.name, now, image).unwrap_err();
+    store.persist(&one.name, now, image).unwrap_err();
     assert_eq!(images(dir.path()), 0, "an image that nobody names stays");
     let failure = store.failure().unwrap();
     assert_eq!(failure.plugins, std::slice::from_ref(&one.name));
@@ -314,7 +362,7 @@ fn what_cannot_be_written_is_told_and_written_later() {
     assert_eq!(store.take_unwritten(), std::slice::from_ref(&one.name));
 
     fs::remove_dir(obstacle).unwrap();
-    store.keep(&one.name, now, image).unwrap();
+    store.persist(&one.name, now, image).unwrap();
     assert_eq!((store.failure(), store.unwritten("a")), (None, None));
     assert_eq!(store.retry_at(), None);
     drop(store);

@@ -8,14 +8,16 @@ use std::{
 
 use hotmerge_meta::{PluginName, control::StoreFailure};
 
+use super::StoreError;
+
 /// How soon what could not be written is tried again: somebody makes room.
 const RETRY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
-pub(super) struct Unwritten(Mutex<State>);
+pub(super) struct Unwritten(Mutex<Backlog>);
 
 #[derive(Debug, Default)]
-struct State {
+struct Backlog {
     /// Why, by plugin.
     reasons: BTreeMap<PluginName, String>,
     since: Option<jiff::Timestamp>,
@@ -23,23 +25,26 @@ struct State {
 }
 
 impl Unwritten {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Backlog> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What came of writing down one plugin.
-    pub(super) fn note(&self, plugin: &PluginName, failed: Option<String>) {
+    pub(super) fn note(&self, plugin: &PluginName, failed: Option<&StoreError>) {
         let mut state = self.lock();
         match failed {
-            Some(reason) => {
-                state.reasons.insert(plugin.clone(), reason);
+            Some(error) => {
+                state.reasons.insert(plugin.clone(), error.to_string());
                 state.since.get_or_insert_with(jiff::Timestamp::now);
-                state.retry = Some(Instant::now() + RETRY);
+                // Only an operator removes a newer host's record.
+                if !matches!(error, StoreError::Newer { .. }) {
+                    state.retry = Some(Instant::now() + RETRY);
+                }
             }
             None => {
                 state.reasons.remove(plugin);
                 if state.reasons.is_empty() {
-                    *state = State::default();
+                    *state = Backlog::default();
                 }
             }
         }

@@ -2,11 +2,11 @@
 
 use hotmerge_instance::{Report, Upward as _};
 use hotmerge_lifecycle::{Machine, Next, Origin, Step, Target};
+use hotmerge_meta::testing;
 
 use super::*;
 use crate::{
     Config,
-    fixtures::meta,
     supervise::{services::Services, threads::trial},
 };
 
@@ -18,8 +18,7 @@ fn host(dir: &tempfile::TempDir) -> (Arc<Supervisor>, Services) {
         None,
         Arc::new(|| {}),
     );
-    let meta = meta("a", "1.0.0", Vec::new());
-    let meta = Arc::new(meta);
+    let meta = Arc::new(testing::plugin("a", "1.0.0", Vec::new()));
     let name = meta.name.clone();
     let target = Target {
         meta: Arc::clone(&meta),

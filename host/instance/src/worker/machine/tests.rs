@@ -248,7 +248,7 @@ fn a_missing_process_is_told_once_and_retried() {
 }
 
 #[test]
-fn what_is_given_up_is_tried_again_when_somebody_asks() {
+fn a_plugin_given_up_restarts_on_request() {
     let mut model = serving();
     while !model.is_given_up {
         model.on(Event::Died(failure()));
@@ -288,7 +288,7 @@ fn stopping_ends_a_start_without_a_crash() {
 }
 
 #[test]
-fn nothing_is_started_for_a_plugin_that_is_torn_down() {
+fn nothing_starts_during_a_teardown() {
     let mut model = serving();
     model.on(Event::Died(failure()));
     model.on(Event::Started);

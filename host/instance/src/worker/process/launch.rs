@@ -3,14 +3,14 @@
 use std::{
     fs::File,
     io::{Seek as _, Write as _},
+    iter,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    sync::{Arc, Mutex, atomic::AtomicU32},
+    sync::Arc,
 };
 
 use hotmerge_loader::Constructors;
 use hotmerge_sandbox::{
-    Cgroups, Grant, Ids, Limits, Namespaces, Plan, Program, Spawned, message::Inbox,
-    signal_on_message, spawn,
+    Cgroups, Grant, Ids, Limits, Namespaces, Plan, Program, Spawned, signal_on_message, spawn,
 };
 use hotmerge_wire::{Caller, Geometry, Server};
 use rustix::{
@@ -18,14 +18,8 @@ use rustix::{
     pipe::{PipeFlags, pipe_with},
 };
 
-use super::{Link, Process, Watched, event};
-use crate::{
-    cancel::Cancel,
-    worker::{
-        error::LaunchError,
-        output::{Budget, Printed},
-    },
-};
+use super::{Link, Pipes, Process, event};
+use crate::worker::error::LaunchError;
 
 /// The filters for one set of grants.
 pub(in crate::worker) type Filters = Arc<(Vec<Program>, Program)>;
@@ -75,41 +69,19 @@ pub(in crate::worker) fn launch(
     groups: Option<&Arc<Cgroups>>,
 ) -> Result<Process, LaunchError> {
     let geometry = Geometry::default();
-    let outgoing_geometry = outgoing_geometry();
     let (caller, wire) = Caller::create(geometry).map_err(LaunchError::at("make shared memory"))?;
-    let mut shared_bytes = geometry.bytes();
-    let (outgoing, others_wire) = if parts.calls_others {
-        shared_bytes += outgoing_geometry.bytes();
-        let made =
-            Server::create(outgoing_geometry).map_err(LaunchError::at("make shared memory"))?;
-        (Some(made.0), Some(made.1))
-    } else {
-        (None, None)
-    };
-    let plan = Plan {
-        namespaces: namespaces != Namespaces::None,
-        become_id: match (ids, namespaces) {
-            (Ids::Own, _) => None,
-            (Ids::Other(_), Namespaces::Own { .. }) => Some(1),
-            (Ids::Other(id), Namespaces::None) => Some(id),
-        },
-        user: match ids {
-            Ids::Own => rustix::process::geteuid().as_raw(),
-            Ids::Other(id) => id,
-        },
-        grants: parts.grants.to_vec(),
-        limits: parts.limits,
-        shared_bytes: shared_bytes as u64,
-        first: filters.0.clone(),
-        second: filters.1.clone(),
-        geometry: geometry.to_words(),
-        outgoing: outgoing.is_some().then(|| outgoing_geometry.to_words()),
-        libraries: parts.libraries.to_vec(),
-        header: parts.header,
-        disarmed: parts.constructors.disarmed().collect(),
-        constructors: parts.constructors.to_words(),
-        probe: parts.image.is_none(),
-    };
+    let outgoing_geometry = parts.calls_others.then(outgoing_geometry);
+    let (outgoing, outgoing_wire) = outgoing_geometry
+        .map(Server::create)
+        .transpose()
+        .map_err(LaunchError::at("make shared memory"))?
+        .unzip();
+    let plan = plan(
+        parts,
+        filters,
+        (namespaces, ids),
+        (geometry, outgoing_geometry),
+    );
     let plan = plan_file(&plan).map_err(LaunchError::at("write a plan"))?;
     let null = File::open("/dev/null").map_err(LaunchError::at("open `/dev/null`"))?;
     let (log, log_in) = messages()?;
@@ -133,40 +105,58 @@ pub(in crate::worker) fn launch(
         image,
         log_in.as_fd(),
         crash_in.as_fd(),
-        others_wire
+        outgoing_wire
             .as_ref()
             .map_or(null.as_fd(), |wire| wire.as_fd()),
     ];
     let group = groups
-        .map(|groups| groups.group(&parts.limits, shared_bytes as u64))
+        .map(|groups| groups.group(&parts.limits, shared_bytes(geometry, outgoing_geometry)))
         .transpose()
         .map_err(LaunchError::at("make a cgroup for a worker"))?;
     let Spawned { pidfd, pid } = spawn(program, fds, namespaces, ids, group.as_ref())?;
-    Ok(Process {
-        link: Arc::new(Link {
-            caller,
-            outgoing,
-            forwarders: AtomicU32::new(0),
-            calls: Cancel::on_behalf_of(parts.plugin),
-            pid,
-            crash,
-            end: Mutex::default(),
-            unused,
-        }),
-        pidfd,
-        log,
-        records: Inbox::default(),
-        reports: Inbox::default(),
-        printed: [Printed::new(out, "stdout"), Printed::new(err, "stderr")],
-        log_budget: Budget::new(),
-        crash_closed: false,
-        report_budget: Budget::new(),
-        end_by: None,
-        watched: Watched::of(pid, parts.limits.memory_bytes),
+    let link = Link::new(caller, outgoing, parts.plugin, pid, crash, unused);
+    let pipes = Pipes { log, out, err };
+    Ok(Process::new(link, pidfd, pipes, parts.limits, group))
+}
+
+/// What the host decided for a worker.
+fn plan(
+    parts: &Parts<'_>,
+    filters: &Filters,
+    (namespaces, ids): (Namespaces, Ids),
+    (geometry, outgoing): (Geometry, Option<Geometry>),
+) -> Plan {
+    let shared_bytes = shared_bytes(geometry, outgoing);
+    Plan {
+        namespaces: namespaces != Namespaces::None,
+        become_id: match (ids, namespaces) {
+            (Ids::Own, _) => None,
+            (Ids::Other(_), Namespaces::Own { .. }) => Some(1),
+            (Ids::Other(id), Namespaces::None) => Some(id),
+        },
+        user: match ids {
+            Ids::Own => rustix::process::geteuid().as_raw(),
+            Ids::Other(id) => id,
+        },
+        grants: parts.grants.to_vec(),
         limits: parts.limits,
-        reaped: false,
-        group: group.map(Box::new),
-    })
+        shared_bytes,
+        first: filters.0.clone(),
+        second: filters.1.clone(),
+        geometry: geometry.to_words(),
+        outgoing: outgoing.map(Geometry::to_words),
+        libraries: parts.libraries.to_vec(),
+        header: parts.header,
+        disarmed: parts.constructors.disarmed().collect(),
+        constructors: parts.constructors.to_words(),
+        probe: parts.image.is_none(),
+    }
+}
+
+/// The memory that a worker shares with its host, in bytes.
+fn shared_bytes(geometry: Geometry, outgoing: Option<Geometry>) -> u64 {
+    let both = iter::once(geometry).chain(outgoing);
+    both.map(|geometry| geometry.bytes() as u64).sum()
 }
 
 fn plan_file(plan: &Plan) -> std::io::Result<OwnedFd> {
@@ -192,4 +182,91 @@ fn output() -> Result<(OwnedFd, OwnedFd), LaunchError> {
         Ok((ours, theirs))
     };
     pipe().map_err(LaunchError::at("make a pipe"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use rustix::fs::{OFlags, fcntl_getfl};
+
+    use super::*;
+
+    const OWN: Namespaces = Namespaces::Own { network: true };
+
+    fn plan_of(parts: &Parts<'_>, whom: (Namespaces, Ids), outgoing: Option<Geometry>) -> Plan {
+        let filters = Arc::new((vec![Program(vec![1])], Program(vec![2])));
+        plan(parts, &filters, whom, (Geometry::default(), outgoing))
+    }
+
+    fn parts(constructors: &Constructors) -> Parts<'_> {
+        Parts {
+            image: None,
+            plugin: "one",
+            libraries: &[],
+            header: [7; 16],
+            constructors,
+            grants: &[],
+            limits: Limits::default(),
+            calls_others: false,
+            user: None,
+        }
+    }
+
+    #[test]
+    fn another_user_is_user_one_in_its_namespace() {
+        let none = Constructors::default();
+        let who = |whom| {
+            let plan = plan_of(&parts(&none), whom, None);
+            (plan.namespaces, plan.become_id, plan.user)
+        };
+        let own = rustix::process::geteuid().as_raw();
+        assert_eq!(who((OWN, Ids::Own)), (true, None, own));
+        assert_eq!(who((OWN, Ids::Other(70_000))), (true, Some(1), 70_000));
+        assert_eq!(who((Namespaces::None, Ids::Own)), (false, None, own));
+        let outside = who((Namespaces::None, Ids::Other(70_000)));
+        assert_eq!(outside, (false, Some(70_000), 70_000));
+    }
+
+    #[test]
+    fn only_a_process_without_image_probes() {
+        let none = Constructors::default();
+        let null = File::open("/dev/null").unwrap();
+        let with_image = Parts {
+            image: Some(null.as_fd()),
+            ..parts(&none)
+        };
+        assert!(!plan_of(&with_image, (OWN, Ids::Own), None).probe);
+        assert!(plan_of(&parts(&none), (OWN, Ids::Own), None).probe);
+    }
+
+    #[test]
+    fn memory_for_outgoing_calls_counts_as_shared() {
+        let none = Constructors::default();
+        let plan = |outgoing| plan_of(&parts(&none), (OWN, Ids::Own), outgoing);
+        let (without, with) = (plan(None), plan(Some(outgoing_geometry())));
+        let more = outgoing_geometry().bytes() as u64;
+        assert_eq!(with.shared_bytes, without.shared_bytes + more);
+        assert_eq!((without.outgoing, with.outgoing.is_some()), (None, true));
+    }
+
+    #[test]
+    fn a_worker_reads_the_plan_from_its_beginning() {
+        let none = Constructors::default();
+        let plan = plan_of(&parts(&none), (OWN, Ids::Own), None);
+        let mut text = String::new();
+        let mut file = File::from(plan_file(&plan).unwrap());
+        file.read_to_string(&mut text).unwrap();
+        let read: Plan = serde_json::from_str(&text).unwrap();
+        assert_eq!(format!("{read:?}"), format!("{plan:?}"));
+    }
+
+    #[test]
+    fn only_printing_may_block_a_worker() {
+        let blocks = |end: &OwnedFd| !fcntl_getfl(end).unwrap().contains(OFlags::NONBLOCK);
+        let (ours, theirs) = messages().unwrap();
+        assert_eq!((blocks(&ours), blocks(&theirs)), (false, false));
+        let (ours, theirs) = output().unwrap();
+        assert_eq!((blocks(&ours), blocks(&theirs)), (false, true));
+    }
 }

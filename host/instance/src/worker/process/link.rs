@@ -54,6 +54,26 @@ impl Drop for Callers {
 }
 
 impl Link {
+    pub(in crate::worker) fn new(
+        caller: Caller,
+        outgoing: Option<Server>,
+        plugin: &str,
+        pid: i32,
+        crash: OwnedFd,
+        unused: OwnedFd,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            caller,
+            outgoing,
+            forwarders: AtomicU32::new(0),
+            calls: Cancel::on_behalf_of(plugin),
+            pid,
+            crash,
+            end: Mutex::default(),
+            unused,
+        })
+    }
+
     /// The worker is dead: nobody waits for anything of it any more.
     pub(in crate::worker) fn hang_up(&self) {
         self.caller.hang_up();

@@ -29,7 +29,7 @@ impl Watched {
     pub(super) fn of(pid: i32, limit_bytes: u64) -> Self {
         let timer = CpuTimer::new(pid, EVERY, TICK);
         if let Err(error) = &timer {
-            tracing::warn!(target: "hotmerge::worker", "a worker's memory is looked at only when it says something: {error}");
+            tracing::warn!(target: "hotmerge::worker", "a worker's memory is checked only when it writes something: {error}");
         }
         Self {
             pid,
@@ -50,5 +50,36 @@ impl Watched {
             let (used, limit) = (used >> 20, self.limit_bytes >> 20);
             format!("used {used} MiB of memory, and `limits.memory_mib` gives it {limit}")
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// This process, last measured a while ago.
+    fn watched(limit_bytes: u64) -> Watched {
+        Watched {
+            pid: i32::try_from(std::process::id()).unwrap(),
+            limit_bytes,
+            looked: Instant::now().checked_sub(EVERY).unwrap(),
+            _timer: None,
+        }
+    }
+
+    #[test]
+    fn memory_beyond_the_limit_is_reported() {
+        let used = vec![1_u8; 2 * OWN_BYTES as usize];
+        let excess = watched(0).excess().expect("it uses more than nothing");
+        assert!(
+            excess.contains("`limits.memory_mib` gives it 0"),
+            "{excess}"
+        );
+        assert_eq!(used[used.len() - 1], 1);
+    }
+
+    #[test]
+    fn memory_within_the_limit_is_fine() {
+        assert_eq!(watched(1 << 40).excess(), None);
     }
 }

@@ -110,7 +110,7 @@ fn ringing_for_nothing_beside_calls_is_honest() {
 }
 
 /// What becomes of a call without a deadline whose state is in such hands.
-fn call_while(disturb: impl Fn(&AtomicU32) + Sync) -> Result<Status, Failure> {
+fn call_while(disturb: impl Fn(&AtomicU32) + Sync) -> Result<Status, NoAnswer> {
     let (caller, file) = Caller::create(SMALL).unwrap();
     let hostile = Memory::open(&file, SMALL).unwrap();
     let state = &hostile.slot(0).state;
@@ -129,17 +129,17 @@ fn a_state_that_flickers_ends_the_call() {
             state.store(nonsense, Ordering::SeqCst);
             state.store(0, Ordering::SeqCst);
         });
-        assert!(matches!(outcome, Err(Failure::Broken(_))), "{outcome:?}");
+        assert!(matches!(outcome, Err(NoAnswer::Broken(_))), "{outcome:?}");
     }
     let outcome = call_while(|state| state.store(wants, Ordering::SeqCst));
-    assert!(matches!(outcome, Err(Failure::Broken(_))), "{outcome:?}");
+    assert!(matches!(outcome, Err(NoAnswer::Broken(_))), "{outcome:?}");
 }
 
 #[test]
 fn waking_a_caller_without_end_breaks_the_rules() {
     let outcome = call_while(|state| _ = futex::wake(state, Flags::empty(), 1));
     assert!(
-        matches!(outcome, Err(Failure::Broken(why)) if why.contains("nothing to say")),
+        matches!(outcome, Err(NoAnswer::Broken(why)) if why.contains("nothing to say")),
         "{outcome:?}"
     );
 }

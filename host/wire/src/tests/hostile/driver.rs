@@ -128,7 +128,7 @@ fn calls(caller: Arc<Caller>, stop: Arc<AtomicBool>, mut dice: Dice) -> Work {
             assert!(reply.bytes.len() <= LIMIT && reply.media_type.len() <= 255);
             let _ = caller.abandoned_due();
             let _ = caller.describe(dice.roll(6) as u32);
-            if let Err(Failure::Gone { .. }) = outcome {
+            if let Err(NoAnswer::Gone { .. }) = outcome {
                 return;
             }
         }
@@ -219,7 +219,7 @@ fn round_of_answers(seed: u64) {
 }
 
 #[test]
-fn no_move_of_shared_words_keeps_or_harms_the_host() {
+fn moving_shared_words_never_blocks_or_harms_the_host() {
     let seconds = env::var("HOTMERGE_WIRE_S");
     let time = seconds.map_or(BRIEFLY, |text| {
         Duration::from_secs(

@@ -1,0 +1,51 @@
+//! Records that a newer host has written: which they are, and which images they need.
+//!
+//! Invariant: whatever else its format has, a record names its images by their hashes, and none
+//! that it names is removed.
+//!
+//! Absent on purpose: everything else that such a record says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hotmerge_meta::{Digest, PluginName};
+use serde_json::Value;
+
+use super::image_name;
+
+#[derive(Debug, Default)]
+pub(super) struct Foreign {
+    formats: BTreeMap<PluginName, u32>,
+    /// File names of all images that the records name.
+    images: BTreeSet<String>,
+}
+
+impl Foreign {
+    pub(super) fn note(&mut self, plugin: PluginName, record: &[u8], format: u32) {
+        self.formats.insert(plugin, format);
+        if let Ok(record) = serde_json::from_slice(record) {
+            self.collect(&record);
+        }
+    }
+
+    fn collect(&mut self, value: &Value) {
+        match value {
+            Value::String(text) => {
+                let hash = text.parse::<Digest>().ok();
+                self.images.extend(hash.map(|hash| image_name(&hash)));
+            }
+            Value::Array(values) => values.iter().for_each(|value| self.collect(value)),
+            Value::Object(fields) => fields.values().for_each(|value| self.collect(value)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    /// The format of a plugin's record.
+    pub(super) fn format(&self, plugin: &PluginName) -> Option<u32> {
+        self.formats.get(plugin).copied()
+    }
+
+    /// Whether a record needs this image.
+    pub(super) fn names(&self, image: &str) -> bool {
+        self.images.contains(image)
+    }
+}

@@ -1,0 +1,115 @@
+//! Writes down what runs and what the operator chose, beyond the host's life.
+
+use std::{fs::File, io, os::unix::fs::FileExt as _, sync::Arc, time::Instant};
+
+use hotmerge_lifecycle::Slot;
+use hotmerge_meta::{PluginMeta, PluginName};
+
+use crate::{
+    plugin::Version,
+    record::{
+        events::PluginEvent,
+        store::{Now, Running, Store},
+    },
+    supervise::{jobs::Job, supervisor::Supervisor},
+};
+
+impl Supervisor {
+    /// Writes down what runs of a plugin and what was chosen, or forgets it with the plugin.
+    pub(crate) fn persist(&self, name: &PluginName) {
+        let Some(store) = &self.store else {
+            return;
+        };
+        let before = store.unwritten(name.as_str());
+        let kept = store.persist(name, || self.now(name), |live| self.image(live));
+        let event = match (before, kept.map_err(|error| error.to_string())) {
+            // It is tried often, and told of once.
+            (Some(before), Err(reason)) if before == reason => None,
+            (_, Err(reason)) => Some(PluginEvent::NotPersisted { reason }),
+            (Some(_), Ok(())) => Some(PluginEvent::PersistedAgain),
+            (None, Ok(())) => None,
+        };
+        if let Some(event) = event {
+            self.state().happened(name, event);
+        }
+        if let Some(retry) = store.retry_at() {
+            self.clock.wake_at(retry);
+        }
+    }
+
+    /// Tries again to write down what could not be written. Returns when to try the next time.
+    pub(crate) fn persist_again(self: &Arc<Self>, now: Instant) -> Option<Instant> {
+        let retry = self.store.as_ref()?.retry_at()?;
+        if retry > now {
+            return Some(retry);
+        }
+        self.persist_unwritten();
+        None
+    }
+
+    /// Writes down now what could not be written before.
+    pub(crate) fn persist_unwritten(self: &Arc<Self>) {
+        for name in self.store.iter().flat_map(Store::take_unwritten) {
+            self.state().persisting += 1;
+            self.submit(&name, Job::Persist(name.clone()));
+        }
+    }
+
+    fn now(&self, name: &PluginName) -> Now {
+        let state = self.state();
+        let machine = &state.machine;
+        let live = machine.slot(name.as_str()).and_then(Slot::live);
+        let choice = machine.choice(name);
+        let found = machine.found_in_directory(name.as_str());
+        let is_gone = found.is_none() && !state.stopping;
+        match live {
+            Some(live) => Now::Runs(Running {
+                live: Arc::clone(&live.meta),
+                package: found.and_then(|it| it.origin.package()).cloned(),
+                choice: choice.cloned(),
+            }),
+            // A pin outlasts the plugin: it may only be away.
+            None if is_gone && choice.is_none() => Now::Gone,
+            None => Now::AsItWas,
+        }
+    }
+
+    /// A copy of what a live version was loaded from, also while its state changes hands.
+    pub(crate) fn image(&self, live: &PluginMeta) -> io::Result<Vec<u8>> {
+        let gone = || io::Error::other("it runs no more");
+        let plugin = self.plugin(live.name.as_str()).ok_or_else(gone)?;
+        let is_it = |version: &&Version| version.hash == live.hash;
+        let image =
+            plugin.peek(|version| Some(version).filter(is_it).map(|it| it.instance.image()));
+        read_all(&image.ok_or_else(gone)??)
+    }
+
+    /// Forgets what was kept of plugins that the directory does not have, unless pinned.
+    pub(crate) fn forget_gone(&self) {
+        for remembered in self.store.iter().flat_map(|store| store.remembered()) {
+            self.persist(&remembered.plugin);
+        }
+    }
+}
+
+/// All bytes of a file, wherever others who have it open as well have read to.
+fn read_all(file: &File) -> io::Result<Vec<u8>> {
+    let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn where_others_have_read_to_makes_no_difference() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"an image").unwrap();
+        assert_eq!(read_all(&file).unwrap(), b"an image");
+    }
+}

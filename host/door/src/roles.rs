@@ -1,0 +1,187 @@
+//! Who asks, and whether that one may: the same for every way in.
+//!
+//! An [`Identity`] is a name for people and the principals that entries of `[[door.allow]]` may
+//! name. How it comes to be known is the transport's business: the control socket asks the kernel.
+//!
+//! Invariant: the entries are looked at for each request, as they are at that moment, so that what
+//! a new configuration takes away is gone at once, on open connections too.
+//!
+//! Absent on purpose: which request needs which role (`answer` has that table), sockets.
+
+use std::fmt;
+
+use hotmerge_daemon::config::{Allow, Principal, Role};
+use nix::unistd::{Uid, User};
+
+/// Whoever asks, as far as it was proven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    name: String,
+    /// Whether it is root or the host's own user, whom nobody has to permit anything.
+    is_owner: bool,
+    principals: Vec<Principal>,
+}
+
+/// What somebody wants to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish<'a> {
+    /// Anything of a role.
+    Role(Role),
+    /// To call one method of one plugin.
+    Call { plugin: &'a str, method: &'a str },
+}
+
+/// Why somebody may not: who, what, and who could permit it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{who} may not {what}, which needs the role `{role}`{of}; root or {owner} can grant it with an \
+     entry `[[door.allow]]` in the host's configuration"
+)]
+pub(crate) struct Denied {
+    who: String,
+    what: String,
+    role: Role,
+    of: String,
+    owner: String,
+}
+
+impl Identity {
+    /// A user of this system, with the groups it is in.
+    pub(crate) fn of_user(uid: u32, groups: impl IntoIterator<Item = u32>) -> Self {
+        let own = Principal::User(uid);
+        let groups = groups.into_iter().map(Principal::Group);
+        Self {
+            name: user(uid),
+            is_owner: uid == 0 || uid == rustix::process::geteuid().as_raw(),
+            principals: std::iter::once(own).chain(groups).collect(),
+        }
+    }
+
+    /// Whether it may do this.
+    pub(crate) fn may(&self, allow: &[Allow], wish: Wish<'_>) -> bool {
+        self.is_owner
+            || self.entries(allow).any(|entry| match wish {
+                Wish::Role(role) => entry.grants(role),
+                Wish::Call { plugin, method } => entry.grants_call(plugin, method),
+            })
+    }
+
+    /// Whether it may do anything at all.
+    pub(crate) fn may_enter(&self, allow: &[Allow]) -> bool {
+        self.is_owner || self.entries(allow).next().is_some()
+    }
+
+    fn entries<'a>(&self, allow: &'a [Allow]) -> impl Iterator<Item = &'a Allow> {
+        let is_it = |entry: &&Allow| self.principals.contains(&entry.principal);
+        allow.iter().filter(is_it)
+    }
+
+    /// That it may not do this.
+    pub(crate) fn denied(&self, wish: Wish<'_>, what: impl Into<String>) -> Denied {
+        let (role, of) = match wish {
+            Wish::Role(role) => (role, String::new()),
+            Wish::Call { plugin, method } => (
+                Role::Call,
+                format!(" for method `{method}` of plugin `{plugin}`"),
+            ),
+        };
+        Denied {
+            who: self.name.clone(),
+            what: what.into(),
+            role,
+            of,
+            owner: match rustix::process::geteuid().as_raw() {
+                0 => "whoever configures the host".to_owned(),
+                uid => user(uid),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// A user as people know it.
+fn user(uid: u32) -> String {
+    match User::from_uid(Uid::from_raw(uid)) {
+        Ok(Some(user)) => format!("user `{}` ({uid})", user.name),
+        _ => format!("user {uid}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOMEBODY: u32 = 4711;
+
+    fn allow(text: &str) -> Vec<Allow> {
+        let config: hotmerge_daemon::config::DoorConfig = toml::from_str(text).unwrap();
+        config.allow
+    }
+
+    fn roles(identity: &Identity, allow: &[Allow]) -> [bool; 3] {
+        [Role::Read, Role::Call, Role::Admin].map(|role| identity.may(allow, Wish::Role(role)))
+    }
+
+    #[test]
+    fn by_default_only_root_and_the_owner_may() {
+        assert_eq!(roles(&Identity::of_user(0, []), &[]), [true; 3]);
+        let own = rustix::process::geteuid().as_raw();
+        assert_eq!(roles(&Identity::of_user(own, []), &[]), [true; 3]);
+        // The group of root is no user.
+        let somebody = Identity::of_user(SOMEBODY, [0]);
+        assert_eq!(roles(&somebody, &[]), [false; 3]);
+        assert!(!somebody.may_enter(&[]));
+    }
+
+    #[test]
+    fn entries_of_a_user_and_its_groups_add_up() {
+        let allow = allow(
+            "[[allow]]\nuser = 4711\nrole = \"call\"\nplugins = [\"shop\"]\n\
+             [[allow]]\ngroup = 12\nrole = \"read\"\n\
+             [[allow]]\ngroup = 13\nrole = \"admin\"\n",
+        );
+        let roles =
+            |groups: &[u32]| roles(&Identity::of_user(SOMEBODY, groups.iter().copied()), &allow);
+        assert_eq!(roles(&[]), [false, true, false]);
+        assert_eq!(roles(&[12]), [true, true, false]);
+        assert_eq!(roles(&[13]), [true; 3]);
+        let member = Identity::of_user(1, [12]);
+        assert!(member.may_enter(&allow));
+        assert!(
+            !Identity::of_user(12, [4711]).may_enter(&allow),
+            "numbers of another kind"
+        );
+    }
+
+    #[test]
+    fn a_refusal_names_who_what_role_and_grantor() {
+        let identity = Identity::of_user(SOMEBODY, []);
+        let call = Wish::Call {
+            plugin: "shop",
+            method: "get",
+        };
+        let said = identity.denied(call, "call it").to_string();
+        for words in [
+            "user 4711 may not call it",
+            "role `call` for method `get` of plugin `shop`",
+        ] {
+            assert!(said.contains(words), "no `{words}` in: {said}");
+        }
+        let said = identity
+            .denied(Wish::Role(Role::Admin), "ask for `stop`")
+            .to_string();
+        for words in [
+            "may not ask for `stop`",
+            "role `admin`;",
+            "root or ",
+            "`[[door.allow]]`",
+        ] {
+            assert!(said.contains(words), "no `{words}` in: {said}");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! How far the control socket can be reached: modes and groups of the socket and its directory.
+//!
+//! They follow from `[[door.allow]]`. Without entries only the owner's processes and root get to
+//! the socket. If the entries name one group and the host may hand files to it, its members do;
+//! otherwise everybody does, and the door decides by what the kernel says of each peer, which it
+//! does in every case.
+//!
+//! Absent on purpose: who may ask for what.
+
+use std::{
+    fs, io,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
+    path::Path,
+};
+
+use hotmerge_daemon::config::{Allow, Principal};
+
+/// Who must get as far as the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Audience {
+    /// The host's own user, and root, whom no mode keeps away.
+    Owner,
+    /// The members of this group too.
+    Group(u32),
+    Everybody,
+}
+
+impl Audience {
+    fn of(allow: &[Allow]) -> Self {
+        let mut audience = Self::Owner;
+        for entry in allow {
+            audience = match (audience, entry.principal) {
+                (Self::Owner, Principal::Group(group)) => Self::Group(group),
+                (Self::Group(one), Principal::Group(other)) if one == other => audience,
+                _ => return Self::Everybody,
+            };
+        }
+        audience
+    }
+
+    fn socket_mode(self) -> u32 {
+        match self {
+            Self::Owner => 0o600,
+            Self::Group(_) => 0o660,
+            Self::Everybody => 0o666,
+        }
+    }
+
+    /// What lets it pass a directory.
+    fn passage(self) -> u32 {
+        match self {
+            Self::Owner => 0,
+            Self::Group(_) => 0o010,
+            Self::Everybody => 0o011,
+        }
+    }
+}
+
+/// What was done for others to reach the socket.
+#[derive(Debug, Default)]
+pub(super) struct Reach {
+    /// Mode and group of the directory before it was opened to others.
+    before: Option<(u32, u32)>,
+    /// Why others do not reach it, as it was logged.
+    trouble: Option<String>,
+}
+
+impl Reach {
+    /// Makes modes and groups what they should be.
+    ///
+    /// # Errors
+    /// Only if the socket cannot be kept from others. That others do not reach it is logged.
+    pub(super) fn apply(&mut self, socket: &Path, allow: &[Allow]) -> io::Result<()> {
+        let wanted = Audience::of(allow);
+        // Nobody passes while it changes.
+        set_mode(socket, Audience::Owner.socket_mode())?;
+        let Some(dir) = socket.parent() else {
+            return Ok(());
+        };
+        let opened = match wanted {
+            Audience::Owner => {
+                self.narrow(dir);
+                return Ok(());
+            }
+            Audience::Group(group) => self
+                .open(dir, socket, wanted, Some(group))
+                // Only members of a group may hand files to it.
+                .or_else(|_| self.open(dir, socket, Audience::Everybody, None)),
+            Audience::Everybody => self.open(dir, socket, wanted, None),
+        };
+        let trouble = match opened {
+            Ok(audience) => blocked_above(dir, audience),
+            Err(error) => Some(format!(
+                "`{}` cannot be opened to them: {error}",
+                dir.display()
+            )),
+        };
+        if let Some(why) = &trouble
+            && self.trouble != trouble
+        {
+            tracing::warn!(target: "hotmerge::door", "those whom `door.allow` names cannot reach the control socket: {why}");
+        }
+        self.trouble = trouble;
+        Ok(())
+    }
+
+    fn open(
+        &mut self,
+        dir: &Path,
+        socket: &Path,
+        audience: Audience,
+        group: Option<u32>,
+    ) -> io::Result<Audience> {
+        let found = fs::symlink_metadata(dir)?;
+        let (mode, gid) = (found.mode() & 0o7777, found.gid());
+        if let Some(group) = group {
+            if gid != group {
+                chown(dir, None, Some(group))?;
+            }
+            chown(socket, None, Some(group))?;
+        }
+        if mode & audience.passage() != audience.passage() {
+            set_mode(dir, mode | audience.passage())?;
+        }
+        self.before.get_or_insert((mode, gid));
+        set_mode(socket, audience.socket_mode())?;
+        Ok(audience)
+    }
+
+    /// Closes the directory again if it was opened by this.
+    fn narrow(&mut self, dir: &Path) {
+        self.trouble = None;
+        let Some((mode, group)) = self.before.take() else {
+            return;
+        };
+        let closed = chown(dir, None, Some(group)).and_then(|()| set_mode(dir, mode));
+        if let Err(error) = closed {
+            // The socket keeps others out by itself.
+            tracing::warn!(target: "hotmerge::door", "failed to close `{}` again: {error}", dir.display());
+        }
+    }
+}
+
+/// The directory on the way to this one that others cannot pass.
+fn blocked_above(dir: &Path, audience: Audience) -> Option<String> {
+    let dir = dir.canonicalize().ok()?;
+    let blocking = dir.ancestors().skip(1).find(|above| {
+        fs::metadata(above).is_ok_and(|found| match audience {
+            Audience::Group(group) if found.gid() == group => found.mode() & 0o010 == 0,
+            _ => found.mode() & 0o001 == 0,
+        })
+    })?;
+    Some(format!(
+        "`{}` lets nobody else pass; choose another `runtime_dir`",
+        blocking.display()
+    ))
+}
+
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allow(who: &[&str]) -> Vec<Allow> {
+        let entries = who
+            .iter()
+            .map(|who| format!("[[allow]]\n{who}\nrole = \"read\"\n"));
+        let text: String = entries.collect();
+        let config: hotmerge_daemon::config::DoorConfig = toml::from_str(&text).unwrap();
+        config.allow
+    }
+
+    #[test]
+    fn the_audience_is_no_wider_than_the_entries() {
+        let of = |who: &[&str]| Audience::of(&allow(who));
+        assert_eq!(of(&[]), Audience::Owner);
+        assert_eq!(of(&["group = 7"]), Audience::Group(7));
+        assert_eq!(of(&["group = 7", "group = 7"]), Audience::Group(7));
+        assert_eq!(of(&["group = 7", "group = 8"]), Audience::Everybody);
+        assert_eq!(of(&["user = 7"]), Audience::Everybody);
+        assert_eq!(of(&["group = 7", "user = 7"]), Audience::Everybody);
+    }
+
+    #[test]
+    fn modes_follow_the_entries_both_ways() {
+        let outer = tempfile::tempdir().unwrap();
+        let dir = outer.path().join("run");
+        fs::create_dir(&dir).unwrap();
+        set_mode(&dir, 0o700).unwrap();
+        let socket = dir.join("control.sock");
+        fs::write(&socket, "").unwrap();
+        let modes = || [&dir, &socket].map(|it| fs::metadata(it).unwrap().mode() & 0o7777);
+        let mut reach = Reach::default();
+        let own_group = format!("group = {}", fs::metadata(&dir).unwrap().gid());
+        for (who, expected) in [
+            (&[][..], [0o700, 0o600]),
+            (&[own_group.as_str()], [0o710, 0o660]),
+            (&["user = 7"], [0o711, 0o666]),
+            (&[], [0o700, 0o600]),
+        ] {
+            reach.apply(&socket, &allow(who)).unwrap();
+            assert_eq!(modes(), expected, "{who:?}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Whether a granted path leads where the operator meant it to.
+//!
+//! Invariant: whoever could turn a granted path elsewhere, or write what it leads to, is root, the
+//! host's user, or the user that the plugin's worker runs as, who may no more there than before.
+//!
+//! Absent on purpose: opening the path for the worker, which does that itself.
+
+use hotmerge_meta::{Trust, Untrusted};
+use hotmerge_sandbox::Grant;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+
+/// Somebody else could turn a granted path elsewhere.
+#[derive(Debug, thiserror::Error)]
+#[error("`{grant}` is granted to it, but {source}")]
+pub struct UntrustedGrant {
+    /// What is granted.
+    grant: Grant,
+    /// Who could, and what to do.
+    source: Untrusted,
+}
+
+/// Checks every granted path of a plugin whose worker runs as this user.
+///
+/// # Errors
+/// The first path that somebody else could turn elsewhere.
+pub fn check(grants: &[Grant], user: Option<u32>, trust: &Trust) -> Result<(), UntrustedGrant> {
+    let trust = match user {
+        Some(user) => &trust.and(user),
+        None => trust,
+    };
+    if trust.is_anybody() {
+        return Ok(());
+    }
+    for grant in grants {
+        let Grant::Files { path, .. } = grant else {
+            continue;
+        };
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        // What cannot be opened so is refused by the worker.
+        let Ok(found) = openat2(CWD, path, flags, Mode::empty(), resolve) else {
+            continue;
+        };
+        trust
+            .check_way(&found, path)
+            .map_err(|source| UntrustedGrant {
+                grant: grant.clone(),
+                source,
+            })?;
+    }
+    Ok(())
+}
