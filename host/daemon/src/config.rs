@@ -487,6 +487,13 @@ mod tests {
     }
 
     #[test]
+    fn polling_without_a_pause_is_refused() {
+        let config: Config = toml::from_str("poll_ms = 9\n").unwrap();
+        let refused = config.check().unwrap_err().to_string();
+        assert!(refused.contains("`poll_ms` must be at least 10"), "{refused}");
+    }
+
+    #[test]
     fn per_plugin_timeouts_override_global_ones() {
         let text = "drain_ms = 10\nteardown_ms = 20\nhandover_ms = 30\nsave_s = 40\n\
                     [plugin.own]\ndrain_ms = 1\nteardown_ms = 2\nhandover_ms = 3\nsave_s = 0\n";

@@ -80,7 +80,12 @@ impl Fanotify {
     ) -> Result<Box<dyn Watcher>, WatchError> {
         let root = open(dir, OFlags::empty())?;
         let device = Identity::of(dir)?.device();
-        let mut marks = Marks::new()?;
+        let mut marks = Marks::new().map_err(|error| match error {
+            WatchError::NoFanotify(why) if !of_directories && errno(&why) == Some(Errno::PERM) => {
+                WatchError::NotPermitted
+            }
+            error => error,
+        })?;
         if !marks.mark(&root, device)? && !of_directories && marks.is_forbidden() {
             return Err(WatchError::NotPermitted);
         }

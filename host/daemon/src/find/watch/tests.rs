@@ -270,9 +270,9 @@ fn a_replaced_package_is_covered_anew() {
             bench.cover("p", change);
             bench.is_covered("p");
             replace(&bench);
-            let change = bench.is_dirty("p");
-            assert_eq!(change, Change::Directory);
-            bench.cover("p", change);
+            // The other kind may still tell of what was written before.
+            while bench.is_dirty("p") != Change::Directory {}
+            bench.cover("p", Change::Directory);
             bench.is_covered("p");
         }
     }
