@@ -3,10 +3,17 @@
 //!
 //! Each host has its own mounts, which nobody else sees.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::PathBuf,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use hotmerge_tests::{
-    Lab, Package, SOON, TestHost, Variant, actor, copy_environment, run, skipped,
+    Lab, Package, SOON, TestHost, Variant, actor, children, copy_environment, how_often, run,
+    skipped,
 };
 
 /// Mounts a file system over `$1`, with room for files of its own in `$2`.
@@ -23,7 +30,7 @@ const PLACES: [Place; 7] = [
     Place {
         name: "tmpfs",
         tool: "mount",
-        mount: "mount -t tmpfs none \"$1\"",
+        mount: "mount -t tmpfs -o mode=755 none \"$1\"",
         is_whole: true,
     },
     Place {
@@ -82,7 +89,9 @@ fn start(lab: Lab, script: &str, config: &str) -> Apart {
     // The images and their mounts are on a file system that can be the lower one of others.
     let serve = lab.serve(&format!("rescan_s = 0\n{config}"));
     let mut command = Command::new("unshare");
-    let script = format!("mount -t tmpfs none \"$2\" && {{ {script}; }} && shift 2 && exec \"$@\"");
+    let script = format!(
+        "mount -t tmpfs -o mode=755 none \"$2\" && {{ {script}; }} && shift 2 && exec \"$@\""
+    );
     fs::create_dir(lab.path("room")).unwrap();
     command
         .args([
@@ -188,7 +197,11 @@ fn packages_are_mounted_and_unmounted() {
     }
     for watch in ["inotify", "fanotify", "both"] {
         let config = format!("watch = {watch:?}\nisolation = \"host\"");
-        let apart = start(Lab::new(), "mount -t tmpfs none \"$1\"", &config);
+        let apart = start(
+            Lab::new(),
+            "mount -t tmpfs -o mode=755 none \"$1\"",
+            &config,
+        );
         apart.package("one").put(&[&actor("mark=1")]);
         let enter = |script: &str| {
             let mut enter = Command::new("nsenter");
@@ -205,7 +218,7 @@ fn packages_are_mounted_and_unmounted() {
         };
         runs("1");
         for mark in ["2", "4"] {
-            enter("mount -t tmpfs none \"$1/one\"");
+            enter("mount -t tmpfs -o mode=755 none \"$1/one\"");
             apart.package("one").put(&[&actor(&format!("mark={mark}"))]);
             runs(mark);
             // What is mounted is watched as well.
@@ -310,4 +323,58 @@ fn a_process_without_fanotify_says_so() {
         (status.plugins.first()?.generation == 2).then_some(())
     });
     host.stop();
+}
+
+/// How often the threads of a host and its workers have gone to sleep.
+fn sleeps(host: &TestHost) -> u64 {
+    let workers = children(host).into_iter().map(|pid| pid.to_string());
+    let processes = workers.chain([host.pid().to_string()]);
+    let tasks = processes.filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok());
+    tasks
+        .flat_map(Iterator::flatten)
+        .filter_map(|task| fs::read_to_string(task.path().join("status")).ok())
+        .filter_map(|status| {
+            let line = |line: &str| Some(line.strip_prefix("voluntary_ctxt_switches:")?.to_owned());
+            status.lines().find_map(line)?.trim().parse::<u64>().ok()
+        })
+        .sum()
+}
+
+/// How long is looked for wake-ups.
+const WINDOW: Duration = Duration::from_secs(4);
+
+/// `HOTMERGE_WORKERS` says how many workers there are. Nobody else uses the file system, whose events
+/// all are read.
+#[test]
+fn an_idle_host_hardly_wakes() {
+    if !may_mount() {
+        return skipped("this user may not mount anything");
+    }
+    let lab = Lab::new();
+    let worker = hotmerge_tests::worker().display().to_string();
+    let config = format!("watch = \"both\"\nisolation = \"process\"\nworker = {worker:?}\n");
+    let apart = start(lab, "mount -t tmpfs -o mode=755 none \"$1\"", &config);
+    let workers = how_often("HOTMERGE_WORKERS", 10);
+    for index in 0..workers {
+        let name = format!("actor-{index}");
+        apart.package(&name).put(&[&actor("mark=1").named(&name)]);
+    }
+    apart.host.wait_for("all workers", |status| {
+        let live = status.plugins.iter().filter(|it| it.generation == 1);
+        (live.count() as u64 == workers).then_some(())
+    });
+    assert_eq!(apart.host.status().host.watch, "inotify and fanotify");
+    let deadline = Instant::now() + SOON;
+    loop {
+        let before = sleeps(&apart.host);
+        // Time is what is measured here: nothing is waited for.
+        thread::park_timeout(WINDOW);
+        let woken = sleeps(&apart.host) - before;
+        eprintln!("{woken} wake-ups of a host and {workers} workers in {WINDOW:?}");
+        if woken < WINDOW.as_secs() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{woken} wake-ups in {WINDOW:?}");
+    }
+    apart.host.stop();
 }

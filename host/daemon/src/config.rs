@@ -490,7 +490,10 @@ mod tests {
     fn polling_without_a_pause_is_refused() {
         let config: Config = toml::from_str("poll_ms = 9\n").unwrap();
         let refused = config.check().unwrap_err().to_string();
-        assert!(refused.contains("`poll_ms` must be at least 10"), "{refused}");
+        assert!(
+            refused.contains("`poll_ms` must be at least 10"),
+            "{refused}"
+        );
     }
 
     #[test]
