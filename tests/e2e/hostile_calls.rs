@@ -8,7 +8,7 @@ use hotmerge_meta::{
     control::{CallParams, CallReply, method},
 };
 use hotmerge_tests::{
-    Callers, HANGS_MS, Lab, SOON, TestHost, UNTIRING, Vitals, actor, attacks, call_params,
+    Callers, HANGS_MS, Lab, Neighbour, SOON, TestHost, UNTIRING, actor, attacks, call_params,
 };
 
 /// What becomes of an attack.
@@ -237,16 +237,14 @@ fn an_attack_during_calls_stays_in_its_worker() {
     let Some(host) = lab.start_sandboxed(UNTIRING) else {
         return;
     };
-    let callers = Callers::start(&host, 1, ["actor"], "mark");
+    let mut neighbour = Neighbour::of(&host, "actor", "mark");
     // Once more, so that what is made once is there before it counts.
     attack_in_every_way(&host, |_| ());
-    let before = Vitals::of(&host);
+    neighbour.remember(&host);
     attack_in_every_way(&host, |name| {
-        callers.go_on();
-        before.regained(&host, name);
+        neighbour.goes_on(&host, name);
     });
-    callers.unharmed();
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 #[test]
@@ -266,15 +264,17 @@ fn a_plugin_cannot_exceed_its_thread_limit() {
 fn no_descriptor_of_a_worker_carries_more_than_bytes() {
     let lab = Lab::new();
     lab.package("hostile").put(&[&attacks()]);
+    lab.package("good").put(&[&actor("mark=1")]);
     let granted = "[plugin.attacks]\nallow = [\"net\"]\n";
     let Some(host) = lab.start_sandboxed(&format!("{UNTIRING}{granted}")) else {
         return;
     };
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     for attack in ["sockets", "pass-socket"] {
         let said = host.text("attacks", attack);
         assert!(!said.contains("did it"), "{attack}: {said}");
     }
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 /// As many as a worker can have under way towards others.
@@ -307,13 +307,14 @@ fn no_plugin_holds_the_slots_of_another() {
     };
     let package = lab.package("hostile");
     package.put(&[&user("1")]);
-    lab.package("good").put(&[&attacks().named("base")]);
+    lab.package("good")
+        .put(&[&attacks().named("base"), &actor("mark=1")]);
     let limits = "call_ms = 10000\ndrain_ms = 100\nteardown_ms = 500\n";
     let Some(host) = lab.start_sandboxed(&format!("{UNTIRING}{limits}")) else {
         return;
     };
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     let callers = Callers::start(&host, 1, ["base"], "echo");
-    let before = Vitals::of(&host);
     hold(&host);
     for version in ["2", "3"] {
         package.put(&[&user(version)]);
@@ -330,7 +331,6 @@ fn no_plugin_holds_the_slots_of_another() {
     // What went on after its time was ended with its worker.
     host.replaced("base", 1);
     host.answers_again("base");
-    before.regained(&host, "calls for centuries");
-    host.idles();
-    host.stop();
+    neighbour.goes_on(&host, "calls for centuries");
+    neighbour.unharmed(host);
 }

@@ -1,10 +1,10 @@
 //! Plugins that attack while state is handed over and while they end: a new version takes over
 //! or the old one stays, and nothing is left behind.
 
-use hotmerge_tests::{Callers, Lab, TestHost, UNTIRING, Variant, Vitals, actor, attacks_at};
+use hotmerge_tests::{Lab, Neighbour, TestHost, UNTIRING, Variant, actor, attacks_at};
 
 /// What a plugin may do at the worst moment, each in its own way.
-const ATTACKS: [&str; 7] = [
+const ATTACKS: [&str; 8] = [
     "hang",
     "segv",
     "exec",
@@ -12,6 +12,8 @@ const ATTACKS: [&str; 7] = [
     "exit-thread",
     "kill-all",
     "print-flood",
+    // What it failed with is 64 MiB long.
+    "fail-long",
 ];
 
 fn start(lab: &Lab) -> Option<TestHost> {
@@ -31,7 +33,7 @@ fn attack(scripts: impl Fn(&str) -> [Variant; 2]) {
     let Some(host) = start(&lab) else {
         return;
     };
-    let callers = Callers::start(&host, 1, ["actor"], "mark");
+    let mut neighbour = Neighbour::of(&host, "actor", "mark");
     let package = lab.package("hostile");
     let tries = |name: &str| {
         for version in scripts(name) {
@@ -49,20 +51,22 @@ fn attack(scripts: impl Fn(&str) -> [Variant; 2]) {
         host.reload();
         host.answers_again("attacks");
         let refused = host.plugin("attacks").refused;
+        let said = lab.hotmerge(["status"]).ok().text().len();
+        assert!(said < 64 << 10, "after {name}: a status of {said} bytes");
         assert!(refused.is_none(), "after {name}: {refused:?}");
     };
     // What is made once, such as the log's room and versions that are kept, is no leak.
-    for name in ["print-flood", "segv"] {
+    for name in ["print-flood", "segv", "fail-long"] {
         tries(name);
     }
-    let before = Vitals::of(&host);
+    neighbour.remember(&host);
     for name in ATTACKS {
         tries(name);
-        callers.go_on();
-        before.regained(&host, name);
+        neighbour.goes_on(&host, name);
     }
-    callers.unharmed();
-    host.stop();
+    let log = neighbour.unharmed(host);
+    let longest = log.messages().iter().map(String::len).max();
+    assert!(longest < Some(16 << 10), "{longest:?} bytes in one record");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use hotmerge_tests::{
-    Callers, Lab, SOON, TestHost, UNTIRING, Vitals, actor, attacks, attacks_at, run,
+    Lab, Neighbour, SOON, TestHost, UNTIRING, Vitals, actor, attacks, attacks_at, run,
 };
 
 fn start(lab: &Lab) -> Option<TestHost> {
@@ -19,19 +19,16 @@ fn a_flood_slows_the_plugin_not_the_host() {
     let Some(host) = start(&lab) else {
         return;
     };
-    let callers = Callers::start(&host, 1, ["actor"], "mark");
-    let before = Vitals::of(&host);
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     for name in ["log-flood", "print-flood", "error-flood", "print-line"] {
         host.text("attacks", name);
-        callers.go_on();
-        before.regained(&host, name);
+        neighbour.goes_on(&host, name);
     }
     assert!(
         host.worker("attacks").log_dropped > 0,
         "nothing was dropped"
     );
-    callers.unharmed();
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 /// The host takes at most so much of one source in half a second; a record counts as 64 bytes.
@@ -43,14 +40,13 @@ fn an_endless_flood_keeps_the_log_bounded() {
     let Some(host) = start(&lab) else {
         return;
     };
-    let callers = Callers::start(&host, 1, ["actor"], "mark");
-    let before = Vitals::of(&host);
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     let (began, logged) = (Instant::now(), host.log().len());
     for name in ["log-for-ever", "print-for-ever"] {
         host.text("attacks", name);
     }
     for _ in 0..100 {
-        callers.go_on();
+        neighbour.goes_on(&host, "a flood");
         assert_eq!(host.text("attacks", "echo"), "");
     }
     let records = host.log().len() - logged;
@@ -58,9 +54,8 @@ fn an_endless_flood_keeps_the_log_bounded() {
     assert!(records <= 3 * halves * RECORDS, "{records} records");
     host.call("attacks", "exit-raw", b"").expect_err("it ends");
     host.replaced("attacks", 1);
-    before.regained(&host, "floods");
-    callers.unharmed();
-    host.stop();
+    neighbour.goes_on(&host, "floods");
+    neighbour.unharmed(host);
 }
 
 #[test]
@@ -69,8 +64,7 @@ fn endless_forged_reports_cost_no_memory() {
     let Some(host) = start(&lab) else {
         return;
     };
-    let callers = Callers::start(&host, 1, ["actor"], "mark");
-    let before = Vitals::of(&host);
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     for (number, name) in ["forge-for-ever", "garbage-for-ever", "panics-for-ever"]
         .iter()
         .enumerate()
@@ -79,11 +73,9 @@ fn endless_forged_reports_cost_no_memory() {
         let _ = host.call("attacks", name, b"");
         host.replaced("attacks", number as u64 + 1);
         host.answers_again("attacks");
-        callers.go_on();
-        before.regained(&host, name);
+        neighbour.goes_on(&host, name);
     }
-    callers.unharmed();
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 #[test]
@@ -153,4 +145,78 @@ fn control_characters_are_escaped_in_status() {
         assert_eq!(lines.count(), 0, "a line that nobody wrote: {shown:?}");
     }
     host.stop();
+}
+
+/// As many plugins as there are reasons of this length in one frame, and more.
+#[test]
+fn many_long_reasons_leave_every_answer_whole() {
+    let lab = Lab::new();
+    lab.package("good").put(&[&actor("mark=1")]);
+    let Some(host) = lab.start_sandboxed("") else {
+        return;
+    };
+    let mut neighbour = Neighbour::of(&host, "actor", "mark");
+    let names: Vec<_> = (0..60).map(|number| format!("long-{number}")).collect();
+    let package = lab.package("hostile");
+    for round in 0..2 {
+        let script = format!("start=fail-long round={round}");
+        let variants: Vec<_> = names
+            .iter()
+            .map(|name| attacks_at(&script).named(name))
+            .collect();
+        package.put(&variants.iter().collect::<Vec<_>>());
+        for arguments in [
+            &["reload"][..],
+            &["status"],
+            &["history"],
+            &["reload", "long-7"],
+        ] {
+            let said = lab.hotmerge(arguments.iter().copied());
+            let said = said.text() + &said.stderr;
+            assert!(said.contains("long-7"), "{arguments:?}: {said}");
+            assert!(said.len() < 4 << 20, "{arguments:?}: {} bytes", said.len());
+        }
+        let refused = host.plugin("long-7").refused.expect("it is refused").reason;
+        assert!(refused.contains("bytes left out"), "{refused}");
+        package.remove();
+        host.reload();
+        if round == 0 {
+            neighbour.remember(&host);
+        }
+    }
+    neighbour.unharmed(host);
+}
+
+/// The names of a stack are looked up in the file, however much lies behind what is loaded.
+#[test]
+fn a_panic_of_a_huge_file_costs_little() {
+    const HUGE: u64 = 1 << 30;
+    let lab = Lab::new();
+    lab.package("good").put(&[&actor("mark=1")]);
+    let Some(host) = lab.start_sandboxed(UNTIRING) else {
+        return;
+    };
+    let neighbour = Neighbour::of(&host, "actor", "mark");
+    let package = lab.package("hostile");
+    let variant = attacks();
+    package.put(&[&variant]);
+    let file = std::fs::File::options()
+        .write(true)
+        .open(package.file_path(&variant));
+    file.and_then(|file| file.set_len(HUGE))
+        .expect("the test's own directory");
+    host.reload();
+    host.answers_again("attacks");
+    // Whoever loads a file reads all of it.
+    let loaded = Vitals::most_kib(&host);
+    for round in 1..=3 {
+        host.call("attacks", "panic", b"").expect_err("it panics");
+        host.replaced("attacks", round);
+        host.answers_again("attacks");
+    }
+    let most = Vitals::most_kib(&host);
+    assert!(most < loaded + (64 << 10), "{loaded} KiB became {most}");
+    package.remove();
+    host.reload();
+    neighbour.unharmed(host);
 }

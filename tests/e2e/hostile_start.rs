@@ -2,7 +2,7 @@
 //! refusal names what happened.
 
 use hotmerge_daemon::lifecycle::State;
-use hotmerge_tests::{Callers, Lab, TestHost, Vitals, actor, attacks_at};
+use hotmerge_tests::{Lab, Neighbour, TestHost, actor, attacks_at};
 
 /// Attacks that end in a refusal, which has these words.
 const REFUSED: &[(&str, &str)] = &[
@@ -112,7 +112,7 @@ fn attack(lab: &Lab, moment: &str) {
     let Some(host) = lab.start_sandboxed("") else {
         return;
     };
-    let callers = Callers::start(&host, 1, ["actor"], "mark");
+    let mut neighbour = Neighbour::of(&host, "actor", "mark");
     let put = |names: &mut dyn Iterator<Item = &str>| {
         let variants: Vec<_> = names
             .map(|name| attacks_at(&format!("{moment}={name}")).named(name))
@@ -130,13 +130,12 @@ fn attack(lab: &Lab, moment: &str) {
     let unexpected = unexpected(&host);
     assert!(unexpected.is_empty(), "{}", unexpected.join("\n"));
     remove();
-    let before = Vitals::of(&host);
+    neighbour.remember(&host);
     // Once more, since what is made once is no leak.
     put(&mut refused());
     remove();
-    before.regained(&host, "all attacks");
-    callers.unharmed();
-    host.stop();
+    neighbour.goes_on(&host, "all attacks");
+    neighbour.unharmed(host);
 }
 
 #[test]
@@ -157,8 +156,7 @@ fn a_hostile_candidate_leaves_the_live_version_serving() {
     let Some(host) = lab.start_sandboxed("start_ms = 2000\n") else {
         return;
     };
-    let callers = Callers::start(&host, 1, ["attacks"], "echo");
-    let before = Vitals::of(&host);
+    let neighbour = Neighbour::of(&host, "attacks", "echo");
     for (script, words) in [
         ("load=exec", "SIGSYS"),
         ("load=hang", "has not started within"),
@@ -176,11 +174,9 @@ fn a_hostile_candidate_leaves_the_live_version_serving() {
         assert!(refused.contains(words), "{script}: {refused}");
         assert_eq!(plugin.state, State::Active, "{script}");
         assert_eq!(host.plugin("attacks").restarts, 0, "{script}");
-        callers.go_on();
-        before.regained(&host, script);
+        neighbour.goes_on(&host, script);
     }
-    callers.unharmed();
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 /// What a plugin did while it was loaded or started is no use to it in calls.
@@ -198,9 +194,11 @@ fn nothing_prepared_during_the_start_helps_later() {
         .collect();
     lab.package("hostile")
         .put(&variants.iter().collect::<Vec<_>>());
+    lab.package("good").put(&[&actor("mark=1")]);
     let Some(host) = lab.start_sandboxed("") else {
         return;
     };
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     for (plugin, ..) in &ways {
         for attack in ["list", "open", "rwx", "use-rwx", "seccomp"] {
             let said = host.text(plugin, attack);
@@ -208,7 +206,7 @@ fn nothing_prepared_during_the_start_helps_later() {
         }
         assert!(filters(&host, plugin) >= 3, "{plugin}");
     }
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 #[test]
@@ -224,9 +222,11 @@ fn a_file_over_its_memory_limit_is_refused() {
         bytes[at..at + 8].copy_from_slice(&(3_u64 << 30).to_le_bytes());
     });
     lab.package("hostile").put(&[&huge]);
+    lab.package("good").put(&[&actor("mark=1")]);
     let Some(host) = lab.start_sandboxed("") else {
         return;
     };
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     let refused = host
         .plugin("attacks")
         .refused
@@ -236,7 +236,7 @@ fn a_file_over_its_memory_limit_is_refused() {
         refused.contains("`limits.memory_mib` gives it 256"),
         "{refused}"
     );
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 /// How many filters the kernel knows of a worker.

@@ -1,17 +1,14 @@
 //! Plugins that write where the host and the worker speak to each other: the host believes
 //! nothing that it has not checked, and no other plugin notices.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::thread;
 
 use hotmerge_meta::{
     OnReplace,
     control::{CallParams, CallReply, Client, ClientError, method},
 };
 use hotmerge_tests::{
-    Callers, HANGS_MS, Lab, SOON, TestHost, UNTIRING, Vitals, actor, attacks, call_params,
+    HANGS_MS, Lab, Neighbour, SOON, TestHost, UNTIRING, actor, attacks, call_params,
 };
 use hotmerge_wire::Geometry;
 
@@ -87,9 +84,8 @@ fn one_forged_write_ends_at_most_one_worker() {
     let Some(host) = start(&lab, &["attacks"]) else {
         return;
     };
-    let callers = Callers::start(&host, 1, ["actor"], "mark");
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     let size = places(Geometry::default().bytes());
-    let before = Vitals::of(&host);
     for name in ["scribble", "zero", "punch", "fill", "unmap"] {
         for _ in 0..2 {
             let restarts = host.plugin("attacks").restarts;
@@ -97,11 +93,9 @@ fn one_forged_write_ends_at_most_one_worker() {
             answered(&call(&mut host.client(), "attacks", "echo", ""));
             renew(&host, "attacks", restarts);
         }
-        callers.go_on();
-        before.regained(&host, name);
+        neighbour.goes_on(&host, name);
     }
-    callers.unharmed();
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 #[test]
@@ -110,8 +104,7 @@ fn forged_writes_during_calls_never_escape() {
     let Some(host) = start(&lab, &["attacks"]) else {
         return;
     };
-    let callers = Callers::start(&host, 1, ["actor"], "mark");
-    let before = Vitals::of(&host);
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     for round in 0..10 {
         let restarts = host.plugin("attacks").restarts;
         answered(&call(&mut host.client(), "attacks", "storm", &places("")));
@@ -126,10 +119,9 @@ fn forged_writes_during_calls_never_escape() {
             }
         });
         renew(&host, "attacks", restarts);
-        before.regained(&host, &format!("storm {round}"));
+        neighbour.goes_on(&host, &format!("storm {round}"));
     }
-    callers.unharmed();
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 /// The words of the common head and of the first slot.
@@ -142,8 +134,7 @@ fn forging_any_shared_word_never_harms_the_host() {
     let Some(host) = start(&lab, &names) else {
         return;
     };
-    let callers = Callers::start(&host, 1, ["actor"], "mark");
-    let before = Vitals::of(&host);
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     thread::scope(|scope| {
         for (first, name) in names.iter().enumerate() {
             let host = &host;
@@ -160,9 +151,8 @@ fn forging_any_shared_word_never_harms_the_host() {
             });
         }
     });
-    before.regained(&host, "every word");
-    callers.unharmed();
-    host.stop();
+    neighbour.goes_on(&host, "every word");
+    neighbour.unharmed(host);
 }
 
 /// The host's plugin whose memory through which it calls others is attacked.
@@ -179,8 +169,7 @@ fn no_thread_stays_behind_whose_bell_was_moved() {
     let Some(host) = start_calling(&lab) else {
         return;
     };
-    let callers = Callers::start(&host, 1, ["actor"], "mark");
-    let before = Vitals::of(&host);
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     for round in 1..=5 {
         let said = host.call("attacks", "move-away", places(outgoing()).as_bytes());
         let said = String::from_utf8(said.expect("it answers").output_base64.0).unwrap();
@@ -188,14 +177,9 @@ fn no_thread_stays_behind_whose_bell_was_moved() {
         host.call("attacks", "exit-raw", b"").expect_err("it ends");
         let failure = host.replaced("attacks", round);
         assert!(failure.contains("exited with status 3"), "{failure}");
-        callers.go_on();
-        before.regained(&host, "a bell that was moved");
+        neighbour.goes_on(&host, "a bell that was moved");
     }
-    callers.unharmed();
-    host.idles();
-    let began = Instant::now();
-    host.stop();
-    assert!(began.elapsed() < Duration::from_secs(10), "it does not end");
+    neighbour.unharmed(host);
 }
 
 #[test]
@@ -204,17 +188,14 @@ fn a_bell_that_rings_for_nothing_ends_the_worker() {
     let Some(host) = start_calling(&lab) else {
         return;
     };
-    let callers = Callers::start(&host, 1, ["actor"], "mark");
-    let before = Vitals::of(&host);
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     for round in 1..=3 {
         let _ = host.call("attacks", "ring", places(outgoing()).as_bytes());
         let failure = host.replaced("attacks", round);
         assert!(failure.contains("rings without end"), "{failure}");
-        before.regained(&host, "a bell that rings for nothing");
+        neighbour.goes_on(&host, "a bell that rings for nothing");
     }
-    callers.unharmed();
-    host.idles();
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 #[test]
@@ -223,8 +204,7 @@ fn a_worker_that_wakes_callers_needlessly_ends() {
     let Some(host) = start_calling(&lab) else {
         return;
     };
-    let callers = Callers::start(&host, 1, ["actor"], "mark");
-    let before = Vitals::of(&host);
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     let _ = host.call("attacks", "wake-callers", places("").as_bytes());
     let params = CallParams {
         deadline_ms: Some(60 * HANGS_MS),
@@ -235,8 +215,6 @@ fn a_worker_that_wakes_callers_needlessly_ends() {
     assert!(error.contains("nothing to say"), "{error}");
     let failure = host.replaced("attacks", 1);
     assert!(failure.contains("nothing to say"), "{failure}");
-    before.regained(&host, "calls that were woken for nothing");
-    callers.unharmed();
-    host.idles();
-    host.stop();
+    neighbour.goes_on(&host, "calls that were woken for nothing");
+    neighbour.unharmed(host);
 }

@@ -2,7 +2,7 @@
 
 use hotmerge_instance::STATE_LIMIT;
 use hotmerge_meta::{Handover, control::Action};
-use hotmerge_tests::{GatedHost, actor, call};
+use hotmerge_tests::{Gate, GatedHost, Lab, actor, call};
 
 fn start(script: &str, config: &str) -> GatedHost {
     GatedHost::new(script, &format!("watch = false\n{config}"))
@@ -97,6 +97,102 @@ fn a_failing_save_keeps_the_old_version() {
     assert!(report.reason.unwrap().contains("did not save"));
     assert_eq!(bench.host.count("actor"), 2);
     bench.host.stop();
+}
+
+/// Ways in which a running version may keep its state from the next one.
+const VETOES: [&str; 3] = ["save=refuse", "save=panic", "save=refuse-at-length"];
+
+#[test]
+fn a_reload_can_discard_the_state() {
+    for veto in VETOES {
+        let bench = start(&format!("mark=1 state=1 {veto}"), "save_s = 0");
+        bench.host.count("actor");
+        assert_eq!(bench.put("mark=2 state=1").action, Action::Refused);
+        let again = bench.lab.hotmerge(["reload", "actor"]).ended_with(5);
+        let said = again.text();
+        assert!(
+            said.contains("hotmerge reload actor --without-state"),
+            "{said}"
+        );
+        // Who panics in a worker is started again, and loses what it never saved.
+        if veto != "save=panic" {
+            assert_eq!(bench.host.count("actor"), 2, "nothing was lost");
+        }
+        bench
+            .lab
+            .hotmerge(["reload", "actor", "--without-state"])
+            .ok();
+        assert_eq!(bench.host.text("actor", "mark"), "2", "{veto}");
+        assert_eq!(bench.host.count("actor"), 1, "it began as new");
+        let history = bench.lab.hotmerge(["history", "actor"]).ok().text();
+        assert!(history.contains("without the state"), "{history}");
+        // The order was for this one time.
+        assert_eq!(bench.put("mark=3 state=1").action, Action::Reloaded);
+        assert_eq!(bench.host.count("actor"), 2);
+        bench.host.stop();
+    }
+}
+
+#[test]
+fn a_reload_without_state_needs_plugins() {
+    let bench = start("mark=1 state=1", "");
+    let done = bench.lab.hotmerge(["reload", "--without-state"]);
+    assert_eq!(done.code, Some(2), "{done:?}");
+    bench.host.count("actor");
+    bench.stage(&actor("mark=2 state=1"));
+    // Also for a version that nobody has tried yet.
+    bench
+        .lab
+        .hotmerge(["reload", "actor", "--without-state"])
+        .ok();
+    assert_eq!(bench.host.text("actor", "mark"), "2");
+    assert_eq!(bench.host.count("actor"), 1, "it began as new");
+    bench.host.stop();
+}
+
+#[test]
+fn a_configured_plugin_keeps_no_update_out() {
+    // Its state is of no use to any version, or there is none in time.
+    let others = ["restore=refuse", "restore=wait", "call=wait"];
+    for veto in VETOES.into_iter().chain(others) {
+        let (old, new) = match veto.starts_with("restore") {
+            true => ("", veto),
+            false => (veto, ""),
+        };
+        let lab = Lab::new();
+        let gate = Gate::new(&lab);
+        lab.package("one")
+            .put(&[&actor(&format!("mark=1 state=1 {old}"))]);
+        let own = "[plugin.actor]\nhandover_failed = \"discard\"\nhandover_ms = 100\n";
+        let shown = gate.config("actor").replace("[plugin.actor]\n", own);
+        let shown = match shown.contains(own) {
+            true => shown,
+            false => format!("{own}{shown}"),
+        };
+        let host = lab.start_with(&format!("watch = false\nsave_s = 0\n{shown}"));
+        let busy = host.in_background(|client| call(client, "actor", "count", b""));
+        let visitor = match veto.starts_with("call") {
+            true => Some(gate.visitor()),
+            false => {
+                assert!(busy.join().unwrap().is_ok());
+                None
+            }
+        };
+        let report = host.reload_after(|| {
+            lab.package("one")
+                .put(&[&actor(&format!("mark=2 state=1 {new}"))]);
+        });
+        assert_eq!(
+            report.plugins[0].action,
+            Action::Reloaded,
+            "{veto}: {report:?}"
+        );
+        drop(visitor);
+        assert_eq!(host.text("actor", "mark"), "2", "{veto}");
+        assert_eq!(host.count("actor"), 1, "it began as new");
+        let log = host.stop();
+        assert!(log.count("refused: ") >= 1, "it says why: {veto}");
+    }
 }
 
 #[test]
@@ -205,7 +301,8 @@ fn an_enormous_reason_is_cut_on_entry() {
 fn the_largest_saved_state_is_restored() {
     // Beside it there is the count.
     let most = STATE_LIMIT - size_of::<u64>();
-    let bench = start(&format!("mark=1 state={most}"), "save_s = 0");
+    let limits = "save_s = 0\nhandover_ms = 60000\n";
+    let bench = start(&format!("mark=1 state={most}"), limits);
     bench.host.count("actor");
     assert_eq!(bench.put("mark=2 state=1").action, Action::Reloaded);
     assert_eq!(bench.host.count("actor"), 2);

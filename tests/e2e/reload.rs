@@ -1,16 +1,10 @@
 //! The main job: what changed is reloaded, everything else goes on untouched.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    ffi::OsStr,
-    fs,
-    process::Command,
-    thread,
-};
+use std::{collections::BTreeMap, ffi::OsStr, fs, process::Command, thread};
 
 use hotmerge_daemon::{
     lifecycle::{Stage, State},
-    status::PluginStatus,
+    status::{PluginStatus, Status},
 };
 use hotmerge_tests::{Callers, Gate, Lab, TestHost, Variant, Workspace, actions, actor, skipped};
 use rustix::process::Signal;
@@ -261,10 +255,18 @@ fn reload_prints_its_result() {
     host.stop();
 }
 
+/// How many plugins are in the middle of their start.
+fn starting(status: &Status) -> usize {
+    let is_it = |plugin: &&PluginStatus| plugin.stage == Some(Stage::Starting);
+    status.plugins.iter().filter(is_it).count()
+}
+
 #[test]
-fn at_most_one_candidate_per_core_starts() {
+fn candidates_that_wait_let_others_begin() {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let names: Vec<_> = (0..cores + 2).map(|number| format!("p{number}")).collect();
+    let names: Vec<_> = (0..2 * cores + 2)
+        .map(|number| format!("p{number}"))
+        .collect();
     let lab = Lab::new();
     let gate = Gate::new(&lab);
     let shown = names.iter().map(|name| gate.config(name));
@@ -274,23 +276,58 @@ fn at_most_one_candidate_per_core_starts() {
     }
     host.signal(Signal::HUP);
     // None of these starts is over before all of them have begun.
-    let mut begun: VecDeque<_> = (0..cores).map(|_| gate.visitor()).collect();
-    let states = |state: State, stage: Option<Stage>| {
-        let plugins = host.status().plugins;
-        let is_it = |plugin: &&PluginStatus| plugin.state == state && plugin.stage == stage;
-        plugins.iter().filter(is_it).count()
-    };
-    let starting = || states(State::Reloading, Some(Stage::Starting));
-    assert_eq!(starting(), cores);
-    assert_eq!(states(State::Detecting, Some(Stage::Verifying)), 2);
-    for done in 1..=2 {
-        begun.pop_front().expect("one that starts").let_go();
-        begun.push_back(gate.visitor());
-        assert_eq!((states(State::Active, None), starting()), (done, cores));
-    }
+    let begun: Vec<_> = names.iter().map(|_| gate.visitor()).collect();
+    assert_eq!(starting(&host.status()), names.len());
     drop(begun);
     host.reload();
-    assert_eq!(states(State::Active, None), names.len());
+    let plugins = host.status().plugins;
+    let active = plugins.iter().filter(|it| it.state == State::Active);
+    assert_eq!(active.count(), names.len());
+    host.stop();
+}
+
+/// Never given up while the test lasts.
+const PATIENT: &str = "watch = false\nstart_ms = 3600000\n";
+
+#[test]
+fn hanging_candidates_delay_no_neighbour() {
+    const HANGING: usize = 12;
+    for isolation in ["process", "host"] {
+        let lab = Lab::new();
+        lab.package("good").put(&[&actor("mark=1")]);
+        let host = lab.start_with(&format!("{PATIENT}{}", lab.living_in(isolation)));
+        for number in 0..HANGING {
+            lab.put(&actor("start=hang").named(&format!("a{number}")));
+        }
+        host.signal(Signal::HUP);
+        host.wait_for("all that hang", |status| {
+            (starting(status) == HANGING).then_some(())
+        });
+        lab.package("good").put(&[&actor("mark=2")]);
+        lab.hotmerge(["reload", "actor"]).ok();
+        assert_eq!(host.text("actor", "mark"), "2");
+        assert_eq!(starting(&host.status()), HANGING, "{isolation}");
+        host.stop();
+    }
+}
+
+#[test]
+fn a_candidate_without_a_place_says_so() {
+    // As many as go on beside those that have a place; see `supervise/jobs.rs`.
+    let most = 64 + thread::available_parallelism().map_or(1, usize::from);
+    let lab = Lab::new();
+    let host = lab.start_with(&format!("{PATIENT}{}", lab.living_in("host")));
+    let variants: Vec<_> = (0..=most)
+        .map(|number| actor("start=hang").named(&format!("a{number}")))
+        .collect();
+    lab.package("hostile")
+        .put(&variants.iter().collect::<Vec<_>>());
+    host.signal(Signal::HUP);
+    host.wait_for("the one for which there is no place", |status| {
+        let mut waiting = status.plugins.iter().flat_map(|plugin| &plugin.waiting);
+        let words = format!("the host starts {most} versions at this moment, and 0 more wait");
+        (starting(status) == most && waiting.any(|it| it.starts_with(&words))).then_some(())
+    });
     host.stop();
 }
 

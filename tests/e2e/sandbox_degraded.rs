@@ -10,8 +10,8 @@ use std::{
 
 use hotmerge_daemon::lifecycle::State;
 use hotmerge_tests::{
-    Forbidden, Lab, SOON, TestHost, UNTIRING, actor, attacks, attacks_at, copy_environment,
-    hosts_are_ordinary, reader, run, skipped, without,
+    Forbidden, Lab, Neighbour, SOON, TestHost, UNTIRING, actor, attacks, attacks_at,
+    copy_environment, hosts_are_ordinary, reader, run, skipped, without,
 };
 use rustix::process::geteuid;
 
@@ -28,12 +28,14 @@ fn serve(lab: &Lab, more: &str) -> Command {
 fn lab() -> Lab {
     let lab = Lab::new();
     lab.package("hostile").put(&[&attacks()]);
+    lab.package("good").put(&[&actor("mark=1")]);
     lab
 }
 
-/// What seccomp and Landlock stop without any namespace.
+/// What seccomp and Landlock stop without any namespace; ends the host.
 #[track_caller]
-fn attacks_fail(host: &TestHost) {
+fn attacks_fail(host: TestHost) {
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     for attack in [
         "open",
         "proc",
@@ -58,6 +60,8 @@ fn attacks_fail(host: &TestHost) {
         let error = host.call("attacks", attack, b"").expect_err(attack);
         assert!(error.to_string().contains("SIGSYS"), "{attack}: {error}");
     }
+    host.answers_again("attacks");
+    neighbour.unharmed(host);
 }
 
 #[track_caller]
@@ -81,7 +85,6 @@ fn attacks_still_fail_without_namespaces() {
     }
     let worker = host.plugin("attacks").worker.expect("it has a worker");
     assert!(!worker.degraded.is_empty(), "{worker:?}");
-    attacks_fail(&host);
     let shown = lab.hotmerge(["status"]).ok().text();
     assert!(shown.contains("the sandbox is degraded: namespaces"));
     assert!(shown.contains("process (degraded)"), "{shown}");
@@ -98,7 +101,7 @@ fn attacks_still_fail_without_namespaces() {
     );
     let json = lab.hotmerge(["status", "--json"]).ok().json();
     assert!(json["host"]["degraded"][0].is_string(), "{json}");
-    host.stop();
+    attacks_fail(host);
 }
 
 #[test]
@@ -106,8 +109,7 @@ fn namespaces_without_mounts_count_as_missing() {
     let lab = lab();
     let host = start(&lab, &[Forbidden::Mounts], "");
     names(&host, "namespaces: ");
-    attacks_fail(&host);
-    host.stop();
+    attacks_fail(host);
 }
 
 #[test]
@@ -115,8 +117,7 @@ fn missing_landlock_is_reported_and_the_rest_holds() {
     let lab = lab();
     let host = start(&lab, &[Forbidden::Landlock], "");
     names(&host, "Landlock");
-    attacks_fail(&host);
-    host.stop();
+    attacks_fail(host);
 }
 
 /// Nothing but the filters is left then.
@@ -282,6 +283,5 @@ fn root_without_other_users_reports_it() {
     copy_environment(&serve, &mut inside);
     let host = TestHost::start(inside, lab.runtime_dir());
     names(&host, "users of their own");
-    attacks_fail(&host);
-    host.stop();
+    attacks_fail(host);
 }

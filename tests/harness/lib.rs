@@ -3,7 +3,9 @@
 //! * [`Lab`] is one test's world: a plugin directory, a runtime directory, nothing shared.
 //! * [`TestHost`] is a running `hotmerge serve`; [`Callers`] call its plugins all the while.
 //! * [`GatedHost`] is one whose plugin stops at a [`Gate`] until its test lets it go on.
+//! * [`Http`] is a client of its HTTP front.
 //! * [`Variant`] and [`Package`] make plugins, good and bad, out of one built fixture.
+//! * [`Neighbour`] is a plugin that nobody attacks, and what must hold after attacks.
 //! * [`Workspace`] is a plugin author's workspace, and the driver run on it.
 //!
 //! Invariants: every wait ends with an event or, after [`SOON`], with a panic that says what
@@ -22,9 +24,11 @@ mod gate;
 mod gated;
 mod ground;
 mod host;
+mod http;
 mod lab;
 mod log;
 mod memory;
+mod neighbour;
 mod ordinary;
 mod package;
 mod process;
@@ -45,9 +49,11 @@ pub use gate::{Gate, Visitor};
 pub use gated::GatedHost;
 pub use ground::Ground;
 pub use host::{TestHost, call, call_params, reload_after};
+pub use http::{Answer, Http, closed_http, open_http, read_all};
 pub use lab::Lab;
 pub use log::Log;
 pub use memory::Footprint;
+pub use neighbour::Neighbour;
 pub use ordinary::{NOBODY, hosts_are_ordinary};
 pub use package::Package;
 pub use process::{Process, Ran, copy_environment, copy_program, is_ready, run};

@@ -44,6 +44,18 @@ impl Vitals {
         }
     }
 
+    /// How much memory a host held at the most, in KiB, shared memory and files included.
+    ///
+    /// # Panics
+    /// If it does not live.
+    pub fn most_kib(host: &TestHost) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", host.pid()));
+        let status = status.expect("the host lives");
+        let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let most = most.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse().ok());
+        most.expect("the kernel tells")
+    }
+
     /// Waits until the host holds no more than at this moment.
     ///
     /// # Panics

@@ -67,6 +67,13 @@ ver_test() {
 	esac
 }
 
+# Portage's own instead, if VERSION_FUNCTIONS names the file that it has them in.
+if [[ -n ${VERSION_FUNCTIONS} ]]; then
+	___eapi_has_ver_replacing() { false; }
+	# shellcheck disable=SC1090
+	source "${VERSION_FUNCTIONS}" || exit 1
+fi
+
 get_libdir() { echo "${LIBDIR:-lib64}"; }
 einstalldocs() { :; }
 use() { [[ " ${USE} " == *" $1 "* ]]; }

@@ -7,6 +7,7 @@ use std::{
 };
 
 mod door;
+mod http;
 
 pub use door::{Allow, DoorConfig, Principal, Role};
 pub use hotmerge_instance::settings::{
@@ -17,6 +18,7 @@ use hotmerge_instance::{
     settings::{Grant, PluginSettings, PolicyFiles, Settings},
 };
 use hotmerge_meta::{PluginName, Trust};
+pub use http::{HttpConfig, Listen, ListenError};
 use serde::Deserialize;
 
 use crate::find::choice::Watch;
@@ -96,6 +98,8 @@ pub struct Config {
     pub cgroup: Option<PathBuf>,
     /// Who may ask the host for what.
     pub door: DoorConfig,
+    /// Where the host answers HTTP.
+    pub http: HttpConfig,
     /// Settings of single plugins.
     pub plugin: BTreeMap<PluginName, PluginConfig>,
 }
@@ -113,6 +117,9 @@ pub struct PluginConfig {
     pub handover_ms: Option<u64>,
     /// As [`Config::save_s`].
     pub save_s: Option<u64>,
+    /// What becomes of a new version if the running one's state does not reach it: it does not save
+    /// it in time, has calls that do not return, or saves what the new one does not take.
+    pub handover_failed: HandoverFailed,
     /// Runs new versions as canaries: they first take only a share of the calls.
     pub canary: Option<CanaryConfig>,
     /// Passed to the plugin as a JSON object at its start.
@@ -128,6 +135,17 @@ pub struct PluginConfig {
     pub idempotent: Vec<String>,
     /// Resource limits of its worker.
     pub limits: LimitsConfig,
+}
+
+/// What becomes of a new version that the state of the running one does not reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HandoverFailed {
+    /// It is refused, and the running version keeps its state.
+    #[default]
+    Refuse,
+    /// It starts without, and the state is lost: the running version cannot keep it out.
+    Discard,
 }
 
 /// The trial of a new version.
@@ -195,6 +213,7 @@ impl Default for Config {
             call_ms: 60_000,
             cgroup: None,
             door: DoorConfig::default(),
+            http: HttpConfig::default(),
             plugin: BTreeMap::new(),
         }
     }
@@ -249,6 +268,7 @@ impl Config {
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         self.check_sizes()?;
+        self.http.check()?;
         if self.keep_versions == 0 {
             let reason = "`keep_versions` must be at least 1".to_owned();
             return Err(ConfigError::Value(reason));
@@ -355,6 +375,12 @@ impl Config {
 
     pub(crate) fn handover(&self, plugin: &PluginName) -> Duration {
         self.own(plugin, |own| own.handover_ms, self.handover_ms)
+    }
+
+    /// Whether a new version of a plugin goes live without the state that does not reach it.
+    pub(crate) fn discards_state(&self, plugin: &PluginName) -> bool {
+        let own = self.plugin.get(plugin);
+        own.is_some_and(|own| own.handover_failed == HandoverFailed::Discard)
     }
 
     /// Delay from a call to the checkpoint, if enabled.

@@ -13,7 +13,7 @@ use hotmerge_instance::{
     NoWorkers, Workers,
     rules::{grants, policies, text_file::TextFileError},
 };
-use hotmerge_lifecycle::ChoiceError;
+use hotmerge_lifecycle::{ChoiceError, Why};
 use hotmerge_meta::{
     PackageName, PluginName, Untrusted,
     control::{
@@ -142,7 +142,7 @@ impl Host {
                     match tick {
                         Tick::Full => {
                             ask_for_full(&host);
-                            host.rescan(&[]);
+                            host.rescan(&[], Why::Changed);
                         }
                         Tick::Hinted | Tick::Due => host.look_at_dirty(),
                     }
@@ -225,20 +225,20 @@ impl Host {
     /// do, not as the whole directory.
     pub fn look_at(&self, packages: impl IntoIterator<Item = PackageName>) {
         let dirty = Dirty::contents(packages);
-        self.supervisor.look(&dirty, &[]);
+        self.supervisor.look(&dirty, &[], Why::Changed);
     }
 
     /// Rescans the plugin directory now; does not wait for the reloads.
     pub fn rescan(&self) {
-        self.rescan_retrying(&[]);
+        self.rescan_retrying(&[], Why::Changed);
     }
 
-    fn rescan_retrying(&self, retry: &[PluginName]) -> Vec<PluginName> {
+    fn rescan_retrying(&self, retry: &[PluginName], why: Why) -> Vec<PluginName> {
         if let Some(upkeep) = self.upkeep.get() {
             upkeep();
         }
         self.supervisor.persist_unwritten();
-        self.supervisor.rescan(retry)
+        self.supervisor.rescan(retry, why)
     }
 
     /// The position after the newest outcome: pass it to [`Host::reload`] for a report on
@@ -258,7 +258,11 @@ impl Host {
         let began = Instant::now();
         let since = params.since.unwrap_or_else(|| self.position());
         let asked = params.plugins.as_deref().unwrap_or_default();
-        let revived = self.rescan_retrying(&self.to_retry(params, since));
+        let why = match params.without_state {
+            true => Why::AskedWithoutState,
+            false => Why::Asked,
+        };
+        let revived = self.rescan_retrying(&self.to_retry(params, since), why);
         let state = match params.only {
             true => self.supervisor.wait_settled_of(asked),
             false => self.supervisor.wait_settled(),
@@ -371,7 +375,7 @@ impl Host {
         }
     }
 
-    /// What is known of one plugin, for whoever looks for a fault.
+    /// Everything known of one plugin, for debugging.
     ///
     /// # Errors
     /// If nothing is known of it.

@@ -1,4 +1,4 @@
-//! What happened, for those who ask: history, status, and the versions that were kept.
+//! Records: events, history, status, log, and the store of the last good versions.
 
 pub(crate) mod debug;
 pub(crate) mod events;

@@ -21,7 +21,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::{
     audit,
     bounded::{cut, fit},
-    roles::{Identity, Wish},
+    roles::{Denied, Identity, Wish},
     tally::Tally,
 };
 
@@ -45,15 +45,45 @@ pub trait AskToStop: Send + Sync + fmt::Debug {
     fn stop(&self);
 }
 
-/// What is behind the door.
+/// A host, as those who ask it for something see it: the same for every way in.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub struct Door {
     pub(crate) host: Arc<Host>,
     pub(crate) ask_to_stop: Box<dyn AskToStop>,
     /// Held while a large reply is encoded, which takes several times its size.
     pub(crate) encoding: Mutex<()>,
     /// What came in.
     pub(crate) tally: Tally,
+}
+
+impl Door {
+    /// The door of a host.
+    pub fn new(host: Arc<Host>, ask_to_stop: Box<dyn AskToStop>) -> Arc<Self> {
+        Arc::new(Self {
+            host,
+            ask_to_stop,
+            encoding: Mutex::default(),
+            tally: Tally::default(),
+        })
+    }
+
+    /// Refuses what whoever asks may not, and records that.
+    pub(crate) fn insist(
+        &self,
+        who: &Identity,
+        wish: Wish<'_>,
+        method: &str,
+        what: impl FnOnce() -> String,
+    ) -> Result<(), Denied> {
+        let config = self.host.config();
+        if who.may(&config.door.allow, wish) {
+            return Ok(());
+        }
+        let denied = who.denied(wish, what());
+        self.tally.denied();
+        audit::denied(who, method, &denied);
+        Err(denied)
+    }
 }
 
 /// Whoever asks, and may go away before there is an answer.
@@ -181,14 +211,8 @@ impl Asked<'_> {
         method: &str,
         what: impl FnOnce() -> String,
     ) -> Result<(), ErrorObjectOwned> {
-        let config = self.door.host.config();
-        if self.who.may(&config.door.allow, wish) {
-            return Ok(());
-        }
-        let denied = self.who.denied(wish, what());
-        self.door.tally.denied();
-        audit::denied(self.who, method, &denied);
-        Err(error(code::DENIED, denied.to_string()))
+        let insisted = self.door.insist(self.who, wish, method, what);
+        insisted.map_err(|denied| error(code::DENIED, denied.to_string()))
     }
 }
 

@@ -10,9 +10,11 @@
 mod answer;
 mod audit;
 mod bounded;
+#[cfg(feature = "http")]
+pub mod http;
 mod roles;
 mod socket;
 mod tally;
 
-pub use answer::AskToStop;
+pub use answer::{AskToStop, Door};
 pub use socket::server::{OpenError, Server};

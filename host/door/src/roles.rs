@@ -57,6 +57,33 @@ impl Identity {
         }
     }
 
+    /// The holder of a bearer token.
+    #[cfg(feature = "http")]
+    pub(crate) fn of_token(name: &str) -> Self {
+        Self {
+            name: format!("the holder of token `{name}`"),
+            is_owner: false,
+            principals: vec![Principal::Token(name.to_owned()), Principal::Anybody],
+        }
+    }
+
+    /// A client that showed nothing, at this address.
+    #[cfg(feature = "http")]
+    pub(crate) fn of_address(address: std::net::IpAddr) -> Self {
+        Self {
+            name: format!("a client without a token at `{address}`"),
+            is_owner: false,
+            principals: vec![Principal::Anybody],
+        }
+    }
+
+    /// The same, as whoever reaches the HTTP front may.
+    #[cfg(feature = "http")]
+    pub(crate) fn or_anybody(mut self) -> Self {
+        self.principals.push(Principal::Anybody);
+        self
+    }
+
     /// Whether it may do this.
     pub(crate) fn may(&self, allow: &[Allow], wish: Wish<'_>) -> bool {
         self.is_owner

@@ -89,7 +89,7 @@ impl Checkpoint {
         Ok(saved.from)
     }
 
-    /// Has the state saved by `save`, if nobody else is about it.
+    /// Saves the state by `save`, unless another thread is doing so.
     pub fn refresh(
         &self,
         save: impl FnOnce() -> Result<(), Box<CallError>>,

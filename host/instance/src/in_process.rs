@@ -1,6 +1,6 @@
 //! A plugin in the host's own process.
 //!
-//! A panic is caught in the plugin itself. What it left half done nobody knows: the instance goes
+//! A panic is caught in the plugin itself. What it left half done is unknown: the instance goes
 //! on only until another one takes its place, and is not asked for its state any more.
 
 use std::{
@@ -33,7 +33,7 @@ pub struct InProcess {
     pub checkpoint: Checkpoint,
     /// Whether a panic of it was caught.
     panicked: AtomicBool,
-    /// Whether the host was told of that and sees to it.
+    /// Whether the host was informed and replaces it.
     is_reported: AtomicBool,
     /// Why it takes no calls any more.
     given_up: Mutex<Option<String>>,
@@ -108,7 +108,7 @@ impl InProcess {
         }
     }
 
-    /// The host could not replace it; the next panic is to be told again.
+    /// The host could not replace it; the next panic is reported again.
     pub fn report_again(&self) {
         self.is_reported.store(false, Ordering::Relaxed);
     }

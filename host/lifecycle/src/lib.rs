@@ -152,6 +152,10 @@ pub enum Why {
     Changed,
     /// An operator asked, so that a refused hash is retried.
     Asked,
+    /// The same, and the running version's state is to be discarded.
+    AskedWithoutState,
+    /// The running version's state could not be handed over, and the operator lets it go.
+    WithoutState,
     /// An operator chose the version.
     Chosen,
     /// An operator removed a pin, so that the directory decides again. Like a request.
@@ -167,10 +171,25 @@ pub enum Why {
 }
 
 impl Why {
+    /// Whether somebody asked for it.
+    fn is_asked(self) -> bool {
+        matches!(self, Self::Asked | Self::AskedWithoutState | Self::Unpinned)
+    }
+
+    fn discards_state(self) -> bool {
+        matches!(self, Self::AskedWithoutState | Self::WithoutState)
+    }
+
     fn text(self) -> &'static str {
         match self {
             Self::Changed => "the plugin directory has changed",
             Self::Asked => "an operator asked to try it again",
+            Self::AskedWithoutState => {
+                "an operator asked to try it again without the state of the running version"
+            }
+            Self::WithoutState => {
+                "the state of the running version was not handed over, and may be discarded"
+            }
             Self::Chosen => "an operator chose this version",
             Self::Unpinned => "an operator removed the pin",
             Self::Replaced => "a plugin that it requires was replaced",
@@ -218,6 +237,14 @@ pub enum Event {
     },
     /// The candidate cannot run, or took too long.
     Failed {
+        /// The attempt.
+        ticket: Ticket,
+        /// What was refused, and why.
+        refused: Refused,
+    },
+    /// The live version's state did not get to the candidate, and may be discarded: the same version
+    /// is tried again without it.
+    NotHandedOver {
         /// The attempt.
         ticket: Ticket,
         /// What was refused, and why.
@@ -290,6 +317,7 @@ impl Event {
             Self::Verified { ticket }
             | Self::Differs { ticket }
             | Self::Failed { ticket, .. }
+            | Self::NotHandedOver { ticket, .. }
             | Self::Started { ticket, .. }
             | Self::HandedOver { ticket }
             | Self::Proven { ticket, .. }

@@ -75,9 +75,8 @@ impl Machine {
         }
     }
 
-    /// A scan of the plugin directory: what is new or changed there (`true`: try it again
-    /// even if it was refused), and what is gone.
-    pub fn scanned(&mut self, changed: Vec<(Target, bool)>, gone: &[PluginName]) -> Vec<Step> {
+    /// A scan of the plugin directory: what is new or changed there or asked for, and what is gone.
+    pub fn scanned(&mut self, changed: Vec<(Target, Why)>, gone: &[PluginName]) -> Vec<Step> {
         let mut steps = Vec::new();
         if self.stopped {
             return steps;
@@ -98,7 +97,7 @@ impl Machine {
         let mut offers = Vec::new();
         // Requirements must be resolvable, so the whole directory is recorded before the first
         // candidate.
-        for (target, asked) in changed {
+        for (target, why) in changed {
             let name = target.meta.name.clone();
             if target.meta.requires.is_empty() {
                 self.demanding.remove(&name);
@@ -106,7 +105,7 @@ impl Machine {
                 self.demanding.insert(name.clone());
             }
             self.directory.insert(name.clone(), target);
-            offers.push((name, if asked { Why::Asked } else { Why::Changed }));
+            offers.push((name, why));
         }
         for (name, why) in offers {
             self.offer(&name, why, &mut steps);
@@ -136,10 +135,15 @@ impl Machine {
     /// up.
     pub fn apply(&mut self, name: &PluginName, event: Event) -> Vec<Step> {
         let mut steps = Vec::new();
+        let mut again = None;
         self.change(name, &mut steps, |slot, out| match event {
             Event::Verified { ticket } => slot.verified(ticket, out),
             Event::Differs { ticket } => slot.differs(ticket),
             Event::Failed { ticket, refused } => slot.failed(ticket, refused, out),
+            Event::NotHandedOver { ticket, refused } => {
+                again = slot.without_state(ticket);
+                slot.failed(ticket, refused, out);
+            }
             Event::Started { ticket, next } => slot.started(ticket, next, out),
             Event::HandedOver { ticket } => slot.handed_over(ticket, out),
             Event::Proven { ticket, calls } => slot.proven(ticket, calls, out),
@@ -151,6 +155,13 @@ impl Machine {
             Event::GivenUp { ticket, reason } => slot.give_up(ticket, reason),
             Event::Revived { ticket } => slot.revive(ticket),
         });
+        // What came meanwhile goes first, and what has gone from the directory does not come back.
+        let is_free = |slot: &Slot| slot.candidate().is_none() && self.directory.contains_key(name);
+        if let Some(attempt) = again
+            && self.slots.get(name).is_some_and(is_free)
+        {
+            self.attempt(name, attempt, &mut steps);
+        }
         self.settle(&mut steps);
         steps
     }

@@ -193,10 +193,11 @@ impl Slot {
         }
         if attempt.why == Why::Changed
             && let Some(old) = &self.candidate
-            && matches!(old.attempt.why, Why::Asked | Why::Unpinned)
+            && old.attempt.why.is_asked()
         {
             attempt.why = old.attempt.why;
         }
+        attempt.target.takes_state &= !attempt.why.discards_state();
         self.overtake(out);
         self.because(attempt.why.text());
         out.push(Now::Begin(ticket, attempt.target.clone()).into());
@@ -348,10 +349,11 @@ impl Slot {
     }
 
     pub(super) fn started(&mut self, ticket: Ticket, next: Next, out: &mut Vec<Action>) {
-        if self.at(ticket, Stage::Starting).is_none() {
+        let Some(candidate) = self.at(ticket, Stage::Starting) else {
             out.push(Later::Discard(ticket).into());
             return;
-        }
+        };
+        let is_without = !candidate.attempt.target.takes_state && self.live.is_some();
         match next {
             Next::HandOver if self.live.is_some() => {
                 self.advance(
@@ -365,6 +367,10 @@ impl Slot {
                 out.push(Now::BeginTrial(ticket).into());
                 out.push(Now::Report(ticket, Outcome::Trying).into());
             }
+            Next::Switch | Next::HandOver | Next::Try if is_without => self.go_live(
+                out,
+                "started without the state of the version before it, and takes all new calls",
+            ),
             Next::Switch | Next::HandOver | Next::Try => {
                 self.go_live(out, "started, and takes all new calls");
             }
@@ -394,6 +400,17 @@ impl Slot {
         if self.current(ticket).is_some() {
             self.refuse(refused, out);
         }
+    }
+
+    /// The same attempt once more, without the live version's state, if it is under way and was to
+    /// have it.
+    pub(super) fn without_state(&self, ticket: Ticket) -> Option<Attempt> {
+        let attempt = &self.current(ticket)?.attempt;
+        let again = Attempt {
+            why: Why::WithoutState,
+            ..attempt.clone()
+        };
+        attempt.target.takes_state.then_some(again)
     }
 
     /// The candidate cannot run because of other plugins.

@@ -1,6 +1,7 @@
 //! The heap of this process, of which plugins in it use a part.
 
-/// Has every large block of memory go back to the system as soon as it is freed: otherwise the C
+/// Keeps the heap small that threads leave behind: it has no more parts than there are processors, of which
+/// each keeps what lies between blocks that are in use, and has every large block of memory go back to the system as soon as it is freed: otherwise the C
 /// library keeps some tens of megabytes for each thread that ever freed one. To be called by a
 /// program, before it starts threads.
 pub fn give_back_large_blocks() {
@@ -10,6 +11,10 @@ pub fn give_back_large_blocks() {
         const M_MMAP_THRESHOLD: std::ffi::c_int = -3;
         /// In bytes. A block of its own costs a page fault per 4 KiB.
         const LARGE: std::ffi::c_int = 1 << 20;
+        /// The default is eight parts per processor, of which each thread that frees takes its own.
+        const M_ARENA_MAX: std::ffi::c_int = -8;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let parts = std::ffi::c_int::try_from(cores).unwrap_or(std::ffi::c_int::MAX);
         unsafe extern "C" {
             fn mallopt(option: std::ffi::c_int, value: std::ffi::c_int) -> std::ffi::c_int;
         }
@@ -17,6 +22,9 @@ pub fn give_back_large_blocks() {
         // already are freed as they were made.
         unsafe {
             mallopt(M_MMAP_THRESHOLD, LARGE);
+            if std::env::var_os("MALLOC_ARENA_MAX").is_none() {
+                mallopt(M_ARENA_MAX, parts);
+            }
         }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeSet, ops::Range};
 
+use hotmerge_abi::ENTRY_SYMBOL;
 use object::{
     Endianness, U64,
     elf::{self, Dyn64, DynamicTag, Rela64, RelocationType, Sym64},
     read::elf::{Dyn as _, ProgramHeader as _, Rela as _, Sym as _},
 };
 
-use crate::{FileError, LIBRARIES, reader::Reader};
+use crate::{FileError, LIBRARIES, lookup::Tables, reader::Reader};
 
 /// Relocations that run code, of all machines that plugins are built for.
 const IRELATIVE: [RelocationType; 3] = [
@@ -28,6 +29,7 @@ struct Dynamic {
     place: Range<u64>,
     symbols: u64,
     strings: u64,
+    tables: Tables,
 }
 
 impl Dynamic {
@@ -55,6 +57,8 @@ impl Reader<'_> {
                 self.odd("DT_SONAME", "it would be taken for a library of the system");
             }
         }
+        // The host looks for it.
+        self.looked_up(&dynamic, ENTRY_SYMBOL.as_bytes());
         for (table, size) in [
             (elf::DT_RELA, elf::DT_RELASZ),
             (elf::DT_JMPREL, elf::DT_PLTRELSZ),
@@ -82,6 +86,7 @@ impl Reader<'_> {
             place: address..address.saturating_add(bytes),
             symbols: 0,
             strings: 0,
+            tables: Tables::default(),
         };
         for entry in all {
             let tag = entry.tag(self.endian);
@@ -90,6 +95,13 @@ impl Reader<'_> {
                 dynamic.strings = strings.ok_or(FileError("it has no string table"))?;
                 let symbols = dynamic.value(elf::DT_SYMTAB);
                 dynamic.symbols = symbols.ok_or(FileError("it has no symbol table"))?;
+                dynamic.tables = Tables {
+                    symbols: dynamic.symbols,
+                    strings: dynamic.strings,
+                    gnu_hash: dynamic.value(elf::DT_GNU_HASH),
+                    hash: dynamic.value(elf::DT_HASH),
+                    ..Tables::default()
+                };
                 return Ok(dynamic);
             }
             dynamic.entries.push((tag, entry.val(self.endian)));
@@ -147,6 +159,8 @@ impl Reader<'_> {
         for (tag, name) in [
             (elf::DT_STRTAB, "DT_STRTAB"),
             (elf::DT_SYMTAB, "DT_SYMTAB"),
+            (elf::DT_GNU_HASH, "DT_GNU_HASH"),
+            (elf::DT_HASH, "DT_HASH"),
             (elf::DT_RELA, "DT_RELA"),
             (elf::DT_JMPREL, "DT_JMPREL"),
             (elf::DT_RELR, "DT_RELR"),
@@ -178,21 +192,28 @@ impl Reader<'_> {
     }
 
     fn symbol(&mut self, dynamic: &Dynamic, index: u32) -> Result<(), FileError> {
-        let wrong = FileError("a symbol lies outside of what is loaded");
-        let size = entry_bytes::<Sym64<Endianness>>();
-        let address = dynamic.symbols.checked_add(u64::from(index) * size);
-        let table = address.map(|address| self.table::<Sym64<Endianness>>(address, size));
-        let Some(symbol) = table.transpose()?.and_then(<[_]>::first) else {
-            return Err(wrong);
-        };
-        let name = self.string(dynamic.strings, symbol.st_name(self.endian).into())?;
+        let symbol = self.symbol_at(dynamic.symbols, index.into())?;
+        let offset = u64::from(symbol.st_name(self.endian));
+        let name = self.string(dynamic.strings, offset)?;
         if symbol.st_shndx(self.endian) == elf::SHN_UNDEF {
-            // Linkers copy the type of the definition they found; the loader looks it up again.
+            // Linkers copy the type of the definition they found; the loader looks it up again, also
+            // in this file.
+            let raw = self.name(dynamic.strings.saturating_add(offset))?;
+            self.looked_up(dynamic, raw);
             self.file.imports.insert(name);
         } else if symbol.st_type() == elf::STT_GNU_IFUNC {
             self.odd("IFUNC", "code would run while the loader relocates");
         }
         Ok(())
+    }
+
+    /// Checks what the loader finds in this file under a name.
+    fn looked_up(&mut self, dynamic: &Dynamic, name: &[u8]) {
+        match dynamic.tables.runs_code(self, name) {
+            Ok(false) => {}
+            Ok(true) => self.odd("IFUNC", "code would run while the loader relocates"),
+            Err(FileError(rule)) => self.odd("DT_HASH", rule),
+        }
     }
 
     /// Packed relocations without symbols: an address, then words with one bit per address.

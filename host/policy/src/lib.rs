@@ -13,6 +13,7 @@
 
 mod dynamic;
 mod file;
+mod lookup;
 mod objection;
 mod read;
 mod reader;

@@ -61,19 +61,27 @@ impl<'a> Reader<'a> {
         Ok(table)
     }
 
+    /// What lies at an address, if it does so in memory that nothing writes.
+    pub(crate) fn fixed<T: Pod>(&self, address: u64) -> Option<&'a T> {
+        if self.has(address, elf::PF_W) {
+            return None;
+        }
+        let (found, _) = object::from_bytes(self.at(address)?).ok()?;
+        Some(found)
+    }
+
+    /// The name at an address.
+    pub(crate) fn name(&self, address: u64) -> Result<&'a [u8], FileError> {
+        let bytes = self.at(address).unwrap_or_default();
+        let end = bytes.iter().take(4096).position(|byte| *byte == 0);
+        end.map(|end| &bytes[..end])
+            .ok_or(FileError("a name lies outside of what is loaded"))
+    }
+
     /// A name of the string table at an address.
     pub(crate) fn string(&self, table: u64, offset: u64) -> Result<String, FileError> {
-        let wrong = FileError("a name lies outside of what is loaded");
-        let Some(bytes) = table
-            .checked_add(offset)
-            .and_then(|address| self.at(address))
-        else {
-            return Err(wrong);
-        };
-        let Some(end) = bytes.iter().take(4096).position(|byte| *byte == 0) else {
-            return Err(wrong);
-        };
-        Ok(String::from_utf8_lossy(&bytes[..end]).into_owned())
+        let name = self.name(table.saturating_add(offset))?;
+        Ok(String::from_utf8_lossy(name).into_owned())
     }
 
     /// Whether an address lies in a loaded segment with this access.

@@ -9,6 +9,7 @@ use crate::exit::{self, Failure};
 mod call;
 mod completions;
 mod debug;
+mod front;
 mod hash;
 mod history;
 mod host;

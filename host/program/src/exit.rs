@@ -89,7 +89,7 @@ impl Failure {
         self
     }
 
-    /// What standard error is told.
+    /// The text for standard error.
     pub(crate) fn report(&self) -> String {
         match self.code {
             USAGE => self.error.to_string(),

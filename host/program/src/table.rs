@@ -62,7 +62,7 @@ pub(crate) fn coloured(text: impl ToString, meaning: Meaning) -> Cell {
     }
 }
 
-/// What a cell tells.
+/// What a cell means.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Meaning {
     Good,

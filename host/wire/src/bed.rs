@@ -53,13 +53,18 @@ impl Bed {
         let _ = futex::wake(&self.closed, Flags::empty(), u32::MAX >> 1);
     }
 
-    /// Sleeps while a word has a value and until the end.
-    pub(crate) fn sleep(&self, word: &AtomicU32, value: u32) {
+    /// Sleeps while a word has a value, until the end and until a point on the monotonic clock, if any.
+    pub(crate) fn sleep(&self, word: &AtomicU32, value: u32, until: Option<Timespec>) {
         /// Whether the kernel does not support two words per sleeper, or something forbids it.
         static KNOWS_ONE: OnceLock<()> = OnceLock::new();
         if KNOWS_ONE.get().is_none() {
             let both = [wait(word, value), wait(&self.closed, 0)];
-            let slept = futex::waitv(&both, WaitvFlags::empty(), None, ClockId::Monotonic);
+            let slept = futex::waitv(
+                &both,
+                WaitvFlags::empty(),
+                until.as_ref(),
+                ClockId::Monotonic,
+            );
             if !matches!(slept, Err(Errno::NOSYS | Errno::PERM)) {
                 return;
             }

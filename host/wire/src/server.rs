@@ -14,6 +14,8 @@ use std::{
 };
 
 pub use self::taken::{Taken, Writer};
+use rustix::fs::Timespec;
+
 use crate::{
     Geometry,
     alarms::Alarms,
@@ -172,16 +174,17 @@ impl Server {
         }
         // A call that is posted from here on is told by the bell.
         if !self.is_called() {
-            self.wait(&head.bell, bell);
+            self.wait(&head.bell, bell, 0);
         }
         head.sleepers.fetch_sub(1, Ordering::SeqCst);
         self.spin.slept(now_ns() - began);
     }
 
-    /// Sleeps while a word has a value, but not for longer than until the end.
-    fn wait(&self, word: &AtomicU32, value: u32) {
+    /// Sleeps while a word has a value, but not for longer than until the end, or until a time if that
+    /// is not 0.
+    fn wait(&self, word: &AtomicU32, value: u32, until_ns: u64) {
         match self.alarms {
-            Some(_) => self.bed.sleep(word, value),
+            Some(_) => self.bed.sleep(word, value, point(until_ns)),
             None => bed::sleep_among_friends(word, value),
         }
     }
@@ -198,6 +201,16 @@ fn newest(slot: &Slot) -> Option<(u32, u32)> {
     let claim = slot.claim.load(Ordering::SeqCst);
     let posted = slot.posted.load(Ordering::SeqCst);
     ((posted ^ claim) & !WITHDRAWN != 0).then_some((claim, posted))
+}
+
+/// A point on the monotonic clock; 0 is none.
+fn point(ns: u64) -> Option<Timespec> {
+    const SECOND: u64 = 1_000_000_000;
+    let point = Timespec {
+        tv_sec: i64::try_from(ns / SECOND).unwrap_or(i64::MAX),
+        tv_nsec: (ns % SECOND) as i64,
+    };
+    (ns != 0).then_some(point)
 }
 
 /// Whether a number was free; it is not afterwards.

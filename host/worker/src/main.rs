@@ -1,4 +1,4 @@
-//! The small program that a sandboxed plugin lives in.
+//! The small program that runs a sandboxed plugin.
 //!
 //! Only a host starts it, with descriptors that `hotmerge-sandbox` numbers. It enters the sandbox,
 //! loads the plugin, completes the sandbox, runs the plugin's constructors, and answers calls until the

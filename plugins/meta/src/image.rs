@@ -135,11 +135,11 @@ impl std::fmt::Debug for Image {
 /// Another major, or a newer minor; says both versions and what to do. A table of another size.
 pub fn check_abi(header: &TableHeader) -> Result<(), AbiError> {
     let (major, minor) = (header.abi_major, header.abi_minor);
-    if major != abi::ABI_MAJOR {
-        return Err(AbiError::Major { major, minor });
+    if major < abi::ABI_MAJOR {
+        return Err(AbiError::Older { major, minor });
     }
-    if minor > abi::ABI_MINOR {
-        return Err(AbiError::Minor { major, minor });
+    if (major, minor) > (abi::ABI_MAJOR, abi::ABI_MINOR) {
+        return Err(AbiError::Newer { major, minor });
     }
     // No minor so far has appended to a plugin's table.
     let (size, expected) = (header.size, TableHeader::CURRENT.size);

@@ -29,7 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("hotmerge-fanotify", &[]),
-    ("hotmerge-policy", &[]),
+    ("hotmerge-policy", &["hotmerge-abi"]),
     ("hotmerge-sandbox", &[]),
     ("hotmerge-wire", &["hotmerge-abi"]),
     ("hotmerge-loader", &["hotmerge-abi", "hotmerge-meta"]),

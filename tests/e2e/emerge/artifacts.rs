@@ -12,7 +12,10 @@ use std::{
 use anyhow::{Context as _, Result};
 use hotmerge_tests::repository;
 
-use crate::lab::{Lab, Mode, cache, said, script};
+use crate::{
+    lab::{Lab, Mode, cache, said, script},
+    packages,
+};
 
 /// A directory whose files a lab gets.
 #[derive(Clone, Debug)]
@@ -47,6 +50,7 @@ pub(crate) const QUICKLY: &str = "CARGO_PROFILE_RELEASE_OPT_LEVEL=0";
 /// One of a kind is made at a time, and once.
 static RELEASE: Mutex<Option<Artifacts>> = Mutex::new(None);
 static HOST: Mutex<Option<Artifacts>> = Mutex::new(None);
+static NEXT_HOST: Mutex<Option<Artifacts>> = Mutex::new(None);
 
 /// The tarballs and crates that a release of this tree consists of.
 pub(crate) fn release() -> Result<Artifacts> {
@@ -85,6 +89,9 @@ fn forget_old() -> Result<()> {
         "host-*",
         "-o",
         "-name",
+        "next-*",
+        "-o",
+        "-name",
         "prefix-*",
     ]);
     find.args([
@@ -100,6 +107,17 @@ pub(crate) fn host_packages() -> Result<Artifacts> {
         let packages = cache()?.join(format!("host-{}", what_makes_the_host()?));
         if !packages.join("Packages").exists() {
             build_host(&packages)?;
+        }
+        Ok(Artifacts(packages))
+    })
+}
+
+/// The same, and as revision 2 a host of this tree that speaks another contract.
+pub(crate) fn next_host_packages(major: u16) -> Result<Artifacts> {
+    once(&NEXT_HOST, || {
+        let packages = cache()?.join(format!("next-{}", what_makes_the_host()?));
+        if !packages.join("Packages").exists() {
+            build_next_host(&packages, major)?;
         }
         Ok(Artifacts(packages))
     })
@@ -140,6 +158,20 @@ fn build_host(packages: &Path) -> Result<()> {
     )?;
     fs::rename(lab.path("pkgs"), packages)
         .with_context(|| format!("failed to keep `{}`", packages.display()))
+}
+
+fn build_next_host(kept: &Path, major: u16) -> Result<()> {
+    let lab = Lab::with_stopped_host()?;
+    let host = lab.path("repos/hotmerge/app-admin/hotmerge");
+    let ebuild = fs::read_to_string(host.join("hotmerge-0.1.0.ebuild"))?;
+    let slot = |major| format!("SLOT=\"0/{major}\"");
+    let ebuild = ebuild.replace(&slot(hotmerge_abi::ABI_MAJOR), &slot(major));
+    let next = host.join("hotmerge-0.1.0-r2.ebuild");
+    fs::write(next, ebuild + &packages::speaking(major, "plugins/abi"))?;
+    lab.manifest("hotmerge/app-admin/hotmerge/hotmerge-0.1.0-r2.ebuild")?;
+    lab.emerge_with(&[QUICKLY], &["--buildpkg", "=app-admin/hotmerge-0.1.0-r2"])?;
+    fs::rename(lab.path("pkgs"), kept)
+        .with_context(|| format!("failed to keep `{}`", kept.display()))
 }
 
 /// A hash of everything that the host's package is made from.

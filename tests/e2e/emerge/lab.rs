@@ -47,6 +47,20 @@ pub(crate) fn said(command: &mut Command) -> Result<String> {
     Ok(said)
 }
 
+/// Runs a command and returns its result, without what it said beside that to people.
+pub(crate) fn printed(command: &mut Command) -> Result<String> {
+    let output = command
+        .output()
+        .with_context(|| format!("failed to start `{command:?}`"))?;
+    ensure!(
+        output.status.success(),
+        "`{command:?}` ended with {}:\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8(output.stdout)?)
+}
+
 /// Runs a command and returns its exit code and all that it said.
 pub(crate) fn ended(command: &mut Command) -> Result<(Option<i32>, String)> {
     let output = command

@@ -13,7 +13,7 @@ use spdx::{
     expression::{ExprNode, Operator},
 };
 
-use crate::lab::said;
+use crate::lab::printed;
 
 /// The names that the main Gentoo repository has for those of SPDX, as its
 /// `metadata/license-mapping.conf` lists them.
@@ -111,7 +111,7 @@ fn linked_licences(packages: &[&str]) -> Result<Vec<String>> {
     for package in packages {
         tree.arg(format!("--package={}", crate_of(package)?));
     }
-    let listed = said(tree.current_dir(repository()))?;
+    let listed = printed(tree.current_dir(repository()))?;
     let licences: BTreeSet<_> = listed.lines().filter(|line| !line.is_empty()).collect();
     Ok(licences.into_iter().map(ToOwned::to_owned).collect())
 }

@@ -11,6 +11,7 @@ mod answers;
 mod artifacts;
 mod binary;
 mod calls;
+mod contracts;
 mod document;
 mod lab;
 mod labs;

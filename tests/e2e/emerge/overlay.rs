@@ -46,6 +46,27 @@ fn the_eclass_passes_its_tests() -> Result<()> {
     Ok(())
 }
 
+/// The tests have a stand-in for what the package manager itself offers to compare versions.
+#[test]
+fn the_eclass_passes_with_portages_version_functions() -> Result<()> {
+    let lab = Lab::bare(Mode::Prefix)?;
+    let (settings, tests) = (
+        lab.path("settings"),
+        repository().join("ebuilds/eclass/tests"),
+    );
+    let said = lab.shell(&format!(
+        "source {}; VERSION_FUNCTIONS=$VENV/lib/portage/bin/version-functions.sh {}",
+        settings.display(),
+        tests.join("hotmerge-plugin.sh").display()
+    ))?;
+    ensure!(
+        said.contains("compares versions as the package manager does"),
+        "{said}"
+    );
+    ensure!(!said.contains("command not found"), "{said}");
+    Ok(())
+}
+
 #[test]
 fn shell_scripts_pass_shellcheck() -> Result<()> {
     if ended(Command::new("shellcheck").arg("--version")).is_err() {

@@ -20,8 +20,10 @@ pub(crate) struct Greeter {
     pub greeting: &'static str,
     /// Why it does not start, if it does not.
     pub refuses: Option<&'static str>,
-    /// Whether it takes two seconds to start.
-    pub slow: bool,
+    /// The file that it reads as it starts, if it does.
+    pub reads: Option<&'static str>,
+    /// The major version of the contract that its SDK speaks, if it is not this tree's.
+    pub speaks: Option<u16>,
 }
 
 impl Greeter {
@@ -36,7 +38,8 @@ impl Greeter {
             version,
             greeting,
             refuses: None,
-            slow: false,
+            reads: None,
+            speaks: None,
         }
     }
 
@@ -48,9 +51,20 @@ impl Greeter {
         }
     }
 
-    /// The same, but it takes two seconds to start.
-    pub(crate) const fn slow(self) -> Self {
-        Self { slow: true, ..self }
+    /// The same, but it has started only when it has read a file to its end.
+    pub(crate) const fn reading(self, file: &'static str) -> Self {
+        Self {
+            reads: Some(file),
+            ..self
+        }
+    }
+
+    /// The same, but with an SDK of another contract.
+    pub(crate) const fn speaking(self, major: u16) -> Self {
+        Self {
+            speaks: Some(major),
+            ..self
+        }
     }
 
     /// Adds the tarball and the ebuilds of this version and of a revision of it with the same
@@ -62,7 +76,7 @@ impl Greeter {
         fs::create_dir_all(&package)?;
         for revision in ["", "-r1"] {
             let ebuild = format!("{name}-{version}{revision}.ebuild");
-            fs::write(package.join(ebuild), EBUILD)?;
+            fs::write(package.join(ebuild), self.ebuild())?;
         }
         lab.manifest(&format!("made/app-misc/{name}/{name}-{version}.ebuild"))
     }
@@ -77,6 +91,17 @@ impl Greeter {
         pack(&tree, &lab.path("distfiles"))
     }
 
+    /// Its ebuild; what the SDK speaks is changed where the package manager has unpacked it.
+    fn ebuild(&self) -> String {
+        let Some(major) = self.speaks else {
+            return EBUILD.to_owned();
+        };
+        let ours = hotmerge_abi::ABI_MAJOR;
+        let claim = format!("HOTMERGE_ABI={ours}\n");
+        let contract = "\"${ECARGO_VENDOR}\"/hotmerge-abi-0.1.0";
+        EBUILD.replace(&claim, &format!("HOTMERGE_ABI={major}\n")) + &speaking(major, contract)
+    }
+
     fn write_tree(&self, tree: &Path) -> Result<()> {
         copy_example(tree)?;
         edit(&tree.join("Cargo.toml"), |text| {
@@ -89,9 +114,11 @@ impl Greeter {
         })?;
         edit(&tree.join("src/lib.rs"), |text| {
             let mut text = text.replace("= \"Hello\"", &format!("= \"{}\"", self.greeting));
-            if self.slow {
-                let slow = "{ std::thread::sleep(std::time::Duration::from_secs(2)); Ok(Self) }";
-                text = text.replacen("Ok(Self)", slow, 1);
+            if let Some(file) = self.reads {
+                let read = format!(
+                    "std::fs::read({file:?}).map(|_| Self).map_err(|error| Error::Failed(error.to_string()))"
+                );
+                text = text.replacen("Ok(Self)", &read, 1);
             }
             match self.refuses {
                 Some(reason) => text.replacen(
@@ -103,6 +130,20 @@ impl Greeter {
             }
         })
     }
+}
+
+/// What makes a source tree speak another contract; `contract` is shell, the contract's crate.
+pub(crate) fn speaking(major: u16, contract: &str) -> String {
+    let ours = hotmerge_abi::ABI_MAJOR;
+    format!(
+        r"
+src_prepare() {{
+	sed -i 's/\(ABI_MAJOR: u16 =\) {ours};/\1 {major};/' {contract}/src/lib.rs || die
+	grep -q 'ABI_MAJOR: u16 = {major};' {contract}/src/lib.rs || die
+	default
+}}
+"
+    )
 }
 
 const EBUILD: &str = r#"# Copyright 2026 Gentoo Authors

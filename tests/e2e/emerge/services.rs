@@ -1,6 +1,10 @@
 //! The services: what systemd says of the unit, and what OpenRC does with the init script.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use hotmerge_tests::repository;
@@ -52,18 +56,18 @@ fn openrc_starts_checks_reloads_restarts_and_stops_the_host() -> Result<()> {
         return Ok(());
     }
     let lab = Lab::with_stopped_host()?;
-    let alpha = Greeter::new("alpha", "1.0.0", "Hello").slow();
+    let alpha = Greeter::new("alpha", "1.0.0", "Hello").reading("/srv/gate/open");
     alpha.add_to(&lab)?;
     lab.emerge(&["app-misc/alpha"])?;
+    lab.shell(
+        "mkdir /srv/gate && mkfifo -m 644 /srv/gate/open
+        printf '[plugin.alpha]\\nallow = [\"fs:/srv/gate:ro\"]\\n' >> /etc/hotmerge/hotmerge.toml",
+    )?;
 
     a_bad_configuration_does_not_start(&lab)?;
     a_host_without_sandbox_does_not_start(&lab)?;
 
-    lab.start_host()?;
-    ensure!(
-        greeting(&lab, "alpha")? == "Hello",
-        "started means that its plugins answer"
-    );
+    started_means_that_plugins_answer(&lab)?;
     runs_as_its_own_user(&lab)?;
 
     let calls = Calls::start(&lab, &["alpha"])?;
@@ -87,6 +91,29 @@ fn openrc_starts_checks_reloads_restarts_and_stops_the_host() -> Result<()> {
     let (code, _) = ended(&mut lab.command(&["hotmerge", "status"]))?;
     ensure!(code == Some(4), "a stopped host answers");
     lab.shell("! pgrep -x hotmerge")?;
+    Ok(())
+}
+
+/// The plugin starts as long as somebody has the other end of the FIFO open that it reads.
+fn started_means_that_plugins_answer(lab: &Lab) -> Result<()> {
+    let hold = "exec 3> /srv/gate/open
+        echo held
+        cat
+        rm /srv/gate/open
+        echo > /srv/gate/open";
+    let mut start = lab.command(&["rc-service", "hotmerge", "start"]);
+    let mut start = start.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let mut gate = lab.command(&["bash", "-ec", hold]);
+    let mut gate = gate.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut line = String::new();
+    let stdout = gate.stdout.take().context("its output is a pipe")?;
+    BufReader::new(stdout).read_line(&mut line)?;
+    ensure!(line == "held\n", "the plugin does not start");
+    ensure!(greeting(lab, "alpha").is_err(), "it answers already");
+    ensure!(start.try_wait()?.is_none(), "nobody waits for the plugin");
+    drop(gate.stdin.take());
+    ensure!(start.wait()?.success() && gate.wait()?.success());
+    ensure!(greeting(lab, "alpha")? == "Hello");
     Ok(())
 }
 
@@ -211,14 +238,14 @@ fn a_restart_keeps_what_the_new_program_would_refuse(lab: &Lab) -> Result<()> {
 fn a_rotated_log_goes_on(lab: &Lab) -> Result<()> {
     let log = "/var/log/hotmerge.log";
     lab.shell(&format!(
-        "logrotate --force --state /run/logrotate.state /etc/logrotate.d/hotmerge
+        "never() {{ if \"$@\"; then echo \"true: $*\"; exit 1; fi }}
+        logrotate --force --state /run/logrotate.state /etc/logrotate.d/hotmerge
         grep -q ready {log}.1
-        ! grep -q ready {log}
+        never grep -q ready {log}
         touch /usr/lib64/hotmerge/plugins/stray
         hotmerge reload || true
         grep -q stray {log}
-        ! grep -q stray {log}.1
-        ! tr -d '\\0' < {log} | cmp -s - /dev/null
+        never grep -q stray {log}.1
         test $(tr -cd '\\0' < {log} | wc -c) = 0
         rm /usr/lib64/hotmerge/plugins/stray
         hotmerge reload"

@@ -45,6 +45,7 @@ fn a_systemd_host_follows_emerge_and_sandboxes_plugins() -> Result<()> {
     ensure!(log.contains("Telling the hotmerge host"), "{log}");
     greets(&machine, "Good evening")?;
 
+    a_reload_checks_the_configuration(&machine)?;
     is_confined(&machine)?;
     may_make_sandboxes(&machine)?;
     machine.shell("systemctl stop hotmerge && ! pgrep -x hotmerge")?;
@@ -55,6 +56,21 @@ fn greets(machine: &Machine<'_>, greeting: &str) -> Result<()> {
     let said = machine.shell("hotmerge call alpha greet --input - <<< Larry")?;
     ensure!(said == format!("{greeting}, Larry!"), "{said}");
     Ok(())
+}
+
+/// Nothing can be checked before a restart stops the host, so a reload is what checks.
+fn a_reload_checks_the_configuration(machine: &Machine<'_>) -> Result<()> {
+    machine.shell(
+        "pid=$(systemctl show --property MainPID --value hotmerge)
+        systemctl reload hotmerge
+        cp /etc/hotmerge/hotmerge.toml /tmp/good.toml
+        echo 'wrong = 1' >> /etc/hotmerge/hotmerge.toml
+        if systemctl reload hotmerge; then echo 'a bad configuration reloads'; exit 1; fi
+        mv /tmp/good.toml /etc/hotmerge/hotmerge.toml
+        systemctl reload hotmerge
+        test $(systemctl show --property MainPID --value hotmerge) = $pid",
+    )?;
+    greets(machine, "Good evening")
 }
 
 /// No capability, no way to get one, a system call filter, and a user of its own.

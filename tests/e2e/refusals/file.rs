@@ -112,15 +112,22 @@ fn an_import_that_the_symbol_policy_forbids() {
 #[test]
 fn another_contract() {
     a_refusal(
-        &two().with_abi(2, 0),
-        &["ABI 2.0", "1.1", "rebuild the plugin"],
+        &two().with_abi(0, 9),
+        &[
+            "ABI 0.9",
+            "1.1",
+            "rebuild the plugin with the SDK of this host",
+        ],
     );
 }
 
 #[test]
 fn a_newer_contract() {
-    a_refusal(
-        &two().with_abi(1, 2),
-        &["ABI 1.2", "newer", "1.1", "upgrade the host"],
-    );
+    for (major, minor) in [(1, 2), (2, 0)] {
+        let abi = format!("ABI {major}.{minor}");
+        a_refusal(
+            &two().with_abi(major, minor),
+            &[&abi, "newer", "1.1", "upgrade and restart the host"],
+        );
+    }
 }

@@ -372,6 +372,43 @@ fn tricks_built_by_real_linkers_are_refused() {
     }
 }
 
+/// Nothing refers to the definition by its number: the loader finds it by its name.
+#[test]
+fn an_import_that_the_file_defines_runs_no_code() {
+    const EVADING: &str = "extern int others(void);\n\
+         static int one(void) { return 1; }\n\
+         static void *choose(void) { return one; }\n\
+         int chosen(void) __attribute__((ifunc(\"choose\")));\n\
+         int (*use)(void) = others;";
+    let lab = Lab::new();
+    for style in ["gnu", "sysv"] {
+        let (source, path) = (lab.path("evading.c"), lab.path("evading.so"));
+        fs::write(&source, EVADING).expect("the test's own directory");
+        let mut linker = Command::new("cc");
+        linker
+            .args([
+                "-shared",
+                "-fPIC",
+                "-O0",
+                &format!("-Wl,--hash-style={style}"),
+            ])
+            .arg("-o")
+            .args([&path, &source]);
+        run(&mut linker, SOON).ok();
+        let said = inspect(&lab, &path).text();
+        assert!(
+            !said.contains("IFUNC"),
+            "{style}: nothing refers to it: {said}"
+        );
+        let mut bytes = fs::read(&path).expect("it was built");
+        Elf(&mut bytes).rename("others", "chosen");
+        fs::write(&path, bytes).expect("the test's own directory");
+        let ran = inspect(&lab, &path);
+        assert_ne!(ran.code, Some(0), "{style}: {}", ran.text());
+        assert!(ran.text().contains("IFUNC"), "{style}: {}", ran.text());
+    }
+}
+
 /// Built with `panic = "abort"`: nobody could catch its panics.
 #[test]
 fn only_the_host_process_requires_unwinding() {

@@ -42,12 +42,16 @@ impl fmt::Display for Role {
 }
 
 /// Whom an entry names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Principal {
     /// A user, by number.
     User(u32),
     /// The members of a group, by number.
     Group(u32),
+    /// The holder of a bearer token of the HTTP front.
+    Token(String),
+    /// Whoever reaches the HTTP front.
+    Anybody,
 }
 
 /// One entry of `[[door.allow]]`.
@@ -91,20 +95,31 @@ struct Entry {
     user: Option<u32>,
     #[serde(default, deserialize_with = "group")]
     group: Option<u32>,
+    token: Option<String>,
+    #[serde(default)]
+    anybody: bool,
     role: Role,
     plugins: Option<Vec<PluginName>>,
     methods: Option<Vec<String>>,
 }
 
+const WHO: &str =
+    "an entry of `door.allow` names one `user`, one `group`, one `token`, or `anybody = true`";
+
 impl TryFrom<Entry> for Allow {
     type Error = &'static str;
 
     fn try_from(entry: Entry) -> Result<Self, Self::Error> {
-        let principal = match (entry.user, entry.group) {
-            (Some(user), None) => Principal::User(user),
-            (None, Some(group)) => Principal::Group(group),
-            _ => return Err("an entry of `door.allow` names one `user` or one `group`"),
+        let principal = match (entry.user, entry.group, entry.token, entry.anybody) {
+            (Some(user), None, None, false) => Principal::User(user),
+            (None, Some(group), None, false) => Principal::Group(group),
+            (None, None, Some(token), false) => Principal::Token(token),
+            (None, None, None, true) => Principal::Anybody,
+            _ => return Err(WHO),
         };
+        if principal == Principal::Anybody && entry.role == Role::Admin {
+            return Err("the role `admin` takes a `user`, a `group` or a `token`");
+        }
         if entry.role != Role::Call && (entry.plugins.is_some() || entry.methods.is_some()) {
             return Err("`plugins` and `methods` narrow the role `call` only");
         }
@@ -190,7 +205,7 @@ mod tests {
     fn names_and_numbers_mean_the_same() {
         let entry = |who: &str| {
             let config = read(&format!("[[allow]]\n{who}\nrole = \"read\"")).unwrap();
-            config.allow[0].principal
+            config.allow[0].principal.clone()
         };
         assert_eq!(entry("user = \"root\""), Principal::User(0));
         assert_eq!(entry("user = 1234"), Principal::User(1234));
@@ -201,10 +216,18 @@ mod tests {
     #[test]
     fn an_entry_that_permits_nothing_clear_is_refused() {
         for (entry, reason) in [
-            ("role = \"read\"", "names one `user` or one `group`"),
+            ("role = \"read\"", "names one `user`, one `group`"),
             (
                 "user = 1\ngroup = 1\nrole = \"read\"",
-                "names one `user` or one `group`",
+                "names one `user`, one `group`",
+            ),
+            (
+                "token = \"a\"\nanybody = true\nrole = \"read\"",
+                "names one `user`, one `group`",
+            ),
+            (
+                "anybody = true\nrole = \"admin\"",
+                "takes a `user`, a `group` or a `token`",
             ),
             ("user = 1", "missing field `role`"),
             ("user = 1\nrole = \"write\"", "unknown variant `write`"),

@@ -1,6 +1,6 @@
 //! Everything that happens to plugins and their directory, as one type.
 //!
-//! Invariant: whoever wants to know what happens (counters, health, history, log) is told by
+//! Invariant: every consumer of events (counters, health, history, log) is fed by
 //! one function (`HostState::record`), each by a match that names every event: none can forget one.
 //!
 //! Absent on purpose: what follows from an event.

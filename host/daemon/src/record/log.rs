@@ -1,4 +1,4 @@
-//! What happens, as the log tells it. Fields and messages are for people who search.
+//! Events as log records. Fields and messages are made to be searched.
 
 use hotmerge_instance::{Failure, spawn::RETRY};
 use hotmerge_lifecycle::Note;

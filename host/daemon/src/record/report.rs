@@ -1,4 +1,4 @@
-//! Tells everybody who wants to know what happens: counters, health, history, log.
+//! Feeds every event to counters, health, history and log.
 //!
 //! Invariant: this runs under the host's lock, at the moment at which the state changes, so that
 //! a status is one consistent picture.
@@ -18,12 +18,12 @@ use crate::{
 };
 
 impl HostState {
-    /// Tells everybody who wants to know what happened to a plugin.
+    /// Records an event of a plugin.
     pub(crate) fn happened(&mut self, plugin: &PluginName, event: PluginEvent) {
         self.record(Happened::Plugin(plugin.clone(), event));
     }
 
-    /// Tells everybody who wants to know what happened.
+    /// Records an event.
     pub(crate) fn record(&mut self, happened: Happened) {
         log::write(&happened);
         match happened {

@@ -44,9 +44,10 @@ impl Supervisor {
                     slot,
                     plugin.as_deref(),
                 );
-                status
-                    .waiting
-                    .extend(self.background.waiting(name.as_str()));
+                let candidate = slot.candidate().map(|(ticket, _)| ticket);
+                let place = candidate.and_then(|ticket| self.jobs.waiting(ticket));
+                let thread = self.background.waiting(name.as_str());
+                status.waiting.extend(place.into_iter().chain(thread));
                 status
             })
             .collect();

@@ -30,11 +30,13 @@ use hotmerge_lifecycle::Choice;
 
 mod folder;
 mod foreign;
+mod names;
 mod unwritten;
 
 pub use folder::StoreError;
 use folder::{Folder, failed};
 use foreign::Foreign;
+use names::{image_name, record_name};
 use unwritten::Unwritten;
 
 /// The format that this host writes and the newest it reads. Each other set of fields is another
@@ -108,7 +110,7 @@ pub(crate) struct Store {
     _lock: File,
 }
 
-/// What was so of a plugin when a host ran last.
+/// The last recorded facts about a plugin.
 #[derive(Clone, Debug)]
 pub(crate) struct Remembered {
     pub(crate) plugin: PluginName,
@@ -193,14 +195,15 @@ impl Store {
     }
 
     fn clear_images(&self) -> Result<(), StoreError> {
-        let named: BTreeSet<_> = self
-            .lock()
-            .values()
-            .flat_map(|record| &record.versions)
-            .map(|meta| image_name(&meta.hash))
+        let records = self.lock();
+        let versions = records.values().flat_map(|record| &record.versions);
+        let hashes = versions.map(|meta| &meta.hash);
+        let named: BTreeSet<_> = hashes
+            .chain(self.foreign.images())
+            .map(image_name)
             .collect();
         for name in self.images.names()? {
-            if !named.contains(&name) && !self.foreign.names(&name) {
+            if !named.contains(&name) {
                 self.images.remove(&name)?;
             }
         }
@@ -216,7 +219,7 @@ impl Store {
         self.dir.path()
     }
 
-    /// What was so when a host ran last.
+    /// The facts that the last host recorded.
     pub(crate) fn remembered(&self) -> Vec<Remembered> {
         let records = self.lock();
         let remember = |(name, record): (&PluginName, &Record)| {
@@ -402,22 +405,12 @@ impl Store {
     fn drop_images(&self, records: &Records, old: Option<Record>) {
         for meta in old.iter().flat_map(|record| &record.versions) {
             let is_named = |record: &Record| record.version(&meta.hash).is_some();
-            let name = image_name(&meta.hash);
-            if !records.values().any(is_named) && !self.foreign.names(&name) {
+            if !records.values().any(is_named) && !self.foreign.images().contains(&meta.hash) {
                 // Left behind at worst, and cleared away at the next start.
-                let _ = self.images.remove(&name);
+                let _ = self.images.remove(&image_name(&meta.hash));
             }
         }
     }
-}
-
-fn record_name(plugin: &PluginName) -> String {
-    format!("{plugin}.json")
-}
-
-fn image_name(hash: &Digest) -> String {
-    let hash = hash.to_string();
-    format!("{}.so", hash.strip_prefix("sha256:").unwrap_or(&hash))
 }
 
 fn parse_record(bytes: &[u8]) -> Result<Record, RecordError> {

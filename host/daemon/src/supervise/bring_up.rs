@@ -18,7 +18,11 @@ use crate::{
     },
     record::store::Store,
     supervise::{
-        jobs::Job, services::Services, spans, state::Progress, supervisor::Supervisor,
+        jobs::{Job, KEEPS_PLACE, Waits},
+        services::Services,
+        spans,
+        state::{Attempt, Progress},
+        supervisor::Supervisor,
         threads::Task,
     },
 };
@@ -28,6 +32,8 @@ use crate::{
 enum Fault {
     /// The same bytes would not start again.
     Plugin,
+    /// The running version's state did not reach it, whosever fault that is.
+    Handover,
     /// The system has no room for it now.
     System,
     /// The dynamic loader still has the one before.
@@ -45,9 +51,17 @@ impl Fault {
 }
 
 impl Supervisor {
-    /// Queues a job for a plugin.
-    pub(crate) fn submit(self: &Arc<Self>, plugin: &PluginName, job: Job) {
-        self.jobs.submit(job, || self.add_thread(plugin));
+    /// Queues a job.
+    pub(crate) fn submit(self: &Arc<Self>, job: Job) {
+        let plugin = job.plugin().clone();
+        if let Some(Waits) = self.jobs.submit(job, || self.add_thread(&plugin)) {
+            self.clock.wake_at(Instant::now() + KEEPS_PLACE);
+        }
+    }
+
+    /// Lets jobs go on without a place that take long while others wait. Returns when to look again.
+    pub(crate) fn make_room(self: &Arc<Self>, now: Instant) -> Option<Instant> {
+        self.jobs.make_room(now, |plugin| self.add_thread(plugin))
     }
 
     /// Abandons an attempt that a thread is working on.
@@ -63,7 +77,7 @@ impl Supervisor {
 
     fn work(self: &Arc<Self>, job: &Job) {
         match job {
-            Job::BringUp(ticket) => self.bring_up(*ticket),
+            Job::BringUp(_, ticket) => self.bring_up(*ticket),
             Job::Persist(plugin) => {
                 self.persist(plugin);
                 self.persisted();
@@ -209,7 +223,7 @@ impl Supervisor {
                 Ok(next) => Ok((instance, next)),
                 Err(error) => {
                     self.discard(&meta.name, instance);
-                    Err((error.to_string(), Fault::Plugin))
+                    Err((error.to_string(), Fault::Handover))
                 }
             });
         let mut state = self.state();
@@ -234,7 +248,10 @@ impl Supervisor {
             Err((reason, fault)) => {
                 attempt.progress = Progress::Failed;
                 drop(state);
-                self.fail(ticket, meta, reason, fault == Fault::Plugin);
+                match fault {
+                    Fault::Handover => self.not_handed_over(ticket, meta, &reason),
+                    _ => self.fail(ticket, meta, reason, fault == Fault::Plugin),
+                }
                 if fault == Fault::System {
                     self.retry_later(&meta.name);
                 }
@@ -246,13 +263,17 @@ impl Supervisor {
     /// hand-over is copied here, while calls continue.
     fn prepare(&self, target: &Target, candidate: &Instance) -> Result<Next, StateError> {
         let name = &target.meta.name;
-        let (Some(live), Some(plugin), true) = (
+        // An operator's order is no trial.
+        let canary = self.config().canary(name).filter(|_| !target.is_ordered);
+        let (Some(live), Some(plugin)) = (
             self.state().live_meta(name.as_str()).cloned(),
             self.plugin(name.as_str()),
-            target.takes_state,
         ) else {
             return Ok(Next::Switch);
         };
+        if !target.takes_state {
+            return Ok(canary.map_or(Next::Switch, |_| Next::Try));
+        }
         let mut state = Reply::with_limit(STATE_LIMIT);
         let saved = plugin.live.with(|live| {
             let Some(live) = live else {
@@ -261,9 +282,8 @@ impl Supervisor {
             (live.instance.is_failing(), live.instance.save(&mut state))
         });
         let (is_failing, saved) = saved?;
-        // A crashed version is no baseline for a canary, and an operator's order is no trial.
-        let canary = self.config().canary(name);
-        let canary = canary.filter(|_| !is_failing && !target.is_ordered);
+        // A crashed version is no baseline for a canary.
+        let canary = canary.filter(|_| !is_failing);
         match saved {
             Err(error) if *error == CallError::Unsupported => Ok(match canary {
                 Some(_) => Next::Try,
@@ -306,7 +326,7 @@ impl Supervisor {
             let ms = self.config().handover(&meta.name).as_millis();
             let reason =
                 format!("{calls} calls on the running version have not returned within {ms} ms");
-            self.fail(ticket, meta, reason, true);
+            self.not_handed_over(ticket, meta, &reason);
             return self.discard(&meta.name, instance);
         }
         // From here on plugin code may be slow: the clock then opens the gate.
@@ -341,11 +361,50 @@ impl Supervisor {
             Err(error) => {
                 attempt.progress = Progress::Failed;
                 drop(state);
-                self.fail(ticket, meta, error.to_string(), true);
+                self.not_handed_over(ticket, meta, &error.to_string());
                 self.discard(&meta.name, instance);
             }
         }
     }
+
+    /// The running version's state did not reach the candidate, which is refused, or tried again
+    /// without it if the operator lets the state go.
+    fn not_handed_over(self: &Arc<Self>, ticket: Ticket, meta: &Arc<PluginMeta>, reason: &str) {
+        let reason = failure::message(reason.to_owned()) + &all_the_same(&meta.name);
+        let refused = Refused {
+            meta: Arc::clone(meta),
+            reason,
+            lasting: true,
+        };
+        let state = self.state();
+        let event = match state.attempts.get(&ticket) {
+            Some(attempt) => self.unless_discarded(attempt, ticket, refused),
+            None => Event::Failed { ticket, refused },
+        };
+        drop(state);
+        self.apply(&meta.name, event);
+        self.state().forget(&meta.name, ticket);
+    }
+
+    /// What follows if a candidate did not get the running version's state.
+    pub(crate) fn unless_discarded(
+        &self,
+        attempt: &Attempt,
+        ticket: Ticket,
+        refused: Refused,
+    ) -> Event {
+        // What replaces a crashed instance has no state but that of its last checkpoint.
+        let is_update = !matches!(attempt.target.origin, Origin::Running(_));
+        match is_update && self.config().discards_state(&refused.meta.name) {
+            true => Event::NotHandedOver { ticket, refused },
+            false => Event::Failed { ticket, refused },
+        }
+    }
+}
+
+/// How to replace a version that keeps its replacement out.
+pub(crate) fn all_the_same(plugin: &PluginName) -> String {
+    format!("; `hotmerge reload {plugin} --without-state` replaces it without its state")
 }
 
 fn verify_stored(store: &Store, meta: &PluginMeta) -> Result<Verified, StoredError> {

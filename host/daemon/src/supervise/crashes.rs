@@ -12,7 +12,7 @@ use std::{
 use hotmerge_meta::{Image, PluginMeta, PluginName};
 
 use hotmerge_instance::{Failure, InProcess, Restarts, Verdict, failure::names, too_often};
-use hotmerge_lifecycle::{Event, Slot, Ticket};
+use hotmerge_lifecycle::{Event, Slot, Ticket, Why};
 
 use crate::{
     plugin::Version,
@@ -189,7 +189,7 @@ impl Supervisor {
             }
         }
         for plugin in self.due_retries(now, &mut next) {
-            self.rescan(&[plugin]);
+            self.rescan(&[plugin], Why::Asked);
         }
         for (plugin, ticket) in replace {
             self.replace(&plugin, ticket);

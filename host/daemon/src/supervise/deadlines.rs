@@ -10,6 +10,7 @@ use hotmerge_lifecycle::{Event, Refused, Stage, Ticket};
 use hotmerge_meta::PluginName;
 
 use crate::supervise::{
+    bring_up::all_the_same,
     clock::RECHECK,
     state::{Attempt, HostState, Progress},
     supervisor::Supervisor,
@@ -35,6 +36,8 @@ enum Due {
         lasting: bool,
         /// Whether a thread still runs its code.
         runs: bool,
+        /// Whether it waited for the running version's state.
+        hands_over: bool,
     },
     /// It did well with its share of the calls.
     Proven { calls: u64 },
@@ -71,6 +74,7 @@ impl Supervisor {
         let mut next = [
             self.attend(now),
             self.background.retry(self, now),
+            self.make_room(now),
             self.persist_again(now),
         ]
         .into_iter()
@@ -92,13 +96,18 @@ impl Supervisor {
                     reason,
                     lasting,
                     runs,
+                    hands_over,
                 }) => {
                     let refused = Refused {
                         meta: Arc::clone(&attempt.target.meta),
                         reason,
                         lasting,
                     };
-                    events.push((name.clone(), Event::Failed { ticket, refused }, runs));
+                    let event = match hands_over {
+                        true => self.unless_discarded(attempt, ticket, refused),
+                        false => Event::Failed { ticket, refused },
+                    };
+                    events.push((name.clone(), event, runs));
                 }
             }
         }
@@ -137,6 +146,7 @@ impl Supervisor {
                         reason: reason.clone(),
                         lasting: false,
                         runs: false,
+                        hands_over: false,
                     }
                 })
             }
@@ -144,7 +154,8 @@ impl Supervisor {
                 let Progress::Starting(since) = attempt.progress else {
                     return None;
                 };
-                Some(overtime(since + self.start_limit(name), now, || {
+                let until = since + self.start_limit(name);
+                Some(overtime(until, now, false, || {
                     let ms = self.config().start().as_millis();
                     format!("it has not started within {ms} ms; it is given up, its thread is kept")
                 }))
@@ -154,10 +165,11 @@ impl Supervisor {
                     return None;
                 };
                 let ms = self.config().handover(name).as_millis();
-                Some(overtime(until, now, || {
+                Some(overtime(until, now, true, || {
                     format!(
                         "its state has not changed hands within {ms} ms; it is given up, its \
-                         thread is kept"
+                         thread is kept{}",
+                        all_the_same(name)
                     )
                 }))
             }
@@ -183,6 +195,7 @@ impl Supervisor {
                 ),
                 lasting: true,
                 runs: false,
+                hands_over: false,
             }
         } else if now >= until {
             Due::Proven { calls }
@@ -192,7 +205,12 @@ impl Supervisor {
     }
 }
 
-fn overtime(deadline: Instant, now: Instant, reason: impl FnOnce() -> String) -> Due {
+fn overtime(
+    deadline: Instant,
+    now: Instant,
+    hands_over: bool,
+    reason: impl FnOnce() -> String,
+) -> Due {
     if now < deadline {
         return Due::Later(deadline);
     }
@@ -200,5 +218,6 @@ fn overtime(deadline: Instant, now: Instant, reason: impl FnOnce() -> String) ->
         reason: reason(),
         lasting: true,
         runs: true,
+        hands_over,
     }
 }

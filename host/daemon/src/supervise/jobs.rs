@@ -1,4 +1,8 @@
-//! Short-lived threads that bring candidates up and persist records, at most one per core.
+//! Short-lived threads that bring candidates up and persist records.
+//!
+//! As many jobs as there are cores have a place. A job that takes long, mostly because it waits for
+//! somebody's code, gives its place to the next one and goes on beside it: a plugin that hangs delays
+//! no other. At most [`MOST_BESIDE`] do so; each may hold a worker and its memory.
 //!
 //! A thread ends when no job is left: a plugin's thread-locals go away with it, and an idle
 //! host has no such threads. A job that takes too long is written off, so that it cannot block
@@ -8,19 +12,42 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
+    time::{Duration, Instant},
 };
 
 use hotmerge_meta::PluginName;
 
 use hotmerge_lifecycle::Ticket;
 
+/// How long a job keeps its place while others wait for one: a worker's start takes a tenth of it.
+pub(crate) const KEEPS_PLACE: Duration = Duration::from_millis(50);
+
+/// How many jobs go on without a place.
+const MOST_BESIDE: usize = 64;
+
 /// A job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Job {
-    /// Advance an attempt as far as possible.
-    BringUp(Ticket),
+    /// Advance an attempt of a plugin as far as possible.
+    BringUp(PluginName, Ticket),
     /// Persist a plugin's record.
     Persist(PluginName),
+}
+
+impl Job {
+    /// Whose.
+    pub(crate) fn plugin(&self) -> &PluginName {
+        match self {
+            Self::BringUp(plugin, _) | Self::Persist(plugin) => plugin,
+        }
+    }
+
+    fn ticket(&self) -> Option<Ticket> {
+        match self {
+            Self::BringUp(_, ticket) => Some(*ticket),
+            Self::Persist(_) => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -32,12 +59,41 @@ pub(crate) struct Jobs {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Job>,
+    /// Number of threads that have a place.
     running: usize,
-    /// Runs of attempts that a thread is busy with and that were not written off. An
-    /// attempt's next run may begin a moment before the one before has ended.
-    current: BTreeMap<u64, Ticket>,
+    /// What threads are busy with and what was not written off. An attempt's next run may begin a
+    /// moment before the one before has ended.
+    current: BTreeMap<u64, Run>,
     runs: u64,
 }
+
+#[derive(Debug)]
+struct Run {
+    /// The attempt that it is about, if it is about one.
+    ticket: Option<Ticket>,
+    began: Instant,
+    has_place: bool,
+}
+
+impl Queue {
+    fn beside(&self) -> usize {
+        self.current.values().filter(|run| !run.has_place).count()
+    }
+
+    /// Frees a place: whether it takes a new thread to use it.
+    fn free_place(&mut self) -> bool {
+        if self.waiting.is_empty() {
+            self.running -= 1;
+            return false;
+        }
+        true
+    }
+}
+
+/// A job waits for a place.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Waits;
 
 impl Jobs {
     pub(crate) fn new() -> Self {
@@ -47,15 +103,18 @@ impl Jobs {
         }
     }
 
-    /// Queues a job. `spawn` starts a thread that calls [`Jobs::work`], if one is needed.
-    pub(crate) fn submit(&self, job: Job, spawn: impl FnOnce()) {
+    /// Queues a job. `spawn` starts a thread that calls [`Jobs::work`], if one is needed. If there is
+    /// no place, [`Jobs::make_room`] is to be called once [`KEEPS_PLACE`] is over.
+    pub(crate) fn submit(&self, job: Job, spawn: impl FnOnce()) -> Option<Waits> {
         let mut state = self.lock();
         state.waiting.push_back(job);
-        if state.running < self.limit {
-            state.running += 1;
-            drop(state);
-            spawn();
+        if state.running >= self.limit {
+            return Some(Waits);
         }
+        state.running += 1;
+        drop(state);
+        spawn();
+        None
     }
 
     /// Runs jobs until there are none.
@@ -68,32 +127,74 @@ impl Jobs {
             };
             state.runs += 1;
             let number = state.runs;
-            if let Job::BringUp(ticket) = job {
-                state.current.insert(number, ticket);
-            }
+            let begun = Run {
+                ticket: job.ticket(),
+                began: Instant::now(),
+                has_place: true,
+            };
+            state.current.insert(number, begun);
             drop(state);
             run(&job);
-            if matches!(job, Job::BringUp(_)) && self.lock().current.remove(&number).is_none() {
-                // Another thread already has its slot.
+            // Otherwise another thread already has its place.
+            let ended = self.lock().current.remove(&number);
+            if !ended.is_some_and(|run| run.has_place) {
                 return;
             }
         }
     }
 
-    /// Frees a job's slot for others. `spawn` as in [`Jobs::submit`].
+    /// Lets jobs that take long go on without a place, for those that wait. `spawn` as in
+    /// [`Jobs::submit`], once per place, for the plugin of a job that waits. Returns when to call it
+    /// again, if any job still waits.
+    pub(crate) fn make_room(
+        &self,
+        now: Instant,
+        spawn: impl FnMut(&PluginName),
+    ) -> Option<Instant> {
+        let mut state = self.lock();
+        let room = MOST_BESIDE.saturating_sub(state.beside());
+        let Queue {
+            waiting, current, ..
+        } = &mut *state;
+        let is_long = |run: &&mut Run| run.has_place && run.began + KEEPS_PLACE <= now;
+        let long = current.values_mut().filter(is_long).take(room);
+        let served: Vec<_> = waiting
+            .iter()
+            .zip(long)
+            .map(|(job, run)| {
+                run.has_place = false;
+                job.plugin().clone()
+            })
+            .collect();
+        let still_waits = !waiting.is_empty();
+        drop(state);
+        served.iter().for_each(spawn);
+        still_waits.then_some(now + KEEPS_PLACE)
+    }
+
+    /// Why an attempt has not begun, if it waits for a place.
+    pub(crate) fn waiting(&self, ticket: Ticket) -> Option<String> {
+        let state = self.lock();
+        let mut waiting = state.waiting.iter();
+        let before = waiting.position(|job| job.ticket() == Some(ticket))?;
+        let busy = state.current.len();
+        Some(format!(
+            "the host starts {busy} versions at this moment, and {before} more wait before this one"
+        ))
+    }
+
+    /// Frees the place of a job that is given up. `spawn` as in [`Jobs::submit`].
     pub(crate) fn write_off(&self, ticket: Ticket, spawn: impl FnOnce()) {
         let mut state = self.lock();
         let mut runs = state.current.iter().rev();
         let Some(number) = runs
-            .find(|(_, it)| **it == ticket)
+            .find(|(_, it)| it.ticket == Some(ticket))
             .map(|(number, _)| *number)
         else {
             return;
         };
-        state.current.remove(&number);
-        if state.waiting.is_empty() {
-            state.running -= 1;
-        } else {
+        let given_up = state.current.remove(&number);
+        if given_up.is_some_and(|run| run.has_place) && state.free_place() {
             drop(state);
             spawn();
         }
@@ -123,33 +224,103 @@ mod tests {
         }
     }
 
+    fn bring_up(ticket: u64) -> Job {
+        let plugin = "plugin".parse().expect("it is a name");
+        Job::BringUp(plugin, Ticket(ticket))
+    }
+
+    fn submit(jobs: &Jobs, ticket: u64, spawn: impl FnOnce()) -> Option<Waits> {
+        jobs.submit(bring_up(ticket), spawn)
+    }
+
+    /// Long after now.
+    fn later() -> Instant {
+        Instant::now() + 2 * KEEPS_PLACE
+    }
+
+    #[test]
+    fn a_job_that_takes_long_lets_the_next_begin() {
+        let jobs = jobs(1);
+        let threads = Cell::new(0);
+        let spawn = || threads.set(threads.get() + 1);
+        assert_eq!(submit(&jobs, 1, spawn), None);
+        let begun = Cell::new(0);
+        jobs.work(|_| {
+            begun.set(begun.get() + 1);
+            if begun.get() > 1 {
+                return;
+            }
+            assert_eq!(submit(&jobs, 2, spawn), Some(Waits));
+            let early = jobs.make_room(Instant::now(), |_| spawn());
+            assert!(early.is_some() && threads.get() == 1);
+            assert!(jobs.waiting(Ticket(2)).is_some());
+            jobs.make_room(later(), |_| spawn());
+            assert_eq!(threads.get(), 2);
+            // The new thread.
+            jobs.work(|_| begun.set(2));
+            assert_eq!(jobs.make_room(later(), |_| spawn()), None, "nothing waits");
+        });
+        assert_eq!((begun.get(), threads.get()), (2, 2));
+        let state = jobs.lock();
+        assert!(state.current.is_empty() && state.running == 0);
+    }
+
+    /// Begins all that may begin, each job from within the one before, which then ends after it.
+    fn begin_within(jobs: &Jobs, threads: &Cell<usize>) {
+        jobs.work(|_| {
+            let spawn = |_: &PluginName| threads.set(threads.get() + 1);
+            let begun = threads.get();
+            assert!(jobs.make_room(later(), spawn).is_some());
+            if threads.get() > begun {
+                return begin_within(jobs, threads);
+            }
+            assert_eq!(begun, MOST_BESIDE + 1, "beside one with a place");
+            assert_eq!(jobs.lock().waiting.len(), 1);
+            jobs.write_off(Ticket(0), || unreachable!("it has no place"));
+            jobs.make_room(later(), spawn);
+            assert_eq!(threads.get(), MOST_BESIDE + 2);
+            jobs.work(|_| {});
+        });
+    }
+
+    #[test]
+    fn only_so_many_jobs_go_on_without_a_place() {
+        let jobs = jobs(1);
+        let threads = Cell::new(0);
+        for ticket in 0..MOST_BESIDE as u64 + 2 {
+            let _ = submit(&jobs, ticket, || threads.set(threads.get() + 1));
+        }
+        begin_within(&jobs, &threads);
+        let state = jobs.lock();
+        assert!(state.current.is_empty() && state.waiting.is_empty() && state.running == 0);
+    }
+
     #[test]
     fn an_abandoned_job_frees_its_slot() {
         let jobs = jobs(1);
         let threads = Cell::new(0);
         let spawn = || threads.set(threads.get() + 1);
-        let (first, second) = (Ticket(1), Ticket(2));
-        jobs.submit(Job::BringUp(first), spawn);
+        let first = Ticket(1);
+        assert_eq!(submit(&jobs, 1, spawn), None);
         assert_eq!(threads.get(), 1);
         jobs.work(|_| {
-            jobs.submit(Job::BringUp(second), || {});
+            assert_eq!(submit(&jobs, 2, || {}), Some(Waits));
             jobs.write_off(first, spawn);
             jobs.write_off(first, spawn);
         });
         assert_eq!(threads.get(), 2, "once, and the thread that hung is done");
-        assert_eq!(jobs.lock().waiting, [Job::BringUp(second)]);
+        assert_eq!(jobs.lock().waiting, [bring_up(2)]);
     }
 
     #[test]
     fn overlapping_runs_of_an_attempt_leak_no_slot() {
         let jobs = jobs(2);
-        let ticket = Ticket(1);
-        jobs.submit(Job::BringUp(ticket), || {});
+        assert_eq!(submit(&jobs, 1, || {}), None);
         let nested = Cell::new(false);
         jobs.work(|_| {
             if !nested.replace(true) {
                 // Another thread takes the next run before this one has ended.
-                jobs.submit(Job::BringUp(ticket), || {});
+                assert_eq!(submit(&jobs, 1, || {}), None);
                 jobs.work(|_| {});
             }
         });
@@ -164,7 +335,7 @@ mod tests {
         let jobs = jobs(LIMIT);
         let mut threads = 0;
         for number in 0..4 * LIMIT as u64 {
-            jobs.submit(Job::BringUp(Ticket(number)), || threads += 1);
+            let _ = submit(&jobs, number, || threads += 1);
         }
         assert_eq!(threads, LIMIT);
         let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));

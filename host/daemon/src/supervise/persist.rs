@@ -23,7 +23,7 @@ impl Supervisor {
         let before = store.unwritten(name.as_str());
         let kept = store.persist(name, || self.now(name), |live| self.image(live));
         let event = match (before, kept.map_err(|error| error.to_string())) {
-            // It is tried often, and told of once.
+            // Retried often, reported once.
             (Some(before), Err(reason)) if before == reason => None,
             (_, Err(reason)) => Some(PluginEvent::NotPersisted { reason }),
             (Some(_), Ok(())) => Some(PluginEvent::PersistedAgain),
@@ -51,7 +51,7 @@ impl Supervisor {
     pub(crate) fn persist_unwritten(self: &Arc<Self>) {
         for name in self.store.iter().flat_map(Store::take_unwritten) {
             self.state().persisting += 1;
-            self.submit(&name, Job::Persist(name.clone()));
+            self.submit(Job::Persist(name));
         }
     }
 
@@ -92,7 +92,7 @@ impl Supervisor {
     }
 }
 
-/// All bytes of a file, wherever others who have it open as well have read to.
+/// All bytes of a file, independent of the position up to which others have read it.
 fn read_all(file: &File) -> io::Result<Vec<u8>> {
     let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
     let mut bytes = vec![0; len];

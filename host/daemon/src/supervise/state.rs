@@ -87,7 +87,7 @@ pub(crate) struct HostState {
     pub(crate) problems: Vec<Problem>,
     /// Plugins with a candidate.
     pub(crate) active: BTreeSet<PluginName>,
-    /// Those of them that will soon come to an end by themselves.
+    /// Those of them that will soon end by themselves.
     pub(crate) busy: BTreeSet<PluginName>,
     /// Number of store records that are still to be written.
     pub(crate) persisting: usize,
@@ -138,7 +138,7 @@ pub(crate) enum Progress {
 }
 
 impl Progress {
-    /// As operators are told.
+    /// Its name for operators.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Verifying => "verifying",

@@ -12,7 +12,9 @@ use std::{
 };
 
 use hotmerge_instance::Workers;
-use hotmerge_lifecycle::{Action, Event, Later, Now, Origin, Outcome, Step, Target, Ticket, set};
+use hotmerge_lifecycle::{
+    Action, Event, Later, Now, Origin, Outcome, Step, Target, Ticket, Why, set,
+};
 use hotmerge_meta::{PluginName, control::Problem};
 use tracing::{debug, trace};
 
@@ -118,23 +120,28 @@ impl Supervisor {
     }
 
     /// Looks at the whole directory and sets going whatever follows. `retry` names plugins whose
-    /// refused versions are to be tried again; those of them that had been given up are started
-    /// again, and returned.
-    pub(crate) fn rescan(self: &Arc<Self>, retry: &[PluginName]) -> Vec<PluginName> {
+    /// refused versions are to be tried again, and `why` says in which way; those of them that had
+    /// been given up are started again, and returned.
+    pub(crate) fn rescan(self: &Arc<Self>, retry: &[PluginName], why: Why) -> Vec<PluginName> {
         let dirty = self.watchers.take(true);
-        self.look(&dirty, retry)
+        self.look(&dirty, retry, why)
     }
 
     /// Looks at what may have changed.
     pub(crate) fn look_at_dirty(self: &Arc<Self>) {
         let dirty = self.watchers.take(false);
         if !dirty.is_empty() || !self.scanner().is_at_rest() {
-            self.look(&dirty, &[]);
+            self.look(&dirty, &[], Why::Changed);
         }
     }
 
     /// Looks at these packages as if a watcher had told of them.
-    pub(crate) fn look(self: &Arc<Self>, dirty: &Dirty, retry: &[PluginName]) -> Vec<PluginName> {
+    pub(crate) fn look(
+        self: &Arc<Self>,
+        dirty: &Dirty,
+        retry: &[PluginName],
+        why: Why,
+    ) -> Vec<PluginName> {
         let mut scanner = self.scanner();
         {
             let mut state = self.state();
@@ -145,10 +152,12 @@ impl Supervisor {
         }
         let revived = self.revive(retry);
         let findings = scanner.look(Instant::now(), dirty, &mut &self.watchers);
+        let is_new = |name: &PluginName| findings.changed.iter().any(|it| it.meta.name == *name);
         let again: Vec<_> = retry
             .iter()
-            .filter(|name| self.is_refused(name))
+            .filter(|name| self.is_refused(name) || is_new(name))
             .filter_map(|name| scanner.find(name.as_str()))
+            .map(|found| (target(found), why))
             .collect();
         // The scanner stays locked until the findings are applied: two looks at once must
         // not be applied in the wrong order.
@@ -166,7 +175,7 @@ impl Supervisor {
         slot.is_some_and(|slot| slot.refused().is_some())
     }
 
-    fn take(self: &Arc<Self>, findings: Findings, again: Vec<Found>) {
+    fn take(self: &Arc<Self>, findings: Findings, again: Vec<(Target, Why)>) {
         tell_of_pass(&findings);
         if let Some(next) = findings.next_look {
             self.clock.wake_at(next);
@@ -181,12 +190,10 @@ impl Supervisor {
         }
         self.take_problems(findings.problems, findings.next_look.is_some());
         // What somebody asks for is tried even if it only seems to have changed.
-        let is_asked = |found: &Found| again.iter().any(|it| it.meta.name == found.meta.name);
-        let mut changed = findings.changed;
-        changed.retain(|found| !is_asked(found));
-        let asked = again.into_iter().map(|found| (target(found), true));
-        let changed = asked.chain(changed.into_iter().map(|found| (target(found), false)));
-        let changed: Vec<_> = changed.collect();
+        let mut new = findings.changed;
+        new.retain(|found| !again.iter().any(|(it, _)| it.meta.name == found.meta.name));
+        let mut changed = again;
+        changed.extend(new.into_iter().map(|found| (target(found), Why::Changed)));
         let gone = findings.gone;
         self.drive(|state| state.machine.scanned(changed, &gone));
         self.settled.notify_all();
@@ -389,11 +396,11 @@ impl Supervisor {
         for (plugin, later) in steps {
             match later {
                 Later::Verify(ticket) | Later::Start(ticket) => {
-                    self.submit(&plugin, Job::BringUp(ticket));
+                    self.submit(Job::BringUp(plugin, ticket));
                 }
                 Later::Drain(ticket) => self.end_in_background(&plugin, ticket),
                 Later::Discard(ticket) => self.discard_in_background(&plugin, ticket),
-                Later::Persist => self.submit(&plugin, Job::Persist(plugin.clone())),
+                Later::Persist => self.submit(Job::Persist(plugin)),
                 // The threads that have started and drained it go on with it themselves.
                 Later::HandOver(_) | Later::End(_) => {}
             }

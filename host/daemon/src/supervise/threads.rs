@@ -90,7 +90,7 @@ impl<C: Send + Sync + 'static> fmt::Debug for Background<C> {
 }
 
 impl<C: Send + Sync + 'static> Background<C> {
-    /// Does something for a plugin on a thread of its own. If there is none it waits.
+    /// Runs a task for a plugin on its own thread; without a free thread the task waits.
     pub(crate) fn run(
         &self,
         context: &Arc<C>,

@@ -29,9 +29,11 @@ impl Audience {
     fn of(allow: &[Allow]) -> Self {
         let mut audience = Self::Owner;
         for entry in allow {
-            audience = match (audience, entry.principal) {
-                (Self::Owner, Principal::Group(group)) => Self::Group(group),
-                (Self::Group(one), Principal::Group(other)) if one == other => audience,
+            audience = match (audience, &entry.principal) {
+                (Self::Owner, Principal::Group(group)) => Self::Group(*group),
+                (Self::Group(one), Principal::Group(other)) if one == *other => audience,
+                // They come by HTTP.
+                (_, Principal::Token(_) | Principal::Anybody) => audience,
                 _ => return Self::Everybody,
             };
         }

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use hotmerge_daemon::{Host, config::Role};
+use hotmerge_daemon::config::Role;
 use hotmerge_meta::RuntimeDir;
 use hotmerge_sandbox::peer_groups;
 use rustix::net::{Shutdown, shutdown, sockopt::socket_peercred};
@@ -33,9 +33,8 @@ use super::{
     reach::Reach,
 };
 use crate::{
-    answer::{AskToStop, Door},
+    answer::Door,
     roles::{Identity, Wish},
-    tally::Tally,
 };
 
 /// How long a closed door waits for replies to be written: the calls behind them have ended.
@@ -65,7 +64,7 @@ struct Entrance {
 #[derive(Debug)]
 struct Shared {
     last_id: AtomicU64,
-    door: Door,
+    door: Arc<Door>,
     connections: Connections,
     hangups: Hangups,
 }
@@ -111,19 +110,10 @@ impl Server {
     ///
     /// # Errors
     /// What the system says, with the path.
-    pub fn open(
-        dir: &RuntimeDir,
-        host: Arc<Host>,
-        ask_to_stop: Box<dyn AskToStop>,
-    ) -> Result<Self, OpenError> {
+    pub fn open(dir: &RuntimeDir, door: Arc<Door>) -> Result<Self, OpenError> {
         let shared = Arc::new(Shared {
             last_id: AtomicU64::new(0),
-            door: Door {
-                host,
-                ask_to_stop,
-                encoding: Mutex::default(),
-                tally: Tally::default(),
-            },
+            door,
             connections: Connections::default(),
             hangups: Hangups::new().map_err(OpenError::Epoll)?,
         });

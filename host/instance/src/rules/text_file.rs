@@ -42,7 +42,7 @@ pub enum TextFileError {
         /// The file.
         path: PathBuf,
     },
-    /// The file is none of its kind.
+    /// The file's contents are not valid.
     #[error("{what} `{}` is not valid: {reason}", .path.display())]
     Wrong {
         /// What it is.
@@ -82,7 +82,7 @@ pub fn read(what: &'static str, path: &Path, trust: &Trust) -> Result<String, Te
     }
 }
 
-/// Says that what was read is none of its kind.
+/// The error for contents that are not valid.
 pub fn wrong(what: &'static str, path: &Path, error: &dyn std::error::Error) -> TextFileError {
     TextFileError::Wrong {
         what,

@@ -127,7 +127,7 @@ pub enum NoWorkers {
         source: io::Error,
     },
     /// Somebody else could have written the worker program.
-    #[error("failed to open the worker program `{}`: {source}", .path.display())]
+    #[error("the worker program `{}`: {source}", .path.display())]
     Untrusted {
         /// Where it is.
         path: PathBuf,
@@ -178,7 +178,7 @@ pub(super) enum ProbeError {
     /// There was no process for it.
     #[error(transparent)]
     Launch(#[from] LaunchError),
-    /// It did not come to its end.
+    /// It did not finish.
     #[error("the probe {end}: {said}")]
     Ended {
         /// How it ended.

@@ -68,7 +68,7 @@ pub(super) enum Step {
     Tell(News),
 }
 
-/// What the host is told.
+/// What is reported to the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum News {
     /// The current process crashed, or a panic was caught in it, or it was not replaced.
@@ -79,7 +79,7 @@ pub(super) enum News {
     GivenUp(String),
     /// Tried again because somebody asked.
     Revived,
-    /// The system gives no process; told once until there is one.
+    /// The system has no process to give; reported once until it has.
     NoProcess(String),
     /// The current process died before the next one could take its place.
     DiedBeforeReplaced(Failure),

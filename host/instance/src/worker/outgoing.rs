@@ -1,15 +1,16 @@
 //! Calls that a plugin in a worker makes to the plugins that it requires.
 //!
-//! They are carried by threads of the host that sleep while the worker calls nobody and end with
-//! it. What the worker wrote is copied before anybody looks at it, and a worker that breaks the
-//! rules is ended. How many calls it may have in flight bounds the threads and the memory that
-//! it can cost. They end with it, take no longer than any call may, and hold no more than a share of
-//! what the other plugin has.
+//! Threads of the host forward them; these sleep while the worker makes no call, and end with it. The
+//! host copies what the worker wrote before it reads it, and ends a worker that breaks the protocol. The
+//! number of calls in flight bounds the threads and the memory that a worker can cost. The calls end
+//! with the worker, keep to the limit of all calls, and hold no more than a share of the other plugin's
+//! slots.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
     thread,
+    time::Duration,
 };
 
 use hotmerge_loader::{CallError, OutgoingCall, Reply};
@@ -21,8 +22,12 @@ use crate::worker::{
     process::{LARGEST_OUTGOING, Link, MOST_OUTGOING},
 };
 
+/// How long a reply is kept for a worker that makes no room for it, where calls have no limit. Its other
+/// calls may have taken all the room.
+const TAKES_REPLY: Duration = Duration::from_secs(60);
+
 impl Worker {
-    /// Begins to carry the calls of a worker, if its plugin may make any.
+    /// Starts to forward the calls of a worker, if its plugin may make any.
     ///
     /// # Errors
     /// If there is no thread for it.
@@ -79,7 +84,8 @@ impl Worker {
                     "the host failed to forward the call".into(),
                 ))
             });
-        let mut writer = taken.writer();
+        let limit = self.workers.settings.call_limit.unwrap_or(TAKES_REPLY);
+        let mut writer = taken.writer().giving_up_at(after_ns(limit));
         let status = match outcome {
             Ok(()) => {
                 writer.media_type(reply.content_type().as_bytes());

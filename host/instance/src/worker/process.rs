@@ -22,7 +22,7 @@ use rustix::{
 pub(super) use self::{
     launch::{Filters, LARGEST_OUTGOING, MOST_OUTGOING, Parts, launch},
     link::{Callers, Link},
-    poll::{Observed, look},
+    poll::{Observed, poll_all},
     watched::{TICK as MEMORY_TICK, Watched},
 };
 use crate::worker::{

@@ -1,4 +1,4 @@
-//! How a worker ended, in words.
+//! How a worker ended, in words for operators.
 
 use std::{os::unix::process::ExitStatusExt as _, time::Duration};
 
@@ -12,7 +12,7 @@ use signal_hook::{
 
 use crate::failure::Failure;
 
-/// What a worker said before its end.
+/// What a worker reported before its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Report {
     /// A panic was caught.
@@ -26,7 +26,7 @@ pub(super) enum Report {
     },
     /// Text of the probe.
     Text(String),
-    /// What no worker writes, but a plugin may.
+    /// Nothing that a worker program writes; a plugin may.
     Garbage,
 }
 

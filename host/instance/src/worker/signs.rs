@@ -1,5 +1,5 @@
-//! What the signs of a process mean: whether it is over, and when to look again though nothing
-//! happens.
+//! Judges what was observed of a process: whether it is over, and when to check again without an
+//! event.
 
 use std::time::{Duration, Instant};
 
@@ -7,21 +7,21 @@ use hotmerge_wire::now_ns;
 
 use crate::worker::{
     calls::Worker,
-    process::{Link, Observed, Process, look},
+    process::{Link, Observed, Process, poll_all},
     report,
 };
 
-/// How long a call that nobody waits for may go on after its deadline, before the worker is ended.
+/// How long an abandoned call may run beyond its deadline before the worker is ended.
 const GRACE: Duration = Duration::from_secs(1);
 /// After so many calls in a row that a worker did not take in time, it is ended.
 const UNANSWERED: u32 = 3;
-/// How often calls that go on are looked at.
+/// How often running calls are checked.
 const TICK: Duration = Duration::from_millis(100);
 /// How long a worker that closed its socket has to end by itself, so that its true status is
 /// known.
 const LAST: Duration = Duration::from_millis(200);
 
-/// Ends that the kernel knows nothing of.
+/// Ends that the kernel does not know.
 pub(super) const CLOSED: &str = "closed its descriptors";
 const FORGED: &str = "broke the protocol: it reported what no worker reports";
 const UNRESPONSIVE: &str =
@@ -38,7 +38,7 @@ impl Worker {
     ) -> Vec<(Observed, bool)> {
         let due = workers.iter().filter_map(|worker| due(worker));
         let limit = due.chain(limit).min();
-        let (seen, _) = look(workers, &self.wake, &self.log, limit);
+        let (seen, _) = poll_all(workers, &self.wake, &self.log, limit);
         let judge = |(worker, seen): (&mut &mut Process, Observed)| {
             let is_over = self.is_over(worker, &seen);
             (seen, is_over)
@@ -90,7 +90,7 @@ impl Observed {
     }
 }
 
-/// When a worker must be looked at though nothing happens.
+/// When a worker must be checked without an event.
 pub(super) fn due(process: &Process) -> Option<Duration> {
     let left = |end: Instant| end.saturating_duration_since(Instant::now());
     let abandoned = process.link.caller.abandoned_due();
@@ -98,14 +98,14 @@ pub(super) fn due(process: &Process) -> Option<Duration> {
     process.end_by.map(left).into_iter().chain(tick).min()
 }
 
-/// Whether a call goes on though nobody has waited for it for too long.
+/// Whether an abandoned call has run for too long.
 fn hangs(link: &Link) -> bool {
     let for_too_long = |due| Duration::from_nanos(now_ns().saturating_sub(due)) > GRACE;
     link.caller.abandoned_due().is_some_and(for_too_long)
 }
 
-/// Notes what the worker dies of, and says whether it is dead: its own report names the place,
-/// the kernel the fact.
+/// Records how the worker ended, and returns whether it is dead: its own report gives the place, the
+/// kernel the fact.
 fn record_end(process: &Process, seen: &Observed) -> bool {
     if let Some(report) = &seen.signal {
         process

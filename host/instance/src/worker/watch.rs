@@ -19,7 +19,7 @@ use crate::{
         calls::Worker,
         error::{LaunchError, NotStarted},
         machine::{Event, Machine, News, Step},
-        process::{Callers, Observed, Process, look},
+        process::{Callers, Observed, Process, poll_all},
         signs::{CLOSED, due},
     },
 };
@@ -287,7 +287,7 @@ fn retire(worker: &Arc<Worker>, process: Process) {
             let left = limit.saturating_duration_since(Instant::now());
             let wait = due(&process).map_or(left, |due| due.min(left));
             let mut processes = [&mut process];
-            let (seen, is_unused) = look(&mut processes, &link.unused, &this.log, Some(wait));
+            let (seen, is_unused) = poll_all(&mut processes, &link.unused, &this.log, Some(wait));
             let is_over = seen.iter().any(|seen| this.is_over(processes[0], seen));
             if is_unused || is_over || left.is_zero() {
                 break;

@@ -23,7 +23,7 @@ fn plugin(name: &str, version: &str, requires: &[(&str, &str, OnReplace)]) -> Ar
 
 impl Bench {
     fn scanned(&mut self, metas: &[&Arc<PluginMeta>]) -> Vec<Step> {
-        let changed = metas.iter().map(|meta| (staged(meta), false));
+        let changed = metas.iter().map(|meta| (staged(meta), Why::Changed));
         self.machine.scanned(changed.collect(), &[])
     }
 
@@ -134,7 +134,7 @@ fn a_refused_hash_is_retried_only_on_request() {
     assert_eq!(bench.slot(&bad).live().unwrap().meta, old);
     drop(bench.scanned(&[&bad]));
     assert_eq!(done(bench.verified(&bad)), []);
-    drop(bench.machine.scanned(vec![(staged(&bad), true)], &[]));
+    drop(bench.machine.scanned(vec![(staged(&bad), Why::Asked)], &[]));
     let ticket = bench.ticket(&bad);
     assert_eq!(done(bench.verified(&bad)), [Later::Start(ticket).into()]);
 }
@@ -576,4 +576,37 @@ fn what_ends_with_the_host_is_stopped_not_removed() {
         |step: &Step| matches!(&step.action, Action::Now(Now::Report(_, it)) if *it == stopped);
     assert!(steps.iter().any(is_told), "{steps:?}");
     assert_eq!(bench.slot(&one).reason(), "the host stops");
+}
+
+/// A hand-over that the operator lets fail ends without the state, and only once.
+#[test]
+fn a_state_that_may_be_discarded_keeps_nobody_out() {
+    let mut bench = Bench::default();
+    let (one, two) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
+    bench.live(&one);
+    drop(bench.scanned(&[&two]));
+    drop(bench.verified(&two));
+    drop(bench.started(&two, Next::HandOver));
+    let ticket = bench.ticket(&two);
+    let refused = || Refused {
+        meta: Arc::clone(&two),
+        reason: "no state".to_owned(),
+        lasting: true,
+    };
+    let event = |ticket| Event::NotHandedOver {
+        ticket,
+        refused: refused(),
+    };
+    drop(bench.machine.apply(name(&two), event(ticket)));
+    let (again, target) = bench.slot(&two).candidate().expect("it is tried again");
+    assert!(again != ticket && !target.takes_state);
+    let again = (again, Arc::clone(&target.meta));
+    assert_eq!(again.1, two);
+    drop(bench.machine.apply(name(&two), event(again.0)));
+    assert_eq!(
+        bench.slot(&two).candidate(),
+        None,
+        "it has no state to lose"
+    );
+    assert_eq!(bench.slot(&two).refused(), Some(&refused()));
 }

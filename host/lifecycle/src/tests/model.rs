@@ -321,7 +321,12 @@ impl Model {
             // A host whose candidate cannot take over, or is no good, ends it by itself.
             (Job::HandOver, how) if how < 2 || is_busy => {
                 self.move_to(ticket, Place::Ready, Place::Ended);
-                self.failure(ticket, true)
+                match (how, self.failure(ticket, true)) {
+                    (1, Event::Failed { ticket, refused }) => {
+                        Event::NotHandedOver { ticket, refused }
+                    }
+                    (_, failed) => failed,
+                }
             }
             (Job::HandOver, _) => Event::HandedOver { ticket },
             (Job::Try, 0 | 1) => self.failure(ticket, true),
@@ -351,7 +356,12 @@ impl Model {
         let meta = &METAS[plugin][kind];
         self.circles |= kind == KINDS - 1;
         self.directory.insert(meta.name.clone(), Arc::clone(meta));
-        let steps = self.machine.scanned(vec![(staged(meta), asked)], &[]);
+        let why = match (asked, kind % 2) {
+            (false, _) => Why::Changed,
+            (true, 0) => Why::Asked,
+            (true, _) => Why::AskedWithoutState,
+        };
+        let steps = self.machine.scanned(vec![(staged(meta), why)], &[]);
         self.carry_out(steps);
     }
 

@@ -33,6 +33,10 @@ pub(super) struct Reload {
     /// then is not tried again
     #[arg(long, value_name = "POSITION")]
     since: Option<u64>,
+    /// Discard the running versions' state if the named plugins are replaced: for one that does not
+    /// save its state, or a version that cannot take it over
+    #[arg(long, requires = "plugins")]
+    without_state: bool,
     /// The named plugins were removed: expect not to find them
     #[arg(long, requires = "plugins")]
     removed: bool,
@@ -51,6 +55,7 @@ impl Reload {
             plugins: (!self.plugins.is_empty()).then(|| self.plugins.clone()),
             since: self.since,
             only: !self.plugins.is_empty(),
+            without_state: self.without_state,
         };
         let mut report: ReloadReport = self.change.ask(method::RELOAD, &params)?;
         if params.only {

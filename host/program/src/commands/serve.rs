@@ -9,7 +9,7 @@ use hotmerge_daemon::{
     config::{Isolation, OnDegraded},
     give_back_large_blocks,
 };
-use hotmerge_door::{AskToStop, Server};
+use hotmerge_door::{AskToStop, Door, Server};
 use hotmerge_meta::{
     RuntimeDir,
     runtime::{PidFile, RuntimeError},
@@ -18,6 +18,7 @@ use hotmerge_observe::log;
 use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 use sd_notify::NotifyState;
 
+use super::front::{self, Front};
 use crate::{
     exit::{self, Failure},
     manager, output,
@@ -91,6 +92,8 @@ impl From<LogFormat> for log::Format {
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
         give_back_large_blocks();
+        // Before anything else gets their numbers.
+        let inherited = front::inherited()?;
         let config = self.configuration()?;
         let plugin_dir = Host::check(&config).map_err(|error| Failure::new(exit::CONFIG, error))?;
         if self.check {
@@ -108,10 +111,12 @@ impl Serve {
         let mut orders = Orders::take().context("failed to take signals")?;
         allow_more_files();
         let pid_file = lock(&dir)?;
-        let host = start(config).map_err(|error| Failure::new(exit::CONFIG, error))?;
+        let host = start(config.clone()).map_err(|error| Failure::new(exit::CONFIG, error))?;
         host.show_log_dropped(log::dropped);
         let host = Arc::new(host);
-        let server = Server::open(&dir, Arc::clone(&host), Box::new(StopBySignal))?;
+        let door = Door::new(Arc::clone(&host), Box::new(StopBySignal));
+        let server = Server::open(&dir, Arc::clone(&door))?;
+        let front = Arc::new(front::open(&config.http, inherited, door)?);
         pid_file.write_pid()?;
         let place = Place::new(dir, pid_file, server);
         let kept = Arc::downgrade(&place);
@@ -120,7 +125,7 @@ impl Serve {
                 place.keep();
             }
         });
-        announce_ready(&host)?;
+        announce_ready(&host, &front)?;
         loop {
             match orders.next() {
                 Order::Rescan => reload(&host),
@@ -134,6 +139,7 @@ impl Serve {
         tracing::info!(target: "hotmerge::host", "stopping");
         manager::tell(&[NotifyState::Stopping]);
         place.server.close();
+        front::close((*front).as_ref());
         let left = host.stop();
         if left > 0 {
             tracing::warn!(target: "hotmerge::host", "{left} old versions had not ended in time");
@@ -235,13 +241,14 @@ fn lock(dir: &RuntimeDir) -> Result<PidFile, Failure> {
 
 /// Says that the host is ready once the first pass over the plugins is done; meanwhile
 /// signals are taken already.
-fn announce_ready(host: &Arc<Host>) -> Result<(), Failure> {
-    let host = Arc::clone(host);
+fn announce_ready(host: &Arc<Host>, front: &Arc<Option<Front>>) -> Result<(), Failure> {
+    let (host, front) = (Arc::clone(host), Arc::clone(front));
     thread::Builder::new()
         .name("ready".into())
         .spawn(move || {
             host.settle();
             host.forget_gone();
+            front::ready((*front).as_ref());
             let status = host.status();
             let active = status.plugins.iter().filter(|plugin| plugin.generation > 0);
             tracing::info!(target: "hotmerge::host", plugins = active.count(), "ready");

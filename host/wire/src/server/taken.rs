@@ -8,6 +8,7 @@ use rustix::thread::futex::{self, Flags};
 use super::{Ended, Server, occupy};
 use crate::{
     METHOD_LIMIT,
+    pool::passed,
     slot::{INLINE_REPLY, Slot, state},
 };
 
@@ -145,6 +146,7 @@ impl<'a> Taken<'a> {
             len: 0,
             media_type_len: 0,
             limit: limit as usize,
+            gives_up_ns: 0,
         }
     }
 
@@ -189,9 +191,21 @@ pub struct Writer<'a> {
     len: usize,
     media_type_len: u32,
     limit: usize,
+    /// Until when it waits for an area, on the monotonic clock; 0 for ever.
+    gives_up_ns: u64,
 }
 
 impl Writer<'_> {
+    /// Waits for an area no longer than until then, on the monotonic clock: whoever calls may never
+    /// grant one, and the reply is held meanwhile.
+    #[must_use]
+    pub fn giving_up_at(self, gives_up_ns: u64) -> Self {
+        Self {
+            gives_up_ns,
+            ..self
+        }
+    }
+
     /// Appends bytes. A reply that outgrows its slot moves to an area that the caller grants.
     pub fn write(&mut self, bytes: &[u8]) -> Status {
         let end = self.len.saturating_add(bytes.len());
@@ -264,10 +278,14 @@ impl Writer<'_> {
         slot.server_sleeps.store(1, Ordering::SeqCst);
         slot.state.store(wants, Ordering::SeqCst);
         wake_caller(slot);
-        let is_over = || slot.cancelled.load(Ordering::SeqCst) != 0 || self.server.bed.is_closed();
+        let is_over = || {
+            slot.cancelled.load(Ordering::SeqCst) != 0
+                || self.server.bed.is_closed()
+                || passed(self.gives_up_ns)
+        };
         // Whoever is woken for nothing too often gets no area; the next look for a call says why.
         while slot.state.load(Ordering::SeqCst) == wants && !is_over() && self.server.may_sleep() {
-            self.server.wait(&slot.state, wants);
+            self.server.wait(&slot.state, wants, self.gives_up_ns);
         }
         slot.server_sleeps.store(0, Ordering::Relaxed);
         // Nonsense is as good as no area.

@@ -57,6 +57,10 @@ pub struct ReloadParams {
     /// asker's business.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub only: bool,
+    /// Discard the running versions' state where named plugins are retried: a version that does not
+    /// save it keeps nobody from replacing it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub without_state: bool,
 }
 
 /// The result of a rescan.

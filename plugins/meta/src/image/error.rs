@@ -71,23 +71,24 @@ pub enum ReadImageError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AbiError {
-    /// The binary layouts differ.
+    /// The binary layout is one that this host has left behind.
     #[error(
         "built for ABI {major}.{minor}, but this host speaks {ABI_MAJOR}.{ABI_MINOR}; \
          rebuild the plugin with the SDK of this host"
     )]
-    Major {
+    Older {
         /// Of the plugin.
         major: u16,
         /// Of the plugin.
         minor: u16,
     },
-    /// The plugin may use what this host does not have.
+    /// The plugin may use what this host does not have. A package manager may have upgraded both,
+    /// and the host that runs is the one before.
     #[error(
         "built for ABI {major}.{minor}, which is newer than this host's \
-         {ABI_MAJOR}.{ABI_MINOR}; upgrade the host, or rebuild the plugin with an older SDK"
+         {ABI_MAJOR}.{ABI_MINOR}; upgrade and restart the host, or rebuild the plugin with an older SDK"
     )]
-    Minor {
+    Newer {
         /// Of the plugin.
         major: u16,
         /// Of the plugin.

@@ -10,13 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use hotmerge_meta::{Digest, PluginName};
 use serde_json::Value;
 
-use super::image_name;
-
 #[derive(Debug, Default)]
 pub(super) struct Foreign {
     formats: BTreeMap<PluginName, u32>,
-    /// File names of all images that the records name.
-    images: BTreeSet<String>,
+    images: BTreeSet<Digest>,
 }
 
 impl Foreign {
@@ -29,10 +26,7 @@ impl Foreign {
 
     fn collect(&mut self, value: &Value) {
         match value {
-            Value::String(text) => {
-                let hash = text.parse::<Digest>().ok();
-                self.images.extend(hash.map(|hash| image_name(&hash)));
-            }
+            Value::String(text) => self.images.extend(text.parse::<Digest>().ok()),
             Value::Array(values) => values.iter().for_each(|value| self.collect(value)),
             Value::Object(fields) => fields.values().for_each(|value| self.collect(value)),
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
@@ -44,8 +38,8 @@ impl Foreign {
         self.formats.get(plugin).copied()
     }
 
-    /// Whether a record needs this image.
-    pub(super) fn names(&self, image: &str) -> bool {
-        self.images.contains(image)
+    /// The hashes of the images that the records need.
+    pub(super) fn images(&self) -> &BTreeSet<Digest> {
+        &self.images
     }
 }

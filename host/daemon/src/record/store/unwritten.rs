@@ -8,7 +8,7 @@ use std::{
 
 use hotmerge_meta::{PluginName, control::StoreFailure};
 
-use super::StoreError;
+use super::folder::StoreError;
 
 /// How soon what could not be written is tried again: somebody makes room.
 const RETRY: Duration = Duration::from_secs(5);

@@ -28,7 +28,7 @@ fn host(dir: &tempfile::TempDir) -> (Arc<Supervisor>, Services) {
     };
     let mut state = host.state();
     let machine = &mut state.machine;
-    let begun: Vec<Step> = machine.scanned(vec![(target, false)], &[]);
+    let begun: Vec<Step> = machine.scanned(vec![(target, Why::Changed)], &[]);
     drop(begun);
     let (ticket, _) = machine.slot("a").and_then(Slot::candidate).expect("one");
     let go = |machine: &mut Machine, event| drop(machine.apply(&name, event));

@@ -1,4 +1,4 @@
-//! What callers hold of a worker.
+//! The connection to a worker process, as callers hold it.
 
 use std::{
     ops::Deref,
@@ -11,7 +11,7 @@ use hotmerge_wire::{Caller, Server};
 
 use crate::{cancel::Cancel, failure::Failure};
 
-/// What leads to a worker.
+/// The connection to a worker process.
 #[derive(Debug)]
 pub(in crate::worker) struct Link {
     pub(in crate::worker) caller: Caller,
@@ -25,11 +25,11 @@ pub(in crate::worker) struct Link {
     /// Where it reports its crashes.
     pub(super) crash: OwnedFd,
     pub(super) end: Mutex<Option<Failure>>,
-    /// Written to when nobody can call any more.
+    /// Written to when no caller is left.
     pub(in crate::worker) unused: OwnedFd,
 }
 
-/// What callers hold of a worker. The last one to let go of it says so.
+/// A connection as callers hold it. The last one to drop it announces that.
 #[derive(Debug)]
 pub(in crate::worker) struct Callers(Arc<Link>);
 
@@ -74,7 +74,7 @@ impl Link {
         })
     }
 
-    /// The worker is dead: nobody waits for anything of it any more.
+    /// The worker is dead: ends all waiting for it.
     pub(in crate::worker) fn hang_up(&self) {
         self.caller.hang_up();
         if let Some(outgoing) = &self.outgoing {

@@ -1,4 +1,4 @@
-//! What workers say, and that they have ended.
+//! Takes what workers write, and notices that they have ended.
 
 use std::{os::fd::OwnedFd, thread, time::Duration};
 
@@ -14,10 +14,10 @@ use crate::worker::{
     report::Report,
 };
 
-/// How often workers are looked at that the system does not let anybody wait for.
+/// How often workers are checked if the system cannot wait for them.
 const BLIND: Duration = Duration::from_millis(100);
 
-/// What one look at a worker brought.
+/// What one poll of a worker found.
 #[derive(Debug, Default)]
 pub(in crate::worker) struct Observed {
     /// The first panic that was caught. One is enough to replace the worker.
@@ -25,15 +25,15 @@ pub(in crate::worker) struct Observed {
     /// The first signal that is about to kill it.
     pub(in crate::worker) signal: Option<Report>,
     pub(in crate::worker) ended: Option<Ended>,
-    /// The worker closed its end: it is dead, or as good as dead.
+    /// The worker closed its end: it is dead or about to end.
     pub(in crate::worker) hung_up: bool,
-    /// What came as reports were not the worker's.
+    /// Some reports did not come from the worker program.
     pub(in crate::worker) forged: bool,
 }
 
 /// Sleeps until one of the workers says something or has ended, or `wake` is written to; takes
 /// what they say. Returns what it brought for each, and whether `wake` was written to.
-pub(in crate::worker) fn look(
+pub(in crate::worker) fn poll_all(
     workers: &mut [&mut Process],
     wake: &OwnedFd,
     log: &PluginLog,
@@ -63,7 +63,7 @@ struct Ready {
     hung_up: bool,
 }
 
-/// Sleeps until there is something to look at.
+/// Sleeps until something can be taken.
 fn wait(
     workers: &mut [&mut Process],
     wake: &OwnedFd,
@@ -130,7 +130,7 @@ impl Process {
     fn add_to<'a>(&'a self, fds: &mut Vec<PollFd<'a>>, open: &Open) {
         fds.push(PollFd::new(&self.pidfd, PollFlags::IN));
         if !self.crash_closed {
-            // That it is closed is told even if nothing is asked for.
+            // The kernel reports a closed pipe even if no event is requested.
             let reports = match open.reports {
                 true => PollFlags::IN,
                 false => PollFlags::empty(),

@@ -59,16 +59,16 @@ impl Stand {
     }
 
     /// The next thing that is seen of it.
-    fn look(&mut self) -> Observed {
+    fn poll(&mut self) -> Observed {
         let mut processes = [&mut self.process];
-        let (mut seen, _) = look(&mut processes, &self.wake, &self.plugin_log, Some(LONG));
+        let (mut seen, _) = poll_all(&mut processes, &self.wake, &self.plugin_log, Some(LONG));
         seen.remove(0)
     }
 
     /// Waits until something of it is seen.
-    fn look_until(&mut self, is_seen: impl Fn(&Observed) -> bool) -> Observed {
+    fn poll_until(&mut self, is_seen: impl Fn(&Observed) -> bool) -> Observed {
         loop {
-            let seen = self.look();
+            let seen = self.poll();
             if is_seen(&seen) {
                 return seen;
             }
@@ -92,10 +92,10 @@ fn head(kind: u8, second: u8) -> Vec<u8> {
 fn a_closed_pipe_is_no_end() {
     let mut stand = Stand::new();
     stand.crash = None;
-    let seen = stand.look_until(|seen| seen.hung_up);
+    let seen = stand.poll_until(|seen| seen.hung_up);
     assert_eq!(seen.ended, None);
     stand.input = None;
-    let ended = stand.look_until(|seen| seen.ended.is_some()).ended;
+    let ended = stand.poll_until(|seen| seen.ended.is_some()).ended;
     assert_eq!(ended.and_then(|ended| ended.status.code()), Some(7));
 }
 
@@ -112,7 +112,7 @@ fn the_first_panic_and_signal_are_taken() {
         stand.report(&panic);
     }
     stand.report(&head(report::SIGNAL, 11));
-    let seen = stand.look();
+    let seen = stand.poll();
     let panic = seen.panic.expect("it was reported");
     let failure = panic.describe(&stand.process.link.caller);
     assert_eq!(failure.to_string(), "panicked at a.rs in `first`");
@@ -128,7 +128,7 @@ fn a_report_no_worker_writes_is_forged() {
     for forged in [&[report::TEXT, b'x'][..], &[99][..], &[report::SIGNAL][..]] {
         let mut stand = Stand::new();
         stand.report(forged);
-        assert!(stand.look().forged, "{forged:?}");
+        assert!(stand.poll().forged, "{forged:?}");
     }
 }
 
@@ -138,7 +138,7 @@ fn log_records_reach_the_host() {
     let mut message = vec![0; record::HEAD_BYTES];
     message.extend(b"it works");
     send(&stand.log, &message);
-    stand.look();
+    stand.poll();
     assert_eq!(*stand.host.records.lock().unwrap(), ["it works"]);
 }
 
@@ -147,9 +147,9 @@ fn a_wake_up_ends_the_wait() {
     let mut stand = Stand::new();
     rustix::io::write(&stand.wake, &1_u64.to_ne_bytes()).unwrap();
     let mut processes = [&mut stand.process];
-    let (_, woken) = look(&mut processes, &stand.wake, &stand.plugin_log, Some(LONG));
+    let (_, woken) = poll_all(&mut processes, &stand.wake, &stand.plugin_log, Some(LONG));
     assert!(woken);
-    let (_, woken) = look(
+    let (_, woken) = poll_all(
         &mut processes,
         &stand.wake,
         &stand.plugin_log,

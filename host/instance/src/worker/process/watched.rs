@@ -1,4 +1,4 @@
-//! A worker's memory, looked at while the worker works.
+//! Checks a worker's memory while the worker runs.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,8 @@ use signal_hook::consts::SIGVTALRM;
 /// What a worker needs beside its plugin's memory: its own, and what its loader has written to.
 const OWN_BYTES: u64 = 16 << 20;
 
-/// After so much processor time of the worker's it is looked at, and not more often than that. Whoever
-/// fills memory as fast as the machine can has some tens of mebibytes by then.
+/// A worker's memory is checked after this much of its processor time, and not more often. By then a
+/// worker can fill some tens of mebibytes at most.
 const EVERY: Duration = Duration::from_millis(20);
 
 /// The signal that ends the watching thread's sleep. Its handler does nothing.
@@ -25,7 +25,7 @@ pub(in crate::worker) struct Watched {
 }
 
 impl Watched {
-    /// Has the calling thread woken while this process works.
+    /// Wakes the calling thread while this process works.
     pub(super) fn of(pid: i32, limit_bytes: u64) -> Self {
         let timer = CpuTimer::new(pid, EVERY, TICK);
         if let Err(error) = &timer {
@@ -39,7 +39,7 @@ impl Watched {
         }
     }
 
-    /// What there is to say if it uses more than it may.
+    /// The failure, if it uses more than its limit.
     pub(in crate::worker) fn excess(&mut self) -> Option<String> {
         if self.looked.elapsed() < EVERY / 2 {
             return None;

@@ -53,6 +53,22 @@ fn hanging_up_wakes_whoever_was_moved_elsewhere() {
 }
 
 #[test]
+fn a_reply_that_gets_no_room_is_given_up() {
+    let (server, file) = Server::create(SMALL).unwrap();
+    let hostile = Memory::open(&file, SMALL).unwrap();
+    hostile.head().used.store(1, Ordering::SeqCst);
+    let slot = hostile.slot(0);
+    slot.reply_limit.store(1 << 20, Ordering::SeqCst);
+    slot.posted.store(following(0), Ordering::SeqCst);
+    let taken = server.next().unwrap();
+    let mut writer = taken.writer().giving_up_at(now_ns() + 1_000_000);
+    let status = writer.write(&[0; 2 * SMALL.small_bytes as usize]);
+    assert_eq!(status, STATUS_REPLY_TOO_LARGE);
+    taken.finish(status, &writer);
+    assert_eq!(server.under_way(), 0);
+}
+
+#[test]
 fn an_answer_reaches_whoever_was_moved_elsewhere() {
     let (caller, file) = Caller::create(SMALL).unwrap();
     let server = Server::open(&file, SMALL).unwrap();

@@ -1,0 +1,190 @@
+//! `POST /plugins/NAME/METHOD`: calls of plugins.
+//!
+//! The body is the request as it is, the reply's body the plugin's. A call runs on a thread of the
+//! pool; if the client goes meanwhile, hyper drops the request's future, which cancels the call.
+//!
+//! Absent on purpose: anything about what is in a body.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{Extension, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
+    response::Response,
+};
+use hotmerge_abi::CallContext;
+use hotmerge_daemon::{Answered, Call, CallError, Cancel, Plugin, Reply, context};
+use hotmerge_meta::{Digest, control::TraceParent};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+
+use super::{
+    extract::Address,
+    problem::{Kind, Problem},
+    routes::Visitor,
+    serve::Shared,
+};
+
+/// How long the client waits, in milliseconds.
+pub(super) const DEADLINE: HeaderName = HeaderName::from_static("hotmerge-deadline-ms");
+/// Which version answered, counted from 1.
+pub(super) const GENERATION: HeaderName = HeaderName::from_static("hotmerge-generation");
+/// The hash of the version that answered.
+pub(super) const HASH: HeaderName = HeaderName::from_static("hotmerge-hash");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// Cancels a call whose client is gone, when dropped.
+struct WhileConnected(Arc<Cancel>);
+
+impl Drop for WhileConnected {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// Calls a plugin.
+pub(super) async fn call(
+    State(shared): State<Arc<Shared>>,
+    Extension(visitor): Extension<Visitor>,
+    Address((name, method)): Address<(String, String)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    visitor.may_call(&shared, &name, &method)?;
+    let place = shared.room.take(&visitor.client)?;
+    let (head, body) = request.into_parts();
+    let mut context = traced(&head.headers);
+    let deadline = deadline(&head.headers, shared.config.deadline())?;
+    shared.wait_ready(deadline).await;
+    let plugin = find(&shared, &name)?;
+    let body = read(&shared, &head.headers, body).await?;
+    // The time that a client takes to send its body is its own.
+    context.deadline_ns = hotmerge_daemon::context(Some(deadline)).deadline_ns;
+    let limit = shared.config.max_reply_bytes;
+    let cancel = Arc::new(Cancel::default());
+    let connected = WhileConnected(Arc::clone(&cancel));
+    let run = move || {
+        let outcome = run(&plugin, &context, &method, &body, &cancel, limit);
+        drop(place);
+        outcome
+    };
+    let outcome = tokio::task::spawn_blocking(run).await;
+    drop(connected);
+    let outcome = outcome.map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
+    let ((answered, hash), reply) = outcome?;
+    Ok(respond(answered, hash, reply, &context, &head.headers))
+}
+
+type Outcome = Result<((Answered, Digest), Reply), Problem>;
+
+fn run(
+    plugin: &Plugin,
+    context: &CallContext,
+    method: &str,
+    body: &[u8],
+    cancel: &Cancel,
+    limit: usize,
+) -> Outcome {
+    let mut reply = Reply::with_limit(limit);
+    let call = Call::new(context, method, body).cancelled_by(cancel);
+    let answered = plugin.call_and_identify(&call, &mut reply)?;
+    Ok((answered, reply))
+}
+
+fn find(shared: &Shared, name: &str) -> Result<Arc<Plugin>, Problem> {
+    let host = &shared.door.host;
+    host.plugin(name).ok_or_else(|| {
+        // One that was refused from the beginning has a status and no handle.
+        let is_known = host.status().plugins.iter().any(|it| it.name == name);
+        match is_known {
+            true => CallError::NotLoaded(name.to_owned()).into(),
+            false => Problem::new(Kind::NoPlugin, format!("no plugin `{name}` is known")),
+        }
+    })
+}
+
+/// The trace that the client names, or a new one.
+fn traced(headers: &HeaderMap) -> CallContext {
+    let mut context = context(None);
+    // W3C: a traceparent that cannot be read begins a new trace.
+    let parent = headers
+        .get(TRACEPARENT)
+        .and_then(|text| text.to_str().ok())
+        .and_then(|text| text.parse::<TraceParent>().ok());
+    if let Some(parent) = parent {
+        context.trace_id = parent.trace_id;
+        context.trace_flags = parent.flags.into();
+    }
+    context
+}
+
+fn deadline(headers: &HeaderMap, longest: Duration) -> Result<Duration, Problem> {
+    let Some(text) = headers.get(DEADLINE) else {
+        return Ok(longest);
+    };
+    let ms = text.to_str().ok().and_then(|text| text.parse::<u64>().ok());
+    let ms = ms.ok_or_else(|| {
+        let detail = "`Hotmerge-Deadline-Ms` must be a number of milliseconds";
+        Problem::new(Kind::BadParameters, detail)
+    })?;
+    Ok(Duration::from_millis(ms).min(longest))
+}
+
+/// Reads the body, within the limits of size and time.
+async fn read(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    let limit = shared.config.max_body_bytes;
+    let too_large = || Problem::new(Kind::TooLarge, format!("more than {limit} bytes"));
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|text| text.to_str().ok())
+        .and_then(|text| text.parse::<usize>().ok());
+    if announced.is_some_and(|announced| announced > limit) {
+        return Err(too_large());
+    }
+    let read = tokio::time::timeout(shared.config.body(), Limited::new(body, limit).collect());
+    let Ok(read) = read.await else {
+        let detail = format!("not within {} ms", shared.config.body_ms);
+        return Err(Problem::new(Kind::TooSlow, detail));
+    };
+    match read {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(error) => Err(Problem::new(Kind::BadParameters, error.to_string())),
+    }
+}
+
+fn respond(
+    answered: Answered,
+    hash: Digest,
+    reply: Reply,
+    context: &CallContext,
+    asked: &HeaderMap,
+) -> Response {
+    // The plugin's word, which may be no header.
+    let media_type = HeaderValue::from_str(reply.content_type())
+        .ok()
+        .filter(|it| !it.is_empty())
+        .unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    let mut response = Response::new(Body::from(reply.into_bytes()));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, media_type);
+    headers.insert(header::VARY, HeaderValue::from_static("accept"));
+    headers.insert(GENERATION, answered.generation.into());
+    insert(headers, HASH, &hash.to_string());
+    let own = TraceParent {
+        trace_id: context.trace_id,
+        span_id: context.span_id,
+        flags: context.trace_flags as u8,
+    };
+    insert(headers, TRACEPARENT, &own.to_string());
+    if let Some(state) = asked.get(TRACESTATE) {
+        headers.insert(TRACESTATE, state.clone());
+    }
+    response
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+    if let Ok(value) = HeaderValue::from_str(text) {
+        headers.insert(name, value);
+    }
+}

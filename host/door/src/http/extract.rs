@@ -1,0 +1,79 @@
+//! What a request carries, taken out of it; what cannot be is a problem document.
+//!
+//! Absent on purpose: bodies of calls, which `calls` reads within limits of its own.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Path, Request},
+    http::{StatusCode, request::Parts},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::problem::{Kind, Problem};
+
+/// The variable parts of an address.
+pub(super) struct Address<T>(pub(super) T);
+
+impl<T, S> FromRequestParts<S> for Address<T>
+where
+    T: DeserializeOwned + Send,
+    S: Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(found)) => Ok(Self(found)),
+            Err(wrong) => Err(Problem::new(Kind::BadParameters, wrong.body_text())),
+        }
+    }
+}
+
+/// The parameters of an administrative request: a JSON object, or nothing for an empty one.
+pub(super) struct Parameters(pub(super) Value);
+
+impl<S: Send + Sync> FromRequest<S> for Parameters {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let body = Bytes::from_request(request, state).await.map_err(|wrong| {
+            let kind = match wrong.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => Kind::TooLarge,
+                _ => Kind::BadParameters,
+            };
+            Problem::new(kind, wrong.body_text())
+        })?;
+        parse(&body).map(Self)
+    }
+}
+
+fn parse(body: &[u8]) -> Result<Value, Problem> {
+    let wrong = |detail: String| Problem::new(Kind::BadParameters, detail);
+    if body.trim_ascii().is_empty() {
+        return Ok(json!({}));
+    }
+    let value: Value = serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))?;
+    match value.is_object() {
+        true => Ok(value),
+        false => Err(wrong("the parameters must be a JSON object".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_an_object_or_nothing() {
+        assert_eq!(parse(b" \n").unwrap(), json!({}));
+        assert_eq!(parse(b"{\"a\": 1}").unwrap(), json!({ "a": 1 }));
+        for text in ["[1]", "null", "{", "\"a\""] {
+            assert_eq!(
+                parse(text.as_bytes()).unwrap_err().kind,
+                Kind::BadParameters,
+                "{text}"
+            );
+        }
+    }
+}
