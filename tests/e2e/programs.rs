@@ -128,7 +128,12 @@ fn status_is_one_object_with_the_documented_fields() {
 #[test]
 fn status_says_in_words_whether_the_directory_is_watched() {
     for (config, says) in [
-        ("", ", watched by inotify; looked "),
+        ("watch = true", ", watched by inotify"),
+        ("watch = \"inotify\"", ", watched by inotify; looked "),
+        (
+            "watch = \"poll\"\npoll_ms = 60000",
+            ", watched by polling every 60000 ms (by configuration); looked ",
+        ),
         (
             "watch = false",
             ", not watched (off by configuration); looked ",
