@@ -122,6 +122,7 @@ fn each_role_permits_its_requests_alone() {
             (method::HISTORY, &nothing, "read"),
             (method::DEBUG, &plugin, "read"),
             (method::CALL, &mark, "call"),
+            (method::DESCRIBE, &plugin, "call"),
             (method::RELOAD, &nothing, "admin"),
             (method::ROLLBACK, &plugin, "admin"),
             (method::PIN, &plugin, "admin"),

@@ -8,11 +8,11 @@ use std::{
 };
 
 use hotmerge_daemon::{
-    Call, CallError, Cancel, Config, Host, Reply,
+    Call, CallError, Cancel, Config, Host, Reply, StartError,
     config::{Isolation, OnDegraded, Symbols},
     context,
 };
-use hotmerge_tests::{Gate, Lab, Process, SOON, actor, example, skipped, worker};
+use hotmerge_tests::{Gate, Lab, Process, SOON, abrupt, actor, example, run, skipped, worker};
 
 /// What a child writes, line by line as it comes.
 fn lines(process: &mut Process) -> Receiver<String> {
@@ -56,6 +56,65 @@ fn an_embedded_host_reloads_and_keeps_good_versions() {
     drop(asking);
     let status = program.wait(SOON).expect("it ends with its input");
     assert!(status.success(), "the program ended with {status}");
+}
+
+#[test]
+fn an_embedded_host_runs_plugins_in_named_workers() {
+    let lab = Lab::new();
+    lab.put(&abrupt());
+    let mut program = Command::new(example("embed"));
+    program.arg(lab.plugin_dir());
+    program.args(["small", "answer", "process"]);
+    program.env("HOTMERGE_WORKER", worker());
+    let ran = run(&mut program, SOON).ok();
+    assert_eq!(ran.text(), "generation 1: one\n", "{ran:?}");
+}
+
+#[test]
+fn an_embedded_host_without_worker_says_so() {
+    let lab = Lab::new();
+    lab.put(&actor("mark=1"));
+    let mut program = Command::new(example("embed"));
+    program.arg(lab.plugin_dir());
+    program.args(["actor", "mark", "process"]);
+    program.env("HOTMERGE_WORKER", lab.path("nowhere"));
+    program.env_remove("RUST_BACKTRACE");
+    let ran = run(&mut program, SOON).ended_with(1);
+    let ran = ran.said(&["processes of their own", "nowhere"]);
+    assert!(ran.stdout.is_empty(), "{ran:?}");
+}
+
+#[test]
+fn a_host_without_isolation_does_not_start() {
+    let lab = Lab::new();
+    lab.put(&actor("mark=1"));
+    let mut config = Config::default();
+    config.plugin_dir = Some(lab.plugin_dir());
+    config.symbols = Symbols::Off;
+    // A worker at hand is no answer.
+    config.worker = Some(worker().to_owned());
+    let refused = Host::start(config.clone()).expect_err("nobody said where plugins run");
+    assert!(matches!(refused, StartError::NoIsolation), "{refused}");
+    assert!(
+        refused.to_string().contains("Config::isolation"),
+        "{refused}"
+    );
+    // A worker that is missed is no reason for less.
+    config.worker = Some(lab.path("nowhere"));
+    config.isolation = Some(Isolation::Process);
+    let host = Host::start(config.clone()).unwrap();
+    host.settle();
+    let plugin = host.status().plugins.remove(0);
+    let reason = plugin.refused.expect("it is refused").reason;
+    assert!(reason.contains("nowhere"), "{reason}");
+    assert_eq!(host.stop(), 0);
+    // Unless that is what was asked for.
+    config.isolation = Some(Isolation::Auto);
+    let host = Host::start(config).unwrap();
+    host.settle();
+    let plugin = host.status().plugins.remove(0);
+    assert_eq!(plugin.isolation.as_deref(), Some("host"));
+    assert_eq!(host.stop(), 0);
 }
 
 /// A host in this process, with the fixture `actor` living as it is told and its gate shown.

@@ -141,8 +141,13 @@ const ATTACKS: &[(&str, Expected)] = &[
     ("fault-forever", Hangs),
     ("hang-in-handler", Hangs),
     ("ignore-sys", BY_FILTER),
-    ("raise", Ended("SIGSEGV")),
-    ("bus", Ended("SIGBUS")),
+    ("raise", Ended("was ended after it survived SIGSEGV")),
+    ("bus", Ended("was ended after it survived SIGBUS")),
+    ("int3", Ended("was ended after it survived SIGTRAP")),
+    (
+        "int3-exit",
+        Killed("exited with status 3 without being asked to, after it had survived SIGTRAP"),
+    ),
     // Reports that lie
     ("forge-panic", Ended("a lie in `forged`")),
     ("forge-signal", Ended("SIGSEGV")),
@@ -245,6 +250,47 @@ fn an_attack_during_calls_stays_in_its_worker() {
         neighbour.goes_on(&host, name);
     });
     neighbour.unharmed(host);
+}
+
+/// A trap that the worker survives is reported, and the next call ends the worker before the host
+/// does.
+#[test]
+fn a_survived_signal_explains_no_later_death() {
+    let lab = Lab::new();
+    lab.package("hostile").put(&[&attacks()]);
+    let Some(host) = lab.start_sandboxed(UNTIRING) else {
+        return;
+    };
+    let die_after_a_trap = |method: &str| {
+        let restarts = host.plugin("attacks").restarts;
+        let mut client = host.client();
+        hotmerge_tests::call(&mut client, "attacks", "int3", b"").expect("it goes on");
+        // Dies now, unless the machine is so slow that the host has ended it before.
+        let _ = hotmerge_tests::call(&mut client, "attacks", method, b"");
+        let failure = host.replaced("attacks", restarts + 1);
+        host.answers_again("attacks");
+        failure
+    };
+    for (method, expected) in [
+        (
+            "exit-raw",
+            "exited with status 3 without being asked to, after it had survived SIGTRAP at",
+        ),
+        ("segv", "was killed by SIGSEGV at 0x8 in `segv`"),
+        ("abort", "aborted in `abort`"),
+    ] {
+        let told = (0..20).map(|_| die_after_a_trap(method)).find(|failure| {
+            let is_ended = failure.starts_with("was ended after it survived SIGTRAP");
+            assert!(
+                is_ended || failure.starts_with(expected),
+                "{method}: {failure}"
+            );
+            !is_ended
+        });
+        let told = told.unwrap_or_else(|| panic!("{method}: it is always ended before"));
+        host.log().wait(&format!("it {told}"));
+    }
+    host.stop();
 }
 
 #[test]

@@ -36,6 +36,30 @@ fn replies_keep_their_content_type() {
 }
 
 #[test]
+fn media_types_reach_the_plugin_by_headers() {
+    let (_lab, _host, http) = front();
+    let headers = [("content-type", "a/b"), ("accept", "x/y")];
+    let answer = http.post_with("/plugins/actor/media", &headers, b"");
+    assert_eq!(answer.body, br#"Some("a/b") Some("x/y")"#);
+    assert_eq!(answer.header("content-type"), Some("x/y"));
+    assert_eq!(answer.header("vary"), Some("accept"));
+    for (path, status, kind) in [
+        ("/plugins/actor/no-media", 406, "not-acceptable"),
+        ("/plugins/actor/no-such-media", 415, "unsupported-media"),
+    ] {
+        let answer = http.post(path, b"");
+        assert_eq!((answer.status, answer.problem().as_str()), (status, kind));
+        assert_eq!(http.get(&format!("/problems/{kind}")).status, 200);
+    }
+    let long = "a".repeat(256);
+    let answer = http.post_with("/plugins/actor/media", &[("content-type", &long)], b"");
+    assert_eq!(
+        (answer.status, answer.problem().as_str()),
+        (400, "bad-parameters")
+    );
+}
+
+#[test]
 fn every_refusal_is_a_problem_document() {
     let (_lab, _host, http) = front();
     for (path, status, kind) in [

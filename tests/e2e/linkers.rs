@@ -1,5 +1,8 @@
 //! Plugins by the linkers that authors use, each with the flags that go with it: they are built,
 //! judged, loaded and answer.
+//!
+//! Absent on purpose: `wild`, which no distribution of the tests has and whose crate takes minutes to
+//! build.
 
 use std::process::Command;
 

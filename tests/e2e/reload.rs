@@ -385,3 +385,43 @@ fn the_trace_log_shows_each_step_of_a_reload() {
     assert_eq!(answered["span"]["method"], "mark", "{answered}");
     host.stop();
 }
+
+/// Every version is overtaken while it starts: the next one comes before it may go on.
+#[test]
+fn constant_changes_still_let_versions_go_live() {
+    let lab = Lab::new();
+    let gate = Gate::new(&lab);
+    lab.put(&actor("mark=0"));
+    let host = lab.start_with(&format!("watch = false\n{}", gate.config("actor")));
+    let change = |number: usize| {
+        let before = host.status().host.rescans;
+        lab.put(&actor(&format!("mark={number} start=wait")));
+        host.signal(Signal::HUP);
+        looked(&host, before);
+    };
+    change(1);
+    let mut starts = gate.visitor();
+    let mut newest = 1;
+    let mut told = Vec::new();
+    while host.plugin("actor").generation == 1 {
+        newest += 1;
+        assert!(newest < 30, "{:#?}", host.plugin("actor"));
+        change(newest);
+        told.extend(host.plugin("actor").waiting);
+        starts.let_go();
+        starts = gate.visitor();
+    }
+    let words = "faster than its versions start since 2";
+    assert!(told.iter().any(|it| it.contains(words)), "{told:?}");
+    assert_ne!(host.text("actor", "mark"), newest.to_string());
+    // The newest is what runs in the end.
+    starts.let_go();
+    let plugin = host.wait_for("the changes are over", |status| {
+        let plugin = status.plugins.first()?;
+        plugin.stage.is_none().then(|| plugin.clone())
+    });
+    assert_eq!(plugin.state, State::Active);
+    assert_eq!(plugin.waiting, [""; 0], "it is over");
+    assert_eq!(host.text("actor", "mark"), newest.to_string());
+    host.stop();
+}

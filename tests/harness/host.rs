@@ -257,6 +257,8 @@ pub fn call_params(plugin: &str, name: &str, input: &[u8]) -> CallParams {
         input_base64: input.to_vec().into(),
         deadline_ms: None,
         trace: None,
+        content_type: String::new(),
+        accept: String::new(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use hotmerge_abi::MAGIC;
+use hotmerge_abi::{MAGIC, TableHeader};
 use hotmerge_meta::{Abi, Digest, Image, OnReplace, PluginMeta, Requires, Wants};
 
 use crate::{BUILT, Driver, process::run, programs, repository, scratch};
@@ -188,6 +188,8 @@ impl Variant {
             let at = find(bytes, &header) + MAGIC.len();
             bytes[at..at + 2].copy_from_slice(&major.to_ne_bytes());
             bytes[at + 2..at + 4].copy_from_slice(&minor.to_ne_bytes());
+            let size = TableHeader::table_bytes(minor);
+            bytes[at + 4..at + 8].copy_from_slice(&size.to_ne_bytes());
         })
     }
 

@@ -63,7 +63,9 @@ pub fn run(_: Args) -> Result<u8> {
     host.show_status(&runtime)?;
 
     step("call a plugin: hotmerge call announce render --input release.json");
-    let release = cargo.root().join("plugins/announce/samples/release.json");
+    let release = cargo
+        .root()
+        .join("plugins/announcement/samples/release.json");
     let announcement = host::call(&runtime, "announce", "render", &fs::read(release)?)?;
     output::bytes(&announcement);
 

@@ -19,13 +19,11 @@ pub mod new_plugin;
 mod output;
 mod owner;
 mod rustc;
+mod signals;
 mod source;
 pub mod test;
 
-use std::{process::ExitCode, sync::Arc};
-
-use anyhow::{Context as _, Result};
-use signal_hook::consts::SIGCHLD;
+use std::process::ExitCode;
 
 /// Runs the command line of this process. `name` is what the user typed to get here.
 pub fn main(name: &'static str) -> ExitCode {
@@ -33,12 +31,5 @@ pub fn main(name: &'static str) -> ExitCode {
     if let Some(failed) = rustc::take_over() {
         return failed;
     }
-    exit::report(children_can_be_awaited().and_then(|()| cli::run(name)))
-}
-
-/// The parent process may have set SIGCHLD to be ignored, and then the system discards the exit
-/// status of children. Any handler prevents that; children start with the default action.
-fn children_can_be_awaited() -> Result<()> {
-    signal_hook::flag::register(SIGCHLD, Arc::default()).context("failed to handle SIGCHLD")?;
-    Ok(())
+    exit::report(signals::reset().and_then(|()| cli::run(name)))
 }

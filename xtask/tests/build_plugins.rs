@@ -6,7 +6,11 @@ mod common;
 use std::{
     fs,
     io::{self, BufRead as _, BufReader, Write as _},
-    os::unix::net::UnixListener,
+    os::unix::{
+        fs::PermissionsExt as _,
+        net::UnixListener,
+        process::{CommandExt as _, ExitStatusExt as _},
+    },
     path::Path,
     process::{Command, Stdio},
     thread,
@@ -14,6 +18,7 @@ use std::{
 
 use common::{Scratch, failure, field, inode, lines};
 use hotmerge_meta::{Meta, PidFile, RuntimeDir};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::{Value, json};
 
 const HELLO: &str = "let _ = call; reply.text(\"hello\")";
@@ -475,16 +480,81 @@ fn output_that_fails_comes_after_the_work() {
 
 /// Some supervisors and shells start programs like that.
 #[test]
-fn ignored_signals_of_children_do_not_matter() {
+fn signals_of_the_starter_do_not_matter() {
     let scratch = one_plugin();
+    // Stands in the way of cargo, and tells which signals it and the driver have blocked and ignored.
+    let told = scratch.path("signals");
+    let looks = format!(
+        "#!/bin/sh\nfor pid in $PPID $$; do grep -E '^Sig(Blk|Ign)' /proc/$pid/status; done > '{}'\n\
+         exec '{}' \"$@\"\n",
+        told.display(),
+        std::env::var("CARGO").unwrap()
+    );
+    scratch.write("cargo", looks);
+    let cargo = scratch.path("cargo");
+    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
     let driver = dev(&scratch);
     let mut command = Command::new("env");
     command
-        .arg("--ignore-signal=CHLD")
+        .args(["--block-signal", "--ignore-signal=CHLD,TERM,PIPE,INT,HUP"])
         .arg(driver.get_program())
         .args(driver.get_args())
-        .current_dir(scratch.path("plugins"));
+        .current_dir(scratch.path("plugins"))
+        .env("CARGO", &cargo);
     assert_eq!(field(&lines(&mut command), "one", "action"), "staged");
+    let told = fs::read_to_string(told).unwrap();
+    let sets: Vec<u64> = told
+        .lines()
+        .map(|line| u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap())
+        .collect();
+    let set = |signals: &[Signal]| {
+        let bits = signals.iter().map(|signal| 1_u64 << (signal.as_raw() - 1));
+        bits.fold(0, |all, one| all | one)
+    };
+    // Whoever ignores these wants that no terminal ends the build.
+    let kept = set(&[Signal::INT, Signal::HUP]);
+    // The C library's own, which `posix_spawn` ignores.
+    let others = 0b11 << 31;
+    let [driver_blocks, driver_ignores, cargo_blocks, cargo_ignores] = sets[..] else {
+        panic!("{told}");
+    };
+    assert_eq!((driver_blocks, cargo_blocks), (0, 0), "{told}");
+    assert_eq!(
+        driver_ignores & !others,
+        kept | set(&[Signal::PIPE]),
+        "{told}"
+    );
+    assert_eq!(cargo_ignores & !others, kept, "{told}");
+}
+
+/// As a supervisor stops a build that takes too long.
+#[test]
+fn a_driver_started_with_term_blocked_can_be_stopped() {
+    let scratch = one_plugin();
+    scratch.write("cargo", "#!/bin/sh\necho > \"$0.runs\"\nexec sleep 600\n");
+    let cargo = scratch.path("cargo");
+    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
+    let runs = scratch.path("cargo.runs");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &runs, 0o600.into()).unwrap();
+    let driver = dev(&scratch);
+    let mut command = Command::new("env");
+    command
+        .args(["--block-signal=TERM", "--ignore-signal=TERM"])
+        .arg(driver.get_program())
+        .args(driver.get_args())
+        .current_dir(scratch.path("plugins"))
+        .env("CARGO", &cargo)
+        .stderr(Stdio::null())
+        .process_group(0);
+    let mut child = command.spawn().unwrap();
+    // Comes when the stand-in for cargo runs.
+    fs::read(&runs).unwrap();
+    let pid = Pid::from_child(&child);
+    kill_process(pid, Signal::TERM).unwrap();
+    let ended = child.wait().unwrap();
+    assert_eq!(ended.signal(), Some(Signal::TERM.as_raw()), "{ended}");
+    // What it had started: nothing else is in this group.
+    kill_process_group(pid, Signal::KILL).unwrap();
 }
 
 #[test]

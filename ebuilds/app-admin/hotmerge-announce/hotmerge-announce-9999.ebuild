@@ -25,7 +25,7 @@ fi
 
 LICENSE="|| ( Apache-2.0 MIT )"
 # Of the crates that are linked in, as pycargoebuild puts it.
-LICENSE+=" MIT Unicode-3.0"
+LICENSE+=" Apache-2.0 MIT Unicode-3.0"
 SLOT="0"
 IUSE="test"
 RESTRICT="!test? ( test )"

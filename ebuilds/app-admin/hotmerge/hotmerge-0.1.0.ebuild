@@ -26,7 +26,7 @@ LICENSE="|| ( Apache-2.0 MIT )"
 LICENSE+=" CC0-1.0 ISC MIT Unicode-3.0 || ( Apache-2.0 BSD )"
 # The sub-slot is ABI_MAJOR of plugins/abi: when it changes, plugins are rebuilt.
 SLOT="0/1"
-IUSE="+driver test"
+IUSE="+driver +http test"
 RESTRICT="!test? ( test )"
 
 RDEPEND="
@@ -65,7 +65,8 @@ _builds_driver() {
 }
 
 src_configure() {
-	cargo_src_configure --locked
+	local myfeatures=( $(usev http) )
+	cargo_src_configure --locked --no-default-features
 
 	scripts/services/render "${T}" \
 		bindir="${EPREFIX}/usr/bin" \
@@ -131,6 +132,7 @@ src_install() {
 	newinitd "${T}"/hotmerge.initd hotmerge
 	newconfd "${T}"/hotmerge.confd hotmerge
 	systemd_dounit "${T}"/hotmerge.service
+	use http && systemd_dounit "${T}"/hotmerge-http.socket
 	newtmpfiles "${T}"/hotmerge.tmpfiles hotmerge.conf
 	insinto /etc/logrotate.d
 	newins "${T}"/hotmerge.logrotate hotmerge

@@ -65,14 +65,16 @@ pub struct Config {
     pub watch: Watch,
     /// Interval of looks at the whole directory where it must be polled, in milliseconds.
     pub poll_ms: u64,
-    /// The worker program. By default `hotmerge-worker` beside the host's own, in
-    /// `../libexec/hotmerge` from there, or in `/usr/libexec/hotmerge`.
+    /// The worker program. By default the first `hotmerge-worker` in these directories: that of the
+    /// program that runs the host, the one above if cargo has put that program into `examples` or
+    /// `deps`, `../libexec/hotmerge` from there, and `/usr/libexec/hotmerge`.
     pub worker: Option<PathBuf>,
     /// Interval of checkpoints while a plugin takes calls, in seconds, and so the maximum age of
     /// the state that it restores after a crash. 0: no checkpoints.
     pub save_s: u64,
-    /// The isolation of plugins without their own setting; by default separate processes, if
-    /// possible.
+    /// The isolation of plugins without their own setting. A program that embeds a host must choose:
+    /// without it [`Host::start`](crate::Host::start) fails. `hotmerge serve` takes
+    /// [`Isolation::Auto`] if its configuration does not say.
     pub isolation: Option<Isolation>,
     /// What to do where the kernel cannot provide the full sandbox.
     pub degraded: OnDegraded,
@@ -268,7 +270,10 @@ impl Config {
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         self.check_sizes()?;
-        self.http.check()?;
+        if let Some((key, least, most)) = self.http.out_of_range(LONGEST_S * 1000) {
+            let reason = format!("`http.{key}` must be from {least} to {most}");
+            return Err(ConfigError::Value(reason));
+        }
         if self.keep_versions == 0 {
             let reason = "`keep_versions` must be at least 1".to_owned();
             return Err(ConfigError::Value(reason));
@@ -405,7 +410,8 @@ impl Config {
         Settings {
             trust: self.trust(),
             worker: self.worker.clone(),
-            isolation: self.isolation,
+            // Nothing runs unsandboxed because somebody forgot to say.
+            isolation: self.isolation.or(Some(Isolation::Process)),
             degraded: self.degraded,
             symbols: self.symbols,
             policies: self.policy_files(),

@@ -70,6 +70,13 @@ pub enum StartError {
     /// The plugin directory cannot be used.
     #[error("{0}; create it, or pass another `--plugin-dir`")]
     PluginDir(DirError),
+    /// The embedding program has not said where plugins run.
+    #[error(
+        "`Config::isolation` is not set, so that it is not known where plugins may run: set it to \
+         `Isolation::Process` (which needs the program `hotmerge-worker`), to `Isolation::Host` for \
+         plugins that are trusted like this program, or to `Isolation::Auto`"
+    )]
+    NoIsolation,
     /// Somebody else could have written to the plugin directory.
     #[error("plugin directory: {0}")]
     Untrusted(Untrusted),
@@ -171,6 +178,9 @@ impl Host {
     /// As [`Host::start`].
     pub fn check(config: &Config) -> Result<PathBuf, StartError> {
         config.check()?;
+        if config.isolation.is_none() {
+            return Err(StartError::NoIsolation);
+        }
         let dir = config.plugin_dir.clone().ok_or(StartError::NoPluginDir)?;
         match scan::open_dir(&dir, &config.trust()) {
             Ok(_) => {}

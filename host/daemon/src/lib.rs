@@ -3,7 +3,19 @@
 //! Embed it with [`Host::start`]; the program `hotmerge` is this library with signals, a
 //! control socket and a command line around it, each in its own crate.
 //!
-//! How a change travels: a hint (signal, request, watcher, clock) leads to a look at the directory
+//! # Where plugins run
+//!
+//! The program that embeds a host says where plugins run ([`Config::isolation`]); there is no
+//! default, because one of the answers is its own process. In processes of their own they need the
+//! program `hotmerge-worker`, from the package of that name (`cargo install hotmerge-worker`, or a
+//! build of it in the same target directory). [`Config::worker`] names it; otherwise it is looked for
+//! beside the program that runs the host, in `../libexec/hotmerge` from there, and in
+//! `/usr/libexec/hotmerge`. Without it, plugins that are to run in a process are refused, and their
+//! status says where it was looked for; [`Host::worker_program`] tells that before a start.
+//!
+//! # How a change travels
+//!
+//! A hint (signal, request, watcher, clock) leads to a look at the directory
 //! ([`scan`]); each change becomes an attempt, which is verified, started and switched to as the
 //! pure state machine decides ([`lifecycle`]); the replaced version is drained and retired.
 //! Hints carry no information: losing one costs time, never correctness.
@@ -18,6 +30,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod examine;
 mod find;
 mod host;
 mod plugin;
@@ -25,6 +38,7 @@ mod record;
 mod supervise;
 
 pub use config::{CanaryConfig, Config, ConfigError, PluginConfig};
+pub use examine::{Finding, Verdict, examine};
 pub use find::{
     choice::Watch,
     errors::DirError,
@@ -38,7 +52,9 @@ pub use hotmerge_instance::{
     rules::{policies, text_file::TextFileError, wants},
 };
 pub use hotmerge_lifecycle as lifecycle;
-pub use hotmerge_loader::{CallError as PluginError, Reply, give_back_large_blocks};
+pub use hotmerge_loader::{
+    CallError as PluginError, Media, MediaError, Reply, give_back_large_blocks,
+};
 pub use plugin::{Answered, CallError, Plugin};
 pub use record::{status, store::StoreError};
 pub use supervise::overrides::OverrideError;

@@ -10,10 +10,12 @@ use std::{
     time::Duration,
 };
 
-use hotmerge_daemon::{Call, CallError, Cancel, Host, PluginError, Reply, config::Role, context};
+use hotmerge_daemon::{
+    Call, CallError, Cancel, Host, Media, PluginError, Reply, config::Role, context,
+};
 use hotmerge_meta::control::{
-    CallParams, CallReply, ErrorObjectOwned, HistoryParams, MAX_FRAME_BYTES, PluginParams,
-    ReloadParams, RollbackParams, code, method,
+    CallParams, CallReply, Description, ErrorObjectOwned, HistoryParams, MAX_FRAME_BYTES,
+    PluginParams, ReloadParams, RollbackParams, code, method,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::{RawValue, to_raw_value};
@@ -35,6 +37,9 @@ const LARGE: usize = 256 * 1024;
 
 /// The longest sentence of an error, in bytes.
 const SENTENCE_LIMIT: usize = 64 * 1024;
+
+/// How long a plugin may take to describe itself.
+const DESCRIBE_LIMIT: Duration = Duration::from_secs(10);
 
 /// A reply travels as base64 inside one frame.
 const REPLY_LIMIT: usize = MAX_FRAME_BYTES / 4 * 3 - 4096;
@@ -121,7 +126,7 @@ pub(crate) struct Method {
 }
 
 /// Every method, and with it the role that it needs: there is no way to another one.
-const METHODS: [Method; 10] = [
+const METHODS: [Method; 11] = [
     Method::new(method::STATUS, Role::Read, Weight::Quick, status),
     Method::new(method::POSITION, Role::Read, Weight::Quick, |asked| {
         result(&asked.door.host.position())
@@ -136,6 +141,8 @@ const METHODS: [Method; 10] = [
         possible(asked.door.host.debug(&params.plugin))
     }),
     Method::new(method::CALL, Role::Call, Weight::Call, call),
+    // It runs the plugin's code.
+    Method::new(method::DESCRIBE, Role::Call, Weight::Call, describe),
     Method::new(method::RELOAD, Role::Admin, Weight::Waiting, |asked| {
         let params: Option<ReloadParams> = parse(asked.params)?;
         result(&asked.door.host.reload(&params.unwrap_or_default()))
@@ -251,12 +258,16 @@ fn call(asked: &Asked<'_>) -> Answer {
         .host
         .plugin(params.plugin.as_str())
         .ok_or_else(|| refused(&CallError::NotLoaded(params.plugin.to_string())))?;
+    let media = Media::new(&params.content_type, &params.accept)
+        .map_err(|failed| error(code::INVALID_PARAMS, format!("bad parameters: {failed}")))?;
     let cancel = Arc::new(Cancel::default());
     let mut reply = Reply::with_limit(REPLY_LIMIT);
     let request = &params.input_base64.0;
     let mut outcome = None;
     let mut run = || {
-        let call = Call::new(&context, &params.method, request).cancelled_by(&cancel);
+        let call = Call::new(&context, &params.method, request)
+            .with_media(media)
+            .cancelled_by(&cancel);
         outcome = Some(plugin.call_and_identify(&call, &mut reply));
     };
     client
@@ -281,6 +292,30 @@ fn call(asked: &Asked<'_>) -> Answer {
     to_raw_value(&reply).map_err(|failed| error(code::INTERNAL, failed.to_string()))
 }
 
+fn describe(asked: &Asked<'_>) -> Answer {
+    let params: PluginParams = parse(asked.params)?;
+    let context = context(Some(DESCRIBE_LIMIT));
+    let plugin = asked
+        .door
+        .host
+        .plugin(params.plugin.as_str())
+        .ok_or_else(|| refused(&CallError::NotLoaded(params.plugin.to_string())))?;
+    let mut reply = Reply::with_limit(REPLY_LIMIT);
+    match plugin.call(&Call::describe(&context), &mut reply) {
+        Err(CallError::Plugin(PluginError::Unsupported)) => Err(error(
+            code::NOT_POSSIBLE,
+            format!("`{}` does not describe itself", params.plugin),
+        )),
+        Err(failed) => Err(refused(&failed)),
+        Ok(_) => possible(Description::read(reply.bytes()).map_err(|failed| {
+            PluginError::Failed(format!(
+                "the description of `{}` cannot be used: {failed}",
+                params.plugin
+            ))
+        })),
+    }
+}
+
 fn possible(done: Result<impl Serialize, impl std::error::Error>) -> Answer {
     let done = done.map_err(|failed| error(code::NOT_POSSIBLE, failed.to_string()))?;
     result(&done)
@@ -296,6 +331,8 @@ fn refused(failed: &CallError) -> ErrorObjectOwned {
             PluginError::Deadline => code::DEADLINE,
             PluginError::Panicked(_) => code::PANICKED,
             PluginError::ReplyTooLarge => code::REPLY_TOO_LARGE,
+            PluginError::NotAcceptable(_) => code::NOT_ACCEPTABLE,
+            PluginError::UnsupportedMedia(_) => code::UNSUPPORTED_MEDIA,
             _ => code::PLUGIN_FAILED,
         },
     };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hotmerge_abi::CallContext;
+use hotmerge_loader::Media;
 use hotmerge_wire::after_ns;
 
 use crate::cancel::Cancel;
@@ -16,8 +17,12 @@ pub struct Call<'a> {
     pub method: &'a str,
     /// The request, as the plugin gets it.
     pub request: &'a [u8],
+    /// What the caller says of request and reply.
+    pub media: Media<'a>,
     /// Ends the call from another thread.
     pub cancel: Option<&'a Cancel>,
+    /// Whether the plugin is to describe itself; then there is no method and no request.
+    pub(crate) describes: bool,
 }
 
 impl<'a> Call<'a> {
@@ -28,8 +33,26 @@ impl<'a> Call<'a> {
             context,
             method,
             request,
+            media: Media::default(),
             cancel: None,
+            describes: false,
         }
+    }
+
+    /// A question for what the plugin says of itself; the reply is the document that the contract
+    /// defines.
+    pub fn describe(context: &'a CallContext) -> Self {
+        Self {
+            describes: true,
+            ..Self::new(context, "", &[])
+        }
+    }
+
+    /// The same call, with the media types of request and reply.
+    #[inline]
+    #[must_use]
+    pub fn with_media(self, media: Media<'a>) -> Self {
+        Self { media, ..self }
     }
 
     /// The same call, which ends when somebody cancels it. See [`Cancel`] for what becomes of a

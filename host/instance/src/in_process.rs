@@ -78,8 +78,12 @@ impl InProcess {
         if self.checkpoint.is_unnoted() {
             self.note_call()?;
         }
+        if call.describes {
+            return self.instance.describe(reply);
+        }
+        let (method, request) = (call.method, call.request);
         self.instance
-            .call(call.context, call.method, call.request, reply)
+            .call(call.context, method, request, call.media, reply)
     }
 
     #[cold]

@@ -57,6 +57,10 @@ pub enum Instance {
 }
 
 /// What is left of an instance after its end, still to be given back to the system.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one per end, and it is moved once"
+)]
 pub enum Ended {
     /// An object that is still mapped.
     Host(Remains),

@@ -15,6 +15,9 @@ pub enum Isolation {
     Process,
     /// In the host's own process: for code that is trusted like the host's.
     Host,
+    /// In a process of its own where the system can give one, and in the host's otherwise, which
+    /// is logged as a warning.
+    Auto,
 }
 
 /// What to do where the kernel cannot provide the full sandbox.
@@ -122,7 +125,7 @@ pub struct Settings {
     pub trust: Trust,
     /// The worker program; by default it is searched for.
     pub worker: Option<PathBuf>,
-    /// How plugins are kept unless they say otherwise.
+    /// How plugins are kept unless they say otherwise; by default [`Isolation::Auto`].
     pub isolation: Option<Isolation>,
     /// What to do where the kernel cannot provide the full sandbox.
     pub degraded: OnDegraded,

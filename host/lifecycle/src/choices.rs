@@ -117,9 +117,16 @@ impl Machine {
             pinned: true,
             instead_of,
         };
-        self.choose(name, Some(choice));
+        self.choose(name, Some(choice.clone()));
         let mut steps = Vec::new();
         push(&mut steps, name, Later::Persist.into());
+        if let Some(slot) = self.slots.get_mut(name) {
+            slot.deferred = None;
+            // If it is let on, it must not bring back what applied before.
+            if let Some(candidate) = &mut slot.candidate {
+                candidate.attempt.choice = Some(choice);
+            }
+        }
         // A candidate in progress must not replace the pinned version, unless it has the same hash.
         if let Some((ticket, target)) = self.slots.get(name).and_then(Slot::candidate)
             && target.meta.hash != hash

@@ -176,6 +176,13 @@ impl Why {
         matches!(self, Self::Asked | Self::AskedWithoutState | Self::Unpinned)
     }
 
+    /// Whether the directory's contents or an operator's choice are behind it, not what became of an
+    /// earlier attempt.
+    fn is_wanted(self) -> bool {
+        let is_new = matches!(self, Self::Changed | Self::Chosen | Self::Unblocked);
+        is_new || self.is_asked()
+    }
+
     fn discards_state(self) -> bool {
         matches!(self, Self::AskedWithoutState | Self::WithoutState)
     }

@@ -305,7 +305,7 @@ impl Machine {
 
     fn resume_deferred(&mut self, name: &PluginName, steps: &mut Vec<Step>) {
         if let Some(slot) = self.slots.get_mut(name)
-            && slot.stage() != Some(Stage::HandingOver)
+            && !slot.holds_back()
             && let Some(attempt) = slot.deferred.take()
         {
             self.attempt(name, attempt, steps);
@@ -338,7 +338,15 @@ impl Machine {
         match self.verdict(&target.meta) {
             Verdict::Go => self.change(name, steps, Slot::start),
             Verdict::No(reason) => self.change(name, steps, |slot, out| slot.block(reason, out)),
-            Verdict::Wait => {}
+            Verdict::Wait => self.stop_waiting(name, steps),
+        }
+    }
+
+    /// Nobody knows how long a candidate waits for others: what was deferred goes first.
+    fn stop_waiting(&mut self, name: &PluginName, steps: &mut Vec<Step>) {
+        let slot = self.slots.get_mut(name);
+        if let Some(attempt) = slot.and_then(|slot| slot.deferred.take()) {
+            self.attempt(name, attempt, steps);
         }
     }
 

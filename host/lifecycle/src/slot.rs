@@ -20,6 +20,11 @@ pub(super) const GONE: &str = "gone from the plugin directory";
 /// Why all plugins leave in the end.
 pub(super) const STOPPED: &str = "the host stops";
 
+/// After so many candidates in a row that a newer one overtook, the next is left to start: a
+/// directory that changes all the time must not keep the old version for ever. Few in the tests
+/// of this crate, so that random orders get there.
+const MOST_OVERTAKEN: u32 = if cfg!(test) { 2 } else { 8 };
+
 /// A version that takes calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Live {
@@ -40,6 +45,15 @@ pub(super) struct Attempt {
     pub(super) why: Why,
     /// The choice that applies once it is live.
     pub(super) choice: Option<Choice>,
+}
+
+impl Attempt {
+    /// What was asked for stays asked for, although the directory has changed since.
+    fn inherit(&mut self, before: &Self) {
+        if self.why == Why::Changed && before.why.is_asked() {
+            self.why = before.why;
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,8 +87,11 @@ impl Old {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
     pub(super) candidate: Option<Candidate>,
-    /// An attempt that arrived during a hand-over, which must not be disturbed.
+    /// An attempt that arrived while another must not be disturbed: during a hand-over, or after
+    /// many that were overtaken.
     pub(super) deferred: Option<Attempt>,
+    /// How many candidates in a row were overtaken before they came to anything.
+    overtaken: u32,
     pub(super) live: Option<Live>,
     pub(super) retiring: Vec<Old>,
     pub(super) refused: Option<Refused>,
@@ -160,6 +177,32 @@ impl Slot {
         Some(&self.deferred.as_ref()?.target)
     }
 
+    /// How many candidates in a row a newer one has overtaken.
+    pub fn overtaken(&self) -> u32 {
+        self.overtaken
+    }
+
+    /// Whether a deferred attempt must wait for the candidate to get further.
+    pub(super) fn holds_back(&self) -> bool {
+        matches!(
+            self.stage(),
+            Some(Stage::Verifying | Stage::Waiting | Stage::Starting | Stage::HandingOver)
+        )
+    }
+
+    /// Whether an attempt must leave the candidate in peace. What an operator wants never waits
+    /// for what the directory had.
+    fn must_let_on(&self, why: Why) -> bool {
+        match self.stage() {
+            Some(Stage::HandingOver) => true,
+            // These come to an end by themselves, and soon.
+            Some(Stage::Verifying | Stage::Starting) => {
+                why == Why::Changed && self.overtaken >= MOST_OVERTAKEN
+            }
+            _ => false,
+        }
+    }
+
     /// Whether anything of the slot still depends on an attempt.
     pub fn refers_to(&self, ticket: Ticket) -> bool {
         self.current(ticket).is_some()
@@ -187,17 +230,22 @@ impl Slot {
 
     /// Begins an attempt, which overtakes a candidate in progress.
     pub(super) fn begin(&mut self, ticket: Ticket, mut attempt: Attempt, out: &mut Vec<Action>) {
-        if self.stage() == Some(Stage::HandingOver) {
+        if self.must_let_on(attempt.why) {
+            if let Some(before) = &self.deferred {
+                attempt.inherit(before);
+            }
             self.deferred = Some(attempt);
             return;
         }
-        if attempt.why == Why::Changed
-            && let Some(old) = &self.candidate
-            && old.attempt.why.is_asked()
-        {
-            attempt.why = old.attempt.why;
+        if let Some(old) = &self.candidate {
+            attempt.inherit(&old.attempt);
+            self.overtaken += 1;
         }
         attempt.target.takes_state &= !attempt.why.discards_state();
+        // What the directory or an operator wants now is newer than what was deferred.
+        if attempt.why.is_wanted() {
+            self.deferred = None;
+        }
         self.overtake(out);
         self.because(attempt.why.text());
         out.push(Now::Begin(ticket, attempt.target.clone()).into());
@@ -363,6 +411,7 @@ impl Slot {
                 out.push(Later::HandOver(ticket).into());
             }
             Next::Try if self.live.is_some() => {
+                self.overtaken = 0;
                 self.advance(Stage::Trying, "started; it takes a share of the calls");
                 out.push(Now::BeginTrial(ticket).into());
                 out.push(Now::Report(ticket, Outcome::Trying).into());
@@ -410,7 +459,9 @@ impl Slot {
             why: Why::WithoutState,
             ..attempt.clone()
         };
-        attempt.target.takes_state.then_some(again)
+        // A restart of what runs is no version that anybody wants without its state.
+        let is_restart = matches!(attempt.why, Why::Replaced | Why::Crashed);
+        (attempt.target.takes_state && !is_restart).then_some(again)
     }
 
     /// The candidate cannot run because of other plugins.
@@ -435,6 +486,7 @@ impl Slot {
         // Report while the attempt is still known.
         let outcome = Outcome::Refused(refused.clone());
         out.push(Now::Report(candidate.ticket, outcome).into());
+        self.overtaken = 0;
         if stage == Stage::HandingOver {
             out.push(Now::Resume.into());
             self.candidate = None;
@@ -450,6 +502,7 @@ impl Slot {
     /// those that require it have gone.
     pub(super) fn gone(&mut self, reason: &'static str, out: &mut Vec<Action>) {
         self.deferred = None;
+        self.overtaken = 0;
         if self.stage() != Some(Stage::HandingOver) {
             self.overtake(out);
         }
@@ -467,6 +520,7 @@ impl Slot {
         else {
             return;
         };
+        self.overtaken = 0;
         self.restart = stale.then_some(Why::Replaced);
         self.because(reason);
         // These do not affect a refusal.
@@ -512,6 +566,7 @@ impl Slot {
 
     fn conclude(&mut self, reason: &'static str) {
         self.candidate = None;
+        self.overtaken = 0;
         self.because(reason);
     }
 

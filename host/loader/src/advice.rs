@@ -7,7 +7,7 @@ use std::{fs, io};
 
 use rustix::io::Errno;
 
-/// Settings behind an error, each with the value that causes it, and what to say then.
+/// Settings behind an error, each with the line that causes it, and what to say then.
 const SETTINGS: &[(Errno, &str, &str, &str)] = &[
     (
         Errno::ACCESS,
@@ -47,6 +47,18 @@ const SETTINGS: &[(Errno, &str, &str, &str)] = &[
         "`user.max_ipc_namespaces` is 0: raise it",
     ),
     (
+        Errno::NOSPC,
+        "/proc/sys/user/max_uts_namespaces",
+        "0",
+        "`user.max_uts_namespaces` is 0: raise it",
+    ),
+    (
+        Errno::NOSPC,
+        "/proc/sys/user/max_cgroup_namespaces",
+        "0",
+        "`user.max_cgroup_namespaces` is 0: raise it",
+    ),
+    (
         Errno::PERM,
         "/proc/sys/kernel/unprivileged_userns_clone",
         "0",
@@ -59,7 +71,16 @@ const SETTINGS: &[(Errno, &str, &str, &str)] = &[
         "`kernel.apparmor_restrict_unprivileged_userns` is 1: set it to 0, or give the host an \
          AppArmor profile with `userns`",
     ),
+    (Errno::PERM, STATUS, FILTERED, BY_FILTER),
+    (Errno::NOSYS, STATUS, FILTERED, BY_FILTER),
 ];
+
+const STATUS: &str = "/proc/self/status";
+/// A line of it.
+const FILTERED: &str = "Seccomp:\t2";
+const BY_FILTER: &str = "a filter of system calls is in force for the host, such as a container's or a \
+                         unit's: it must permit `clone` with new namespaces, `mount`, `pivot_root`, \
+                         `seccomp` and Landlock";
 
 /// What an error means whatever the settings are.
 const ALWAYS: &[(Errno, &str)] = &[
@@ -76,6 +97,22 @@ const ALWAYS: &[(Errno, &str)] = &[
         "the host may have no more processes or threads: raise its limit (`ulimit -u`, or \
          `TasksMax=`)",
     ),
+    (
+        Errno::FBIG,
+        "the host may write no larger files: raise its limit (`ulimit -f`, or `LimitFSIZE=`)",
+    ),
+    (
+        Errno::NOMEM,
+        "the host may have no more memory: raise its limit (`ulimit -v`, `LimitAS=`, or `MemoryMax=`)",
+    ),
+    (
+        Errno::NOSPC,
+        "no more namespaces can be made: raise `user.max_user_namespaces` and its kind, or nest fewer",
+    ),
+    (
+        Errno::USERS,
+        "no more user namespaces can be made: raise `user.max_user_namespaces`, or nest fewer",
+    ),
 ];
 
 /// What to do about an error, to be put behind it; empty where nothing is known.
@@ -83,14 +120,37 @@ pub fn advice(error: &io::Error) -> String {
     advise(error, |path| fs::read_to_string(path).ok())
 }
 
+/// Settings that may be behind a failure without an error number, such as one inside a sandbox; to be
+/// put behind it. Empty where none is known.
+pub fn suspicions() -> String {
+    suspect(|path| fs::read_to_string(path).ok())
+}
+
+fn suspect(read: impl Fn(&str) -> Option<String>) -> String {
+    let mut all: Vec<_> = SETTINGS
+        .iter()
+        .filter(|(errno, path, line, _)| *errno == Errno::PERM && has(&read, path, line))
+        .map(|(.., advice)| *advice)
+        .collect();
+    all.dedup();
+    match all.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", all.join("; ")),
+    }
+}
+
+/// Whether a file has a line.
+fn has(read: &impl Fn(&str) -> Option<String>, path: &str, line: &str) -> bool {
+    read(path).is_some_and(|text| text.lines().any(|it| it.trim_end() == line))
+}
+
 fn advise(error: &io::Error, read: impl Fn(&str) -> Option<String>) -> String {
     let Some(number) = Errno::from_io_error(error) else {
         return String::new();
     };
-    let is_set = |path: &str, value: &str| read(path).is_some_and(|text| text.trim() == value);
     let setting = SETTINGS
         .iter()
-        .find(|(errno, path, value, _)| *errno == number && is_set(path, value))
+        .find(|(errno, path, line, _)| *errno == number && has(&read, path, line))
         .map(|(.., advice)| *advice);
     let always = ALWAYS.iter().find(|(errno, _)| *errno == number);
     match setting.or(always.map(|(_, advice)| *advice)) {
@@ -110,9 +170,15 @@ mod tests {
             let set = |asked: &str| (asked == *path).then(|| format!("{value}\n"));
             assert_eq!(advise(&error, set), format!(" ({advice})"));
             let unset = |_: &str| Some("17\n".to_owned());
-            assert_eq!(advise(&error, unset), "", "{path}");
-            assert_eq!(advise(&error, |_| None), "", "{path}");
+            assert_ne!(advise(&error, unset), format!(" ({advice})"), "{path}");
+            assert_ne!(advise(&error, |_| None), format!(" ({advice})"), "{path}");
+            let suspected = suspect(set);
+            // A failure inside a sandbox is most often one of permission.
+            if *errno == Errno::PERM {
+                assert_eq!(suspected, format!(" ({advice})"), "{path}");
+            }
         }
+        assert_eq!(suspect(|_| Some("17\n".to_owned())), "");
     }
 
     #[test]

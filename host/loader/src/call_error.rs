@@ -55,6 +55,12 @@ pub enum CallError {
     /// The plugin to call takes no calls, or none from this caller.
     #[error("{0}")]
     NoPlugin(String),
+    /// The plugin can reply in none of the media types that the caller accepts; with those it can.
+    #[error("not acceptable: {0}")]
+    NotAcceptable(String),
+    /// The plugin does not understand the request's media type; with those that it does.
+    #[error("unsupported media type: {0}")]
+    UnsupportedMedia(String),
     /// The plugin returned a status that the contract does not define.
     #[error("the plugin answered with the unknown status {0}")]
     UnknownStatus(i32),
@@ -73,6 +79,8 @@ impl CallError {
             abi::STATUS_UNSUPPORTED => Self::Unsupported,
             abi::STATUS_REPLY_TOO_LARGE => Self::ReplyTooLarge,
             abi::STATUS_NO_PLUGIN => Self::NoPlugin(reason),
+            abi::STATUS_NOT_ACCEPTABLE => Self::NotAcceptable(reason),
+            abi::STATUS_UNSUPPORTED_MEDIA => Self::UnsupportedMedia(reason),
             other => Self::UnknownStatus(other),
         }
     }
@@ -95,6 +103,8 @@ impl CallError {
             Self::Unsupported => (abi::STATUS_UNSUPPORTED, String::new()),
             Self::ReplyTooLarge => (abi::STATUS_REPLY_TOO_LARGE, String::new()),
             Self::NoPlugin(reason) => (abi::STATUS_NO_PLUGIN, reason),
+            Self::NotAcceptable(reason) => (abi::STATUS_NOT_ACCEPTABLE, reason),
+            Self::UnsupportedMedia(reason) => (abi::STATUS_UNSUPPORTED_MEDIA, reason),
             // To the caller, another plugin's panic is an ordinary failure.
             other => (abi::STATUS_FAILED, other.to_string()),
         }

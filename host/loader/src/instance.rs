@@ -5,7 +5,7 @@ use std::{ffi::c_void, fmt, fs::File, ptr, sync::Arc, time::Duration};
 use hotmerge_abi::{self as abi, Bytes, CallContext, Sink, Status};
 
 use crate::{
-    CallError, HostServices, LoadError, Reply, Unloaded, Verified, library::Library,
+    CallError, HostServices, LoadError, Media, Reply, Unloaded, Verified, library::Library,
     services::Context,
 };
 
@@ -124,7 +124,8 @@ impl Instance {
         self.library.address()
     }
 
-    /// Calls a method. The reply's memory is the caller's.
+    /// Calls a method. The reply's memory is the caller's. A plugin of an older minor is not told
+    /// of the media types.
     ///
     /// # Errors
     /// The plugin's error; `reply` is empty then. Boxed, so that the result of a successful call
@@ -135,20 +136,23 @@ impl Instance {
         context: &CallContext,
         method: &str,
         request: &[u8],
+        media: Media<'_>,
         reply: &mut Reply,
     ) -> Result<(), Box<CallError>> {
         conclude(reply, method, |sink| {
-            // SAFETY: the instance was created and not destroyed, and the rest is borrowed
-            // for the call.
-            unsafe {
-                (self.library.table().call)(
-                    self.plugin,
-                    context,
-                    Bytes::new(method.as_bytes()),
-                    Bytes::new(request),
-                    sink,
-                )
-            }
+            // SAFETY: the sink is over the reply, which is borrowed for the call.
+            unsafe { self.call_raw(context, method.as_bytes(), request, media, sink) }
+        })
+    }
+
+    /// Asks the plugin to describe itself: see [`hotmerge_abi::PluginTable::describe`].
+    ///
+    /// # Errors
+    /// The plugin's error; [`CallError::Unsupported`] if it does not describe itself.
+    pub fn describe(&self, reply: &mut Reply) -> Result<(), Box<CallError>> {
+        conclude(reply, "describe", |sink| {
+            // SAFETY: as in `call`.
+            unsafe { self.describe_raw(sink) }
         })
     }
 
@@ -157,23 +161,50 @@ impl Instance {
     ///
     /// # Safety
     /// The sink and what it points to must be valid for this call.
+    #[inline]
     pub unsafe fn call_raw(
         &self,
         context: &CallContext,
         method: &[u8],
         request: &[u8],
+        media: Media<'_>,
         sink: &Sink,
     ) -> Status {
+        let (table, method, request) = (
+            self.library.table(),
+            Bytes::new(method),
+            Bytes::new(request),
+        );
+        if !media.is_empty()
+            && let Some(call_media) = table.call_media
+        {
+            let media = media.raw();
+            // SAFETY: as below.
+            return unsafe {
+                call_media(
+                    self.plugin,
+                    context,
+                    method,
+                    request,
+                    &raw const media,
+                    sink,
+                )
+            };
+        }
         // SAFETY: the instance was created and not destroyed; the caller vouches for the sink,
         // and the rest is borrowed for the call.
-        unsafe {
-            (self.library.table().call)(
-                self.plugin,
-                context,
-                Bytes::new(method),
-                Bytes::new(request),
-                sink,
-            )
+        unsafe { (table.call)(self.plugin, context, method, request, sink) }
+    }
+
+    /// Asks the plugin to describe itself into a sink of the caller: see [`Instance::call_raw`].
+    ///
+    /// # Safety
+    /// As there.
+    pub unsafe fn describe_raw(&self, sink: &Sink) -> Status {
+        match self.library.table().describe {
+            // SAFETY: as in `call_raw`.
+            Some(describe) => unsafe { describe(self.plugin, sink) },
+            None => abi::STATUS_UNSUPPORTED,
         }
     }
 

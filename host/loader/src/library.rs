@@ -4,12 +4,13 @@ use std::{
     ffi::{c_int, c_void},
     fs::File,
     io,
+    mem::MaybeUninit,
     os::fd::AsRawFd,
     ptr,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use hotmerge_abi::{ENTRY_SYMBOL, PluginTable};
+use hotmerge_abi::{ENTRY_SYMBOL, PluginTable, TableHeader};
 use libloading::os::unix::{Library as Object, RTLD_LAZY, RTLD_LOCAL, RTLD_NOW};
 
 use crate::{LoadError, Verified};
@@ -33,8 +34,10 @@ pub(crate) struct Library {
     object: Option<Object>,
     path: String,
     verified: Option<Verified>,
-    /// Null until it was found.
-    table: *const PluginTable,
+    /// Where it lies; null until it was found.
+    address: *const PluginTable,
+    /// A copy, with null in what its minor does not have.
+    table: Option<PluginTable>,
 }
 
 unsafe extern "C" {
@@ -80,7 +83,8 @@ impl Library {
             object: Some(object),
             path,
             verified: Some(verified),
-            table: ptr::null(),
+            address: ptr::null(),
+            table: None,
         })
     }
 
@@ -124,13 +128,28 @@ impl Library {
         if Some(header) != expected {
             return Err(LoadError::Table);
         }
-        self.table = table;
+        let size = (header.size as usize).min(size_of::<PluginTable>());
+        if size < TableHeader::table_bytes(0) as usize {
+            return Err(LoadError::Table);
+        }
+        let mut copy = MaybeUninit::<PluginTable>::zeroed();
+        // SAFETY: the header vouches for that many bytes of static data, which hold at least the
+        // functions of the first minor; those of later ones may be null, and are if they are absent.
+        let copy = unsafe {
+            ptr::copy_nonoverlapping(table.cast::<u8>(), copy.as_mut_ptr().cast(), size);
+            copy.assume_init()
+        };
+        (self.address, self.table) = (table, Some(copy));
         Ok(())
     }
 
+    /// Only of a library whose table was found.
+    #[inline]
     pub(crate) fn table(&self) -> &PluginTable {
-        // SAFETY: the table is static data of the object, which is loaded while `self` lives.
-        unsafe { &*self.table }
+        match &self.table {
+            Some(table) => table,
+            None => unreachable!("the table is found before anything else is done"),
+        }
     }
 
     /// The sealed bytes it was loaded from.
@@ -142,7 +161,7 @@ impl Library {
 
     /// Where the plugin's table lies in this process.
     pub(crate) fn address(&self) -> usize {
-        self.table.addr()
+        self.address.addr()
     }
 
     pub(crate) fn unload(mut self) -> Unloaded {

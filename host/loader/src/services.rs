@@ -6,9 +6,9 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use hotmerge_abi::{self as abi, Bytes, CallContext, HostTable, Sink, Status};
+use hotmerge_abi::{self as abi, Bytes, CallContext, HostTable, MediaTypes, Sink, Status};
 
-use crate::{CallError, Reply};
+use crate::{CallError, Media, Reply};
 
 /// One log record of a plugin, borrowed for the length of the call.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +50,8 @@ pub struct OutgoingCall<'a> {
     pub method: &'a str,
     /// The request.
     pub request: &'a [u8],
+    /// What the caller says of request and reply.
+    pub media: Media<'a>,
     /// The call on whose behalf it is made.
     pub context: Option<&'a CallContext>,
 }
@@ -72,6 +74,7 @@ impl Context {
                 context: this.as_ptr().cast_mut().cast(),
                 log,
                 call,
+                call_media,
             },
         })
     }
@@ -85,28 +88,65 @@ unsafe extern "C" fn call(
     call: *const CallContext,
     reply: *const Sink,
 ) -> Status {
+    let none = Media::default().raw();
+    // SAFETY: as the plugin promises of its own arguments; the media types live for this call.
+    unsafe {
+        call_media(
+            context,
+            plugin,
+            method,
+            request,
+            call,
+            &raw const none,
+            reply,
+        )
+    }
+}
+
+unsafe extern "C" fn call_media(
+    context: *mut c_void,
+    plugin: Bytes,
+    method: Bytes,
+    request: Bytes,
+    call: *const CallContext,
+    media_types: *const MediaTypes,
+    reply: *const Sink,
+) -> Status {
     // A panic of the host's own must not unwind into the plugin.
     catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: the context lives until no code of the plugin can run any more; the rest is
         // lent for this call.
-        let (context, plugin, method, request, call, sink) = unsafe {
+        let (context, plugin, method, request, call, content_type, accept, sink) = unsafe {
             (
                 &*context.cast::<Context>(),
                 plugin.as_slice(),
                 method.as_slice(),
                 request.as_slice(),
                 call.as_ref(),
+                (*media_types).content_type.as_slice(),
+                (*media_types).accept.as_slice(),
                 &*reply,
             )
         };
-        let outgoing = OutgoingCall {
-            plugin: &String::from_utf8_lossy(plugin),
-            method: &String::from_utf8_lossy(method),
-            request,
-            context: call,
-        };
+        let (content_type, accept) = (
+            String::from_utf8_lossy(content_type),
+            String::from_utf8_lossy(accept),
+        );
         let mut reply = Reply::default();
-        let (status, reason) = match context.services.call(outgoing, &mut reply) {
+        let outcome = match Media::new(&content_type, &accept) {
+            Ok(media) => {
+                let outgoing = OutgoingCall {
+                    plugin: &String::from_utf8_lossy(plugin),
+                    method: &String::from_utf8_lossy(method),
+                    request,
+                    media,
+                    context: call,
+                };
+                context.services.call(outgoing, &mut reply)
+            }
+            Err(error) => Err(CallError::BadRequest(error.to_string())),
+        };
+        let (status, reason) = match outcome {
             Ok(()) => (abi::STATUS_OK, String::new()),
             Err(error) => error.into_status(),
         };

@@ -3,6 +3,7 @@
 use std::{
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::PathBuf,
+    ptr,
 };
 
 use crate::advice::advice;
@@ -11,6 +12,7 @@ use hotmerge_meta::{Image, ImageError, Machine, PluginMeta, PromiseError, check_
 use rustix::{
     fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, memfd_create},
     io::Errno,
+    mm::{MapFlags, ProtFlags, mmap, munmap},
 };
 
 use crate::{Constructors, ConstructorsError};
@@ -158,6 +160,34 @@ impl Verified {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
+}
+
+/// Tries whether this system lets bytes be sealed in memory, and run from there.
+///
+/// # Errors
+/// [`LoadError::Seal`], with the setting that forbids it where that is known.
+pub fn try_memory() -> Result<(), LoadError> {
+    let bytes = [0; 1];
+    let run = || {
+        let memory = seal("check", &bytes)?;
+        // SAFETY: a new mapping, at an address that the kernel chooses; nothing runs or reads it.
+        unsafe {
+            let protection = ProtFlags::READ | ProtFlags::EXEC;
+            let mapped = mmap(
+                ptr::null_mut(),
+                1,
+                protection,
+                MapFlags::PRIVATE,
+                &memory,
+                0,
+            )?;
+            munmap(mapped, 1)
+        }
+    };
+    run().map_err(|source| LoadError::Seal {
+        bytes: bytes.len(),
+        source,
+    })
 }
 
 fn seal(name: &str, bytes: &[u8]) -> Result<OwnedFd, Errno> {

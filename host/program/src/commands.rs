@@ -7,8 +7,10 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder
 use crate::exit::{self, Failure};
 
 mod call;
+mod complete;
 mod completions;
 mod debug;
+mod describe;
 mod front;
 mod hash;
 mod history;
@@ -18,7 +20,9 @@ mod man;
 mod pin;
 mod policy;
 mod reload;
+mod request;
 mod rollback;
+mod run;
 mod serve;
 mod status;
 mod stop;
@@ -38,11 +42,13 @@ enum Command {
     Status(status::Status),
     Reload(reload::Reload),
     Call(call::Call),
+    Describe(describe::Describe),
     History(history::History),
     Debug(debug::Debug),
     Rollback(rollback::Rollback),
     Pin(pin::Pin),
     Unpin(pin::Unpin),
+    Run(run::Run),
     Stop(stop::Stop),
     Hash(hash::Hash),
     Inspect(inspect::Inspect),
@@ -50,6 +56,11 @@ enum Command {
     Verify(verify::Verify),
     Completions(completions::Completions),
     Man(man::Man),
+}
+
+/// Answers a shell that completes; returns whether one did.
+pub(crate) fn has_completed() -> Result<bool, clap::Error> {
+    complete::answered(Arguments::command)
 }
 
 /// Reads the command line and the environment. A variable that is empty counts as unset.
@@ -74,17 +85,19 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Status(command) => command.run(),
         Command::Reload(command) => command.run(),
         Command::Call(command) => command.run(),
+        Command::Describe(command) => command.run(),
         Command::History(command) => command.run(),
         Command::Debug(command) => command.run(),
         Command::Rollback(command) => command.run(),
         Command::Pin(command) => command.run(),
         Command::Unpin(command) => command.run(),
+        Command::Run(command) => command.run(),
         Command::Stop(command) => command.run(),
         Command::Hash(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Policy(command) => command.run(),
         Command::Verify(command) => command.run(),
-        Command::Completions(command) => command.run(Arguments::command()),
+        Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(Arguments::command()),
     }
 }

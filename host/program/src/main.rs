@@ -24,8 +24,12 @@ mod table;
 fn main() -> ExitCode {
     hotmerge_sandbox::reset_signals();
     let _ = output::outlive_size_limit();
-    let done = match commands::parse() {
-        Ok(arguments) => commands::run(arguments),
+    let done = match commands::has_completed() {
+        Ok(true) => Ok(()),
+        Ok(false) => match commands::parse() {
+            Ok(arguments) => commands::run(arguments),
+            Err(instead) => show(&instead),
+        },
         Err(instead) => show(&instead),
     };
     match done {

@@ -83,13 +83,18 @@ pub mod report {
     /// A panic that was caught: the length of the method's name in the second byte; after the
     /// head the 16 bytes of the call's trace id, the name, and what the plugin says.
     pub const PANIC: u8 = 1;
-    /// A signal that kills: its number in the second byte, in the third the slot of the call
+    /// A signal that is to kill: its number in the second byte, in the third the slot of the call
     /// plus one, or 0 for none; in the last 8 of the head the address, in the machine's order.
     pub const SIGNAL: u8 = 2;
     /// As [`SIGNAL`], by a stack that has no room left.
     pub const STACK: u8 = 3;
     /// A text, right after the kind: only while probing.
     pub const TEXT: u8 = 4;
+
+    /// A signal that was to kill and has not: the call in which it came goes on to its end. As
+    /// [`SIGNAL`], with the length of the method's name in the third byte; after the head the 16
+    /// bytes of the call's trace id and the name.
+    pub const SURVIVED: u8 = 5;
 
     /// What every report but a text begins with, in bytes.
     pub const HEAD_BYTES: usize = 16;

@@ -24,8 +24,9 @@ use crate::{Cgroup, descriptor, signals::default_ignored};
 /// Stack of the child until it becomes another program, in bytes.
 const STACK_BYTES: usize = 64 << 10;
 
-/// Where descriptors are kept out of the way of those that the worker is to have.
-const ASIDE: RawFd = 100;
+/// From where on descriptors are out of the way of those that the worker is to have. No higher: the
+/// host may have a low limit.
+const ASIDE: RawFd = descriptor::COUNT as RawFd;
 
 /// Whether a worker gets namespaces of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -157,7 +157,8 @@ impl Caller {
         let begin = self.memory.geometry.request(number, area, len);
         let mut name = Vec::new();
         self.memory.read(begin, method_len.min(64), &mut name);
-        let name = String::from_utf8_lossy(&name)
+        let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+        let name = String::from_utf8_lossy(name)
             .chars()
             .filter(|sign| !sign.is_control())
             .collect();

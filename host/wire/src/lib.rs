@@ -58,8 +58,14 @@ pub mod op {
     /// Load the plugin and run nothing of it; the reply names, one per line, the parts of the sandbox that
     /// are missing. The first thing that is asked, and the last that the worker alone answers.
     pub const LOAD: u32 = 8;
+    /// As [`CALL`], with media types: the method is `METHOD`, a zero byte, the request's media type,
+    /// a zero byte and the accepted ones.
+    pub const CALL_MEDIA: u32 = 9;
+    /// Write what the plugin says of itself.
+    pub const DESCRIBE: u32 = 10;
     /// The other way round, the only thing a worker asks of its host: a call of another plugin.
-    /// The method is `PLUGIN METHOD`, with the first space between them.
+    /// The method is `PLUGIN METHOD`, with the first space between them, and behind it what
+    /// [`CALL_MEDIA`] has there if the caller says anything.
     pub const CALL_OTHER: u32 = 7;
 }
 
@@ -68,6 +74,10 @@ pub const MEDIA_TYPE_LIMIT: usize = 255;
 
 /// Longest name of a method, in bytes.
 pub const METHOD_LIMIT: usize = 1024;
+
+/// Longest name of a method with the media types of a call behind it, in bytes.
+pub const HEAD_LIMIT: usize =
+    METHOD_LIMIT + 2 + hotmerge_abi::CONTENT_TYPE_LIMIT + hotmerge_abi::ACCEPT_LIMIT;
 
 /// Now on `CLOCK_MONOTONIC`, in nanoseconds: the clock of deadlines.
 pub fn now_ns() -> u64 {

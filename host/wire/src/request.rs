@@ -16,7 +16,8 @@ pub struct Request<'a> {
     pub op: u32,
     /// Handed to the plugin. Its deadline ends the call.
     pub context: &'a CallContext,
-    /// Name of a method, at most [`METHOD_LIMIT`] bytes; empty for other operations.
+    /// Name of a method, at most [`METHOD_LIMIT`] bytes, with what [`op`](crate::op) says of other
+    /// operations.
     pub method: &'a str,
     /// The request's bytes.
     pub bytes: &'a [u8],

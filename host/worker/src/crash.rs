@@ -31,6 +31,8 @@ const NEAR_BYTES: usize = 64 << 10;
 thread_local! {
     /// The slot of the call that this thread runs, plus one.
     static CURRENT: Cell<u8> = const { Cell::new(0) };
+    /// The signal that this thread has reported and that was to kill it, with its address.
+    static HIT: Cell<Option<(u8, usize)>> = const { Cell::new(None) };
 }
 
 /// Notes which call this thread runs.
@@ -60,6 +62,23 @@ pub(crate) fn panicked(method: &[u8], trace_id: &[u8; 16], text: &[u8]) {
     bytes.extend(&message[..message.len().min(TEXT - frames.len())]);
     bytes.extend(frames);
     send(&mut bytes);
+}
+
+/// Reports what was to kill this thread during the call that it has just come back from, if
+/// anything was. Only a trap or a signal that was sent can be survived; the next one is reported
+/// as well.
+pub(crate) fn tell_survived(method: &[u8], trace_id: &[u8; 16]) {
+    let Some((signal, address)) = HIT.take() else {
+        return;
+    };
+    let method = &method[..method.len().min(METHOD)];
+    let mut bytes = vec![0; LENGTH_BYTES];
+    bytes.extend([report::SURVIVED, signal, method.len() as u8, 0, 0, 0, 0, 0]);
+    bytes.extend((address as u64).to_ne_bytes());
+    bytes.extend(trace_id);
+    bytes.extend(method);
+    send(&mut bytes);
+    catch(signal.into());
 }
 
 /// Reports a text.
@@ -106,14 +125,16 @@ fn send(bytes: &mut [u8]) {
 /// Reports signals that kill, before they do. The handlers run on the stacks that the standard
 /// library gives to its threads for this purpose.
 pub(crate) fn catch_signals() {
-    for signal in CAUGHT {
-        // SAFETY: the handler makes only calls that a handler may make.
-        unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = handle as *const () as usize;
-            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-            libc::sigaction(signal, &raw const action, ptr::null_mut());
-        }
+    CAUGHT.into_iter().for_each(catch);
+}
+
+fn catch(signal: c_int) {
+    // SAFETY: the handler makes only calls that a handler may make.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handle as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        libc::sigaction(signal, &raw const action, ptr::null_mut());
     }
 }
 
@@ -131,6 +152,7 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut li
             report::SIGNAL
         };
         tell_signal(kind, signal as u8, address);
+        HIT.set(Some((signal as u8, address)));
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = libc::SIG_DFL;
         libc::sigaction(signal, &raw const action, ptr::null_mut());

@@ -10,7 +10,7 @@ use std::{
 };
 
 use hotmerge_abi::{self as abi, Status};
-use hotmerge_loader::{CallError, Instance, Loaded};
+use hotmerge_loader::{CallError, Instance, Loaded, Media};
 use hotmerge_sandbox::{Entered, Plan};
 use hotmerge_wire::{Server, Taken, Writer, op};
 
@@ -164,10 +164,15 @@ impl Worker {
             Some(instance) => run_op(instance, &taken, &mut writer),
             None => abi::STATUS_FAILED,
         };
+        // SAFETY: as in `run_op`.
+        let (method, _) = unsafe { taken.request() };
+        let method = match taken.op() {
+            op::CALL | op::CALL_MEDIA => Media::split(method).0,
+            _ => b"",
+        };
+        // Before the answer, so that the host has it before anything that the next call does.
+        crash::tell_survived(method, &taken.context().trace_id);
         if status == abi::STATUS_PANIC {
-            // SAFETY: as in `run_op`.
-            let (method, _) = unsafe { taken.request() };
-            let method = if taken.op() == op::CALL { method } else { b"" };
             crash::panicked(method, &taken.context().trace_id, &writer.written());
         }
         crash::leave_call();
@@ -182,7 +187,18 @@ fn run_op(instance: &Instance, taken: &Taken<'_>, writer: &mut Writer<'_>) -> St
         op::CALL => {
             let sink = sink::over(writer);
             // SAFETY: the sink is over this call's writer, which outlives it.
-            unsafe { instance.call_raw(&taken.context(), method, request, &sink) }
+            unsafe { instance.call_raw(&taken.context(), method, request, Media::default(), &sink) }
+        }
+        op::CALL_MEDIA => {
+            let sink = sink::over(writer);
+            let (method, media) = Media::split(method);
+            // SAFETY: as above.
+            unsafe { instance.call_raw(&taken.context(), method, request, media, &sink) }
+        }
+        op::DESCRIBE => {
+            let sink = sink::over(writer);
+            // SAFETY: as above.
+            unsafe { instance.describe_raw(&sink) }
         }
         op::SAVE => {
             let sink = sink::over(writer);

@@ -41,17 +41,26 @@ impl HostServices for Services {
     }
 
     fn call(&self, call: OutgoingCall<'_>, reply: &mut Reply) -> Result<(), CallError> {
-        let OutgoingCall { plugin, method, .. } = call;
+        let OutgoingCall {
+            plugin,
+            method,
+            media,
+            ..
+        } = call;
         let outgoing = self.outgoing.as_ref().ok_or_else(|| {
             CallError::NoPlugin(format!(
                 "`{plugin}` may not be called: the plugin.meta does not require it"
             ))
         })?;
         let none = CallContext::default();
+        let mut head = format!("{plugin} {method}");
+        if !media.is_empty() {
+            head = media.join(&head);
+        }
         let request = Request {
             op: op::CALL_OTHER,
             context: call.context.unwrap_or(&none),
-            method: &format!("{plugin} {method}"),
+            method: &head,
             bytes: call.request,
             reply_limit: reply.limit(),
             give_up_ns: 0,

@@ -30,7 +30,9 @@ pub const ABI_MAJOR: u16 = 1;
 /// The interface version: incremented whenever a table gains fields.
 ///
 /// * 1: [`HostTable::call`], [`STATUS_NO_PLUGIN`].
-pub const ABI_MINOR: u16 = 1;
+/// * 2: [`PluginTable::call_media`], [`PluginTable::describe`], [`HostTable::call_media`],
+///   [`MediaTypes`], [`STATUS_NOT_ACCEPTABLE`], [`STATUS_UNSUPPORTED_MEDIA`].
+pub const ABI_MINOR: u16 = 2;
 
 /// The name of the exported [`PluginTable`].
 pub const ENTRY_SYMBOL: &str = "hotmerge_plugin";
@@ -60,6 +62,12 @@ pub const STATUS_REPLY_TOO_LARGE: Status = 7;
 /// No plugin with that name takes calls, or the caller does not require it (minor 1); the
 /// reply names the cause.
 pub const STATUS_NO_PLUGIN: Status = 8;
+/// The plugin can reply in none of the media types that the caller accepts (minor 2); the reply
+/// names those that it can.
+pub const STATUS_NOT_ACCEPTABLE: Status = 9;
+/// The plugin does not understand the request's media type (minor 2); the reply names those that
+/// it does.
+pub const STATUS_UNSUPPORTED_MEDIA: Status = 10;
 
 /// Log levels, most important first.
 pub mod level {
@@ -133,6 +141,26 @@ pub struct CallContext {
     pub reserved: [u64; 2],
 }
 
+/// What a caller says of the media types of a call (minor 2). Each is empty if the caller says
+/// nothing; otherwise visible characters, tabs and spaces of UTF-8.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct MediaTypes {
+    /// Size of this struct in bytes as the host knows it.
+    pub size: usize,
+    /// Media type of the request, at most [`CONTENT_TYPE_LIMIT`] bytes.
+    pub content_type: Bytes,
+    /// Media types wanted for the reply, in the syntax of HTTP's `Accept`, at most
+    /// [`ACCEPT_LIMIT`] bytes.
+    pub accept: Bytes,
+}
+
+/// Longest media type in bytes.
+pub const CONTENT_TYPE_LIMIT: usize = 255;
+
+/// Longest list of accepted media types in bytes.
+pub const ACCEPT_LIMIT: usize = 2048;
+
 /// Output for a plugin: memory that the host owns.
 ///
 /// Each `write` appends. Both functions may be called only during the call the
@@ -186,6 +214,17 @@ pub struct HostTable {
         call: *const CallContext,
         reply: *const Sink,
     ) -> Status,
+    /// As `call`, with the media types of request and reply (minor 2). A plugin of an older minor is
+    /// called without them.
+    pub call_media: unsafe extern "C" fn(
+        context: *mut c_void,
+        plugin: Bytes,
+        method: Bytes,
+        request: Bytes,
+        call: *const CallContext,
+        media_types: *const MediaTypes,
+        reply: *const Sink,
+    ) -> Status,
 }
 
 // SAFETY: the table is immutable, and its functions may be called from every thread by contract.
@@ -216,11 +255,19 @@ impl TableHeader {
         abi_minor: ABI_MINOR,
         size: size_of::<PluginTable>() as u32,
     };
+
+    /// Size in bytes of the [`PluginTable`] of a minor.
+    pub const fn table_bytes(minor: u16) -> u32 {
+        match minor {
+            0 | 1 => core::mem::offset_of!(PluginTable, call_media) as u32,
+            _ => size_of::<PluginTable>() as u32,
+        }
+    }
 }
 
 /// The table that a plugin exports as [`ENTRY_SYMBOL`].
 ///
-/// The host calls `create` once, then any of `self_check`, `restore`, `call` and `save`
+/// The host calls `create` once, then any of `self_check`, `restore`, `call`, `describe` and `save`
 /// (from any thread, several at once), then `teardown` after the last call has returned,
 /// then `destroy`. After `destroy` no thread of the plugin may run. If the plugin runs in
 /// its own process, that process exits instead of `destroy`; after a crash or a panic it exits
@@ -262,4 +309,22 @@ pub struct PluginTable {
         unsafe extern "C" fn(instance: *mut c_void, limit_ns: u64, error: *const Sink) -> Status,
     /// Frees the instance. Nothing may be called with it afterwards.
     pub destroy: unsafe extern "C" fn(instance: *mut c_void),
+    /// As `call`, for a caller that names media types (minor 2). If it is null, the host uses `call`
+    /// and drops them.
+    pub call_media: Option<
+        unsafe extern "C" fn(
+            instance: *mut c_void,
+            call: *const CallContext,
+            method: Bytes,
+            request: Bytes,
+            media_types: *const MediaTypes,
+            reply: *const Sink,
+        ) -> Status,
+    >,
+    /// Writes what the plugin says of its methods (minor 2), or [`STATUS_UNSUPPORTED`]; null means the
+    /// same. May be called as `call` may. The reply is a JSON object:
+    /// `{"methods":[{"name":"…","summary":"…","request":PAYLOAD,"reply":PAYLOAD,"example":"…"}]}`,
+    /// where PAYLOAD is `{"content_types":["…"],"schema":"a JSON schema as text"}`. All but `name` may be
+    /// absent.
+    pub describe: Option<unsafe extern "C" fn(instance: *mut c_void, reply: *const Sink) -> Status>,
 }

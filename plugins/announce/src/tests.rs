@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use hotmerge_announcement::Format;
 use hotmerge_sdk::{
     abi,
     testing::{Instance, Refused},
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{Announce, REQUEST_LIMIT};
 
-const SAMPLE: &str = include_str!("../samples/release.json");
+const SAMPLE: &str = include_str!("../../announcement/samples/release.json");
 
 fn plugin() -> Instance<Announce> {
     Instance::start("{}").unwrap()
@@ -29,10 +30,125 @@ fn text(plugin: &Instance<Announce>, method: &str, request: &[u8]) -> String {
 fn the_sample_renders_as_it_is_shown() {
     let answer = plugin().call("render", SAMPLE.as_bytes()).unwrap();
     assert_eq!(answer.content_type, "text/markdown; charset=utf-8");
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/release.md");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../announcement/samples/release.md"
+    );
     let shown = fs::read_to_string(path).unwrap();
     assert_eq!(String::from_utf8(answer.bytes).unwrap(), shown);
     assert_eq!(text(&plugin(), "check", shown.as_bytes()), "ok\n");
+}
+
+#[test]
+fn it_is_as_it_describes_itself() {
+    plugin().check_description();
+}
+
+#[test]
+fn formats_are_described() {
+    let formats: Vec<_> = Format::all()
+        .flat_map(|format| format.content_types())
+        .collect();
+    assert!(formats.into_iter().eq(crate::methods::FORMATS));
+    let described: Value = serde_json::from_str(&plugin().describe().unwrap()).unwrap();
+    for method in described["methods"].as_array().unwrap() {
+        for payload in ["request", "reply"] {
+            if let Some(schema) = method[payload]["schema"].as_str() {
+                serde_json::from_str::<Value>(schema).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn the_caller_chooses_the_format() {
+    let sample = include_bytes!("../../announcement/samples/announcement.json");
+    let plugin = plugin();
+    let made = |accept| plugin.call_media("generate", sample, "", accept);
+    assert_eq!(
+        made("").unwrap().content_type,
+        "text/markdown; charset=utf-8"
+    );
+    let page = made("text/html, */*;q=0.1").unwrap();
+    assert_eq!(page.content_type, "text/html; charset=utf-8");
+    let refused = made("image/png").unwrap_err();
+    assert_eq!(refused.status, abi::STATUS_NOT_ACCEPTABLE);
+    assert!(
+        refused.reason.contains("`application/toml`"),
+        "{}",
+        refused.reason
+    );
+    let refused = plugin
+        .call_media("generate", sample, "image/png", "")
+        .unwrap_err();
+    assert_eq!(refused.status, abi::STATUS_UNSUPPORTED_MEDIA);
+    // The author's word counts more than what a program accepts by habit.
+    let mut input: Value = serde_json::from_slice(sample).unwrap();
+    input["format"] = json!("atom");
+    let entry = plugin.call_media("generate", input.to_string().as_bytes(), "", "text/html");
+    assert_eq!(
+        entry.unwrap().content_type,
+        "application/atom+xml; type=entry; charset=utf-8"
+    );
+    let report = plugin
+        .call_media("check", b"# tool 1.2\n", "", "application/json")
+        .unwrap();
+    assert_eq!(report.content_type, "application/json");
+    let refused = plugin
+        .call_media("check", b"", "", "text/html")
+        .unwrap_err();
+    assert_eq!(refused.status, abi::STATUS_NOT_ACCEPTABLE);
+}
+
+#[test]
+fn a_directory_of_templates_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("release.de.md", "# {{ name }} {{ version }} ist da\n");
+    write(
+        "markdown.md",
+        "# {{ title }}\n\n{{ body }}\n\nEnde {{ date }}\n",
+    );
+    let plugin = start(&json!({ "template_dir": folder.path() })).unwrap();
+    let mut input = json!({ "language": "de-AT", "published": "2026-11-27" });
+    input["release"] = serde_json::from_str(SAMPLE).unwrap();
+    let made = |input: &Value| text(&plugin, "generate", input.to_string().as_bytes());
+    // The template gives no body, and an announcement has one.
+    let refused = plugin
+        .call("generate", input.to_string().as_bytes())
+        .unwrap_err();
+    assert_eq!(refused.reason, "`body` is empty");
+    write(
+        "release.de.md",
+        "# {{ name }} {{ version }} ist da\n\nJa.\n",
+    );
+    let plugin = start(&json!({ "template_dir": folder.path() })).unwrap();
+    assert_eq!(
+        text(&plugin, "generate", input.to_string().as_bytes()),
+        "# hotmerge 0.1.0 ist da\n\nJa.\n\nEnde 2026-11-27\n"
+    );
+    input["language"] = json!("en");
+    assert!(
+        made(&input).starts_with("# hotmerge 0.1.0\n"),
+        "{}",
+        made(&input)
+    );
+    // All that is broken is told at once, with file and line.
+    write("release.de.md", "# {{ name }}\n{% if %}\n");
+    write("markdown.md", "# {{ title }}\n\n#### {{ body }}\n");
+    let refused = start(&json!({ "template_dir": folder.path() })).unwrap_err();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    for part in [
+        format!("{}:2: ", path("release.de.md")),
+        format!("{}: what it renders", path("markdown.md")),
+    ] {
+        assert!(refused.reason.contains(&part), "{part}: {}", refused.reason);
+    }
+    assert!(
+        refused.reason.contains("\n3: heading-depth: "),
+        "{}",
+        refused.reason
+    );
 }
 
 #[test]
@@ -296,7 +412,7 @@ proptest! {
     #[test]
     fn a_check_never_panics_and_lines_exist(document in document()) {
         let lines = 1 + document.iter().filter(|byte| **byte == b'\n').count();
-        let report = crate::check::Report::of(&document);
+        let report = hotmerge_announcement::check::Report::of(&document);
         prop_assert!(report.violations.is_sorted());
         prop_assert!(report.violations.iter().all(|v| (1..=lines).contains(&v.line)));
     }
@@ -317,8 +433,8 @@ proptest! {
                 _ => {}
             }
         }
-        let open = crate::check::Report::of(document.as_bytes()).violations.iter()
-            .any(|v| v.rule == crate::check::Rule::UnclosedFence);
+        let open = hotmerge_announcement::check::Report::of(document.as_bytes()).violations.iter()
+            .any(|v| v.rule == hotmerge_announcement::check::Rule::UnclosedFence);
         prop_assert_eq!(open, swallowed);
     }
 

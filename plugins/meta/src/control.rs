@@ -7,6 +7,7 @@
 
 mod client;
 mod debug;
+mod description;
 mod message;
 mod status;
 
@@ -14,6 +15,7 @@ pub use client::{Client, ClientError, ConnectError};
 pub use debug::{
     DebugAttempt, DebugChoice, DebugHealth, DebugRefused, DebugReport, DebugVersion, DebugWorker,
 };
+pub use description::{DescribedMethod, Description, DescriptionError, Payload};
 pub use jsonrpsee_types::{ErrorObjectOwned, Id, Request, Response, ResponsePayload};
 pub use message::{
     Action, Base64, CallParams, CallReply, HistoryParams, PluginParams, PluginReport, Problem,
@@ -39,6 +41,10 @@ pub mod method {
     pub const POSITION: &str = "position";
     /// Call a plugin. [`CallParams`](super::CallParams) to [`CallReply`](super::CallReply).
     pub const CALL: &str = "call";
+    /// What a plugin says of itself. [`PluginParams`](super::PluginParams) to
+    /// [`Description`](super::Description); [`NOT_POSSIBLE`](super::code::NOT_POSSIBLE) of a plugin
+    /// that does not describe itself.
+    pub const DESCRIBE: &str = "describe";
     /// Go back to an earlier version. [`RollbackParams`](super::RollbackParams) to
     /// [`PluginReport`](super::PluginReport).
     pub const ROLLBACK: &str = "rollback";
@@ -93,4 +99,8 @@ pub mod code {
     pub const BUSY: i32 = 10;
     /// The request is not possible in the current state; the message gives the reason.
     pub const NOT_POSSIBLE: i32 = 11;
+    /// The plugin can reply in none of the accepted media types; the message names those it can.
+    pub const NOT_ACCEPTABLE: i32 = 12;
+    /// The plugin does not understand the request's media type; the message names those it does.
+    pub const UNSUPPORTED_MEDIA: i32 = 13;
 }

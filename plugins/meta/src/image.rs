@@ -141,8 +141,7 @@ pub fn check_abi(header: &TableHeader) -> Result<(), AbiError> {
     if (major, minor) > (abi::ABI_MAJOR, abi::ABI_MINOR) {
         return Err(AbiError::Newer { major, minor });
     }
-    // No minor so far has appended to a plugin's table.
-    let (size, expected) = (header.size, TableHeader::CURRENT.size);
+    let (size, expected) = (header.size, TableHeader::table_bytes(minor));
     if size != expected {
         return Err(AbiError::Size { size, expected });
     }

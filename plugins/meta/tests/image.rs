@@ -265,13 +265,13 @@ fn incompatible_contract_versions_are_refused() {
     assert_eq!(check_abi(&TableHeader::CURRENT), Ok(()));
     assert_eq!(
         check_abi(&header(0, 9)).unwrap_err().to_string(),
-        "built for ABI 0.9, but this host speaks 1.1; rebuild the plugin with the SDK of this host"
+        "built for ABI 0.9, but this host speaks 1.2; rebuild the plugin with the SDK of this host"
     );
     for (major, minor) in [(1, 9), (2, 0)] {
         assert_eq!(
             check_abi(&header(major, minor)).unwrap_err().to_string(),
             format!(
-                "built for ABI {major}.{minor}, which is newer than this host's 1.1; \
+                "built for ABI {major}.{minor}, which is newer than this host's 1.2; \
                  upgrade and restart the host, or rebuild the plugin with an older SDK"
             )
         );
@@ -280,14 +280,18 @@ fn incompatible_contract_versions_are_refused() {
 
 #[test]
 fn a_table_has_the_size_of_its_abi() {
-    for size in [0, 16, 71, 73, 4096, u32::MAX] {
-        let header = TableHeader {
+    for (abi_minor, right) in [(0, 72), (1, 72), (2, 88)] {
+        let header = |size| TableHeader {
             size,
+            abi_minor,
             ..TableHeader::CURRENT
         };
-        let refused = check_abi(&header).unwrap_err().to_string();
-        let words = format!("its table has {size} bytes and one of this ABI has 72");
-        assert!(refused.starts_with(&words), "{refused}");
+        assert_eq!(check_abi(&header(right)), Ok(()));
+        for size in [0, 16, right - 1, right + 1, 4096, u32::MAX] {
+            let refused = check_abi(&header(size)).unwrap_err().to_string();
+            let words = format!("its table has {size} bytes and one of this ABI has {right}");
+            assert!(refused.starts_with(&words), "{refused}");
+        }
     }
 }
 

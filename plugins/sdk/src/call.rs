@@ -12,6 +12,8 @@ pub struct Call<'a> {
     context: &'a CallContext,
     method: &'a str,
     request: &'a [u8],
+    content_type: &'a str,
+    accept: &'a str,
 }
 
 impl<'a> Call<'a> {
@@ -20,6 +22,16 @@ impl<'a> Call<'a> {
             context,
             method,
             request,
+            content_type: "",
+            accept: "",
+        }
+    }
+
+    pub(crate) fn with_media(self, content_type: &'a str, accept: &'a str) -> Self {
+        Self {
+            content_type,
+            accept,
+            ..self
         }
     }
 
@@ -33,6 +45,19 @@ impl<'a> Call<'a> {
     #[inline]
     pub fn request(&self) -> &'a [u8] {
         self.request
+    }
+
+    /// The request's media type; `None` if the caller named none.
+    #[inline]
+    pub fn content_type(&self) -> Option<&'a str> {
+        (!self.content_type.is_empty()).then_some(self.content_type)
+    }
+
+    /// The media types that the caller accepts, in the syntax of HTTP's `Accept`; `None` if it named
+    /// none and takes any.
+    #[inline]
+    pub fn accept(&self) -> Option<&'a str> {
+        (!self.accept.is_empty()).then_some(self.accept)
     }
 
     /// Deadline and trace ids, as defined by the contract.

@@ -20,6 +20,11 @@ pub enum Error {
     ReplyTooLarge,
     /// Another plugin takes no calls, or may not be called from this one; with the reason.
     NotLoaded(String),
+    /// The reply is available in none of the media types that the caller accepts; with those that
+    /// it is available in.
+    NotAcceptable(String),
+    /// The method does not understand the request's media type; with those that it does.
+    UnsupportedMedia(String),
 }
 
 impl Error {
@@ -37,6 +42,8 @@ impl Error {
             Self::Unsupported => abi::STATUS_UNSUPPORTED,
             Self::ReplyTooLarge => abi::STATUS_REPLY_TOO_LARGE,
             Self::NotLoaded(_) => abi::STATUS_NO_PLUGIN,
+            Self::NotAcceptable(_) => abi::STATUS_NOT_ACCEPTABLE,
+            Self::UnsupportedMedia(_) => abi::STATUS_UNSUPPORTED_MEDIA,
         }
     }
 
@@ -50,6 +57,8 @@ impl Error {
             abi::STATUS_UNSUPPORTED => Self::Unsupported,
             abi::STATUS_REPLY_TOO_LARGE => Self::ReplyTooLarge,
             abi::STATUS_NO_PLUGIN => Self::NotLoaded(reason),
+            abi::STATUS_NOT_ACCEPTABLE => Self::NotAcceptable(reason),
+            abi::STATUS_UNSUPPORTED_MEDIA => Self::UnsupportedMedia(reason),
             _ => Self::Failed(reason),
         }
     }
@@ -58,9 +67,11 @@ impl Error {
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Failed(reason) | Self::BadRequest(reason) | Self::NotLoaded(reason) => {
-                f.write_str(reason)
-            }
+            Self::Failed(reason)
+            | Self::BadRequest(reason)
+            | Self::NotLoaded(reason)
+            | Self::NotAcceptable(reason)
+            | Self::UnsupportedMedia(reason) => f.write_str(reason),
             Self::NoMethod => f.write_str("no such method"),
             Self::Deadline => f.write_str("the deadline has passed"),
             Self::Unsupported => f.write_str("not supported"),

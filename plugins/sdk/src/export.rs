@@ -3,10 +3,10 @@
 use std::{ffi::c_void, str, time::Duration};
 
 use hotmerge_abi::{
-    self as abi, Bytes, CallContext, HostTable, PluginTable, Sink, Status, TableHeader,
+    self as abi, Bytes, CallContext, HostTable, MediaTypes, PluginTable, Sink, Status, TableHeader,
 };
 
-use crate::{Call, Error, Host, Plugin, Reply, panic};
+use crate::{Call, Error, Host, Plugin, Reply, describe, panic};
 
 /// Exports a type that implements [`Plugin`](crate::Plugin) as the plugin of this cdylib.
 ///
@@ -34,6 +34,8 @@ pub const fn table<P: Plugin>() -> PluginTable {
         restore: restore::<P>,
         teardown: teardown::<P>,
         destroy: destroy::<P>,
+        call_media: Some(call_media::<P>),
+        describe: Some(describe::<P>),
     }
 }
 
@@ -108,6 +110,39 @@ unsafe extern "C" fn call<P: Plugin>(
     run(reply, |reply| {
         plugin.call(&Call::new(context, utf8(method)?, request), reply)
     })
+}
+
+unsafe extern "C" fn call_media<P: Plugin>(
+    instance: *mut c_void,
+    context: *const CallContext,
+    method: Bytes,
+    request: Bytes,
+    media_types: *const MediaTypes,
+    reply: *const Sink,
+) -> Status {
+    // SAFETY: as in `call`; the media types are valid for this call, too.
+    let (plugin, context, method, request, content_type, accept, reply) = unsafe {
+        (
+            &*instance.cast::<P>(),
+            &*context,
+            method.as_slice(),
+            request.as_slice(),
+            (*media_types).content_type.as_slice(),
+            (*media_types).accept.as_slice(),
+            &*reply,
+        )
+    };
+    run(reply, |reply| {
+        let (content_type, accept) = (utf8(content_type)?, utf8(accept)?);
+        let call = Call::new(context, utf8(method)?, request).with_media(content_type, accept);
+        plugin.call(&call, reply)
+    })
+}
+
+unsafe extern "C" fn describe<P: Plugin>(instance: *mut c_void, reply: *const Sink) -> Status {
+    // SAFETY: as in `self_check`.
+    let (plugin, reply) = unsafe { (&*instance.cast::<P>(), &*reply) };
+    run(reply, |reply| describe::write(plugin.describe(), reply))
 }
 
 unsafe extern "C" fn save<P: Plugin>(instance: *mut c_void, state: *const Sink) -> Status {

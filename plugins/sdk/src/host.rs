@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use hotmerge_abi::{self as abi, Bytes, HostTable};
+use hotmerge_abi::{self as abi, Bytes, HostTable, MediaTypes};
 
 use crate::{
     Call, Error,
@@ -71,7 +71,7 @@ impl Host {
     /// # Errors
     /// The other plugin's error, or [`Error::NotLoaded`].
     pub fn call(&self, plugin: &str, method: &str, request: &[u8]) -> Result<Answer, Error> {
-        self.ask(plugin, method, request, std::ptr::null())
+        self.ask(plugin, method, request, None, ("", ""))
     }
 
     /// Like [`Host::call`], on behalf of a call: inherits its deadline and trace.
@@ -85,7 +85,24 @@ impl Host {
         method: &str,
         request: &[u8],
     ) -> Result<Answer, Error> {
-        self.ask(plugin, method, request, call.context())
+        self.ask(plugin, method, request, Some(call), ("", ""))
+    }
+
+    /// Like [`Host::call_in`], with the request's media type and those that are accepted for the
+    /// reply; either may be empty. A plugin that was built with an older SDK is not told of them.
+    ///
+    /// # Errors
+    /// As [`Host::call`].
+    pub fn call_media(
+        &self,
+        call: &Call<'_>,
+        plugin: &str,
+        method: &str,
+        request: &[u8],
+        content_type: &str,
+        accept: &str,
+    ) -> Result<Answer, Error> {
+        self.ask(plugin, method, request, Some(call), (content_type, accept))
     }
 
     fn ask(
@@ -93,19 +110,27 @@ impl Host {
         plugin: &str,
         method: &str,
         request: &[u8],
-        call: *const abi::CallContext,
+        call: Option<&Call<'_>>,
+        (content_type, accept): (&str, &str),
     ) -> Result<Answer, Error> {
+        let call = call.map_or(std::ptr::null(), |call| std::ptr::from_ref(call.context()));
+        let media_types = MediaTypes {
+            size: size_of::<MediaTypes>(),
+            content_type: Bytes::new(content_type.as_bytes()),
+            accept: Bytes::new(accept.as_bytes()),
+        };
         let (status, answer) = gather(|sink| {
             // SAFETY: the host keeps table and context valid for the plugin's life and takes
             // calls from every thread; texts, `call` and the sink live for this call. A host
             // that runs this plugin knows its minor version, so the field is there.
             unsafe {
-                (self.table.call)(
+                (self.table.call_media)(
                     self.table.context,
                     Bytes::new(plugin.as_bytes()),
                     Bytes::new(method.as_bytes()),
                     Bytes::new(request),
                     call,
+                    &raw const media_types,
                     sink,
                 )
             }

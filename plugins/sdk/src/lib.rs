@@ -35,6 +35,7 @@
 mod answer;
 mod call;
 mod clock;
+mod describe;
 mod error;
 mod export;
 mod host;
@@ -44,6 +45,7 @@ pub mod testing;
 
 pub use answer::Answer;
 pub use call::{Call, Reply};
+pub use describe::Method;
 pub use error::Error;
 pub use export::table;
 pub use host::{Host, Level};
@@ -65,6 +67,13 @@ pub trait Plugin: Sized + Send + Sync + 'static {
     /// # Errors
     /// The caller gets the error with its reason; everything written to `reply` is discarded.
     fn call(&self, call: &Call<'_>, reply: &mut Reply<'_>) -> Result<(), Error>;
+
+    /// What this plugin's methods are, for whoever calls it: `hotmerge describe` shows them.
+    ///
+    /// The default describes nothing.
+    fn describe(&self) -> &[Method] {
+        &[]
+    }
 
     /// Checks whether this instance can replace the running one.
     ///

@@ -15,10 +15,12 @@
 
 use std::{ffi::c_void, marker::PhantomData, ptr};
 
-use hotmerge_abi::{self as abi, Bytes, CallContext, HostTable, PluginTable, Sink, Status};
+use hotmerge_abi::{
+    self as abi, Bytes, CallContext, HostTable, MediaTypes, PluginTable, Sink, Status,
+};
 
 pub use crate::answer::Answer;
-use crate::{Plugin, table};
+use crate::{Method, Plugin, table};
 
 /// A refusal: the status and its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,10 +70,7 @@ impl<P: Plugin> Instance<P> {
     /// # Errors
     /// The plugin's error.
     pub fn call(&self, method: &str, request: &[u8]) -> Result<Answer, Refused> {
-        let context = CallContext {
-            size: size_of::<CallContext>() as u32,
-            ..CallContext::default()
-        };
+        let context = context();
         gather(|sink| {
             // SAFETY: the instance is alive, the rest lives for the call.
             unsafe {
@@ -84,6 +83,113 @@ impl<P: Plugin> Instance<P> {
                 )
             }
         })
+    }
+
+    /// As [`Instance::call`], with the request's media type and those that the caller accepts; either
+    /// may be empty.
+    ///
+    /// # Errors
+    /// The plugin's error.
+    pub fn call_media(
+        &self,
+        method: &str,
+        request: &[u8],
+        content_type: &str,
+        accept: &str,
+    ) -> Result<Answer, Refused> {
+        let (context, call) = (context(), self.table.call_media);
+        let media_types = MediaTypes {
+            size: size_of::<MediaTypes>(),
+            content_type: Bytes::new(content_type.as_bytes()),
+            accept: Bytes::new(accept.as_bytes()),
+        };
+        gather(|sink| match call {
+            // SAFETY: the instance is alive, the rest lives for the call.
+            Some(call) => unsafe {
+                call(
+                    self.instance,
+                    &raw const context,
+                    Bytes::new(method.as_bytes()),
+                    Bytes::new(request),
+                    &raw const media_types,
+                    sink,
+                )
+            },
+            None => abi::STATUS_UNSUPPORTED,
+        })
+    }
+
+    /// The JSON document in which the plugin describes itself.
+    ///
+    /// # Errors
+    /// The plugin's error, `STATUS_UNSUPPORTED` if it describes nothing.
+    pub fn describe(&self) -> Result<String, Refused> {
+        let answer = gather(|sink| match self.table.describe {
+            // SAFETY: the instance is alive.
+            Some(describe) => unsafe { describe(self.instance, sink) },
+            None => abi::STATUS_UNSUPPORTED,
+        })?;
+        Ok(String::from_utf8_lossy(&answer.bytes).into_owned())
+    }
+
+    /// Checks what the plugin says of itself against what it answers: it has every method that it
+    /// describes and none called `no-such-method`, each example succeeds, and the reply has one of the
+    /// described media types, also where a caller accepts only that one.
+    ///
+    /// # Panics
+    /// If something is not as described, and says all that is not.
+    pub fn check_description(&self) {
+        // SAFETY: `create` made the instance, which is alive.
+        let plugin = unsafe { &*self.instance.cast::<P>() };
+        let mut problems = Vec::new();
+        if self
+            .call("no-such-method", b"")
+            .map_or_else(|refused| refused.status, |_| abi::STATUS_OK)
+            != abi::STATUS_NO_METHOD
+        {
+            problems.push("it does not refuse a method that it does not have".to_owned());
+        }
+        for method in plugin.describe() {
+            self.check_method(method, &mut problems);
+        }
+        assert!(
+            problems.is_empty(),
+            "the plugin is not as it describes itself:\n{}",
+            problems.join("\n")
+        );
+    }
+
+    fn check_method(&self, method: &Method, problems: &mut Vec<String>) {
+        let name = method.name;
+        let request = method.example.unwrap_or_default().as_bytes();
+        let described = method.reply.content_types;
+        let any = ("*/*", described);
+        let each = described
+            .iter()
+            .map(|one| (*one, std::slice::from_ref(one)));
+        for (accept, expected) in std::iter::once(any).chain(each) {
+            match self.call_media(name, request, "", accept) {
+                Err(refused) if refused.status == abi::STATUS_NO_METHOD => {
+                    problems.push(format!("`{name}`: there is no such method"));
+                    return;
+                }
+                Err(refused) if method.example.is_some() => problems.push(format!(
+                    "`{name}`: the example fails with `Accept: {accept}`: {}",
+                    refused.reason
+                )),
+                Ok(answer)
+                    if !expected.is_empty()
+                        && !expected.contains(&answer.content_type.as_str()) =>
+                {
+                    problems.push(format!(
+                        "`{name}`: the reply is `{}`, described with `Accept: {accept}` is `{}`",
+                        answer.content_type,
+                        expected.join("`, `")
+                    ));
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Saves the state.
@@ -132,6 +238,7 @@ static HOST: HostTable = HostTable {
     context: ptr::null_mut(),
     log,
     call,
+    call_media,
 };
 
 unsafe extern "C" fn log(
@@ -163,6 +270,26 @@ unsafe extern "C" fn call(
         ((*reply).write)((*reply).context, Bytes::new(reason.as_bytes()));
     }
     abi::STATUS_NO_PLUGIN
+}
+
+unsafe extern "C" fn call_media(
+    context: *mut c_void,
+    plugin: Bytes,
+    method: Bytes,
+    request: Bytes,
+    own: *const CallContext,
+    _: *const MediaTypes,
+    reply: *const Sink,
+) -> Status {
+    // SAFETY: the same arguments, for as long.
+    unsafe { call(context, plugin, method, request, own, reply) }
+}
+
+fn context() -> CallContext {
+    CallContext {
+        size: size_of::<CallContext>() as u32,
+        ..CallContext::default()
+    }
 }
 
 fn gather(body: impl FnOnce(&Sink) -> Status) -> Result<Answer, Refused> {

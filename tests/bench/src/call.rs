@@ -10,7 +10,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use hotmerge_abi::{Bytes, CallContext, ENTRY_SYMBOL, HostTable, PluginTable, Sink, Status};
+use hotmerge_abi::{
+    Bytes, CallContext, ENTRY_SYMBOL, HostTable, MediaTypes, PluginTable, Sink, Status,
+};
 use hotmerge_daemon::{Call, Plugin, Reply, context};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use tempfile::TempDir;
@@ -205,7 +207,20 @@ static HOST: HostTable = HostTable {
     context: std::ptr::null_mut(),
     log,
     call,
+    call_media,
 };
+
+unsafe extern "C" fn call_media(
+    _: *mut c_void,
+    _: Bytes,
+    _: Bytes,
+    _: Bytes,
+    _: *const CallContext,
+    _: *const MediaTypes,
+    _: *const Sink,
+) -> Status {
+    hotmerge_abi::STATUS_NO_PLUGIN
+}
 
 unsafe extern "C" fn write(_: *mut c_void, _: Bytes) -> Status {
     hotmerge_abi::STATUS_OK

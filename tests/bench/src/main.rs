@@ -8,6 +8,7 @@ use clap::Parser;
 mod call;
 mod driver;
 mod figure;
+mod http;
 mod reload;
 mod rescan;
 mod subject;
@@ -21,7 +22,7 @@ use subject::Subject;
 /// Measure what hotmerge costs.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Only these: call, reload, switch, rescan, watch, driver, worker
+    /// Only these: call, reload, switch, rescan, watch, driver, worker, http
     #[arg(value_name = "BENCH")]
     benches: Vec<String>,
     /// Print one JSON object a figure
@@ -34,7 +35,7 @@ struct Arguments {
 
 type Bench = fn(&Subject, usize, &mut Figures) -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 7] = [
+const BENCHES: [(&str, Bench); 8] = [
     ("call", call::run),
     ("reload", reload::run),
     ("switch", switch::run),
@@ -42,6 +43,7 @@ const BENCHES: [(&str, Bench); 7] = [
     ("watch", watch::run),
     ("driver", driver::run),
     ("worker", worker::run),
+    ("http", http::run),
 ];
 
 fn main() -> anyhow::Result<()> {

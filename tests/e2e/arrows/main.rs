@@ -9,9 +9,10 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, TargetK
 use hotmerge_tests::repository;
 
 /// From each crate to the crates of this workspace that it may depend on, for whatever
-/// purpose. Plugins are not listed: they may depend on the SDK alone.
+/// purpose. Plugins are not listed: they may depend on the SDK, and on the library of announcements.
 const ARROWS: &[(&str, &[&str])] = &[
     ("hotmerge-abi", &[]),
+    ("hotmerge-announcement", &[]),
     ("hotmerge-meta", &["hotmerge-abi"]),
     ("hotmerge-sdk", &["hotmerge-abi"]),
     ("hotmerge-xtask", &["hotmerge-meta"]),
@@ -58,6 +59,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "hotmerge-door",
         &[
+            "hotmerge-abi",
             "hotmerge-daemon",
             "hotmerge-meta",
             "hotmerge-observe",
@@ -78,7 +80,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
 ];
 
-const PLUGINS_MAY_KNOW: &[&str] = &["hotmerge-sdk"];
+const PLUGINS_MAY_KNOW: &[&str] = &["hotmerge-announcement", "hotmerge-sdk"];
 
 /// Nobody may depend on these, and they on anything.
 const TESTS: &[&str] = &["hotmerge-tests", "hotmerge-bench"];

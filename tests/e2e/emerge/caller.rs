@@ -69,6 +69,8 @@ fn greet(client: &mut Client, plugin: &PluginName) -> Result<String> {
         input_base64: b"Larry".to_vec().into(),
         deadline_ms: None,
         trace: None,
+        content_type: String::new(),
+        accept: String::new(),
     };
     let reply: CallReply = client.request(method::CALL, &params, PATIENCE)?;
     let text = String::from_utf8(reply.output_base64.0)?;

@@ -16,6 +16,7 @@ mod document;
 mod lab;
 mod labs;
 mod licences;
+mod news;
 mod overlay;
 mod packages;
 mod prefix;

@@ -115,7 +115,7 @@ fn another_contract() {
         &two().with_abi(0, 9),
         &[
             "ABI 0.9",
-            "1.1",
+            "1.2",
             "rebuild the plugin with the SDK of this host",
         ],
     );
@@ -123,11 +123,11 @@ fn another_contract() {
 
 #[test]
 fn a_newer_contract() {
-    for (major, minor) in [(1, 2), (2, 0)] {
+    for (major, minor) in [(1, 3), (2, 0)] {
         let abi = format!("ABI {major}.{minor}");
         a_refusal(
             &two().with_abi(major, minor),
-            &[&abi, "newer", "1.1", "upgrade and restart the host"],
+            &[&abi, "newer", "1.2", "upgrade and restart the host"],
         );
     }
 }

@@ -138,6 +138,6 @@ fn a_meta_with_wrong_size_or_contract() {
     bench
         .package()
         .put(&[&two().with_meta(|meta| meta.abi.minor = 9)]);
-    bench.is_refused(&["libactor.so", "ABI 1.1", "plugin.meta", "1.9"]);
+    bench.is_refused(&["libactor.so", "ABI 1.2", "plugin.meta", "1.9"]);
     bench.end();
 }

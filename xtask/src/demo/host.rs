@@ -147,6 +147,8 @@ pub(super) fn call_on(
         input_base64: input.to_vec().into(),
         deadline_ms: None,
         trace: None,
+        content_type: String::new(),
+        accept: String::new(),
     };
     let reply: CallReply = client.request(method::CALL, &params, PATIENCE)?;
     Ok(reply.output_base64.0)

@@ -7,8 +7,6 @@ use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 use hotmerge_meta::PluginName;
 use serde::Deserialize;
 
-use super::{ConfigError, LONGEST_S};
-
 /// The HTTP front. It is off until it listens somewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -142,34 +140,37 @@ impl HttpConfig {
         Duration::from_millis(self.stop_ms)
     }
 
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let ms = LONGEST_S * 1000;
-        // hyper's own buffer has at least this much.
-        let head = 8 << 10..=1 << 20;
-        let whole = [
-            ("max_body_bytes", self.max_body_bytes as u64, 0..=1 << 31),
-            ("max_reply_bytes", self.max_reply_bytes as u64, 0..=1 << 31),
-            ("max_header_bytes", self.max_header_bytes as u64, head),
-            ("header_ms", self.header_ms, 1..=ms),
-            ("body_ms", self.body_ms, 1..=ms),
-            ("deadline_ms", self.deadline_ms, 1..=ms),
-            ("max_connections", self.max_connections as u64, 1..=1 << 20),
-            ("max_calls", self.max_calls as u64, 1..=1 << 12),
+    /// The first key whose value makes no sense, with the least and the most that does. Times
+    /// may have up to `longest_ms`.
+    pub(super) fn out_of_range(&self, longest_ms: u64) -> Option<(&'static str, u64, u64)> {
+        let ms = longest_ms;
+        let all = [
+            ("max_body_bytes", self.max_body_bytes as u64, 0, 1 << 31),
+            ("max_reply_bytes", self.max_reply_bytes as u64, 0, 1 << 31),
+            // hyper's own buffer has at least so much.
+            (
+                "max_header_bytes",
+                self.max_header_bytes as u64,
+                8 << 10,
+                1 << 20,
+            ),
+            ("header_ms", self.header_ms, 1, ms),
+            ("body_ms", self.body_ms, 1, ms),
+            ("deadline_ms", self.deadline_ms, 1, ms),
+            ("max_connections", self.max_connections as u64, 1, 1 << 20),
+            ("max_calls", self.max_calls as u64, 1, 1 << 12),
             (
                 "max_calls_per_client",
                 self.max_calls_per_client as u64,
-                1..=1 << 12,
+                1,
+                1 << 12,
             ),
-            ("stop_ms", self.stop_ms, 0..=ms),
+            ("stop_ms", self.stop_ms, 0, ms),
         ];
-        for (key, value, range) in whole {
-            if !range.contains(&value) {
-                let (least, most) = (range.start(), range.end());
-                let reason = format!("`http.{key}` must be from {least} to {most}");
-                return Err(ConfigError::Value(reason));
-            }
-        }
-        Ok(())
+        let wrong = all
+            .into_iter()
+            .find(|(_, value, least, most)| !(least..=most).contains(&value));
+        wrong.map(|(key, _, least, most)| (key, least, most))
     }
 }
 
@@ -211,8 +212,8 @@ mod tests {
     fn limits_that_make_no_sense_are_refused() {
         for text in ["max_calls = 0", "max_header_bytes = 100", "deadline_ms = 0"] {
             let config: HttpConfig = toml::from_str(text).unwrap();
-            assert!(config.check().is_err(), "{text}");
+            assert!(config.out_of_range(1000).is_some(), "{text}");
         }
-        HttpConfig::default().check().unwrap();
+        assert_eq!(HttpConfig::default().out_of_range(1 << 40), None);
     }
 }

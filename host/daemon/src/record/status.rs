@@ -7,6 +7,7 @@ pub use hotmerge_meta::control::{
     SavedStatus, Status, StoreFailure, WorkerStatus,
 };
 use hotmerge_meta::{PluginMeta, control::Problem};
+use jiff::Timestamp;
 
 use hotmerge_instance::{Isolation, Workers, rules::wants};
 use hotmerge_lifecycle::{Slot, Stage};
@@ -137,6 +138,7 @@ fn describe(
             .waiting
             .into_iter()
             .chain(health.and_then(waits_for_room))
+            .chain(state.overtaken.get(name).map(changes_all_the_time))
             .collect(),
         saved: running.saved,
         worker: running.worker,
@@ -186,6 +188,14 @@ fn waits_for_room(health: &Health) -> Option<String> {
     Some(format!(
         "the system had no room for a version (tried {tries} times); it is tried again"
     ))
+}
+
+/// That versions come faster than they start, and since when.
+fn changes_all_the_time(since: &Timestamp) -> String {
+    format!(
+        "its directory has changed faster than its versions start since {since:.3}; most of them \
+         are skipped"
+    )
 }
 
 fn canary(slot: &Slot, plugin: Option<&Plugin>) -> Option<CanaryStatus> {

@@ -141,7 +141,27 @@ pub(crate) enum Now {
     AsItWas,
 }
 
+/// What a state directory has room for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Whether it is there already.
+    pub(crate) exists: bool,
+    /// How much can be written.
+    pub(crate) free_bytes: u64,
+}
+
 impl Store {
+    /// Tries whether a directory could be opened as a store, and written. Makes nothing, and takes no
+    /// lock: a host may be running on it.
+    pub(crate) fn examine(dir: &Path) -> Result<Room, StoreError> {
+        let exists = dir.symlink_metadata().is_ok();
+        let free_bytes = match exists {
+            true => Folder::open(dir)?.try_writing()?,
+            false => folder::try_making(dir)?,
+        };
+        Ok(Room { exists, free_bytes })
+    }
+
     /// Opens a store, makes it if it is not there, and clears away what a killed host left.
     pub(crate) fn open(dir: &Path, limit: usize) -> Result<Self, StoreError> {
         let dir = Folder::open(dir)?;

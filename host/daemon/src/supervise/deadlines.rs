@@ -64,7 +64,7 @@ impl Supervisor {
         let limit = self.config().start();
         match self.workers.isolation(name.as_str()) {
             Ok(Isolation::Process) => limit + WORKERS_FIRST,
-            Ok(Isolation::Host) | Err(_) => limit,
+            Ok(Isolation::Host | Isolation::Auto) | Err(_) => limit,
         }
     }
 

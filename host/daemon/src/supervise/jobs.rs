@@ -178,7 +178,8 @@ impl Jobs {
         let mut waiting = state.waiting.iter();
         let before = waiting.position(|job| job.ticket() == Some(ticket))?;
         let busy = state.current.len();
-        Some(format!(
+        // Otherwise it waits for its thread alone.
+        (busy >= self.limit).then(|| format!(
             "the host starts {busy} versions at this moment, and {before} more wait before this one"
         ))
     }

@@ -82,10 +82,8 @@ impl Services {
             own.trace_id = context.trace_id;
             own.trace_flags = context.trace_flags;
         }
-        let call = Call {
-            cancel,
-            ..Call::new(&own, call.method, call.request)
-        };
+        let mut call = Call::new(&own, call.method, call.request).with_media(call.media);
+        call.cancel = cancel;
         match plugin.call(&call, reply) {
             Ok(_) => Ok(()),
             Err(CallError::Plugin(error)) => Err(error),

@@ -93,6 +93,9 @@ pub(crate) struct HostState {
     pub(crate) persisting: usize,
     /// Candidates whose file and meta differ: since when, and how.
     pub(crate) differing: HashMap<PluginName, (Instant, String)>,
+    /// Plugins whose versions come faster than they start, and since when: from the first candidate
+    /// that was overtaken until nothing is under way.
+    pub(crate) overtaken: HashMap<PluginName, Timestamp>,
     /// Whether the last pass found something that has not settled.
     pub(crate) unsettled: bool,
     pub(crate) stopping: bool,

@@ -16,6 +16,7 @@ use hotmerge_lifecycle::{
     Action, Event, Later, Now, Origin, Outcome, Step, Target, Ticket, Why, set,
 };
 use hotmerge_meta::{PluginName, control::Problem};
+use jiff::Timestamp;
 use tracing::{debug, trace};
 
 use crate::{
@@ -373,11 +374,16 @@ impl Supervisor {
         let (active, busy) = slot.map_or((false, false), |slot| {
             (slot.candidate().is_some(), slot.is_busy())
         });
+        let is_overtaken = slot.is_some_and(|slot| slot.overtaken() > 0);
         let known = slot.is_some();
         set(&mut state.active, name, active);
         set(&mut state.busy, name, busy);
         if !busy {
             state.differing.remove(name);
+            state.overtaken.remove(name);
+        } else if is_overtaken {
+            let since = state.overtaken.entry(name.clone());
+            since.or_insert_with(Timestamp::now);
         }
         if !known {
             state.health.remove(name);

@@ -14,7 +14,7 @@ use axum::{
     response::Response,
 };
 use hotmerge_abi::CallContext;
-use hotmerge_daemon::{Answered, Call, CallError, Cancel, Plugin, Reply, context};
+use hotmerge_daemon::{Answered, Call, CallError, Cancel, Media, Plugin, Reply, context};
 use hotmerge_meta::{Digest, control::TraceParent};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
@@ -57,6 +57,8 @@ pub(super) async fn call(
     let deadline = deadline(&head.headers, shared.config.deadline())?;
     shared.wait_ready(deadline).await;
     let plugin = find(&shared, &name)?;
+    let sent = listed(&head.headers, header::CONTENT_TYPE)?;
+    let wanted = listed(&head.headers, header::ACCEPT)?;
     let body = read(&shared, &head.headers, body).await?;
     // The time that a client takes to send its body is its own.
     context.deadline_ns = hotmerge_daemon::context(Some(deadline)).deadline_ns;
@@ -64,7 +66,8 @@ pub(super) async fn call(
     let cancel = Arc::new(Cancel::default());
     let connected = WhileConnected(Arc::clone(&cancel));
     let run = move || {
-        let outcome = run(&plugin, &context, &method, &body, &cancel, limit);
+        let media = (sent.as_str(), wanted.as_str());
+        let outcome = run(&plugin, &context, &method, (&body, media), &cancel, limit);
         drop(place);
         outcome
     };
@@ -81,12 +84,16 @@ fn run(
     plugin: &Plugin,
     context: &CallContext,
     method: &str,
-    body: &[u8],
+    (body, (sent, wanted)): (&[u8], (&str, &str)),
     cancel: &Cancel,
     limit: usize,
 ) -> Outcome {
     let mut reply = Reply::with_limit(limit);
-    let call = Call::new(context, method, body).cancelled_by(cancel);
+    let media = Media::new(sent, wanted)
+        .map_err(|error| Problem::new(Kind::BadParameters, error.to_string()))?;
+    let call = Call::new(context, method, body)
+        .with_media(media)
+        .cancelled_by(cancel);
     let answered = plugin.call_and_identify(&call, &mut reply)?;
     Ok((answered, reply))
 }
@@ -100,6 +107,21 @@ fn find(shared: &Shared, name: &str) -> Result<Arc<Plugin>, Problem> {
             true => CallError::NotLoaded(name.to_owned()).into(),
             false => Problem::new(Kind::NoPlugin, format!("no plugin `{name}` is known")),
         }
+    })
+}
+
+/// The values of a header as one list, which HTTP makes equal to several; empty without any.
+fn listed(headers: &HeaderMap, name: HeaderName) -> Result<String, Problem> {
+    let values: Result<Vec<_>, _> = headers
+        .get_all(&name)
+        .into_iter()
+        .map(|value| str::from_utf8(value.as_bytes()))
+        .collect();
+    values.map(|values| values.join(", ")).map_err(|_| {
+        Problem::new(
+            Kind::BadParameters,
+            format!("the header `{name}` is not UTF-8"),
+        )
     })
 }
 

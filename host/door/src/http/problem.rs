@@ -38,6 +38,8 @@ pub(super) enum Kind {
     PluginPanicked,
     PluginCrashed,
     ReplyTooLarge,
+    NotAcceptable,
+    UnsupportedMedia,
     NotPossible,
     Internal,
 }
@@ -46,7 +48,7 @@ pub(super) enum Kind {
 type Entry = (Kind, &'static str, u16, &'static str, &'static str);
 
 /// Every kind there is.
-const KINDS: [Entry; 24] = [
+const KINDS: [Entry; 26] = [
     (
         Kind::NoRoute,
         "no-route",
@@ -202,6 +204,20 @@ const KINDS: [Entry; 24] = [
         "`http.max_reply_bytes` is the limit.",
     ),
     (
+        Kind::NotAcceptable,
+        "not-acceptable",
+        406,
+        "The plugin can reply in none of the accepted media types",
+        "The detail names those that it can. `Accept` says which are wanted.",
+    ),
+    (
+        Kind::UnsupportedMedia,
+        "unsupported-media",
+        415,
+        "The plugin does not understand the media type of the request",
+        "The detail names those that it does. `Content-Type` says which it is.",
+    ),
+    (
         Kind::NotPossible,
         "not-possible",
         409,
@@ -331,6 +347,8 @@ fn of_plugin(error: &PluginError) -> Kind {
         PluginError::Panicked(_) => Kind::PluginPanicked,
         PluginError::Crashed(_) => Kind::PluginCrashed,
         PluginError::ReplyTooLarge => Kind::ReplyTooLarge,
+        PluginError::NotAcceptable(_) => Kind::NotAcceptable,
+        PluginError::UnsupportedMedia(_) => Kind::UnsupportedMedia,
         PluginError::Unavailable(_) | PluginError::NoPlugin(_) => Kind::NotLive,
         PluginError::Cancelled => Kind::Stopping,
         _ => Kind::PluginRefused,

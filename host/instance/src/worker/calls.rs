@@ -39,8 +39,6 @@ pub(super) struct WorkerState {
     pub(super) ending: bool,
     /// The worker is to be ended at once.
     pub(super) stop: bool,
-    /// A process that must be killed, and why.
-    pub(super) kill_order: Option<(i32, String)>,
     /// Try again although it was given up.
     pub(super) revive: bool,
     pub(super) missing: Vec<String>,
@@ -100,7 +98,6 @@ impl Worker {
                 availability: Availability::Starting,
                 ending: false,
                 stop: false,
-                kill_order: None,
                 revive: false,
                 missing: Vec::new(),
                 waiting: None,
@@ -163,12 +160,20 @@ impl Worker {
             context,
             method,
             request,
+            media,
             cancel,
+            describes,
         } = *call;
         let _span = self.call_span(method, context);
         if self.checkpoint.is_unnoted() && self.checkpoint.note_call() {
             self.upward.report(Report::FirstCallSinceSave);
         }
+        let with_media = (!media.is_empty()).then(|| media.join(method));
+        let (op, head) = match &with_media {
+            _ if describes => (op::DESCRIBE, ""),
+            Some(head) => (op::CALL_MEDIA, head.as_str()),
+            None => (op::CALL, method),
+        };
         let mut may_retry = true;
         loop {
             let link = self.link(context, cancel)?;
@@ -177,9 +182,9 @@ impl Worker {
                 _ => 0,
             };
             let asked = Request {
-                op: op::CALL,
+                op,
                 context,
-                method,
+                method: head,
                 bytes: request,
                 reply_limit: reply.limit(),
                 give_up_ns,
@@ -201,7 +206,7 @@ impl Worker {
             };
             match failure {
                 NoAnswer::Gone { begun } => {
-                    if may_retry && (!begun || self.is_idempotent(method)) {
+                    if may_retry && (!begun || describes || self.is_idempotent(method)) {
                         may_retry = false;
                         continue;
                     }
@@ -236,7 +241,7 @@ impl Worker {
 
     /// Orders the end of a process that cannot be trusted any more.
     pub(super) fn order_kill(&self, link: &Link, why: String) {
-        self.state().kill_order = Some((link.pid, why));
+        link.order_kill(why);
         self.wake_up();
     }
 

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use hotmerge_loader::{ConstructorsError, advice};
+use hotmerge_loader::{ConstructorsError, advice, suspicions};
 use hotmerge_meta::Untrusted;
 use hotmerge_sandbox::{PolicyError, SpawnError, Unfiltered};
 
@@ -44,6 +44,14 @@ pub enum LaunchError {
     /// The policy of system calls cannot be compiled for its grants.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// The system does not run the worker program.
+    #[error("failed to run the worker program `{}`: {why}", .path.display())]
+    NotRun {
+        /// Where it is.
+        path: PathBuf,
+        /// Why, and what to do about it.
+        why: &'static str,
+    },
     /// The process could not be made.
     #[error("{0}{advice}", advice = advice(.0.system()))]
     Spawn(#[from] SpawnError),
@@ -179,7 +187,7 @@ pub(super) enum ProbeError {
     #[error(transparent)]
     Launch(#[from] LaunchError),
     /// It did not finish.
-    #[error("the probe {end}: {said}")]
+    #[error("the probe {end}: {said}{}", suspicions())]
     Ended {
         /// How it ended.
         end: String,

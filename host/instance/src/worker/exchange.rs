@@ -29,7 +29,9 @@ pub(super) fn exchange(
             Ok(())
         }
         Ok(Answer::Refusal { status, reason }) => {
-            let error = CallError::of(status, &reason, request.method);
+            // Behind a zero byte are media types.
+            let method = request.method.split('\0').next().unwrap_or_default();
+            let error = CallError::of(status, &reason, method);
             Err(Unanswered::Refused(error))
         }
         Err(failure) => Err(Unanswered::Failed(failure)),

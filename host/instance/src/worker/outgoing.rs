@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use hotmerge_loader::{CallError, OutgoingCall, Reply};
+use hotmerge_loader::{CallError, Media, OutgoingCall, Reply};
 use hotmerge_wire::{Ended, Server, Taken, after_ns, op};
 
 use crate::worker::{
@@ -101,8 +101,12 @@ impl Worker {
     }
 
     fn forward(&self, link: &Link, taken: &Taken<'_>, reply: &mut Reply) -> Result<(), CallError> {
-        let (name, request) = taken.copy_request();
-        let name = String::from_utf8_lossy(&name);
+        let (head, request) = taken.copy_request();
+        let (name, said) = Media::split(&head);
+        // The worker's word: judged as a caller's.
+        let media = Media::new(said.content_type(), said.accept())
+            .map_err(|error| CallError::BadRequest(error.to_string()))?;
+        let name = String::from_utf8_lossy(name);
         let (op::CALL_OTHER, Some((plugin, method))) = (taken.op(), name.split_once(' ')) else {
             return Err(CallError::Unsupported);
         };
@@ -120,6 +124,7 @@ impl Worker {
             plugin,
             method,
             request: &request,
+            media,
             // One that is made for no call has none.
             context: (context.size != 0).then_some(&context),
         };

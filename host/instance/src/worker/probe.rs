@@ -1,7 +1,7 @@
 //! Which sandbox this system provides: tried from the strongest to the weakest, and trusted only
 //! after a stub has failed to break out.
 
-use std::os::unix::process::ExitStatusExt as _;
+use std::{collections::BTreeSet, os::unix::process::ExitStatusExt as _};
 
 use hotmerge_loader::Constructors;
 use hotmerge_sandbox::{Ended, Limits};
@@ -35,8 +35,11 @@ impl Workers {
                 Err(error) => reasons.push(error.to_string()),
             }
         }
+        // The best way comes first; what kept the others from working may be something else.
+        let mut known = BTreeSet::new();
+        reasons.retain(|reason| known.insert(reason.clone()));
         self.missing
-            .push(format!("workers: {}", reasons.swap_remove(0)));
+            .push(format!("workers: {}", reasons.join("; ")));
         self.program = None;
     }
 

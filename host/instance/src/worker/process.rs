@@ -27,7 +27,7 @@ pub(super) use self::{
 };
 use crate::worker::{
     output::{Budget, PluginLog, Printed},
-    report::Report,
+    report::{Hit, Report},
 };
 
 /// A started worker process. Killed and waited for when dropped.
@@ -44,6 +44,10 @@ pub(super) struct Process {
     report_budget: Budget,
     /// By when it has to end by itself, since it has said its last word.
     pub(super) end_by: Option<Instant>,
+    /// The signal that it has reported and that is to end it.
+    pub(super) hit: Option<Hit>,
+    /// What it has reported, and survived.
+    pub(super) survived: Option<Hit>,
     /// How much it may use.
     pub(super) limits: Limits,
     /// How much memory it uses.
@@ -88,6 +92,8 @@ impl Process {
             crash_closed: false,
             report_budget: Budget::new(),
             end_by: None,
+            hit: None,
+            survived: None,
             limits,
             reaped: false,
             group: group.map(Box::new),

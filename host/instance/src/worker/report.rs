@@ -1,12 +1,12 @@
 //! How a worker ended, in words for operators.
 
-use std::{os::unix::process::ExitStatusExt as _, time::Duration};
+use std::{fmt, os::unix::process::ExitStatusExt as _, time::Duration};
 
 use hotmerge_abi::CallContext;
 use hotmerge_sandbox::{Ended, Limits, message::report};
 use hotmerge_wire::Caller;
 use signal_hook::{
-    consts::{SIGABRT, SIGKILL, SIGSYS},
+    consts::{SIGABRT, SIGILL, SIGKILL, SIGSEGV, SIGSYS, SIGTRAP},
     low_level::signal_name,
 };
 
@@ -18,16 +18,83 @@ pub(super) enum Report {
     /// A panic was caught.
     Panic(Failure),
     /// A signal is about to kill it.
-    Signal {
-        signal: i32,
-        overflow: bool,
-        address: u64,
-        slot: Option<u32>,
-    },
+    Signal(Hit),
+    /// A signal was about to kill it, and the call that it came in went on to its end.
+    Survived(Hit),
     /// Text of the probe.
     Text(String),
     /// Nothing that a worker program writes; a plugin may.
     Garbage,
+}
+
+/// A signal that was to kill a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Hit {
+    signal: i32,
+    overflow: bool,
+    address: u64,
+    slot: Option<u32>,
+    /// The call it came in, without what happened.
+    call: Failure,
+}
+
+impl Hit {
+    /// With the call that the worker named by its slot. Later it may be another call's.
+    pub(super) fn resolve(mut self, caller: &Caller) -> Self {
+        if let Some((method, context)) = self.slot.and_then(|slot| caller.describe(slot))
+            && !method.is_empty()
+        {
+            self.call = self.call.during(&method, &context);
+        }
+        self
+    }
+
+    /// Whether the kernel says that a worker ended of it. The first process of a namespace does not
+    /// end of the signal that it sends itself to abort: the C library has an instruction for that,
+    /// which ends in another signal.
+    pub(super) fn explains(&self, ended: &Ended) -> bool {
+        let signal = ended.status.signal();
+        let by_instruction = [SIGSEGV, SIGILL, SIGTRAP];
+        signal == Some(self.signal)
+            || self.signal == SIGABRT && signal.is_some_and(|it| by_instruction.contains(&it))
+    }
+
+    /// That it killed the worker.
+    pub(super) fn killed(&self) -> Failure {
+        self.told(match (self.signal, self.overflow) {
+            (_, true) => "overflowed its stack".to_owned(),
+            (SIGABRT, _) => "aborted".to_owned(),
+            _ => format!("was killed by {self}"),
+        })
+    }
+
+    /// That the worker was ended because it did not.
+    pub(super) fn outlived(&self) -> Failure {
+        self.told(match (self.signal, self.overflow) {
+            (_, true) => "was ended after it overflowed its stack".to_owned(),
+            (SIGABRT, _) => "was ended after it aborted".to_owned(),
+            _ => format!("was ended after it survived {self}"),
+        })
+    }
+
+    /// That the worker ended of something else after it.
+    pub(super) fn before(&self, end: &str) -> Failure {
+        let hit = self.told(self.to_string());
+        Failure::from(format!("{end}, after it had survived {hit}"))
+    }
+
+    fn told(&self, what: String) -> Failure {
+        Failure {
+            what,
+            ..self.call.clone()
+        }
+    }
+}
+
+impl fmt::Display for Hit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {:#x}", name(self.signal), self.address)
+    }
 }
 
 impl Report {
@@ -42,63 +109,59 @@ impl Report {
             return Some(Self::Text(String::from_utf8_lossy(rest).into_owned()));
         }
         let (bytes, text) = bytes.split_first_chunk::<{ report::HEAD_BYTES }>()?;
-        let slot = u32::from(bytes[2]).checked_sub(1);
         let address = u64::from_ne_bytes([8, 9, 10, 11, 12, 13, 14, 15].map(|at| bytes[at]));
-        match *kind {
-            report::PANIC => Some(Self::Panic(panic(bytes[1].into(), text)?)),
-            report::SIGNAL | report::STACK if text.is_empty() => Some(Self::Signal {
-                signal: bytes[1].into(),
-                overflow: *kind == report::STACK,
-                address,
-                slot,
-            }),
-            _ => None,
-        }
-    }
-
-    /// What happened, with the call it happened in.
-    pub(super) fn describe(&self, caller: &Caller) -> Failure {
-        let (failure, slot) = match self {
-            Self::Panic(failure) => return failure.clone(),
-            Self::Signal {
-                signal,
-                overflow,
-                address,
-                slot,
-            } => {
-                let what = match (*signal, overflow) {
-                    (_, true) => "overflowed its stack".to_owned(),
-                    (SIGABRT, _) => "aborted".to_owned(),
-                    (signal, _) => format!("was killed by {} at {address:#x}", name(signal)),
-                };
-                (Failure::from(what), *slot)
-            }
-            Self::Text(text) => return Failure::from(text.as_str()),
-            Self::Garbage => return Failure::from("said what makes no sense"),
+        let hit = Hit {
+            signal: bytes[1].into(),
+            overflow: *kind == report::STACK,
+            address,
+            slot: None,
+            call: Failure::default(),
         };
-        match slot.and_then(|slot| caller.describe(slot)) {
-            Some((method, context)) if !method.is_empty() => failure.during(&method, &context),
-            _ => failure,
+        match *kind {
+            report::PANIC => {
+                let (call, text) = call(bytes[1].into(), text)?;
+                Some(Self::Panic(panic(call, text)))
+            }
+            report::SIGNAL | report::STACK if text.is_empty() => Some(Self::Signal(Hit {
+                slot: u32::from(bytes[2]).checked_sub(1),
+                ..hit
+            })),
+            report::SURVIVED => {
+                let (call, rest) = call(bytes[2].into(), text)?;
+                rest.is_empty()
+                    .then_some(Self::Survived(Hit { call, ..hit }))
+            }
+            _ => None,
         }
     }
 }
 
-/// A panic: the trace, the method, and what the plugin says.
-fn panic(method: usize, bytes: &[u8]) -> Option<Failure> {
+/// The call that a report names, by its trace and its method, and what follows.
+fn call(method: usize, bytes: &[u8]) -> Option<(Failure, &[u8])> {
     let (trace_id, bytes) = bytes.split_first_chunk::<16>()?;
-    let (method, text) = bytes.split_at_checked(method)?;
-    let failure = match text {
-        [] => Failure::from("panicked"),
-        text => Failure::panic(&String::from_utf8_lossy(text)),
-    };
+    let (method, rest) = bytes.split_at_checked(method)?;
     let context = CallContext {
         trace_id: *trace_id,
         ..CallContext::default()
     };
-    Some(match method {
-        [] => failure,
-        method => failure.during(&String::from_utf8_lossy(method), &context),
-    })
+    let call = match method {
+        [] => Failure::default(),
+        method => Failure::default().during(&String::from_utf8_lossy(method), &context),
+    };
+    Some((call, rest))
+}
+
+/// A panic: the call, and what the plugin says.
+fn panic(call: Failure, text: &[u8]) -> Failure {
+    let failure = match text {
+        [] => Failure::from("panicked"),
+        text => Failure::panic(&String::from_utf8_lossy(text)),
+    };
+    Failure {
+        method: call.method,
+        trace: call.trace,
+        ..failure
+    }
 }
 
 /// What the kernel says of an end.
@@ -143,15 +206,14 @@ mod tests {
         let mut signal = [0; 16];
         signal[..3].copy_from_slice(&[3, 11, 2]);
         let report = Report::parse(&signal);
-        let slot = Some(1);
-        let overflow = true;
-        let expected = Report::Signal {
+        let expected = Hit {
             signal: 11,
-            overflow,
+            overflow: true,
             address: 0,
-            slot,
+            slot: Some(1),
+            call: Failure::default(),
         };
-        assert_eq!(report, Some(expected));
+        assert_eq!(report, Some(Report::Signal(expected)));
         for len in 0..40 {
             for kind in 0..=255 {
                 let _ = Report::parse(&vec![kind; len]);
@@ -173,6 +235,45 @@ mod tests {
         );
         assert_eq!(failure.frames, [0x10]);
     }
+
+    #[test]
+    fn a_signal_explains_only_its_own_end() {
+        let hit = |signal: i32| Hit {
+            signal,
+            overflow: false,
+            address: 0x10,
+            slot: None,
+            call: Failure::default().during("m", &CallContext::default()),
+        };
+        let ended = |status: i32| Ended {
+            status: ExitStatus::from_raw(status),
+            cpu: Duration::ZERO,
+        };
+        let exited = 3 << 8;
+        for (signal, status, explains) in [
+            (SIGTRAP, SIGTRAP, true),
+            (SIGTRAP, exited, false),
+            (SIGTRAP, SIGKILL, false),
+            (SIGTRAP, SIGSEGV, false),
+            (SIGABRT, SIGABRT, true),
+            (SIGABRT, SIGSEGV, true),
+            (SIGABRT, exited, false),
+        ] {
+            assert_eq!(
+                hit(signal).explains(&ended(status)),
+                explains,
+                "{signal} {status}"
+            );
+        }
+        let told = hit(SIGTRAP).before("exited with status 3").to_string();
+        assert_eq!(
+            told,
+            "exited with status 3, after it had survived SIGTRAP at 0x10 in `m`"
+        );
+        let told = hit(SIGTRAP).outlived().to_string();
+        assert_eq!(told, "was ended after it survived SIGTRAP at 0x10 in `m`");
+    }
+
     #[test]
     fn only_a_killed_process_can_exceed_its_processor_time() {
         let described = |status, cpu_ms, cpu_s| {

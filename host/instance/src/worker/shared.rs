@@ -14,7 +14,8 @@ use std::{
 
 use hotmerge_meta::Trust;
 use hotmerge_policy::Groups;
-use hotmerge_sandbox::{Cgroups, Grant, Ids, Namespaces, Policy, check_filters};
+use hotmerge_sandbox::{Cgroups, Grant, Ids, Namespaces, Policy, SpawnError, check_filters};
+use rustix::fs::{StatVfsMountFlags, fstat, fstatvfs};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use signal_hook::consts::SIGUSR1;
 
@@ -44,6 +45,8 @@ pub struct Workers {
     /// What plugins may import.
     pub(crate) symbols: Result<Groups, TextFileError>,
     pub(super) program: Option<OwnedFd>,
+    /// Where that is.
+    path: Option<PathBuf>,
     /// Whether somebody else could have written that.
     is_untrusted: bool,
     policy: Option<Policy>,
@@ -83,6 +86,7 @@ impl Workers {
     fn unprepared(settings: Settings) -> Self {
         Self {
             program: None,
+            path: None,
             is_untrusted: false,
             policy: None,
             filters: Mutex::default(),
@@ -117,9 +121,10 @@ impl Workers {
         self.expect_signals().map_err(NoWorkers::Signal)?;
         let found = Self::find_program(self.settings.worker.as_deref(), &self.settings.trust);
         self.is_untrusted = matches!(found, Err(NoWorkers::Untrusted { .. }));
-        let (_, program) = found?;
+        let (path, program) = found?;
         self.policy = Some(policies::syscalls(&self.settings.policies)?);
         self.program = Some(program.into());
+        self.path = Some(path);
         Ok(())
     }
 
@@ -206,17 +211,15 @@ impl Workers {
         if let Some(path) = named {
             return Ok(path.to_owned());
         }
-        // Where cargo puts it, where this program's own prefix has it, and where the system has
-        // it for programs that embed a host.
         let exe = std::env::current_exe().unwrap_or_default();
         let dir = exe.parent().unwrap_or(Path::new("/usr/bin"));
-        let places = [dir, &dir.join("../libexec/hotmerge"), Path::new(LIBEXEC)];
+        let places = places(dir);
         let mut programs = places.iter().map(|place| place.join(PROGRAM));
         programs
             .find(|path| path.is_file())
-            .ok_or_else(|| NoWorkers::NotFound {
+            .ok_or(NoWorkers::NotFound {
                 program: PROGRAM,
-                places: places.map(Path::to_owned).into(),
+                places,
             })
     }
 
@@ -246,28 +249,30 @@ impl Workers {
         &self.settings.of(plugin).allow
     }
 
-    /// How a plugin is to be kept.
+    /// How a plugin is to be kept: in a process of its own, or in the host's.
     ///
     /// # Errors
     /// If it cannot be kept as the operator wants it.
     pub fn isolation(&self, plugin: &str) -> Result<Isolation, IsolationError> {
         let own = self.settings.of(plugin).isolation;
-        let wanted = own.or(self.settings.isolation);
+        let wanted = own.or(self.settings.isolation).unwrap_or(Isolation::Auto);
         match wanted {
-            Some(Isolation::Host) => Ok(Isolation::Host),
+            Isolation::Host => Ok(Isolation::Host),
             _ if self.available() => {
                 if self.settings.degraded == OnDegraded::Refuse && !self.missing.is_empty() {
                     return Err(IsolationError::Incomplete(self.missing.join("; ")));
                 }
                 Ok(Isolation::Process)
             }
-            Some(Isolation::Process) => Err(IsolationError::NoProcess(self.missing.join("; "))),
+            Isolation::Process => Err(IsolationError::NoProcess(self.missing.join("; "))),
             // Whoever could write the worker program must not get plugins into the host by that.
-            None if self.is_untrusted => Err(IsolationError::NoProcess(self.missing.join("; "))),
-            None if self.settings.degraded == OnDegraded::Refuse => {
+            Isolation::Auto if self.is_untrusted => {
+                Err(IsolationError::NoProcess(self.missing.join("; ")))
+            }
+            Isolation::Auto if self.settings.degraded == OnDegraded::Refuse => {
                 Err(IsolationError::NothingLess(self.missing.join("; ")))
             }
-            None => Ok(Isolation::Host),
+            Isolation::Auto => Ok(Isolation::Host),
         }
     }
 
@@ -305,6 +310,33 @@ impl Workers {
             "launching a worker"
         );
         process::launch(program.as_fd(), &parts, &filters, namespaces, ids, groups)
+            .map_err(|error| self.explain(error))
+    }
+
+    /// What the system says of a program that it does not run tells nothing of why.
+    fn explain(&self, error: LaunchError) -> LaunchError {
+        let LaunchError::Spawn(SpawnError::Run(source)) = &error else {
+            return error;
+        };
+        let (Some(path), Some(program)) = (&self.path, &self.program) else {
+            return error;
+        };
+        let is_denied = source.kind() == io::ErrorKind::PermissionDenied;
+        let is_noexec =
+            fstatvfs(program).is_ok_and(|disk| disk.f_flag.contains(StatVfsMountFlags::NOEXEC));
+        let is_executable = fstat(program).is_ok_and(|stat| stat.st_mode & 0o111 != 0);
+        let why = match (is_denied, is_noexec, is_executable) {
+            (true, true, _) => {
+                "its file system is mounted with `noexec`: mount it without, or set \
+                                `worker` to a program elsewhere"
+            }
+            (true, false, false) => "it is not executable: run `chmod +x` on it",
+            _ => return error,
+        };
+        LaunchError::NotRun {
+            path: path.clone(),
+            why,
+        }
     }
 
     /// Checks that a worker has shut itself in.
@@ -323,6 +355,17 @@ impl Workers {
         known.insert(grants.to_vec(), Arc::clone(&filters));
         Ok(filters)
     }
+}
+
+/// Where the worker program of a program in `dir` is looked for: beside it, where its own prefix has
+/// it, and where the system has it. Cargo puts examples and tests one directory below its programs.
+fn places(dir: &Path) -> Vec<PathBuf> {
+    let name = dir.file_name().unwrap_or_default();
+    let cargos = (name == "examples" || name == "deps").then(|| dir.join(".."));
+    let mut places = vec![dir.to_owned()];
+    places.extend(cargos);
+    places.extend([dir.join("../libexec/hotmerge"), LIBEXEC.into()]);
+    places
 }
 
 #[cfg(test)]

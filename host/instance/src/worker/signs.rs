@@ -3,12 +3,16 @@
 
 use std::time::{Duration, Instant};
 
+use hotmerge_sandbox::Ended;
 use hotmerge_wire::now_ns;
 
-use crate::worker::{
-    calls::Worker,
-    process::{Link, Observed, Process, poll_all},
-    report,
+use crate::{
+    failure::Failure,
+    worker::{
+        calls::Worker,
+        process::{Link, Observed, Process, poll_all},
+        report,
+    },
 };
 
 /// How long an abandoned call may run beyond its deadline before the worker is ended.
@@ -22,7 +26,7 @@ const TICK: Duration = Duration::from_millis(100);
 const LAST: Duration = Duration::from_millis(200);
 
 /// Ends that the kernel does not know.
-pub(super) const CLOSED: &str = "closed its descriptors";
+const CLOSED: &str = "closed its descriptors";
 const FORGED: &str = "broke the protocol: it reported what no worker reports";
 const UNRESPONSIVE: &str =
     "did not answer: calls in a row passed their deadlines before it took them";
@@ -48,7 +52,8 @@ impl Worker {
 
     /// Whether a worker is dead after a look, or was ended for what it did.
     pub(super) fn is_over(&self, process: &mut Process, seen: &Observed) -> bool {
-        if record_end(process, seen) {
+        if let Some(ended) = &seen.ended {
+            process.link.record_end(cause(process, ended));
             return true;
         }
         if seen.is_last_word() {
@@ -57,7 +62,7 @@ impl Worker {
         }
         let what = if seen.forged {
             FORGED.to_owned()
-        } else if let Some(what) = self.kill_order(&process.link) {
+        } else if let Some(what) = process.link.kill_order() {
             what
         } else if let Some(what) = process.watched.excess() {
             what
@@ -66,27 +71,25 @@ impl Worker {
         } else if process.link.caller.unanswered() >= UNANSWERED {
             UNRESPONSIVE.to_owned()
         } else if process.end_by.is_some_and(|end| end <= Instant::now()) {
+            let hit = process.hit.take().or(process.survived.take());
+            if let Some(hit) = hit {
+                process.link.record_end(hit.outlived());
+            }
             CLOSED.to_owned()
         } else {
             return false;
         };
+        // Unless more is known.
         process.link.record_end(what);
         process.finish(&self.log);
         true
-    }
-
-    /// Why a worker must be ended, if somebody has found out while it was watched.
-    fn kill_order(&self, link: &Link) -> Option<String> {
-        let kill_order = &mut self.state().kill_order;
-        let (_, what) = kill_order.take_if(|(pid, _)| *pid == link.pid)?;
-        Some(what)
     }
 }
 
 impl Observed {
     /// Whether the worker has nothing more to say, and its end is near if it is honest.
     fn is_last_word(&self) -> bool {
-        self.hung_up || self.signal.is_some()
+        self.hung_up || self.was_hit
     }
 }
 
@@ -104,20 +107,15 @@ fn hangs(link: &Link) -> bool {
     link.caller.abandoned_due().is_some_and(for_too_long)
 }
 
-/// Records how the worker ended, and returns whether it is dead: its own report gives the place, the
-/// kernel the fact.
-fn record_end(process: &Process, seen: &Observed) -> bool {
-    if let Some(report) = &seen.signal {
-        process
-            .link
-            .record_end(report.describe(&process.link.caller));
+/// What a worker has ended of. The kernel names the fact. What the worker reported before names the
+/// place, but only if this is the end that it was about.
+fn cause(process: &Process, ended: &Ended) -> Failure {
+    let end = report::ended(ended, &process.limits);
+    match (&process.hit, &process.survived) {
+        (Some(hit), _) if hit.explains(ended) => hit.killed(),
+        (Some(hit), _) | (None, Some(hit)) => hit.before(&end),
+        (None, None) => end.into(),
     }
-    if let Some(ended) = &seen.ended {
-        process
-            .link
-            .record_end(report::ended(ended, &process.limits));
-    }
-    seen.ended.is_some()
 }
 
 /// How long until a point on the monotonic clock in nanoseconds.

@@ -20,7 +20,7 @@ use crate::{
         error::{LaunchError, NotStarted},
         machine::{Event, Machine, News, Step},
         process::{Callers, Observed, Process, poll_all},
-        signs::{CLOSED, due},
+        signs::due,
     },
 };
 
@@ -154,7 +154,7 @@ impl Life {
         let starting = self.starting.as_ref();
         let has_answered = starting.is_some_and(|it| it.has_answered.load(Ordering::SeqCst));
         // What the plugin did to its process before it answered can be seen by then.
-        let wait = match has_answered {
+        let wait = match has_answered && !self.next_is_ending() {
             true => Some(Duration::ZERO),
             false => self
                 .machine
@@ -170,12 +170,18 @@ impl Life {
         if let Some((observed, is_over)) = seen.pop() {
             self.judge_current(&observed, is_over);
         }
-        if next_is_over || has_answered {
+        // One that is about to end is over soon, and then it is known of what.
+        if next_is_over || has_answered && !self.next_is_ending() {
             self.conclude_start();
         }
         if self.machine.due().is_some_and(|due| due <= Instant::now()) {
             self.events.push_back(Event::Due);
         }
+    }
+
+    fn next_is_ending(&self) -> bool {
+        let next = self.next.as_ref();
+        next.is_some_and(|next| next.end_by.is_some())
     }
 
     /// Queues what somebody asked for; says whether that was anything.
@@ -198,11 +204,10 @@ impl Life {
         if is_over {
             let failure = current.link.failure().unwrap_or_else(|| "ended".into());
             self.events.push_back(Event::Died(failure));
-        } else if let Some(report) = &observed.panic
+        } else if let Some(failure) = &observed.panic
             && current.end_by.is_none()
         {
-            let failure = report.describe(&current.link.caller);
-            self.events.push_back(Event::Panicked(failure));
+            self.events.push_back(Event::Panicked(failure.clone()));
         }
     }
 
@@ -212,9 +217,6 @@ impl Life {
             return;
         };
         let link = Arc::clone(&process.link);
-        if process.end_by.is_some() {
-            link.record_end(CLOSED);
-        }
         if link.end().is_some() {
             // So that whoever waits for it learns that it is over.
             link.hang_up();

@@ -578,6 +578,75 @@ fn what_ends_with_the_host_is_stopped_not_removed() {
     assert_eq!(bench.slot(&one).reason(), "the host stops");
 }
 
+#[test]
+fn constant_changes_let_one_candidate_through() {
+    let mut bench = Bench::default();
+    let version = |number: usize| plugin("a", &format!("{number}.0.0"), &[]);
+    bench.live(&version(0));
+    let mut generations = 0;
+    for number in 1..=40 {
+        // Each comes while the one before it starts.
+        let new = version(number);
+        drop(bench.scanned(&[&new]));
+        let slot = bench.slot(&new);
+        let (_, target) = slot.candidate().expect("one is under way");
+        let current = Arc::clone(&target.meta);
+        match slot.stage() {
+            Some(Stage::Verifying) => drop(bench.verified(&current)),
+            _ => drop(bench.started(&current, Next::Switch)),
+        }
+        generations = bench.slot(&new).live().unwrap().generation;
+    }
+    assert!(generations > 4, "only {generations} versions ran");
+    // The newest is what runs in the end.
+    let newest = version(40);
+    while bench.slot(&newest).candidate().is_some() {
+        match bench.slot(&newest).stage() {
+            Some(Stage::Verifying) => drop(bench.verified(&newest)),
+            _ => drop(bench.started(&newest, Next::Switch)),
+        }
+    }
+    assert_eq!(bench.slot(&newest).live().unwrap().meta, newest);
+    assert_eq!(bench.slot(&newest).overtaken(), 0);
+}
+
+#[test]
+fn an_order_overtakes_a_candidate_let_through() {
+    let mut bench = Bench::default();
+    let version = |number: usize| plugin("a", &format!("{number}.0.0"), &[]);
+    let old = version(0);
+    bench.live(&old);
+    for number in 1..=5 {
+        drop(bench.scanned(&[&version(number)]));
+        if number == 3 {
+            drop(bench.verified(&version(3)));
+        }
+    }
+    let slot = bench.slot(&old);
+    assert_eq!(slot.stage(), Some(Stage::Starting));
+    assert!(slot.deferred().is_some(), "it is left to start");
+    drop(bench.machine.pin(name(&old)).unwrap());
+    let slot = bench.slot(&old);
+    assert_eq!((slot.candidate(), slot.deferred()), (None, None));
+    assert_eq!(slot.live().unwrap().meta, old);
+}
+
+#[test]
+fn a_pin_outlives_a_candidate_of_its_hash() {
+    let mut bench = Bench::default();
+    let meta = plugin("a", "1.0.0", &[]);
+    bench.live(&meta);
+    drop(
+        bench
+            .machine
+            .scanned(vec![(staged(&meta), Why::Asked)], &[]),
+    );
+    drop(bench.machine.pin(name(&meta)).unwrap());
+    drop(bench.verified(&meta));
+    let choice = bench.slot(&meta).choice();
+    assert!(choice.is_some_and(|choice| choice.pinned), "{choice:?}");
+}
+
 /// A hand-over that the operator lets fail ends without the state, and only once.
 #[test]
 fn a_state_that_may_be_discarded_keeps_nobody_out() {

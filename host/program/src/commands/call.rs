@@ -1,21 +1,15 @@
 //! `hotmerge call`: one call of a plugin.
 
-use std::{
-    fs,
-    io::{self, Read},
-    path::PathBuf,
-    time::Duration,
-};
+use std::time::Duration;
 
-use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, Command};
 use hotmerge_meta::{
     PluginName,
     control::{CallParams, CallReply, TraceParent, method},
 };
 use serde_json::json;
 
-use super::host::HostArguments;
+use super::{complete, host::HostArguments, request::Request};
 use crate::{exit::Failure, output};
 
 /// Call a plugin's method and write the reply to standard output.
@@ -25,12 +19,13 @@ use crate::{exit::Failure, output};
 #[derive(Args, Debug)]
 pub(super) struct Call {
     /// Plugin name
+    #[arg(add = complete::plugins())]
     plugin: PluginName,
     /// Method name
+    #[arg(add = complete::methods(command))]
     method: String,
-    /// File that holds the request; `-` is standard input [default: an empty request]
-    #[arg(long, value_name = "FILE")]
-    input: Option<PathBuf>,
+    #[command(flatten)]
+    request: Request,
     #[command(flatten)]
     host: HostArguments,
     /// Seconds to wait for the reply
@@ -43,6 +38,11 @@ pub(super) struct Call {
     /// and `message`
     #[arg(long)]
     json: bool,
+}
+
+/// This command alone.
+fn command() -> Command {
+    Call::augment_args(Command::new("call"))
 }
 
 impl Call {
@@ -66,28 +66,12 @@ impl Call {
         let params = CallParams {
             plugin: self.plugin.clone(),
             method: self.method.clone(),
-            input_base64: self.request()?.into(),
+            input_base64: self.request.read()?.into(),
             deadline_ms: u64::try_from(timeout.as_millis()).ok(),
             trace: self.trace,
+            content_type: self.request.content_type.clone(),
+            accept: self.request.accept.clone(),
         };
         self.host.ask(method::CALL, &params, timeout)
-    }
-
-    fn request(&self) -> anyhow::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        match &self.input {
-            None => {}
-            Some(path) if path.as_os_str() == "-" => {
-                io::stdin()
-                    .lock()
-                    .read_to_end(&mut bytes)
-                    .context("failed to read the request from standard input")?;
-            }
-            Some(path) => {
-                bytes = fs::read(path)
-                    .with_context(|| format!("failed to read the request `{}`", path.display()))?;
-            }
-        }
-        Ok(bytes)
     }
 }

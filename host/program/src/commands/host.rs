@@ -62,7 +62,10 @@ fn refusal(code: i32) -> u8 {
         code::DENIED => exit::DENIED,
         code::NO_PLUGIN => exit::NO_PLUGIN,
         code::NO_PLUGIN_METHOD => exit::NO_METHOD,
-        code::PLUGIN_FAILED | code::BAD_REQUEST => exit::CALL_FAILED,
+        code::PLUGIN_FAILED
+        | code::BAD_REQUEST
+        | code::NOT_ACCEPTABLE
+        | code::UNSUPPORTED_MEDIA => exit::CALL_FAILED,
         code::DEADLINE => exit::DEADLINE,
         code::PANICKED => exit::PANICKED,
         code::REPLY_TOO_LARGE => exit::TOO_LARGE,

@@ -5,9 +5,7 @@ use std::{path::PathBuf, sync::Arc, thread};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use hotmerge_daemon::{
-    Config, Host, NoWorkers, StartError,
-    config::{Isolation, OnDegraded},
-    give_back_large_blocks,
+    Config, Finding, Host, StartError, Verdict, config::Isolation, examine, give_back_large_blocks,
 };
 use hotmerge_door::{AskToStop, Door, Server};
 use hotmerge_meta::{
@@ -51,7 +49,7 @@ pub(super) struct Serve {
     /// in ../libexec/hotmerge, then in /usr/libexec/hotmerge]
     #[arg(long, value_name = "PATH")]
     worker: Option<PathBuf>,
-    /// Check the configuration and the plugin directory, then exit
+    /// Check the configuration, the plugin directory and the system, then exit
     #[arg(long)]
     check: bool,
     /// What to log: a level, or levels by target (`info`, `warn,plugin=debug`).
@@ -102,7 +100,7 @@ impl Serve {
                 plugin_dir.display()
             ))?;
             check_grants(&config)?;
-            return check_worker(&config);
+            return check(&config);
         }
         let dir = RuntimeDir::chosen(config.runtime_dir.as_ref());
         let _log = log::start(self.log_format.into(), &self.log)
@@ -163,31 +161,40 @@ impl Serve {
         if self.state_dir.is_some() {
             config.state_dir.clone_from(&self.state_dir);
         }
+        config.isolation.get_or_insert(Isolation::Auto);
         Ok(config)
     }
+}
+
+/// Tries what a host with this configuration needs, and says what came of it, part by part.
+fn check(config: &Config) -> Result<(), Failure> {
+    let (bad, usable): (Vec<_>, Vec<_>) = examine(config)
+        .into_iter()
+        .partition(|it| it.verdict == Verdict::Bad);
+    for Finding {
+        part,
+        verdict,
+        text,
+    } in usable
+    {
+        let warning = match verdict {
+            Verdict::Less => "warning: ",
+            Verdict::Good | Verdict::Bad => "",
+        };
+        output::print(format_args!("{warning}{part}: {text}\n"))?;
+    }
+    if bad.is_empty() {
+        return Ok(());
+    }
+    let told = bad.iter().map(|it| format!("{}: {}", it.part, it.text));
+    let told = told.collect::<Vec<_>>().join("\n");
+    Err(Failure::text(exit::CONFIG, told))
 }
 
 /// Whether granted paths lead where they should.
 fn check_grants(config: &Config) -> Result<(), Failure> {
     let refused = Host::check_grants(config);
     refused.map_err(|reasons| Failure::new(exit::CONFIG, anyhow::anyhow!(reasons.join("; "))))
-}
-
-/// Whether plugins can live where the configuration wants them.
-fn check_worker(config: &Config) -> Result<(), Failure> {
-    let Err(reason) = Host::worker_program(config) else {
-        return Ok(());
-    };
-    if config.isolation == Some(Isolation::Host) {
-        return Ok(());
-    }
-    let is_untrusted = matches!(reason, NoWorkers::Untrusted { .. });
-    if is_untrusted || config.isolation.is_some() || config.degraded == OnDegraded::Refuse {
-        let reason = format!("plugins are to run in processes of their own: {reason}");
-        return Err(Failure::new(exit::CONFIG, anyhow::anyhow!(reason)));
-    }
-    let text = format!("plugins run in the host's own process: {reason}\n");
-    Ok(output::print(text)?)
 }
 
 /// Most files that a host may open, however many the system would permit.

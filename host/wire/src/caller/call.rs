@@ -10,7 +10,7 @@ use rustix::{
 
 use super::{Caller, Private, area};
 use crate::{
-    Answer, METHOD_LIMIT, NoAnswer, Reply, Request, now_ns,
+    Answer, HEAD_LIMIT, METHOD_LIMIT, NoAnswer, Reply, Request, now_ns, op,
     slot::{NO_AREA, Slot, WITHDRAWN, following, state},
 };
 
@@ -106,7 +106,11 @@ impl Call<'_> {
     fn post(&self, request: &Request<'_>) -> Result<(), NoAnswer> {
         let geometry = &self.caller.memory.geometry;
         let method = request.method.as_bytes();
-        if method.len() > METHOD_LIMIT {
+        let limit = match request.op {
+            op::CALL_MEDIA | op::CALL_OTHER => HEAD_LIMIT,
+            _ => METHOD_LIMIT,
+        };
+        if method.len() > limit {
             return Err(NoAnswer::LongMethod(method.len()));
         }
         let bytes = method.len() + request.bytes.len();

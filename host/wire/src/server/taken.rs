@@ -7,7 +7,7 @@ use rustix::thread::futex::{self, Flags};
 
 use super::{Ended, Server, occupy};
 use crate::{
-    METHOD_LIMIT,
+    HEAD_LIMIT,
     pool::passed,
     slot::{INLINE_REPLY, Slot, state},
 };
@@ -54,7 +54,7 @@ impl Server {
         let method_len = slot.method_len.load(Ordering::Relaxed) as usize;
         let request_len = slot.request_len.load(Ordering::Relaxed) as usize;
         let room = self.memory.geometry.room(number, area).bytes;
-        if method_len > METHOD_LIMIT || method_len.saturating_add(request_len) > room {
+        if method_len > HEAD_LIMIT || method_len.saturating_add(request_len) > room {
             return Err("a request that is larger than its room");
         }
         Ok(Taken {

@@ -72,7 +72,8 @@ fn a_caller_that_breaks_the_rules_is_told_apart() {
         memory.slot(0).area.store(u32::MAX, Ordering::SeqCst)
     });
     breaks("larger than its room", |memory| {
-        memory.slot(0).method_len.store(1025, Ordering::SeqCst)
+        let long = crate::HEAD_LIMIT as u32 + 1;
+        memory.slot(0).method_len.store(long, Ordering::SeqCst)
     });
     breaks("larger than its room", |memory| {
         memory.slot(0).request_len.store(4097, Ordering::SeqCst)

@@ -187,6 +187,12 @@ pub struct CallParams {
     /// The trace that the call belongs to, as a W3C `traceparent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceParent>,
+    /// The request's media type.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub content_type: String,
+    /// The media types that the caller accepts, in the syntax of HTTP's `Accept`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub accept: String,
 }
 
 /// A plugin's reply.

@@ -223,7 +223,8 @@ pub struct PluginStatus {
     /// Its last failure.
     #[serde(default)]
     pub last_failure: Option<FailureStatus>,
-    /// Work that is queued because the system has no thread or process available.
+    /// Work that is queued because the system has no thread or process available, or because the
+    /// plugin's directory changes faster than its versions start.
     #[serde(default)]
     pub waiting: Vec<String>,
     /// The checkpoint from which it would continue after a crash.

@@ -7,7 +7,22 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use hotmerge_sdk::{Call, Error, Host, Plugin, Reply};
+use hotmerge_sdk::{Call, Error, Host, Method, Plugin, Reply};
+
+const TEXT: &[&str] = &["text/plain; charset=utf-8"];
+
+const METHODS: &[Method] = &[
+    Method::new(
+        "add",
+        "Adds a decimal number, 1 if the request is empty, and answers with the sum",
+    )
+    .takes(TEXT)
+    .replies(TEXT)
+    .example("40"),
+    Method::new("get", "Answers with the sum")
+        .replies(TEXT)
+        .example(""),
+];
 
 /// A sum that starts at zero.
 #[derive(Debug)]
@@ -34,6 +49,10 @@ impl Plugin for Counter {
             _ => return Err(Error::NoMethod),
         };
         reply.text(&sum.to_string())
+    }
+
+    fn describe(&self) -> &[Method] {
+        METHODS
     }
 
     fn save(&self, state: &mut Reply<'_>) -> Result<(), Error> {
@@ -74,6 +93,12 @@ mod tests {
         assert_eq!(counter.call("add", b"40").unwrap().bytes, b"40");
         assert_eq!(counter.call("add", b"").unwrap().bytes, b"41");
         assert_eq!(counter.call("get", b"").unwrap().bytes, b"41");
+    }
+
+    #[test]
+    fn it_is_as_it_describes_itself() {
+        let counter = Instance::<Counter>::start("{}").unwrap();
+        counter.check_description();
     }
 
     #[test]

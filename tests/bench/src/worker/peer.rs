@@ -62,6 +62,7 @@ pub(crate) fn run() -> Option<anyhow::Result<()>> {
         Some("futex-carrying") => ping_pong::answer_futex(path, true),
         Some("socket") => ping_pong::answer_socket(path),
         Some("grpc") => grpc::answer(path),
+        Some("http") => crate::http::answer(path),
         _ => Err(anyhow::anyhow!("there is no such peer")),
     })
 }

@@ -18,8 +18,8 @@ use std::{
 use hotmerge_meta::trust::{Flaw, Trust, shell_quoted};
 use rustix::{
     fs::{
-        AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, Stat, flock, fstat, fsync,
-        mkdirat, openat, renameat, statat, unlinkat,
+        Access, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, Stat, accessat, flock,
+        fstat, fstatvfs, fsync, mkdirat, openat, renameat, statat, statvfs, unlinkat,
     },
     io::Errno,
     process::geteuid,
@@ -107,7 +107,7 @@ impl Folder {
         let mut builder = DirBuilder::new();
         let made = builder.recursive(true).mode(0o700).create(path);
         // What stands in its place is named below.
-        if !path.is_symlink() {
+        if path.symlink_metadata().is_err() {
             made.map_err(failed("make", path))?;
         }
         Self::at(CWD, path.as_os_str(), path)
@@ -241,6 +241,15 @@ impl Folder {
         })
     }
 
+    /// Writes a file and removes it; says how many bytes are free.
+    pub(super) fn try_writing(&self) -> Result<u64, StoreError> {
+        let name = format!("check-{}", std::process::id());
+        self.write(&name, b"\n")?;
+        self.remove(&name)?;
+        let free = fstatvfs(&self.fd).map_err(failed("look at", &self.path))?;
+        Ok(free.f_bavail.saturating_mul(free.f_frsize))
+    }
+
     /// Removes a file, if it is there.
     pub(super) fn remove(&self, name: &str) -> Result<(), StoreError> {
         match unlinkat(&self.fd, name, AtFlags::empty()) {
@@ -248,6 +257,29 @@ impl Folder {
             Err(error) => Err(failed("remove", &self.path.join(name))(error)),
         }
     }
+}
+
+/// Whether a directory that is not there could be made; says how many bytes would be free.
+pub(super) fn try_making(path: &Path) -> Result<u64, StoreError> {
+    let is_there =
+        |path: &&Path| !matches!(statat(CWD, *path, AtFlags::empty()), Err(Errno::NOENT));
+    let mut above = path.ancestors().skip(1).map(|above| match above {
+        above if above.as_os_str().is_empty() => Path::new("."),
+        above => above,
+    });
+    let above = above.find(is_there).unwrap_or(Path::new("/"));
+    if !above.is_dir() {
+        return Err(failed("make", path)(Errno::NOTDIR));
+    }
+    accessat(
+        CWD,
+        above,
+        Access::WRITE_OK | Access::EXEC_OK,
+        AtFlags::EACCESS,
+    )
+    .map_err(failed("make", path))?;
+    let free = statvfs(above).map_err(failed("look at", above))?;
+    Ok(free.f_bavail.saturating_mul(free.f_frsize))
 }
 
 fn check(path: &Path, stat: &Stat, wanted: FileType) -> Result<(), StoreError> {

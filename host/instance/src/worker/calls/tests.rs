@@ -205,7 +205,7 @@ fn a_broken_protocol_orders_a_kill() {
     let failed = worker.failed(&link, NoAnswer::Broken("a state that no slot has"));
     let what = "broke the protocol: a state that no slot has".to_owned();
     assert_eq!(failed, CallError::Crashed(what.clone()));
-    assert_eq!(worker.state().kill_order, Some((link.pid, what)));
+    assert_eq!(link.kill_order(), Some(what));
     assert!(is_woken(&worker));
 }
 

@@ -25,6 +25,8 @@ pub(in crate::worker) struct Link {
     /// Where it reports its crashes.
     pub(super) crash: OwnedFd,
     pub(super) end: Mutex<Option<Failure>>,
+    /// Why it must be killed, if a caller has found out.
+    pub(super) kill_order: Mutex<Option<String>>,
     /// Written to when no caller is left.
     pub(in crate::worker) unused: OwnedFd,
 }
@@ -70,6 +72,7 @@ impl Link {
             pid,
             crash,
             end: Mutex::default(),
+            kill_order: Mutex::default(),
             unused,
         })
     }
@@ -87,6 +90,19 @@ impl Link {
     pub(in crate::worker) fn expect_end(&self) {
         // Fails for no descriptor that is open; it would cost a number in the status.
         let _ = no_signal_on_message(self.crash.as_fd());
+    }
+
+    /// Has the worker killed by whoever watches it; the first reason counts.
+    pub(in crate::worker) fn order_kill(&self, why: String) {
+        let order = self.kill_order.lock();
+        let mut order = order.unwrap_or_else(PoisonError::into_inner);
+        order.get_or_insert(why);
+    }
+
+    /// Why the worker must be killed, if it must.
+    pub(in crate::worker) fn kill_order(&self) -> Option<String> {
+        let order = self.kill_order.lock();
+        order.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How the worker ended, or is about to.

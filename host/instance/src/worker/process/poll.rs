@@ -9,9 +9,12 @@ use rustix::{
 };
 
 use super::Process;
-use crate::worker::{
-    output::{AT_ONCE, LEFT, PERIOD, PluginLog, take_records},
-    report::Report,
+use crate::{
+    failure::Failure,
+    worker::{
+        output::{AT_ONCE, LEFT, PERIOD, PluginLog, take_records},
+        report::Report,
+    },
 };
 
 /// How often workers are checked if the system cannot wait for them.
@@ -21,9 +24,9 @@ const BLIND: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub(in crate::worker) struct Observed {
     /// The first panic that was caught. One is enough to replace the worker.
-    pub(in crate::worker) panic: Option<Report>,
-    /// The first signal that is about to kill it.
-    pub(in crate::worker) signal: Option<Report>,
+    pub(in crate::worker) panic: Option<Failure>,
+    /// A signal was about to kill it.
+    pub(in crate::worker) was_hit: bool,
     pub(in crate::worker) ended: Option<Ended>,
     /// The worker closed its end: it is dead or about to end.
     pub(in crate::worker) hung_up: bool,
@@ -185,8 +188,18 @@ impl Process {
             };
             self.report_budget.spend(bytes.len());
             match Report::read(bytes) {
-                report @ Report::Panic(_) => _ = seen.panic.get_or_insert(report),
-                report @ Report::Signal { .. } => _ = seen.signal.get_or_insert(report),
+                Report::Panic(failure) => _ = seen.panic.get_or_insert(failure),
+                Report::Signal(hit) => {
+                    seen.was_hit = true;
+                    let hit = hit.resolve(&self.link.caller);
+                    // Threads that die together report one after the other.
+                    self.hit.get_or_insert(hit);
+                }
+                Report::Survived(hit) => {
+                    seen.was_hit = true;
+                    self.hit = None;
+                    self.survived = Some(hit);
+                }
                 Report::Text(_) | Report::Garbage => seen.forged = true,
             }
         }

@@ -114,13 +114,32 @@ fn the_first_panic_and_signal_are_taken() {
     stand.report(&head(report::SIGNAL, 11));
     let seen = stand.poll();
     let panic = seen.panic.expect("it was reported");
-    let failure = panic.describe(&stand.process.link.caller);
-    assert_eq!(failure.to_string(), "panicked at a.rs in `first`");
-    assert!(matches!(
-        seen.signal,
-        Some(Report::Signal { signal: 11, .. })
-    ));
+    assert_eq!(panic.to_string(), "panicked at a.rs in `first`");
+    assert!(seen.was_hit);
+    let hit = stand.process.hit.as_ref().expect("it was reported");
+    assert_eq!(hit.to_string(), "SIGSEGV at 0x0");
     assert!(!seen.forged && !seen.hung_up && seen.ended.is_none());
+}
+
+#[test]
+fn a_survived_signal_withdraws_its_report() {
+    let mut stand = Stand::new();
+    stand.report(&head(report::SIGNAL, 5));
+    let mut survived = head(report::SURVIVED, 5);
+    survived[2] = 4;
+    survived.extend([0; 16]);
+    survived.extend(b"trap");
+    stand.report(&survived);
+    assert!(stand.poll().was_hit);
+    assert_eq!(stand.process.hit, None);
+    let survived = stand.process.survived.as_ref().expect("it was reported");
+    assert_eq!(
+        survived.outlived().to_string(),
+        "was ended after it survived SIGTRAP at 0x0 in `trap`"
+    );
+    stand.report(&head(report::SIGNAL, 11));
+    assert!(stand.poll().was_hit);
+    assert!(stand.process.hit.is_some(), "the next one counts");
 }
 
 #[test]

@@ -119,3 +119,18 @@ fn only_a_root_host_changes_users() {
     let refused = refused.map(drop).unwrap_err();
     assert!(matches!(refused, LaunchError::OtherUser), "{refused}");
 }
+
+#[test]
+fn the_worker_is_looked_for_where_it_says() {
+    let places = |dir: &str| {
+        let places = places(Path::new(dir)).into_iter();
+        places.map(|place| place.display().to_string())
+    };
+    assert!(places("/opt/bin").eq(["/opt/bin", "/opt/bin/../libexec/hotmerge", LIBEXEC]));
+    assert!(places("/w/target/debug/examples").eq([
+        "/w/target/debug/examples",
+        "/w/target/debug/examples/..",
+        "/w/target/debug/examples/../libexec/hotmerge",
+        LIBEXEC,
+    ]));
+}

@@ -16,7 +16,7 @@ const ESCAPE_PASSES: usize = 8;
 /// # Errors
 /// Text that is empty, has control characters, a code block or several paragraphs: a
 /// sentence that goes on from the field's name.
-pub fn paragraph(text: &str) -> Result<String, String> {
+pub(crate) fn paragraph(text: &str) -> Result<String, String> {
     refuse_control(text, &['\n', '\r', '\t'])?;
     let text = text.trim_ascii();
     if text.is_empty() {
@@ -42,7 +42,7 @@ pub fn paragraph(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// Text that is empty or has control characters.
-pub fn fenced(code: &str) -> Result<String, String> {
+pub(crate) fn fenced(code: &str) -> Result<String, String> {
     let code = code.replace("\r\n", "\n");
     refuse_control(&code, &['\n', '\t'])?;
     let code = code.trim_matches('\n');
@@ -58,14 +58,22 @@ pub fn fenced(code: &str) -> Result<String, String> {
     Ok(format!("{fence}sh\n{code}\n{fence}"))
 }
 
-fn refuse_control(text: &str, allowed: &[char]) -> Result<(), String> {
+pub(crate) fn refuse_control(text: &str, allowed: &[char]) -> Result<(), String> {
     match text
         .chars()
-        .find(|c| c.is_control() && !allowed.contains(c))
+        .find(|c| (c.is_control() || is_no_character(*c)) && !allowed.contains(c))
     {
+        Some(c) if is_no_character(c) => {
+            Err(format!("has U+{:04X}, which is no character", c as u32))
+        }
         Some(c) => Err(format!("has the control character U+{:04X}", c as u32)),
         None => Ok(()),
     }
+}
+
+/// What Unicode sets apart for ever, and XML forbids.
+fn is_no_character(c: char) -> bool {
+    matches!(c, '\u{fffe}' | '\u{ffff}')
 }
 
 fn escape(mut line: String) -> Option<String> {

@@ -1,14 +1,13 @@
 //! What `render` is asked with: a release as JSON, judged field by field.
 
-use std::fmt;
-
-use hotmerge_sdk::Error;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
+    Error,
     check::{Report, version},
     inline,
+    problems::Problems,
 };
 
 /// A release whose texts are ready to be put into Markdown.
@@ -61,6 +60,17 @@ impl Release {
     pub fn from_json(request: &[u8]) -> Result<Self, Error> {
         let request: Request = serde_json::from_slice(request)
             .map_err(|error| Error::bad_request(format!("the request is refused: {error}")))?;
+        Self::judge(&request)
+    }
+
+    /// Reads what is inside of another request.
+    pub(crate) fn from_value(value: Value) -> Result<Self, Error> {
+        let request: Request = serde_json::from_value(value)
+            .map_err(|error| Error::bad_request(format!("`release` is refused: {error}")))?;
+        Self::judge(&request)
+    }
+
+    fn judge(request: &Request) -> Result<Self, Error> {
         let mut problems = Problems::default();
         let it = &mut problems;
         // An empty list of issues says "none known", which nobody may say by leaving it out.
@@ -70,25 +80,21 @@ impl Release {
             date: it.required("date", &request.date, date),
             minimum_version: it.required("minimum_version", &request.minimum_version, strict),
             summary: it.optional("summary", &request.summary, text),
-            features: it.required_list("features", &request.features),
-            fixes: it.optional_list("fixes", &request.fixes),
-            known_issues: it.required_list("known_issues", &request.known_issues),
-            upgrade_notes: it.optional_list("upgrade_notes", &request.upgrade_notes),
+            features: it.required_list("features", &request.features, text),
+            fixes: it.optional_list("fixes", &request.fixes, text),
+            known_issues: it.required_list("known_issues", &request.known_issues, text),
+            upgrade_notes: it.optional_list("upgrade_notes", &request.upgrade_notes, text),
             upgrade_commands: it.optional(
                 "upgrade_commands",
                 &request.upgrade_commands,
                 inline::fenced,
             ),
         };
-        if problems.0.is_empty() {
-            Ok(release)
-        } else {
-            Err(Error::bad_request(problems))
-        }
+        problems.conclude(release)
     }
 
     /// The names and values that a template sees.
-    pub fn to_value(&self) -> upon::Value {
+    pub(crate) fn to_value(&self) -> upon::Value {
         upon::Value::from([
             ("name", upon::Value::from(self.name.as_str())),
             ("version", self.version.as_str().into()),
@@ -102,71 +108,6 @@ impl Release {
             ("upgrade_commands", self.upgrade_commands.as_str().into()),
         ])
     }
-}
-
-/// What is wrong with a request, a sentence per field.
-#[derive(Debug, Default)]
-struct Problems(Vec<String>);
-
-impl Problems {
-    fn required(
-        &mut self,
-        field: &str,
-        value: &Value,
-        judge: impl FnOnce(&str) -> Result<String, String>,
-    ) -> String {
-        if value.is_null() {
-            return self.add(field, "is missing");
-        }
-        self.optional(field, value, judge)
-    }
-
-    fn optional(
-        &mut self,
-        field: &str,
-        value: &Value,
-        judge: impl FnOnce(&str) -> Result<String, String>,
-    ) -> String {
-        match typed::<Option<String>>(value, "a string") {
-            Ok(None) => String::new(),
-            Ok(Some(text)) => judge(&text).unwrap_or_else(|reason| self.add(field, reason)),
-            Err(reason) => self.add(field, reason),
-        }
-    }
-
-    fn required_list(&mut self, field: &str, value: &Value) -> Vec<String> {
-        if value.is_null() {
-            return self.add(field, "is missing (an empty list is `[]`)");
-        }
-        self.optional_list(field, value)
-    }
-
-    fn optional_list(&mut self, field: &str, value: &Value) -> Vec<String> {
-        match typed::<Option<Vec<Value>>>(value, "a list of strings") {
-            Ok(items) => items
-                .unwrap_or_default()
-                .iter()
-                .enumerate()
-                .map(|(index, item)| self.required(&format!("{field}[{index}]"), item, text))
-                .collect(),
-            Err(reason) => self.add(field, reason),
-        }
-    }
-
-    fn add<T: Default>(&mut self, field: &str, reason: impl fmt::Display) -> T {
-        self.0.push(format!("`{field}` {reason}"));
-        T::default()
-    }
-}
-
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("\n"))
-    }
-}
-
-fn typed<T: DeserializeOwned>(value: &Value, expected: &str) -> Result<T, String> {
-    serde_json::from_value(value.clone()).map_err(|_| format!("must be {expected}"))
 }
 
 fn strict(text: &str) -> Result<String, String> {
@@ -191,7 +132,7 @@ fn date(text: &str) -> Result<String, String> {
 ///
 /// The calendar is the date library's. Its parser reads much more than days, and would add
 /// 180 KB to the plugin.
-fn is_day(text: &str) -> Option<bool> {
+pub(crate) fn is_day(text: &str) -> Option<bool> {
     let (year, rest) = text.split_once('-')?;
     let (month, day) = rest.split_once('-')?;
     let (year, month, day) = (year.parse().ok()?, month.parse().ok()?, day.parse().ok()?);
@@ -214,7 +155,7 @@ fn text(text: &str) -> Result<String, String> {
 
 /// Judges a value in the place where it will stand, so that the field is named and not a
 /// line of something that the caller has never seen.
-fn fit(document: &str) -> Result<(), String> {
+pub(crate) fn fit(document: &str) -> Result<(), String> {
     match Report::of(document.as_bytes()).violations.first() {
         Some(violation) => Err(format!(
             "breaks the rule `{}`: {}",
@@ -226,10 +167,10 @@ fn fit(document: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use hotmerge_sdk::Error;
     use serde_json::{Value, json};
 
     use super::Release;
+    use crate::Error;
 
     fn sample() -> Value {
         serde_json::from_str(include_str!("../samples/release.json")).unwrap()

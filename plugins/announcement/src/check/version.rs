@@ -3,11 +3,20 @@
 //! A number with dots is mostly no version of the product (`HTTP/1.1`, `Rust 1.95`), so only
 //! these places are looked at: all words of a level-1 heading; in deeper headings the first
 //! word and the one after "version"; and the value of a line that is labelled `Version:` or
-//! `Minimum version:`, or stands under a heading of that name.
+//! `Minimum version:`, of Go too and in Chinese, or stands under a heading of that name.
 
 use semver::Version;
 
-const LABELS: [&str; 2] = ["version", "minimum version"];
+const LABELS: [&str; 8] = [
+    "version",
+    "minimum version",
+    "go version",
+    "minimum go version",
+    "版本",
+    "最低版本",
+    "go 版本",
+    "最低 go 版本",
+];
 
 /// What may follow the numbers of a version without a separator, as in `1.2rc1`.
 const SUFFIXES: [&str; 8] = ["alpha", "beta", "rc", "pre", "dev", "post", "a", "b"];
@@ -47,7 +56,7 @@ pub fn in_heading(level: u8, text: &str) -> Vec<&str> {
 
 /// The version that a line such as `Minimum version: 1.2` names, if it is not strict.
 pub fn in_line(text: &str) -> Option<&str> {
-    let (label, value) = text.split_once(':')?;
+    let (label, value) = text.split_once([':', '：'])?;
     is_label(label).then(|| value_of(value))?
 }
 
@@ -201,6 +210,11 @@ mod tests {
             ("Minimum version: none", None),
             ("Raises the minimum version of Rust: 1.95", None),
             ("Works with version 1.2", None),
+            ("Go version: 1.26", Some("1.26")),
+            ("Minimum Go version: 1.26.0", None),
+            ("最低 Go 版本：v1.2.3", Some("v1.2.3")),
+            ("版本: 01.2.3", Some("01.2.3")),
+            ("最低版本：1.2.3", None),
         ] {
             assert_eq!(in_line(line), found, "{line}");
         }

@@ -1,0 +1,202 @@
+//! The templates by name and language: those that are shipped, and the operator's own, which take
+//! precedence.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::Read as _,
+    path::Path,
+};
+
+use crate::{
+    Announcement, Error, Release,
+    template::{Kind, Template, values},
+};
+
+/// The most bytes that a template may have.
+const LIMIT: u64 = 64 * 1024;
+
+/// The most templates in a directory.
+const MOST: usize = 256;
+
+/// The template that gives an announcement in Markdown its shape; all others are for releases.
+const MARKDOWN: &str = "markdown";
+
+const SHIPPED: &[(&str, &str)] = &[
+    ("release.en", include_str!("../templates/release.en.md")),
+    ("release.zh", include_str!("../templates/release.zh.md")),
+    ("go.en", include_str!("../templates/go.en.md")),
+    ("go.zh", include_str!("../templates/go.zh.md")),
+    ("markdown.en", include_str!("../templates/markdown.en.md")),
+];
+
+/// All templates, each of which has shown that it renders well-formed announcements.
+#[derive(Debug, Default)]
+pub struct Templates {
+    own: BTreeMap<String, Template>,
+}
+
+impl Templates {
+    /// The template for a release that names none.
+    pub const RELEASE: &str = "release";
+
+    /// Takes a template that is called `NAME` or `NAME.LANGUAGE`. `origin` says in messages where it
+    /// comes from.
+    ///
+    /// # Errors
+    /// What is wrong with it, with its line.
+    pub fn add(&mut self, name: &str, origin: &str, text: String) -> Result<(), Error> {
+        let template = Template::compile(origin, text, kind(name))?;
+        self.own.insert(name.to_owned(), template);
+        Ok(())
+    }
+
+    /// Takes all files `NAME.md` and `NAME.LANGUAGE.md` of a directory.
+    ///
+    /// # Errors
+    /// A directory or a file that cannot be read, and everything that is wrong with the templates.
+    pub fn add_directory(&mut self, directory: &Path) -> Result<(), Error> {
+        let refuse = |reason: String| {
+            Error::Failed(format!(
+                "failed to read the templates `{}`: {reason}",
+                directory.display()
+            ))
+        };
+        absolute(directory).map_err(refuse)?;
+        let entries = fs::read_dir(directory).map_err(|error| refuse(error.to_string()))?;
+        let mut paths = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(|error| refuse(error.to_string()))?.path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                paths.push(path);
+            }
+        }
+        if paths.is_empty() || paths.len() > MOST {
+            let number = paths.len();
+            return Err(refuse(format!(
+                "it has {number} files `*.md`; 1 to {MOST} are taken"
+            )));
+        }
+        paths.sort();
+        let mut problems = Vec::new();
+        for path in paths {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            let added = read_file(&path)
+                .and_then(|text| self.add(&name, &path.display().to_string(), text));
+            problems.extend(added.err().map(|error| error.to_string()));
+        }
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Failed(problems.join("\n"))),
+        }
+    }
+
+    /// A release as Markdown.
+    ///
+    /// # Errors
+    /// No such template, with those that there are; or what the template cannot do.
+    pub fn render(&self, name: &str, language: &str, release: &Release) -> Result<String, Error> {
+        if kind(name) != Kind::Release {
+            return Err(Error::BadRequest(format!(
+                "the template `{name}` is not for releases"
+            )));
+        }
+        self.with(name, language, |template| {
+            template.render(&release.to_value()).map_err(Error::Failed)
+        })
+    }
+
+    /// An announcement as Markdown.
+    ///
+    /// # Errors
+    /// What the template cannot do.
+    pub(crate) fn markdown(&self, announcement: &Announcement) -> Result<String, Error> {
+        self.with(MARKDOWN, &announcement.language, |template| {
+            template
+                .render(&values(announcement))
+                .map_err(Error::BadRequest)
+        })
+    }
+
+    /// The template of a name in a language, in its main language, in English, or in none.
+    fn with<R>(
+        &self,
+        name: &str,
+        language: &str,
+        body: impl FnOnce(&Template) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let main = language.split(['-', '_']).next().unwrap_or_default();
+        let candidates = [
+            format!("{name}.{language}"),
+            format!("{name}.{main}"),
+            name.to_owned(),
+            format!("{name}.en"),
+        ];
+        for candidate in &candidates {
+            if let Some(template) = self.own.get(candidate) {
+                return body(template);
+            }
+            if let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| shipped == candidate) {
+                let origin = format!("shipped template `{candidate}`");
+                return body(&Template::compile(&origin, (*text).to_owned(), kind(name))?);
+            }
+        }
+        let shipped = SHIPPED.iter().map(|(name, _)| *name);
+        let mut names: Vec<_> = self.own.keys().map(String::as_str).chain(shipped).collect();
+        names.sort_unstable();
+        names.dedup();
+        Err(Error::BadRequest(format!(
+            "there is no template `{name}`; there are `{}`",
+            names.join("`, `")
+        )))
+    }
+}
+
+fn kind(name: &str) -> Kind {
+    match name.split('.').next() {
+        Some(MARKDOWN) => Kind::Announcement,
+        _ => Kind::Release,
+    }
+}
+
+fn absolute(path: &Path) -> Result<(), String> {
+    if path.is_absolute() {
+        return Ok(());
+    }
+    Err(
+        "the path must be an absolute path, because the host's working directory is not the \
+         operator's"
+            .to_owned(),
+    )
+}
+
+/// Reads a template from a regular file.
+///
+/// # Errors
+/// Why it cannot be read, or that it is too large or not UTF-8.
+pub fn read_file(path: &Path) -> Result<String, Error> {
+    let refuse = |reason: String| {
+        Error::Failed(format!(
+            "failed to read the template `{}`: {reason}",
+            path.display()
+        ))
+    };
+    absolute(path).map_err(refuse)?;
+    let kind = path.metadata().map_err(|error| refuse(error.to_string()))?;
+    // Opening a FIFO would wait for a writer.
+    if !kind.is_file() {
+        return Err(refuse("it is not a regular file".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes))
+        .map_err(|error| refuse(error.to_string()))?;
+    if bytes.len() as u64 > LIMIT {
+        return Err(refuse(format!("it has more than {LIMIT} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+        refuse(format!("line {line} is not UTF-8"))
+    })
+}
