@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use hotmerge_daemon::{Call, Config, Host, Plugin, Reply, config::Isolation, context};
+use hotmerge_daemon::{Call, Config, Host, Plugin, Reply, Watch, config::Isolation, context};
 use hotmerge_meta::{
     OnReplace,
     control::{Action, ReloadParams},
@@ -30,7 +30,7 @@ fn embedded(plugin_dir: &Path, state_dir: &Path) -> Host {
     let mut config = Config::default();
     config.plugin_dir = Some(plugin_dir.to_owned());
     config.state_dir = Some(state_dir.to_owned());
-    config.watch = false;
+    config.watch = Watch::Off;
     config.isolation = Some(Isolation::Host);
     // A gate that opens too late would fail a switch, and this machine may be busy.
     config.handover_ms = 30_000;

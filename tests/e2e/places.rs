@@ -83,7 +83,7 @@ fn a_vanished_plugin_directory_unloads_nothing() {
     lab.package("one").put(&[&actor("mark=2")]);
     host.reload();
     assert_eq!(host.text("actor", "mark"), "2");
-    assert_eq!(host.status().host.watch, "inotify");
+    assert!(host.status().host.watch.starts_with("inotify"));
     lab.package("one").put(&[&actor("mark=3")]);
     host.wait_for("a change that nobody told of", |status| {
         (status.plugins[0].generation == 3).then_some(())
@@ -120,7 +120,7 @@ fn a_mount_over_the_plugin_directory_is_noticed() {
         host.wait_for("the other directory's plugin", |_| {
             (host.text("actor", "mark") == mark).then_some(())
         });
-        assert_eq!(host.status().host.watch, "inotify");
+        assert!(host.status().host.watch.starts_with("inotify"));
     };
     let dir = lab.plugin_dir();
     in_host(&[

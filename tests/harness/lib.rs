@@ -34,6 +34,7 @@ mod package;
 mod process;
 mod programs;
 mod sandboxed;
+mod storm;
 mod variant;
 mod vitals;
 mod workspace;
@@ -58,6 +59,7 @@ pub use package::Package;
 pub use process::{Process, Ran, copy_environment, copy_program, is_ready, run};
 pub use programs::{driver, example, hotmerge, repository, scratch, worker};
 pub use sandboxed::{HANGS_MS, UNTIRING};
+pub use storm::{Numbers, Storm};
 pub use variant::{
     Variant, abrupt, actor, attacks, attacks_at, honest, named_actor, plain, reader,
 };

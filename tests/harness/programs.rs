@@ -75,8 +75,13 @@ pub fn driver() -> &'static Path {
 /// # Panics
 /// If it does not build.
 pub fn example(name: &str) -> PathBuf {
-    // By itself: it may use what the host's tests use, the host may not.
-    let built = build(&["--package", "hotmerge-daemon", "--example", name]);
+    example_of("hotmerge-daemon", name)
+}
+
+/// The example of that name of a crate.
+pub(crate) fn example_of(package: &str, name: &str) -> PathBuf {
+    // By itself: it may use what the crate's tests use, the host may not.
+    let built = build(&["--package", package, "--example", name]);
     executable(&built, name)
 }
 

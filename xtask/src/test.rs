@@ -50,6 +50,8 @@ enum Family {
     Life,
     /// Hostile, crashing and unusual plugins, and that honest ones are not affected
     Sandbox,
+    /// Changes that are noticed: by every kind of watcher, at any rate, on every file system
+    Watch,
     /// Plugins over HTTP: calls, access, limits, restarts, and the description of it all
     Http,
     /// Builds and reloads under real Portage
@@ -104,6 +106,7 @@ fn family_of(program: &str) -> Family {
         Some("emerge") => Family::Emerge,
         Some("http") => Family::Http,
         Some("life") => Family::Life,
+        Some("watch") => Family::Watch,
         Some("chaos" | "honest" | "hostile" | "sandbox" | "static" | "workers") => Family::Sandbox,
         _ => Family::Main,
     }
@@ -186,7 +189,12 @@ fn commands(family: Family, cargo: &Cargo, wanted: fn(&str) -> bool) -> Result<V
             }
             return Ok(vec![command, lives]);
         }
-        Family::Main | Family::Life | Family::Sandbox | Family::Http | Family::Emerge => {
+        Family::Main
+        | Family::Life
+        | Family::Sandbox
+        | Family::Watch
+        | Family::Http
+        | Family::Emerge => {
             command.args(["--package", "hotmerge-tests"]);
             for name in end_to_end(cargo, family)?.iter().filter(|it| wanted(it)) {
                 command.args(["--test", name]);

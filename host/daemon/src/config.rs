@@ -24,12 +24,17 @@ use hotmerge_meta::{PluginName, Trust};
 pub use http::{HttpConfig, Listen, ListenError};
 use serde::Deserialize;
 
+use crate::find::choice::Watch;
+
 /// Where the keys are whose signatures count.
 const KEYS_DIR: &str = "/etc/hotmerge/keys.d";
 
 /// The longest time that can be configured, in seconds: 100 years, so that the clock reaches the
 /// end of every wait.
 const LONGEST_S: u64 = 100 * 365 * 86_400;
+
+/// A pass over a large directory takes some milliseconds.
+const LEAST_POLL_MS: u64 = 10;
 
 /// The host's configuration. Every field has a default; the file may name any of them.
 #[derive(Clone, Debug, Deserialize)]
@@ -58,8 +63,11 @@ pub struct Config {
     pub keep_versions: usize,
     /// Interval of rescans without a hint, in seconds; 0 for never.
     pub rescan_s: u64,
-    /// Whether the plugin directory is watched. Without it only signals and requests trigger rescans.
-    pub watch: bool,
+    /// How changes in the plugin directory are noticed. If it is off, only signals, requests and
+    /// the clock trigger looks.
+    pub watch: Watch,
+    /// Interval of looks at the whole directory where it must be polled, in milliseconds.
+    pub poll_ms: u64,
     /// The worker program. By default the first `hotmerge-worker` in these directories: that of the
     /// program that runs the host, the one above if cargo has put that program into `examples` or
     /// `deps`, `../libexec/hotmerge` from there, and `/usr/libexec/hotmerge`.
@@ -219,7 +227,8 @@ impl Default for Config {
             state_dir: None,
             keep_versions: 3,
             rescan_s: 300,
-            watch: true,
+            watch: Watch::default(),
+            poll_ms: 1_000,
             worker: None,
             save_s: 10,
             isolation: None,
@@ -277,6 +286,10 @@ impl Config {
             let reason = "`keep_versions` must be at least 1".to_owned();
             return Err(ConfigError::Value(reason));
         }
+        if self.poll_ms < LEAST_POLL_MS {
+            let reason = format!("`poll_ms` must be at least {LEAST_POLL_MS}");
+            return Err(ConfigError::Value(reason));
+        }
         if let Some((name, _)) = self.plugin.iter().find(|(_, own)| own.user == Some(0)) {
             let reason = format!("`plugin.{name}.user`: a worker is never root");
             return Err(ConfigError::Value(reason));
@@ -308,6 +321,7 @@ impl Config {
             ("handover_ms", self.handover_ms, ms),
             ("call_ms", self.call_ms, ms),
             ("rescan_s", self.rescan_s, LONGEST_S),
+            ("poll_ms", self.poll_ms, ms),
             ("save_s", self.save_s, LONGEST_S),
             ("restart.within_s", self.restart.within_s, LONGEST_S),
             ("restart.pause_ms", self.restart.pause_ms, ms),
@@ -440,6 +454,11 @@ impl Config {
         }
     }
 
+    /// The interval of looks where the directory must be polled.
+    pub(crate) fn poll(&self) -> Duration {
+        Duration::from_millis(self.poll_ms)
+    }
+
     /// The files that replace the built-in policies.
     pub fn policy_files(&self) -> PolicyFiles {
         PolicyFiles {
@@ -501,6 +520,7 @@ mod tests {
             "handover_ms",
             "call_ms",
             "rescan_s",
+            "poll_ms",
             "save_s",
             "restart.within_s",
             "restart.pause_ms",
@@ -520,6 +540,16 @@ mod tests {
                 "{refused}"
             );
         }
+    }
+
+    #[test]
+    fn polling_without_a_pause_is_refused() {
+        let config: Config = toml::from_str("poll_ms = 9\n").unwrap();
+        let refused = config.check().unwrap_err().to_string();
+        assert!(
+            refused.contains("`poll_ms` must be at least 10"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -1,10 +1,18 @@
-//! What is there: one `stat` pass over the plugin directory finds what changed, and watchers hint
-//! at when to make one.
+//! What is there: a look at the plugin directory finds what changed, and watchers hint at when to
+//! look, and at which packages.
 
-pub(crate) mod hints;
+pub(crate) mod choice;
+pub(crate) mod dirty;
+pub(crate) mod errors;
+mod fanotify;
+mod inotify;
 pub mod judge;
 pub(crate) mod keys;
+mod kind;
+mod place;
 pub mod scan;
 pub(crate) mod signed;
+pub(crate) mod tell;
 pub(crate) mod unverified;
+pub(crate) mod watch;
 mod way;

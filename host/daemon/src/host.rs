@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     thread::{self, JoinHandle},
     time::Instant,
 };
@@ -15,7 +15,7 @@ use hotmerge_instance::{
 };
 use hotmerge_lifecycle::{ChoiceError, Why};
 use hotmerge_meta::{
-    PluginName, Untrusted,
+    PackageName, PluginName, Untrusted,
     control::{
         Action, DebugReport, HostStatus, PluginReport, ReloadParams, ReloadReport, Status,
         Transition,
@@ -28,16 +28,16 @@ use crate::{
     Config, TARGET,
     config::{ConfigError, source::Source},
     find::{
-        hints::Hints,
+        errors::DirError,
         keys::Keys,
-        scan::{self, DirError},
+        scan::{self, Dirty},
     },
     plugin::Plugin,
     record::{
         status::Snapshot,
         store::{Store, StoreError},
     },
-    supervise::{overrides::OverrideError, state::HostState, supervisor::Supervisor},
+    supervise::{clock::Tick, overrides::OverrideError, state::HostState, supervisor::Supervisor},
 };
 
 /// What is done at every look.
@@ -47,7 +47,6 @@ type Upkeep = Box<dyn Fn() + Send + Sync>;
 pub struct Host {
     supervisor: Arc<Supervisor>,
     clock: Mutex<Option<JoinHandle<()>>>,
-    hints: Arc<Hints>,
     started: jiff::Timestamp,
     /// What the program around the host looks after whenever the host looks.
     upkeep: Arc<OnceLock<Upkeep>>,
@@ -75,7 +74,7 @@ pub enum StartError {
     NoPluginDir,
     /// The plugin directory cannot be used.
     #[error("{0}; create it, or pass another `--plugin-dir`")]
-    PluginDir(String),
+    PluginDir(DirError),
     /// The embedding program has not said where plugins run.
     #[error(
         "`Config::isolation` is not set, so that it is not known where plugins may run: set it to \
@@ -125,36 +124,43 @@ impl Host {
         for problem in Self::check_keys(&config) {
             tracing::warn!(target: "hotmerge::host", "signatures are required, but {problem}");
         }
-        let watching = config.watch;
-        let periodic = config.rescan();
         let store = config
             .state_dir
             .as_ref()
             .map(|dir| Store::open(dir, config.keep_versions))
             .transpose()?;
-        let supervisor = Arc::new(Supervisor::new(config, plugin_dir, store));
-        let hint = {
-            let supervisor = Arc::downgrade(&supervisor);
-            move || {
-                if let Some(supervisor) = supervisor.upgrade() {
-                    supervisor.clock.hint();
+        let supervisor = Arc::new_cyclic(|host: &Weak<Supervisor>| {
+            let host = Weak::clone(host);
+            let hint = move || {
+                if let Some(host) = host.upgrade() {
+                    host.clock.hint();
                 }
-            }
-        };
-        let dir = supervisor.plugin_dir.clone();
-        let hints = Arc::new(Hints::new(dir, watching, Arc::new(hint)));
+            };
+            Supervisor::new(config, plugin_dir, store, Arc::new(hint))
+        });
         let upkeep = Arc::new(OnceLock::<Upkeep>::new());
         let clock = {
-            let (host, hints) = (Arc::clone(&supervisor), Arc::clone(&hints));
+            let host = Arc::clone(&supervisor);
             let upkeep = Arc::clone(&upkeep);
+            let ask_for_full = |host: &Supervisor| {
+                if let Some(period) = host.config().rescan() {
+                    host.clock.full_within(period);
+                }
+            };
+            ask_for_full(&host);
             let run = move || {
-                host.clock.run(periodic, || {
+                host.clock.run(|tick| {
                     host.expire();
                     if let Some(upkeep) = upkeep.get() {
                         upkeep();
                     }
-                    hints.keep();
-                    host.rescan(&[], Why::Changed);
+                    match tick {
+                        Tick::Full => {
+                            ask_for_full(&host);
+                            host.rescan(&[], Why::Changed);
+                        }
+                        Tick::Hinted | Tick::Due => host.look_at_dirty(),
+                    }
                 });
             };
             thread::Builder::new()
@@ -165,7 +171,6 @@ impl Host {
         let host = Self {
             supervisor,
             clock: Mutex::new(Some(clock)),
-            hints,
             started: jiff::Timestamp::now(),
             upkeep,
             source: OnceLock::new(),
@@ -189,7 +194,7 @@ impl Host {
         match scan::open_dir(&dir, &config.trust()) {
             Ok(_) => {}
             Err(DirError::Untrusted(error)) => return Err(StartError::Untrusted(error)),
-            Err(error) => return Err(StartError::PluginDir(error.to_string())),
+            Err(error) => return Err(StartError::PluginDir(error)),
         }
         policies::syscalls(&config.policy_files())?;
         policies::symbols(&config.policy_files())?;
@@ -246,18 +251,23 @@ impl Host {
         self.supervisor.plugin(name)
     }
 
+    /// Looks at these packages only, as if a watcher had told of them; does not wait for the
+    /// reloads. For embedders who know what they have changed: it costs as much as these packages
+    /// do, not as the whole directory.
+    pub fn look_at(&self, packages: impl IntoIterator<Item = PackageName>) {
+        let dirty = Dirty::contents(packages);
+        self.supervisor.look(&dirty, &[], Why::Changed);
+    }
+
     /// Rescans the plugin directory now; does not wait for the reloads.
     pub fn rescan(&self) {
         self.rescan_retrying(&[], Why::Changed);
     }
 
-    /// The directory may have been replaced: it is watched before it is scanned, so
-    /// that no change is missed.
     fn rescan_retrying(&self, retry: &[PluginName], why: Why) -> Vec<PluginName> {
         if let Some(upkeep) = self.upkeep.get() {
             upkeep();
         }
-        self.hints.keep();
         self.supervisor.persist_unwritten();
         self.supervisor.rescan(retry, why)
     }
@@ -439,6 +449,7 @@ impl Host {
             mut config,
         } = self.supervisor.snapshot();
         config.file = self.source.get().and_then(|source| source.file.clone());
+        let watchers = &self.supervisor.watchers;
         Status {
             host: HostStatus {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -453,8 +464,11 @@ impl Host {
                     .map(|store| store.dir().to_owned()),
                 store_failure: self.supervisor.store.as_ref().and_then(Store::failure),
                 started: format!("{:.0}", self.started),
-                watch: self.hints.describe(),
-                rescans: counters.rescans,
+                watch: watchers.describe(self.supervisor.config().poll_ms),
+                watchers: watchers.status(),
+                rescans: counters.full_looks + counters.hinted_looks,
+                full_looks: counters.full_looks,
+                last_look: counters.last_look.map(|last| format!("{last:.0}")),
                 position,
                 retained: counters.retained,
                 stuck: counters.stuck,
@@ -487,7 +501,7 @@ impl Host {
         let Some(clock) = clock else {
             return 0;
         };
-        self.hints.stop();
+        self.supervisor.watchers.stop();
         self.supervisor.clock.stop();
         let left = self.supervisor.stop();
         if clock.join().is_err() {

@@ -15,7 +15,7 @@
 //!
 //! # How a change travels
 //!
-//! A hint (signal, request, watcher, clock) leads to a rescan
+//! A hint (signal, request, watcher, clock) leads to a look at the directory
 //! ([`scan`]); each change becomes an attempt, which is verified, started and switched to as the
 //! pure state machine decides ([`lifecycle`]); the replaced version is drained and retired.
 //! Hints carry no information: losing one costs time, never correctness.
@@ -40,6 +40,8 @@ mod supervise;
 pub use config::{CanaryConfig, Config, ConfigError, PluginConfig};
 pub use examine::{Finding, Verdict, examine};
 pub use find::{
+    choice::Watch,
+    errors::DirError,
     judge::{JudgeError, Judgement, judge},
     scan,
 };

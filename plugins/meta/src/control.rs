@@ -24,7 +24,7 @@ pub use message::{
 pub use status::{
     CanaryStatus, ConfigRefused, ConfigStatus, DoorStatus, EndingStatus, FailureStatus, HostStatus,
     KeptStatus, KeyChange, PluginStatus, RefusedStatus, SavedStatus, SignedStatus, Stage, State,
-    Status, StoreFailure, WorkerStatus, sentence,
+    Status, StoreFailure, WatcherStatus, WorkerStatus, sentence,
 };
 
 pub use crate::frame::MAX_FRAME_BYTES;

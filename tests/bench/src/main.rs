@@ -13,6 +13,7 @@ mod reload;
 mod rescan;
 mod subject;
 mod switch;
+mod watch;
 mod worker;
 
 use figure::Figures;
@@ -21,7 +22,7 @@ use subject::Subject;
 /// Measure what hotmerge costs.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Only these: call, reload, switch, rescan, driver, worker, http
+    /// Only these: call, reload, switch, rescan, watch, driver, worker, http
     #[arg(value_name = "BENCH")]
     benches: Vec<String>,
     /// Print one JSON object a figure
@@ -34,11 +35,12 @@ struct Arguments {
 
 type Bench = fn(&Subject, usize, &mut Figures) -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 7] = [
+const BENCHES: [(&str, Bench); 8] = [
     ("call", call::run),
     ("reload", reload::run),
     ("switch", switch::run),
     ("rescan", rescan::run),
+    ("watch", watch::run),
     ("driver", driver::run),
     ("worker", worker::run),
     ("http", http::run),

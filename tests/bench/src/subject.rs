@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use hotmerge_daemon::{Config, Host, config::Isolation};
+use hotmerge_daemon::{Config, Host, Watch, config::Isolation};
 use hotmerge_meta::{
     Abi, FileName, Handover, Image, Meta, PackageName, PluginMeta, PluginName, Wants, publish,
 };
@@ -99,7 +99,7 @@ pub(crate) fn host_with(
 ) -> anyhow::Result<Host> {
     let mut config = Config::default();
     config.plugin_dir = Some(plugin_dir.to_owned());
-    config.watch = false;
+    config.watch = Watch::Off;
     config.isolation = Some(Isolation::Host);
     configure(&mut config);
     let host = Host::start(config)?;
@@ -118,6 +118,20 @@ pub(crate) fn program(package: &str, name: &str) -> anyhow::Result<PathBuf> {
     let own = env::current_exe()?;
     let dir = own.parent().context("a program is in a directory")?;
     Ok(dir.join(name))
+}
+
+/// Builds an example of this workspace.
+pub(crate) fn example(package: &str, name: &str) -> anyhow::Result<PathBuf> {
+    let status = Command::new(cargo())
+        .args(["build", "--quiet", "--release", "--package", package])
+        .args(["--example", name])
+        .current_dir(workspace())
+        .status()
+        .context("failed to run cargo")?;
+    anyhow::ensure!(status.success(), "`{name}` of `{package}` does not build");
+    let own = env::current_exe()?;
+    let dir = own.parent().context("a program is in a directory")?;
+    Ok(dir.join("examples").join(name))
 }
 
 pub(crate) fn cargo() -> std::ffi::OsString {

@@ -29,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "hotmerge-wire",
         ],
     ),
+    ("hotmerge-fanotify", &[]),
     ("hotmerge-policy", &["hotmerge-abi"]),
     ("hotmerge-sandbox", &[]),
     ("hotmerge-wire", &["hotmerge-abi"]),
@@ -46,6 +47,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "hotmerge-daemon",
         &[
             "hotmerge-abi",
+            "hotmerge-fanotify",
             "hotmerge-instance",
             "hotmerge-lifecycle",
             "hotmerge-loader",
@@ -84,11 +86,12 @@ const PLUGINS_MAY_KNOW: &[&str] = &["hotmerge-announcement", "hotmerge-sdk"];
 const TESTS: &[&str] = &["hotmerge-tests", "hotmerge-bench"];
 
 /// Crates with a reason for unsafe code: what crosses the C border, what loads, the switch
-/// under running calls, what asks the kernel for a sandbox, and memory that two processes
-/// share. The bench compares them with the bare dynamic loader.
+/// under running calls, what asks the kernel for a sandbox or to watch file systems, and memory
+/// that two processes share. The bench compares them with the bare dynamic loader.
 const UNSAFE: &[&str] = &[
     "hotmerge-abi",
     "hotmerge-sdk",
+    "hotmerge-fanotify",
     "hotmerge-loader",
     "hotmerge-sandbox",
     "hotmerge-swap",

@@ -4,12 +4,16 @@ use anyhow::{Result, bail};
 use xshell::{Shell, cmd};
 
 /// A program and its Debian package.
-const TOOLS: [(&str, &str); 7] = [
+const TOOLS: [(&str, &str); 10] = [
     ("cc", "gcc libc6-dev"),
     ("strip", "binutils"),
     ("objcopy", "binutils"),
     ("unshare", "util-linux"),
     ("shellcheck", "shellcheck"),
+    // File systems that are watched.
+    ("mkfs.ext4", "e2fsprogs"),
+    ("mkfs.btrfs", "btrfs-progs"),
+    ("mkfs.xfs", "xfsprogs"),
     // The linkers that authors use.
     ("mold", "mold"),
     ("ld.lld", "lld"),

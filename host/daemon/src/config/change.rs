@@ -75,6 +75,7 @@ impl Config {
         self.settle_ms = running.settle_ms;
         self.rescan_s = running.rescan_s;
         self.watch = running.watch;
+        self.poll_ms = running.poll_ms;
         self.worker.clone_from(&running.worker);
         self.degraded = running.degraded;
         self.syscall_policy.clone_from(&running.syscall_policy);
@@ -95,6 +96,7 @@ impl Config {
             settle_ms,
             rescan_s,
             watch,
+            poll_ms,
             worker,
             degraded,
             syscall_policy,
@@ -131,6 +133,7 @@ impl Config {
             ("settle_ms", settle_ms.to_string()),
             ("rescan_s", rescan_s.to_string()),
             ("watch", word(watch)),
+            ("poll_ms", poll_ms.to_string()),
             ("worker", path(worker)),
             ("degraded", word(degraded)),
             ("syscall_policy", path(syscall_policy)),

@@ -126,14 +126,12 @@ impl Judge<'_> {
             .collect();
         for found in &findings.changed {
             let name = found.package.as_str();
-            let open = open_dir(dir, &self.trust).map_err(|error| error.to_string());
-            let open = open.and_then(|root| {
-                let open = open_package(&root, &found.package, &self.trust);
-                open.map_err(|error| error.to_string())
-            });
+            let open = open_dir(dir, &self.trust)
+                .map_err(Unverified::from)
+                .and_then(|root| Ok(open_package(&root, &found.package, &self.trust)?));
             all.push(match open {
                 Ok(open) => self.plugin(name, &open, &found.meta),
-                Err(reason) => unreadable(name, reason),
+                Err(error) => unreadable(name, error.to_string()),
             });
         }
         let name = |it: &Judgement| it.plugin.as_ref().map(|meta| meta.name.clone());
@@ -157,12 +155,7 @@ impl Judge<'_> {
                 let judged = self.symbols(&verified, meta);
                 judged.err().map(|error| error.to_string())
             }
-            Err(
-                Unverified::Missing(reason)
-                | Unverified::Differs(reason)
-                | Unverified::Refused(reason)
-                | Unverified::NoRoom(reason),
-            ) => Some(reason),
+            Err(error) => Some(error.to_string()),
         };
         Judgement {
             package: package.to_owned(),

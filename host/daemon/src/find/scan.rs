@@ -1,29 +1,37 @@
-//! The rescan: one `stat` pass over the plugin directory that finds what is worth a look.
+//! A look at the plugin directory finds what is worth a reload: at all of it, one `stat` pass, or only
+//! at packages that may have changed.
 //!
 //! The directory is the truth. A package whose files carry the same stamps as last time
 //! costs one `stat` a file and nothing else; only what changed is opened. Whatever cannot
 //! be understood yet is *unsettled*: it becomes a problem when the settling time is over,
-//! and it never disturbs what runs.
+//! and it never disturbs what runs. Packages that are not at rest are part of every look.
 //!
 //! Absent on purpose: plugin files are not read here, and nothing is decided about what
 //! runs. Time comes in as an argument.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
-use hotmerge_meta::{
-    FileStamp, META_FILE, Meta, PackageName, PluginMeta, PluginName, Trust, Untrusted,
-    control::Problem, signature::SIGNATURE_FILE, stamp,
-};
+use hotmerge_meta::{PackageName, PluginMeta, PluginName, Trust, control::Problem, stamp};
 use rustix::{
-    fs::{CWD, Dir, FileType, Mode, OFlags, openat},
+    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat},
     io::Errno,
 };
 
+pub use super::dirty::{Change, Dirty};
+use super::{
+    dirty::is_ignored,
+    errors::{DirError, NoPackage, Unopened},
+};
+use package::Package;
+
+mod adopt;
+mod package;
+mod problems;
 mod remembered;
 
 /// How soon an unsettled package is looked at again if nothing hints earlier.
@@ -38,20 +46,40 @@ pub struct Found {
     pub meta: PluginMeta,
 }
 
-/// What one pass found.
+/// What one look found.
 #[derive(Debug, Default)]
 pub struct Findings {
     /// What is worth a look.
     pub changed: Vec<Found>,
     /// What the directory does not have any more.
     pub gone: Vec<PluginName>,
-    /// What cannot be used, and why. Complete at each pass.
+    /// What cannot be used, and why. Complete at each look.
     pub problems: Vec<Problem>,
-    /// When to pass again even without a hint, because something has not settled.
+    /// When to look again even without a hint, because something has not settled.
     pub next_look: Option<Instant>,
 }
 
-/// What is remembered of the directory between two passes.
+/// Whoever watches packages is told of each one before it is looked at, so that no change falls
+/// between the look and the watch.
+pub trait Cover {
+    /// Watches a package's directory from now on: anew if it may be another one of that name.
+    fn cover(&mut self, package: &PackageName, is_replaced: bool);
+
+    /// There is no such package any more.
+    fn uncover(&mut self, package: &PackageName);
+}
+
+/// Nobody watches.
+#[derive(Clone, Copy, Debug)]
+pub struct Unwatched;
+
+impl Cover for Unwatched {
+    fn cover(&mut self, _package: &PackageName, _is_replaced: bool) {}
+
+    fn uncover(&mut self, _package: &PackageName) {}
+}
+
+/// What is remembered of the directory between two looks.
 #[derive(Debug)]
 pub struct Scanner {
     dir: PathBuf,
@@ -61,56 +89,24 @@ pub struct Scanner {
     settle: Duration,
     packages: HashMap<PackageName, Package>,
     owners: HashMap<PluginName, PackageName>,
+    /// Packages that every look is for.
+    restless: BTreeSet<PackageName>,
+    /// What in the directory is no package, and why.
+    strays: BTreeMap<String, String>,
     root_unsettled: Option<Instant>,
     passes: u64,
 }
 
-#[derive(Debug)]
-struct Package {
-    name: PackageName,
-    /// The pass that saw it last.
-    seen: u64,
-    meta_path: String,
-    /// None until one is known that tells every change.
-    meta_stamp: Option<FileStamp>,
-    signature_path: String,
-    signature_stamp: Option<FileStamp>,
-    files: BTreeMap<PluginName, Known>,
-    /// Plugins of the meta that another package already has.
-    conflicts: Vec<PluginName>,
-    unsettled: Option<(Instant, String)>,
-    missing: Option<Instant>,
-    /// Known from the host's last run, and not seen yet.
-    is_remembered: bool,
-}
-
-#[derive(Debug)]
-struct Known {
-    meta: PluginMeta,
-    path: String,
-    stamp: Option<FileStamp>,
-}
-
-impl Package {
-    fn new(name: &PackageName) -> Self {
-        Self {
-            name: name.clone(),
-            seen: 0,
-            meta_path: format!("{name}/{META_FILE}"),
-            meta_stamp: None,
-            signature_path: format!("{name}/{SIGNATURE_FILE}"),
-            signature_stamp: None,
-            files: BTreeMap::new(),
-            conflicts: Vec::new(),
-            unsettled: None,
-            missing: None,
-            is_remembered: false,
-        }
-    }
+/// One look under way.
+struct Pass<'a> {
+    root: OwnedFd,
+    now: Instant,
+    findings: &'a mut Findings,
+    cover: &'a mut dyn Cover,
 }
 
 impl Scanner {
-    /// A scanner that knows nothing yet, so that its first pass finds everything.
+    /// A scanner that knows nothing yet, so that its first look is at everything.
     pub fn new(dir: PathBuf, settle: Duration) -> Self {
         Self {
             dir,
@@ -119,6 +115,8 @@ impl Scanner {
             settle,
             packages: HashMap::new(),
             owners: HashMap::new(),
+            restless: BTreeSet::new(),
+            strays: BTreeMap::new(),
             root_unsettled: None,
             passes: 0,
         }
@@ -145,208 +143,159 @@ impl Scanner {
         })
     }
 
-    /// Whoever wanted to read a plugin's file found none, though the last pass had seen it: it may
+    /// Whoever wanted to read a plugin's file found none, though the last look had seen it: it may
     /// be back with the same stamp, and is new then.
     pub fn lost(&mut self, package: &PackageName, plugin: &PluginName) {
-        let package = self.packages.get_mut(package);
-        if let Some(known) = package.and_then(|it| it.files.get_mut(plugin)) {
+        if let Some(package) = self.packages.get_mut(package)
+            && let Some(known) = package.files.get_mut(plugin)
+        {
             known.stamp = None;
+            package.is_lost = true;
+            self.restless.insert(package.name.clone());
         }
+    }
+
+    /// Whether a look without a hint would find nothing to look at.
+    pub fn is_at_rest(&self) -> bool {
+        self.restless.is_empty() && self.root_unsettled.is_none()
     }
 
     /// Looks at the whole directory once.
     pub fn scan(&mut self, now: Instant) -> Findings {
+        self.look(now, &Dirty::ALL, &mut Unwatched)
+    }
+
+    /// Looks at what may have changed, and at what is not at rest.
+    pub fn look(&mut self, now: Instant, dirty: &Dirty, cover: &mut dyn Cover) -> Findings {
         let mut findings = Findings::default();
-        match self.pass(now, &mut findings) {
-            Ok(()) => self.root_unsettled = None,
-            Err(reason) => {
-                let since = *self.root_unsettled.get_or_insert(now);
-                self.unsettled_or_problem(now, since, String::new(), reason, &mut findings);
+        let looked = open_dir(&self.dir, &self.trust).and_then(|root| {
+            let mut pass = Pass {
+                root,
+                now,
+                findings: &mut findings,
+                cover,
+            };
+            match dirty {
+                // A directory that was not there may be another one now.
+                Dirty::Named(names) if self.root_unsettled.is_none() && self.passes > 0 => {
+                    self.look_at_some(names, &mut pass)
+                }
+                _ => self.look_at_all(&mut pass),
             }
+        });
+        match looked {
+            Ok(()) => {
+                self.root_unsettled = None;
+                self.tell_remembered(now, &mut findings);
+                self.tell_problems(now, &mut findings);
+            }
+            Err(error) => self.root_is_unreadable(error.to_string(), now, &mut findings),
         }
         findings
     }
 
-    fn pass(&mut self, now: Instant, findings: &mut Findings) -> Result<(), String> {
-        let root = open_dir(&self.dir, &self.trust).map_err(|error| error.to_string())?;
+    fn look_at_all(&mut self, pass: &mut Pass<'_>) -> Result<(), DirError> {
         self.passes += 1;
-        let entries = Dir::read_from(&root).map_err(|error| self.unreadable(&error))?;
+        self.strays.clear();
+        let entries = Dir::read_from(&pass.root).map_err(|error| self.unlisted(error))?;
         for entry in entries {
-            let entry = entry.map_err(|error| self.unreadable(&error))?;
+            let entry = entry.map_err(|error| self.unlisted(error))?;
             let Ok(name) = entry.file_name().to_str() else {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                findings
-                    .problems
-                    .push(problem(name, "is not a UTF-8 name; rename it"));
+                let reason = "is not a UTF-8 name; rename it".to_owned();
+                self.strays.insert(name, reason);
                 continue;
             };
-            if name.starts_with(['.', '#']) {
-                continue;
-            }
-            if self.is_as_before(&root, name, entry.file_type(), findings) {
-                continue;
-            }
-            match classify(name, entry.file_type()) {
-                Ok(package) => self.look_at(&root, &package, now, findings),
-                Err(reason) => {
-                    findings.problems.push(problem(name.to_owned(), reason));
-                    // Something stands in the place of a package: that takes nothing out
-                    // of service.
-                    if let Some(package) = self.packages.get_mut(name) {
-                        package.seen = self.passes;
-                    }
-                }
+            if !is_ignored(name) {
+                self.look_at_entry(name, entry.file_type(), None, pass);
             }
         }
-        self.look_for_missing(now, findings);
-        self.tell_remembered(now, findings);
-        self.tell_conflicts(now, findings);
+        self.look_for_missing(pass);
         Ok(())
     }
 
-    /// The way of nearly all packages in nearly all passes: their meta is the one that is
-    /// known, so that only the stamps of their files are left to compare.
-    fn is_as_before(
+    fn look_at_some(
         &mut self,
-        root: &OwnedFd,
+        dirty: &BTreeMap<PackageName, Change>,
+        pass: &mut Pass<'_>,
+    ) -> Result<(), DirError> {
+        let restless = self.restless.iter().map(|name| (name.clone(), None));
+        let dirty = dirty
+            .iter()
+            .map(|(name, change)| (name.clone(), Some(*change)));
+        // What is said twice counts as it is said last.
+        let names: BTreeMap<_, _> = restless.chain(dirty).collect();
+        for (name, change) in names {
+            match statat(&pass.root, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => {
+                    let kind = FileType::from_raw_mode(stat.st_mode);
+                    self.look_at_entry(name.as_str(), kind, change, pass);
+                }
+                Err(Errno::NOENT) => {
+                    self.strays.remove(name.as_str());
+                    pass.cover.uncover(&name);
+                    self.missing(&name, pass.now, pass.findings);
+                    self.note(&name);
+                }
+                Err(error) => return Err(self.unlisted(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// A package that somebody has told of is read whatever its stamps are: stores into mapped
+    /// memory leave none.
+    fn look_at_entry(
+        &mut self,
         name: &str,
         kind: FileType,
-        findings: &mut Findings,
-    ) -> bool {
-        let Some(package) = self.packages.get_mut(name) else {
-            return false;
-        };
-        let quiet = kind == FileType::Directory
-            && package.unsettled.is_none()
-            && package.conflicts.is_empty()
-            && package.missing.is_none();
-        if !quiet || package.meta_stamp.is_none() {
-            return false;
-        }
-        if stamp(root, &package.meta_path).ok().flatten() != package.meta_stamp {
-            return false;
-        }
-        if self.signatures
-            && stamp(root, &package.signature_path).ok().flatten() != package.signature_stamp
+        told: Option<Change>,
+        pass: &mut Pass<'_>,
+    ) {
+        let is_replaced = told == Some(Change::Directory);
+        if kind == FileType::Directory
+            && let Some(package) = self.packages.get_mut(name)
         {
-            return false;
-        }
-        package.seen = self.passes;
-        look_at_files(root, package, findings);
-        true
-    }
-
-    fn look_at(
-        &mut self,
-        root: &OwnedFd,
-        name: &PackageName,
-        now: Instant,
-        findings: &mut Findings,
-    ) {
-        let package = self
-            .packages
-            .entry(name.clone())
-            .or_insert_with(|| Package::new(name));
-        package.seen = self.passes;
-        let seen = match stamp(root, &package.meta_path) {
-            Ok(Some(seen)) => seen,
-            Ok(None) => return self.without_meta(root, name, now, findings),
-            Err(error) => {
-                let reason = format!("its {META_FILE} cannot be examined: {error}");
-                return self.unsettled(name, now, reason, findings);
-            }
-        };
-        package.missing = None;
-        match read_meta(root, name, &self.trust) {
-            Ok(meta) => {
-                // Another one could still leave the very same stamp: this one is read again.
-                let is_telling = !seen.is_fresh(SystemTime::now());
-                package.meta_stamp = is_telling.then_some(seen);
-                package.unsettled = None;
-                self.adopt(root, name, meta, findings);
-            }
-            Err(reason) => self.unsettled(name, now, reason, findings),
-        }
-    }
-
-    /// Takes over a meta that was read anew.
-    fn adopt(&mut self, root: &OwnedFd, name: &PackageName, meta: Meta, findings: &mut Findings) {
-        let Some(package) = self.packages.get_mut(name) else {
-            return;
-        };
-        package.conflicts.clear();
-        package.is_remembered = false;
-        let signature = match self.signatures {
-            true => stamp(root, &package.signature_path).ok().flatten(),
-            false => None,
-        };
-        let is_as_signed = signature == package.signature_stamp;
-        package.signature_stamp = signature;
-        let mut before = std::mem::take(&mut package.files);
-        for meta in meta.plugin {
-            if self
-                .owners
-                .get(&meta.name)
-                .is_some_and(|owner| owner != name)
-            {
-                self.hand_on(meta.name.as_str());
-            }
-            let Some(package) = self.packages.get_mut(name) else {
-                return;
-            };
-            match self.owners.get(&meta.name) {
-                Some(owner) if owner != name => {
-                    package.conflicts.push(meta.name);
-                    continue;
+            pass.cover.cover(&package.name, is_replaced);
+            if told.is_none() && is_as_before(package, self.signatures, pass) {
+                package.seen = self.passes;
+                if !package.is_restless() {
+                    self.restless.remove(name);
                 }
-                _ => self.owners.insert(meta.name.clone(), name.clone()),
-            };
-            let path = format!("{name}/{}", meta.file);
-            let stamp = stamp(root, &path).unwrap_or(None);
-            let known = Known { meta, path, stamp };
-            let same = before
-                .remove(&known.meta.name)
-                .is_some_and(|old| old.meta == known.meta && old.stamp == known.stamp)
-                && is_as_signed;
-            if !same {
-                findings.changed.push(Found {
-                    package: name.clone(),
-                    meta: known.meta.clone(),
-                });
+                return;
             }
-            package.files.insert(known.meta.name.clone(), known);
         }
-        for plugin in before.into_keys() {
-            self.owners.remove(&plugin);
-            findings.gone.push(plugin);
+        self.strays.remove(name);
+        match classify(name, kind) {
+            Ok(package) => {
+                if !self.packages.contains_key(&package) {
+                    pass.cover.cover(&package, is_replaced);
+                }
+                self.look_at(&package, pass);
+                self.note(&package);
+            }
+            Err(error) => {
+                self.strays.insert(name.to_owned(), error.to_string());
+                // Something stands in the place of a package: that takes nothing out
+                // of service.
+                if let Some(package) = self.packages.get_mut(name) {
+                    package.seen = self.passes;
+                }
+            }
         }
     }
 
-    /// A package without a meta is on its way in, on its way out, or a mistake.
-    fn without_meta(
-        &mut self,
-        root: &OwnedFd,
-        name: &PackageName,
-        now: Instant,
-        findings: &mut Findings,
-    ) {
-        let Some(package) = self.packages.get(name) else {
-            return;
-        };
-        let leaving = !package.files.is_empty()
-            && package
-                .files
-                .values()
-                .all(|known| matches!(stamp(root, &known.path), Ok(None)));
-        if leaving {
-            self.missing(name, now, findings);
+    /// Whether a package is part of every look from now on.
+    fn note(&mut self, name: &PackageName) {
+        let is_restless = |package: &Package| package.is_restless();
+        if self.packages.get(name).is_some_and(is_restless) {
+            self.restless.insert(name.clone());
         } else {
-            let reason = format!("it has no {META_FILE}; stage the package again, or remove it");
-            self.unsettled(name, now, reason, findings);
+            self.restless.remove(name);
         }
     }
 
-    fn look_for_missing(&mut self, now: Instant, findings: &mut Findings) {
+    fn look_for_missing(&mut self, pass: &mut Pass<'_>) {
         let absent: Vec<_> = self
             .packages
             .values()
@@ -354,103 +303,45 @@ impl Scanner {
             .map(|package| package.name.clone())
             .collect();
         for name in absent {
-            self.missing(&name, now, findings);
+            pass.cover.uncover(&name);
+            self.missing(&name, pass.now, pass.findings);
+            self.note(&name);
         }
     }
 
-    /// A package that is being replaced may be absent for a moment.
-    fn missing(&mut self, name: &PackageName, now: Instant, findings: &mut Findings) {
-        let Some(package) = self.packages.get_mut(name) else {
-            return;
-        };
-        let since = *package.missing.get_or_insert(now);
-        if now < since + self.settle && !package.files.is_empty() {
-            look_again(now, since + self.settle, findings);
-            return;
-        }
-        if let Some(package) = self.packages.remove(name) {
-            for plugin in package.files.into_keys() {
-                self.owners.remove(&plugin);
-                findings.gone.push(plugin);
-            }
-        }
-    }
-
-    fn unsettled(
-        &mut self,
-        name: &PackageName,
-        now: Instant,
-        reason: String,
-        findings: &mut Findings,
-    ) {
-        let Some(package) = self.packages.get_mut(name) else {
-            return;
-        };
-        // The same trouble goes on; another one starts anew.
-        let since = match package.unsettled.take() {
-            Some((since, before)) if before == reason => since,
-            _ => now,
-        };
-        package.unsettled = Some((since, reason.clone()));
-        self.unsettled_or_problem(now, since, name.to_string(), reason, findings);
-    }
-
-    fn unsettled_or_problem(
-        &self,
-        now: Instant,
-        since: Instant,
-        package: String,
-        reason: String,
-        findings: &mut Findings,
-    ) {
-        if now < since + self.settle {
-            look_again(now, since + self.settle, findings);
-        } else {
-            findings.problems.push(problem(package, reason));
-        }
-    }
-
-    fn tell_conflicts(&self, now: Instant, findings: &mut Findings) {
-        for (name, package) in &self.packages {
-            for plugin in &package.conflicts {
-                match self.owners.get(plugin) {
-                    Some(owner) => findings.problems.push(problem(
-                        name.to_string(),
-                        format!(
-                            "plugin `{plugin}` is also in package `{owner}`, which is the one \
-                             that counts; remove one of the two"
-                        ),
-                    )),
-                    // The other package had it until this very pass.
-                    None => look_again(now, now, findings),
-                }
-            }
-        }
-        findings
-            .problems
-            .sort_by(|a, b| (&a.package, &a.reason).cmp(&(&b.package, &b.reason)));
-    }
-
-    fn unreadable(&self, error: &rustix::io::Errno) -> String {
-        format!(
-            "plugin directory `{}` cannot be read: {error}",
-            self.dir.display()
-        )
+    fn unlisted(&self, source: Errno) -> DirError {
+        let dir = self.dir.clone();
+        DirError::List { dir, source }
     }
 }
 
-fn look_at_files(root: &OwnedFd, package: &mut Package, findings: &mut Findings) {
+/// The way of nearly all packages in nearly all looks: their meta is the one that is
+/// known, so that only the stamps of their files are left to compare.
+fn is_as_before(package: &mut Package, signatures: bool, pass: &mut Pass<'_>) -> bool {
+    if !package.is_settled() {
+        return false;
+    }
+    if stamp(&pass.root, &package.meta_path).ok().flatten() != package.meta_stamp {
+        return false;
+    }
+    if signatures
+        && stamp(&pass.root, &package.signature_path).ok().flatten() != package.signature_stamp
+    {
+        return false;
+    }
+    package.is_lost = false;
     for known in package.files.values_mut() {
         // A file that cannot be examined is for the one who reads it to report.
-        let seen = stamp(root, &known.path).unwrap_or(None);
+        let seen = stamp(&pass.root, &known.path).unwrap_or(None);
         if seen != known.stamp {
             known.stamp = seen;
-            findings.changed.push(Found {
+            pass.findings.changed.push(Found {
                 package: package.name.clone(),
                 meta: known.meta.clone(),
             });
         }
     }
+    true
 }
 
 fn look_again(now: Instant, deadline: Instant, findings: &mut Findings) {
@@ -458,22 +349,11 @@ fn look_again(now: Instant, deadline: Instant, findings: &mut Findings) {
     findings.next_look = Some(findings.next_look.map_or(next, |other| other.min(next)));
 }
 
-fn problem(package: String, reason: impl Into<String>) -> Problem {
-    Problem {
-        package,
-        reason: reason.into(),
-    }
-}
-
-fn classify(name: &str, kind: FileType) -> Result<PackageName, String> {
+fn classify(name: &str, kind: FileType) -> Result<PackageName, NoPackage> {
     match kind {
-        FileType::Directory | FileType::Unknown => name.parse().map_err(|error| format!("{error}")),
-        FileType::Symlink => {
-            Err("it is a symbolic link; put the package itself into the plugin directory".into())
-        }
-        _ => Err(format!(
-            "it is not a directory; put it and its {META_FILE} into a directory of their own"
-        )),
+        FileType::Directory | FileType::Unknown => Ok(name.parse()?),
+        FileType::Symlink => Err(NoPackage::Symlink),
+        _ => Err(NoPackage::NoDirectory),
     }
 }
 
@@ -484,28 +364,12 @@ fn classify(name: &str, kind: FileType) -> Result<PackageName, String> {
 pub fn open_dir(dir: &Path, trust: &Trust) -> Result<OwnedFd, DirError> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
     let opened = openat(CWD, dir, flags, Mode::empty());
-    let opened = opened.map_err(|source| DirError::Unopened {
+    let opened = opened.map_err(|source| DirError::Open {
         dir: dir.to_owned(),
         source,
     })?;
     trust.check_way(&opened, dir)?;
     Ok(opened)
-}
-
-/// A plugin directory cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum DirError {
-    /// It cannot be opened.
-    #[error("plugin directory `{}` cannot be opened: {source}", .dir.display())]
-    Unopened {
-        /// The directory.
-        dir: PathBuf,
-        /// What the system says.
-        source: Errno,
-    },
-    /// Somebody else may write to it.
-    #[error("plugin directory: {0}")]
-    Untrusted(#[from] Untrusted),
 }
 
 /// Opens a package's directory, never through a symbolic link.
@@ -519,27 +383,6 @@ pub(crate) fn open_package(
     let opened = opened.map_err(|error| Unopened::Io(name.clone(), error))?;
     trust.check(&opened)?;
     Ok(opened)
-}
-
-/// A package cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Unopened {
-    #[error("package `{0}` cannot be opened: {1}")]
-    Io(PackageName, Errno),
-    #[error(transparent)]
-    Untrusted(#[from] Untrusted),
-}
-
-impl Unopened {
-    /// Whether there is none at this moment.
-    pub(crate) fn is_missing(&self) -> bool {
-        matches!(self, Self::Io(_, Errno::NOENT))
-    }
-}
-
-fn read_meta(root: &OwnedFd, name: &PackageName, trust: &Trust) -> Result<Meta, String> {
-    let package = open_package(root, name, trust).map_err(|error| error.to_string())?;
-    Meta::read_trusted(package, trust).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -4,18 +4,22 @@
 
 use hotmerge_meta::ReadError;
 
-use crate::find::scan::Unopened;
+use crate::find::errors::{DirError, Unopened};
 
 /// Why verified bytes could not be had.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum Unverified {
     /// The file is not there, as if it had never been.
+    #[error("{0}")]
     Missing(String),
     /// File and meta do not belong together, which may pass.
+    #[error("{0}")]
     Differs(String),
     /// These bytes, with this meta, will never do.
+    #[error("{0}")]
     Refused(String),
     /// The system has no memory or no descriptor for them now.
+    #[error("{0}")]
     NoRoom(String),
 }
 
@@ -25,6 +29,12 @@ impl From<ReadError> for Unverified {
             ReadError::Missing(_) => Self::Missing(error.to_string()),
             _ => Self::Differs(error.to_string()),
         }
+    }
+}
+
+impl From<DirError> for Unverified {
+    fn from(error: DirError) -> Self {
+        Self::Differs(error.to_string())
     }
 }
 

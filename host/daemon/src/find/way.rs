@@ -23,6 +23,8 @@ use rustix::{
     io::Errno,
 };
 
+use super::errors::{LimitReached, WatchError};
+
 /// As many symbolic links as the kernel follows.
 const LINKS: usize = 40;
 
@@ -44,8 +46,15 @@ pub(super) struct Way {
 
 impl Way {
     /// `turned` is called from another thread, and must not block.
-    pub(super) fn watch(path: &Path, turned: impl Fn(Turned) + Send + 'static) -> io::Result<Self> {
-        let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+    pub(super) fn watch(
+        path: &Path,
+        turned: impl Fn(Turned) + Send + 'static,
+    ) -> Result<Self, WatchError> {
+        let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
+        let watch = watch.map_err(|error| match error {
+            Errno::MFILE => LimitReached::instances().into(),
+            error => WatchError::Dir(error.into()),
+        })?;
         let gone = WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF | WatchFlags::DONT_FOLLOW;
         for object in objects(path)? {
             // A link that is replaced only loses a name at first.
@@ -53,11 +62,14 @@ impl Way {
                 true => gone | WatchFlags::ATTRIB,
                 false => gone,
             };
-            inotify::add_watch(&watch, &object, flags)?;
+            inotify::add_watch(&watch, &object, flags).map_err(|error| match error {
+                Errno::NOSPC => LimitReached::watches().into(),
+                error => WatchError::Dir(error.into()),
+            })?;
         }
         // Without it only mounts are not noticed.
         let mounts = File::open("/proc/self/mountinfo").ok();
-        let stop = eventfd(0, EventfdFlags::CLOEXEC)?;
+        let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(io::Error::from)?;
         let stopped = stop.try_clone()?;
         let watching = thread::Builder::new()
             .name("way".into())

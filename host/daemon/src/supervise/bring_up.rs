@@ -238,8 +238,7 @@ impl Supervisor {
 
     fn open(&self, package: &PackageName) -> Result<OwnedFd, Unverified> {
         let trust = self.config().trust();
-        let root = open_dir(&self.plugin_dir, &trust)
-            .map_err(|error| Unverified::Differs(error.to_string()))?;
+        let root = open_dir(&self.plugin_dir, &trust)?;
         Ok(open_package(&root, package, &trust)?)
     }
 

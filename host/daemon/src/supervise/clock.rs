@@ -23,18 +23,20 @@ pub(crate) struct Clock {
 struct Alarms {
     hinted: Option<(Instant, Instant)>,
     due: Option<Instant>,
+    /// When everything is looked at whatever happened.
+    full: Option<Instant>,
     stop: bool,
 }
 
 /// Why the clock woke.
-#[derive(Debug, PartialEq, Eq)]
-enum Tick {
-    /// A burst of hints has ended: rescan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tick {
+    /// A burst of hints has ended: look at what is dirty.
     Hinted,
     /// A requested time has come.
     Due,
-    /// The host stops.
-    Stop,
+    /// Time to look at everything, whether anybody has hinted or not.
+    Full,
 }
 
 impl Clock {
@@ -60,20 +62,21 @@ impl Clock {
         }
     }
 
-    /// Calls `tick` whenever something is due, and every `period`, until stopped.
-    pub(crate) fn run(&self, period: Option<Duration>, tick: impl Fn()) {
-        let mut next = period.map(|period| Instant::now() + period);
-        if let Some(next) = next {
-            self.wake_at(next);
+    /// Makes sure that everything is looked at within `period` from now.
+    pub(crate) fn full_within(&self, period: Duration) {
+        let latest = Instant::now() + period;
+        let mut state = self.lock();
+        if state.full.is_none_or(|other| latest < other) {
+            state.full = Some(latest);
+            drop(state);
+            self.changed.notify_one();
         }
-        while self.next() != Tick::Stop {
-            tick();
-            if let (Some(due), Some(period)) = (next, period) {
-                let now = Instant::now();
-                let due = if now >= due { now + period } else { due };
-                next = Some(due);
-                self.wake_at(due);
-            }
+    }
+
+    /// Calls `tick` whenever something is due, until stopped.
+    pub(crate) fn run(&self, tick: impl Fn(Tick)) {
+        while let Some(due) = self.next() {
+            tick(due);
         }
     }
 
@@ -82,13 +85,13 @@ impl Clock {
         self.changed.notify_one();
     }
 
-    /// Waits for the next reason to wake. `Due` clears the requested time: callers that need
-    /// another must request it again.
-    fn next(&self) -> Tick {
+    /// Waits for the next reason to wake; nothing when the host stops. `Due` and `Full` clear the requested time: callers that
+    /// need another must request it again.
+    fn next(&self) -> Option<Tick> {
         let mut state = self.lock();
         loop {
             if state.stop {
-                return Tick::Stop;
+                return None;
             }
             let now = Instant::now();
             let rest = state
@@ -96,13 +99,18 @@ impl Clock {
                 .map(|(first, last)| (last + QUIET).min(first + PATIENCE));
             if rest.is_some_and(|rest| rest <= now) {
                 state.hinted = None;
-                return Tick::Hinted;
+                return Some(Tick::Hinted);
+            }
+            if state.full.is_some_and(|full| full <= now) {
+                state.full = None;
+                return Some(Tick::Full);
             }
             if state.due.is_some_and(|due| due <= now) {
                 state.due = None;
-                return Tick::Due;
+                return Some(Tick::Due);
             }
-            state = match [rest, state.due].into_iter().flatten().min() {
+            let alarms = [rest, state.full, state.due];
+            state = match alarms.into_iter().flatten().min() {
                 Some(next) => {
                     self.changed
                         .wait_timeout(state, next - now)

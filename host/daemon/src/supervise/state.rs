@@ -18,7 +18,10 @@ use jiff::Timestamp;
 
 use crate::{
     Config,
-    find::signed::{Newest, Signed},
+    find::{
+        scan::Dirty,
+        signed::{Newest, Signed},
+    },
     plugin::Version,
     record::{
         events::{Ending, PluginEvent},
@@ -29,13 +32,25 @@ use crate::{
 /// What an operator should be able to see counted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) rescans: u64,
+    /// Looks at the whole directory.
+    pub(crate) full_looks: u64,
+    /// Looks at what watchers told of, or at what was not at rest.
+    pub(crate) hinted_looks: u64,
+    pub(crate) last_look: Option<Timestamp>,
     pub(crate) retained: u64,
     pub(crate) stuck: u64,
     pub(crate) overdue: u64,
 }
 
 impl Counters {
+    pub(crate) fn count_look(&mut self, dirty: &Dirty) {
+        match dirty {
+            Dirty::All { .. } => self.full_looks += 1,
+            Dirty::Named(_) => self.hinted_looks += 1,
+        }
+        self.last_look = Some(Timestamp::now());
+    }
+
     pub(crate) fn count(&mut self, event: &PluginEvent) {
         match event {
             PluginEvent::Ending(ending) => match ending {

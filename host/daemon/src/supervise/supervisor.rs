@@ -21,7 +21,11 @@ use tracing::{debug, trace};
 
 use crate::{
     Config,
-    find::scan::{Findings, Found, Scanner},
+    find::{
+        scan::{Dirty, Findings, Found, Scanner},
+        tell::Hint,
+        watch::Watchers,
+    },
     plugin::Plugin,
     record::{
         events::{Happened, PluginEvent},
@@ -46,6 +50,7 @@ pub(crate) struct Supervisor {
     pub(crate) jobs: Jobs,
     pub(crate) background: Background<Self>,
     pub(crate) plugin_dir: PathBuf,
+    pub(crate) watchers: Watchers,
     pub(crate) workers: Arc<Workers>,
     /// Where the last good versions are; a host without one cannot go back.
     pub(crate) store: Option<Store>,
@@ -56,7 +61,12 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(crate) fn new(config: Config, plugin_dir: PathBuf, store: Option<Store>) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        plugin_dir: PathBuf,
+        store: Option<Store>,
+        hint: Hint,
+    ) -> Self {
         let mut scanner =
             Scanner::new(plugin_dir.clone(), config.settle()).trusting(config.trust());
         let mut state = HostState::default();
@@ -67,8 +77,10 @@ impl Supervisor {
             }
             state.machine.remember(last.plugin, last.live, last.choice);
         }
+        let watchers = Watchers::new(plugin_dir.clone(), config.watch, hint);
         Self {
             plugin_dir,
+            watchers,
             workers: Workers::new(config.settings()),
             config: RwLock::new(Arc::new(config)),
             pending_config: Mutex::default(),
@@ -123,10 +135,29 @@ impl Supervisor {
         Arc::clone(plugins.entry(name.clone()).or_insert_with(new))
     }
 
-    /// Looks at the directory and sets going whatever follows. `retry` names plugins whose
+    /// Looks at the whole directory and sets going whatever follows. `retry` names plugins whose
     /// refused versions are to be tried again, and `why` says in which way; those of them that had
     /// been given up are started again, and returned.
     pub(crate) fn rescan(self: &Arc<Self>, retry: &[PluginName], why: Why) -> Vec<PluginName> {
+        let dirty = self.watchers.take(true);
+        self.look(&dirty, retry, why)
+    }
+
+    /// Looks at what may have changed.
+    pub(crate) fn look_at_dirty(self: &Arc<Self>) {
+        let dirty = self.watchers.take(false);
+        if !dirty.is_empty() || !self.scanner().is_at_rest() {
+            self.look(&dirty, &[], Why::Changed);
+        }
+    }
+
+    /// Looks at these packages as if a watcher had told of them.
+    pub(crate) fn look(
+        self: &Arc<Self>,
+        dirty: &Dirty,
+        retry: &[PluginName],
+        why: Why,
+    ) -> Vec<PluginName> {
         let mut scanner = self.scanner();
         scanner.look_at_signatures(self.config().looks_at_signatures());
         {
@@ -134,10 +165,10 @@ impl Supervisor {
             if state.stopping {
                 return Vec::new();
             }
-            state.counters.rescans += 1;
+            state.counters.count_look(dirty);
         }
         let revived = self.revive(retry);
-        let findings = scanner.scan(Instant::now());
+        let findings = scanner.look(Instant::now(), dirty, &mut &self.watchers);
         let is_new = |name: &PluginName| findings.changed.iter().any(|it| it.meta.name == *name);
         let again: Vec<_> = retry
             .iter()
@@ -145,9 +176,13 @@ impl Supervisor {
             .filter_map(|name| scanner.find(name.as_str()))
             .map(|found| (target(found), why))
             .collect();
-        // The scanner stays locked until the findings are applied: two passes at once must
+        // The scanner stays locked until the findings are applied: two looks at once must
         // not be applied in the wrong order.
         self.take(findings, again);
+        drop(scanner);
+        if self.watchers.must_poll().is_some() {
+            self.clock.full_within(self.config().poll());
+        }
         revived
     }
 

@@ -12,7 +12,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 use hotmerge_daemon::{
-    Call, CallError, Config, Host, Media, PluginError, Reply, StartError, TARGET,
+    Call, CallError, Config, Host, Media, PluginError, Reply, StartError, TARGET, Watch,
     config::Isolation, context,
 };
 use hotmerge_meta::{
@@ -69,7 +69,7 @@ impl Run {
         let place = self.place()?;
         config.plugin_dir = Some(place.dir.clone());
         config.state_dir = None;
-        config.watch = false;
+        config.watch = Watch::Off;
         let host = start(config)?;
         let answered = self.call(&host, &place.plugin);
         host.stop();

@@ -6,7 +6,7 @@ use clap::{Args, builder::styling::AnsiColor};
 use comfy_table::Cell;
 use hotmerge_meta::control::{
     ConfigRefused, ConfigStatus, DoorStatus, FailureStatus, HostStatus, PluginStatus, State,
-    Status as Report, StoreFailure, WorkerStatus, method,
+    Status as Report, StoreFailure, WatcherStatus, WorkerStatus, method,
 };
 use hotmerge_meta::plain;
 
@@ -59,12 +59,14 @@ fn host_text(host: &HostStatus) -> String {
             plain(&host.started)
         ),
         format!(
-            "plugins of {}, {}; looked {}",
+            "plugins of {}, {}; looked {}{}",
             plain(&host.plugin_dir.display().to_string()),
             plain(&watched(&host.watch)),
-            count(host.rescans, "time")
+            count(host.rescans, "time"),
+            looks_text(host)
         ),
     ];
+    lines.extend(host.watchers.iter().map(watcher_text));
     for (number, what, how) in [
         (host.retained, "old version", "could not be unmapped"),
         (host.stuck, "old version", "stuck in teardown"),
@@ -83,8 +85,10 @@ fn host_text(host: &HostStatus) -> String {
     let degraded = degraded.map(|part| format!("the sandbox is degraded: {}", plain(part)));
     let store = host.store_failure.as_ref().map(store_text);
     let refused = host.config.refused.as_ref().map(refused_text);
+    let watchers = host.watchers.iter().filter_map(not_watched_text);
     lines.extend(
-        degraded
+        watchers
+            .chain(degraded)
             .chain(store)
             .chain(refused)
             .map(|line| format!("{red}{line}{red:#}")),
@@ -145,6 +149,38 @@ fn watched(watch: &str) -> String {
         Some(why) => format!("not watched ({why})"),
         None => format!("watched by {watch}"),
     }
+}
+
+fn looks_text(host: &HostStatus) -> String {
+    // An older host does not say.
+    let Some(last) = &host.last_look else {
+        return String::new();
+    };
+    let full = host.full_looks;
+    format!(" ({full} at all packages), last at {}", plain(last))
+}
+
+fn watcher_text(watcher: &WatcherStatus) -> String {
+    let scope = match watcher.scope.as_str() {
+        "" => String::new(),
+        scope => format!("{scope}; "),
+    };
+    let name = plain(&watcher.name);
+    format!(
+        "{name}: {}{}, {}, {}",
+        plain(&scope),
+        match watcher.directories {
+            1 => "1 directory".to_owned(),
+            more => format!("{more} directories"),
+        },
+        count(watcher.events, "event"),
+        count(watcher.overflows, "overflow")
+    )
+}
+
+fn not_watched_text(watcher: &WatcherStatus) -> Option<String> {
+    let failure = watcher.failure.as_ref()?;
+    Some(format!("{}: {}", plain(&watcher.name), plain(failure)))
 }
 
 fn plugins_text(plugins: &[PluginStatus]) -> String {

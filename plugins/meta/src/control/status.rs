@@ -103,10 +103,20 @@ pub struct HostStatus {
     pub store_failure: Option<StoreFailure>,
     /// When it started, RFC 3339.
     pub started: String,
-    /// `inotify`, or why nothing is watched.
+    /// The kinds of watchers that watch, and whether and why the directory is polled; or `off: ` and
+    /// why nothing is watched.
     pub watch: String,
-    /// Number of scans of the plugin directory.
+    /// Each kind of watcher that is wanted.
+    #[serde(default)]
+    pub watchers: Vec<WatcherStatus>,
+    /// Number of looks at the plugin directory, or at packages in it.
     pub rescans: u64,
+    /// Those of them that were looks at all packages.
+    #[serde(default)]
+    pub full_looks: u64,
+    /// The time of the last look, RFC 3339.
+    #[serde(default)]
+    pub last_look: Option<String>,
     /// Position in the history; it grows with every transition.
     pub position: u64,
     /// Old versions whose memory could not be given back.
@@ -188,6 +198,24 @@ pub struct DoorStatus {
     pub busy: u64,
     /// Connections that were closed to make room for others.
     pub closed: u64,
+}
+
+/// One kind of watcher.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatcherStatus {
+    /// `inotify` or `fanotify`.
+    pub name: String,
+    /// What it watches by one watch or mark.
+    pub scope: String,
+    /// Number of directories in which it notices changes.
+    pub directories: u64,
+    /// Number of its events in these directories since the host's start.
+    pub events: u64,
+    /// How often it lost events, so that the host looked at everything.
+    pub overflows: u64,
+    /// Why it does not watch, or not all packages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// Versions, pins and rollbacks that would be forgotten if the host ended now.

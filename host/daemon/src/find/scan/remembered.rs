@@ -5,7 +5,10 @@ use std::time::Instant;
 
 use hotmerge_meta::{FileStamp, PackageName, PluginMeta};
 
-use super::{Findings, Found, Known, Package, Scanner};
+use super::{
+    Findings, Found, Scanner,
+    package::{Known, Package},
+};
 
 /// No file has it, so that whatever is found differs.
 const NEVER: FileStamp = FileStamp {
@@ -33,6 +36,7 @@ impl Scanner {
             .or_insert_with(|| Package::new(package));
         package.files.insert(name, known);
         package.is_remembered = true;
+        self.restless.insert(package.name.clone());
     }
 
     /// Gives up what is only remembered of a plugin: another package has it now.
@@ -48,7 +52,10 @@ impl Scanner {
 
     /// Tells of packages that stay as they are though they cannot be read.
     pub(super) fn tell_remembered(&mut self, now: Instant, findings: &mut Findings) {
-        for package in self.packages.values_mut() {
+        for name in self.restless.clone() {
+            let Some(package) = self.packages.get_mut(&name) else {
+                continue;
+            };
             let may_settle = package
                 .unsettled
                 .as_ref()
@@ -57,12 +64,12 @@ impl Scanner {
                 continue;
             }
             package.is_remembered = false;
-            findings
-                .changed
-                .extend(package.files.values().map(|known| Found {
-                    package: package.name.clone(),
-                    meta: known.meta.clone(),
-                }));
+            let found = package.files.values().map(|known| Found {
+                package: package.name.clone(),
+                meta: known.meta.clone(),
+            });
+            findings.changed.extend(found);
+            self.note(&name);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::symlink};
 
-use hotmerge_meta::{Abi, Digest};
+use hotmerge_meta::{Abi, Digest, META_FILE, Meta};
 
 use super::*;
 
@@ -368,4 +368,162 @@ fn a_file_that_a_reader_missed_is_found_anew() {
     bench.scan();
     bench.scanner.lost(&package, &plugin);
     assert_eq!(changed(&bench.scan()), [""; 0]);
+}
+
+/// Whoever covers packages, and what was told.
+#[derive(Default)]
+struct Covered(Vec<String>);
+
+impl Cover for Covered {
+    fn cover(&mut self, package: &PackageName, is_replaced: bool) {
+        let again = if is_replaced { " anew" } else { "" };
+        self.0.push(format!("{package}{again}"));
+    }
+
+    fn uncover(&mut self, package: &PackageName) {
+        self.0.push(format!("no {package}"));
+    }
+}
+
+impl Bench {
+    fn look(&mut self, dirty: &[(&str, Change)]) -> (Findings, Vec<String>) {
+        let names = dirty.iter();
+        let names = names.map(|(name, change)| (name.parse().unwrap(), *change));
+        let dirty = Dirty::Named(names.collect());
+        let mut covered = Covered::default();
+        let findings = self.scanner.look(self.now, &dirty, &mut covered);
+        (findings, covered.0)
+    }
+}
+
+/// Makes every file old enough for its stamp to be telling.
+fn age(bench: &Bench) {
+    let newest = |name: &str| {
+        let stamp = stamp(open_dir(bench.dir.path(), &Trust::anybody()).unwrap(), name).unwrap();
+        stamp.is_some_and(|stamp| stamp.is_fresh(std::time::SystemTime::now()))
+    };
+    let names = || {
+        let packages = fs::read_dir(bench.dir.path()).unwrap().flatten();
+        packages.map(|it| format!("{}/{META_FILE}", it.file_name().display()))
+    };
+    while names().any(|name| newest(&name)) {
+        std::thread::yield_now();
+    }
+}
+
+fn rested() -> Bench {
+    let mut bench = Bench::new();
+    for (package, plugin) in [("one", "a"), ("two", "b"), ("three", "c")] {
+        bench.package(package, &[plugin]);
+    }
+    age(&bench);
+    bench.scan();
+    assert!(bench.scanner.is_at_rest());
+    bench
+}
+
+#[test]
+fn only_dirty_packages_are_looked_at() {
+    let mut bench = rested();
+    bench.write("one/liba.so", "new");
+    bench.write("two/libb.so", "new");
+    let (findings, covered) = bench.look(&[("two", Change::Contents)]);
+    assert_eq!(changed(&findings), ["b"]);
+    assert_eq!(covered, ["two"]);
+    let (findings, covered) = bench.look(&[]);
+    assert!(is_quiet(&findings));
+    assert!(covered.is_empty());
+    let (findings, covered) = bench.look(&[("one", Change::Directory)]);
+    assert_eq!(changed(&findings), ["a"]);
+    assert_eq!(covered, ["one anew"]);
+    assert!(is_quiet(&bench.scan()));
+}
+
+#[test]
+fn dirty_packages_come_and_go() {
+    let mut bench = rested();
+    bench.package("four", &["d"]);
+    fs::remove_dir_all(bench.path("one")).unwrap();
+    let both = [("four", Change::Directory), ("one", Change::Directory)];
+    let (findings, covered) = bench.look(&both);
+    assert_eq!(changed(&findings), ["d"]);
+    assert!(findings.gone.is_empty());
+    assert_eq!(covered, ["four anew", "no one"]);
+    // A package that is not there has its time to come back, and no hint is needed then.
+    assert!(findings.next_look.is_some());
+    assert!(!bench.scanner.is_at_rest());
+    bench.now += SETTLE;
+    let (findings, _) = bench.look(&[]);
+    assert_eq!(gone(&findings), ["a"]);
+}
+
+#[test]
+fn problems_are_complete_at_every_look() {
+    let mut bench = rested();
+    bench.write("stray", "");
+    bench.write(&format!("two/{META_FILE}"), "broken");
+    let dirty = [("two", Change::Contents), ("stray", Change::Directory)];
+    let (findings, _) = bench.look(&dirty);
+    assert_eq!(findings.problems.len(), 1, "{:?}", findings.problems);
+    bench.now += SETTLE;
+    let about = |findings: &Findings| -> Vec<_> {
+        let problems = findings.problems.iter();
+        problems.map(|problem| problem.package.clone()).collect()
+    };
+    let (findings, _) = bench.look(&[("one", Change::Contents)]);
+    assert_eq!(about(&findings), ["stray", "two"]);
+    assert_eq!(about(&bench.scan()), ["stray", "two"]);
+    fs::remove_file(bench.path("stray")).unwrap();
+    bench.write_meta("two", &["b"]);
+    let (findings, _) = bench.look(&dirty);
+    assert!(findings.problems.is_empty(), "{:?}", findings.problems);
+}
+
+#[test]
+fn a_directory_that_comes_back_is_looked_at_whole() {
+    let mut bench = rested();
+    let away = bench.dir.path().with_extension("away");
+    fs::rename(bench.dir.path(), &away).unwrap();
+    let (findings, _) = bench.look(&[]);
+    assert!(findings.next_look.is_some());
+    assert!(!bench.scanner.is_at_rest());
+    fs::rename(&away, bench.dir.path()).unwrap();
+    bench.write("three/libc.so", "new");
+    let (findings, covered) = bench.look(&[]);
+    assert_eq!(changed(&findings), ["c"]);
+    assert_eq!(covered.len(), 3);
+}
+
+#[test]
+fn a_plugin_moves_between_dirty_packages() {
+    let mut bench = rested();
+    bench.package("two", &["a", "b"]);
+    let (findings, _) = bench.look(&[("two", Change::Contents)]);
+    assert_eq!(findings.problems.len(), 1, "{:?}", findings.problems);
+    fs::remove_dir_all(bench.path("one")).unwrap();
+    let (findings, _) = bench.look(&[("one", Change::Directory)]);
+    assert!(findings.gone.is_empty());
+    bench.now += SETTLE;
+    // One of these two looks finds that it is gone, the other that it is here.
+    let first = bench.look(&[]).0;
+    let second = bench.look(&[]).0;
+    assert_eq!(gone(&first), ["a"]);
+    let found = [changed(&first), changed(&second)].concat();
+    assert!(found.contains(&"a"), "{found:?}");
+}
+
+#[test]
+fn a_told_package_is_read_whatever_its_stamp() {
+    let mut bench = rested();
+    let path = bench.path(&format!("one/{META_FILE}"));
+    let text = fs::read_to_string(&path).unwrap();
+    let known = &mut bench.scanner.packages.get_mut("one").unwrap();
+    let now = text.replace("1.0.0", "1.0.1");
+    fs::write(&path, now).unwrap();
+    // As if the new bytes had come without a trace.
+    let root = open_dir(bench.dir.path(), &Trust::anybody()).unwrap();
+    known.meta_stamp = stamp(&root, &known.meta_path).unwrap();
+    assert!(is_quiet(&bench.scan()));
+    let (findings, _) = bench.look(&[("one", Change::Contents)]);
+    assert_eq!(changed(&findings), ["a"]);
 }

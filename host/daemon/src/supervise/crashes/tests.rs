@@ -12,7 +12,12 @@ use crate::{
 
 /// A host that believes that a plugin runs.
 fn host(dir: &tempfile::TempDir) -> (Arc<Supervisor>, Services) {
-    let host = Supervisor::new(Config::default(), dir.path().to_owned(), None);
+    let host = Supervisor::new(
+        Config::default(),
+        dir.path().to_owned(),
+        None,
+        Arc::new(|| {}),
+    );
     let meta = Arc::new(testing::plugin("a", "1.0.0", Vec::new()));
     let name = meta.name.clone();
     let target = Target {

@@ -1,0 +1,294 @@
+//! Watches the plugin directory, the packages in it, and the way to it. A watcher only hints:
+//! whatever it says, or fails to say, the next look finds the truth.
+//!
+//! Two kinds watch side by side where they may, and both write into one set of dirty packages. A kind
+//! that has lost events is begun anew before everything is looked at: it may have missed that a
+//! directory was replaced. Where no kind notices all changes the directory is polled.
+//!
+//! Neither its name nor its inode number tells a directory from another one: both are used again.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use hotmerge_meta::{PackageName, control::WatcherStatus};
+
+use super::{
+    choice::Watch,
+    dirty::{Dirty, DirtySet},
+    fanotify::Fanotify,
+    inotify::Inotify,
+    kind::{Kind, Start},
+    place::{self, Identity},
+    scan::Cover,
+    tell::Hint,
+    way::{Turned, Way},
+};
+
+/// How often watching is begun anew at once if the directory changes meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// Watches the plugin directory, as long as it is the same one.
+pub(crate) struct Watchers {
+    dir: PathBuf,
+    choice: Watch,
+    dirty: Arc<DirtySet>,
+    hint: Hint,
+    watching: Mutex<Watching>,
+}
+
+struct Watching {
+    /// What is watched now.
+    at: Option<Identity>,
+    /// Why nothing is.
+    absent: Option<String>,
+    way: Option<Result<Way, String>>,
+    signs: Arc<Signs>,
+    kinds: [Kind; 2],
+    is_stopped: bool,
+}
+
+/// What the way to the directory has told.
+#[derive(Default)]
+struct Signs {
+    /// The path means something else since.
+    turned: AtomicBool,
+    /// File systems were mounted or unmounted.
+    mounts: AtomicBool,
+}
+
+impl Watchers {
+    /// `hint` is called whenever something may have changed. It must not block.
+    pub(crate) fn new(dir: PathBuf, choice: Watch, hint: Hint) -> Self {
+        let of_directories = choice != Watch::Auto;
+        let fanotify: Start =
+            Box::new(move |dir, teller| Fanotify::start(dir, of_directories, teller));
+        let kinds = [
+            Kind::new("inotify", choice.has_inotify(), Box::new(Inotify::start)),
+            Kind::new("fanotify", choice.has_fanotify(), fanotify),
+        ];
+        Self {
+            dir,
+            choice,
+            dirty: Arc::default(),
+            hint,
+            watching: Mutex::new(Watching {
+                at: None,
+                absent: None,
+                way: None,
+                signs: Arc::default(),
+                kinds,
+                is_stopped: false,
+            }),
+        }
+    }
+
+    /// Takes what may have changed. Whoever calls this must look, at everything if `is_full`.
+    /// What is watched is what the path means afterwards, and everything is dirty if it was not.
+    pub(crate) fn take(&self, is_full: bool) -> Dirty {
+        let mut dirty = self.dirty.take();
+        let is_idle = dirty.is_empty() && !is_full;
+        if matches!(self.choice, Watch::Poll | Watch::Off) || is_idle && !self.is_away() {
+            return if is_full { dirty.widen() } else { dirty };
+        }
+        let mut watching = self.lock();
+        if !watching.is_stopped && self.keep(&mut watching, &dirty, is_full) || is_full {
+            dirty = dirty.widen();
+        }
+        dirty
+    }
+
+    /// Watches what the path means now. Returns whether anything was begun anew.
+    fn keep(&self, watching: &mut Watching, dirty: &Dirty, is_full: bool) -> bool {
+        let mut is_anew = false;
+        for _ in 0..ATTEMPTS {
+            let now = match Identity::of(&self.dir) {
+                Ok(now) => now,
+                Err(error) => {
+                    watching.end(&error.to_string());
+                    return is_anew;
+                }
+            };
+            if watching.is_of(now) {
+                return is_anew || self.keep_kinds(watching, dirty, is_full);
+            }
+            is_anew = true;
+            self.begin(watching, now);
+        }
+        is_anew
+    }
+
+    fn begin(&self, watching: &mut Watching, identity: Identity) {
+        watching.absent = None;
+        watching.at = Some(identity);
+        watching.signs = Arc::default();
+        let way = self.watch_way(&watching.signs);
+        if let Err(reason) = &way {
+            tracing::warn!(target: "hotmerge::watch", "the way to the plugin directory is not watched: {reason}");
+        }
+        watching.way = Some(way);
+        for kind in &mut watching.kinds {
+            kind.begin(&self.dir, &self.dirty, &self.hint);
+        }
+    }
+
+    fn watch_way(&self, signs: &Arc<Signs>) -> Result<Way, String> {
+        let way = {
+            let (hint, dirty) = (Arc::clone(&self.hint), Arc::clone(&self.dirty));
+            let signs = Arc::clone(signs);
+            Way::watch(&self.dir, move |how| {
+                let sign = match how {
+                    Turned::Away => &signs.turned,
+                    Turned::Perhaps => &signs.mounts,
+                };
+                sign.store(true, Ordering::Release);
+                dirty.mark_all(false);
+                hint();
+            })
+        };
+        way.map_err(|error| error.to_string())
+    }
+
+    /// Begins those kinds anew that may have missed something, or that could not begin before.
+    fn keep_kinds(&self, watching: &mut Watching, dirty: &Dirty, is_full: bool) -> bool {
+        let is_stale = *dirty == Dirty::All { is_stale: true };
+        let have_mounts_changed = watching.signs.mounts.swap(false, Ordering::AcqRel);
+        let mut is_anew = false;
+        if is_full && matches!(watching.way, Some(Err(_))) {
+            watching.way = Some(self.watch_way(&watching.signs));
+        }
+        for kind in &mut watching.kinds {
+            if have_mounts_changed {
+                kind.check_mounts();
+            }
+            if is_full {
+                kind.retry();
+            }
+            if kind.is_behind() || is_stale && kind.is_on() || is_full && kind.has_failed() {
+                kind.begin(&self.dir, &self.dirty, &self.hint);
+                is_anew = true;
+            }
+        }
+        is_anew
+    }
+
+    /// Whether the directory was not there when it was last looked for.
+    fn is_away(&self) -> bool {
+        self.lock().at.is_none()
+    }
+
+    /// Why the directory must be polled, if it must.
+    pub(crate) fn must_poll(&self) -> Option<String> {
+        match self.choice {
+            Watch::Poll => return Some("by configuration".to_owned()),
+            Watch::Off => return None,
+            Watch::Auto | Watch::Inotify | Watch::Fanotify | Watch::Both => {}
+        }
+        let watching = self.lock();
+        if watching.is_stopped || watching.at.is_none() {
+            return None;
+        }
+        let remote = (self.choice == Watch::Auto).then(|| place::remote(&self.dir));
+        if let Some(kind) = remote.flatten() {
+            return Some(format!("changes from elsewhere are not told of by {kind}"));
+        }
+        if let Some(Err(why)) = &watching.way {
+            return Some(format!(
+                "what leads to the plugin directory is not watched: {why}"
+            ));
+        }
+        if watching.kinds.iter().any(Kind::is_whole) {
+            return None;
+        }
+        let reasons = watching.kinds.iter().filter_map(Kind::reason);
+        Some(reasons.collect::<Vec<_>>().join("; "))
+    }
+
+    /// What is watched, or why nothing is.
+    pub(crate) fn describe(&self, poll_ms: u64) -> String {
+        if self.choice == Watch::Off {
+            return "off: off by configuration".to_owned();
+        }
+        let poll = self.must_poll();
+        let poll = poll.map(|why| format!("polling every {poll_ms} ms ({why})"));
+        let watching = self.lock();
+        if watching.is_stopped {
+            return "off: the host stops".to_owned();
+        }
+        if let Some(reason) = &watching.absent {
+            return format!("off: {reason}");
+        }
+        if watching.signs.turned.load(Ordering::Acquire) {
+            return "off: the plugin directory was replaced, and is looked for".to_owned();
+        }
+        let kinds = watching.kinds.iter().filter(|kind| kind.is_on());
+        let kinds = kinds.map(|kind| kind.name.to_owned());
+        let mut text = kinds.chain(poll).collect::<Vec<_>>().join(" and ");
+        if text.is_empty() {
+            "off: not started".clone_into(&mut text);
+        }
+        text
+    }
+
+    /// Each kind of watcher that is wanted.
+    pub(crate) fn status(&self) -> Vec<WatcherStatus> {
+        let watching = self.lock();
+        watching.kinds.iter().filter_map(Kind::status).collect()
+    }
+
+    pub(crate) fn stop(&self) {
+        let mut watching = self.lock();
+        watching.end("the host stops");
+        watching.is_stopped = true;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Watching> {
+        self.watching.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    fn is_up_to_date(&self) -> bool {
+        Identity::of(&self.dir).is_ok_and(|now| self.lock().is_of(now))
+    }
+}
+
+impl Watching {
+    /// Whether what is watched is what the path means, as far as the kernel has told.
+    fn is_of(&self, now: Identity) -> bool {
+        self.at == Some(now) && !self.signs.turned.load(Ordering::Acquire)
+    }
+
+    fn end(&mut self, reason: &str) {
+        if self.absent.as_deref() != Some(reason) && !self.is_stopped {
+            tracing::warn!(target: "hotmerge::watch", "the plugin directory is not watched: {reason}");
+        }
+        self.at = None;
+        self.absent = Some(reason.to_owned());
+        self.way = None;
+        for kind in &mut self.kinds {
+            kind.end();
+        }
+    }
+}
+
+/// Each call locks for itself: nobody who asks for the status waits for a whole pass.
+impl Cover for &Watchers {
+    fn cover(&mut self, package: &PackageName, is_replaced: bool) {
+        for kind in &mut self.lock().kinds {
+            kind.cover(package, is_replaced);
+        }
+    }
+
+    fn uncover(&mut self, package: &PackageName) {
+        for kind in &mut self.lock().kinds {
+            kind.uncover(package);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
