@@ -21,7 +21,11 @@ fuzz_target!(|bytes: &[u8]| {
             let Ok(place) = place else { break };
             length += 4;
             assert!(within(place.directory) && place.directory.len() >= 8);
-            assert!(place.name.is_none_or(|name| within(name) && !name.contains(&0)));
+            assert!(
+                place
+                    .name
+                    .is_none_or(|name| within(name) && !name.contains(&0))
+            );
         }
     }
     assert!(length <= bytes.len(), "a record was told of twice");
