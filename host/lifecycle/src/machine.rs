@@ -31,6 +31,8 @@ pub struct Machine {
     tickets: u64,
     waiting: BTreeSet<PluginName>,
     blocked: BTreeSet<PluginName>,
+    /// Those that have changed since everything was settled.
+    changed: BTreeSet<PluginName>,
     /// Whether some live version may have to leave.
     pub(super) leaving: bool,
     /// Whether the host is stopping, so that nothing may start.
@@ -249,6 +251,7 @@ impl Machine {
         }
         self.resume_deferred(name, steps);
         self.restart_live(name, steps);
+        self.changed.insert(name.clone());
     }
 
     fn outdate_dependants(&mut self, replaced: &PluginName, steps: &mut Vec<Step>) {
@@ -326,6 +329,23 @@ impl Machine {
         }
     }
 
+    /// A restart that was refused may have taken the place of another refusal, which is over with
+    /// it: then nothing says why the directory's version does not run, and it is tried again.
+    fn offer_forgotten(&mut self, name: &PluginName, steps: &mut Vec<Step>) {
+        let (Some(found), Some(slot)) = (self.directory.get(name), self.slots.get(name)) else {
+            return;
+        };
+        let hash = found.meta.hash;
+        let is_explained = slot.candidate.is_some()
+            || slot.deferred.is_some()
+            || slot.refused.is_some()
+            || slot.live().is_none_or(|live| live.meta.hash == hash)
+            || self.choice(name).is_some_and(|it| it.stands_against(&hash));
+        if !is_explained {
+            self.offer(name, Why::Reconfigured, steps);
+        }
+    }
+
     fn resume_deferred(&mut self, name: &PluginName, steps: &mut Vec<Step>) {
         if let Some(slot) = self.slots.get_mut(name)
             && !slot.holds_back()
@@ -347,6 +367,9 @@ impl Machine {
             }
             if self.leaving {
                 self.let_go(steps);
+            }
+            for name in std::mem::take(&mut self.changed) {
+                self.offer_forgotten(&name, steps);
             }
             if steps.len() == before {
                 return;

@@ -145,6 +145,28 @@ fn a_plugin_that_crashed_while_leaving_returns_replaced() {
     ]);
 }
 
+/// Found by chance: a version was refused, then a restart of the live one, which succeeds at last.
+#[test]
+fn a_refused_restart_hides_no_refused_version() {
+    run(&[
+        (96, 5),
+        (208, 18),
+        (40, 2),
+        (56, 2),
+        (136, 74),
+        (8, 2),
+        (0, 73),
+        (151, 165),
+        (94, 0),
+        (165, 66),
+        (24, 1),
+        (56, 216),
+        (0, 70),
+        (0, 2),
+        (55, 173),
+    ]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: orders(),
