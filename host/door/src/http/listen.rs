@@ -5,6 +5,8 @@
 //! Absent on purpose: connections.
 
 use std::{
+    env,
+    ffi::OsStr,
     fs, io,
     net::{SocketAddr, TcpListener},
     os::unix::{
@@ -23,11 +25,15 @@ use listenfd::ListenFd;
 pub struct Inherited(Vec<Listener>);
 
 impl Inherited {
-    /// Takes what the environment names, and keeps it from child processes.
+    /// Takes what the environment names, and keeps it from child processes. What was meant for
+    /// another process is none of ours.
     ///
     /// # Errors
     /// If it is no listening socket.
     pub fn take() -> Result<Self, ListenError> {
+        if !is_for(std::process::id(), env::var_os("LISTEN_PID").as_deref()) {
+            return Ok(Self::default());
+        }
         let mut passed = ListenFd::from_env();
         let mut sockets = Vec::new();
         for at in 0..passed.len() {
@@ -37,6 +43,12 @@ impl Inherited {
         }
         Ok(Self(sockets))
     }
+}
+
+/// The library takes sockets without a process named, too, as some development tools pass them;
+/// what a shell left in the environment must not name descriptors of this host.
+fn is_for(process: u32, named: Option<&OsStr>) -> bool {
+    named.is_some_and(|named| named.to_str().and_then(|it| it.parse().ok()) == Some(process))
 }
 
 /// The listener takes the first form that fits; one of another form is left in place.
@@ -190,6 +202,19 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sockets_are_taken_by_the_process_that_is_named() {
+        for (named, ours) in [
+            (Some("7"), true),
+            (Some("8"), false),
+            (Some(""), false),
+            (Some("x"), false),
+            (None, false),
+        ] {
+            assert_eq!(is_for(7, named.map(OsStr::new)), ours, "{named:?}");
+        }
+    }
 
     #[test]
     fn a_leftover_socket_is_replaced() {

@@ -17,7 +17,7 @@ use hotmerge_observe::log;
 use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 use sd_notify::NotifyState;
 
-use super::front::{self, Front};
+use super::front::{self, Front, Inherited};
 use crate::{
     exit::{self, Failure},
     manager, output,
@@ -95,10 +95,12 @@ impl Serve {
             hotmerge_sandbox::reset_signals();
             return self.run_check();
         }
+        // Before anything else gets their numbers.
+        let inherited = front::inherited()?;
         // Only when no signal kills any more are they let in.
         let orders = Orders::take().context("failed to take signals");
         hotmerge_sandbox::reset_signals();
-        self.run_host(orders?)
+        self.run_host(orders?, inherited)
     }
 
     fn run_check(&self) -> Result<(), Failure> {
@@ -112,10 +114,8 @@ impl Serve {
         check(&config)
     }
 
-    fn run_host(self, mut orders: Orders) -> Result<(), Failure> {
+    fn run_host(self, mut orders: Orders, inherited: Inherited) -> Result<(), Failure> {
         give_back_large_blocks();
-        // Before anything else gets their numbers.
-        let inherited = front::inherited()?;
         let config = self.configuration()?;
         Host::check(&config).map_err(|error| Failure::new(exit::CONFIG, error))?;
         let dir = RuntimeDir::chosen(config.runtime_dir.as_ref());
