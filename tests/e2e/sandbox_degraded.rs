@@ -205,7 +205,7 @@ fn without_workers_plugins_run_in_the_host() {
     let said = said.text();
     assert!(said.contains("the host's own process"), "{said}");
     let host = lab.start_with(&format!("{nowhere}# isolation\n"));
-    names(&host, "the worker program");
+    names(&host, "failed to open the worker program");
     let plugin = host.plugin("actor");
     assert_eq!(plugin.isolation.as_deref(), Some("host"));
     assert_eq!(plugin.not_granted, [""; 0], "it has what the host has");

@@ -9,7 +9,13 @@ use object::{
     read::elf::{Dyn as _, ProgramHeader as _, Rela as _, Sym as _},
 };
 
-use crate::{FileError, LIBRARIES, lookup::Tables, reader::Reader};
+use crate::{
+    FileError, LIBRARIES,
+    lookup::{Tables, symbol_at},
+    reader::Reader,
+};
+
+const MUST_BE_FIXED: &str = "the loader's tables must lie in memory that is read-only";
 
 /// Relocations that run code, of all machines that plugins are built for.
 const IRELATIVE: [RelocationType; 3] = [
@@ -167,10 +173,7 @@ impl Reader<'_> {
         ] {
             let writable = |address: &u64| self.has(*address, elf::PF_W);
             if dynamic.value(tag).filter(writable).is_some() {
-                self.odd(
-                    name,
-                    "the loader's tables must lie in memory that is read-only",
-                );
+                self.odd(name, MUST_BE_FIXED);
             }
         }
     }
@@ -192,7 +195,15 @@ impl Reader<'_> {
     }
 
     fn symbol(&mut self, dynamic: &Dynamic, index: u32) -> Result<(), FileError> {
-        let symbol = self.symbol_at(dynamic.symbols, index.into())?;
+        let at = symbol_at(dynamic.symbols, index.into())
+            .ok_or(FileError("a symbol lies outside of what is loaded"))?;
+        if self.has(at, elf::PF_W) {
+            self.odd("DT_SYMTAB", MUST_BE_FIXED);
+        }
+        let [symbol] = self.table::<Sym64<Endianness>>(at, entry_bytes::<Sym64<Endianness>>())?
+        else {
+            return Err(FileError("a symbol lies outside of what is loaded"));
+        };
         let offset = u64::from(symbol.st_name(self.endian));
         let name = self.string(dynamic.strings, offset)?;
         if symbol.st_shndx(self.endian) == elf::SHN_UNDEF {

@@ -95,7 +95,9 @@ impl Tables {
 
     /// Whether a symbol has this name and is found by running code.
     fn is_code(&self, reader: &Reader<'_>, symbol: u64, name: &[u8]) -> Result<bool, FileError> {
-        let symbol = reader.symbol_at(self.symbols, symbol)?;
+        let symbol = symbol_at(self.symbols, symbol)
+            .and_then(|at| reader.fixed::<Sym64<Endianness>>(at))
+            .ok_or(NOT_FIXED)?;
         if symbol.st_shndx(reader.endian) == elf::SHN_UNDEF
             || symbol.st_type() != elf::STT_GNU_IFUNC
         {
@@ -118,16 +120,8 @@ fn word(reader: &Reader<'_>, table: u64, number: u64) -> Result<u32, FileError> 
     Ok(words.ok_or(NOT_FIXED)?.get(reader.endian))
 }
 
-impl<'a> Reader<'a> {
-    /// An entry of the symbol table, in memory that nothing writes.
-    pub(crate) fn symbol_at(
-        &self,
-        table: u64,
-        index: u64,
-    ) -> Result<&'a Sym64<Endianness>, FileError> {
-        let wrong = FileError("a symbol lies outside of what is loaded, or where it is written");
-        let skip = index.checked_mul(size_of::<Sym64<Endianness>>() as u64);
-        let at = skip.and_then(|skip| table.checked_add(skip));
-        at.and_then(|at| self.fixed(at)).ok_or(wrong)
-    }
+/// Where the entry of a symbol table lies.
+pub(crate) fn symbol_at(table: u64, index: u64) -> Option<u64> {
+    let skip = index.checked_mul(size_of::<Sym64<Endianness>>() as u64)?;
+    table.checked_add(skip)
 }
