@@ -11,7 +11,7 @@ use serde::Deserialize;
 pub struct Config {
     template: Option<String>,
     template_file: Option<PathBuf>,
-    template_dir: Option<PathBuf>,
+    templates: Vec<PathBuf>,
 }
 
 impl Config {
@@ -30,9 +30,7 @@ impl Config {
     /// Two templates for one thing, and everything that is wrong with each.
     pub fn templates(self) -> Result<Templates, Error> {
         let mut templates = Templates::default();
-        if let Some(directory) = self.template_dir {
-            templates.add_directory(&directory)?;
-        }
+        templates.add_files(&self.templates)?;
         let (origin, text) = match (self.template, self.template_file) {
             (Some(_), Some(_)) => {
                 let reason =

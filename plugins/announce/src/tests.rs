@@ -101,15 +101,17 @@ fn the_caller_chooses_the_format() {
 }
 
 #[test]
-fn a_directory_of_templates_is_used() {
+fn listed_templates_are_used() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let files = ["release.de.md", "markdown.md"].map(|name| folder.path().join(name));
+    let config = json!({ "templates": files });
     write("release.de.md", "# {{ name }} {{ version }} ist da\n");
     write(
         "markdown.md",
         "# {{ title }}\n\n{{ body }}\n\nEnde {{ date }}\n",
     );
-    let plugin = start(&json!({ "template_dir": folder.path() })).unwrap();
+    let plugin = start(&config).unwrap();
     let mut input = json!({ "language": "de-AT", "published": "2026-11-27" });
     input["release"] = serde_json::from_str(SAMPLE).unwrap();
     let made = |input: &Value| text(&plugin, "generate", input.to_string().as_bytes());
@@ -122,7 +124,7 @@ fn a_directory_of_templates_is_used() {
         "release.de.md",
         "# {{ name }} {{ version }} ist da\n\nJa.\n",
     );
-    let plugin = start(&json!({ "template_dir": folder.path() })).unwrap();
+    let plugin = start(&config).unwrap();
     assert_eq!(
         text(&plugin, "generate", input.to_string().as_bytes()),
         "# hotmerge 0.1.0 ist da\n\nJa.\n\nEnde 2026-11-27\n"
@@ -136,7 +138,7 @@ fn a_directory_of_templates_is_used() {
     // All that is broken is told at once, with file and line.
     write("release.de.md", "# {{ name }}\n{% if %}\n");
     write("markdown.md", "# {{ title }}\n\n#### {{ body }}\n");
-    let refused = start(&json!({ "template_dir": folder.path() })).unwrap_err();
+    let refused = start(&config).unwrap_err();
     let path = |name: &str| folder.path().join(name).display().to_string();
     for part in [
         format!("{}:2: ", path("release.de.md")),
@@ -146,6 +148,25 @@ fn a_directory_of_templates_is_used() {
     }
     assert!(
         refused.reason.contains("\n3: heading-depth: "),
+        "{}",
+        refused.reason
+    );
+}
+
+#[test]
+fn templates_have_one_name_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("release.md");
+    fs::write(&path, "# {{ name }}\n").unwrap();
+    let refused = start(&json!({ "templates": [path, path] })).unwrap_err();
+    assert!(
+        refused.reason.contains("another template `release`"),
+        "{}",
+        refused.reason
+    );
+    let refused = start(&json!({ "templates": [folder.path()] })).unwrap_err();
+    assert!(
+        refused.reason.contains("does not end in `.md`"),
         "{}",
         refused.reason
     );

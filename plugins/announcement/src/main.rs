@@ -136,13 +136,31 @@ impl Source {
     fn read(&self) -> Result<(Request, Templates)> {
         let mut templates = Templates::default();
         if let Some(directory) = &self.templates {
-            templates.add_directory(&std::path::absolute(directory)?)?;
+            let listed = templates_in(directory).with_context(|| {
+                format!("failed to read the templates `{}`", directory.display())
+            })?;
+            templates.add_files(&listed)?;
         }
         let content_type = self.content_type.clone().or_else(|| by_name(&self.input));
         let request = Request::read(&read(&self.input)?, content_type.as_deref(), &templates)
             .with_context(|| format!("`{}`", self.input.display()))?;
         Ok((request, templates))
     }
+}
+
+fn templates_in(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(std::path::absolute(directory)?)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            paths.push(path);
+        }
+    }
+    if paths.is_empty() {
+        bail!("it has no files `*.md`");
+    }
+    paths.sort();
+    Ok(paths)
 }
 
 impl Generate {

@@ -3,9 +3,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::File,
     io::Read as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use crate::{
@@ -51,44 +51,41 @@ impl Templates {
         Ok(())
     }
 
-    /// Takes all files `NAME.md` and `NAME.LANGUAGE.md` of a directory.
+    /// Takes files `NAME.md` and `NAME.LANGUAGE.md`. A list and not a directory: whoever may not read
+    /// directories has no use for the code that does, and a sandbox would refuse it.
     ///
     /// # Errors
-    /// A directory or a file that cannot be read, and everything that is wrong with the templates.
-    pub fn add_directory(&mut self, directory: &Path) -> Result<(), Error> {
-        let refuse = |reason: String| {
-            Error::Failed(format!(
-                "failed to read the templates `{}`: {reason}",
-                directory.display()
-            ))
-        };
-        absolute(directory).map_err(refuse)?;
-        let entries = fs::read_dir(directory).map_err(|error| refuse(error.to_string()))?;
-        let mut paths = Vec::new();
-        for entry in entries {
-            let path = entry.map_err(|error| refuse(error.to_string()))?.path();
-            if path.extension().is_some_and(|extension| extension == "md") {
-                paths.push(path);
-            }
-        }
-        if paths.is_empty() || paths.len() > MOST {
+    /// Too many of them, and everything that is wrong with each.
+    pub fn add_files(&mut self, paths: &[PathBuf]) -> Result<(), Error> {
+        if paths.len() > MOST {
             let number = paths.len();
-            return Err(refuse(format!(
-                "it has {number} files `*.md`; 1 to {MOST} are taken"
+            return Err(Error::Failed(format!(
+                "there are {number} templates; up to {MOST} are taken"
             )));
         }
-        paths.sort();
         let mut problems = Vec::new();
         for path in paths {
-            let name = path.file_stem().unwrap_or_default().to_string_lossy();
-            let added = read_file(&path)
-                .and_then(|text| self.add(&name, &path.display().to_string(), text));
-            problems.extend(added.err().map(|error| error.to_string()));
+            problems.extend(self.add_file(path).err().map(|error| error.to_string()));
         }
         match problems.is_empty() {
             true => Ok(()),
             false => Err(Error::Failed(problems.join("\n"))),
         }
+    }
+
+    fn add_file(&mut self, path: &Path) -> Result<(), Error> {
+        let refuse = |reason: &str| {
+            let path = path.display();
+            Error::Failed(format!("failed to read the template `{path}`: {reason}"))
+        };
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str()?.strip_suffix(".md"))
+            .ok_or_else(|| refuse("its name does not end in `.md`"))?;
+        if self.own.contains_key(name) {
+            return Err(refuse(&format!("there is another template `{name}`")));
+        }
+        self.add(name, &path.display().to_string(), read_file(path)?)
     }
 
     /// A release as Markdown.

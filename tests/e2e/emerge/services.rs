@@ -52,7 +52,8 @@ fn systemd_accepts_the_unit() -> Result<()> {
     Ok(())
 }
 
-fn systemd_version() -> Result<u32> {
+/// Of this machine, which is the lab's too.
+pub(super) fn systemd_version() -> Result<u32> {
     let told = said(Command::new("systemd-analyze").arg("--version"))?;
     let version = told.split_ascii_whitespace().nth(1);
     let version = version.with_context(|| format!("no version in {told}"))?;

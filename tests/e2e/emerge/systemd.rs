@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{
     lab::{Lab, ended, is_root, said},
     packages::Greeter,
+    services::systemd_version,
 };
 
 const ALPHA_1: Greeter = Greeter::new("alpha", "1.0.0", "Hello");
@@ -21,6 +22,13 @@ fn a_systemd_host_follows_emerge_and_sandboxes_plugins() -> Result<()> {
     let lab = Lab::with_stopped_host()?;
     for version in [ALPHA_1, ALPHA_2, ALPHA_3] {
         version.add_to(&lab)?;
+    }
+    if systemd_version()? < 253 {
+        // It would start the host without waiting until it is ready.
+        lab.shell(
+            "mkdir /etc/systemd/system/hotmerge.service.d
+            printf '[Service]\\nType=notify\\n' > /etc/systemd/system/hotmerge.service.d/type.conf",
+        )?;
     }
     let machine = Machine::boot(&lab)?;
 
@@ -53,7 +61,10 @@ fn a_systemd_host_follows_emerge_and_sandboxes_plugins() -> Result<()> {
 }
 
 fn greets(machine: &Machine<'_>, greeting: &str) -> Result<()> {
-    let said = machine.shell("hotmerge call alpha greet --input - <<< Larry")?;
+    let said = machine.shell(
+        "hotmerge call alpha greet --input - <<< Larry || {
+            systemctl status hotmerge; false; } >&2",
+    )?;
     ensure!(said == format!("{greeting}, Larry!"), "{said}");
     Ok(())
 }
