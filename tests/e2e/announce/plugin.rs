@@ -7,7 +7,7 @@ use hotmerge_loader::{
     CallError, HostServices, Instance, LogRecord, Media, OutgoingCall, Reply, Unloaded, Verified,
 };
 use hotmerge_meta::Meta;
-use hotmerge_tests::{Driver, repository, scratch};
+use hotmerge_tests::{Driver, Lab, repository, scratch};
 
 /// A host that hears nothing and has no other plugins.
 struct Alone;
@@ -23,6 +23,7 @@ impl HostServices for Alone {
 /// A thread-local with a destructor, of whatever crate, would keep it mapped.
 #[test]
 fn the_plugin_unloads_after_every_format() {
+    let lab = Lab::new();
     let dir = scratch().join("announce");
     let staging = dir.join("staging");
     Driver::new(
@@ -36,7 +37,10 @@ fn the_plugin_unloads_after_every_format() {
     let package = staging.join("announce");
     let meta = Meta::read_path(&package).unwrap();
     let plugin = &meta.plugin[0];
-    let file = fs::read(package.join(plugin.file.as_str())).unwrap();
+    let path = package.join(plugin.file.as_str());
+    // A sandboxed host takes it without any grant.
+    lab.hotmerge(["inspect", path.to_str().unwrap()]).ok();
+    let file = fs::read(path).unwrap();
     let verified = Verified::new(file, plugin).unwrap();
     let sample = repository().join("plugins/announcement/samples/announcement.json");
     let sample = fs::read(sample).unwrap();
