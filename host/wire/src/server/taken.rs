@@ -1,4 +1,4 @@
-//! One call that was taken, and its answer.
+//! A call that was taken, and its reply.
 
 use std::sync::atomic::Ordering;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Server {
-    /// Waits for the next call and takes it. Any thread may.
+    /// Waits for the next call and takes it. Any thread may call this.
     ///
     /// # Errors
     /// Why there is none.
@@ -44,7 +44,7 @@ impl Server {
         Ok(None)
     }
 
-    /// Copies what a call is made of, and checks the copy.
+    /// Copies the fields of a call, and checks the copy.
     fn take(&self, number: u32, call: u32) -> Result<Taken<'_>, &'static str> {
         let slot = self.memory.slot(number);
         if !occupy(&self.slots, number) {
@@ -76,7 +76,7 @@ pub struct Taken<'a> {
     server: &'a Server,
     slot: &'a Slot,
     number: u32,
-    /// Which of the slot's calls it is.
+    /// Its number among the calls of the slot.
     call: u32,
     op: u32,
     area: Option<u32>,
@@ -85,17 +85,17 @@ pub struct Taken<'a> {
 }
 
 impl<'a> Taken<'a> {
-    /// Which slot it is in.
+    /// The number of its slot.
     pub fn slot(&self) -> u32 {
         self.number
     }
 
-    /// Which operation is asked for.
+    /// The requested operation.
     pub fn op(&self) -> u32 {
         self.op
     }
 
-    /// Whether nobody waits for the answer any more.
+    /// Whether the caller has stopped waiting for the answer.
     pub fn is_cancelled(&self) -> bool {
         self.slot.cancelled.load(Ordering::Relaxed) != 0
     }
@@ -111,14 +111,14 @@ impl<'a> Taken<'a> {
         geometry.request(self.number, self.area, self.method_len + self.request_len)
     }
 
-    /// Method and request, in place.
+    /// Method and request, without a copy.
     ///
     /// # Safety
-    /// The caller must be trusted to leave them alone until this call is answered.
+    /// The other side must be trusted not to write to them until this call is answered.
     pub unsafe fn request(&self) -> (&'a [u8], &'a [u8]) {
         let len = self.method_len + self.request_len;
-        // SAFETY: the other side writes to a slot only before it posts and after it was
-        // answered; this value exists in between, and whoever calls vouches for the other side.
+        // SAFETY: a trusted peer writes to a slot only before it posts and after it was answered;
+        // this value exists in between, and the caller of this function vouches for the peer.
         let both = unsafe { self.server.memory.borrow(self.begin(), len) };
         both.split_at(self.method_len)
     }
@@ -152,7 +152,7 @@ impl<'a> Taken<'a> {
 
     /// Answers the call.
     pub fn finish(self, status: Status, writer: &Writer<'_>) {
-        // Before the other side knows: it uses both again at once.
+        // Before the other side learns of the answer, because it may reuse both at once.
         if let Some(area) = writer.area {
             self.server.areas.fetch_and(!(1 << area), Ordering::Relaxed);
         }
@@ -166,7 +166,7 @@ impl<'a> Taken<'a> {
             .store(writer.media_type_len, Ordering::Relaxed);
         let done = state::of(self.call, state::DONE);
         slot.state.store(done, Ordering::SeqCst);
-        // Either the caller sees the answer before it sleeps, or it is seen here.
+        // Either the caller sees the answer before it sleeps, or this sees that it sleeps.
         wake_caller(slot);
     }
 }
@@ -185,19 +185,19 @@ pub struct Writer<'a> {
     number: u32,
     call: u32,
     area: Option<u32>,
-    /// All of a reply that is no longer than this. It goes where the caller looks, which is not
-    /// to be touched before the end.
+    /// A reply that fits here is kept until the end, because the caller polls the line in which it will
+    /// lie.
     small: [u8; INLINE_REPLY],
     len: usize,
     media_type_len: u32,
     limit: usize,
-    /// Until when it waits for an area, on the monotonic clock; 0 for ever.
+    /// Until when it waits for an area, on the monotonic clock; 0 for no limit.
     gives_up_ns: u64,
 }
 
 impl Writer<'_> {
-    /// Waits for an area no longer than until then, on the monotonic clock: whoever calls may never
-    /// grant one, and the reply is held meanwhile.
+    /// Waits for an area at most until `gives_up_ns` on the monotonic clock: the reply occupies memory
+    /// while it waits, and a caller may never grant an area.
     #[must_use]
     pub fn giving_up_at(self, gives_up_ns: u64) -> Self {
         Self {
@@ -236,7 +236,7 @@ impl Writer<'_> {
         abi::STATUS_OK
     }
 
-    /// A copy of what was written so far.
+    /// A copy of the bytes written so far.
     pub fn written(&self) -> Vec<u8> {
         if let Some(small) = self.small.get(..self.len) {
             return small.to_vec();
@@ -256,7 +256,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Drops what was written so far.
+    /// Discards the bytes written so far.
     pub fn clear(&mut self) {
         self.len = 0;
     }
@@ -271,7 +271,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Asks for an area, and takes along what was written so far.
+    /// Requests an area, and moves the bytes written so far there.
     fn move_to_area(&mut self) {
         let slot = self.slot;
         let wants = state::of(self.call, state::WANTS_AREA);
@@ -283,12 +283,12 @@ impl Writer<'_> {
                 || self.server.bed.is_closed()
                 || passed(self.gives_up_ns)
         };
-        // Whoever is woken for nothing too often gets no area; the next look for a call says why.
+        // After too many needless wake-ups the reply gets no area; `Server::next` then reports why.
         while slot.state.load(Ordering::SeqCst) == wants && !is_over() && self.server.may_sleep() {
             self.server.wait(&slot.state, wants, self.gives_up_ns);
         }
         slot.server_sleeps.store(0, Ordering::Relaxed);
-        // Nonsense is as good as no area.
+        // An invalid area counts as none.
         let Ok(Some(area)) = self.server.area(slot) else {
             return;
         };

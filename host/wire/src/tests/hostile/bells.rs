@@ -1,4 +1,4 @@
-//! The words that threads sleep on, in the hands of the other side.
+//! A hostile side that attacks the words on which threads sleep.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -10,10 +10,10 @@ use rustix::thread::futex::{self, Flags};
 
 use super::*;
 
-/// Far less than a thread that is left behind would wait, and more than any machine needs.
+/// Far less than a stranded thread would wait, and more than any machine needs.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Moves whoever sleeps on a word to one where nobody will ever ring.
+/// Moves the sleepers of a word to another one that nobody rings.
 fn move_away(word: &AtomicU32) {
     let nowhere = AtomicU32::new(0);
     let began = Instant::now();
@@ -24,7 +24,7 @@ fn move_away(word: &AtomicU32) {
     }
 }
 
-/// Does something to the words until the test is over.
+/// Runs `disturb` repeatedly until `body` has returned.
 fn while_it_runs<R>(disturb: impl Fn() + Sync, body: impl FnOnce() -> R) -> R {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -33,7 +33,7 @@ fn while_it_runs<R>(disturb: impl Fn() + Sync, body: impl FnOnce() -> R) -> R {
                 disturb();
             }
         });
-        // Also if it fails: the other thread would go on for ever.
+        // Also if it fails: the other thread would run forever.
         let result = catch_unwind(AssertUnwindSafe(body));
         is_over.store(true, Ordering::Relaxed);
         result.unwrap_or_else(|panic| resume_unwind(panic))
@@ -125,7 +125,7 @@ fn ringing_for_nothing_beside_calls_is_honest() {
     });
 }
 
-/// What becomes of a call without a deadline whose state is in such hands.
+/// The outcome of a call without a deadline whose state word is attacked.
 fn call_while(disturb: impl Fn(&AtomicU32) + Sync) -> Result<Status, NoAnswer> {
     let (caller, file) = Caller::create(SMALL).unwrap();
     let hostile = Memory::open(&file, SMALL).unwrap();
