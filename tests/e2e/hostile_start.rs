@@ -1,7 +1,7 @@
 //! Plugins that attack while they are loaded or started: the host lives, others answer, and the
 //! refusal names what happened.
 
-use hotmerge_daemon::lifecycle::State;
+use hotmerge_daemon::lifecycle::PluginState;
 use hotmerge_tests::{Lab, Neighbour, TestHost, actor, attacks_at};
 
 /// Attacks that end in a refusal, which has these words.
@@ -101,7 +101,7 @@ fn unexpected(host: &TestHost) -> Vec<String> {
     let in_vain = IN_VAIN.iter().filter_map(|name| {
         let plugin = host.plugin(name);
         let answer = host.call(name, "echo", b"");
-        let works = plugin.state == State::Active && answer.is_ok();
+        let works = plugin.state == PluginState::Active && answer.is_ok();
         (!works).then(|| format!("{name} should work, but: {:?}", plugin.refused))
     });
     refused.chain(in_vain).collect()
@@ -172,7 +172,7 @@ fn a_hostile_candidate_leaves_the_live_version_serving() {
         let plugin = host.plugin("attacks");
         let refused = plugin.refused.expect("it is refused").reason;
         assert!(refused.contains(words), "{script}: {refused}");
-        assert_eq!(plugin.state, State::Active, "{script}");
+        assert_eq!(plugin.state, PluginState::Active, "{script}");
         assert_eq!(host.plugin("attacks").restarts, 0, "{script}");
         neighbour.goes_on(&host, script);
     }

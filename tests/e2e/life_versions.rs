@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hotmerge_daemon::{lifecycle::State, status::PluginStatus};
+use hotmerge_daemon::{lifecycle::PluginState, status::PluginStatus};
 use hotmerge_meta::{
     Image, OnReplace,
     control::{Action, HistoryParams, PluginReport, RollbackParams, Transition, method},
@@ -47,7 +47,7 @@ fn roll_back(host: &TestHost, to: Option<String>) -> PluginReport {
 fn runs(host: &TestHost, mark: &str) -> PluginStatus {
     assert_eq!(host.text("actor", "mark"), mark);
     let plugin = host.plugin("actor");
-    assert_eq!(plugin.state, State::Active);
+    assert_eq!(plugin.state, PluginState::Active);
     plugin
 }
 
@@ -221,7 +221,7 @@ fn a_stored_version_of_another_contract_is_whole() {
 
     lab.package("one").put(&[&actor("mark=4 start=refuse")]);
     let host = lab.start_with("watch = false");
-    assert_eq!(host.plugin("actor").state, State::Error);
+    assert_eq!(host.plugin("actor").state, PluginState::Error);
     let report = roll_back(&host, Some(foreign.meta.hash.to_string()));
     assert_eq!(report.action, Action::Refused);
     let reason = report.reason.unwrap();

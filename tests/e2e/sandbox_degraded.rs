@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use hotmerge_daemon::lifecycle::State;
+use hotmerge_daemon::lifecycle::PluginState;
 use hotmerge_tests::{
     Forbidden, Lab, Neighbour, SOON, TestHost, UNTIRING, actor, attacks, attacks_at,
     copy_environment, hosts_are_ordinary, reader, run, skipped, without,
@@ -179,7 +179,7 @@ fn degraded_refuse_refuses_plugins() {
         let lab = lab();
         let host = start(&lab, &[forbidden], "degraded = \"refuse\"\n");
         let plugin = host.plugin("attacks");
-        assert_eq!(plugin.state, State::Error, "{forbidden:?}");
+        assert_eq!(plugin.state, PluginState::Error, "{forbidden:?}");
         let reason = plugin.refused.expect("it was refused").reason;
         assert!(
             reason.contains("the sandbox is incomplete")
@@ -223,7 +223,7 @@ fn without_workers_plugins_run_in_the_host() {
         assert!(said.stderr.contains("nowhere"), "{minds}: {}", said.stderr);
         let host = lab.start_with(&format!("{nowhere}{minds}\n"));
         let plugin = host.plugin("actor");
-        assert_eq!(plugin.state, State::Error, "{minds}");
+        assert_eq!(plugin.state, PluginState::Error, "{minds}");
         assert_eq!(plugin.not_granted, ["net"], "{minds}");
         let reason = plugin.refused.expect("it was refused").reason;
         assert!(reason.contains("nowhere"), "{minds}: {reason}");

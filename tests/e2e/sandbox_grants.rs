@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use hotmerge_daemon::{lifecycle::State, status::PluginStatus};
+use hotmerge_daemon::{lifecycle::PluginState, status::PluginStatus};
 use hotmerge_meta::Wants;
 use hotmerge_tests::{Ground, Lab, TestHost, attacks, reader};
 
@@ -26,7 +26,7 @@ fn refused(host: &TestHost, method: &str, path: &str) {
 
 #[track_caller]
 fn reason(plugin: PluginStatus) -> String {
-    assert_eq!(plugin.state, State::Error);
+    assert_eq!(plugin.state, PluginState::Error);
     plugin.refused.expect("it was refused").reason
 }
 

@@ -5,7 +5,7 @@ mod elf;
 
 use std::{fs, path::Path, process::Command};
 
-use hotmerge_daemon::lifecycle::State;
+use hotmerge_daemon::lifecycle::PluginState;
 use hotmerge_tests::{Lab, Ran, SOON, Variant, abrupt, honest, run};
 use object::elf::{self as constants, PF_R, PF_W, PF_X, PT_DYNAMIC, PT_GNU_STACK, PT_LOAD};
 
@@ -285,7 +285,7 @@ fn a_host_refuses_each_trick(isolation: &str) {
     lab.package("good").put(&[&honest("formatting")]);
     let lives = lab.living_in(isolation);
     let host = lab.start_with(&format!("{lives}symbols = \"enforce\"\n"));
-    assert_eq!(host.plugin("formatting").state, State::Active);
+    assert_eq!(host.plugin("formatting").state, PluginState::Active);
     for (name, _, words) in TRICKS {
         let plugin = host.plugin(name);
         let refused = plugin

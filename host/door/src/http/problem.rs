@@ -1,9 +1,9 @@
 //! Every refusal of the HTTP front, as problem details (RFC 9457).
 //!
-//! Invariant: a kind's name, its status and the meaning of both never change, because programs
-//! compare them. `/problems/NAME` explains it to people.
+//! Invariant: a kind's name, its status and their meaning never change, because programs compare them.
+//! `/problems/NAME` explains it to people.
 //!
-//! Absent on purpose: when a refusal is due.
+//! Absent on purpose: when to refuse.
 
 use axum::{
     body::Body,
@@ -13,7 +13,7 @@ use axum::{
 use hotmerge_daemon::{CallError, PluginError};
 use serde::Serialize;
 
-/// What may go wrong.
+/// The kind of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     NoRoute,
@@ -47,7 +47,7 @@ pub(super) enum Kind {
 /// A kind's name, status, title and explanation.
 type Entry = (Kind, &'static str, u16, &'static str, &'static str);
 
-/// Every kind there is.
+/// Every kind.
 const KINDS: [Entry; 26] = [
     (
         Kind::NoRoute,
@@ -236,11 +236,11 @@ const KINDS: [Entry; 26] = [
 impl Kind {
     fn entry(self) -> &'static Entry {
         let found = KINDS.iter().find(|(kind, ..)| *kind == self);
-        // The test below finds a kind that is missing.
+        // A test below finds a missing kind.
         found.unwrap_or(&KINDS[KINDS.len() - 1])
     }
 
-    /// The kind of that name, with its title and explanation.
+    /// Title and explanation of the kind with that name.
     pub(super) fn explain(name: &str) -> Option<(&'static str, &'static str)> {
         let found = KINDS.iter().find(|(_, known, ..)| *known == name);
         found.map(|(_, _, _, title, help)| (*title, *help))
@@ -272,7 +272,7 @@ struct Document<'a> {
     detail: &'a str,
 }
 
-/// How long whoever meets a full host is to wait, in seconds.
+/// How long a client of a busy host should wait, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 impl Problem {
@@ -315,7 +315,7 @@ impl IntoResponse for Problem {
                     HeaderValue::from_static("Bearer realm=\"hotmerge\""),
                 );
             }
-            // What is left of the request is not read.
+            // The rest of the request is not read.
             Kind::TooLarge | Kind::TooSlow => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
