@@ -139,7 +139,7 @@ fn what_an_operator_asked_for_is_what_is_printed() {
     says(&["unpin", "actor"], "unpinned");
     host.log().wait("unpinned");
     says(&["rollback", "actor"], " rolled back ");
-    host.log().wait("rollback asked for by an operator");
+    host.log().wait("rollback requested by an operator");
     let reasons = lab.hotmerge(["history", "actor"]).text();
     for reason in [
         "an operator pinned it",
@@ -168,7 +168,7 @@ fn unpin_reports_that_a_rollback_stays_active() {
     let hash = version(3).meta.hash.short();
     let advice = format!("`hotmerge rollback actor --to {hash}`");
     let reason = report.reason.unwrap();
-    assert!(reason.contains("not pinned any more; 3.0.0"), "{reason}");
+    assert!(reason.contains("no longer pinned; 3.0.0"), "{reason}");
     assert!(reason.contains(&advice), "{reason}");
     ok(&lab.hotmerge(["rollback", "actor", "--to", &hash]));
     assert_eq!(runs(&host, "3").rolled_back, None);

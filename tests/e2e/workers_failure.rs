@@ -169,7 +169,7 @@ fn a_recovery_is_told_in_log_and_history() {
         let (_lab, host) = start_actor(way, &actor("mark=1"), "");
         call(&mut host.client(), "panic").unwrap_err();
         restarted(&host, 1);
-        let record = host.log().wait("started again; it starts as new");
+        let record = host.log().wait("started again; it starts without state");
         assert_eq!(record["plugin"], "actor", "{way}");
         let history = history(&host);
         let last = history.iter().rfind(|it| it.old_version.is_none()).unwrap();

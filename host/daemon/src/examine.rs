@@ -149,7 +149,7 @@ fn state_dir(config: &Config) -> Option<Finding> {
                 finding(part, Verdict::Good, text)
             } else {
                 let text =
-                    format!("`{shown}` is not there yet and can be made, {free} MiB are free");
+                    format!("`{shown}` does not exist yet and can be created, {free} MiB are free");
                 finding(part, Verdict::Good, text)
             }
         }

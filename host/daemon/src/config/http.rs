@@ -89,7 +89,9 @@ impl fmt::Display for Listen {
 
 /// The text names no place to listen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no place to listen; write `tcp:127.0.0.1:8080`, `unix:/run/…` or `systemd`")]
+#[error(
+    "`{0}` is not an address to listen on; write `tcp:127.0.0.1:8080`, `unix:/run/…` or `systemd`"
+)]
 pub struct ListenError(String);
 
 impl FromStr for Listen {
@@ -202,7 +204,7 @@ mod tests {
         ] {
             let refused = text.parse::<Listen>().unwrap_err().to_string();
             assert!(
-                refused.contains("is no place to listen"),
+                refused.contains("is not an address to listen on"),
                 "{text}: {refused}"
             );
         }

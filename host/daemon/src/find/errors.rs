@@ -78,11 +78,11 @@ pub(super) enum WatchError {
     #[error(transparent)]
     Limit(#[from] LimitReached),
     /// It needs privileges, and the configuration does not demand it.
-    #[error("only a process that administers the system may mark file systems")]
+    #[error("marking file systems needs the capability CAP_SYS_ADMIN")]
     NotPermitted,
-    #[error("fanotify cannot be had: {0}")]
+    #[error("fanotify is not available: {0}")]
     NoFanotify(#[source] io::Error),
-    #[error("the file system takes no mark of fanotify: {0}")]
+    #[error("the file system supports no marks of fanotify: {0}")]
     Unmarked(#[source] io::Error),
     #[error(transparent)]
     Watcher(notify::Error),

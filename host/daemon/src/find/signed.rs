@@ -103,7 +103,7 @@ impl Signed {
                     .to_owned(),
             )),
             (SignedOrder::Time, Some(time), Some(before)) if time < before => refused(format!(
-                "it was signed at {}, before what has run here, which was signed at {}",
+                "it was signed at {}, before a version that has run here and was signed at {}",
                 date(time),
                 date(before)
             )),
@@ -130,7 +130,7 @@ pub(crate) fn check(
         (signed, true) => signed,
         // No signature is required.
         (Err(error), false) => {
-            debug!(target: "hotmerge::plugin", plugin = %meta.name, "its signature does not count: {error:?}");
+            debug!(target: "hotmerge::plugin", plugin = %meta.name, "its signature is not accepted: {error:?}");
             Ok(None)
         }
         (signed, false) => signed,

@@ -82,7 +82,7 @@ impl Teller {
     /// Reports lost events: everything is dirty, and the watcher is restarted, because it may have missed
     /// that directories were replaced.
     pub(super) fn lost_events(&self, why: &dyn std::fmt::Display) {
-        tracing::warn!(target: "hotmerge::watch", "events are lost, everything is looked at: {why}");
+        tracing::warn!(target: "hotmerge::watch", "events were lost, so everything is looked at: {why}");
         self.counts.overflows.fetch_add(1, Ordering::Relaxed);
         self.is_behind.store(true, Ordering::Release);
         self.dirty.mark_all(false);

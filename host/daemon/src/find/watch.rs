@@ -128,7 +128,7 @@ impl Watchers {
         watching.signs = Arc::default();
         let way = self.watch_way(&watching.signs);
         if let Err(reason) = &way {
-            tracing::warn!(target: "hotmerge::watch", "the way to the plugin directory is not watched: {reason}");
+            tracing::warn!(target: "hotmerge::watch", "the path to the plugin directory is not watched: {reason}");
         }
         watching.way = Some(way);
         for kind in &mut watching.kinds {
@@ -194,11 +194,11 @@ impl Watchers {
         }
         let remote = (self.choice == Watch::Auto).then(|| place::remote(&self.dir));
         if let Some(kind) = remote.flatten() {
-            return Some(format!("changes from elsewhere are not told of by {kind}"));
+            return Some(format!("{kind} does not report changes made elsewhere"));
         }
         if let Some(Err(why)) = &watching.way {
             return Some(format!(
-                "what leads to the plugin directory is not watched: {why}"
+                "the path to the plugin directory is not watched: {why}"
             ));
         }
         if watching.kinds.iter().any(Kind::is_whole) {

@@ -47,7 +47,8 @@ impl Host {
         let Some(Source { file, read }) = source else {
             return ConfigReport {
                 refused: Some(
-                    "the program around this host reads no configuration anew".to_owned(),
+                    "the embedding program does not let this host read its configuration again"
+                        .to_owned(),
                 ),
                 ..ConfigReport::default()
             };

@@ -61,7 +61,7 @@ fn of_plugin(plugin: &PluginName, event: &PluginEvent) {
             %plugin,
             %version,
             hash = hash.short(),
-            "rollback asked for by an operator"
+            "rollback requested by an operator"
         ),
         PluginEvent::Ending(ending) => of_ending(plugin, ending),
         PluginEvent::StateNotSaved { reason } => {

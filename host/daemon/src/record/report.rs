@@ -100,7 +100,7 @@ fn fill(report: &mut PluginReport, outcome: Outcome) -> events::Outcome {
         }
         Outcome::StaysOut(found) => {
             report.reason = Some(format!(
-                "not pinned any more; {} in the plugin directory stays out: {}",
+                "no longer pinned; {} in the plugin directory is not loaded: {}",
                 found.meta.version, found.reason
             ));
             (events::Outcome::Unchanged, Did::Unchanged, runs, runs)

@@ -240,7 +240,7 @@ impl Store {
         match serde_json::from_slice(&self.dir.read(NEWEST)?) {
             Ok(newest) => *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = newest,
             Err(error) => {
-                tracing::error!(target: "hotmerge::host", "which signed versions have run cannot be read: {error}; an older one will be taken");
+                tracing::error!(target: "hotmerge::host", "the record of signed versions that have run cannot be read: {error}; older ones are accepted");
             }
         }
         Ok(())

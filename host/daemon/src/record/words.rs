@@ -65,6 +65,6 @@ pub(crate) fn continues(state_age: Option<Duration>) -> String {
             "it continues from a state saved {:.1} s ago",
             age.as_secs_f64()
         ),
-        None => "it starts as new, because no state of it was saved".to_owned(),
+        None => "it starts without state, because none was saved".to_owned(),
     }
 }

@@ -85,8 +85,8 @@ impl Clock {
         self.changed.notify_one();
     }
 
-    /// Waits for the next reason to wake; nothing when the host stops. `Due` and `Full` clear the requested time: callers that
-    /// need another must request it again.
+    /// Waits for the next reason to wake; `None` when the host stops. `Due` and `Full` clear the
+    /// requested time: callers that need another must request it again.
     fn next(&self) -> Option<Tick> {
         let mut state = self.lock();
         loop {

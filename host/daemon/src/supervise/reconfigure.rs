@@ -69,7 +69,7 @@ impl Supervisor {
         state.configured.refused = Some((Timestamp::now(), reason.to_owned()));
         tracing::error!(
             target: "hotmerge::host",
-            "the configuration was refused, and the one before stays in force: {reason}"
+            "the configuration was refused; the previous one stays in force: {reason}"
         );
     }
 }

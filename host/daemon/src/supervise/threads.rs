@@ -129,7 +129,7 @@ impl<C: Send + Sync + 'static> Background<C> {
         mut task: Task<C>,
         error: &io::Error,
     ) -> Postponed {
-        let reason = format!("there was no thread {}: {error}", task.purpose);
+        let reason = format!("no thread was available {}: {error}", task.purpose);
         let is_new = !std::mem::replace(&mut task.is_reported, true);
         let news = is_new.then(|| reason.clone());
         let due = Instant::now() + RETRY;

@@ -40,7 +40,7 @@ pub(super) fn check(headers: &HeaderMap, names: &[String]) -> Result<(), Problem
         .get("sec-fetch-site")
         .is_some_and(|site| site == "cross-site" || site == "same-site");
     if cross {
-        let detail = "the header `Sec-Fetch-Site` says that another site asks";
+        let detail = "the header `Sec-Fetch-Site` says that another site sent the request";
         return Err(Problem::new(Kind::CrossOrigin, detail));
     }
     Ok(())

@@ -56,7 +56,10 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/problems/{kind}", get(explain))
         .fallback(|| async { Problem::new(Kind::NoRoute, "see `/openapi.json`") })
         .method_not_allowed_fallback(|| async {
-            Problem::new(Kind::WrongMethod, "the header `Allow` has those it takes")
+            Problem::new(
+                Kind::WrongMethod,
+                "the header `Allow` lists those that it takes",
+            )
         })
         .layer(DefaultBodyLimit::max(PARAMS_LIMIT))
         .with_state(shared)
@@ -221,7 +224,7 @@ async fn administer(
         "pin" => method::PIN,
         "unpin" => method::UNPIN,
         _ => {
-            let detail = "plugins can be sent `rollback`, `pin` and `unpin`";
+            let detail = "a plugin takes the requests `rollback`, `pin` and `unpin`";
             return Err(Problem::new(Kind::NoRoute, detail));
         }
     };

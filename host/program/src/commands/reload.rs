@@ -40,7 +40,7 @@ pub(super) struct Reload {
     /// The named plugins were removed: expect not to find them
     #[arg(long, requires = "plugins")]
     removed: bool,
-    /// Read the configuration anew first: only plugins whose settings have changed are started anew,
+    /// Read the configuration again first: only plugins whose settings have changed start again,
     /// and keys that wait for a restart of the host are named
     #[arg(long)]
     config: bool,

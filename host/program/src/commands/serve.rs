@@ -28,7 +28,7 @@ use crate::{
 
 /// Run the host: load the plugins of a directory and reload them as they change.
 ///
-/// SIGHUP reads the configuration anew and rescans the directory. SIGUSR2 logs a report. SIGTERM and
+/// SIGHUP reads the configuration again and rescans the directory. SIGUSR2 logs a report. SIGTERM and
 /// SIGINT stop the host once running calls have finished, and at once the second time; SIGQUIT
 /// stops it too, after logging a report. Only one host can use a runtime directory.
 #[derive(Args, Debug)]
@@ -131,7 +131,7 @@ impl Serve {
         let door = Door::new(Arc::clone(&host), Box::new(StopBySignal));
         let server = Server::open(&dir, Arc::clone(&door))?;
         let front = Arc::new(front::open(&config.http, inherited, door)?);
-        self.read_config_anew(&host, names_state_dir);
+        self.reread_config_on_request(&host, names_state_dir);
         let reloads = Reloads::start(&host).context("failed to start a thread")?;
         // The signals of whoever learns the pid are taken already.
         pid_file.write_pid()?;
@@ -168,9 +168,9 @@ impl Serve {
         Ok(())
     }
 
-    /// Has the file read anew when a request or a signal asks for it. What the command line says
+    /// Has the file read again when a request or a signal asks for it. What the command line says
     /// still takes precedence, and the state directory of a host that chose one itself stays.
-    fn read_config_anew(self, host: &Arc<Host>, names_state_dir: bool) {
+    fn reread_config_on_request(self, host: &Arc<Host>, names_state_dir: bool) {
         let file = self.config.clone();
         let chosen = host.config().state_dir.clone();
         host.read_config_by(file, move || {
