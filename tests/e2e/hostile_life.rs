@@ -93,8 +93,10 @@ fn hostile_plugins_cannot_block_a_shutdown() {
         .collect();
     lab.package("hostile")
         .put(&variants.iter().collect::<Vec<_>>());
+    lab.package("good").put(&[&actor("mark=1")]);
     let Some(host) = lab.start_sandboxed("teardown_ms = 300\n") else {
         return;
     };
-    host.stop();
+    let neighbour = Neighbour::of(&host, "actor", "mark");
+    neighbour.unharmed(host);
 }

@@ -258,9 +258,11 @@ fn a_plugin_cannot_answer_as_its_worker() {
     let lab = Lab::new();
     lab.package("hostile")
         .put(&[&attacks_at("start=answer-itself")]);
+    lab.package("good").put(&[&actor("mark=1")]);
     let Some(host) = lab.start_sandboxed("call_ms = 2000\n") else {
         return;
     };
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     assert_eq!(host.worker("attacks").degraded, [""; 0]);
     let shown = lab.hotmerge(["status"]).ok().text();
     assert!(!shown.contains("forged"), "{shown}");
@@ -269,7 +271,7 @@ fn a_plugin_cannot_answer_as_its_worker() {
         .call("attacks", "echo", b"")
         .expect_err("nobody answers");
     assert!(error.to_string().contains("deadline"), "{error}");
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 /// Its answer and the end of its pipe are seen at about the same time.
@@ -281,12 +283,14 @@ fn a_worker_without_descriptors_never_counts_as_started() {
     let variants: Vec<_> = names.iter().map(|name| close.clone().named(name)).collect();
     lab.package("hostile")
         .put(&variants.iter().collect::<Vec<_>>());
+    lab.package("good").put(&[&actor("mark=1")]);
     // Without sockets to close it may not close anything.
     let granted = |name: &String| format!("[plugin.{name}]\nallow = [\"net\"]\n");
     let granted: String = names.iter().map(granted).collect();
     let Some(host) = lab.start_sandboxed(&granted) else {
         return;
     };
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     for name in &names {
         let refused = host.plugin(name).refused.map(|attempt| attempt.reason);
         let reason = refused.unwrap_or_else(|| "it is not refused".to_owned());
@@ -295,5 +299,5 @@ fn a_worker_without_descriptors_never_counts_as_started() {
             "{name}: {reason}"
         );
     }
-    host.stop();
+    neighbour.unharmed(host);
 }

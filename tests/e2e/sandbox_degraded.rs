@@ -139,7 +139,9 @@ fn without_namespaces_and_landlock_nothing_can_be_opened() {
     lab.package("hostile")
         .put(&variants.iter().collect::<Vec<_>>());
     let forbidden = [Forbidden::Namespaces, Forbidden::Landlock];
+    lab.package("good").put(&[&actor("mark=1")]);
     let host = start(&lab, &forbidden, "");
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     for (plugin, _) in &ways {
         let pid = host.worker(plugin).pid.expect("it runs");
         let opened = open_files(pid);
@@ -152,7 +154,7 @@ fn without_namespaces_and_landlock_nothing_can_be_opened() {
     // What belongs to its user is the kernel's as long as it must not be looked into.
     let owner = fs::metadata(format!("/proc/{}/environ", host.pid())).unwrap();
     assert_eq!(owner.uid(), 0, "the host's memory is not hidden");
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 /// What a worker has open besides pipes, its image, and nothing.

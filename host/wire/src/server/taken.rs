@@ -1,13 +1,13 @@
 //! A call that was taken, and its reply.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hotmerge_abi::{self as abi, CallContext, Status};
 use rustix::thread::futex::{self, Flags};
 
 use super::{Ended, Server, occupy};
 use crate::{
-    HEAD_LIMIT,
+    HEAD_LIMIT, now_ns,
     pool::passed,
     slot::{INLINE_REPLY, Slot, state},
 };
@@ -147,6 +147,7 @@ impl<'a> Taken<'a> {
             media_type_len: 0,
             limit: limit as usize,
             gives_up_ns: 0,
+            gives_up: None,
         }
     }
 
@@ -193,9 +194,15 @@ pub struct Writer<'a> {
     limit: usize,
     /// Until when it waits for an area, on the monotonic clock; 0 for no limit.
     gives_up_ns: u64,
+    /// Set from elsewhere if it must not wait any longer.
+    gives_up: Option<&'a AtomicBool>,
 }
 
-impl Writer<'_> {
+/// How often a reply that waits for an area checks whether it is given up, in nanoseconds. No wake-up
+/// announces that, because a worker could move the waiting thread to another word.
+const NAP_NS: u64 = 50_000_000;
+
+impl<'a> Writer<'a> {
     /// Waits for an area at most until `gives_up_ns` on the monotonic clock: the reply occupies memory
     /// while it waits, and a caller may never grant an area.
     #[must_use]
@@ -203,6 +210,30 @@ impl Writer<'_> {
         Self {
             gives_up_ns,
             ..self
+        }
+    }
+
+    /// Also stops waiting for an area soon after this is set.
+    #[must_use]
+    pub fn giving_up_if(self, gives_up: &'a AtomicBool) -> Self {
+        Self {
+            gives_up: Some(gives_up),
+            ..self
+        }
+    }
+
+    fn is_given_up(&self) -> bool {
+        let is_set = |it: &AtomicBool| it.load(Ordering::Relaxed);
+        passed(self.gives_up_ns) || self.gives_up.is_some_and(is_set)
+    }
+
+    /// When to check again whether it is given up, if not for a wake-up.
+    fn checks_at(&self) -> u64 {
+        let next = self.gives_up.map(|_| now_ns().saturating_add(NAP_NS));
+        match (next, self.gives_up_ns) {
+            (Some(next), 0) => next,
+            (Some(next), limit) => next.min(limit),
+            (None, limit) => limit,
         }
     }
 
@@ -281,11 +312,11 @@ impl Writer<'_> {
         let is_over = || {
             slot.cancelled.load(Ordering::SeqCst) != 0
                 || self.server.bed.is_closed()
-                || passed(self.gives_up_ns)
+                || self.is_given_up()
         };
         // After too many needless wake-ups the reply gets no area; `Server::next` then reports why.
         while slot.state.load(Ordering::SeqCst) == wants && !is_over() && self.server.may_sleep() {
-            self.server.wait(&slot.state, wants, self.gives_up_ns);
+            self.server.wait(&slot.state, wants, self.checks_at());
         }
         slot.server_sleeps.store(0, Ordering::Relaxed);
         // An invalid area counts as none.

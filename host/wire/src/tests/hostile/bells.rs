@@ -69,6 +69,31 @@ fn a_reply_that_gets_no_room_is_given_up() {
 }
 
 #[test]
+fn a_waiting_reply_can_be_given_up() {
+    let (server, file) = Server::create(SMALL).unwrap();
+    let hostile = Memory::open(&file, SMALL).unwrap();
+    hostile.head().used.store(1, Ordering::SeqCst);
+    let slot = hostile.slot(0);
+    slot.reply_limit.store(1 << 20, Ordering::SeqCst);
+    slot.posted.store(following(0), Ordering::SeqCst);
+    let gives_up = AtomicBool::new(false);
+    let taken = server.next().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while slot.state.load(Ordering::SeqCst) & 7 != state::WANTS_AREA {
+                thread::yield_now();
+            }
+            // No wake-up tells of it, which would not reach a thread that was moved.
+            move_away(&slot.state);
+            gives_up.store(true, Ordering::SeqCst);
+        });
+        let mut writer = taken.writer().giving_up_if(&gives_up);
+        let status = writer.write(&[0; 2 * SMALL.small_bytes as usize]);
+        assert_eq!(status, STATUS_REPLY_TOO_LARGE);
+    });
+}
+
+#[test]
 fn an_answer_reaches_whoever_was_moved_elsewhere() {
     let (caller, file) = Caller::create(SMALL).unwrap();
     let server = Server::open(&file, SMALL).unwrap();
