@@ -1,6 +1,8 @@
 //! Plugins that attack while they are loaded or started: the host lives, others answer, and the
 //! refusal names what happened.
 
+use std::time::Duration;
+
 use hotmerge_daemon::lifecycle::PluginState;
 use hotmerge_tests::{Lab, Neighbour, TestHost, actor, attacks_at};
 
@@ -259,7 +261,7 @@ fn a_plugin_cannot_answer_as_its_worker() {
     lab.package("hostile")
         .put(&[&attacks_at("start=answer-itself")]);
     lab.package("good").put(&[&actor("mark=1")]);
-    let Some(host) = lab.start_sandboxed("call_ms = 2000\n") else {
+    let Some(host) = lab.start_sandboxed("call_ms = 2000\nteardown_ms = 300\n") else {
         return;
     };
     let neighbour = Neighbour::of(&host, "actor", "mark");
@@ -271,7 +273,8 @@ fn a_plugin_cannot_answer_as_its_worker() {
         .call("attacks", "echo", b"")
         .expect_err("nobody answers");
     assert!(error.to_string().contains("deadline"), "{error}");
-    neighbour.unharmed(host);
+    // The teardown, a second for the end of the process, and a second for the host itself.
+    neighbour.unharmed_within(host, Duration::from_millis(300 + 1000 + 1000));
 }
 
 /// Its answer and the end of its pipe are seen at about the same time.

@@ -6,9 +6,7 @@ mod elf;
 use std::{fs, path::Path, process::Command};
 
 use hotmerge_daemon::lifecycle::PluginState;
-use hotmerge_tests::{
-    Lab, Neighbour, Ran, SOON, Variant, abrupt, actor, honest, keep_one_heap, run,
-};
+use hotmerge_tests::{Lab, Neighbour, Ran, SOON, Variant, abrupt, honest, keep_one_heap, run};
 use object::elf::{self as constants, PF_R, PF_W, PF_X, PT_DYNAMIC, PT_GNU_STACK, PT_LOAD};
 
 use self::elf::Elf;
@@ -282,16 +280,27 @@ fn inspect_names_the_rule_against_each_trick() {
 fn a_host_refuses_each_trick(isolation: &str) {
     let lab = Lab::new();
     lab.package("good")
-        .put(&[&honest("formatting"), &actor("mark=1")]);
+        .put(&[&honest("formatting"), &honest("hashing")]);
     let lives = lab.living_in(isolation);
     let mut serve = lab.serve(&format!("{lives}symbols = \"enforce\"\n"));
     keep_one_heap(&mut serve);
     let host = lab.start_by(serve);
-    let neighbour = Neighbour::of(&host, "actor", "mark");
+    let mut neighbour = Neighbour::of(&host, "hashing", "work");
     let tricks: Vec<_> = TRICKS.iter().map(trick).collect();
     let package = lab.package("tricks");
-    package.put(&tricks.iter().collect::<Vec<_>>());
-    host.reload();
+    let put = || {
+        package.put(&tricks.iter().collect::<Vec<_>>());
+        host.reload();
+    };
+    let remove = || {
+        package.remove();
+        host.reload();
+    };
+    // Once more, since what is made once is no leak.
+    put();
+    remove();
+    neighbour.remember(&host);
+    put();
     assert_eq!(host.plugin("formatting").state, PluginState::Active);
     for (name, _, words) in TRICKS {
         let plugin = host.plugin(name);
@@ -306,8 +315,7 @@ fn a_host_refuses_each_trick(isolation: &str) {
             );
         }
     }
-    package.remove();
-    host.reload();
+    remove();
     neighbour.unharmed(host);
 }
 
