@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use hotmerge_daemon::lifecycle::State;
+use hotmerge_daemon::lifecycle::PluginState;
 use hotmerge_tests::{
     Lab, Process, SOON, TestHost, TinyDisk, actor, copy_environment, run, skipped,
 };
@@ -198,7 +198,7 @@ fn times_of_files_do_not_matter() {
             }
         });
         let plugin = host.plugin("actor");
-        assert_eq!(plugin.state, State::Active, "{time:?}: {plugin:#?}");
+        assert_eq!(plugin.state, PluginState::Active, "{time:?}: {plugin:#?}");
         let mark = host.text("actor", "mark");
         assert_eq!(mark, (100 + number).to_string(), "{time:?}");
     }

@@ -85,7 +85,7 @@ fn a_wrong_configuration_changes_nothing() {
         assert!(refused.reason.contains(words), "{}", refused.reason);
     }
     host.log()
-        .wait("the configuration was refused, and the one before stays in force");
+        .wait("the configuration was refused; the previous one stays in force");
     assert_eq!(host.text("one", "config"), "{\"x\":1}");
     assert_eq!(generation(&host, "one"), 1);
     lab.hotmerge(["reload", "--config"])

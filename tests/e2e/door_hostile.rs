@@ -14,7 +14,7 @@ use std::{
 
 use hotmerge_daemon::status::Status;
 use hotmerge_meta::control::method;
-use hotmerge_tests::{Footprint, Lab, SOON, TestHost, actor, call};
+use hotmerge_tests::{Footprint, Lab, Neighbour, SOON, TestHost, actor, call};
 use rustix::{
     process::{Uid, geteuid, nice},
     thread::set_thread_uid,
@@ -125,6 +125,7 @@ fn hostile_connections_fail_no_honest_call() {
         std::fs::set_permissions(lab.path(""), open).unwrap();
     }
     let mut quiet = calls(&host, |done| done < CALLS);
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     let before = Footprint::of(host.pid());
     let socket: PathBuf = lab.runtime_dir().control_socket();
     let is_over = AtomicBool::new(false);
@@ -170,5 +171,5 @@ fn hostile_connections_fail_no_honest_call() {
     host.wait_for("what they took to be given back", |_| {
         (Footprint::of(host.pid()).rss_kib <= before.rss_kib + 96 * MIB).then_some(())
     });
-    host.stop();
+    neighbour.unharmed(host);
 }

@@ -1,7 +1,7 @@
 //! Honest plugins do not notice the sandbox: with everything as it is by default and nothing
 //! granted they load, and answer what they answer anywhere.
 
-use hotmerge_daemon::lifecycle::State;
+use hotmerge_daemon::lifecycle::PluginState;
 use hotmerge_tests::{Lab, TestHost, UNTIRING, honest};
 
 /// Each with a request, and the answer to it.
@@ -42,7 +42,12 @@ fn put_all(lab: &Lab) {
 fn all_work(host: &TestHost) {
     for (name, request, answer) in WORK {
         let plugin = host.plugin(name);
-        assert_eq!(plugin.state, State::Active, "{name}: {:?}", plugin.refused);
+        assert_eq!(
+            plugin.state,
+            PluginState::Active,
+            "{name}: {:?}",
+            plugin.refused
+        );
         let reply = host.call(name, "work", request.as_bytes());
         let reply = reply.unwrap_or_else(|error| panic!("{name}: {error}"));
         let text = String::from_utf8_lossy(&reply.output_base64.0).into_owned();

@@ -258,9 +258,11 @@ fn an_attack_during_calls_stays_in_its_worker() {
 fn a_survived_signal_explains_no_later_death() {
     let lab = Lab::new();
     lab.package("hostile").put(&[&attacks()]);
+    lab.package("good").put(&[&actor("mark=1")]);
     let Some(host) = lab.start_sandboxed(UNTIRING) else {
         return;
     };
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     let die_after_a_trap = |method: &str| {
         let restarts = host.plugin("attacks").restarts;
         let mut client = host.client();
@@ -290,20 +292,22 @@ fn a_survived_signal_explains_no_later_death() {
         let told = told.unwrap_or_else(|| panic!("{method}: it is always ended before"));
         host.log().wait(&format!("it {told}"));
     }
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 #[test]
 fn a_plugin_cannot_exceed_its_thread_limit() {
     let lab = Lab::new();
     lab.package("hostile").put(&[&attacks()]);
+    lab.package("good").put(&[&actor("mark=1")]);
     let Some(host) = lab.start_sandboxed("") else {
         return;
     };
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     let said = host.text("attacks", "threads");
     let threads: u64 = said.rsplit(' ').next().unwrap().parse().unwrap();
     assert!(threads < 64, "{said}");
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Plugins that attack while state is handed over and while they end: a new version takes over
 //! or the old one stays, and nothing is left behind.
 
+use std::time::Duration;
+
 use hotmerge_tests::{Lab, Neighbour, TestHost, UNTIRING, Variant, actor, attacks_at};
 
 /// What a plugin may do at the worst moment, each in its own way.
@@ -84,6 +86,9 @@ fn an_attack_in_teardown_does_not_block_reloads() {
     attack(|name| [attacks_at(&format!("teardown={name}")), attacks_at("")]);
 }
 
+/// The teardown, a second for the end of the process, and a second for the host itself.
+const HINDERED: Duration = Duration::from_millis(300 + 1000 + 1000);
+
 #[test]
 fn hostile_plugins_cannot_block_a_shutdown() {
     let lab = Lab::new();
@@ -93,8 +98,10 @@ fn hostile_plugins_cannot_block_a_shutdown() {
         .collect();
     lab.package("hostile")
         .put(&variants.iter().collect::<Vec<_>>());
+    lab.package("good").put(&[&actor("mark=1")]);
     let Some(host) = lab.start_sandboxed("teardown_ms = 300\n") else {
         return;
     };
-    host.stop();
+    let neighbour = Neighbour::of(&host, "actor", "mark");
+    neighbour.unharmed_within(host, HINDERED);
 }

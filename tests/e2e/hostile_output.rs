@@ -4,7 +4,8 @@
 use std::time::Instant;
 
 use hotmerge_tests::{
-    Lab, Neighbour, SOON, TestHost, UNTIRING, Vitals, actor, attacks, attacks_at, run,
+    Lab, Neighbour, SOON, TestHost, UNTIRING, Vitals, actor, attacks, attacks_at, keep_one_heap,
+    run,
 };
 
 fn start(lab: &Lab) -> Option<TestHost> {
@@ -82,6 +83,7 @@ fn endless_forged_reports_cost_no_memory() {
 fn control_characters_are_escaped_in_the_log() {
     let lab = Lab::new();
     lab.package("hostile").put(&[&attacks()]);
+    lab.package("good").put(&[&actor("mark=1")]);
     let config = lab.path("for-people.toml");
     let text = format!(
         "worker = {:?}\nsettle_ms = 100\nsymbols = \"off\"\n{UNTIRING}",
@@ -96,12 +98,14 @@ fn control_characters_are_escaped_in_the_log() {
         .arg(lab.plugin_dir())
         .arg("--state-dir")
         .arg(lab.state_dir());
+    keep_one_heap(&mut command);
     let host = lab.start_by(command);
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     for name in ["log-escape", "print-escape", "forge-text", "panic-escape"] {
         let _ = host.call("attacks", name, b"");
     }
     host.replaced("attacks", 1);
-    let log = host.stop();
+    let log = neighbour.unharmed(host);
     let lines = log.messages();
     let said = lines.iter().filter(|line| line.contains("forged line"));
     assert!(said.count() >= 3, "{lines:#?}");
@@ -121,6 +125,7 @@ fn control_characters_are_escaped_in_status() {
     let Some(host) = start(&lab) else {
         return;
     };
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     // As it would be on a terminal: otherwise orders to it are taken out on the way.
     let hotmerge = |arguments: &[&str]| {
         let mut command = lab.command();
@@ -144,7 +149,7 @@ fn control_characters_are_escaped_in_status() {
         let lines = shown.lines().filter(|line| line.starts_with("ERROR"));
         assert_eq!(lines.count(), 0, "a line that nobody wrote: {shown:?}");
     }
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 /// As many plugins as there are reasons of this length in one frame, and more.

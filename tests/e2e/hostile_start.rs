@@ -1,7 +1,9 @@
 //! Plugins that attack while they are loaded or started: the host lives, others answer, and the
 //! refusal names what happened.
 
-use hotmerge_daemon::lifecycle::State;
+use std::time::Duration;
+
+use hotmerge_daemon::lifecycle::PluginState;
 use hotmerge_tests::{Lab, Neighbour, TestHost, actor, attacks_at};
 
 /// Attacks that end in a refusal, which has these words.
@@ -101,7 +103,7 @@ fn unexpected(host: &TestHost) -> Vec<String> {
     let in_vain = IN_VAIN.iter().filter_map(|name| {
         let plugin = host.plugin(name);
         let answer = host.call(name, "echo", b"");
-        let works = plugin.state == State::Active && answer.is_ok();
+        let works = plugin.state == PluginState::Active && answer.is_ok();
         (!works).then(|| format!("{name} should work, but: {:?}", plugin.refused))
     });
     refused.chain(in_vain).collect()
@@ -172,7 +174,7 @@ fn a_hostile_candidate_leaves_the_live_version_serving() {
         let plugin = host.plugin("attacks");
         let refused = plugin.refused.expect("it is refused").reason;
         assert!(refused.contains(words), "{script}: {refused}");
-        assert_eq!(plugin.state, State::Active, "{script}");
+        assert_eq!(plugin.state, PluginState::Active, "{script}");
         assert_eq!(host.plugin("attacks").restarts, 0, "{script}");
         neighbour.goes_on(&host, script);
     }
@@ -258,9 +260,11 @@ fn a_plugin_cannot_answer_as_its_worker() {
     let lab = Lab::new();
     lab.package("hostile")
         .put(&[&attacks_at("start=answer-itself")]);
-    let Some(host) = lab.start_sandboxed("call_ms = 2000\n") else {
+    lab.package("good").put(&[&actor("mark=1")]);
+    let Some(host) = lab.start_sandboxed("call_ms = 2000\nteardown_ms = 300\n") else {
         return;
     };
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     assert_eq!(host.worker("attacks").degraded, [""; 0]);
     let shown = lab.hotmerge(["status"]).ok().text();
     assert!(!shown.contains("forged"), "{shown}");
@@ -269,7 +273,8 @@ fn a_plugin_cannot_answer_as_its_worker() {
         .call("attacks", "echo", b"")
         .expect_err("nobody answers");
     assert!(error.to_string().contains("deadline"), "{error}");
-    host.stop();
+    // The teardown, a second for the end of the process, and a second for the host itself.
+    neighbour.unharmed_within(host, Duration::from_millis(300 + 1000 + 1000));
 }
 
 /// Its answer and the end of its pipe are seen at about the same time.
@@ -281,12 +286,14 @@ fn a_worker_without_descriptors_never_counts_as_started() {
     let variants: Vec<_> = names.iter().map(|name| close.clone().named(name)).collect();
     lab.package("hostile")
         .put(&variants.iter().collect::<Vec<_>>());
+    lab.package("good").put(&[&actor("mark=1")]);
     // Without sockets to close it may not close anything.
     let granted = |name: &String| format!("[plugin.{name}]\nallow = [\"net\"]\n");
     let granted: String = names.iter().map(granted).collect();
     let Some(host) = lab.start_sandboxed(&granted) else {
         return;
     };
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     for name in &names {
         let refused = host.plugin(name).refused.map(|attempt| attempt.reason);
         let reason = refused.unwrap_or_else(|| "it is not refused".to_owned());
@@ -295,5 +302,5 @@ fn a_worker_without_descriptors_never_counts_as_started() {
             "{name}: {reason}"
         );
     }
-    host.stop();
+    neighbour.unharmed(host);
 }

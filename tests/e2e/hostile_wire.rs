@@ -8,7 +8,7 @@ use hotmerge_meta::{
     control::{CallParams, CallReply, Client, ClientError, method},
 };
 use hotmerge_tests::{
-    HANGS_MS, Lab, Neighbour, SOON, TestHost, UNTIRING, actor, attacks, call_params,
+    HANGS_MS, Lab, Neighbour, SOON, TestHost, UNTIRING, Vitals, actor, attacks, call_params,
 };
 use hotmerge_wire::Geometry;
 
@@ -179,6 +179,47 @@ fn no_thread_stays_behind_whose_bell_was_moved() {
         assert!(failure.contains("exited with status 3"), "{failure}");
         neighbour.goes_on(&host, "a bell that was moved");
     }
+    neighbour.unharmed(host);
+}
+
+/// What replies that wait for their workers may take, in KiB: what one worker can call for.
+const REPLIES_KIB: u64 = 8 * (16 << 10);
+
+/// Three workers call for as many large replies as they can, and take none.
+#[test]
+fn replies_that_nobody_takes_are_bounded() {
+    let lab = Lab::new();
+    lab.package("good").put(&[&actor("mark=1")]);
+    let names = ["one", "two", "three"];
+    let hostile = names.map(|name| {
+        let hostile = attacks().named(name);
+        hostile.requiring("actor", "*", OnReplace::Rebind)
+    });
+    lab.package("hostile").put(&hostile.each_ref());
+    // No reply is given up because it takes long.
+    let Some(host) = lab.start_sandboxed(&format!("{UNTIRING}call_ms = 600000\n")) else {
+        return;
+    };
+    let neighbour = Neighbour::of(&host, "actor", "mark");
+    let before = Vitals::of(&host);
+    for name in names {
+        let said = host.call(name, "take-no-reply", places(outgoing()).as_bytes());
+        said.expect("it answers");
+    }
+    // Of 24 replies 8 may wait.
+    host.log().wait_from(0, "that 16 are given up", |record| {
+        let text = record["message"].as_str().unwrap_or_default();
+        text.starts_with("a reply to this plugin was given up") && record["times"] == 16
+    });
+    host.wait_for("room for what may wait", |_| {
+        let now = Vitals::of(&host);
+        (now.private_kib <= before.private_kib + REPLIES_KIB + (8 << 10)).then_some(())
+    });
+    for name in names {
+        host.call(name, "exit-raw", b"").expect_err("it ends");
+        host.replaced(name, 1);
+    }
+    neighbour.goes_on(&host, "replies that nobody takes");
     neighbour.unharmed(host);
 }
 

@@ -5,7 +5,7 @@ use std::{
     thread,
 };
 
-use hotmerge_tests::{Footprint, Gate, Http, Lab, actor, open_http, read_all};
+use hotmerge_tests::{Footprint, Gate, Http, Lab, Neighbour, actor, open_http, read_all};
 
 fn front(limits: &str) -> (Lab, hotmerge_tests::TestHost, Http) {
     let lab = Lab::new();
@@ -50,7 +50,8 @@ fn a_head_over_the_limit_is_refused() {
 
 #[test]
 fn a_slow_client_is_given_up() {
-    let (_lab, _host, http) = front("header_ms = 50\nbody_ms = 50");
+    let (_lab, host, http) = front("header_ms = 50\nbody_ms = 50");
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     // It sends a head and no end of it; whoever never ends is closed without a word.
     let said = http.exchange(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: ");
     assert!(said.is_empty() || status(&said) == "408", "{said}");
@@ -58,6 +59,7 @@ fn a_slow_client_is_given_up() {
         b"POST /plugins/actor/echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\nfive ",
     );
     assert_eq!(status(&said), "408", "{said}");
+    neighbour.unharmed(host);
 }
 
 #[test]
@@ -93,6 +95,7 @@ fn a_greedy_client_leaves_room_for_others() {
 #[test]
 fn idle_connections_make_room() {
     let (_lab, host, http) = front("max_connections = 16");
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     let mut idle: Vec<_> = (0..200)
         .map(|_| http.send(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"))
         .collect();
@@ -103,11 +106,13 @@ fn idle_connections_make_room() {
     drop(idle);
     let closed = host.status().host.door.expect("the door is counted").closed;
     assert!(closed >= 184, "only {closed} were closed");
+    neighbour.unharmed(host);
 }
 
 #[test]
 fn ambiguous_requests_are_refused() {
-    let (_lab, _host, http) = front("");
+    let (_lab, host, http) = front("");
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     let call = "POST /plugins/actor/echo HTTP/1.1\r\nhost: localhost\r\n";
     for (name, bytes) in [
         (
@@ -166,6 +171,7 @@ fn ambiguous_requests_are_refused() {
         matches!(status(&said), "400" | "200" | "no answer"),
         "{said}"
     );
+    neighbour.unharmed(host);
 }
 
 #[test]
@@ -198,6 +204,7 @@ fn replies_that_nobody_reads_are_given_back() {
 
     let (_lab, host, http) = front("max_connections = 64");
     assert_eq!(http.post("/plugins/actor/echo", b"").status, 200);
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     let before = Footprint::of(host.pid());
     let body = vec![b'x'; 4 << 20];
     let streams: Vec<_> = (0..20)
@@ -218,4 +225,5 @@ fn replies_that_nobody_reads_are_given_back() {
     drop(streams);
     host.holds_no_more_than(&before, 16 * MIB);
     assert_eq!(http.get("/healthz").status, 200);
+    neighbour.unharmed(host);
 }

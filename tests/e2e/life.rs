@@ -2,7 +2,7 @@
 
 use std::{fs, thread};
 
-use hotmerge_daemon::{lifecycle::State, status::Status};
+use hotmerge_daemon::{lifecycle::PluginState, status::Status};
 use hotmerge_meta::control::{CallReply, Client, ClientError};
 use hotmerge_tests::{Callers, GatedHost, Lab, TestHost, Visitor, actor, call};
 use rustix::process::Signal;
@@ -56,7 +56,7 @@ fn an_old_version_ends_after_its_last_call() {
         "new calls get the new version"
     );
     let plugin = bench.host.plugin("actor");
-    assert_eq!((plugin.state, plugin.generation), (State::Active, 2));
+    assert_eq!((plugin.state, plugin.generation), (PluginState::Active, 2));
     assert_eq!(ending(&bench), ["draining"]);
     assert_ne!(Some(plugin.ending[0].hash), plugin.hash);
 
@@ -187,7 +187,7 @@ fn a_removed_plugin_finishes_its_calls() {
     let (visitor, call) = long_call(&bench);
     bench.lab.package("one").remove();
     bench.host.reload();
-    assert_eq!(bench.host.plugin("actor").state, State::Unloading);
+    assert_eq!(bench.host.plugin("actor").state, PluginState::Unloading);
     let error = bench
         .host
         .call("actor", "mark", b"")
@@ -217,7 +217,7 @@ fn an_overtaken_candidate_never_takes_a_call() {
         .log()
         .wait("a candidate that took no calls is ended");
     let plugin = bench.host.plugin("actor");
-    assert_eq!((plugin.generation, plugin.state), (2, State::Active));
+    assert_eq!((plugin.generation, plugin.state), (2, PluginState::Active));
     assert_eq!(bench.host.text("actor", "mark"), "3");
     bench.host.stop();
 }

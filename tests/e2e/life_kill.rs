@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use hotmerge_daemon::lifecycle::State;
+use hotmerge_daemon::lifecycle::PluginState;
 use hotmerge_meta::{
     Image, PluginMeta,
     control::{PluginReport, RollbackParams, method},
@@ -206,7 +206,7 @@ fn every_moment(start: impl Fn(&Lab) -> TestHost) {
             }
             let host = start(&lab);
             let plugin = host.plugin("one");
-            assert_eq!(plugin.state, State::Active, "{moment}: {plugin:#?}");
+            assert_eq!(plugin.state, PluginState::Active, "{moment}: {plugin:#?}");
             let mark = host.text("one", "mark");
             let marks = if moment == "new ones" { "2" } else { "1" };
             assert_eq!(mark, marks, "{moment}");

@@ -1,6 +1,6 @@
 //! Plugins that require others: when they start, stop, and whom they may call.
 
-use hotmerge_daemon::lifecycle::State;
+use hotmerge_daemon::lifecycle::PluginState;
 use hotmerge_meta::{OnReplace, control::Action};
 use hotmerge_tests::{Gate, Lab, TestHost, Variant, actor};
 
@@ -116,7 +116,7 @@ fn a_missing_requirement_is_reported_and_recovers() {
     lab.put(&plugin("c", "mark=c2").version("2.1.0"));
     host.reload();
     for name in ["a", "b", "c"] {
-        assert_eq!(host.plugin(name).state, State::Active, "{name}");
+        assert_eq!(host.plugin(name).state, PluginState::Active, "{name}");
     }
     host.stop();
 }
@@ -162,7 +162,7 @@ fn a_plugin_leaves_and_returns_with_its_requirement() {
     host.wait_for("both to stop", |status| {
         let user = status.plugins.iter().find(|it| it.name == "user")?;
         let alone = status.plugins.len() == 1 && user.ending.is_empty();
-        (alone && user.state == State::Error).then_some(())
+        (alone && user.state == PluginState::Error).then_some(())
     });
     lab.put(&plugin("base", "mark=b3"));
     host.reload();

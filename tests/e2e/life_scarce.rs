@@ -63,7 +63,8 @@ fn work_is_queued_and_reported_without_free_threads() {
     let (host, mut client) = start(&lab, "");
     allow(&host, Scarce::Threads, Some(1));
     lab.put(&actor("mark=2"));
-    host.log().wait("there was no thread to start candidates");
+    host.log()
+        .wait("no thread was available to start candidates");
     let waits = waiting(&mut client);
     assert_eq!(
         (waits.generation, waits.waiting.len()),

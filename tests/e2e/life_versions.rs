@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hotmerge_daemon::{lifecycle::State, status::PluginStatus};
+use hotmerge_daemon::{lifecycle::PluginState, status::PluginStatus};
 use hotmerge_meta::{
     Image, OnReplace,
     control::{Action, HistoryParams, PluginReport, RollbackParams, Transition, method},
@@ -47,7 +47,7 @@ fn roll_back(host: &TestHost, to: Option<String>) -> PluginReport {
 fn runs(host: &TestHost, mark: &str) -> PluginStatus {
     assert_eq!(host.text("actor", "mark"), mark);
     let plugin = host.plugin("actor");
-    assert_eq!(plugin.state, State::Active);
+    assert_eq!(plugin.state, PluginState::Active);
     plugin
 }
 
@@ -139,7 +139,7 @@ fn what_an_operator_asked_for_is_what_is_printed() {
     says(&["unpin", "actor"], "unpinned");
     host.log().wait("unpinned");
     says(&["rollback", "actor"], " rolled back ");
-    host.log().wait("rollback asked for by an operator");
+    host.log().wait("rollback requested by an operator");
     let reasons = lab.hotmerge(["history", "actor"]).text();
     for reason in [
         "an operator pinned it",
@@ -168,7 +168,7 @@ fn unpin_reports_that_a_rollback_stays_active() {
     let hash = version(3).meta.hash.short();
     let advice = format!("`hotmerge rollback actor --to {hash}`");
     let reason = report.reason.unwrap();
-    assert!(reason.contains("not pinned any more; 3.0.0"), "{reason}");
+    assert!(reason.contains("no longer pinned; 3.0.0"), "{reason}");
     assert!(reason.contains(&advice), "{reason}");
     ok(&lab.hotmerge(["rollback", "actor", "--to", &hash]));
     assert_eq!(runs(&host, "3").rolled_back, None);
@@ -221,7 +221,7 @@ fn a_stored_version_of_another_contract_is_whole() {
 
     lab.package("one").put(&[&actor("mark=4 start=refuse")]);
     let host = lab.start_with("watch = false");
-    assert_eq!(host.plugin("actor").state, State::Error);
+    assert_eq!(host.plugin("actor").state, PluginState::Error);
     let report = roll_back(&host, Some(foreign.meta.hash.to_string()));
     assert_eq!(report.action, Action::Refused);
     let reason = report.reason.unwrap();

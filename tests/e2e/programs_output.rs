@@ -2,11 +2,14 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io,
+    io::{self, BufRead as _, BufReader, Write as _},
+    os::unix::net::UnixListener,
     process::Stdio,
+    thread,
 };
 
 use hotmerge_tests::{Lab, SOON, TestHost, actor, run};
+use serde_json::{Value, json};
 
 /// A lab whose host runs one plugin, and every command that writes something when all is well.
 fn commands() -> (Lab, TestHost, Vec<Vec<String>>) {
@@ -151,4 +154,50 @@ fn manual_pages_on_a_full_disk_are_a_sentence() {
     lab.hotmerge(["man", &dir.display().to_string()])
         .ended_with(1)
         .said(&["failed to write manual pages", "No space left on device"]);
+}
+
+/// What terminals take for orders, and what turns the text behind it around.
+const ORDERS: &str = "\x1b[2J\x1b]0;title\x07\r\nERROR forged line\u{202e}";
+
+/// Puts orders behind every text.
+fn forge(value: &mut Value) {
+    match value {
+        Value::String(text) => text.push_str(ORDERS),
+        Value::Array(list) => list.iter_mut().for_each(forge),
+        Value::Object(fields) => fields.values_mut().for_each(forge),
+        _ => {}
+    }
+}
+
+/// Nobody believes a host's own words more than those of its plugins.
+#[test]
+fn a_hosts_own_words_order_no_terminal() {
+    let lab = Lab::new();
+    lab.put(&actor("mark=1"));
+    let host = lab.start();
+    let mut status = lab.hotmerge(["status", "--json"]).ok().json();
+    host.stop();
+    forge(&mut status["host"]);
+    let dir = lab.runtime_dir();
+    fs::create_dir_all(dir.path()).unwrap();
+    let listener = UnixListener::bind(dir.control_socket()).unwrap();
+    let forger = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut line = String::new();
+        BufReader::new(&stream).read_line(&mut line).unwrap();
+        let request: Value = serde_json::from_str(&line).unwrap();
+        let answer = json!({"jsonrpc": "2.0", "id": request["id"], "result": status});
+        stream.write_all(format!("{answer}\n").as_bytes()).unwrap();
+    });
+    let mut command = lab.command();
+    // As on a terminal: otherwise the program takes all orders out.
+    command.arg("status").env("CLICOLOR_FORCE", "1");
+    let shown = run(&mut command, SOON).ok().text();
+    forger.join().unwrap();
+    assert!(shown.contains("forged line"), "{shown:?}");
+    for line in shown.lines() {
+        let is_clean = !line.contains(|sign: char| sign.is_control() || sign == '\u{202e}');
+        assert!(is_clean, "{line:?}");
+        assert!(!line.starts_with("ERROR"), "a forged line: {line:?}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ffi::OsStr, fs, process::Command, thread};
 
 use hotmerge_daemon::{
-    lifecycle::{Stage, State},
+    lifecycle::{PluginState, Stage},
     status::{PluginStatus, Status},
 };
 use hotmerge_tests::{Callers, Gate, Lab, TestHost, Variant, Workspace, actions, actor, skipped};
@@ -281,7 +281,7 @@ fn candidates_that_wait_let_others_begin() {
     drop(begun);
     host.reload();
     let plugins = host.status().plugins;
-    let active = plugins.iter().filter(|it| it.state == State::Active);
+    let active = plugins.iter().filter(|it| it.state == PluginState::Active);
     assert_eq!(active.count(), names.len());
     host.stop();
 }
@@ -420,7 +420,7 @@ fn constant_changes_still_let_versions_go_live() {
         let plugin = status.plugins.first()?;
         plugin.stage.is_none().then(|| plugin.clone())
     });
-    assert_eq!(plugin.state, State::Active);
+    assert_eq!(plugin.state, PluginState::Active);
     assert_eq!(plugin.waiting, [""; 0], "it is over");
     assert_eq!(host.text("actor", "mark"), newest.to_string());
     host.stop();

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use hotmerge_daemon::lifecycle::State;
+use hotmerge_daemon::lifecycle::PluginState;
 use hotmerge_tests::{
     Lab, NOBODY, Process, SOON, TestGroup, TestHost, UNTIRING, attacks, copy_environment, skipped,
 };
@@ -178,6 +178,6 @@ fn an_invalid_configured_cgroup_is_reported() {
     assert_eq!(host.text("attacks", "echo"), "");
     host.stop();
     let host = start(&lab, &named, "degraded = \"refuse\"\n");
-    assert_eq!(host.plugin("attacks").state, State::Error);
+    assert_eq!(host.plugin("attacks").state, PluginState::Error);
     host.stop();
 }

@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use hotmerge_daemon::lifecycle::State;
+use hotmerge_daemon::lifecycle::PluginState;
 use hotmerge_tests::{
     Forbidden, Lab, Neighbour, SOON, TestHost, UNTIRING, actor, attacks, attacks_at,
     copy_environment, hosts_are_ordinary, reader, run, skipped, without,
@@ -139,7 +139,9 @@ fn without_namespaces_and_landlock_nothing_can_be_opened() {
     lab.package("hostile")
         .put(&variants.iter().collect::<Vec<_>>());
     let forbidden = [Forbidden::Namespaces, Forbidden::Landlock];
+    lab.package("good").put(&[&actor("mark=1")]);
     let host = start(&lab, &forbidden, "");
+    let neighbour = Neighbour::of(&host, "actor", "mark");
     for (plugin, _) in &ways {
         let pid = host.worker(plugin).pid.expect("it runs");
         let opened = open_files(pid);
@@ -152,7 +154,7 @@ fn without_namespaces_and_landlock_nothing_can_be_opened() {
     // What belongs to its user is the kernel's as long as it must not be looked into.
     let owner = fs::metadata(format!("/proc/{}/environ", host.pid())).unwrap();
     assert_eq!(owner.uid(), 0, "the host's memory is not hidden");
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 /// What a worker has open besides pipes, its image, and nothing.
@@ -179,7 +181,7 @@ fn degraded_refuse_refuses_plugins() {
         let lab = lab();
         let host = start(&lab, &[forbidden], "degraded = \"refuse\"\n");
         let plugin = host.plugin("attacks");
-        assert_eq!(plugin.state, State::Error, "{forbidden:?}");
+        assert_eq!(plugin.state, PluginState::Error, "{forbidden:?}");
         let reason = plugin.refused.expect("it was refused").reason;
         assert!(
             reason.contains("the sandbox is incomplete")
@@ -220,7 +222,7 @@ fn without_workers_plugins_run_in_the_host() {
         assert!(said.stderr.contains("nowhere"), "{minds}: {}", said.stderr);
         let host = lab.start_with(&format!("{nowhere}{minds}\n"));
         let plugin = host.plugin("actor");
-        assert_eq!(plugin.state, State::Error, "{minds}");
+        assert_eq!(plugin.state, PluginState::Error, "{minds}");
         assert_eq!(plugin.not_granted, ["net"], "{minds}");
         let reason = plugin.refused.expect("it was refused").reason;
         assert!(reason.contains("nowhere"), "{minds}: {reason}");

@@ -8,9 +8,9 @@ use std::{
     thread,
 };
 
-use hotmerge_daemon::{lifecycle::State, status::PluginStatus};
+use hotmerge_daemon::{lifecycle::PluginState, status::PluginStatus};
 use hotmerge_meta::Wants;
-use hotmerge_tests::{Ground, Lab, TestHost, attacks, reader};
+use hotmerge_tests::{Ground, Lab, TestHost, actor, attacks, reader};
 
 /// What the plugin says when it is to do something with a path.
 fn ask(host: &TestHost, method: &str, path: &str) -> String {
@@ -26,7 +26,7 @@ fn refused(host: &TestHost, method: &str, path: &str) {
 
 #[track_caller]
 fn reason(plugin: PluginStatus) -> String {
-    assert_eq!(plugin.state, State::Error);
+    assert_eq!(plugin.state, PluginState::Error);
     plugin.refused.expect("it was refused").reason
 }
 
@@ -36,6 +36,7 @@ fn without_grants_there_is_no_file_or_network() {
     let Some(host) = ground.start(&[], "") else {
         return;
     };
+    let neighbour = Ground::neighbour(&host);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     for path in [&ground.tree("deep/file"), "/etc/passwd", "/plugin.so"] {
         refused(&host, "read", path);
@@ -47,7 +48,7 @@ fn without_grants_there_is_no_file_or_network() {
         "connect",
         &listener.local_addr().unwrap().to_string(),
     );
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 #[test]
@@ -59,6 +60,7 @@ fn a_read_grant_gives_only_its_tree() {
     let Some(host) = ground.start(&[ground.grant("", "ro")], "") else {
         return;
     };
+    let neighbour = Ground::neighbour(&host);
     assert_eq!(ask(&host, "read", &ground.tree("deep/file")), "granted");
     assert_eq!(
         ask(&host, "list", &ground.tree("")),
@@ -84,7 +86,7 @@ fn a_read_grant_gives_only_its_tree() {
     ] {
         refused(&host, method, &ground.tree(path));
     }
-    host.stop();
+    neighbour.unharmed(host);
     assert_eq!(
         fs::read_to_string(ground.tree("deep/file")).unwrap(),
         "granted"
@@ -98,10 +100,11 @@ fn a_single_file_is_granted_without_its_neighbours() {
     let Some(host) = ground.start(&[ground.grant("deep/file", "ro")], "") else {
         return;
     };
+    let neighbour = Ground::neighbour(&host);
     assert_eq!(ask(&host, "read", &ground.tree("deep/file")), "granted");
     refused(&host, "read", &ground.tree("deep/other"));
     refused(&host, "write", &ground.tree("deep/file"));
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 #[test]
@@ -112,6 +115,7 @@ fn a_write_grant_needs_its_owner() {
     let Some(host) = ground.start(&[ground.grant("", "rw")], &user) else {
         return;
     };
+    let neighbour = Ground::neighbour(&host);
     for (method, path) in [
         ("write", "new"),
         ("write", "deep/file"),
@@ -129,7 +133,7 @@ fn a_write_grant_needs_its_owner() {
     refused(&host, "write", &ground.tree("link"));
     refused(&host, "write", &ground.tree("../beside"));
     refused(&host, "write", "/new");
-    host.stop();
+    neighbour.unharmed(host);
     assert_eq!(fs::read_to_string(&ground.secret).unwrap(), "secret");
     assert_eq!(
         fs::read_to_string(ground.tree("deep/file")).unwrap(),
@@ -147,10 +151,11 @@ fn the_inner_of_nested_grants_applies() {
     let Some(host) = ground.start(&grants, &user) else {
         return;
     };
+    let neighbour = Ground::neighbour(&host);
     assert_eq!(ask(&host, "write", &ground.tree("deep/new")), "done");
     refused(&host, "write", &ground.tree("deep/file"));
     assert_eq!(ask(&host, "read", &ground.tree("deep/file")), "granted");
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 #[test]
@@ -203,6 +208,7 @@ fn only_granted_network_is_reachable() {
     let Some(host) = ground.start(&["net".to_owned()], "") else {
         return;
     };
+    let neighbour = Ground::neighbour(&host);
     let serving = thread::spawn(move || {
         let (mut guest, _) = listener.accept().unwrap();
         guest.write_all(b"welcome").unwrap();
@@ -210,24 +216,26 @@ fn only_granted_network_is_reachable() {
     assert_eq!(ask(&host, "connect", &address), "welcome");
     serving.join().unwrap();
     refused(&host, "read", "/etc/passwd");
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 #[test]
 fn a_network_grant_opens_nothing_else() {
     let lab = Lab::new();
     lab.package("hostile").put(&[&attacks()]);
+    lab.package("good").put(&[&actor("mark=1")]);
     let own = "[plugin.attacks]\nallow = [\"net\"]\n";
     let Some(host) = lab.start_sandboxed(own) else {
         return;
     };
+    let neighbour = Ground::neighbour(&host);
     assert!(host.text("attacks", "socket").contains("did it"));
     // Another one for the signals of a socket would let it signal whomever it likes.
     for attack in ["unix", "netlink", "own", "open", "list", "kill-parent"] {
         let said = host.text("attacks", attack);
         assert!(said.contains("not permitted"), "{attack}: {said}");
     }
-    host.stop();
+    neighbour.unharmed(host);
 }
 
 #[test]

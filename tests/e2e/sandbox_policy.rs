@@ -3,7 +3,7 @@
 
 use std::{fs, path::PathBuf};
 
-use hotmerge_daemon::lifecycle::State;
+use hotmerge_daemon::lifecycle::PluginState;
 use hotmerge_tests::{Lab, SOON, actor, attacks, reader, run};
 
 /// A policy of the operator's own: the built-in one, changed.
@@ -168,7 +168,7 @@ fn the_host_process_refuses_ungrouped_symbols() {
     let config = format!("symbol_policy = {path:?}\nsymbols = \"enforce\"\n");
     let strict = lab.start_with(&format!("{config}isolation = \"host\"\n"));
     let plugin = strict.plugin("actor");
-    assert_eq!(plugin.state, State::Error);
+    assert_eq!(plugin.state, PluginState::Error);
     let reason = plugin.refused.expect("it was refused").reason;
     assert!(
         reason.contains("`getcwd`: no group of the symbol policy has it"),

@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use hotmerge_daemon::lifecycle::State;
+use hotmerge_daemon::lifecycle::PluginState;
 use hotmerge_tests::{Lab, Ran, SOON, TestHost, actor, copy_program, run, skipped, worker};
 use rustix::process::geteuid;
 
@@ -218,7 +218,7 @@ fn a_worker_program_others_may_write_is_refused() {
             set_mode(&program, 0o777);
             let host = TestHost::start(serve, place.lab.runtime_dir());
             let plugin = host.plugin("actor");
-            assert_eq!(plugin.state, State::Error);
+            assert_eq!(plugin.state, PluginState::Error);
             names(&plugin.refused.unwrap().reason, &program, &[]);
             host.stop();
             set_mode(&program, 0o755);

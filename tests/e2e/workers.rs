@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use hotmerge_daemon::lifecycle::State;
+use hotmerge_daemon::lifecycle::PluginState;
 use hotmerge_meta::control::{CallReply, ReloadParams, method};
 use hotmerge_tests::{
     Ground, HANGS_MS, Lab, SOON, TestHost, UNTIRING, actor, attacks, call_params,
@@ -106,7 +106,7 @@ fn too_many_crashes_stop_restarts_until_asked() {
             .plugins
             .iter()
             .find(|plugin| plugin.name == "attacks")?;
-        (plugin.state == State::Error).then(|| host.call("attacks", "echo", b""))
+        (plugin.state == PluginState::Error).then(|| host.call("attacks", "echo", b""))
     });
     let error = error.expect_err("nobody answers").to_string();
     assert!(

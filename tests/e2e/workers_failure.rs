@@ -5,7 +5,7 @@
 use std::fs;
 
 use hotmerge_daemon::{
-    lifecycle::State,
+    lifecycle::PluginState,
     status::{FailureStatus, PluginStatus},
 };
 use hotmerge_meta::control::{
@@ -47,7 +47,7 @@ fn call(client: &mut Client, name: &str) -> Result<Vec<u8>, String> {
 fn restarted(host: &TestHost, restarts: u64) -> PluginStatus {
     host.wait_for("it is started again", |status| {
         let plugin = status.plugins.iter().find(|it| it.name == "actor")?;
-        let is_back = plugin.state == State::Active && plugin.stage.is_none();
+        let is_back = plugin.state == PluginState::Active && plugin.stage.is_none();
         (plugin.restarts == restarts && is_back).then(|| plugin.clone())
     })
 }
@@ -79,7 +79,7 @@ fn wear_out(host: &TestHost) -> PluginStatus {
     }
     host.wait_for("it is given up", |status| {
         let plugin = status.plugins.iter().find(|it| it.name == "actor")?;
-        (plugin.state == State::Error).then(|| plugin.clone())
+        (plugin.state == PluginState::Error).then(|| plugin.clone())
     })
 }
 
@@ -169,7 +169,7 @@ fn a_recovery_is_told_in_log_and_history() {
         let (_lab, host) = start_actor(way, &actor("mark=1"), "");
         call(&mut host.client(), "panic").unwrap_err();
         restarted(&host, 1);
-        let record = host.log().wait("started again; it starts as new");
+        let record = host.log().wait("started again; it starts without state");
         assert_eq!(record["plugin"], "actor", "{way}");
         let history = history(&host);
         let last = history.iter().rfind(|it| it.old_version.is_none()).unwrap();
@@ -231,7 +231,7 @@ fn a_given_up_plugin_fails_calls_immediately() {
         );
         // A look at the directory changes nothing.
         host.reload();
-        assert_eq!(host.plugin("actor").state, State::Error, "{way}");
+        assert_eq!(host.plugin("actor").state, PluginState::Error, "{way}");
         let shown = lab.hotmerge(["status"]).ok().text();
         assert!(shown.contains("crashed more than 5 times"), "{shown}");
         host.stop();
@@ -267,7 +267,7 @@ fn a_new_version_replaces_a_given_up_plugin() {
             let report = &report.plugins[0];
             assert_eq!(report.action, Action::Reloaded, "{way}: {report:?}");
             assert_eq!(host.text("actor", "mark"), "2", "{way}");
-            assert_eq!(host.plugin("actor").state, State::Active);
+            assert_eq!(host.plugin("actor").state, PluginState::Active);
             host.stop();
         }
     }

@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use crate::{Lab, TestHost, hosts_are_ordinary, reader};
+use crate::{Lab, Neighbour, TestHost, actor, hosts_are_ordinary, reader};
 
 /// The user that may write, where the host is root. Nobody else's, we hope; nothing is asked of
 /// it but numbers.
@@ -30,13 +30,14 @@ impl Default for Ground {
 }
 
 impl Ground {
-    /// The tree, and the plugin in place.
+    /// The tree, and the plugin in place beside one that nobody attacks.
     ///
     /// # Panics
     /// If there is no place for temporary files.
     pub fn new() -> Self {
         let lab = Lab::new();
         lab.package("reader").put(&[&reader()]);
+        lab.package("good").put(&[&actor("mark=1")]);
         let (tree, secret) = (lab.path("data/tree"), lab.path("data/secret"));
         fs::create_dir_all(tree.join("deep")).expect("the test's own directory");
         fs::write(tree.join("deep/file"), "granted").expect("the test's own directory");
@@ -65,6 +66,12 @@ impl Ground {
     pub fn start(&self, grants: &[String], more: &str) -> Option<TestHost> {
         let own = format!("[plugin.reader]\nallow = {grants:?}\n{more}");
         self.lab.start_sandboxed(&own)
+    }
+
+    /// The plugin beside the one that is to break out.
+    #[track_caller]
+    pub fn neighbour(host: &TestHost) -> Neighbour {
+        Neighbour::of(host, "actor", "mark")
     }
 
     /// The grant of a path in the tree.

@@ -52,7 +52,7 @@ pub use host::{TestHost, call, call_params, reload_after};
 pub use http::{Answer, Http, closed_http, open_http, read_all};
 pub use lab::Lab;
 pub use log::Log;
-pub use memory::Footprint;
+pub use memory::{Footprint, keep_one_heap};
 pub use neighbour::Neighbour;
 pub use ordinary::{NOBODY, hosts_are_ordinary};
 pub use package::Package;

@@ -67,7 +67,7 @@ impl Lab {
 
 /// Its allocator keeps no heaps for threads that have ended: megabytes, and now more, now less, in
 /// which nobody finds what is left behind.
-pub(crate) fn keep_one_heap(host: &mut Command) {
+pub fn keep_one_heap(host: &mut Command) {
     host.env("MALLOC_ARENA_MAX", "1");
 }
 

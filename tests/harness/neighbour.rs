@@ -72,6 +72,15 @@ impl Neighbour {
     /// If anything is not so.
     #[track_caller]
     pub fn unharmed(self, host: TestHost) -> Log {
+        self.unharmed_within(host, ENDS)
+    }
+
+    /// As [`Neighbour::unharmed`], of a host whose plugins hinder its end as long as they may.
+    ///
+    /// # Panics
+    /// If anything is not so.
+    #[track_caller]
+    pub fn unharmed_within(self, host: TestHost, ends: Duration) -> Log {
         let Self {
             callers,
             plugin,
@@ -87,7 +96,7 @@ impl Neighbour {
         let (usual, _) = time(|| quiet.stop());
         let (took, log) = time(|| host.stop());
         assert!(
-            took <= ENDS.max(10 * usual),
+            took <= ends.max(10 * usual),
             "it took {took:?} to end, and {usual:?} the host that nobody attacked"
         );
         log

@@ -29,7 +29,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use hotmerge_daemon::{Call, Config, Host, Reply, config::Isolation, context};
 
-/// The largest reply that this program takes, in bytes.
+/// The largest reply that this program accepts, in bytes.
 const REPLY_LIMIT: usize = 1 << 20;
 
 fn main() -> Result<()> {
@@ -39,15 +39,15 @@ fn main() -> Result<()> {
         [dir, plugin, method, how] if how == "process" => (dir, plugin, method, Isolation::Process),
         _ => bail!("usage: embed PLUGIN_DIR PLUGIN METHOD [process]"),
     };
-    // What the host and its plugins have to say goes to the program's own subscriber.
+    // Log records of the host and its plugins go to the program's own subscriber.
     tracing_subscriber::fmt().with_writer(io::stderr).init();
 
     let mut config = Config::default();
     config.plugin_dir = Some(dir.into());
-    // Where plugins run is for the embedding program to say: there is no default.
+    // The embedding program chooses where plugins run: there is no default.
     config.isolation = Some(isolation);
     if isolation == Isolation::Process {
-        // By default it is looked for beside this program and in the places that `Config::worker` lists.
+        // By default the host looks beside this program and in the places that `Config::worker` lists.
         config.worker = env::var_os("HOTMERGE_WORKER").map(PathBuf::from);
         if let Err(reason) = Host::worker_program(&config) {
             // Otherwise each plugin would be refused with this reason.
@@ -70,7 +70,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// Calls the plugin and prints what came of it. A call that fails disturbs nothing else.
+/// Calls the plugin and prints the outcome. A failed call affects nothing else.
 fn answer(host: &Host, plugin: &str, method: &str, request: &[u8]) {
     // A handle lasts for every version: a program that calls often keeps it.
     let Some(handle) = host.plugin(plugin) else {

@@ -26,7 +26,7 @@ use serde::Deserialize;
 
 use crate::find::choice::Watch;
 
-/// Where the keys are whose signatures count.
+/// The directory of the keys that are accepted.
 const KEYS_DIR: &str = "/etc/hotmerge/keys.d";
 
 /// The longest time that can be configured, in seconds: 100 years, so that the clock reaches the
@@ -93,12 +93,12 @@ pub struct Config {
     /// root and the host's user could have written. By default a root host refuses it, and other
     /// hosts use it. The configuration of a root host itself is refused in any case.
     pub untrusted_files: Option<UntrustedFiles>,
-    /// Whether plugins are refused that no key in `keys_dir` has signed.
+    /// Whether the host refuses plugins that no key in `keys_dir` has signed.
     pub require_signature: bool,
     /// The directory with the public keys whose signatures count, one per file. By default
     /// `/etc/hotmerge/keys.d`.
     pub keys_dir: Option<PathBuf>,
-    /// Whether a required signature also has to be no older than what has run.
+    /// By what order a plugin with a required signature must not go back behind what has run.
     pub signed_order: SignedOrder,
     /// How often a worker that crashes is replaced.
     pub restart: RestartConfig,
@@ -108,7 +108,7 @@ pub struct Config {
     /// A cgroup v2 directory that is delegated to this host for its workers. By default the host's
     /// own group, if a service manager has delegated it.
     pub cgroup: Option<PathBuf>,
-    /// Who may ask the host for what.
+    /// Who may make which requests.
     pub door: DoorConfig,
     /// Where the host answers HTTP.
     pub http: HttpConfig,
@@ -129,8 +129,8 @@ pub struct PluginConfig {
     pub handover_ms: Option<u64>,
     /// As [`Config::save_s`].
     pub save_s: Option<u64>,
-    /// What becomes of a new version if the running one's state does not reach it: it does not save
-    /// it in time, has calls that do not return, or saves what the new one does not take.
+    /// What happens to a new version that cannot take over the running version's state: because that does
+    /// not save it in time, its calls do not return, or the new version rejects it.
     pub handover_failed: HandoverFailed,
     /// Runs new versions as canaries: they first take only a share of the calls.
     pub canary: Option<CanaryConfig>,
@@ -151,12 +151,12 @@ pub struct PluginConfig {
     pub limits: LimitsConfig,
 }
 
-/// What a required signature must not be older than what has run in. A rollback is the operator's
-/// order, and not asked.
+/// By what a plugin with a required signature must not be older than a version that has run. It does
+/// not apply to rollbacks, which are the operator's order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SignedOrder {
-    /// Nothing: any signed version will do.
+    /// Nothing: any signed version is accepted.
     #[default]
     Any,
     /// The version's number.
@@ -165,14 +165,14 @@ pub enum SignedOrder {
     Time,
 }
 
-/// What becomes of a new version that the state of the running one does not reach.
+/// What happens to a new version that cannot take over the running version's state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HandoverFailed {
     /// It is refused, and the running version keeps its state.
     #[default]
     Refuse,
-    /// It starts without, and the state is lost: the running version cannot keep it out.
+    /// It starts without the state, which is lost: the running version cannot block it.
     Discard,
 }
 
@@ -200,7 +200,7 @@ impl CanaryConfig {
                 "`plugin.{plugin}.canary`: {what}"
             )))
         };
-        // A comparison with what is no number is false.
+        // Comparisons with NaN are false.
         if !(self.share > 0.0 && self.share < 1.0) {
             return wrong("`share` must be more than 0 and less than 1");
         }
@@ -261,13 +261,13 @@ pub enum ConfigError {
     Value(String),
 }
 
-/// A plugin's configuration has a value that JSON does not know.
+/// A plugin's configuration has a value that JSON cannot represent.
 #[derive(Debug, thiserror::Error)]
 #[error("its configuration cannot be written as JSON: {0}")]
 pub(crate) struct NotJson(#[source] serde_json::Error);
 
 impl Config {
-    /// Whose files are believed.
+    /// Whose files the host trusts.
     pub fn trust(&self) -> Trust {
         match self.untrusted_files {
             None => Trust::by_default(),
@@ -294,7 +294,7 @@ impl Config {
             let reason = format!("`plugin.{name}.user`: a worker is never root");
             return Err(ConfigError::Value(reason));
         }
-        // A comparison with what is no number is false.
+        // Comparisons with NaN are false.
         let sound = |cpus: f64| (0.01..=1024.0).contains(&cpus);
         if let Some((name, _)) = self
             .plugin
@@ -310,7 +310,7 @@ impl Config {
             .try_for_each(|(name, canary)| canary.check(name))
     }
 
-    /// Whether every time and size is one that can be reckoned with.
+    /// Checks that every time and size is small enough to calculate with.
     fn check_sizes(&self) -> Result<(), ConfigError> {
         let ms = LONGEST_S * 1000;
         let all = [
@@ -406,7 +406,7 @@ impl Config {
         self.own(plugin, |own| own.handover_ms, self.handover_ms)
     }
 
-    /// Whether a new version of a plugin goes live without the state that does not reach it.
+    /// Whether a new version of a plugin may go live without the running version's state.
     pub(crate) fn discards_state(&self, plugin: &PluginName) -> bool {
         let own = self.plugin.get(plugin);
         own.is_some_and(|own| own.handover_failed == HandoverFailed::Discard)
@@ -434,7 +434,7 @@ impl Config {
         Settings {
             trust: self.trust(),
             worker: self.worker.clone(),
-            // Nothing runs unsandboxed because somebody forgot to say.
+            // Nothing runs unsandboxed because a setting is missing.
             isolation: self.isolation.or(Some(Isolation::Process)),
             degraded: self.degraded,
             symbols: self.symbols,
@@ -495,7 +495,7 @@ impl Config {
     }
 }
 
-/// Insists that no field is more than the most that it may be.
+/// Checks each field against its maximum.
 fn check_most(section: &str, fields: &[(&str, u64, u64)]) -> Result<(), ConfigError> {
     match fields.iter().find(|(_, value, most)| value > most) {
         None => Ok(()),

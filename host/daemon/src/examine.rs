@@ -1,9 +1,9 @@
-//! What a host with this configuration would find on this system, tried without starting one.
+//! Tries what a host with this configuration needs from the system, without starting one.
 //!
-//! Invariant: whatever keeps a host from starting, or from running any plugin, is found; what only
-//! makes it do with less is a note. Nothing is left behind but directories' times.
+//! Invariant: it finds everything that keeps a host from starting or from running any plugin; what only
+//! degrades it is a note. It leaves nothing behind but changed times of directories.
 //!
-//! Absent on purpose: single plugins. [`judge`](crate::judge()) judges those.
+//! Absent on purpose: single plugins, which [`judge`](crate::judge()) judges.
 
 use std::time::{Duration, Instant};
 
@@ -20,24 +20,24 @@ use crate::{
 const PER_WORKER: u64 = 8;
 /// Descriptors of a plugin in the host's process.
 const PER_PLUGIN: u64 = 2;
-/// Descriptors of the host itself: the store, watches, connections, and a start that is under way.
+/// Descriptors of the host itself: the store, watches, connections, and a start in progress.
 const OF_THE_HOST: u64 = 128;
 
-/// What was found of one part of the system.
+/// The finding about one part of the system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Which part.
+    /// The name of the part.
     pub part: &'static str,
-    /// Whether a host can do with it.
+    /// Whether it suffices for a host.
     pub verdict: Verdict,
-    /// What was found and, if it is not good, what to do about it.
+    /// What was found and, if it does not suffice, what to do about it.
     pub text: String,
 }
 
 /// What a finding means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// All is as it should be.
+    /// Everything is in order.
     Good,
     /// A host runs, but not as well as it could.
     Less,
@@ -45,7 +45,7 @@ pub enum Verdict {
     Bad,
 }
 
-/// Tries what a host with this configuration needs of the system.
+/// Tries what a host with this configuration needs from the system.
 pub fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = vec![memory(), sandbox(config)];
     findings.extend(state_dir(config));
@@ -69,7 +69,7 @@ fn memory() -> Finding {
     }
 }
 
-/// Which plugins want a process of their own: all, some, or none.
+/// Whether any plugin is to run in its own process.
 fn wants_processes(config: &Config) -> bool {
     let all = config.isolation.unwrap_or(Isolation::Process);
     let own = config.plugin.values().filter_map(|own| own.isolation);
@@ -100,10 +100,10 @@ fn sandbox(config: &Config) -> Finding {
     }
 }
 
-/// No worker can be had.
+/// The finding that no worker can be started.
 fn without_processes(workers: &Workers, config: &Config, missing: &str) -> Finding {
     let part = "sandbox";
-    // Of a plugin that the configuration does not name.
+    // The isolation of a plugin without its own settings.
     match workers.isolation("") {
         Err(_) => finding(
             part,
@@ -130,7 +130,7 @@ fn state_dir(config: &Config) -> Option<Finding> {
     let dir = config.state_dir.clone().or(default)?;
     let shown = dir.display();
     let unusable = match is_default {
-        // A host does without one that nobody asked for.
+        // A host runs without one that nobody configured.
         true => Verdict::Less,
         false => Verdict::Bad,
     };
@@ -149,11 +149,11 @@ fn state_dir(config: &Config) -> Option<Finding> {
                 finding(part, Verdict::Good, text)
             } else {
                 let text =
-                    format!("`{shown}` is not there yet and can be made, {free} MiB are free");
+                    format!("`{shown}` does not exist yet and can be created, {free} MiB are free");
                 finding(part, Verdict::Good, text)
             }
         }
-        // Service managers let root check what another user is to run.
+        // Root may check a configuration that another user will run.
         Err(StoreError::Unsafe { owner, .. }) if is_another_users(owner) => finding(
             part,
             Verdict::Less,
@@ -167,12 +167,12 @@ fn is_another_users(owner: u32) -> bool {
     rustix::process::geteuid().is_root() && owner != 0
 }
 
-/// What one copy of every plugin takes.
+/// The size of one copy of every plugin, in bytes.
 fn stored_bytes(config: &Config) -> u64 {
     found(config).map(|(_, bytes)| bytes).sum()
 }
 
-/// The plugins of the directory: whether each wants a process, and its size.
+/// For each plugin of the directory: whether it runs in its own process, and its size.
 fn found(config: &Config) -> impl Iterator<Item = (bool, u64)> {
     let dir = config.plugin_dir.clone().unwrap_or_default();
     let findings = Scanner::new(dir, Duration::ZERO)
@@ -186,7 +186,8 @@ fn found(config: &Config) -> impl Iterator<Item = (bool, u64)> {
     })
 }
 
-/// How many files a host of these plugins has open, against the hard limit: it raises the soft one.
+/// Compares the number of files that a host of these plugins opens with the hard limit; the host raises
+/// the soft one itself.
 fn open_files(config: &Config) -> Finding {
     let part = "open files";
     let (in_workers, in_host): (Vec<_>, Vec<_>) = found(config).partition(|(apart, _)| *apart);

@@ -1,5 +1,5 @@
-//! What is there: a look at the plugin directory finds what changed, and watchers hint at when to
-//! look, and at which packages.
+//! Discovery: a look at the plugin directory finds what changed, and watchers hint at when to look and
+//! at which packages.
 
 pub(crate) mod choice;
 pub(crate) mod dirty;

@@ -40,7 +40,7 @@ use crate::{
     supervise::{clock::Tick, overrides::OverrideError, state::HostState, supervisor::Supervisor},
 };
 
-/// What is done at every look.
+/// A task that runs at every look.
 type Upkeep = Box<dyn Fn() + Send + Sync>;
 
 /// A running host. Stops gracefully when dropped.
@@ -48,9 +48,9 @@ pub struct Host {
     supervisor: Arc<Supervisor>,
     clock: Mutex<Option<JoinHandle<()>>>,
     started: jiff::Timestamp,
-    /// What the program around the host looks after whenever the host looks.
+    /// A task of the embedding program that runs at every look.
     upkeep: Arc<OnceLock<Upkeep>>,
-    /// Where the configuration comes from, if it can be read anew.
+    /// The source of the configuration, if it can be read again.
     source: OnceLock<Source>,
     /// Number of lost log records, if the embedding program counts them.
     log_dropped: OnceLock<fn() -> u64>,
@@ -82,10 +82,10 @@ pub enum StartError {
          plugins that are trusted like this program, or to `Isolation::Auto`"
     )]
     NoIsolation,
-    /// Somebody else could have written to the plugin directory.
+    /// Another user could have written to the plugin directory.
     #[error("plugin directory: {0}")]
     Untrusted(Untrusted),
-    /// Something in the configuration makes no sense.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// A policy of the operator is invalid.
@@ -99,7 +99,7 @@ pub enum StartError {
     Thread(std::io::Error),
 }
 
-/// The host does not know a plugin.
+/// The plugin is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no plugin `{plugin}` in `{}`", .plugin_dir.display())]
 pub struct UnknownPlugin {
@@ -215,10 +215,10 @@ impl Host {
         Workers::find_program(config.worker.as_deref(), &config.trust()).map(|(path, _)| path)
     }
 
-    /// Whether every granted path leads where it should, whoever else may write.
+    /// Checks that no other user can redirect a granted path.
     ///
     /// # Errors
-    /// One sentence per plugin of which one does not.
+    /// One sentence per plugin with such a path.
     pub fn check_grants(config: &Config) -> Result<(), Vec<String>> {
         let trust = config.trust();
         let plugins = config.plugin.iter();
@@ -251,9 +251,9 @@ impl Host {
         self.supervisor.plugin(name)
     }
 
-    /// Looks at these packages only, as if a watcher had told of them; does not wait for the
-    /// reloads. For embedders who know what they have changed: it costs as much as these packages
-    /// do, not as the whole directory.
+    /// Looks at these packages only, as if a watcher had reported them; does not wait for the reloads.
+    /// For embedders that know what they have changed: the cost depends on these packages, not on the
+    /// whole directory.
     pub fn look_at(&self, packages: impl IntoIterator<Item = PackageName>) {
         let dirty = Dirty::contents(packages);
         self.supervisor.look(&dirty, &[], Why::Changed);
@@ -330,8 +330,8 @@ impl Host {
         }
     }
 
-    /// Which plugins are to be tried again: not what was tried since the asker's position, or a
-    /// version that hangs would hang twice.
+    /// The plugins to try again, without those tried since the client's position: a version that hangs
+    /// would hang twice.
     fn to_retry(&self, params: &ReloadParams, since: u64) -> Vec<PluginName> {
         let mut names = params.plugins.clone().unwrap_or_default();
         let tried = outcomes(&self.supervisor.state(), since);
@@ -408,10 +408,10 @@ impl Host {
         }
     }
 
-    /// Everything known of one plugin, for debugging.
+    /// Everything known about one plugin, for debugging.
     ///
     /// # Errors
-    /// If nothing is known of it.
+    /// If the plugin is unknown.
     pub fn debug(&self, plugin: &PluginName) -> Result<DebugReport, UnknownPlugin> {
         self.supervisor.debug(plugin).ok_or_else(|| UnknownPlugin {
             plugin: plugin.clone(),
@@ -425,17 +425,17 @@ impl Host {
         self.supervisor.forget_gone();
     }
 
-    /// Has something of the program around the host done at every look, whoever asks for it. It must
-    /// be quick. The first one counts.
+    /// Runs a task of the embedding program at every look, whatever triggers it. It must be quick. Only
+    /// the first call has an effect.
     pub fn at_every_look(&self, upkeep: impl Fn() + Send + Sync + 'static) {
-        // A second one would be the same program's.
+        // A second one would be of the same program.
         let _ = self.upkeep.set(Box::new(upkeep));
     }
 
     /// Makes the status show the number of log records that the embedding program lost. Only the
     /// first call has an effect.
     pub fn show_log_dropped(&self, count: fn() -> u64) {
-        // A second one would be the same program's.
+        // A second one would be of the same program.
         let _ = self.log_dropped.set(count);
     }
 
@@ -485,7 +485,7 @@ impl Host {
         }
     }
 
-    /// Lets [`Host::stop`] wait for nothing any more. What still runs ends with the process.
+    /// Makes [`Host::stop`] wait no longer. Plugins that still run end with the process.
     pub fn hurry(&self) {
         self.supervisor.hurry();
     }
@@ -545,7 +545,7 @@ fn merge(plugins: &mut BTreeMap<PluginName, PluginReport>, report: &PluginReport
     plugins.insert(report.plugin.clone(), report);
 }
 
-/// A path for another process, which may have another working directory and other links.
+/// A path for another process, which may have another working directory.
 fn for_everybody(path: &Path) -> PathBuf {
     let real = path.canonicalize().or_else(|_| std::path::absolute(path));
     real.unwrap_or_else(|_| path.to_owned())

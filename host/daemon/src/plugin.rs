@@ -25,7 +25,7 @@ pub(crate) use version::Version;
 pub struct Plugin {
     name: PluginName,
     pub(crate) live: Gate<Version>,
-    /// The version that hands over its state, while the gate is closed.
+    /// The version that hands over its state while the gate is closed.
     pub(crate) handing: VersionCell<Version>,
     canary: Canary,
     pub(crate) failed: AtomicU64,
@@ -145,7 +145,7 @@ impl Plugin {
         });
         match tried {
             Ok(Ok(outcome)) => outcome.map_err(|error| *error),
-            // Its trial has just ended.
+            // The trial has just ended.
             Ok(Err(ask)) => self.call_live(call, reply, ask),
             Err(_) => Err(CallError::TooDeep),
         }
@@ -250,7 +250,7 @@ impl Plugin {
                 self.panicked.fetch_add(1, Ordering::Relaxed);
                 let failure = Failure::panic(&text).during(call.method, call.context);
                 version.instance.caught(failure);
-                // The frames are for the host.
+                // The stack frames are only for the host.
                 loader::CallError::Panicked(failure::message(text))
             }
             loader::CallError::Cancelled => {

@@ -1,8 +1,8 @@
 //! The reaction to changes: carries out the state machine's steps, on threads that report back
 //! with the next event.
 //!
-//! [`supervisor`] holds the machine and knows none of the files beside it; they add the
-//! code for each kind of step.
+//! [`supervisor`] holds the machine and uses none of the other files; they add the code for each kind of
+//! step.
 
 pub(crate) mod bring_up;
 pub(crate) mod clock;

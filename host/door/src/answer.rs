@@ -1,8 +1,8 @@
 //! What each method of the control protocol does, and which role it needs.
 //!
-//! Invariant: one table has every method, and nothing runs before its role was insisted on.
+//! Invariant: one table has every method, and no method runs before its role was checked.
 //!
-//! Absent on purpose: how a request came, and how it is known who asks.
+//! Absent on purpose: how a request arrived, and how the client was identified.
 
 use std::{
     fmt, io,
@@ -23,16 +23,16 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::{
     audit,
     bounded::{cut, fit},
-    roles::{Denied, Identity, Wish},
+    roles::{Access, Denied, Identity},
     tally::Tally,
 };
 
 type Answer = Result<Box<RawValue>, ErrorObjectOwned>;
 
-/// The longest answer, in bytes: a frame holds it and what is around it.
+/// The longest result, in bytes: a frame holds it and its envelope.
 const ANSWER_LIMIT: usize = MAX_FRAME_BYTES - 4096;
 
-/// Replies that are larger are encoded one at a time, in bytes.
+/// Replies larger than this, in bytes, are encoded one at a time.
 const LARGE: usize = 256 * 1024;
 
 /// The longest sentence of an error, in bytes.
@@ -44,20 +44,20 @@ const DESCRIBE_LIMIT: Duration = Duration::from_secs(10);
 /// A reply travels as base64 inside one frame.
 const REPLY_LIMIT: usize = MAX_FRAME_BYTES / 4 * 3 - 4096;
 
-/// Told when somebody asks the host to stop.
+/// Receives requests to stop the host.
 pub trait AskToStop: Send + Sync + fmt::Debug {
     /// Must return at once.
     fn stop(&self);
 }
 
-/// A host, as those who ask it for something see it: the same for every way in.
+/// A host as its clients see it, over every transport.
 #[derive(Debug)]
 pub struct Door {
     pub(crate) host: Arc<Host>,
     pub(crate) ask_to_stop: Box<dyn AskToStop>,
     /// Held while a large reply is encoded, which takes several times its size.
     pub(crate) encoding: Mutex<()>,
-    /// What came in.
+    /// Counts of connections and requests.
     pub(crate) tally: Tally,
 }
 
@@ -72,35 +72,35 @@ impl Door {
         })
     }
 
-    /// Refuses what whoever asks may not, and records that.
-    pub(crate) fn insist(
+    /// Refuses and records a request for which the client lacks the role.
+    pub(crate) fn authorize(
         &self,
         who: &Identity,
-        wish: Wish<'_>,
+        access: Access<'_>,
         method: &str,
         what: impl FnOnce() -> String,
     ) -> Result<(), Denied> {
         let config = self.host.config();
-        if who.may(&config.door.allow, wish) {
+        if who.may(&config.door.allow, access) {
             return Ok(());
         }
-        let denied = who.denied(wish, what());
+        let denied = who.denied(access, what());
         self.tally.denied();
         audit::denied(who, method, &denied);
         Err(denied)
     }
 }
 
-/// Whoever asks, and may go away before there is an answer.
+/// A client, which may disconnect before there is an answer.
 pub(crate) trait Client {
-    /// Runs a call, and cancels it if the client goes meanwhile.
+    /// Runs a call, and cancels it if the client disconnects meanwhile.
     fn while_connected(&self, cancel: &Arc<Cancel>, run: &mut dyn FnMut()) -> io::Result<()>;
 }
 
 /// How long an answer may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weight {
-    /// As long as a plugin likes.
+    /// As long as the plugin takes.
     Call,
     /// Until everything has settled.
     Waiting,
@@ -108,7 +108,7 @@ pub(crate) enum Weight {
     Quick,
 }
 
-/// A request, and whoever makes it.
+/// A request and its client.
 struct Asked<'a> {
     door: &'a Door,
     who: &'a Identity,
@@ -116,16 +116,16 @@ struct Asked<'a> {
     params: Option<&'a RawValue>,
 }
 
-/// What the host does on request.
+/// A method of the control protocol.
 pub(crate) struct Method {
     name: &'static str,
-    /// What whoever asks must have.
+    /// The role that it needs.
     role: Role,
     pub(crate) weight: Weight,
     run: fn(&Asked<'_>) -> Answer,
 }
 
-/// Every method, and with it the role that it needs: there is no way to another one.
+/// Every method with the role that it needs; there are no others.
 const METHODS: [Method; 11] = [
     Method::new(method::STATUS, Role::Read, Weight::Quick, status),
     Method::new(method::POSITION, Role::Read, Weight::Quick, |asked| {
@@ -186,7 +186,7 @@ impl Method {
         METHODS.iter().find(|method| method.name == name)
     }
 
-    /// Answers a request for it, if whoever asks may.
+    /// Answers a request for it, if the client has the role.
     pub(crate) fn answer(
         &self,
         door: &Door,
@@ -201,7 +201,7 @@ impl Method {
             params,
         };
         let what = || format!("ask for `{}`", self.name);
-        asked.insist(Wish::Role(self.role), self.name, what)?;
+        asked.authorize(Access::Role(self.role), self.name, what)?;
         let answer = (self.run)(&asked);
         if self.role == Role::Admin {
             audit::done(who, self.name, params, &answer);
@@ -211,19 +211,19 @@ impl Method {
 }
 
 impl Asked<'_> {
-    /// Refuses what whoever asks may not.
-    fn insist(
+    /// Refuses a request for which the client lacks the role.
+    fn authorize(
         &self,
-        wish: Wish<'_>,
+        access: Access<'_>,
         method: &str,
         what: impl FnOnce() -> String,
     ) -> Result<(), ErrorObjectOwned> {
-        let insisted = self.door.insist(self.who, wish, method, what);
-        insisted.map_err(|denied| error(code::DENIED, denied.to_string()))
+        let authorized = self.door.authorize(self.who, access, method, what);
+        authorized.map_err(|denied| error(code::DENIED, denied.to_string()))
     }
 }
 
-/// That the host has no such method.
+/// The error for an unknown method.
 pub(crate) fn unknown(name: &str) -> ErrorObjectOwned {
     error(code::NO_METHOD, format!("this host has no method `{name}`"))
 }
@@ -232,8 +232,8 @@ fn status(asked: &Asked<'_>) -> Answer {
     let mut status = asked.door.host.status();
     status.host.door = Some(asked.door.tally.status());
     let config = asked.door.host.config();
-    if !asked.who.may(&config.door.allow, Wish::Role(Role::Admin)) {
-        // Where things lie in the host's memory helps those who attack it.
+    if !asked.who.may(&config.door.allow, Access::Role(Role::Admin)) {
+        // Addresses in the host's memory help attackers.
         for plugin in &mut status.plugins {
             plugin.address = None;
         }
@@ -244,11 +244,11 @@ fn status(asked: &Asked<'_>) -> Answer {
 fn call(asked: &Asked<'_>) -> Answer {
     let (door, client) = (asked.door, asked.client);
     let params: CallParams = parse(asked.params)?;
-    let wish = Wish::Call {
+    let access = Access::Call {
         plugin: params.plugin.as_str(),
         method: &params.method,
     };
-    asked.insist(wish, method::CALL, || "call it".to_owned())?;
+    asked.authorize(access, method::CALL, || "call it".to_owned())?;
     let mut context = context(params.deadline_ms.map(Duration::from_millis));
     if let Some(trace) = params.trace {
         context.trace_id = trace.trace_id;
@@ -288,7 +288,7 @@ fn call(asked: &Asked<'_>) -> Answer {
     };
     let _one_at_a_time = (reply.output_base64.0.len() > LARGE)
         .then(|| door.encoding.lock().unwrap_or_else(PoisonError::into_inner));
-    // Bytes are whole or they are nothing.
+    // A cut reply would be useless.
     to_raw_value(&reply).map_err(|failed| error(code::INTERNAL, failed.to_string()))
 }
 

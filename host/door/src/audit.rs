@@ -1,8 +1,8 @@
-//! The record of administrative requests: who asked for what, and what came of it.
+//! The audit log of administrative requests: who requested what, and the outcome.
 //!
-//! Invariant: one record per request that needs the role `admin`, and one per refusal for want of
-//! a role, whatever the outcome; they have a target of their own, so that they can be kept apart
-//! from the rest of the log.
+//! Invariant: one record per request that needs the role `admin`, whatever its outcome, and one per
+//! refusal for lack of a role. They have their own target, so that they can be kept apart from the rest
+//! of the log.
 //!
 //! Absent on purpose: requests that change nothing.
 
@@ -11,10 +11,10 @@ use serde_json::value::RawValue;
 
 use crate::roles::{Denied, Identity};
 
-/// The most of the parameters that is recorded, in bytes.
+/// Longest excerpt of the parameters in a record, in bytes.
 const PARAMS_LIMIT: usize = 512;
 
-/// Records what came of an administrative request.
+/// Records an administrative request and its outcome.
 pub(crate) fn done(
     who: &Identity,
     method: &str,
@@ -34,7 +34,7 @@ pub(crate) fn done(
     }
 }
 
-/// Records that somebody asked for what they may not.
+/// Records a refusal for lack of a role.
 pub(crate) fn denied(who: &Identity, method: &str, why: &Denied) {
     tracing::warn!(target: "hotmerge::audit", %who, method, outcome = "denied", "{why}");
 }

@@ -1,9 +1,9 @@
-//! Answers that fit into a frame, whatever they tell of.
+//! Cuts answers that do not fit into a frame.
 //!
-//! An answer that is too long has its texts cut first, the longest ones, and then loses entries of
-//! its longest list. Each says so where it is cut.
+//! It first shortens the longest texts of such an answer, then drops entries of its longest list, and
+//! notes in the answer what was cut.
 //!
-//! Absent on purpose: what an answer means, but for where its reader is told.
+//! Absent on purpose: the meaning of an answer, except for where to put that note.
 
 use std::io;
 
@@ -13,10 +13,10 @@ use serde_json::{
     value::{RawValue, to_raw_value},
 };
 
-/// How much of a text stays, in bytes, from one attempt to the next.
+/// The length to which texts are cut in each successive attempt, in bytes.
 const TEXTS: [usize; 3] = [16 * 1024, 1024, 160];
 
-/// The JSON form of an answer, no longer than the limit if that can be had.
+/// The JSON form of an answer, cut to the limit if possible.
 pub(crate) fn fit(
     answer: &impl Serialize,
     limit: usize,
@@ -33,7 +33,7 @@ pub(crate) fn fit(
             return to_raw_value(&value);
         }
     }
-    // Room for the sentence that says so.
+    // Room for the note.
     let over = len(&value).saturating_sub(limit.saturating_sub(1024));
     leave_out(&mut value, over);
     to_raw_value(&value)
@@ -52,12 +52,12 @@ fn len(value: &Value) -> usize {
         }
     }
     let mut counter = Counter(0);
-    // Neither a counter nor a value that was parsed fails.
+    // Neither the counter nor a parsed value fails.
     let _ = serde_json::to_writer(&mut counter, value);
     counter.0
 }
 
-/// A text of at most so many bytes, which says if it is not all.
+/// Cuts a text to at most `to` bytes, and notes that.
 pub(crate) fn cut(text: &mut String, to: usize) {
     if text.len() > to {
         let all = text.len();
@@ -69,7 +69,7 @@ pub(crate) fn cut(text: &mut String, to: usize) {
 
 fn cut_texts(value: &mut Value, to: usize) {
     match value {
-        // What was cut before is a little longer than it was cut to.
+        // A text that was cut before is a little longer than its cut.
         Value::String(text) => cut(text, to),
         Value::Array(all) => all.iter_mut().for_each(|it| cut_texts(it, to)),
         Value::Object(all) => all.values_mut().for_each(|it| cut_texts(it, to)),
@@ -77,8 +77,8 @@ fn cut_texts(value: &mut Value, to: usize) {
     }
 }
 
-/// Leaves out entries of the longest list: the first ones of a list alone, which are the oldest,
-/// and the last ones of a list among others.
+/// Drops entries of the longest list: the first and thus oldest ones if the answer is a list, otherwise
+/// the last ones.
 fn leave_out(value: &mut Value, over: usize) {
     match value {
         Value::Array(list) => {
@@ -112,7 +112,7 @@ fn leave_out(value: &mut Value, over: usize) {
     }
 }
 
-/// How many entries are so many bytes together.
+/// How many entries take at least `bytes` bytes.
 fn fewest<'a>(entries: impl Iterator<Item = &'a Value>, bytes: usize) -> usize {
     let mut left = bytes;
     let mut count = 0;

@@ -1,14 +1,14 @@
 //! The HTTP front: plugins, status and administration for browsers, load balancers and programs
 //! in any language.
 //!
-//! hyper reads and writes HTTP/1.1; a few threads of its own serve every connection, and calls run
-//! on a bounded pool beside them, so that a slow plugin holds up nobody. `listen` opens sockets,
-//! `serve` lets connections in, `routes` says what is where, `calls` calls plugins, `problem` is
-//! every refusal (RFC 9457), `visitor` and `tokens` find out who
-//! asks, `guard` keeps web pages of others out.
+//! hyper reads and writes HTTP/1.1. A few threads serve all connections; calls run on a separate
+//! bounded pool, so that a slow plugin delays nobody else. `listen` opens sockets, `serve` accepts
+//! connections, `routes` maps addresses to handlers, `calls` calls plugins, `problem` defines every
+//! refusal (RFC 9457), `visitor` and `tokens` identify clients, `guard` rejects requests by web pages of
+//! other sites.
 //!
-//! Invariant: who may do what is decided by `roles`, as for the control socket; a client without
-//! an entry in `[[door.allow]]` reaches nothing but the two health checks.
+//! Invariant: `roles` decides who may do what, as for the control socket; a client without an entry in
+//! `[[door.allow]]` reaches only the two health checks.
 //!
 //! Absent on purpose: TLS, HTTP/2 and compression, which a proxy in front does better.
 

@@ -1,7 +1,7 @@
 //! The control interface of a host: access and answers.
 //!
-//! [`Server`] is the control socket; `answer` implements the requests and `roles` decides who may
-//! make them, both independent of the transport.
+//! [`Server`] is the control socket, `http` the HTTP front. `answer` implements the requests and `roles`
+//! decides who may make them; both are independent of the transport.
 //!
 //! Absent on purpose: what a request triggers. The host decides that.
 

@@ -1,10 +1,10 @@
-//! Who asks, and whether that one may: the same for every way in.
+//! Identities, and what each may do, for every transport.
 //!
-//! An [`Identity`] is a name for people and the principals that entries of `[[door.allow]]` may
-//! name. How it comes to be known is the transport's business: the control socket asks the kernel.
+//! An [`Identity`] has a name for people, and the principals that entries of `[[door.allow]]` may name.
+//! The transport determines it: the control socket asks the kernel.
 //!
-//! Invariant: the entries are looked at for each request, as they are at that moment, so that what
-//! a new configuration takes away is gone at once, on open connections too.
+//! Invariant: each request is checked against the entries in force at that moment, so that a new
+//! configuration revokes access at once, on open connections too.
 //!
 //! Absent on purpose: which request needs which role (`answer` has that table), sockets.
 
@@ -13,25 +13,25 @@ use std::fmt;
 use hotmerge_daemon::config::{Allow, Principal, Role};
 use nix::unistd::{Uid, User};
 
-/// Whoever asks, as far as it was proven.
+/// The proven identity of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     name: String,
-    /// Whether it is root or the host's own user, whom nobody has to permit anything.
+    /// Whether it is root or the host's own user, who may do everything.
     is_owner: bool,
     principals: Vec<Principal>,
 }
 
-/// What somebody wants to do.
+/// The access that a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wish<'a> {
-    /// Anything of a role.
+pub(crate) enum Access<'a> {
+    /// Everything that a role may do.
     Role(Role),
-    /// To call one method of one plugin.
+    /// A call of one method of one plugin.
     Call { plugin: &'a str, method: &'a str },
 }
 
-/// Why somebody may not: who, what, and who could permit it.
+/// A refusal: who was refused what, and who could permit it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{who} may not {what}, which needs the role `{role}`{of}; root or {owner} can grant it with an \
@@ -46,7 +46,7 @@ pub(crate) struct Denied {
 }
 
 impl Identity {
-    /// A user of this system, with the groups it is in.
+    /// A user of this system with its groups.
     pub(crate) fn of_user(uid: u32, groups: impl IntoIterator<Item = u32>) -> Self {
         let own = Principal::User(uid);
         let groups = groups.into_iter().map(Principal::Group);
@@ -67,7 +67,7 @@ impl Identity {
         }
     }
 
-    /// A client that showed nothing, at this address.
+    /// A client without a token, at this address.
     #[cfg(feature = "http")]
     pub(crate) fn of_address(address: std::net::IpAddr) -> Self {
         Self {
@@ -77,23 +77,23 @@ impl Identity {
         }
     }
 
-    /// The same, as whoever reaches the HTTP front may.
+    /// The same identity with what the entries for `anybody` permit.
     #[cfg(feature = "http")]
     pub(crate) fn or_anybody(mut self) -> Self {
         self.principals.push(Principal::Anybody);
         self
     }
 
-    /// Whether it may do this.
-    pub(crate) fn may(&self, allow: &[Allow], wish: Wish<'_>) -> bool {
+    /// Whether it has this access.
+    pub(crate) fn may(&self, allow: &[Allow], access: Access<'_>) -> bool {
         self.is_owner
-            || self.entries(allow).any(|entry| match wish {
-                Wish::Role(role) => entry.grants(role),
-                Wish::Call { plugin, method } => entry.grants_call(plugin, method),
+            || self.entries(allow).any(|entry| match access {
+                Access::Role(role) => entry.grants(role),
+                Access::Call { plugin, method } => entry.grants_call(plugin, method),
             })
     }
 
-    /// Whether it may do anything at all.
+    /// Whether it has any access at all.
     pub(crate) fn may_enter(&self, allow: &[Allow]) -> bool {
         self.is_owner || self.entries(allow).next().is_some()
     }
@@ -103,11 +103,11 @@ impl Identity {
         allow.iter().filter(is_it)
     }
 
-    /// That it may not do this.
-    pub(crate) fn denied(&self, wish: Wish<'_>, what: impl Into<String>) -> Denied {
-        let (role, of) = match wish {
-            Wish::Role(role) => (role, String::new()),
-            Wish::Call { plugin, method } => (
+    /// The refusal for lack of this access.
+    pub(crate) fn denied(&self, access: Access<'_>, what: impl Into<String>) -> Denied {
+        let (role, of) = match access {
+            Access::Role(role) => (role, String::new()),
+            Access::Call { plugin, method } => (
                 Role::Call,
                 format!(" for method `{method}` of plugin `{plugin}`"),
             ),
@@ -131,7 +131,7 @@ impl fmt::Display for Identity {
     }
 }
 
-/// A user as people know it.
+/// A user's name, or its number.
 fn user(uid: u32) -> String {
     match User::from_uid(Uid::from_raw(uid)) {
         Ok(Some(user)) => format!("user `{}` ({uid})", user.name),
@@ -151,7 +151,7 @@ mod tests {
     }
 
     fn roles(identity: &Identity, allow: &[Allow]) -> [bool; 3] {
-        [Role::Read, Role::Call, Role::Admin].map(|role| identity.may(allow, Wish::Role(role)))
+        [Role::Read, Role::Call, Role::Admin].map(|role| identity.may(allow, Access::Role(role)))
     }
 
     #[test]
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(roles(&Identity::of_user(0, []), &[]), [true; 3]);
         let own = rustix::process::geteuid().as_raw();
         assert_eq!(roles(&Identity::of_user(own, []), &[]), [true; 3]);
-        // The group of root is no user.
+        // Membership in the group root makes nobody root.
         let somebody = Identity::of_user(SOMEBODY, [0]);
         assert_eq!(roles(&somebody, &[]), [false; 3]);
         assert!(!somebody.may_enter(&[]));
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn a_refusal_names_who_what_role_and_grantor() {
         let identity = Identity::of_user(SOMEBODY, []);
-        let call = Wish::Call {
+        let call = Access::Call {
             plugin: "shop",
             method: "get",
         };
@@ -200,7 +200,7 @@ mod tests {
             assert!(said.contains(words), "no `{words}` in: {said}");
         }
         let said = identity
-            .denied(Wish::Role(Role::Admin), "ask for `stop`")
+            .denied(Access::Role(Role::Admin), "ask for `stop`")
             .to_string();
         for words in [
             "may not ask for `stop`",

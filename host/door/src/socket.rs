@@ -9,6 +9,6 @@ mod shares;
 
 use std::time::Duration;
 
-/// A connection on which nothing is asked for this long is closed, and so is one whose request takes
-/// this long to come.
+/// A connection without a request for this long is closed, and so is one on which a request takes this
+/// long to arrive.
 const IDLE: Duration = Duration::from_secs(60);

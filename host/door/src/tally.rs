@@ -1,4 +1,4 @@
-//! What comes in at the door, counted.
+//! Counts of connections and requests.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,42 +16,42 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// A connection came.
+    /// Counts a connection.
     pub(crate) fn connected(&self) {
         self.connections.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It is served from here on.
+    /// Counts a connection that is served from here on.
     pub(crate) fn opened(&self) {
         self.open.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It is served no more.
+    /// Counts the end of a served connection.
     pub(crate) fn ended(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// A request came.
+    /// Counts a request.
     pub(crate) fn requested(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A connection or a request was refused for want of a role.
+    /// Counts a connection or a request that was refused for lack of a role.
     pub(crate) fn denied(&self) {
         self.denied.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A connection or a request was refused for want of room.
+    /// Counts a connection or a request that was refused for lack of room.
     pub(crate) fn busy(&self) {
         self.busy.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A connection was closed to make room for others.
+    /// Counts a connection that was closed to make room.
     pub(crate) fn closed(&self) {
         self.closed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// For the status.
+    /// The counts, for the status.
     pub(crate) fn status(&self) -> DoorStatus {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         DoorStatus {

@@ -33,7 +33,7 @@ mod requirements;
 mod slot;
 
 pub use choices::ChoiceError;
-pub use hotmerge_meta::control::{Stage, State};
+pub use hotmerge_meta::control::{PluginState, Stage};
 pub use machine::{Machine, set};
 pub use slot::{Live, Old, Slot};
 
@@ -439,16 +439,16 @@ pub enum Note {
     /// Of the plugin.
     Plugin {
         /// Where it was.
-        from: (State, Option<Stage>),
+        from: (PluginState, Option<Stage>),
         /// Where it is.
-        to: (State, Option<Stage>),
+        to: (PluginState, Option<Stage>),
         /// Why.
         reason: Cow<'static, str>,
     },
     /// The running version crashed.
     Crash {
         /// Where the plugin was, and still is.
-        at: (State, Option<Stage>),
+        at: (PluginState, Option<Stage>),
         /// What happened.
         what: String,
     },

@@ -13,8 +13,8 @@ use std::{
 use hotmerge_meta::{Digest, PluginMeta, PluginName};
 
 use crate::{
-    Action, Choice, Event, Later, Leave, Note, Now, Origin, Outcome, Reconfigured, Stage, State,
-    Step, Target, Ticket, Verdict, Why,
+    Action, Choice, Event, Later, Leave, Note, Now, Origin, Outcome, PluginState, Reconfigured,
+    Stage, Step, Target, Ticket, Verdict, Why,
     slot::{Attempt, GONE, STOPPED, Slot},
 };
 
@@ -468,8 +468,8 @@ pub fn set(set: &mut BTreeSet<PluginName>, name: &PluginName, member: bool) {
 fn note(
     steps: &mut Vec<Step>,
     plugin: &PluginName,
-    mut from: (State, Option<Stage>),
-    to: (State, Option<Stage>),
+    mut from: (PluginState, Option<Stage>),
+    to: (PluginState, Option<Stage>),
     reason: Cow<'static, str>,
 ) {
     if let Some(Step {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use hotmerge_meta::PluginMeta;
 
 use crate::{
-    Action, Ending, Later, Leave, Note, Now, Outcome, Refused, Stage, State, Ticket,
+    Action, Ending, Later, Leave, Note, Now, Outcome, PluginState, Refused, Stage, Ticket,
     slot::{GONE, Old, STOPPED, Slot},
 };
 
@@ -76,7 +76,7 @@ impl Slot {
                 })
                 .into(),
             );
-            if self.retiring.is_empty() && self.state() == State::Idle {
+            if self.retiring.is_empty() && self.state() == PluginState::Idle {
                 self.because("the last old version has ended");
             }
         }

@@ -11,8 +11,8 @@ use std::{borrow::Cow, sync::Arc};
 use hotmerge_meta::{OnReplace, PluginMeta, PluginName};
 
 use crate::{
-    Action, Choice, Ending, Later, Next, Note, Now, Outcome, Reconfigured, Refused, Stage, State,
-    Target, Ticket, Why,
+    Action, Choice, Ending, Later, Next, Note, Now, Outcome, PluginState, Reconfigured, Refused,
+    Stage, Target, Ticket, Why,
 };
 
 /// Why a plugin that the directory had leaves.
@@ -117,15 +117,19 @@ impl Slot {
     }
 
     /// The state that users see.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> PluginState {
         match (self.stage(), &self.live) {
-            (Some(Stage::Verifying | Stage::Settling | Stage::Waiting), _) => State::Detecting,
-            (Some(Stage::Starting | Stage::HandingOver | Stage::Trying), _) => State::Reloading,
-            (None, Some(live)) if live.given_up => State::Error,
-            (None, Some(_)) => State::Active,
-            (None, None) if self.refused.is_some() => State::Error,
-            (None, None) if !self.retiring.is_empty() => State::Unloading,
-            (None, None) => State::Idle,
+            (Some(Stage::Verifying | Stage::Settling | Stage::Waiting), _) => {
+                PluginState::Detecting
+            }
+            (Some(Stage::Starting | Stage::HandingOver | Stage::Trying), _) => {
+                PluginState::Reloading
+            }
+            (None, Some(live)) if live.given_up => PluginState::Error,
+            (None, Some(_)) => PluginState::Active,
+            (None, None) if self.refused.is_some() => PluginState::Error,
+            (None, None) if !self.retiring.is_empty() => PluginState::Unloading,
+            (None, None) => PluginState::Idle,
         }
     }
 

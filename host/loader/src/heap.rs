@@ -1,17 +1,17 @@
 //! The heap of this process, of which plugins in it use a part.
 
-/// Keeps the heap small that threads leave behind: it has no more parts than there are processors, of which
-/// each keeps what lies between blocks that are in use, and has every large block of memory go back to the system as soon as it is freed: otherwise the C
-/// library keeps some tens of megabytes for each thread that ever freed one. To be called by a
-/// program, before it starts threads.
+/// Keeps the heap small that threads leave behind. It limits the number of arenas to that of processors,
+/// because each arena keeps the free memory between its blocks, and returns every large block to the
+/// system as soon as it is freed: otherwise the C library keeps some tens of megabytes for each thread
+/// that ever freed one. A program calls this before it starts threads.
 pub fn give_back_large_blocks() {
     #[cfg(target_env = "gnu")]
     {
         /// From `malloc.h`; the same for all machines.
         const M_MMAP_THRESHOLD: std::ffi::c_int = -3;
-        /// In bytes. A block of its own costs a page fault per 4 KiB.
+        /// In bytes. A separate mapping costs a page fault per 4 KiB.
         const LARGE: std::ffi::c_int = 1 << 20;
-        /// The default is eight parts per processor, of which each thread that frees takes its own.
+        /// The default is eight arenas per processor, one for each thread.
         const M_ARENA_MAX: std::ffi::c_int = -8;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let parts = std::ffi::c_int::try_from(cores).unwrap_or(std::ffi::c_int::MAX);

@@ -4,7 +4,7 @@ use std::{env, ffi::OsStr};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::Resettable};
 
-use crate::exit::{self, Failure};
+use crate::exit::{self, CommandError};
 
 mod call;
 mod complete;
@@ -79,7 +79,7 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
         .mut_subcommands(without_empty_variables)
 }
 
-pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+pub(crate) fn run(arguments: Arguments) -> Result<(), CommandError> {
     let command = match arguments.command {
         Command::Serve(command) => return command.run(),
         other => other,

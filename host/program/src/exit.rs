@@ -53,12 +53,12 @@ A closed pipe on standard output is not a failure.";
 
 /// A failure and its exit code.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct CommandError {
     code: u8,
     error: anyhow::Error,
 }
 
-impl Failure {
+impl CommandError {
     pub(crate) fn new(code: u8, error: impl Into<anyhow::Error>) -> Self {
         Self {
             code,
@@ -114,13 +114,13 @@ fn chain(error: &anyhow::Error) -> String {
     text
 }
 
-impl<E: Into<anyhow::Error>> From<E> for Failure {
+impl<E: Into<anyhow::Error>> From<E> for CommandError {
     fn from(error: E) -> Self {
         Self::new(FAILURE, error)
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // It may be a plugin's word. Some errors have more than one line.
         let text = chain(&self.error);
@@ -129,8 +129,8 @@ impl fmt::Display for Failure {
     }
 }
 
-impl From<Failure> for ExitCode {
-    fn from(failure: Failure) -> Self {
+impl From<CommandError> for ExitCode {
+    fn from(failure: CommandError) -> Self {
         Self::from(failure.code)
     }
 }

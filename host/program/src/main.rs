@@ -11,7 +11,7 @@
 
 use std::process::ExitCode;
 
-use exit::Failure;
+use exit::CommandError;
 
 mod commands;
 mod exit;
@@ -45,10 +45,10 @@ fn main() -> ExitCode {
 }
 
 /// Shows the help or the version that was asked for, or fails for wrong usage.
-fn show(instead: &clap::Error) -> Result<(), Failure> {
+fn show(instead: &clap::Error) -> Result<(), CommandError> {
     let text = instead.render().ansi().to_string();
     match instead.use_stderr() {
-        true => Err(Failure::usage(text)),
+        true => Err(CommandError::usage(text)),
         false => Ok(output::print(text)?),
     }
 }

@@ -26,7 +26,7 @@ use signal_hook::{
 /// What a signal orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// Read the configuration anew and look at the plugin directory again.
+    /// Read the configuration again and look at the plugin directory again.
     Reload,
     /// Log what runs.
     Report,

@@ -1,20 +1,20 @@
-//! How often a side that is not trusted may wake this one for nothing.
+//! Limits how often an untrusted peer may wake this side without a reason.
 //!
-//! An honest one does so at most once per call: a call may be taken by a thread that was awake. One that
-//! rings without pause would keep a processor busy; it has broken the rules long before that matters.
+//! An honest peer does so at most once per call, when a thread that was awake already takes the call.
+//! A peer that wakes without pause exceeds the limit long before it keeps a processor busy.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::now_ns;
 
-/// Wake-ups for nothing in each period, beside those that calls justify. Some 5 µs each: at most
-/// one part in two hundred of a processor, for ever.
+/// Needless wake-ups permitted per period, beside those that calls justify. Each takes about 5 µs, so
+/// they cost at most half a percent of a processor.
 const EACH: u32 = 1000;
 /// The period in nanoseconds.
 const PERIOD_NS: u64 = 1_000_000_000;
-/// What a call justifies.
+/// Wake-ups that one call justifies.
 const PER_CALL: u32 = 2;
-/// What calls justify at most in advance.
+/// Most wake-ups that calls may justify in advance.
 const MOST: u32 = 100_000;
 
 #[derive(Debug)]
@@ -31,14 +31,14 @@ impl Alarms {
         }
     }
 
-    /// A wake-up had a reason.
+    /// Notes that a wake-up had a reason.
     pub(crate) fn justified(&self) {
         if self.left.load(Ordering::Relaxed) < MOST {
             self.left.fetch_add(PER_CALL, Ordering::Relaxed);
         }
     }
 
-    /// Whether one more may be for nothing.
+    /// Whether one more needless wake-up is permitted; counts it.
     pub(crate) fn allow(&self) -> bool {
         let take = |left: u32| left.checked_sub(1);
         let taken = self

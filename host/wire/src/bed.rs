@@ -1,10 +1,10 @@
 //! Where the threads of the called side sleep: on a word of the shared memory, which the other side
-//! may ring, and beside it on one that only this process has.
+//! may ring, and at the same time on a private word of this process.
 //!
 //! A worker can move a sleeper from its bell to any other word (`FUTEX_REQUEUE`), where nothing would
-//! ever wake it. Therefore a word that the worker cannot reach announces the end.
+//! ever wake it. The end is therefore announced on a word that the worker cannot reach.
 //!
-//! Absent on purpose: what is slept for.
+//! Absent on purpose: what the threads wait for.
 
 use std::{
     ptr,
@@ -23,14 +23,14 @@ use rustix::{
     },
 };
 
-/// How often a sleeper wakes to check where the kernel supports only one word per sleeper, before
-/// Linux 5.16.
+/// How often a sleeper wakes to check for the end before Linux 5.16, where a sleeper can wait on only one
+/// word.
 const NAP: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 50_000_000,
 };
 
-/// The private word: 0, and 1 at the end.
+/// The private word: 0 until the end, then 1.
 #[derive(Debug)]
 pub(crate) struct Bed {
     closed: AtomicU32,
@@ -47,15 +47,15 @@ impl Bed {
         self.closed.load(Ordering::SeqCst) != 0
     }
 
-    /// Wakes all sleepers, and keeps every thread from sleeping again.
+    /// Wakes all sleepers; from now on no thread sleeps here.
     pub(crate) fn close(&self) {
         self.closed.store(1, Ordering::SeqCst);
         let _ = futex::wake(&self.closed, Flags::empty(), u32::MAX >> 1);
     }
 
-    /// Sleeps while a word has a value, until the end and until a point on the monotonic clock, if any.
+    /// Sleeps while a word has this value, at most until the end or until `until` on the monotonic clock.
     pub(crate) fn sleep(&self, word: &AtomicU32, value: u32, until: Option<Timespec>) {
-        /// Whether the kernel does not support two words per sleeper, or something forbids it.
+        /// Whether waiting on two words failed once: the kernel is too old, or a filter forbids it.
         static KNOWS_ONE: OnceLock<()> = OnceLock::new();
         if KNOWS_ONE.get().is_none() {
             let both = [wait(word, value), wait(&self.closed, 0)];
@@ -76,7 +76,7 @@ impl Bed {
     }
 }
 
-/// Sleeps while a word has a value, for a side whose other side is its own host.
+/// Sleeps while a word has this value. Only for a side that trusts its peer: a worker, its own host.
 pub(crate) fn sleep_among_friends(word: &AtomicU32, value: u32) {
     let _ = futex::wait(word, Flags::empty(), value, None);
 }

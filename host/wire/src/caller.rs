@@ -1,5 +1,5 @@
-//! The side that asks and waits: the host's, which believes nothing, and that of a worker whose
-//! plugin calls others.
+//! The side that calls and waits: the host, which trusts nothing that the worker writes, or a worker
+//! whose plugin calls others.
 
 mod call;
 
@@ -21,19 +21,18 @@ use crate::{
     spin::Spin,
 };
 
-/// What the host alone knows of a slot.
+/// The host's private record of a slot.
 #[derive(Debug, Default)]
 struct Private {
     /// The number of its newest call.
     newest: AtomicU32,
-    /// What its state says until the called side has anything new to say.
+    /// The value of its state word until the called side changes it.
     state: AtomicU32,
-    /// The area it has, as the slot's own word says it.
+    /// Its area, encoded as in [`Slot::area`].
     area: AtomicU32,
-    /// Whether it is held for somebody else than the host.
+    /// Whether it is held on behalf of a plugin.
     is_shared: AtomicBool,
-    /// If nobody waits for its reply: when the call ought to have ended, in nanoseconds. 0 if
-    /// somebody does.
+    /// If nobody waits for its reply: when the call should have ended, in nanoseconds; otherwise 0.
     abandoned_ns: AtomicU64,
 }
 
@@ -51,7 +50,7 @@ pub struct Caller {
     /// Calls in a row that passed their deadlines before anybody took them.
     unanswered: AtomicU32,
     gone: AtomicBool,
-    /// How often this side woke all callers.
+    /// How many times this side woke all callers.
     wakes: AtomicU32,
     spin: Spin,
 }
@@ -60,16 +59,16 @@ impl Caller {
     /// Makes a shared memory. The descriptor is for the worker.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn create(geometry: Geometry) -> io::Result<(Self, OwnedFd)> {
         let (memory, file) = Memory::create(geometry)?;
         Ok((Self::over(memory), file))
     }
 
-    /// Maps the memory that the other side made to be called through.
+    /// Maps the memory that the called side created.
     ///
     /// # Errors
-    /// What the system says, or that it is another memory.
+    /// The system's error, or that the memory has another geometry.
     pub fn open(file: impl AsFd, geometry: Geometry) -> io::Result<Self> {
         Ok(Self::over(Memory::open(file, geometry)?))
     }
@@ -96,11 +95,11 @@ impl Caller {
         }
     }
 
-    /// The worker is gone: every call ends now, and no other begins.
+    /// Ends every call and permits no new one: the worker is gone.
     pub fn hang_up(&self) {
         self.gone.store(true, Ordering::SeqCst);
         for number in 0..self.memory.geometry.slots {
-            // The rest of the word says how far a call has come.
+            // The other bits keep the progress of the call.
             let state = &self.memory.slot(number).state;
             state.fetch_or(state::GONE, Ordering::SeqCst);
         }
@@ -112,9 +111,9 @@ impl Caller {
         self.gone.load(Ordering::SeqCst)
     }
 
-    /// When the first of the calls that nobody waits for any more ought to have ended, as a point
-    /// on the monotonic clock in nanoseconds. It lies ahead if the call was cancelled before its
-    /// deadline, and is [`u64::MAX`] if it had none.
+    /// The earliest time by which an abandoned call should have ended, in nanoseconds on the monotonic
+    /// clock. It lies in the future if the call was cancelled before its deadline, and is
+    /// [`u64::MAX`] if the call has no deadline.
     pub fn abandoned_due(&self) -> Option<u64> {
         self.reclaim();
         let times = self.private.iter();
@@ -124,8 +123,8 @@ impl Caller {
             .min()
     }
 
-    /// How many calls in a row passed their deadlines before the worker took them, if it shows no
-    /// other sign of life: a worker whose threads are all busy is not among these.
+    /// How many calls in a row passed their deadlines before the worker took them; 0 if it shows
+    /// another sign of life, as a worker does whose threads are all busy.
     pub fn unanswered(&self) -> u32 {
         let is_taken = |number: u32| {
             let (slot, private) = (self.memory.slot(number), &self.private[number as usize]);
@@ -140,13 +139,13 @@ impl Caller {
         }
     }
 
-    /// Log records that the worker had no room for, as it says itself.
+    /// Number of log records that the worker dropped for want of room, as the worker reports it.
     pub fn dropped_logs(&self) -> u64 {
         self.memory.head().dropped.load(Ordering::Relaxed)
     }
 
-    /// Method and context of the call in a slot that the worker named, as far as the slot still
-    /// tells: for reports only, nothing may depend on it.
+    /// Method and context of the call in a slot that the worker named, if the slot still holds them.
+    /// Only for reports: nothing may depend on it.
     pub fn describe(&self, number: u32) -> Option<(String, CallContext)> {
         let number = (number < self.memory.geometry.slots).then_some(number)?;
         let slot = self.memory.slot(number);
@@ -190,7 +189,7 @@ impl Caller {
         Ok(number)
     }
 
-    /// Why a call should not be waited for any longer.
+    /// Why the caller should stop waiting, if it should.
     fn ended(&self, request: &Request<'_>) -> Option<NoAnswer> {
         if self.is_gone() {
             return Some(NoAnswer::Gone { begun: false });
@@ -202,7 +201,7 @@ impl Caller {
             .then_some(NoAnswer::Deadline)
     }
 
-    /// Makes slots usable again whose abandoned calls have returned since.
+    /// Frees the slots of abandoned calls that have returned since.
     fn reclaim(&self) {
         let mut abandoned = self.abandoned.load(Ordering::SeqCst);
         while abandoned != 0 {
@@ -246,14 +245,14 @@ impl Caller {
         self.slots.give(number);
     }
 
-    /// Ends the calls that carry this mark. Their callers return at once; what the plugin does
-    /// goes on until its deadline.
+    /// Cancels the calls that carry this mark. Their callers return at once; the plugin may keep
+    /// working until the call's deadline.
     pub fn cancel(&self, mark: &Cancel) {
         mark.set();
         self.wake_all();
     }
 
-    /// Wakes everybody who waits for anything.
+    /// Wakes every waiting thread of this side.
     fn wake_all(&self) {
         self.wakes.fetch_add(1, Ordering::SeqCst);
         for number in 0..self.memory.geometry.slots {

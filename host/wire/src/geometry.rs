@@ -1,11 +1,11 @@
-//! How the shared memory is divided. Computed on both sides from numbers that the host chose; never
-//! read from the memory itself.
+//! The layout of the shared memory. Both sides compute it from numbers that the host chose, and never
+//! read it from the memory itself.
 
 use std::{sync::LazyLock, thread};
 
 use crate::slot::{Head, INLINE_REPLY, INLINE_REQUEST, REPLY_OFFSET, REQUEST_OFFSET, Slot};
 
-/// Start of the memory that belongs to the payload areas is a multiple of this.
+/// Alignment of the payload areas.
 const PAGE_BYTES: usize = 4096;
 
 /// Sizes of a shared memory. The same on both sides.
@@ -13,27 +13,27 @@ const PAGE_BYTES: usize = 4096;
 pub struct Geometry {
     /// Calls that may be in flight, 1 to 31.
     pub slots: u32,
-    /// Room of a slot for a request, and again for a reply, in bytes.
+    /// Size of a slot's request and of its reply, each, in bytes.
     pub small_bytes: u32,
     /// Areas for larger payloads. A call that needs one waits until one is free.
     pub areas: u32,
-    /// Room of an area for a request, and again for a reply, in bytes. Memory is used only
-    /// while a payload fills it.
+    /// Size of an area's request and of its reply, each, in bytes. Only payloads in transit occupy
+    /// memory.
     pub area_bytes: u64,
-    /// Processors that both sides may use. With one, the other side cannot get on while this one
-    /// looks whether it has.
+    /// Processors that both sides may use. With a single one neither side polls, because that would keep
+    /// the other from running.
     pub cores: u32,
 }
 
-/// Asked once: the answer is gathered from a dozen files.
+/// Determined once: the system reads a dozen files for it.
 static CORES: LazyLock<u32> = LazyLock::new(|| {
     thread::available_parallelism()
         .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX))
 });
 
 impl Default for Geometry {
-    /// 16 calls of up to 64 KiB each way, two of which may have up to 64 MiB. Asks the system for the
-    /// number of processors.
+    /// 16 concurrent calls of up to 64 KiB each way, of which two may take up to 64 MiB, on the
+    /// processors that the system reports.
     fn default() -> Self {
         Self {
             cores: *CORES,
@@ -45,7 +45,7 @@ impl Default for Geometry {
     }
 }
 
-/// Numbers that make no memory.
+/// The numbers do not describe a valid memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a geometry has 1 to 31 slots, at most 32 areas, whole pages, less than 4 GiB per area and at most 64 GiB"
@@ -74,7 +74,7 @@ impl Geometry {
         }
     }
 
-    /// As numbers, to be handed to the worker.
+    /// Encodes it for the worker.
     pub fn to_words(self) -> [u64; 5] {
         [
             self.slots.into(),
@@ -85,7 +85,7 @@ impl Geometry {
         ]
     }
 
-    /// What [`Geometry::to_words`] made.
+    /// Decodes what [`Geometry::to_words`] encoded.
     ///
     /// # Errors
     /// If the numbers are out of bounds.
@@ -114,7 +114,7 @@ impl Geometry {
         self.payloads_offset() + self.slots as usize * 2 * self.small_bytes as usize
     }
 
-    /// Where a request of so many bytes lies, method included.
+    /// Offset of a request of `len` bytes, method included.
     pub(crate) fn request(&self, slot: u32, area: Option<u32>, len: usize) -> usize {
         if len <= INLINE_REQUEST {
             self.slot_offset(slot) + REQUEST_OFFSET
@@ -123,7 +123,7 @@ impl Geometry {
         }
     }
 
-    /// Where a reply of so many bytes lies once it is complete.
+    /// Offset of a complete reply of `len` bytes.
     pub(crate) fn reply(&self, slot: u32, area: Option<u32>, len: usize) -> usize {
         if len <= INLINE_REPLY {
             self.slot_offset(slot) + REPLY_OFFSET
@@ -132,7 +132,7 @@ impl Geometry {
         }
     }
 
-    /// Where larger payloads of a slot lie: in an area if it has one, in its own room otherwise.
+    /// Where a slot's larger payloads lie: in its area if it has one, otherwise in the slot's own room.
     pub(crate) fn room(&self, slot: u32, area: Option<u32>) -> Room {
         match area {
             None => {

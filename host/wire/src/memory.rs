@@ -31,13 +31,13 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// Makes the file, sealed so that its size stays what it is, and maps it.
+    /// Creates the file, seals its size and maps it.
     pub(crate) fn create(geometry: Geometry) -> io::Result<(Self, OwnedFd)> {
         let geometry = geometry.check().map_err(io::Error::other)?;
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = match rustix::fs::memfd_create("hotmerge-wire", flags | MemfdFlags::NOEXEC_SEAL)
         {
-            // Before Linux 6.3 nobody knew the flag.
+            // The flag is unknown before Linux 6.3.
             Err(Errno::INVAL) => rustix::fs::memfd_create("hotmerge-wire", flags)?,
             other => other?,
         };
@@ -46,7 +46,7 @@ impl Memory {
         Ok((Self::map(&file, geometry)?, file))
     }
 
-    /// Maps a file that the other side made.
+    /// Maps a file that the other side created.
     pub(crate) fn open(file: impl AsFd, geometry: Geometry) -> io::Result<Self> {
         let geometry = geometry.check().map_err(io::Error::other)?;
         let size = fstat(&file)?.st_size;
@@ -102,7 +102,7 @@ impl Memory {
     /// Writes to a payload's room. The caller owns the slot that has it.
     pub(crate) fn write(&self, offset: usize, bytes: &[u8]) {
         assert!(offset + bytes.len() <= self.geometry.bytes());
-        // SAFETY: within the mapping, and memory of one's own never overlaps it.
+        // SAFETY: within the mapping, which private memory never overlaps.
         unsafe {
             ptr::copy_nonoverlapping(bytes.as_ptr(), self.at(offset).as_ptr(), bytes.len());
         }
@@ -114,8 +114,8 @@ impl Memory {
         to.reserve(len);
         let end = to.len();
         // SAFETY: within the mapping; the room was just reserved and is initialised by the copy.
-        // Another process may write meanwhile: the bytes are then any bytes, which a `Vec<u8>`
-        // may hold, and are judged only after the copy.
+        // Another process may write meanwhile: the copy then holds arbitrary bytes, which are valid
+        // for a `Vec<u8>` and are judged only after the copy.
         unsafe {
             ptr::copy_nonoverlapping(self.at(offset).as_ptr(), to.as_mut_ptr().add(end), len);
             to.set_len(end + len);

@@ -1,4 +1,4 @@
-//! Which of a few numbered things are free: slots, areas. The host's own memory.
+//! Which numbered slots or areas are free, recorded in private memory.
 
 use std::sync::{
     Condvar, Mutex, PoisonError,
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::now_ns;
 
-/// How often a waiter asks whether to go on: nobody tells it that an abandoned call has returned.
+/// How often a waiter checks whether to go on: nothing wakes it when an abandoned call returns.
 const ASK: Duration = Duration::from_millis(10);
 
 /// Up to 32 numbers, each owned by at most one.
@@ -54,13 +54,13 @@ impl Pool {
         None
     }
 
-    /// Takes a free number; waits for one while `go_on` (asked now and then) says so. It is asked
+    /// Takes a free number, and waits for one while `go_on` returns `true`. `go_on` runs now and then,
     /// without the lock, because it may give numbers back itself.
     pub(crate) fn take(&self, go_on: impl Fn() -> bool) -> Option<u32> {
         self.take_by(|| self.try_take(), go_on)
     }
 
-    /// As [`Pool::take`], for whoever may not take each number that is free: `take` tries.
+    /// As [`Pool::take`], with a `take` that may decline free numbers.
     pub(crate) fn take_by(
         &self,
         take: impl Fn() -> Option<u32>,
@@ -73,12 +73,12 @@ impl Pool {
         let taken = loop {
             let wakes = self.wakes.load(Ordering::SeqCst);
             if !go_on() {
-                // The wake-up that this one had may have been for a number.
+                // The wake-up that this thread received may have announced a free number.
                 self.freed.notify_one();
                 break None;
             }
             let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-            // Whoever gives one back or wakes from here on needs the lock before it wakes anybody.
+            // A thread that gives a number back from here on needs this lock before it can wake others.
             if let Some(number) = take() {
                 break Some(number);
             }
@@ -103,7 +103,7 @@ impl Pool {
         }
     }
 
-    /// Wakes all who wait, so that they ask whether to go on.
+    /// Wakes all waiters, so that they check whether to go on.
     pub(crate) fn wake_all(&self) {
         self.wakes.fetch_add(1, Ordering::SeqCst);
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));

@@ -1,4 +1,4 @@
-//! What is asked of a worker, and what comes of it.
+//! A request to a worker, and its outcome.
 
 use std::sync::{
     Arc,
@@ -9,53 +9,54 @@ use hotmerge_abi::{CallContext, Status};
 
 use crate::METHOD_LIMIT;
 
-/// What is asked of a worker.
+/// A request to a worker.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// Which operation; worker and host agree on the numbers.
+    /// The operation, one of [`op`](crate::op).
     pub op: u32,
-    /// Handed to the plugin. Its deadline ends the call.
+    /// The context for the plugin. Its deadline ends the call.
     pub context: &'a CallContext,
-    /// Name of a method, at most [`METHOD_LIMIT`] bytes, with what [`op`](crate::op) says of other
-    /// operations.
+    /// Name of a method, at most [`METHOD_LIMIT`] bytes; [`op`](crate::op) says what else it holds
+    /// for other operations.
     pub method: &'a str,
     /// The request's bytes.
     pub bytes: &'a [u8],
-    /// How large a reply may be, in bytes.
+    /// The largest reply that is accepted, in bytes.
     pub reply_limit: usize,
     /// Point on the monotonic clock in nanoseconds at which the caller gives up, whatever the
     /// context says; 0 for none.
     pub give_up_ns: u64,
-    /// Ends the call from elsewhere.
+    /// Cancels the call from another thread.
     pub cancel: Option<&'a Cancel>,
-    /// For whom it is, if not for the host itself: nobody gets more than a share of the slots.
+    /// The plugin that makes the call, if it is not the host's own: no plugin gets more than its share of
+    /// the slots.
     pub on_behalf_of: Option<&'a Arc<str>>,
 }
 
-/// What came back, copied into memory of the caller's.
+/// The reply, copied into the caller's memory.
 #[derive(Debug, Default)]
 pub struct Reply {
-    /// The reply's bytes, or the reason of a refusal. Appended to what is there.
+    /// The bytes of the reply or of the reason for a refusal, appended to what it held.
     pub bytes: Vec<u8>,
-    /// The media type, not yet judged; empty if none was set.
+    /// The media type, unverified; empty if none was set.
     pub media_type: Vec<u8>,
 }
 
-/// What the other side answered.
+/// The other side's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It did what was asked.
+    /// It carried the request out.
     Reply {
         /// The reply's bytes.
         bytes: Vec<u8>,
-        /// The media type, not yet judged; empty if none was set.
+        /// The media type, unverified; empty if none was set.
         media_type: Vec<u8>,
     },
-    /// It did not.
+    /// It refused.
     Refusal {
-        /// One of the contract's, other than "ok".
+        /// A status of the contract other than "ok".
         status: Status,
-        /// Why, as the other side says it: text, but nobody has looked at it yet.
+        /// The other side's reason, as unverified text.
         reason: Vec<u8>,
     },
 }
@@ -70,21 +71,21 @@ pub enum NoAnswer {
     /// The call was cancelled.
     #[error("the call was cancelled")]
     Cancelled,
-    /// The worker is gone. `begun` says whether it had taken the call.
+    /// The worker has ended.
     #[error("the worker has ended")]
     Gone {
-        /// Whether the worker had taken the call, as far as can be known.
+        /// Whether the worker had taken the call, as far as is known.
         begun: bool,
     },
-    /// What the worker wrote makes no sense: it must be ended.
+    /// The worker broke the protocol and must be killed.
     #[error("the worker broke the protocol: {0}")]
     Broken(&'static str),
-    /// The request has no room.
+    /// The request is too large.
     #[error("the request has {bytes} bytes; a worker accepts at most {room}")]
     TooLarge {
-        /// Of method and request together.
+        /// Size of method and request together.
         bytes: usize,
-        /// Of an area.
+        /// Size of an area.
         room: usize,
     },
     /// The name of the method is too long.
@@ -92,13 +93,13 @@ pub enum NoAnswer {
     LongMethod(usize),
 }
 
-/// Ends a call from another thread.
+/// Cancels calls from another thread.
 #[derive(Debug, Default)]
 pub struct Cancel(AtomicBool);
 
 impl Cancel {
-    /// Ends the calls that carry this mark. A caller that waits already notices only when it
-    /// looks up; [`Caller::cancel`](crate::Caller::cancel) wakes it.
+    /// Cancels the calls that carry this mark. A caller that already waits notices this late, unless
+    /// [`Caller::cancel`](crate::Caller::cancel) wakes it.
     pub fn set(&self) {
         self.0.store(true, Ordering::SeqCst);
     }

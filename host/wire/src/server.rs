@@ -1,9 +1,9 @@
-//! The side that is called: takes calls, writes replies.
+//! The called side: takes calls and writes replies.
 //!
-//! A worker serves its host through it, and a host serves the workers whose plugins call
-//! others. For the second case it believes nothing: which slots and areas are in use it keeps
-//! in memory of its own, lengths are copied once and checked then, and whoever breaks the
-//! rules is told apart from whoever is done.
+//! A worker serves its host through it, and a host serves workers whose plugins call others. For the
+//! latter it trusts nothing: it keeps in private memory which slots and areas are in use, copies
+//! lengths once before it checks them, and tells a peer that broke the protocol from one that has
+//! ended.
 
 mod taken;
 
@@ -31,10 +31,10 @@ use crate::{
 pub struct Server {
     memory: Memory,
     spin: Spin,
-    /// One thread that looks for calls is enough.
+    /// Whether a thread polls for calls; one is enough.
     looking: AtomicBool,
     bed: Bed,
-    /// What wake-ups for nothing a caller that is not trusted may still cause.
+    /// The limit on needless wake-ups by an untrusted caller.
     alarms: Option<Alarms>,
     /// One bit per slot whose call is under way.
     slots: AtomicU32,
@@ -54,22 +54,21 @@ pub enum Ended {
 }
 
 impl Server {
-    /// Makes a shared memory to be called through by a worker that is not trusted. The
-    /// descriptor is for it.
+    /// Creates a shared memory for calls from an untrusted worker. The descriptor is for the worker.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn create(geometry: Geometry) -> io::Result<(Self, OwnedFd)> {
         let (memory, file) = Memory::create(geometry)?;
-        // A worker could make a host look for calls without ever sleeping.
+        // A worker could make a polling host spin without ever sleeping.
         let server = Self::over(memory, Spin::never(), Some(Alarms::new()));
         Ok((server, file))
     }
 
-    /// Maps the memory that the host made.
+    /// Maps the memory that the host created.
     ///
     /// # Errors
-    /// What the system says, or that it is another memory.
+    /// The system's error, or that the memory has another geometry.
     pub fn open(file: impl AsFd, geometry: Geometry) -> io::Result<Self> {
         let spin = Spin::new(geometry.cores);
         Ok(Self::over(Memory::open(file, geometry)?, spin, None))
@@ -87,23 +86,23 @@ impl Server {
         }
     }
 
-    /// How many calls have been taken and not answered yet.
+    /// Number of calls that were taken and are not answered yet.
     pub fn under_way(&self) -> u32 {
         self.slots.load(Ordering::Relaxed).count_ones()
     }
 
-    /// Ends all waiting: no call is taken any more, whatever the other side writes and wherever it
-    /// has moved those who sleep.
+    /// Ends all waiting and takes no further call, whatever the other side writes and to whichever word
+    /// it has moved sleeping threads.
     pub fn hang_up(&self) {
         self.bed.close();
     }
 
-    /// Counts a log record that found no room.
+    /// Counts a log record that was dropped for want of room.
     pub fn count_dropped_log(&self) {
         self.memory.head().dropped.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many slots may have a call.
+    /// How many slots may hold a call.
     fn used(&self) -> Result<u32, &'static str> {
         let used = self.memory.head().used.load(Ordering::SeqCst);
         if used > self.memory.geometry.slots {
@@ -112,7 +111,7 @@ impl Server {
         Ok(used)
     }
 
-    /// Takes the call of a slot, if there is one that nobody has taken or withdrawn.
+    /// Takes the call of a slot, if it holds one that was neither taken nor withdrawn.
     fn claim(&self, slot: &Slot) -> Option<u32> {
         let (claim, posted) = newest(slot)?;
         let exchange =
@@ -121,7 +120,7 @@ impl Server {
         exchange.is_ok().then_some(posted)
     }
 
-    /// The area that a slot says it has, if that can be.
+    /// The area that a slot names, if it is a valid one.
     fn area(&self, slot: &Slot) -> Result<Option<u32>, &'static str> {
         let Some(area) = slot.area.load(Ordering::Relaxed).checked_sub(1) else {
             return Ok(None);
@@ -135,13 +134,13 @@ impl Server {
         Ok(Some(area))
     }
 
-    /// Looks for a call for a while. Returns whether there is one.
+    /// Polls for a call for a while. Returns whether there is one.
     fn poll(&self) -> bool {
         if !self.spin.pays() || self.looking.swap(true, Ordering::Relaxed) {
             return false;
         }
-        // Left as it is by a call that is found: the next look is soon, and the caller need not
-        // be told of each.
+        // It stays set when a call is found: the next poll follows soon, and resetting it each time would
+        // cost a write to a shared line.
         let looks = &self.memory.head().looks;
         if looks.load(Ordering::Relaxed) == 0 {
             looks.store(1, Ordering::SeqCst);
@@ -154,7 +153,7 @@ impl Server {
         found
     }
 
-    /// Whether there is a call to be taken, or a caller that breaks the rules.
+    /// Whether there is a call to take, or the caller broke the protocol.
     fn is_called(&self) -> bool {
         let used = self.memory.head().used.load(Ordering::SeqCst);
         let slots = 0..used.min(self.memory.geometry.slots);
@@ -172,7 +171,7 @@ impl Server {
         if !self.looking.load(Ordering::Relaxed) && head.looks.load(Ordering::Relaxed) != 0 {
             head.looks.store(0, Ordering::SeqCst);
         }
-        // A call that is posted from here on is told by the bell.
+        // A call that is posted from here on rings the bell.
         if !self.is_called() {
             self.wait(&head.bell, bell, 0);
         }
@@ -180,8 +179,7 @@ impl Server {
         self.spin.slept(now_ns() - began);
     }
 
-    /// Sleeps while a word has a value, but not for longer than until the end, or until a time if that
-    /// is not 0.
+    /// Sleeps while a word has this value, at most until the end or until `until_ns`, if that is not 0.
     fn wait(&self, word: &AtomicU32, value: u32, until_ns: u64) {
         match self.alarms {
             Some(_) => self.bed.sleep(word, value, point(until_ns)),
@@ -189,21 +187,21 @@ impl Server {
         }
     }
 
-    /// Whether the other side may cause one more wake-up. Each costs one, whoever caused it.
+    /// Whether the other side may cause one more wake-up. Every wake-up counts, whoever caused it.
     fn may_sleep(&self) -> bool {
         self.alarms.as_ref().is_none_or(Alarms::allow)
     }
 }
 
-/// What a slot's claim says, and the number of its call if that is another one.
+/// A slot's claim, and the number of its call if the claim is for another one.
 fn newest(slot: &Slot) -> Option<(u32, u32)> {
-    // In this order: if a call comes and goes in between, the claim is not what it was.
+    // In this order: if a call comes and goes in between, exchanging the claim fails.
     let claim = slot.claim.load(Ordering::SeqCst);
     let posted = slot.posted.load(Ordering::SeqCst);
     ((posted ^ claim) & !WITHDRAWN != 0).then_some((claim, posted))
 }
 
-/// A point on the monotonic clock; 0 is none.
+/// A time on the monotonic clock; none for 0.
 fn point(ns: u64) -> Option<Timespec> {
     const SECOND: u64 = 1_000_000_000;
     let point = Timespec {
@@ -213,7 +211,7 @@ fn point(ns: u64) -> Option<Timespec> {
     (ns != 0).then_some(point)
 }
 
-/// Whether a number was free; it is not afterwards.
+/// Marks a number as used; returns whether it was free.
 fn occupy(numbers: &AtomicU32, number: u32) -> bool {
     numbers.fetch_or(1 << number, Ordering::Relaxed) & 1 << number == 0
 }

@@ -1,24 +1,24 @@
-//! Who holds how many slots, so that no plugin can take them all from the others: neither while it
-//! calls nor by calls that it has left behind.
+//! How many slots each calling plugin holds, so that none can take them all from the others, neither by
+//! its current calls nor by abandoned ones.
 //!
-//! Absent on purpose: the host's own calls, which have all slots that are free.
+//! Absent on purpose: a limit on the host's own calls, which may use every free slot.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::pool::Pool;
 
-/// For whom each slot is held, if not for the host itself.
+/// The plugin that holds each slot, if any.
 #[derive(Debug)]
 pub(crate) struct Shares {
     holders: Mutex<Vec<Option<Arc<str>>>>,
-    /// Most slots that one may hold.
+    /// Most slots that one plugin may hold.
     each: usize,
-    /// Most that all of them may hold.
+    /// Most slots that all plugins together may hold.
     all: usize,
 }
 
 impl Shares {
-    /// Half of the slots for one, three quarters for all; at least one.
+    /// Half of the slots per plugin, three quarters for all plugins together; at least one.
     pub(crate) fn new(slots: u32) -> Self {
         let slots = slots as usize;
         Self {
@@ -32,7 +32,7 @@ impl Shares {
         self.holders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a slot for somebody, if one is free and that is no more than a share.
+    /// Takes a slot for a plugin, if one is free and its share is not used up.
     pub(crate) fn try_take(&self, pool: &Pool, holder: &Arc<str>) -> Option<u32> {
         let mut holders = self.holders();
         let all = holders.iter().flatten();
@@ -45,7 +45,7 @@ impl Shares {
         Some(number)
     }
 
-    /// A slot that was held for somebody is about to be free.
+    /// Notes that a plugin's slot is about to become free.
     pub(crate) fn give(&self, number: u32) {
         self.holders()[number as usize] = None;
     }

@@ -1,11 +1,10 @@
-//! What lies at the start of the shared memory, and one slot of it. Atomics only: the other
-//! side may write anything at any time, and a plain read would be a data race.
+//! The head of the shared memory, and one slot of it. Atomics only: the other side may write anything
+//! at any time, and a plain read would be a data race.
 //!
-//! A line of the cache that one processor writes and another reads costs a call as much as its
-//! way there: some 0.1 µs. So each line has one side that writes it, the caller's line says both
-//! that there is a call and what it is, and a small request or reply lies beside the word that
-//! announces it. A small call moves three lines: two neighbours there, which come together, and
-//! one back.
+//! Moving a cache line from one processor to another costs a call about 0.1 µs. Each line is therefore
+//! written by one side only, the caller's line both announces and describes a call, and a small request
+//! or reply lies beside the word that announces it. A small call moves three lines: two adjacent ones
+//! there, which processors fetch together, and one back.
 
 use std::{
     mem::offset_of,
@@ -16,8 +15,8 @@ use hotmerge_abi::CallContext;
 
 use crate::MEDIA_TYPE_LIMIT;
 
-/// Calls are numbered, each slot's by themselves, so that a word tells which call it is about.
-/// A number has this many bits and is never 0.
+/// The calls of each slot are numbered, so that a word shows which call it concerns. A number has this
+/// many bits and is never 0.
 const NUMBER_BITS: u32 = 29;
 
 /// The number of the call after this one.
@@ -28,24 +27,24 @@ pub(crate) fn following(number: u32) -> u32 {
     }
 }
 
-/// What [`Slot::state`] says of a call, below its number.
+/// The states of a call in [`Slot::state`], stored below its number.
 pub(crate) mod state {
     /// The called side has answered.
     pub(crate) const DONE: u32 = 1;
     /// The called side needs a larger area for the reply.
     pub(crate) const WANTS_AREA: u32 = 2;
-    /// The caller has heard that, and may have given one.
+    /// The caller has seen that request, and may have granted an area.
     pub(crate) const HEARD: u32 = 3;
-    /// The called side is gone. Beside any of the others.
+    /// The called side is gone. Combined with any of the others.
     pub(crate) const GONE: u32 = 4;
 
-    /// The word for a call.
+    /// The state word of a call.
     pub(crate) fn of(number: u32, state: u32) -> u32 {
         number << 3 | state
     }
 }
 
-/// In [`Slot::claim`], beside a call's number: its caller has taken it back.
+/// In [`Slot::claim`], beside a call's number: its caller has withdrawn it.
 pub(crate) const WITHDRAWN: u32 = 1 << 31;
 
 /// The `area` of a slot that has none.
@@ -57,18 +56,18 @@ pub(crate) const INLINE_REQUEST: usize = 64;
 /// Longest reply of that kind, in bytes.
 pub(crate) const INLINE_REPLY: usize = 48;
 
-/// What is not a slot's. Written seldom, so that both sides keep it at hand.
+/// What belongs to no slot. Rarely written, so that both sides keep it in their caches.
 #[repr(C, align(128))]
 #[derive(Debug)]
 pub(crate) struct Head {
-    /// How many slots have been used so far, by the caller: those beyond need no look.
+    /// How many slots the caller has used so far; the called side need not check the others.
     pub(crate) used: AtomicU32,
-    /// Rung to wake a thread of the called side. The word that they sleep on.
+    /// The word on which threads of the called side sleep; the caller rings it to wake one.
     pub(crate) bell: AtomicU32,
     /// How many of the called side's threads sleep.
     pub(crate) sleepers: AtomicU32,
-    /// Whether one of them looked for calls when it was last heard of. It may have taken one
-    /// since: a caller that relies on it makes sure that its call is taken.
+    /// Whether one of them was polling recently. It may have taken a call since, so a caller that
+    /// relies on it checks that its call is taken.
     pub(crate) looks: AtomicU32,
     line: [u32; 12],
     /// Log records that the worker had no room for.
@@ -79,8 +78,8 @@ pub(crate) struct Head {
 #[repr(C, align(128))]
 #[derive(Debug)]
 pub(crate) struct Slot {
-    /// A small request. Written first: the called side looks at the next line all the time, and
-    /// takes it away from a caller that lingers over it.
+    /// A small request. Written first: the called side polls the next line, and would take it from a
+    /// caller that keeps writing to it.
     request: [AtomicU8; INLINE_REQUEST],
 
     /// Number of the newest call. Written last: the rest is complete when it changes.
@@ -88,15 +87,15 @@ pub(crate) struct Slot {
     pub(crate) method_len: AtomicU32,
     pub(crate) request_len: AtomicU32,
     pub(crate) reply_limit: AtomicU32,
-    /// All of a call's context but what is reserved.
+    /// A call's context without its reserved fields.
     context: [AtomicU64; 5],
     pub(crate) op: AtomicU32,
     /// [`NO_AREA`], or the number of the area plus one.
     pub(crate) area: AtomicU32,
 
-    /// A call's number and one of [`state`]; another call's until there is something to say. The
-    /// word that both sides sleep on, and the caller looks at all the time: the called side
-    /// writes to the rest of the line only right before it.
+    /// A call's number and one of [`state`]; an earlier call's until this one progresses. Both sides
+    /// sleep on this word, and the caller polls it: the called side writes to the rest of the line only
+    /// right before it.
     pub(crate) state: AtomicU32,
     pub(crate) status: AtomicI32,
     pub(crate) reply_len: AtomicU32,
@@ -105,12 +104,12 @@ pub(crate) struct Slot {
 
     media_type: [AtomicU8; MEDIA_TYPE_LIMIT],
 
-    /// Number of the call that the called side took last, or that was [`WITHDRAWN`]. Whoever
-    /// changes it to a call's number has decided which of the two. Far from what the caller
-    /// looks at: processors fetch lines in pairs.
+    /// Number of the call that was last taken, or [`WITHDRAWN`]. The first side to change it to a call's
+    /// number decides which. Kept apart from the line that the caller polls, because processors fetch
+    /// lines in pairs.
     pub(crate) claim: AtomicU32,
     pub(crate) server_sleeps: AtomicU32,
-    /// Whether nobody waits for the reply any more.
+    /// Whether the caller has stopped waiting for the reply.
     pub(crate) cancelled: AtomicU32,
     pub(crate) caller_sleeps: AtomicU32,
 }
@@ -156,7 +155,7 @@ impl Slot {
         context
     }
 
-    /// `false` if it is too long. Its length is told with the reply's.
+    /// Stores a media type; `false` if it is too long. Its length is stored with the reply's.
     pub(crate) fn put_media_type(&self, text: &[u8]) -> bool {
         if text.len() > MEDIA_TYPE_LIMIT {
             return false;
@@ -167,7 +166,7 @@ impl Slot {
         true
     }
 
-    /// Copies the media type; `None` if its length cannot be.
+    /// Copies the media type; `None` if its length is invalid.
     pub(crate) fn media_type(&self) -> Option<Vec<u8>> {
         let len = self.media_type_len.load(Ordering::Relaxed) as usize;
         let bytes = self.media_type.get(..len)?;

@@ -1,9 +1,8 @@
 //! How long to poll before sleeping: about as long as the other side took recently.
 //!
-//! A wake-up costs some 20 to 40 µs, an answer to a small call less than one. Whoever waits
-//! for an answer that comes soon does better to look for it; whoever waits for one that takes
-//! long only burns a core. The budget follows what was seen and falls to nothing when
-//! looking does not pay.
+//! A wake-up costs 20 to 40 µs, a small call less than 1 µs. Polling is faster if the answer comes
+//! soon, and wastes a core if it does not. The budget follows what was measured, and falls to zero
+//! when polling does not pay.
 
 use std::{
     hint::spin_loop,
@@ -12,11 +11,11 @@ use std::{
 
 use crate::now_ns;
 
-/// Longest look, in nanoseconds: about what the wake-ups of both sides cost that it spares.
+/// Longest poll, in nanoseconds: about the cost of the two wake-ups that it saves.
 const MOST_NS: u32 = 100_000;
-/// Shortest look that is worth its while.
+/// Shortest poll that pays, in nanoseconds.
 const LEAST_NS: u32 = 2_000;
-/// Glances between two looks at the clock.
+/// Checks between two readings of the clock.
 const GLANCES: u32 = 16;
 
 #[derive(Debug)]
@@ -26,12 +25,12 @@ pub(crate) struct Spin {
 }
 
 impl Spin {
-    /// With one core the other side cannot get on while this one looks.
+    /// With one core it never polls: that would keep the other side from running.
     pub(crate) fn new(cores: u32) -> Self {
         Self::at_most(if cores > 1 { MOST_NS } else { 0 })
     }
 
-    /// For a side that must not be made to look.
+    /// For a side that must never poll.
     pub(crate) fn never() -> Self {
         Self::at_most(0)
     }
@@ -43,12 +42,12 @@ impl Spin {
         }
     }
 
-    /// Whether looking has been worth its while of late.
+    /// Whether polling has paid recently.
     pub(crate) fn pays(&self) -> bool {
         self.budget_ns.load(Ordering::Relaxed) >= LEAST_NS
     }
 
-    /// Looks until `done` or the budget is used up. Returns whether it was done.
+    /// Polls until `done` returns `true` or the budget is used up. Returns whether it was done.
     pub(crate) fn poll(&self, done: impl Fn() -> bool) -> bool {
         if done() {
             return true;
@@ -78,7 +77,7 @@ impl Spin {
         }
     }
 
-    /// Learns how long a sleep took that a look had not spared.
+    /// Learns from the length of a sleep that polling did not avoid.
     pub(crate) fn slept(&self, ns: u64) {
         let budget = self.budget_ns.load(Ordering::Relaxed);
         let next = if ns < u64::from(2 * MOST_NS) {
@@ -89,7 +88,7 @@ impl Spin {
         self.budget_ns.store(next, Ordering::Relaxed);
     }
 
-    /// Steers the budget to a few times what a look took.
+    /// Moves the budget towards a few times the length of the last poll.
     fn aim(&self, took_ns: u32) {
         let target = took_ns
             .saturating_mul(4)
@@ -107,7 +106,7 @@ mod tests {
 
     use super::*;
 
-    /// A sleep that a look would have spared, and one that it would not.
+    /// A sleep that polling would have avoided, and one that it would not.
     const SHORT_NS: u64 = 2 * MOST_NS as u64 - 1;
     const LONG_NS: u64 = 2 * MOST_NS as u64;
 
@@ -115,14 +114,14 @@ mod tests {
         spin.budget_ns.load(Ordering::Relaxed)
     }
 
-    /// With a budget as large as it gets.
+    /// With the largest budget.
     fn eager() -> Spin {
         let spin = Spin::new(2);
         (0..32).for_each(|_| spin.slept(SHORT_NS));
         spin
     }
 
-    /// How often a look that is in vain glances.
+    /// How often a fruitless poll checks.
     fn glances(spin: &Spin) -> u32 {
         let glances = Cell::new(0);
         let done = spin.poll(|| {

@@ -44,7 +44,7 @@ fn serve(server: &Server) {
         let taken = server.next().unwrap();
         let mut writer = taken.writer();
         let stop = taken.op() == STOP;
-        // SAFETY: the caller of these tests keeps to the rules.
+        // SAFETY: the caller in these tests is trusted.
         let (method, bytes) = unsafe { taken.request() };
         writer.media_type(method);
         let mut status = STATUS_OK;
@@ -65,7 +65,7 @@ fn pair() -> (Caller, Server) {
     (caller, server)
 }
 
-/// Calls with nothing but a way to cancel it.
+/// Makes a call that only cancelling ends.
 fn call_until_cancelled(caller: &Caller, cancel: &Cancel) -> Result<Status, NoAnswer> {
     let context = CallContext::default();
     let request = Request {
@@ -75,7 +75,7 @@ fn call_until_cancelled(caller: &Caller, cancel: &Cancel) -> Result<Status, NoAn
     caller.call(&request, &mut Reply::default())
 }
 
-/// So many calls as the server has them, whose callers have gone since.
+/// Calls that the server has taken and whose callers have given up.
 fn abandoned<'a>(caller: &Caller, server: &'a Server, calls: u32) -> Vec<Taken<'a>> {
     let cancel = Cancel::default();
     thread::scope(|scope| {
@@ -97,7 +97,7 @@ fn answer(taken: Taken<'_>) {
     taken.finish(STATUS_OK, &writer);
 }
 
-/// Runs `body` against a server of `threads` threads that echoes.
+/// Runs `body` against a server that echoes on `threads` threads.
 fn with_echo(threads: usize, body: impl FnOnce(&Caller)) {
     let (caller, server) = pair();
     thread::scope(|scope| {
@@ -262,7 +262,7 @@ fn payloads_arrive_whole_wherever_they_lie() {
     with_echo(1, |caller| {
         let context = CallContext::default();
         let edges = [INLINE_REQUEST, INLINE_REPLY, 4096, 1000];
-        // The name of the method lies before the request.
+        // The method's name precedes the request.
         for size in edges.iter().flat_map(|edge| edge - 6..edge + 2) {
             let bytes: Vec<_> = (0..size).map(|byte| byte as u8).collect();
             let mut reply = Reply::default();

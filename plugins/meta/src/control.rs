@@ -23,8 +23,8 @@ pub use message::{
 };
 pub use status::{
     CanaryStatus, ConfigRefused, ConfigStatus, DoorStatus, EndingStatus, FailureStatus, HostStatus,
-    KeptStatus, KeyChange, PluginStatus, RefusedStatus, SavedStatus, SignedStatus, Stage, State,
-    Status, StoreFailure, WatcherStatus, WorkerStatus, sentence,
+    KeptStatus, KeyChange, PluginState, PluginStatus, RefusedStatus, SavedStatus, SignedStatus,
+    Stage, Status, StoreFailure, WatcherStatus, WorkerStatus, sentence,
 };
 
 pub use crate::frame::MAX_FRAME_BYTES;

@@ -1,6 +1,6 @@
 //! What comes after a refusal.
 
-use hotmerge_daemon::lifecycle::State;
+use hotmerge_daemon::lifecycle::PluginState;
 use hotmerge_tests::{Lab, actor};
 use std::fs;
 
@@ -74,7 +74,7 @@ fn a_refused_first_version_is_only_an_error() {
     lab.package("bad").put(&[&actor("start=refuse")]);
     let host = lab.start();
     let plugin = host.plugin("actor");
-    assert_eq!((plugin.state, plugin.generation), (State::Error, 0));
+    assert_eq!((plugin.state, plugin.generation), (PluginState::Error, 0));
     assert_eq!(plugin.version.as_deref(), Some("1.0.0"), "what was refused");
     lab.hotmerge(["call", "actor", "mark"])
         .ended_with(9)
@@ -94,7 +94,7 @@ fn a_host_starts_despite_bad_packages() {
     fs::create_dir(lab.plugin_dir().join("empty")).unwrap();
     let host = lab.start();
     assert_eq!(host.text("actor", "mark"), "1");
-    assert_eq!(host.plugin("refuses").state, State::Error);
+    assert_eq!(host.plugin("refuses").state, PluginState::Error);
     for package in ["nonsense", "half", "empty"] {
         is_a_sentence(&host.problem(package).reason, &["plugin.meta"]);
     }

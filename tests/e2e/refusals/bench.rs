@@ -1,6 +1,6 @@
 //! A host with a good plugin, beside which bad ones are put.
 
-use hotmerge_daemon::{lifecycle::State, status::PluginStatus};
+use hotmerge_daemon::{lifecycle::PluginState, status::PluginStatus};
 use hotmerge_tests::{Callers, Lab, Package, Ran, TestHost, Variant, actor};
 
 /// A host with one good plugin that is called all the while.
@@ -98,7 +98,7 @@ impl Bench {
     #[track_caller]
     pub(crate) fn is_undisturbed(&self) {
         let now = self.host.plugin("actor");
-        assert_eq!(now.state, State::Active);
+        assert_eq!(now.state, PluginState::Active);
         assert_eq!(now.generation, self.before.generation);
         assert_eq!(now.address, self.before.address);
         assert_eq!(now.hash, self.before.hash);

@@ -1,6 +1,6 @@
 //! Plugins that misbehave when they are started or called.
 
-use hotmerge_daemon::lifecycle::State;
+use hotmerge_daemon::lifecycle::PluginState;
 use hotmerge_tests::{Lab, actor};
 use std::fs;
 
@@ -110,7 +110,7 @@ fn a_slow_start_does_not_count_as_settling() {
     // First the file alone, so that it differs from its meta for a while.
     package.put_files(&[&slow]);
     host.wait_for("a half-written package", |status| {
-        (status.plugins[0].state == State::Detecting).then_some(())
+        (status.plugins[0].state == PluginState::Detecting).then_some(())
     });
     package.put_meta(&[&slow]);
     let visitor = gate.visitor();
@@ -123,7 +123,7 @@ fn a_slow_start_does_not_count_as_settling() {
             (status.host.rescans > looks).then_some(status.host.rescans)
         });
     }
-    assert_eq!(host.plugin("actor").state, State::Reloading);
+    assert_eq!(host.plugin("actor").state, PluginState::Reloading);
     visitor.let_go();
     host.log().wait("reloaded");
     assert_eq!(host.text("actor", "mark"), "2");

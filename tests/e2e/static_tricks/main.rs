@@ -5,8 +5,8 @@ mod elf;
 
 use std::{fs, path::Path, process::Command};
 
-use hotmerge_daemon::lifecycle::State;
-use hotmerge_tests::{Lab, Ran, SOON, Variant, abrupt, honest, run};
+use hotmerge_daemon::lifecycle::PluginState;
+use hotmerge_tests::{Lab, Neighbour, Ran, SOON, Variant, abrupt, honest, keep_one_heap, run};
 use object::elf::{self as constants, PF_R, PF_W, PF_X, PT_DYNAMIC, PT_GNU_STACK, PT_LOAD};
 
 use self::elf::Elf;
@@ -279,13 +279,29 @@ fn inspect_names_the_rule_against_each_trick() {
 /// What a host with all tricks in its plugin directory says of them.
 fn a_host_refuses_each_trick(isolation: &str) {
     let lab = Lab::new();
-    let tricks: Vec<_> = TRICKS.iter().map(trick).collect();
-    lab.package("tricks")
-        .put(&tricks.iter().collect::<Vec<_>>());
-    lab.package("good").put(&[&honest("formatting")]);
+    lab.package("good")
+        .put(&[&honest("formatting"), &honest("hashing")]);
     let lives = lab.living_in(isolation);
-    let host = lab.start_with(&format!("{lives}symbols = \"enforce\"\n"));
-    assert_eq!(host.plugin("formatting").state, State::Active);
+    let mut serve = lab.serve(&format!("{lives}symbols = \"enforce\"\n"));
+    keep_one_heap(&mut serve);
+    let host = lab.start_by(serve);
+    let mut neighbour = Neighbour::of(&host, "hashing", "work");
+    let tricks: Vec<_> = TRICKS.iter().map(trick).collect();
+    let package = lab.package("tricks");
+    let put = || {
+        package.put(&tricks.iter().collect::<Vec<_>>());
+        host.reload();
+    };
+    let remove = || {
+        package.remove();
+        host.reload();
+    };
+    // Once more, since what is made once is no leak.
+    put();
+    remove();
+    neighbour.remember(&host);
+    put();
+    assert_eq!(host.plugin("formatting").state, PluginState::Active);
     for (name, _, words) in TRICKS {
         let plugin = host.plugin(name);
         let refused = plugin
@@ -299,7 +315,8 @@ fn a_host_refuses_each_trick(isolation: &str) {
             );
         }
     }
-    host.stop();
+    remove();
+    neighbour.unharmed(host);
 }
 
 #[test]

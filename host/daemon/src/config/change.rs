@@ -1,8 +1,8 @@
-//! What a new configuration changes: which keys need a restart of the host, and which plugins are
-//! to be started anew.
+//! What a new configuration changes: which keys need a restart of the host, and which plugins have to
+//! start anew.
 //!
-//! Invariant: every key of the configuration is in one of two lists, because the lists are made by
-//! taking the whole configuration apart.
+//! Invariant: every key of the configuration is in one of two lists, because both are made by
+//! destructuring the whole configuration.
 //!
 //! Absent on purpose: reading a configuration, and applying it.
 
@@ -13,7 +13,7 @@ use hotmerge_meta::{PluginName, control::KeyChange};
 
 use super::{Config, ConfigError, HttpConfig};
 
-/// What a plugin is started with.
+/// The settings with which a plugin starts.
 #[derive(Debug, PartialEq)]
 pub(crate) struct StartedWith {
     config: toml::Table,
@@ -31,7 +31,7 @@ struct Key {
 }
 
 impl Config {
-    /// Checks it as a whole, with what plugins are told.
+    /// Checks it as a whole, including the plugins' own configurations.
     pub(crate) fn check_with_plugins(&self) -> Result<(), ConfigError> {
         self.check()?;
         self.plugin.keys().try_for_each(|name| {
@@ -41,7 +41,7 @@ impl Config {
         })
     }
 
-    /// What a plugin is started with; if that changes, it has to be started anew.
+    /// The settings with which a plugin starts; if they change, it has to start anew.
     pub(crate) fn started_with(&self, plugin: &PluginName) -> StartedWith {
         let own = self.plugin.get(plugin).cloned().unwrap_or_default();
         StartedWith {
@@ -54,7 +54,7 @@ impl Config {
         }
     }
 
-    /// The keys that a running host cannot change, with what they are and what they were to be.
+    /// The keys that differ and that a running host cannot change, with their old and new values.
     pub(crate) fn needs_restart(&self, new: &Self) -> Vec<KeyChange> {
         let pairs = self.fixed().into_iter().zip(new.fixed());
         let differ = pairs.filter(|(now, new)| now.value != new.value);
@@ -66,7 +66,7 @@ impl Config {
         differ.map(change).collect()
     }
 
-    /// This configuration, with the keys that a running host cannot change as they are there.
+    /// This configuration, with the running host's values of the keys that it cannot change.
     pub(crate) fn within(mut self, running: &Self) -> Self {
         self.plugin_dir.clone_from(&running.plugin_dir);
         self.runtime_dir.clone_from(&running.runtime_dir);
@@ -86,7 +86,7 @@ impl Config {
         self
     }
 
-    /// The keys of which a host makes something at its start that it keeps.
+    /// The keys that a host uses only at its start.
     fn fixed(&self) -> Vec<Key> {
         let Self {
             plugin_dir,
@@ -104,7 +104,7 @@ impl Config {
             untrusted_files,
             cgroup,
             http,
-            // These are looked up when they are needed.
+            // The host reads these whenever it needs them.
             start_ms: _,
             drain_ms: _,
             teardown_ms: _,
@@ -200,7 +200,7 @@ fn list(values: &[impl fmt::Display]) -> String {
     format!("[{}]", words.join(", "))
 }
 
-/// A choice as it is written.
+/// A choice as written in a configuration.
 fn word(choice: &impl fmt::Debug) -> String {
     format!("{choice:?}").to_lowercase()
 }

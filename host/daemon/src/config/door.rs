@@ -11,23 +11,23 @@ use hotmerge_meta::PluginName;
 use nix::unistd::{Group, User};
 use serde::{Deserialize, Deserializer, de};
 
-/// Access to the control interface. Root and the host's own user may always ask for everything.
+/// Access to the control interface. Root and the host's own user may always make every request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DoorConfig {
-    /// Who else may ask, and for what. Entries add up.
+    /// Who else may make which requests. Entries add up.
     pub allow: Vec<Allow>,
 }
 
-/// What somebody may ask for.
+/// The requests that a client may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// To see what runs and what happened. It changes nothing.
+    /// Status and history. It changes nothing.
     Read,
-    /// To call plugins.
+    /// Calls of plugins.
     Call,
-    /// Everything: also to reload, pin, roll back and stop.
+    /// Everything, including reload, pin, rollback and stop.
     Admin,
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// Whom an entry names.
+/// The clients that an entry names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Principal {
     /// A user, by number.
@@ -50,7 +50,7 @@ pub enum Principal {
     Group(u32),
     /// The holder of a bearer token of the HTTP front.
     Token(String),
-    /// Whoever reaches the HTTP front.
+    /// Every client of the HTTP front.
     Anybody,
 }
 
@@ -59,9 +59,9 @@ pub enum Principal {
 #[serde(try_from = "Entry")]
 #[non_exhaustive]
 pub struct Allow {
-    /// Who.
+    /// The clients.
     pub principal: Principal,
-    /// What.
+    /// Their role.
     pub role: Role,
     /// For [`Role::Call`]: only these plugins, if given.
     pub plugins: Option<Vec<PluginName>>,
@@ -70,7 +70,7 @@ pub struct Allow {
 }
 
 impl Allow {
-    /// Whether this entry alone permits what needs that role.
+    /// Whether this entry alone permits requests that need that role.
     pub fn grants(&self, role: Role) -> bool {
         self.role == role || self.role == Role::Admin
     }
@@ -87,7 +87,7 @@ impl Allow {
     }
 }
 
-/// An entry as it is written.
+/// An entry as written in a configuration.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
@@ -170,7 +170,7 @@ impl<F: FnOnce(&str) -> nix::Result<Option<u32>>> de::Visitor<'_> for Id<F> {
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<u32, E> {
         let what = self.what;
-        // The last number stands for none.
+        // The highest number means "none".
         let number = u32::try_from(number).ok().filter(|it| *it != u32::MAX);
         number.ok_or_else(|| E::custom(format_args!("this is not the number of a {what}")))
     }

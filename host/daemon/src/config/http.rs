@@ -87,9 +87,11 @@ impl fmt::Display for Listen {
     }
 }
 
-/// A text that names no place to listen.
+/// The text names no place to listen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no place to listen; write `tcp:127.0.0.1:8080`, `unix:/run/…` or `systemd`")]
+#[error(
+    "`{0}` is not an address to listen on; write `tcp:127.0.0.1:8080`, `unix:/run/…` or `systemd`"
+)]
 pub struct ListenError(String);
 
 impl FromStr for Listen {
@@ -140,14 +142,14 @@ impl HttpConfig {
         Duration::from_millis(self.stop_ms)
     }
 
-    /// The first key whose value makes no sense, with the least and the most that does. Times
-    /// may have up to `longest_ms`.
+    /// The first key whose value is out of range, with its minimum and maximum. The maximum of times is
+    /// `longest_ms`.
     pub(super) fn out_of_range(&self, longest_ms: u64) -> Option<(&'static str, u64, u64)> {
         let ms = longest_ms;
         let all = [
             ("max_body_bytes", self.max_body_bytes as u64, 0, 1 << 31),
             ("max_reply_bytes", self.max_reply_bytes as u64, 0, 1 << 31),
-            // hyper's own buffer has at least so much.
+            // The minimum of hyper's own buffer.
             (
                 "max_header_bytes",
                 self.max_header_bytes as u64,
@@ -202,7 +204,7 @@ mod tests {
         ] {
             let refused = text.parse::<Listen>().unwrap_err().to_string();
             assert!(
-                refused.contains("is no place to listen"),
+                refused.contains("is not an address to listen on"),
                 "{text}: {refused}"
             );
         }

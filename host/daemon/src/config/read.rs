@@ -1,7 +1,7 @@
 //! Reads a configuration, and says where in the file something is wrong.
 //!
-//! Invariant: a sentence about the contents of a file has line and column, and for a name that is
-//! not known the nearest one that is.
+//! Invariant: a message about the contents of a file names line and column and, for an unknown name, the
+//! most similar known one.
 //!
 //! Absent on purpose: what a value means.
 
@@ -16,10 +16,10 @@ use toml::{
 
 use super::{Config, ConfigError};
 
-/// What it is to people.
+/// Its name in messages.
 const WHAT: &str = "configuration";
 
-/// How alike two names must be for one to be meant by the other, from 0 to 1.
+/// How similar two names must be for a suggestion, from 0 to 1.
 const ALIKE: f64 = 0.8;
 
 impl Config {
@@ -39,7 +39,7 @@ impl Config {
         };
         let trust = Trust::by_default();
         let config = read(&trust)?;
-        // Only the file itself says whether it has to be one that nobody else could have written.
+        // Only the file itself says whether untrusted files are refused.
         if trust.is_anybody() && !config.trust().is_anybody() {
             return read(&config.trust());
         }
@@ -79,7 +79,7 @@ fn not_toml(text: &str, error: &toml::de::Error) -> String {
     }
 }
 
-/// The key whose value is there, if the text is TOML.
+/// The key of the value at this offset, if the text is TOML.
 fn key_at(text: &str, offset: usize) -> Option<String> {
     let table = DeTable::parse(text).ok()?;
     in_table(table.get_ref(), offset).map(|path| path.join("."))
@@ -102,7 +102,7 @@ fn in_value(value: &Spanned<DeValue<'_>>, offset: usize) -> Option<Vec<String>> 
     inner.or_else(|| (value.span().start == offset).then(Vec::new))
 }
 
-/// What a message says of a name that is not known, and the nearest that it lists. Serde writes such
+/// The unknown name of a message, and the most similar one that the message lists. Serde writes such
 /// messages for every type: "unknown field `a`, expected one of `b`, `c`".
 fn nearest(message: &str) -> Option<(&str, &str)> {
     let (what, list) = message.split_once(", expected ")?;
@@ -120,12 +120,12 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// The key that a reason is about: it begins with it.
+/// The key with which a reason begins.
 fn key(reason: &str) -> Option<&str> {
     reason.strip_prefix('`')?.split('`').next()
 }
 
-/// Where the value of a key is, in bytes.
+/// The byte offset of a key's value.
 fn find(text: &str, key: &str) -> Option<usize> {
     let table = DeTable::parse(text).ok()?;
     let mut table = table.get_ref();

@@ -1,4 +1,4 @@
-//! Where a configuration comes from, so that it can be read anew.
+//! The source of a configuration, from which it can be read again.
 
 use std::{fmt, path::PathBuf};
 
@@ -6,7 +6,7 @@ use super::{Config, ConfigError};
 
 type Read = dyn Fn() -> Result<Config, ConfigError> + Send + Sync;
 
-/// Where a configuration comes from.
+/// The source of a configuration.
 pub(crate) struct Source {
     /// The file, if there is one.
     pub(crate) file: Option<PathBuf>,

@@ -1,4 +1,4 @@
-//! What the operator chooses of the ways to notice changes.
+//! The operator's choice of how changes are noticed.
 
 use std::fmt;
 
@@ -45,7 +45,7 @@ impl Watch {
     }
 }
 
-/// What older configurations say.
+/// The values of older configurations.
 impl From<bool> for Watch {
     fn from(is_on: bool) -> Self {
         if is_on { Self::Auto } else { Self::Off }

@@ -1,9 +1,9 @@
-//! What may have changed in the plugin directory since somebody looked last.
+//! Which packages may have changed since the last look.
 //!
-//! It is a set, not a queue: a package that changes a thousand times is in it once, and whoever takes
-//! it looks at what is there then. It is bounded: with too many names it turns into "all packages".
+//! This is a set, not a queue: a package that changes a thousand times is in it once, and the next look
+//! finds its current state. It is bounded: too many names turn it into "all packages".
 //!
-//! Absent on purpose: what happened to a package. The next look finds out.
+//! Absent on purpose: what happened to a package. The next look finds that out.
 
 use std::{
     collections::BTreeMap,
@@ -18,9 +18,9 @@ const MOST_NAMES: usize = 1024;
 /// How a package may have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
-    /// Something in its directory.
+    /// Something in its directory changed.
     Contents,
-    /// The directory itself: it may be another one of the same name, which nobody watches.
+    /// The directory itself may have been replaced by one that is not watched.
     Directory,
 }
 
@@ -31,13 +31,13 @@ pub enum Dirty {
     Named(BTreeMap<PackageName, Change>),
     /// Any.
     All {
-        /// Whether directories may have been replaced without a note of which ones.
+        /// Whether unknown directories may have been replaced.
         is_stale: bool,
     },
 }
 
 impl Dirty {
-    /// Every package, whose directories are watched as they should be.
+    /// Every package; their directories are watched.
     pub const ALL: Self = Self::All { is_stale: false };
 
     /// The contents of these packages.
@@ -46,7 +46,7 @@ impl Dirty {
         Self::Named(packages.map(|name| (name, Change::Contents)).collect())
     }
 
-    /// The same and everything else.
+    /// This and all other packages.
     pub(crate) fn widen(&self) -> Self {
         Self::All {
             is_stale: self.is_stale(),
@@ -81,7 +81,7 @@ impl Dirty {
             Ok(package) if names.len() < MOST_NAMES => {
                 names.insert(package, change);
             }
-            // What is no package is for a pass over the whole directory to name.
+            // Only a pass over the whole directory reports entries that are no packages.
             _ => {
                 *self = self.widen();
                 self.mark(name, change);
@@ -96,13 +96,12 @@ impl Default for Dirty {
     }
 }
 
-/// What watchers write and whoever looks takes.
+/// The set that watchers fill and each look takes.
 #[derive(Debug, Default)]
 pub(crate) struct DirtySet(Mutex<Dirty>);
 
 impl DirtySet {
-    /// Something has the name of a package, or is in its directory. Returns whether that is
-    /// worth a look.
+    /// Notes a change of the entry `name`, or in its directory. Returns whether that is worth a look.
     pub(crate) fn mark(&self, name: &str, change: Change) -> bool {
         if is_ignored(name) {
             return false;
@@ -111,14 +110,14 @@ impl DirtySet {
         true
     }
 
-    /// Anything may have changed.
+    /// Notes that anything may have changed.
     pub(crate) fn mark_all(&self, is_stale: bool) {
         let mut dirty = self.lock();
         let is_stale = is_stale || dirty.is_stale();
         *dirty = Dirty::All { is_stale };
     }
 
-    /// Takes what is dirty; the set is empty then. Whoever takes it must look.
+    /// Takes what is dirty and leaves the set empty. The caller must look at it.
     pub(crate) fn take(&self) -> Dirty {
         std::mem::take(&mut *self.lock())
     }
@@ -128,8 +127,8 @@ impl DirtySet {
     }
 }
 
-/// Whether an entry of the plugin directory is none of the host's business: what is being written,
-/// and what package managers leave behind.
+/// Whether the host ignores an entry of the plugin directory: what is being written, and what package
+/// managers leave behind.
 pub(crate) fn is_ignored(name: &str) -> bool {
     name.starts_with(['.', '#'])
 }

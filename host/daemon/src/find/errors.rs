@@ -17,7 +17,7 @@ pub enum DirError {
         /// What the system says.
         source: Errno,
     },
-    /// Somebody else may write to it.
+    /// Another user may write to it.
     #[error("plugin directory: {0}")]
     Untrusted(#[from] Untrusted),
     /// It cannot be listed.
@@ -40,7 +40,7 @@ pub(crate) enum Unopened {
 }
 
 impl Unopened {
-    /// Whether there is none at this moment.
+    /// Whether the directory is missing at the moment.
     pub(crate) fn is_missing(&self) -> bool {
         matches!(self, Self::Io(_, Errno::NOENT))
     }
@@ -57,7 +57,7 @@ pub(super) enum NoPackage {
     NoDirectory,
 }
 
-/// A package's meta cannot be used yet.
+/// A package's meta is not usable yet.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoMeta {
     #[error("it has no {META_FILE}; stage the package again, or remove it")]
@@ -77,12 +77,12 @@ pub(super) enum WatchError {
     Dir(#[from] io::Error),
     #[error(transparent)]
     Limit(#[from] LimitReached),
-    /// What only administrators may do, and nobody has asked for.
-    #[error("only a process that administers the system may mark file systems")]
+    /// It needs privileges, and the configuration does not demand it.
+    #[error("marking file systems needs the capability CAP_SYS_ADMIN")]
     NotPermitted,
-    #[error("fanotify cannot be had: {0}")]
+    #[error("fanotify is not available: {0}")]
     NoFanotify(#[source] io::Error),
-    #[error("the file system takes no mark of fanotify: {0}")]
+    #[error("the file system supports no marks of fanotify: {0}")]
     Unmarked(#[source] io::Error),
     #[error(transparent)]
     Watcher(notify::Error),

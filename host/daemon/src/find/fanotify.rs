@@ -1,9 +1,9 @@
-//! Watches whole file systems where the kernel and this user's rights allow it, and otherwise
-//! directories one by one.
+//! Watches whole file systems where the kernel and this user's rights allow it, otherwise single
+//! directories.
 //!
-//! An event names a directory by its handle and an entry in it. The handles of the plugin directory
-//! and its packages are known; an event with any other one is somebody else's. No handle is ever
-//! opened, so that nothing of this causes events.
+//! An event names a directory by its handle, and an entry in it. The watcher knows the handles of the
+//! plugin directory and its packages, and ignores events with other handles. It never opens a handle,
+//! and so causes no events itself.
 //!
 //! Absent on purpose: permission events; they would let a stalled host hold up the whole system.
 
@@ -35,8 +35,8 @@ use super::{
     tell::{Teller, Watcher},
 };
 
-/// A file system may have many events that are none of ours: they are read together. Shorter than
-/// the clock waits for the last of a burst.
+/// Pause between two reads, so that a busy file system's many foreign events are read together. Shorter
+/// than the time for which the clock waits for the end of a burst.
 const PAUSE: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 10_000_000,
@@ -55,24 +55,24 @@ pub(super) struct Fanotify {
     reader: Reader,
 }
 
-/// What is marked.
+/// The marks of the group.
 struct Marks {
     group: Arc<Group>,
-    /// Devices whose file systems are marked whole.
+    /// Devices whose whole file systems are marked.
     file_systems: BTreeSet<(u32, u32)>,
-    /// Why the plugin directory's is not.
+    /// Why the plugin directory's file system is not marked.
     refused: Option<io::Error>,
 }
 
-/// Whose directories these handles are.
+/// The directories that these handles name.
 struct Handles {
     root: Handle,
     packages: HashMap<Handle, PackageName>,
 }
 
 impl Fanotify {
-    /// Watches the plugin directory. Without `of_directories` only by its whole file system, if
-    /// this user may.
+    /// Watches the plugin directory. Without `of_directories` it marks only the whole file system, if this
+    /// user may.
     pub(super) fn start(
         dir: &Path,
         of_directories: bool,
@@ -140,7 +140,7 @@ impl Watcher for Fanotify {
             Ok(()) => {
                 self.uncovered.remove(package);
             }
-            // A directory that is not there is told of when it is.
+            // A missing directory is reported as soon as it exists.
             Err(WatchError::Dir(_)) => {}
             Err(error) => {
                 self.uncovered.insert(package.clone());
@@ -164,7 +164,7 @@ impl Watcher for Fanotify {
         for package in changed {
             self.forget(&package);
         }
-        // The number of a device that is gone is used again.
+        // The number of a removed device may be reused.
         self.marks.file_systems.clear();
     }
 
@@ -217,8 +217,8 @@ impl Marks {
         })
     }
 
-    /// Marks the file system of a directory and the directory for writes that go on, or else the
-    /// directory for everything. Returns whether it is the file system.
+    /// Marks the file system of a directory, and the directory itself for writes in progress; otherwise only
+    /// the directory, for everything. Returns whether it marked the file system.
     fn mark(&mut self, directory: &OwnedFd, device: (u32, u32)) -> Result<bool, WatchError> {
         let is_whole = self.file_systems.contains(&device) || self.mark_whole(directory, device);
         let marked = match is_whole {
@@ -235,8 +235,8 @@ impl Marks {
     }
 
     fn mark_whole(&mut self, directory: &OwnedFd, device: (u32, u32)) -> bool {
-        // EPERM for ordinary users; EXDEV for a subvolume of btrfs; EOPNOTSUPP and ENODEV for
-        // file systems without handles that last, as overlayfs and FUSE: each is as good a reason.
+        // EPERM: an ordinary user. EXDEV: a subvolume of btrfs. EOPNOTSUPP and ENODEV: a file system without
+        // persistent handles, such as overlayfs and FUSE.
         match self.group.mark_file_system(directory) {
             Ok(()) => {
                 self.file_systems.insert(device);
@@ -292,7 +292,7 @@ impl Drop for Reader {
     fn drop(&mut self) {
         let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
         if let Some(thread) = self.thread.take() {
-            // It has nothing to panic of.
+            // The thread cannot panic.
             let _ = thread.join();
         }
     }
@@ -321,7 +321,7 @@ fn read(group: &Group, stop: &OwnedFd, known: &Mutex<Handles>, teller: &Teller) 
     }
 }
 
-/// Waits for records or for the end.
+/// Waits for records or for the end; returns whether it is the end.
 fn is_told_to_stop(
     stop: &OwnedFd,
     group: Option<&Group>,

@@ -1,8 +1,8 @@
-//! Watches directories one by one, for whoever may read them.
+//! Watches single directories, which only requires permission to read them.
 //!
-//! The plugin directory and each package's directory have a watch of their own: one that `notify` adds
-//! by itself is added after it has told of the directory, so that what happens between is missed,
-//! and tells nobody when the limit is reached.
+//! The plugin directory and each package's directory have their own watch. The recursive watches of
+//! `notify` would be added after it has reported a new directory, and so miss changes in between, and
+//! would hide that the limit is reached.
 //!
 //! Absent on purpose: who looks, and when.
 
@@ -32,7 +32,7 @@ pub(super) struct Inotify {
     covered: HashMap<PackageName, Identity>,
     /// Packages whose directories cannot be watched.
     uncovered: BTreeSet<PackageName>,
-    /// Why; nothing more is tried before a pass over everything.
+    /// The reason; nothing is tried again before a pass over everything.
     failure: Option<WatchError>,
 }
 
@@ -58,7 +58,7 @@ impl Inotify {
 
     fn forget(&mut self, package: &PackageName) {
         if self.covered.remove(package).is_some() {
-            // It has ended with its directory, unless that was moved away.
+            // The watch ended with its directory, unless that was moved.
             let _ = self.watcher.unwatch(&self.dir.join(package.as_str()));
         }
     }
@@ -77,7 +77,7 @@ impl Watcher for Inotify {
             return;
         }
         let path = self.dir.join(package.as_str());
-        // A directory that is not there is told of when it is.
+        // A missing directory is reported as soon as it exists.
         let Ok(identity) = Identity::of_entry(&path) else {
             return;
         };
@@ -132,7 +132,7 @@ impl Watcher for Inotify {
     }
 }
 
-/// The host's own reading must not look like a change, or it would never rest.
+/// Ignores reads, because the host's own ones would otherwise keep it looking forever.
 fn tell(teller: &Teller, root: &Path, event: notify::Result<Event>) {
     let event = match event {
         Ok(event) if event.need_rescan() => {

@@ -1,9 +1,9 @@
-//! Whether the packages of a directory would be taken, as far as their files alone tell.
+//! Whether a host would accept the packages of a directory, judged by their files alone.
 //!
-//! A host judges a package by these functions before it starts anything, and so does whoever
-//! checks packages without a host: the two cannot disagree.
+//! A host judges each package by these functions before it starts anything; `hotmerge verify` uses the
+//! same functions without a host, so that the two cannot disagree.
 //!
-//! Absent on purpose: whatever a plugin does when it is started, and what it requires of others.
+//! Absent on purpose: what a plugin does when it starts, and what it requires of others.
 
 use std::{
     fs::File,
@@ -45,13 +45,13 @@ pub struct Judgement {
     pub package: String,
     /// The plugin, if the package can be read.
     pub plugin: Option<PluginMeta>,
-    /// Who signed it, by a key that counts.
+    /// Who signed it, if with an accepted key.
     pub signed: Option<SignedStatus>,
     /// Why a host would refuse it.
     pub problem: Option<String>,
 }
 
-/// Why nothing can be judged.
+/// Why a directory cannot be judged.
 #[derive(Debug, thiserror::Error)]
 pub enum JudgeError {
     /// The directory cannot be read.
@@ -62,7 +62,7 @@ pub enum JudgeError {
         /// What the system says.
         source: io::Error,
     },
-    /// Somebody else may write to the package or to what it lies in.
+    /// Another user may write to the package or to a directory above it.
     #[error(transparent)]
     Untrusted(#[from] Untrusted),
     /// The symbol policy cannot be used.
@@ -74,7 +74,7 @@ pub enum JudgeError {
 /// configuration every plugin is granted what its `plugin.meta` asks for.
 ///
 /// # Errors
-/// If nothing can be judged.
+/// If the directory cannot be judged.
 pub fn judge(dir: &Path, config: Option<&Config>) -> Result<Vec<Judgement>, JudgeError> {
     let failed = |source| JudgeError::Dir {
         dir: dir.to_owned(),
@@ -82,7 +82,7 @@ pub fn judge(dir: &Path, config: Option<&Config>) -> Result<Vec<Judgement>, Judg
     };
     let by_default = Config::default();
     let groups = policies::symbols(&config.unwrap_or(&by_default).policy_files())?;
-    // Where a package is only to be looked at, nobody says whose it should be.
+    // Without a configuration there is no rule about owners.
     let trust = config.map_or_else(Trust::anybody, Config::trust);
     let judge = Judge {
         config,
@@ -115,7 +115,7 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// Judges what a first look at a plugin directory finds. Nothing is given time to settle.
+    /// Judges what a first look at a plugin directory finds, without time to settle.
     fn all(&self, dir: &Path) -> Vec<Judgement> {
         let findings = Scanner::new(dir.to_owned(), Duration::ZERO)
             .trusting(self.trust.clone())
@@ -181,7 +181,7 @@ impl Judge<'_> {
     }
 }
 
-/// What a plugin asks for, as if it were granted.
+/// The requests of a plugin, as if they were granted.
 fn asked(meta: &PluginMeta) -> Vec<Grant> {
     let files = meta.wants.fs.iter().map(|path| Grant::Files {
         path: path.into(),
@@ -200,7 +200,7 @@ fn unreadable(package: &str, reason: String) -> Judgement {
     }
 }
 
-/// Whether a plugin says that it was built for what this program was built for.
+/// Whether a plugin claims to be built for this program's target.
 pub(crate) fn is_for_this_target(meta: &PluginMeta) -> Result<(), Unverified> {
     if meta.target == crate::TARGET {
         return Ok(());
@@ -220,7 +220,7 @@ pub(crate) fn verify(
 ) -> Result<Verified, Unverified> {
     let file = read(package, meta, LIMIT_BYTES, trust)?;
     Verified::new(file, meta).map_err(|error| match error {
-        // Until it has settled it may be half a file.
+        // Until the package has settled, the file may be incomplete.
         LoadError::Promise(_) | LoadError::Image(_) => {
             Unverified::Differs(format!("file `{}`: {error}", meta.file))
         }

@@ -1,12 +1,12 @@
-//! The keys whose signatures count: a directory with one public key per file.
+//! The accepted keys: a directory with one public key per file.
 //!
-//! `NAME.pub` is a key as minisign writes it. `NAME.toml` beside it may say until when it counts
-//! (`expires`), or that it does not any more, and why (`revoked`).
+//! `NAME.pub` is a key in minisign's format. `NAME.toml` beside it may say until when the key is accepted
+//! (`expires`), or that it no longer is, and why (`revoked`).
 //!
-//! Invariant: what cannot be read is no key. A key whose terms cannot be read does not count, and a
-//! key that is there twice counts only if both say so.
+//! Invariant: a file that cannot be read is no key. A key whose terms cannot be read is not accepted, and
+//! a key that is there twice is accepted only by both terms.
 //!
-//! Absent on purpose: for which plugins a signature is required.
+//! Absent on purpose: which plugins require a signature.
 
 use std::{
     collections::BTreeSet,
@@ -42,13 +42,13 @@ struct Key {
     terms: Terms,
 }
 
-/// What the file beside a key says of it.
+/// The terms in the file beside a key.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Terms {
-    /// From when on it does not count any more.
+    /// When it expires.
     expires: Option<toml::value::Datetime>,
-    /// That it does not count, and why.
+    /// Why it is revoked, if it is.
     revoked: Option<String>,
 }
 
@@ -57,7 +57,7 @@ struct Terms {
 pub struct Signer {
     /// The name of the key's file.
     pub name: String,
-    /// The key's number.
+    /// The key's id.
     pub id: KeyId,
 }
 
@@ -78,12 +78,12 @@ pub enum KeysError {
         /// What the system says.
         source: Errno,
     },
-    /// Somebody else could put keys into it.
+    /// Another user could put keys into it.
     #[error("the directory of keys: {0}")]
     Untrusted(#[from] Untrusted),
 }
 
-/// Why a signature does not count.
+/// Why a signature is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum NotSigned {
     /// The key is not in the directory.
@@ -96,7 +96,7 @@ pub enum NotSigned {
         key: KeyId,
         /// The directory.
         dir: PathBuf,
-        /// What is in it.
+        /// The keys in it.
         keys: Vec<String>,
     },
     /// The key was revoked.
@@ -104,7 +104,7 @@ pub enum NotSigned {
     Revoked {
         /// The key.
         signer: Signer,
-        /// What the operator says.
+        /// The operator's reason.
         reason: String,
     },
     /// The key has expired.
@@ -112,10 +112,10 @@ pub enum NotSigned {
     Expired {
         /// The key.
         signer: Signer,
-        /// Since when.
+        /// When it expired.
         expired: String,
     },
-    /// The signature is not one of these bytes.
+    /// The signature is not valid for these bytes.
     #[error("its signature by {signer} is not valid: {source}; sign it again")]
     Invalid {
         /// The key.
@@ -136,7 +136,7 @@ impl Keys {
     /// Reads the keys of a directory, which need not be there.
     ///
     /// # Errors
-    /// If it cannot be read, or somebody else could write to it.
+    /// If it cannot be read, or another user could write to it.
     pub fn read(dir: &Path, trust: &Trust) -> Result<Self, KeysError> {
         let mut keys = Self {
             dir: dir.to_owned(),
@@ -166,7 +166,7 @@ impl Keys {
                     Ok(key) => keys.keys.push(key),
                     Err(reason) => keys.unusable.push(format!("`{file}`: {reason}")),
                 },
-                // Whoever misspelt it believes that a key is revoked.
+                // An operator who misspelt its name believes that a key is revoked.
                 (None, Some(stem)) if is_terms(stem) => {
                     let reason = format!("`{file}`: there is no key `{stem}.pub` that it is for");
                     keys.unusable.push(reason);
@@ -177,7 +177,7 @@ impl Keys {
         Ok(keys)
     }
 
-    /// What of the directory cannot be used, in sentences.
+    /// What is unusable in the directory, in sentences.
     pub fn problems(&self) -> Vec<String> {
         let dir = self.dir.display();
         if self.keys.is_empty() && self.unusable.is_empty() {
@@ -192,7 +192,7 @@ impl Keys {
     /// Who signed these bytes.
     ///
     /// # Errors
-    /// Why that does not count.
+    /// Why the signature is not accepted.
     pub fn judge(
         &self,
         bytes: &[u8],
@@ -219,7 +219,7 @@ impl Keys {
                 source: result.err().unwrap_or(SignatureError::Other),
             });
         };
-        // Whatever else it is called.
+        // The same key under another name.
         own.try_for_each(|other| match other.public == key.public {
             true => other.may_sign(now),
             false => Ok(()),
@@ -274,7 +274,7 @@ impl Key {
 }
 
 impl Terms {
-    /// From when on the key does not count any more.
+    /// When the key expires.
     fn end(&self) -> Result<Option<Timestamp>, String> {
         let Some(expires) = &self.expires else {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! One kind of watcher: begun, begun anew, failed, or not wanted.
+//! One kind of watcher: running, restarted, failed, or not wanted.
 
 use std::{
     path::Path,
@@ -13,7 +13,7 @@ use super::{
     tell::{Counts, Hint, Teller, Watcher},
 };
 
-/// Begins to watch the plugin directory.
+/// Starts watching the plugin directory.
 pub(super) type Start =
     Box<dyn Fn(&Path, &Arc<Teller>) -> Result<Box<dyn Watcher>, WatchError> + Send>;
 
@@ -22,14 +22,14 @@ pub(super) struct Kind {
     start: Start,
     counts: Arc<Counts>,
     state: KindState,
-    /// That packages are not watched has been told.
+    /// Whether it was reported that packages are not watched.
     is_failure_told: bool,
 }
 
 enum KindState {
-    /// Nobody wants it, or this user may not have it and has not asked for it.
+    /// The configuration does not want it, or does not demand it and this user may not use it.
     Unwanted,
-    /// It does not watch at this moment.
+    /// It does not watch at the moment.
     Ended,
     Failed(String),
     On {
@@ -52,12 +52,12 @@ impl Kind {
         }
     }
 
-    /// Begins, or begins anew. No package is covered then.
+    /// Starts or restarts it. Afterwards no package is covered.
     pub(super) fn begin(&mut self, dir: &Path, dirty: &Arc<DirtySet>, hint: &Hint) {
         if matches!(self.state, KindState::Unwanted) {
             return;
         }
-        // What it holds may be all that the system gives: it ends first.
+        // The old watcher ends first, because it may hold all that the system provides.
         let told = match std::mem::replace(&mut self.state, KindState::Ended) {
             KindState::Failed(reason) => Some(reason),
             KindState::Unwanted | KindState::Ended | KindState::On { .. } => None,
@@ -92,7 +92,7 @@ impl Kind {
         matches!(self.state, KindState::Failed(_))
     }
 
-    /// Whether it has lost events.
+    /// Whether it has lost events since it started.
     pub(super) fn is_behind(&self) -> bool {
         matches!(&self.state, KindState::On { teller, .. } if teller.is_behind())
     }
@@ -102,7 +102,7 @@ impl Kind {
         matches!(&self.state, KindState::On { watcher, .. } if watcher.failure().is_none())
     }
 
-    /// Why it does not.
+    /// Why it misses changes.
     pub(super) fn reason(&self) -> Option<String> {
         let reason = match &self.state {
             KindState::Unwanted => return None,
@@ -145,7 +145,7 @@ impl Kind {
         }
     }
 
-    /// Nothing, if nobody wants it.
+    /// Its status; none if it is not wanted.
     pub(super) fn status(&self) -> Option<WatcherStatus> {
         let (scope, directories) = match &self.state {
             KindState::Unwanted => return None,

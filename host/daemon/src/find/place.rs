@@ -1,13 +1,13 @@
-//! Which directory a path means, and whether its file system tells of all changes.
+//! Which directory a path names, and whether its file system reports all changes.
 
 use std::{io, path::Path};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statfs, statx};
 
-/// Mounts are told apart by a number that is never used again (Linux 6.8).
+/// Requests mount ids that are never reused (Linux 6.8).
 const MNT_ID_UNIQUE: u32 = 0x4000;
 
-/// A directory: neither a path nor an inode's number tells it from another one alone.
+/// The identity of a directory: neither its path nor its inode number is unique over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     device: (u32, u32),
@@ -16,12 +16,12 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Of what a path leads to.
+    /// The identity of what a path leads to.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         Self::with(path, AtFlags::empty())
     }
 
-    /// Of what is at the path itself, if it is a directory.
+    /// The identity of what is at the path itself, if it is a directory.
     pub(super) fn of_entry(path: &Path) -> io::Result<Self> {
         Self::with(path, AtFlags::SYMLINK_NOFOLLOW)
     }
@@ -51,7 +51,7 @@ impl Identity {
     }
 }
 
-/// File systems that others change without a word to this kernel.
+/// File systems that others can change without this kernel's knowledge.
 const REMOTE: [(u32, &str); 9] = [
     (0x6969, "nfs"),
     (0xff53_4d42, "cifs"),
@@ -64,9 +64,9 @@ const REMOTE: [(u32, &str); 9] = [
     (0x6573_5546, "fuse"),
 ];
 
-/// The kind of file system that a directory is on, if other machines or programs may change it unseen.
+/// The name of a directory's file system, if others can change it without this kernel's knowledge.
 pub(super) fn remote(dir: &Path) -> Option<&'static str> {
-    // The field has other widths on other machines.
+    // The field's width depends on the architecture.
     #[allow(clippy::unnecessary_cast)]
     let magic = statfs(dir).ok()?.f_type as u32;
     remote_kind(magic)

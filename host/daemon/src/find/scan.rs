@@ -1,13 +1,12 @@
-//! A look at the plugin directory finds what is worth a reload: at all of it, one `stat` pass, or only
-//! at packages that may have changed.
+//! Looks at the plugin directory for changes: at all of it, in one pass of `stat`, or only at packages
+//! that may have changed.
 //!
-//! The directory is the truth. A package whose files carry the same stamps as last time
-//! costs one `stat` a file and nothing else; only what changed is opened. Whatever cannot
-//! be understood yet is *unsettled*: it becomes a problem when the settling time is over,
-//! and it never disturbs what runs. Packages that are not at rest are part of every look.
+//! The directory is the truth. A package whose files have the same stamps as before costs one `stat`
+//! per file; only changed files are opened. A package that is not valid yet is *unsettled*: it becomes a
+//! problem when the settling time is over, and never affects what runs. Every look includes packages
+//! that are not at rest.
 //!
-//! Absent on purpose: plugin files are not read here, and nothing is decided about what
-//! runs. Time comes in as an argument.
+//! Absent on purpose: reading plugin files, and deciding what runs. Time is an argument.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -34,42 +33,42 @@ mod package;
 mod problems;
 mod remembered;
 
-/// How soon an unsettled package is looked at again if nothing hints earlier.
+/// How soon an unsettled package is looked at again without a hint.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// A plugin that is new in the directory, or whose meta or file changed.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// The package it is in.
+    /// Its package.
     pub package: PackageName,
-    /// What its meta says.
+    /// Its meta.
     pub meta: PluginMeta,
 }
 
-/// What one look found.
+/// The findings of one look.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// What is worth a look.
+    /// New and changed plugins.
     pub changed: Vec<Found>,
-    /// What the directory does not have any more.
+    /// Plugins that are no longer in the directory.
     pub gone: Vec<PluginName>,
-    /// What cannot be used, and why. Complete at each look.
+    /// What cannot be used, and why. Each look returns the complete list.
     pub problems: Vec<Problem>,
-    /// When to look again even without a hint, because something has not settled.
+    /// When to look again without a hint, because something has not settled.
     pub next_look: Option<Instant>,
 }
 
-/// Whoever watches packages is told of each one before it is looked at, so that no change falls
-/// between the look and the watch.
+/// Watches packages. A look covers each package before it looks at it, so that no change falls between
+/// the look and the watch.
 pub trait Cover {
-    /// Watches a package's directory from now on: anew if it may be another one of that name.
+    /// Watches a package's directory from now on; again if the directory may have been replaced.
     fn cover(&mut self, package: &PackageName, is_replaced: bool);
 
-    /// There is no such package any more.
+    /// Stops watching a package that no longer exists.
     fn uncover(&mut self, package: &PackageName);
 }
 
-/// Nobody watches.
+/// Watches nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Unwatched;
 
@@ -79,25 +78,25 @@ impl Cover for Unwatched {
     fn uncover(&mut self, _package: &PackageName) {}
 }
 
-/// What is remembered of the directory between two looks.
+/// The scanner's knowledge of the directory between two looks.
 #[derive(Debug)]
 pub struct Scanner {
     dir: PathBuf,
     trust: Trust,
-    /// Whether a package whose signature changes has changed.
+    /// Whether a changed signature is a change of its package.
     signatures: bool,
     settle: Duration,
     packages: HashMap<PackageName, Package>,
     owners: HashMap<PluginName, PackageName>,
-    /// Packages that every look is for.
+    /// Packages that are part of every look.
     restless: BTreeSet<PackageName>,
-    /// What in the directory is no package, and why.
+    /// Entries that are no packages, and why.
     strays: BTreeMap<String, String>,
     root_unsettled: Option<Instant>,
     passes: u64,
 }
 
-/// One look under way.
+/// One look in progress.
 struct Pass<'a> {
     root: OwnedFd,
     now: Instant,
@@ -106,7 +105,7 @@ struct Pass<'a> {
 }
 
 impl Scanner {
-    /// A scanner that knows nothing yet, so that its first look is at everything.
+    /// A scanner without knowledge, whose first look is at everything.
     pub fn new(dir: PathBuf, settle: Duration) -> Self {
         Self {
             dir,
@@ -122,7 +121,7 @@ impl Scanner {
         }
     }
 
-    /// Believes these files alone.
+    /// Trusts only files that `trust` accepts.
     #[must_use]
     pub fn trusting(self, trust: Trust) -> Self {
         Self { trust, ..self }
@@ -133,7 +132,7 @@ impl Scanner {
         self.signatures = signatures;
     }
 
-    /// Where a plugin was found last.
+    /// A plugin as it was last found.
     pub fn find(&self, plugin: &str) -> Option<Found> {
         let (_, package) = self.owners.get_key_value(plugin)?;
         let known = self.packages.get(package)?.files.get(plugin)?;
@@ -143,8 +142,8 @@ impl Scanner {
         })
     }
 
-    /// Whoever wanted to read a plugin's file found none, though the last look had seen it: it may
-    /// be back with the same stamp, and is new then.
+    /// Notes that a plugin's file, which the last look saw, was missing when it was to be read: if it
+    /// returns with the same stamp, it counts as new.
     pub fn lost(&mut self, package: &PackageName, plugin: &PluginName) {
         if let Some(package) = self.packages.get_mut(package)
             && let Some(known) = package.files.get_mut(plugin)
@@ -155,7 +154,7 @@ impl Scanner {
         }
     }
 
-    /// Whether a look without a hint would find nothing to look at.
+    /// Whether a look without a hint would have nothing to look at.
     pub fn is_at_rest(&self) -> bool {
         self.restless.is_empty() && self.root_unsettled.is_none()
     }
@@ -176,7 +175,7 @@ impl Scanner {
                 cover,
             };
             match dirty {
-                // A directory that was not there may be another one now.
+                // A directory that was missing may be another one now.
                 Dirty::Named(names) if self.root_unsettled.is_none() && self.passes > 0 => {
                     self.look_at_some(names, &mut pass)
                 }
@@ -223,7 +222,7 @@ impl Scanner {
         let dirty = dirty
             .iter()
             .map(|(name, change)| (name.clone(), Some(*change)));
-        // What is said twice counts as it is said last.
+        // For a package named twice, the last change counts.
         let names: BTreeMap<_, _> = restless.chain(dirty).collect();
         for (name, change) in names {
             match statat(&pass.root, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
@@ -243,8 +242,8 @@ impl Scanner {
         Ok(())
     }
 
-    /// A package that somebody has told of is read whatever its stamps are: stores into mapped
-    /// memory leave none.
+    /// Reads a package that was hinted at regardless of its stamps, because writes to mapped memory do not
+    /// change them.
     fn look_at_entry(
         &mut self,
         name: &str,
@@ -276,8 +275,7 @@ impl Scanner {
             }
             Err(error) => {
                 self.strays.insert(name.to_owned(), error.to_string());
-                // Something stands in the place of a package: that takes nothing out
-                // of service.
+                // Something replaced the package's directory: that takes nothing out of service.
                 if let Some(package) = self.packages.get_mut(name) {
                     package.seen = self.passes;
                 }
@@ -285,7 +283,7 @@ impl Scanner {
         }
     }
 
-    /// Whether a package is part of every look from now on.
+    /// Notes whether a package is part of every look from now on.
     fn note(&mut self, name: &PackageName) {
         let is_restless = |package: &Package| package.is_restless();
         if self.packages.get(name).is_some_and(is_restless) {
@@ -315,8 +313,8 @@ impl Scanner {
     }
 }
 
-/// The way of nearly all packages in nearly all looks: their meta is the one that is
-/// known, so that only the stamps of their files are left to compare.
+/// The fast path of nearly all packages: the meta is unchanged, so that only the stamps of the files
+/// are compared.
 fn is_as_before(package: &mut Package, signatures: bool, pass: &mut Pass<'_>) -> bool {
     if !package.is_settled() {
         return false;
@@ -331,7 +329,7 @@ fn is_as_before(package: &mut Package, signatures: bool, pass: &mut Pass<'_>) ->
     }
     package.is_lost = false;
     for known in package.files.values_mut() {
-        // A file that cannot be examined is for the one who reads it to report.
+        // A file that cannot be examined is reported when it is read.
         let seen = stamp(&pass.root, &known.path).unwrap_or(None);
         if seen != known.stamp {
             known.stamp = seen;
@@ -360,7 +358,7 @@ fn classify(name: &str, kind: FileType) -> Result<PackageName, NoPackage> {
 /// Opens a plugin directory.
 ///
 /// # Errors
-/// If there is none, or others may write to it.
+/// If it does not exist, or others may write to it.
 pub fn open_dir(dir: &Path, trust: &Trust) -> Result<OwnedFd, DirError> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
     let opened = openat(CWD, dir, flags, Mode::empty());

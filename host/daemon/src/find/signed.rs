@@ -1,9 +1,8 @@
-//! Whether a package is signed, by whom, and whether that is enough.
+//! Whether a package is signed, by whom, and whether that suffices.
 //!
-//! Invariant: the bytes that were verified are the bytes that were parsed: what a host runs as
-//! signed is the entry that they hold.
+//! Invariant: a host parses the bytes that it verified, and runs as signed only an entry in them.
 //!
-//! Absent on purpose: what becomes of a package that is not.
+//! Absent on purpose: the treatment of an unsigned package.
 
 use std::os::fd::AsFd;
 
@@ -28,7 +27,7 @@ use crate::{
     },
 };
 
-/// A signature with what it is of, as they were read.
+/// A signature and the bytes that it signs, as they were read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SignedText {
@@ -45,7 +44,7 @@ pub(crate) struct Signed {
     time: Option<u64>,
 }
 
-/// The newest that has run of a plugin.
+/// The newest version of a plugin that has run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Newest {
@@ -68,7 +67,7 @@ impl Signed {
         }
     }
 
-    /// What is remembered of it once it has run, with what has run before.
+    /// The newest version once this one has run, given the newest before.
     pub(crate) fn newest(&self, meta: &PluginMeta, before: Option<&Newest>) -> Newest {
         let version = before.map(|before| before.version.clone());
         Newest {
@@ -77,10 +76,10 @@ impl Signed {
         }
     }
 
-    /// Insists that it is not older than what has run.
+    /// Checks that it is not older than a version that has run.
     ///
     /// # Errors
-    /// One sentence.
+    /// The reason, in one sentence.
     pub(crate) fn follows(
         &self,
         meta: &PluginMeta,
@@ -104,7 +103,7 @@ impl Signed {
                     .to_owned(),
             )),
             (SignedOrder::Time, Some(time), Some(before)) if time < before => refused(format!(
-                "it was signed at {}, before what has run here, which was signed at {}",
+                "it was signed at {}, before a version that has run here and was signed at {}",
                 date(time),
                 date(before)
             )),
@@ -113,7 +112,7 @@ impl Signed {
     }
 }
 
-/// Who signed a plugin of a package; nobody only where nobody has to.
+/// Who signed a plugin of a package; `None` only where no signature is required.
 pub(crate) fn check(
     package: impl AsFd,
     meta: &PluginMeta,
@@ -129,16 +128,16 @@ pub(crate) fn check(
              configuration says `require_signature`; sign it with `cargo hotmerge sign`"
         ))),
         (signed, true) => signed,
-        // Nobody asked who has signed it.
+        // No signature is required.
         (Err(error), false) => {
-            debug!(target: "hotmerge::plugin", plugin = %meta.name, "its signature does not count: {error:?}");
+            debug!(target: "hotmerge::plugin", plugin = %meta.name, "its signature is not accepted: {error:?}");
             Ok(None)
         }
         (signed, false) => signed,
     }
 }
 
-/// Who signed a version that the host has kept.
+/// Who signed a stored version.
 pub(crate) fn check_kept(
     text: Option<SignedText>,
     meta: &PluginMeta,
@@ -180,7 +179,7 @@ fn read(package: impl AsFd, config: &Config) -> Result<Option<SignedText>, Unver
         .map_err(|error| Unverified::Differs(error.to_string()))
 }
 
-/// Why a file is no text.
+/// Why a file is no usable text.
 #[derive(Debug, thiserror::Error)]
 enum ReadOrText {
     #[error(transparent)]
@@ -191,7 +190,7 @@ enum ReadOrText {
 
 fn verify(text: SignedText, meta: &PluginMeta, config: &Config) -> Result<Signed, Unverified> {
     let refused = |error: &dyn std::error::Error| Unverified::Refused(error.to_string());
-    // File and signature may not belong together yet.
+    // File and signature may not match yet.
     let differs =
         |error: &dyn std::error::Error| Unverified::Differs(format!("`{SIGNATURE_FILE}`: {error}"));
     let signature = Signature::parse(text.signature.as_bytes()).map_err(|it| differs(&it))?;

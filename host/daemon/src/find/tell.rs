@@ -1,4 +1,4 @@
-//! What every watcher is, and how it tells of changes: by the set of dirty packages and a hint.
+//! The interface of watchers, and how they report changes: by the set of dirty packages and a hint.
 
 use std::sync::{
     Arc,
@@ -9,34 +9,34 @@ use hotmerge_meta::PackageName;
 
 use super::dirty::{Change, DirtySet};
 
-/// Wakes whoever looks. Called from the watchers' threads; it must not block.
+/// Triggers a look. Called from the watchers' threads; it must not block.
 pub(crate) type Hint = Arc<dyn Fn() + Send + Sync>;
 
 /// Watches the plugin directory and the directories of packages in it, until it is dropped.
 pub(super) trait Watcher: Send {
-    /// Watches a package's directory: anew if it may be another one of that name.
+    /// Watches a package's directory; again if the directory may have been replaced.
     fn cover(&mut self, package: &PackageName, is_replaced: bool);
 
-    /// There is no such package any more.
+    /// Stops watching a package that no longer exists.
     fn uncover(&mut self, package: &PackageName);
 
-    /// File systems were mounted or unmounted: what is not what it was is not covered any more.
+    /// Drops covers of directories that are others now, after a mount or an unmount.
     fn check_mounts(&mut self);
 
-    /// Tries again, at the next pass, what could not be watched.
+    /// Lets the next pass try again what could not be watched.
     fn retry(&mut self);
 
     /// Number of directories that are watched.
     fn directories(&self) -> u64;
 
-    /// What is watched by one mark or watch.
+    /// What its marks or watches cover.
     fn scope(&self) -> String;
 
-    /// Why changes of some packages are not noticed.
+    /// Why it misses changes of some packages.
     fn failure(&self) -> Option<String>;
 }
 
-/// What one kind of watcher has told since the host's start.
+/// Counts of one kind of watcher since the host's start.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     /// Events in the plugin directory.
@@ -45,7 +45,7 @@ pub(super) struct Counts {
     pub(super) overflows: AtomicU64,
 }
 
-/// How one watcher tells of changes.
+/// Reports the changes of one watcher.
 pub(super) struct Teller {
     dirty: Arc<DirtySet>,
     hint: Hint,
@@ -63,7 +63,7 @@ impl Teller {
         })
     }
 
-    /// Something in the directory of this name, or of this name in the plugin directory.
+    /// Reports a change in the package directory `name`, or of that entry itself.
     pub(super) fn changed(&self, name: &str, change: Change) {
         self.counts.events.fetch_add(1, Ordering::Relaxed);
         if self.dirty.mark(name, change) {
@@ -72,17 +72,17 @@ impl Teller {
         }
     }
 
-    /// The plugin directory itself, or what has no name.
+    /// Reports a change of the plugin directory itself, or one without a name.
     pub(super) fn anything_changed(&self) {
         self.counts.events.fetch_add(1, Ordering::Relaxed);
         self.dirty.mark_all(false);
         (self.hint)();
     }
 
-    /// Events are lost: everything is dirty, and the watcher is begun anew because it may have
-    /// missed that directories were replaced.
+    /// Reports lost events: everything is dirty, and the watcher is restarted, because it may have missed
+    /// that directories were replaced.
     pub(super) fn lost_events(&self, why: &dyn std::fmt::Display) {
-        tracing::warn!(target: "hotmerge::watch", "events are lost, everything is looked at: {why}");
+        tracing::warn!(target: "hotmerge::watch", "events were lost, so everything is looked at: {why}");
         self.counts.overflows.fetch_add(1, Ordering::Relaxed);
         self.is_behind.store(true, Ordering::Release);
         self.dirty.mark_all(false);

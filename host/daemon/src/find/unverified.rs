@@ -1,24 +1,24 @@
-//! Why verified bytes could not be had, and so what becomes of an attempt.
+//! Why there are no verified bytes, and what that means for an attempt.
 //!
-//! Absent on purpose: looking for them.
+//! Absent on purpose: reading and verifying.
 
 use hotmerge_meta::ReadError;
 
 use crate::find::errors::{DirError, Unopened};
 
-/// Why verified bytes could not be had.
+/// Why there are no verified bytes.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unverified {
-    /// The file is not there, as if it had never been.
+    /// The file does not exist.
     #[error("{0}")]
     Missing(String),
-    /// File and meta do not belong together, which may pass.
+    /// File and meta do not match, which may be temporary.
     #[error("{0}")]
     Differs(String),
-    /// These bytes, with this meta, will never do.
+    /// These bytes with this meta are refused for good.
     #[error("{0}")]
     Refused(String),
-    /// The system has no memory or no descriptor for them now.
+    /// The system has no memory or descriptor for them at the moment.
     #[error("{0}")]
     NoRoom(String),
 }

@@ -1,11 +1,11 @@
-//! Watches the plugin directory, the packages in it, and the way to it. A watcher only hints:
-//! whatever it says, or fails to say, the next look finds the truth.
+//! Watches the plugin directory, the packages in it, and the path to it. A watcher only hints: whatever
+//! it reports or misses, the next look finds the truth.
 //!
-//! Two kinds watch side by side where they may, and both write into one set of dirty packages. A kind
-//! that has lost events is begun anew before everything is looked at: it may have missed that a
-//! directory was replaced. Where no kind notices all changes the directory is polled.
+//! Two kinds run side by side where they may, and both write into one set of dirty packages. A kind that
+//! has lost events is restarted before a look at everything, because it may have missed that a directory
+//! was replaced. Where no kind notices all changes, the directory is polled.
 //!
-//! Neither its name nor its inode number tells a directory from another one: both are used again.
+//! Neither name nor inode number identifies a directory: both are reused.
 
 use std::{
     path::PathBuf,
@@ -29,10 +29,10 @@ use super::{
     way::{Turned, Way},
 };
 
-/// How often watching is begun anew at once if the directory changes meanwhile.
+/// How often watching is restarted immediately if the directory changes meanwhile.
 const ATTEMPTS: usize = 3;
 
-/// Watches the plugin directory, as long as it is the same one.
+/// The watchers of the plugin directory.
 pub(crate) struct Watchers {
     dir: PathBuf,
     choice: Watch,
@@ -42,9 +42,9 @@ pub(crate) struct Watchers {
 }
 
 struct Watching {
-    /// What is watched now.
+    /// The directory that is being watched.
     at: Option<Identity>,
-    /// Why nothing is.
+    /// Why none is watched.
     absent: Option<String>,
     way: Option<Result<Way, String>>,
     signs: Arc<Signs>,
@@ -52,10 +52,10 @@ struct Watching {
     is_stopped: bool,
 }
 
-/// What the way to the directory has told.
+/// What the watch on the path to the directory has reported.
 #[derive(Default)]
 struct Signs {
-    /// The path means something else since.
+    /// The path may name another directory now.
     turned: AtomicBool,
     /// File systems were mounted or unmounted.
     mounts: AtomicBool,
@@ -87,8 +87,8 @@ impl Watchers {
         }
     }
 
-    /// Takes what may have changed. Whoever calls this must look, at everything if `is_full`.
-    /// What is watched is what the path means afterwards, and everything is dirty if it was not.
+    /// Takes what may have changed. The caller must look at it, at everything if `is_full`. Afterwards
+    /// the directory that the path names is watched; if it was not before, everything is dirty.
     pub(crate) fn take(&self, is_full: bool) -> Dirty {
         let mut dirty = self.dirty.take();
         let is_idle = dirty.is_empty() && !is_full;
@@ -102,7 +102,7 @@ impl Watchers {
         dirty
     }
 
-    /// Watches what the path means now. Returns whether anything was begun anew.
+    /// Watches the directory that the path names now. Returns whether anything was restarted.
     fn keep(&self, watching: &mut Watching, dirty: &Dirty, is_full: bool) -> bool {
         let mut is_anew = false;
         for _ in 0..ATTEMPTS {
@@ -128,7 +128,7 @@ impl Watchers {
         watching.signs = Arc::default();
         let way = self.watch_way(&watching.signs);
         if let Err(reason) = &way {
-            tracing::warn!(target: "hotmerge::watch", "the way to the plugin directory is not watched: {reason}");
+            tracing::warn!(target: "hotmerge::watch", "the path to the plugin directory is not watched: {reason}");
         }
         watching.way = Some(way);
         for kind in &mut watching.kinds {
@@ -153,7 +153,7 @@ impl Watchers {
         way.map_err(|error| error.to_string())
     }
 
-    /// Begins those kinds anew that may have missed something, or that could not begin before.
+    /// Restarts those kinds that may have missed something or could not start before.
     fn keep_kinds(&self, watching: &mut Watching, dirty: &Dirty, is_full: bool) -> bool {
         let is_stale = *dirty == Dirty::All { is_stale: true };
         let have_mounts_changed = watching.signs.mounts.swap(false, Ordering::AcqRel);
@@ -176,7 +176,7 @@ impl Watchers {
         is_anew
     }
 
-    /// Whether the directory was not there when it was last looked for.
+    /// Whether the directory was missing at the last attempt.
     fn is_away(&self) -> bool {
         self.lock().at.is_none()
     }
@@ -194,11 +194,11 @@ impl Watchers {
         }
         let remote = (self.choice == Watch::Auto).then(|| place::remote(&self.dir));
         if let Some(kind) = remote.flatten() {
-            return Some(format!("changes from elsewhere are not told of by {kind}"));
+            return Some(format!("{kind} does not report changes made elsewhere"));
         }
         if let Some(Err(why)) = &watching.way {
             return Some(format!(
-                "what leads to the plugin directory is not watched: {why}"
+                "the path to the plugin directory is not watched: {why}"
             ));
         }
         if watching.kinds.iter().any(Kind::is_whole) {
@@ -208,7 +208,7 @@ impl Watchers {
         Some(reasons.collect::<Vec<_>>().join("; "))
     }
 
-    /// What is watched, or why nothing is.
+    /// Describes what is watched, or why nothing is.
     pub(crate) fn describe(&self, poll_ms: u64) -> String {
         if self.choice == Watch::Off {
             return "off: off by configuration".to_owned();
@@ -234,7 +234,7 @@ impl Watchers {
         text
     }
 
-    /// Each kind of watcher that is wanted.
+    /// The status of each wanted kind of watcher.
     pub(crate) fn status(&self) -> Vec<WatcherStatus> {
         let watching = self.lock();
         watching.kinds.iter().filter_map(Kind::status).collect()
@@ -257,7 +257,7 @@ impl Watchers {
 }
 
 impl Watching {
-    /// Whether what is watched is what the path means, as far as the kernel has told.
+    /// Whether the watched directory is the one that the path names, as far as the kernel has reported.
     fn is_of(&self, now: Identity) -> bool {
         self.at == Some(now) && !self.signs.turned.load(Ordering::Acquire)
     }
@@ -275,7 +275,7 @@ impl Watching {
     }
 }
 
-/// Each call locks for itself: nobody who asks for the status waits for a whole pass.
+/// Each call takes the lock separately, so that a status request never waits for a whole pass.
 impl Cover for &Watchers {
     fn cover(&mut self, package: &PackageName, is_replaced: bool) {
         for kind in &mut self.lock().kinds {

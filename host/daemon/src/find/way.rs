@@ -1,10 +1,10 @@
-//! Notices when a path comes to mean another object: something on the way to it is moved, removed,
-//! replaced, unmounted or mounted over.
+//! Notices when a path names another object: when something along it is moved, removed, replaced,
+//! unmounted or mounted over.
 //!
-//! Each object on the way (directories, symbolic links, what is at the end) is watched itself, and the
-//! table of mounts. What happens beside the way wakes nobody.
+//! It watches each object along the path (directories, symbolic links, the last component) and the table
+//! of mounts. Other changes in those directories cause no wake-up.
 //!
-//! Absent on purpose: what is in the directory at the end.
+//! Absent on purpose: the contents of the directory at the end.
 
 use std::{
     collections::VecDeque,
@@ -25,19 +25,19 @@ use rustix::{
 
 use super::errors::{LimitReached, WatchError};
 
-/// As many symbolic links as the kernel follows.
+/// The number of symbolic links that the kernel follows.
 const LINKS: usize = 40;
 
-/// What may have come of a path.
+/// What may have happened to a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turned {
-    /// Something on the way is not there any more. Nothing further is noticed.
+    /// A component is gone. Further changes are not noticed.
     Away,
-    /// Something was mounted, or is not any more, here or elsewhere.
+    /// Something was mounted or unmounted, here or elsewhere.
     Perhaps,
 }
 
-/// Watches the way to a path until dropped.
+/// Watches the components of a path until dropped.
 #[derive(Debug)]
 pub(super) struct Way {
     stop: OwnedFd,
@@ -57,7 +57,7 @@ impl Way {
         })?;
         let gone = WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF | WatchFlags::DONT_FOLLOW;
         for object in objects(path)? {
-            // A link that is replaced only loses a name at first.
+            // A replaced link at first only loses a name.
             let flags = match object.is_symlink() {
                 true => gone | WatchFlags::ATTRIB,
                 false => gone,
@@ -67,7 +67,7 @@ impl Way {
                 error => WatchError::Dir(error.into()),
             })?;
         }
-        // Without it only mounts are not noticed.
+        // Without it, only mounts go unnoticed.
         let mounts = File::open("/proc/self/mountinfo").ok();
         let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(io::Error::from)?;
         let stopped = stop.try_clone()?;
@@ -85,7 +85,7 @@ impl Drop for Way {
     fn drop(&mut self) {
         let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
         if let Some(watching) = self.watching.take() {
-            // It has nothing to panic of.
+            // The thread cannot panic.
             let _ = watching.join();
         }
     }
@@ -97,7 +97,7 @@ fn run(watch: &OwnedFd, mounts: Option<&File>, stop: &OwnedFd, turned: &impl Fn(
             PollFd::new(stop, PollFlags::IN),
             PollFd::new(watch, PollFlags::IN),
         ];
-        // Asked for nothing, it still tells of changes, as an error.
+        // poll reports changes of this file as an error, without any requested event.
         sources.extend(mounts.map(|mounts| PollFd::new(mounts, PollFlags::PRI)));
         match poll(&mut sources, None) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -124,14 +124,14 @@ fn is_gone(watch: &OwnedFd) -> bool {
     let mut bytes = [const { MaybeUninit::uninit() }; 1024];
     let mut reader = inotify::Reader::new(watch, &mut bytes);
     match reader.next() {
-        // Whatever it is: nothing else was asked for.
+        // Any event: nothing else was requested.
         Ok(_) => true,
         Err(Errno::AGAIN | Errno::INTR) => false,
         Err(_) => true,
     }
 }
 
-/// Everything that is on the way to a path, and what is at its end, by paths without links in them.
+/// Every component of a path, including the last, as paths without links.
 fn objects(path: &Path) -> io::Result<Vec<PathBuf>> {
     let path = std::path::absolute(path)?;
     let mut left: VecDeque<OsString> = parts(&path).collect();

@@ -1,6 +1,6 @@
-//! The host's configuration while it runs: what is in force, and another one.
+//! The configuration of a running host, and its replacement.
 //!
-//! Absent on purpose: where a file is, which the program around the host knows.
+//! Absent on purpose: the place of the file, which the embedding program knows.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ impl Host {
     /// plugins.
     ///
     /// # Errors
-    /// What is wrong with it; the one before stays in force.
+    /// What is wrong with it; the previous one stays in force.
     pub fn reconfigure(&self, new: Config) -> Result<ConfigReport, ConfigError> {
         let change = self.supervisor.reconfigure(new)?;
         Ok(ConfigReport {
@@ -27,27 +27,28 @@ impl Host {
         })
     }
 
-    /// Says how the configuration is read anew when a request or a signal asks for it, and from which
-    /// file. Only the first call has an effect.
+    /// Sets how, and from which file, the configuration is read again when a request or a signal asks for
+    /// it. Only the first call has an effect.
     pub fn read_config_by(
         &self,
         file: Option<PathBuf>,
         read: impl Fn() -> Result<Config, ConfigError> + Send + Sync + 'static,
     ) {
-        // A second one would be the same program's.
+        // A second one would be of the same program.
         let _ = self.source.set(Source {
             file,
             read: Box::new(read),
         });
     }
 
-    /// Reads the configuration anew and puts it in force, if it can be used.
+    /// Reads the configuration again and puts it in force if it is valid.
     pub fn reread_config(&self) -> ConfigReport {
         let source = self.source.get();
         let Some(Source { file, read }) = source else {
             return ConfigReport {
                 refused: Some(
-                    "the program around this host reads no configuration anew".to_owned(),
+                    "the embedding program does not let this host read its configuration again"
+                        .to_owned(),
                 ),
                 ..ConfigReport::default()
             };

@@ -30,11 +30,11 @@ impl Canary {
         fastrand::u32(..) < self.share.load(Ordering::Relaxed)
     }
 
-    /// Counts a call, and why it failed if it did.
+    /// Counts a call and its failure.
     #[cold]
     pub(crate) fn count(&self, failed: Option<&loader::CallError>) {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        // Bad requests, deadlines that are too short and cancelled calls say nothing about the version.
+        // Bad requests, short deadlines and cancelled calls say nothing about the version.
         let is_its_fault = !matches!(
             failed,
             None | Some(

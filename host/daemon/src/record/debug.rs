@@ -1,4 +1,4 @@
-//! What `hotmerge debug` shows: all that the host knows of one plugin, at one moment.
+//! What `hotmerge debug` shows: a consistent picture of everything that the host knows about one plugin.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use hotmerge_meta::{
     PluginMeta, PluginName,
     control::{
         DebugAttempt, DebugChoice, DebugHealth, DebugRefused, DebugReport, DebugVersion,
-        DebugWorker, State,
+        DebugWorker, PluginState,
     },
 };
 
@@ -20,7 +20,7 @@ use crate::{
 };
 
 impl Supervisor {
-    /// All that is known of a plugin, if anything is.
+    /// Everything known about a plugin, if it is known.
     pub(crate) fn debug(&self, name: &PluginName) -> Option<DebugReport> {
         let plugin = self.plugin(name.as_str());
         let state = self.state();
@@ -40,7 +40,7 @@ impl Supervisor {
         });
         Some(DebugReport {
             plugin: name.clone(),
-            state: slot.map_or(State::Idle, Slot::state),
+            state: slot.map_or(PluginState::Idle, Slot::state),
             stage: slot.and_then(Slot::stage),
             reason: slot.map_or_else(String::new, |slot| slot.reason().to_owned()),
             since: state.history.unchanged_since(name.as_str()),

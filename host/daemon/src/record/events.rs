@@ -1,9 +1,9 @@
 //! Everything that happens to plugins and their directory, as one type.
 //!
-//! Invariant: every consumer of events (counters, health, history, log) is fed by
-//! one function (`HostState::record`), each by a match that names every event: none can forget one.
+//! Invariant: one function (`HostState::record`) feeds all consumers of events (counters, health, history,
+//! log), each through a match that names every event, so that none can forget one.
 //!
-//! Absent on purpose: what follows from an event.
+//! Absent on purpose: the reaction to an event.
 
 use std::time::Duration;
 
@@ -14,67 +14,67 @@ use hotmerge_meta::{
     control::{PluginReport, Problem},
 };
 
-/// Something happened.
+/// An event.
 #[derive(Debug)]
 pub(crate) enum Happened {
-    /// To one plugin.
+    /// An event of one plugin.
     Plugin(PluginName, PluginEvent),
     /// Something in the plugin directory cannot be used.
     Problem(Problem),
 }
 
-/// Something happened to a plugin.
+/// An event of one plugin.
 #[derive(Debug)]
 pub(crate) enum PluginEvent {
-    /// A change came to an end.
+    /// An attempt ended.
     Outcome(Outcome, Box<PluginReport>),
-    /// The plugin, or one of its old versions, came to another state.
+    /// The plugin, or one of its old versions, changed its state.
     Transition(Note),
-    /// It crashed, or a panic of it was caught.
+    /// It crashed, or its panic was caught.
     Crashed {
         failure: Failure,
         stack: Vec<String>,
-        /// How old the state is that the next instance continues from.
+        /// Age of the state from which the next instance continues.
         state_age: Option<Duration>,
     },
-    /// A panic was caught in an instance that is being replaced already.
+    /// A panic was caught in an instance that is already being replaced.
     PanickedAgain(Failure),
     /// Another instance takes the calls after a crash.
     Recovered {
-        /// How old the state is that it continues from; `None` without any.
+        /// Age of the state from which it continues; `None` without a state.
         state_age: Option<Duration>,
-        /// Whether it is the version that takes the calls, not one on its way out.
+        /// Whether its version takes calls, and is not draining.
         is_live: bool,
     },
-    /// It crashed too often.
+    /// It crashed too often, and the host gave it up.
     GivenUp { reason: String },
-    /// It crashed, and there is no other worker yet for want of what the system does not give.
+    /// It crashed, and the system lacks a resource for another worker at the moment.
     NotRestartedYet { what: String },
-    /// A worker died while another was being started in its place.
+    /// A worker died while its replacement was starting.
     DiedWhileReplaced(Failure),
-    /// It asks for what the configuration does not grant.
+    /// It requests rights that the configuration does not grant.
     AsksInVain { what: String },
-    /// Somebody asked for it after it was given up.
+    /// It was started again on request after it had been given up.
     Revived,
-    /// An operator keeps what runs.
+    /// An operator pinned the running version.
     Pinned { version: String },
-    /// An operator lets the directory decide again.
+    /// An operator removed the pin.
     Unpinned,
-    /// An operator asked for another version than the directory's.
+    /// An operator requested a version other than the directory's.
     RollbackAsked { version: String, hash: Digest },
     /// A version that takes no calls is ending.
     Ending(Ending),
-    /// Its state was not saved for the case of a crash.
+    /// A checkpoint of its state failed.
     StateNotSaved { reason: String },
-    /// What runs of it was not written into the store.
+    /// Its record could not be written into the store.
     NotPersisted { reason: String },
-    /// What runs of it is written into the store, after it could not be.
+    /// Its record is written into the store after a failure.
     PersistedAgain,
-    /// Work waits because the system has no thread for it.
+    /// Work waits because the system has no free thread.
     Postponed { reason: String },
 }
 
-/// What came of a change.
+/// The outcome of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// A first version went live.
@@ -85,11 +85,11 @@ pub(crate) enum Outcome {
     TrialBegun,
     /// A version was refused; what ran before still runs.
     Refused,
-    /// The file changed and what runs did not.
+    /// The file changed, but not the code that runs.
     Unchanged,
-    /// The plugin is gone from the directory and takes no calls any more.
+    /// The plugin is gone from the directory and takes no more calls.
     Removed,
-    /// The host stops, and the plugin takes no calls any more.
+    /// The host stops, and the plugin takes no more calls.
     Stopped,
 }
 
@@ -102,10 +102,10 @@ pub(crate) enum Ending {
     TeardownStuck { limit: Duration },
     /// A teardown that was stuck has returned.
     TeardownReturned,
-    /// A teardown ended in an error, or its thread in a panic.
+    /// A teardown failed, or its thread panicked.
     TeardownFailed { reason: String },
     /// An old version cannot be unmapped.
     Retained,
-    /// A candidate is ended that took no calls.
+    /// A candidate ends that took no calls.
     CandidateEnded,
 }

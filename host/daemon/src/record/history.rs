@@ -1,4 +1,4 @@
-//! What happened to the plugins, in order and bounded.
+//! The history of all plugins, in order and bounded.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,32 +11,32 @@ use hotmerge_meta::{
 };
 use jiff::Timestamp;
 
-use hotmerge_lifecycle::{Note, Stage, State};
+use hotmerge_lifecycle::{Note, PluginState, Stage};
 
 use crate::record::{
     events::{Ending, PluginEvent},
     words::{CRASHED, Told, continues, place},
 };
 
-/// How many outcomes are remembered.
+/// Most outcomes that are kept.
 const OUTCOMES: usize = 4096;
-/// How many transitions are remembered.
+/// Most transitions that are kept.
 const TRANSITIONS: usize = 4096;
 
-/// Outcomes with their positions, which only grow, and transitions.
+/// Outcomes, with positions that only grow, and transitions.
 #[derive(Debug)]
 pub(crate) struct History {
     outcomes: VecDeque<PluginReport>,
     forgotten: u64,
     transitions: VecDeque<Entry>,
-    /// Since when each plugin is as it is.
+    /// Since when each plugin is in its current state.
     since: HashMap<PluginName, Timestamp>,
 }
 
 impl Default for History {
     fn default() -> Self {
-        // Their whole size at once: growing by copies would cost more, and the system gives
-        // memory only as it is used.
+        // Full capacity at once: growing by copies would cost more, and the system provides memory only
+        // as it is used.
         Self {
             outcomes: VecDeque::with_capacity(OUTCOMES),
             forgotten: 0,
@@ -47,16 +47,16 @@ impl Default for History {
 }
 
 impl History {
-    /// The position behind the newest outcome.
+    /// The position after the newest outcome.
     pub(crate) fn position(&self) -> u64 {
         self.forgotten + self.outcomes.len() as u64
     }
 
-    /// Remembers what of an event belongs here. `at` is where the plugin is at this moment.
+    /// Records the part of an event that belongs here. `at` is the plugin's current state.
     pub(crate) fn record(
         &mut self,
         plugin: &PluginName,
-        at: (State, Option<Stage>),
+        at: (PluginState, Option<Stage>),
         event: PluginEvent,
     ) {
         let here = |reason: &str| Step::Here(at, reason.to_owned());
@@ -69,12 +69,12 @@ impl History {
             } => self.add(plugin, Step::Recovered(at, state_age)),
             PluginEvent::Pinned { .. } => self.add(plugin, here("an operator pinned it")),
             PluginEvent::Unpinned => self.add(plugin, here("an operator unpinned it")),
-            // The life cycle has a transition for each of these.
+            // The life cycle reports a transition for each of these.
             PluginEvent::Crashed { .. }
             | PluginEvent::GivenUp { .. }
             | PluginEvent::Revived
             | PluginEvent::RollbackAsked { .. }
-            // What happens to those that are ending is told by their transitions.
+            // Transitions tell what happens to draining versions.
             | PluginEvent::Recovered { is_live: false, .. }
             | PluginEvent::Ending(
                 Ending::DrainOverdue { .. }
@@ -84,7 +84,7 @@ impl History {
                 | Ending::Retained
                 | Ending::CandidateEnded,
             )
-            // These change nothing for the plugin's callers.
+            // These change nothing for callers of the plugin.
             | PluginEvent::PanickedAgain(_)
             | PluginEvent::NotRestartedYet { .. }
             | PluginEvent::DiedWhileReplaced(_)
@@ -115,7 +115,7 @@ impl History {
     fn note(&mut self, plugin: &PluginName, note: Note) {
         let time = Timestamp::now();
         match &note {
-            Note::Plugin { to, .. } if to.0 == State::Idle => drop(self.since.remove(plugin)),
+            Note::Plugin { to, .. } if to.0 == PluginState::Idle => drop(self.since.remove(plugin)),
             Note::Plugin { .. } => drop(self.since.insert(plugin.clone(), time)),
             Note::Old { .. } | Note::Crash { .. } => {}
         }
@@ -148,13 +148,13 @@ impl History {
             .map(Entry::tell)
     }
 
-    /// Since when a plugin is as it is, RFC 3339.
+    /// Since when a plugin is in its current state, as RFC 3339.
     pub(crate) fn unchanged_since(&self, plugin: &str) -> Option<String> {
         Some(format!("{:.3}", self.since.get(plugin)?))
     }
 }
 
-/// A transition as it is remembered: there are many, and most are never asked for.
+/// A transition in compact form: there are many, and most are never read.
 #[derive(Debug)]
 struct Entry {
     time: Timestamp,
@@ -162,14 +162,14 @@ struct Entry {
     step: Step,
 }
 
-/// Something that is remembered.
+/// An entry of the history.
 #[derive(Debug)]
 enum Step {
     Note(Note),
-    /// Another instance took the place of one that crashed.
-    Recovered((State, Option<Stage>), Option<Duration>),
-    /// Something that changed no state.
-    Here((State, Option<Stage>), String),
+    /// Another instance replaced one that crashed.
+    Recovered((PluginState, Option<Stage>), Option<Duration>),
+    /// An event without a change of state.
+    Here((PluginState, Option<Stage>), String),
 }
 
 impl Entry {
@@ -215,7 +215,7 @@ mod tests {
         let plugin: PluginName = "a".parse().unwrap();
         for number in 0..TRANSITIONS + 10 {
             let what = number.to_string();
-            let at = (State::Active, None);
+            let at = (PluginState::Active, None);
             history.note(&plugin, Note::Crash { at, what });
         }
         let told: Vec<_> = history.transitions(None).collect();

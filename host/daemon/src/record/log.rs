@@ -1,4 +1,4 @@
-//! Events as log records. Fields and messages are made to be searched.
+//! Writes events as log records, with fields and messages that are easy to search for.
 
 use hotmerge_instance::{Failure, spawn::RETRY};
 use hotmerge_lifecycle::Note;
@@ -10,7 +10,7 @@ use crate::record::{
     words::{Told, continues},
 };
 
-/// Writes an event into the log.
+/// Logs an event.
 pub(crate) fn write(happened: &Happened) {
     match happened {
         Happened::Plugin(plugin, event) => of_plugin(plugin, event),
@@ -61,7 +61,7 @@ fn of_plugin(plugin: &PluginName, event: &PluginEvent) {
             %plugin,
             %version,
             hash = hash.short(),
-            "rollback asked for by an operator"
+            "rollback requested by an operator"
         ),
         PluginEvent::Ending(ending) => of_ending(plugin, ending),
         PluginEvent::StateNotSaved { reason } => {
@@ -83,7 +83,7 @@ fn of_plugin(plugin: &PluginName, event: &PluginEvent) {
 fn of_outcome(plugin: &PluginName, outcome: Outcome, report: &PluginReport) {
     let short = |hash: Option<Digest>| hash.map_or_else(|| "-".to_owned(), |hash| hash.short());
     let (old, new) = (short(report.old_hash), short(report.hash));
-    // Nobody reads more digits.
+    // More digits are noise.
     let ms = (report.took_ms * 1e3).round() / 1e3;
     let reason = report.reason.as_deref();
     match outcome {

@@ -1,9 +1,9 @@
 //! Feeds every event to counters, health, history and log.
 //!
-//! Invariant: this runs under the host's lock, at the moment at which the state changes, so that
-//! a status is one consistent picture.
+//! Invariant: this runs under the host's lock, together with the change of state, so that a status is one
+//! consistent picture.
 
-use hotmerge_lifecycle::{Outcome, RECONFIGURED, Slot, State, Ticket};
+use hotmerge_lifecycle::{Outcome, PluginState, RECONFIGURED, Slot, Ticket};
 use hotmerge_meta::{
     PluginName,
     control::{Action as Did, PluginReport},
@@ -31,15 +31,15 @@ impl HostState {
                 self.counters.count(&event);
                 self.take_health(&plugin, &event);
                 let slot = self.machine.slot(plugin.as_str());
-                let at = slot.map_or((State::Idle, None), |it| (it.state(), it.stage()));
+                let at = slot.map_or((PluginState::Idle, None), |it| (it.state(), it.stage()));
                 self.history.record(&plugin, at, event);
             }
-            // The status shows those that last.
+            // The status shows problems that last.
             Happened::Problem(_) => {}
         }
     }
 
-    /// Tells what came of an attempt.
+    /// Reports the outcome of an attempt.
     pub(crate) fn report(&mut self, name: &PluginName, ticket: Ticket, outcome: Outcome) {
         let Some(attempt) = self.attempts.get(&ticket) else {
             return;
@@ -60,7 +60,7 @@ impl HostState {
         };
         if matches!(outcome, Outcome::Loaded | Outcome::Reloaded(_)) {
             let paused = attempt.paused.map(|since| since.elapsed());
-            // Nothing else shows why the same version was started anew.
+            // Nothing else shows why the same version was started again.
             let is_reconfigured = attempt.why == Some(RECONFIGURED);
             report.reason = is_reconfigured.then(|| RECONFIGURED.to_owned());
             report.pause_ms = paused.map(|pause| pause.as_secs_f64() * 1e3);
@@ -71,7 +71,7 @@ impl HostState {
         if let Outcome::Refused(refused) | Outcome::StaysOut(refused) = &outcome
             && refused.meta.hash != attempt.target.meta.hash
         {
-            // Told of what runs, which stays: nothing was tried.
+            // It is about the running version, which stays: nothing was tried.
             report.took_ms = 0.0;
         }
         let what = fill(&mut report, outcome);
@@ -79,8 +79,7 @@ impl HostState {
     }
 }
 
-/// Says in the report what was done; `removed` is also what programs are told of a plugin that
-/// stops.
+/// Sets the report's action; programs read `removed` also for a plugin that stops.
 fn fill(report: &mut PluginReport, outcome: Outcome) -> events::Outcome {
     let runs = report.hash;
     let (what, action, old_hash, hash) = match outcome {
@@ -101,7 +100,7 @@ fn fill(report: &mut PluginReport, outcome: Outcome) -> events::Outcome {
         }
         Outcome::StaysOut(found) => {
             report.reason = Some(format!(
-                "not pinned any more; {} in the plugin directory stays out: {}",
+                "no longer pinned; {} in the plugin directory is not loaded: {}",
                 found.meta.version, found.reason
             ));
             (events::Outcome::Unchanged, Did::Unchanged, runs, runs)

@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// What changes under the host's lock, all of it as it was at one moment.
+/// Everything that changes under the host's lock, at one moment.
 pub(crate) struct Snapshot {
     pub(crate) counters: Counters,
     pub(crate) position: u64,
@@ -30,7 +30,7 @@ pub(crate) struct Snapshot {
 }
 
 impl Supervisor {
-    /// The host's counters, its plugins and problems at this moment.
+    /// The current counters, plugins and problems.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let state = self.state();
         let plugins = state
@@ -65,7 +65,8 @@ impl Supervisor {
         snapshot
     }
 
-    /// Adds what the store has, whose lock is held while it writes: nothing else may wait for it.
+    /// Adds the stored versions. The store's lock is held during writes, so that this must not hold another
+    /// one.
     fn with_kept(&self, mut plugins: Vec<PluginStatus>) -> Vec<PluginStatus> {
         for plugin in &mut plugins {
             let store = self.store.iter();
@@ -93,7 +94,7 @@ fn config(configured: &Configured) -> ConfigStatus {
     }
 }
 
-/// What a version that takes calls says of itself.
+/// The status of a version that takes calls.
 #[derive(Default)]
 struct Running {
     isolation: String,
@@ -104,7 +105,7 @@ struct Running {
 }
 
 fn not_granted(workers: &Workers, meta: &PluginMeta) -> Vec<String> {
-    // What cannot be kept as it should is refused, and has nothing.
+    // A plugin whose isolation is not available is refused, and has none.
     let isolation = workers.isolation(meta.name.as_str());
     wants::not_granted(
         &meta.wants,
@@ -185,8 +186,8 @@ fn describe(
     }
 }
 
-/// How the live version is kept apart, and where it lies. Whoever asks holds a lock that the
-/// end of a pause needs, so this must not wait for it.
+/// Isolation and address of the live version. The caller holds a lock that the end of a pause needs, so
+/// that this must not wait for that end.
 fn running(plugin: &Plugin) -> Option<Running> {
     plugin.peek(|version| {
         let instance = &version.instance;
@@ -201,7 +202,7 @@ fn running(plugin: &Plugin) -> Option<Running> {
     })
 }
 
-/// That a version is tried again which the system had no room for.
+/// Says that a version will be tried again for which the system lacked a resource.
 fn waits_for_room(health: &Health) -> Option<String> {
     let (_, tries) = health.retry?;
     Some(format!(
@@ -209,7 +210,7 @@ fn waits_for_room(health: &Health) -> Option<String> {
     ))
 }
 
-/// That versions come faster than they start, and since when.
+/// Says since when new versions arrive faster than they start.
 fn changes_all_the_time(since: &Timestamp) -> String {
     format!(
         "its directory has changed faster than its versions start since {since:.3}; most of them \

@@ -1,4 +1,4 @@
-//! The last good versions of each plugin, and what an operator chose, on disk.
+//! The last good versions of each plugin and the operator's choices, on disk.
 //!
 //! ```text
 //! STATE_DIR/plugins/NAME.json   what ran last, which versions are kept, what was chosen
@@ -6,14 +6,13 @@
 //! STATE_DIR/newest.json         the newest signed versions that have run
 //! ```
 //!
-//! Invariants: every file is written under another name, synced and renamed, so that a host
-//! killed at any moment leaves the old file or the new one; an image is there before the
-//! first record that names it, and goes after the last one; of two looks at what runs the later
-//! one is written down later. Nothing is believed: an image is verified again before it is
-//! loaded, and whenever its version goes live; a record counts only if nobody but root and the
-//! host's user could have written it. A record in a newer format is left alone, with its images:
-//! the host that wrote it may come back. The lock on the records is taken before that on
-//! the host's state, never while that is held.
+//! Invariants: every file is written under another name, synced and renamed, so that a host killed at any
+//! moment leaves the old file or the new one. An image is written before the first record that names it,
+//! and removed after the last. Records are written in the order of the states that they describe. The
+//! store is not trusted: an image is verified again before it is loaded, and whenever its version goes
+//! live; a record counts only if only root and the host's user could have written it. A record in a newer
+//! format is left alone, with its images, because the host that wrote it may return. The lock on the
+//! records is taken before the one on the host's state, never while that is held.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -42,36 +41,36 @@ use foreign::Foreign;
 use names::{image_name, record_name};
 use unwritten::Unwritten;
 
-/// Which signed versions have run.
+/// The file of the newest signed versions that have run.
 const NEWEST: &str = "newest.json";
 
-/// The newest format that this host reads. Each other set of fields is another format: what a host
-/// leaves out when it writes a record would be lost.
+/// The newest format that this host reads. Every new field makes a new format, because an older host
+/// that writes the record would lose the field.
 const FORMAT: u32 = 2;
 
-/// What it writes unless a record needs the newer one, so that older hosts can read it.
+/// The format that this host writes unless a record needs the newer one, so that older hosts can read it.
 const UNSIGNED: u32 = 1;
 
-/// What is known of a plugin beyond the plugin directory.
+/// A plugin's record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Record {
     format: u32,
-    /// What ran last.
+    /// The version that ran last.
     live: Digest,
-    /// The package that the directory had it in then.
+    /// Its package at that time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     package: Option<PackageName>,
     /// Versions that went live, newest first.
     versions: Vec<PluginMeta>,
-    /// The signatures of those that were signed.
+    /// Their signatures, for signed ones.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     signed: BTreeMap<Digest, SignedText>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     choice: Option<RecordedChoice>,
 }
 
-/// Why a record counts for nothing.
+/// Why a record is ignored.
 #[derive(Debug, thiserror::Error)]
 enum RecordError {
     #[error(transparent)]
@@ -96,7 +95,7 @@ impl Record {
         self.versions.iter().find(|meta| meta.hash == *hash)
     }
 
-    /// Whether a version has to stay, however old it is.
+    /// Whether a version must be kept, however old it is.
     fn needs(&self, hash: &Digest) -> bool {
         self.live == *hash
             || self
@@ -129,16 +128,16 @@ pub(crate) struct Remembered {
     pub(crate) plugin: PluginName,
     /// The version that ran.
     pub(crate) live: Option<Arc<PluginMeta>>,
-    /// The package that the directory had it in.
+    /// Its package.
     pub(crate) package: Option<PackageName>,
     pub(crate) choice: Option<Choice>,
 }
 
-/// What runs of a plugin.
+/// The running version of a plugin.
 #[derive(Clone, Debug)]
 pub(crate) struct Running {
     pub(crate) live: Arc<PluginMeta>,
-    /// The package that the directory has it in, if it does.
+    /// Its package, if the directory contains it.
     pub(crate) package: Option<PackageName>,
     pub(crate) choice: Option<Choice>,
     /// Its signature, if it has one.
@@ -147,29 +146,29 @@ pub(crate) struct Running {
     pub(crate) newest: Option<Newest>,
 }
 
-/// What is to be written down of a plugin.
+/// What to write about a plugin.
 #[derive(Clone, Debug)]
 pub(crate) enum Now {
-    /// This runs, and this was chosen.
+    /// Its running version and the operator's choice.
     Runs(Running),
-    /// It is gone, and to be forgotten.
+    /// It is gone: remove its record.
     Gone,
-    /// Nothing: what was written down stands.
+    /// Nothing: its record stays.
     AsItWas,
 }
 
-/// What a state directory has room for.
+/// The free space of a state directory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
-    /// Whether it is there already.
+    /// Whether it exists already.
     pub(crate) exists: bool,
-    /// How much can be written.
+    /// Free space, in bytes.
     pub(crate) free_bytes: u64,
 }
 
 impl Store {
-    /// Tries whether a directory could be opened as a store, and written. Makes nothing, and takes no
-    /// lock: a host may be running on it.
+    /// Checks whether a directory could be opened as a store and written. It creates nothing and takes no
+    /// lock, because a host may be using it.
     pub(crate) fn examine(dir: &Path) -> Result<Room, StoreError> {
         let exists = dir.symlink_metadata().is_ok();
         let free_bytes = match exists {
@@ -179,7 +178,7 @@ impl Store {
         Ok(Room { exists, free_bytes })
     }
 
-    /// Opens a store, makes it if it is not there, and clears away what a killed host left.
+    /// Opens a store, creates it if it is missing, and removes what a killed host left.
     pub(crate) fn open(dir: &Path, limit: usize) -> Result<Self, StoreError> {
         let dir = Folder::open(dir)?;
         let lock = dir.lock_file("lock")?;
@@ -207,11 +206,11 @@ impl Store {
                 .strip_suffix(".json")
                 .and_then(|name| name.parse::<PluginName>().ok());
             let Some(plugin) = plugin else {
-                // Ours alone: what has no plugin's name was never finished.
+                // Only this host writes here: a file without a plugin's name is incomplete.
                 let _ = self.plugins.remove(&name);
                 continue;
             };
-            // Whoever could have planted it must not decide what runs.
+            // Another user who could have planted it must not decide what runs.
             let bytes = self.plugins.read(&name)?;
             match parse_record(&bytes) {
                 Ok(mut record) => {
@@ -233,7 +232,7 @@ impl Store {
         Ok(())
     }
 
-    /// A plugin that is gone is in here, too: it may come back as what it was long ago.
+    /// It includes plugins that are gone, because an old version of one may return.
     fn read_newest(&self) -> Result<(), StoreError> {
         if !self.dir.has(NEWEST) {
             return Ok(());
@@ -241,7 +240,7 @@ impl Store {
         match serde_json::from_slice(&self.dir.read(NEWEST)?) {
             Ok(newest) => *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = newest,
             Err(error) => {
-                tracing::error!(target: "hotmerge::host", "which signed versions have run cannot be read: {error}; an older one will be taken");
+                tracing::error!(target: "hotmerge::host", "the record of signed versions that have run cannot be read: {error}; older ones are accepted");
             }
         }
         Ok(())
@@ -267,7 +266,7 @@ impl Store {
         Ok(())
     }
 
-    /// The signature of a version that is kept.
+    /// The signature of a stored version.
     pub(crate) fn signed(&self, meta: &PluginMeta) -> Option<SignedText> {
         let records = self.lock();
         records.get(&meta.name)?.signed.get(&meta.hash).cloned()
@@ -293,7 +292,7 @@ impl Store {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where it is.
+    /// Its directory.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -320,21 +319,21 @@ impl Store {
         records.iter().map(remember).collect()
     }
 
-    /// The versions of a plugin that can be gone back to, newest first.
+    /// The versions of a plugin to which it can be rolled back, newest first.
     pub(crate) fn versions(&self, plugin: &str) -> Vec<PluginMeta> {
         let records = self.lock();
         let record = records.get(plugin);
         record.map_or_else(Vec::new, |record| record.versions.clone())
     }
 
-    /// The bytes of a version, to be verified.
+    /// The bytes of a version, unverified.
     pub(crate) fn image(&self, hash: &Digest) -> Result<Vec<u8>, StoreError> {
         self.images.read(&image_name(hash))
     }
 
-    /// Writes down what runs of a plugin and what was chosen, or forgets it with the plugin. `now`
-    /// looks at that and is asked under the store's lock, so that what was so first is written
-    /// first; `image` has the bytes of what runs.
+    /// Writes a plugin's record, or removes it with the plugin. `now` determines the current state and runs
+    /// under the store's lock, so that states are written in their order; `image` returns the bytes of the
+    /// running version.
     pub(crate) fn persist(
         &self,
         plugin: &PluginName,
@@ -354,7 +353,7 @@ impl Store {
         done
     }
 
-    /// Whether this host's record would replace none of a newer host's that is still there.
+    /// Checks that writing a record would not replace one of a newer host.
     fn may_write(&self, plugin: &PluginName) -> Result<(), StoreError> {
         match self.foreign.format(plugin) {
             Some(format) if self.plugins.has(&record_name(plugin)) => {
@@ -372,22 +371,22 @@ impl Store {
         }
     }
 
-    /// Why what was to be written down of a plugin is not.
+    /// Why a plugin's record could not be written.
     pub(crate) fn unwritten(&self, plugin: &str) -> Option<String> {
         self.unwritten.reason(plugin)
     }
 
-    /// What is wrong with the store at this moment.
+    /// The current problem of the store.
     pub(crate) fn failure(&self) -> Option<StoreFailure> {
         self.unwritten.describe()
     }
 
-    /// When to try again to write down what is not written.
+    /// When to try again to write records.
     pub(crate) fn retry_at(&self) -> Option<Instant> {
         self.unwritten.retry_at()
     }
 
-    /// What is to be written down again. Asking counts as trying.
+    /// The plugins whose records are to be written again. Calling this counts as an attempt.
     pub(crate) fn take_unwritten(&self) -> Vec<PluginName> {
         self.unwritten.take()
     }
@@ -453,7 +452,7 @@ impl Store {
         let text = serde_json::to_vec(&record)
             .map_err(failed("write", &self.plugins.path().join(&name)))?;
         if let Err(error) = self.plugins.write(&name, &text) {
-            // An image that no record names fills the disk further.
+            // An image that no record names would only fill the disk.
             self.drop_images(records, Some(record));
             return Err(error);
         }
@@ -462,8 +461,8 @@ impl Store {
         is_good
     }
 
-    /// Sees that the image of a version is there and whole. While it runs there is a good copy;
-    /// later there may be none.
+    /// Makes sure that the image of a version is stored and intact. A good copy exists while the version
+    /// runs, and perhaps not later.
     fn keep_image(
         &self,
         hash: &Digest,
@@ -498,7 +497,7 @@ impl Store {
         for meta in old.iter().flat_map(|record| &record.versions) {
             let is_named = |record: &Record| record.version(&meta.hash).is_some();
             if !records.values().any(is_named) && !self.foreign.images().contains(&meta.hash) {
-                // Left behind at worst, and cleared away at the next start.
+                // At worst it stays until the next start.
                 let _ = self.images.remove(&image_name(&meta.hash));
             }
         }
@@ -506,7 +505,7 @@ impl Store {
 }
 
 fn parse_record(bytes: &[u8]) -> Result<Record, RecordError> {
-    /// What a record of every format has.
+    /// The fields of a record in any format.
     #[derive(Deserialize)]
     struct Header {
         format: u32,

@@ -1,11 +1,11 @@
-//! Transitions and recoveries in words, as history and log tell them.
+//! Transitions and recoveries in words, for history and log.
 
 use std::time::Duration;
 
-use hotmerge_lifecycle::{Ending, Note, Stage, State};
+use hotmerge_lifecycle::{Ending, Note, PluginState, Stage};
 use hotmerge_meta::Digest;
 
-/// Where a plugin is between a crash and its recovery.
+/// The state of a plugin between a crash and its recovery.
 pub(crate) const CRASHED: &str = "crashed";
 
 /// A transition in words.
@@ -39,15 +39,15 @@ impl Told {
     }
 }
 
-/// Where a plugin is.
-pub(crate) fn place((state, stage): (State, Option<Stage>)) -> String {
+/// The state of a plugin.
+pub(crate) fn place((state, stage): (PluginState, Option<Stage>)) -> String {
     match stage {
         Some(stage) => format!("{state}/{stage}"),
         None => state.to_string(),
     }
 }
 
-/// Why an old version came to this point of its ending.
+/// Why an old version reached this stage of its ending.
 fn why(to: Option<Ending>) -> &'static str {
     match to {
         Some(Ending::Draining) => "it takes no new calls",
@@ -58,13 +58,13 @@ fn why(to: Option<Ending>) -> &'static str {
     }
 }
 
-/// What an instance goes on from after a crash.
+/// The state from which an instance continues after a crash.
 pub(crate) fn continues(state_age: Option<Duration>) -> String {
     match state_age {
         Some(age) => format!(
             "it continues from a state saved {:.1} s ago",
             age.as_secs_f64()
         ),
-        None => "it starts as new, because no state of it was saved".to_owned(),
+        None => "it starts without state, because none was saved".to_owned(),
     }
 }

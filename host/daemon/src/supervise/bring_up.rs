@@ -30,16 +30,16 @@ use crate::{
     },
 };
 
-/// Whose fault it is that a candidate did not start.
+/// The cause of a candidate's failure to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     /// The same bytes would not start again.
     Plugin,
-    /// The running version's state did not reach it, whosever fault that is.
+    /// It did not get the running version's state, for whatever reason.
     Handover,
-    /// The system has no room for it now.
+    /// The system lacks a resource at the moment.
     System,
-    /// The dynamic loader still has the one before.
+    /// The dynamic loader still holds the previous instance.
     Loader,
 }
 
@@ -62,7 +62,7 @@ impl Supervisor {
         }
     }
 
-    /// Lets jobs go on without a place that take long while others wait. Returns when to look again.
+    /// Lets slow jobs continue without a place while others wait. Returns when to call it again.
     pub(crate) fn make_room(self: &Arc<Self>, now: Instant) -> Option<Instant> {
         self.jobs.make_room(now, |plugin| self.add_thread(plugin))
     }
@@ -126,7 +126,7 @@ impl Supervisor {
             debug!(target: "hotmerge::plugin", "signed by {}", signed.signer());
         }
         trace!(target: "hotmerge::plugin", "verified: the file has the hash of its meta");
-        // It may have to wait, and may continue on another thread before this returns.
+        // The attempt may have to wait, and may continue on another thread before this returns.
         if let Some(attempt) = self.state().attempts.get_mut(&ticket) {
             attempt.progress = Progress::Verified(verified);
             attempt.signed = signed.map(Arc::new);
@@ -181,8 +181,7 @@ impl Supervisor {
         }
     }
 
-    /// Who signed a version of a package. One that is older than what has run needs the operator's
-    /// order.
+    /// Who signed a version of a package. A version older than one that has run needs the operator's order.
     fn check_signature(
         &self,
         package: &OwnedFd,
@@ -302,8 +301,8 @@ impl Supervisor {
         }
     }
 
-    /// Notes that an attempt's code runs from now on, and by which configuration: by the one in force,
-    /// and in place of a crashed instance by that one's, which it has accepted.
+    /// Notes that an attempt's code runs from now on, and with which configuration: the one in force, or, for
+    /// the replacement of a crashed instance, the one that it had accepted.
     fn begin_start(&self, ticket: Ticket, target: &Target, now: Instant) -> Option<Arc<Config>> {
         let mut state = self.state();
         let live = match &target.origin {
@@ -360,7 +359,7 @@ impl Supervisor {
                 .restore(&from, state.bytes())
                 .map(|()| Next::Switch)
                 .map_err(|error| {
-                    // It is not offered to the same version twice.
+                    // The same version does not get it twice.
                     if matches!(target.origin, Origin::Running(_)) {
                         self.forget_state(name);
                     }
@@ -431,8 +430,8 @@ impl Supervisor {
         }
     }
 
-    /// The running version's state did not reach the candidate, which is refused, or tried again
-    /// without it if the operator lets the state go.
+    /// Refuses a candidate that did not get the running version's state, or tries it again without the state
+    /// if the operator permits that.
     fn not_handed_over(self: &Arc<Self>, ticket: Ticket, meta: &Arc<PluginMeta>, reason: &str) {
         let reason = failure::message(reason.to_owned()) + &all_the_same(&meta.name);
         let refused = Refused {
@@ -450,14 +449,14 @@ impl Supervisor {
         self.state().forget(&meta.name, ticket);
     }
 
-    /// What follows if a candidate did not get the running version's state.
+    /// The next step for a candidate that did not get the running version's state.
     pub(crate) fn unless_discarded(
         &self,
         attempt: &Attempt,
         ticket: Ticket,
         refused: Refused,
     ) -> Event {
-        // What replaces a crashed instance has no state but that of its last checkpoint.
+        // The replacement of a crashed instance has only the state of the last checkpoint.
         let is_update = !matches!(attempt.target.origin, Origin::Running(_));
         match is_update && self.config().discards_state(&refused.meta.name) {
             true => Event::NotHandedOver { ticket, refused },
@@ -466,7 +465,7 @@ impl Supervisor {
     }
 }
 
-/// How to replace a version that keeps its replacement out.
+/// The advice for a version that blocks its replacement.
 pub(crate) fn all_the_same(plugin: &PluginName) -> String {
     format!("; `hotmerge reload {plugin} --without-state` replaces it without its state")
 }

@@ -23,7 +23,7 @@ pub(crate) struct Clock {
 struct Alarms {
     hinted: Option<(Instant, Instant)>,
     due: Option<Instant>,
-    /// When everything is looked at whatever happened.
+    /// When to look at everything, whatever happened.
     full: Option<Instant>,
     stop: bool,
 }
@@ -35,7 +35,7 @@ pub(crate) enum Tick {
     Hinted,
     /// A requested time has come.
     Due,
-    /// Time to look at everything, whether anybody has hinted or not.
+    /// Time to look at everything, with or without a hint.
     Full,
 }
 
@@ -52,7 +52,7 @@ impl Clock {
         }
     }
 
-    /// Makes sure that the clock wakes at `due` or before.
+    /// Makes sure that the clock wakes at `due` or earlier.
     pub(crate) fn wake_at(&self, due: Instant) {
         let mut state = self.lock();
         if state.due.is_none_or(|other| due < other) {
@@ -85,8 +85,8 @@ impl Clock {
         self.changed.notify_one();
     }
 
-    /// Waits for the next reason to wake; nothing when the host stops. `Due` and `Full` clear the requested time: callers that
-    /// need another must request it again.
+    /// Waits for the next reason to wake; `None` when the host stops. `Due` and `Full` clear the
+    /// requested time: callers that need another must request it again.
     fn next(&self) -> Option<Tick> {
         let mut state = self.lock();
         loop {

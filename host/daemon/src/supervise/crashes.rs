@@ -20,12 +20,12 @@ use crate::{
     supervise::{supervisor::Supervisor, threads::Task},
 };
 
-/// How soon a version is tried again that the system had no room for, first …
+/// First delay before a version is tried again for which the system lacked a resource …
 const RETRY_FIRST: Duration = Duration::from_millis(500);
-/// … and at most.
+/// … and the longest one.
 const RETRY_LAST: Duration = Duration::from_secs(30);
 
-/// Largest file that is read for the names of functions, in bytes: names are not worth more.
+/// Largest file that is read for the names of functions, in bytes.
 const NAMED_BYTES: u64 = 64 << 20;
 
 impl Supervisor {
@@ -65,8 +65,7 @@ impl Supervisor {
         names(&failure.frames, file.as_deref())
     }
 
-    /// A panic was caught in the host's process. The reaction runs on its own thread, so that the
-    /// caller need not wait.
+    /// Reacts to a panic in the host's process, on its own thread, so that the caller need not wait.
     pub(crate) fn replace_after_panic(
         self: &Arc<Self>,
         plugin: &PluginName,
@@ -83,7 +82,7 @@ impl Supervisor {
         self.in_background(plugin, Task::new("crash", purpose, replace));
     }
 
-    /// Another worker has taken the place of one that crashed.
+    /// Records that another worker has replaced one that crashed.
     pub(crate) fn recovered(
         &self,
         plugin: &PluginName,
@@ -99,7 +98,7 @@ impl Supervisor {
         state.happened(plugin, recovered);
     }
 
-    /// A version has crashed too often.
+    /// Gives up a version that has crashed too often.
     pub(crate) fn given_up(self: &Arc<Self>, plugin: &PluginName, ticket: Ticket, reason: String) {
         let told = PluginEvent::GivenUp {
             reason: reason.clone(),
@@ -107,7 +106,7 @@ impl Supervisor {
         self.tell_and_apply(plugin, [told], Some(Event::GivenUp { ticket, reason }));
     }
 
-    /// An instance was called for the first time since its state was saved.
+    /// Schedules a checkpoint after an instance's first call since the last one.
     pub(crate) fn save_later(&self, plugin: &PluginName, ticket: Ticket) {
         if let Some(period) = self.config().save(plugin) {
             let due = Instant::now() + period;
@@ -116,8 +115,7 @@ impl Supervisor {
         }
     }
 
-    /// An instance in the host's process crashed: a new one replaces it, unless that has happened
-    /// too often.
+    /// Schedules the replacement of a crashed instance in the host's process, unless it crashed too often.
     fn schedule_replacement(
         self: &Arc<Self>,
         plugin: &PluginName,
@@ -132,7 +130,7 @@ impl Supervisor {
             .filter(|live| live.ticket == ticket)
             .map(|live| live.meta.hash)
         else {
-            // A candidate is judged by its calls, and an old version ends anyway.
+            // A candidate is judged by its failed calls, and an old version ends anyway.
             return;
         };
         let health = state.health(plugin);
@@ -200,7 +198,7 @@ impl Supervisor {
         next
     }
 
-    /// The versions that are to be tried again now. How often that was done stays.
+    /// The versions to try again now. Their number of retries is kept.
     fn due_retries(&self, now: Instant, next: &mut Option<Instant>) -> Vec<PluginName> {
         let mut due = Vec::new();
         for (plugin, health) in &mut self.state().health {
@@ -213,8 +211,7 @@ impl Supervisor {
         due
     }
 
-    /// A version was refused because the system had no room for it: it is tried again, after a
-    /// pause that grows.
+    /// Schedules another try of a version for which the system lacked a resource, after a growing pause.
     pub(crate) fn retry_later(&self, plugin: &PluginName) {
         let mut state = self.state();
         let retry = &mut state.health(plugin).retry;
@@ -246,7 +243,7 @@ impl Supervisor {
         self.in_background(plugin, Task::new("save", "to save its state", save));
     }
 
-    /// A replacement was refused: the instance continues, and its next panic counts again.
+    /// Notes that a replacement was refused: the instance continues, and its next panic counts again.
     pub(crate) fn not_replaced(&self, plugin: &PluginName) {
         self.with_in_process(plugin, None, InProcess::report_again);
     }

@@ -1,4 +1,4 @@
-//! What has taken too long, and what is due. The clock asks.
+//! What has taken too long and what is due, checked by the clock.
 
 use std::{
     sync::Arc,
@@ -19,20 +19,19 @@ use crate::{
     },
 };
 
-/// A worker that does not start is ended, with a reason, before the thread that waits for it is
-/// given up.
+/// A worker that does not start is ended with a reason this long before its waiting thread is given up.
 const WORKERS_FIRST: Duration = Duration::from_secs(1);
 
-/// After so many calls a canary's failures are held against it; a few calls say little …
+/// A canary is judged by its failures after this number of calls; fewer say little …
 const CALLS_THAT_TELL: u64 = 100;
-/// … unless so many of them have failed.
+/// … unless this number of them has failed.
 const FAILURES_THAT_TELL: u64 = 10;
 
-/// What the clock finds of one candidate.
+/// What the clock finds about one candidate.
 enum Due {
-    /// Nothing yet; look again at this time.
+    /// Nothing is due before this time.
     Later(Instant),
-    /// It is given up.
+    /// It failed.
     Fail {
         reason: String,
         /// Whether the same bytes would take too long again.
@@ -42,12 +41,12 @@ enum Due {
         /// Whether it waited for the running version's state.
         hands_over: bool,
     },
-    /// It did well with its share of the calls.
+    /// It passed its trial.
     Proven { calls: u64 },
 }
 
 impl Supervisor {
-    /// Notes that a candidate's file and meta differ; the first time counts.
+    /// Notes since when a candidate's file and meta differ.
     pub(crate) fn differs(self: &Arc<Self>, name: &PluginName, ticket: Ticket, reason: String) {
         let now = Instant::now();
         let mut state = self.state();
@@ -71,7 +70,7 @@ impl Supervisor {
         }
     }
 
-    /// Gives up what has taken too long, and lets go on what has proved itself.
+    /// Gives up candidates that took too long, and lets those go live that passed their trial.
     pub(crate) fn expire(self: &Arc<Self>) {
         let now = Instant::now();
         let mut next = [
@@ -121,7 +120,7 @@ impl Supervisor {
                 self.write_off(&name, ticket);
             }
             self.apply(&name, event);
-            // What runs will come back, and is forgotten then.
+            // A thread that still runs its code returns later, and forgets it then.
             if !runs {
                 self.state().forget(&name, ticket);
             }
@@ -181,7 +180,7 @@ impl Supervisor {
         }
     }
 
-    /// How a version does with its share of the calls.
+    /// Judges a version by its share of the calls.
     fn judge(&self, name: &PluginName, attempt: &Attempt, now: Instant) -> Option<Due> {
         let Progress::Trying(until) = attempt.progress else {
             return None;

@@ -1,5 +1,4 @@
-//! The end of an old version: its last call returns, it tears itself down, its memory is
-//! unmapped.
+//! The end of an old version: its last call returns, it is torn down, its memory is unmapped.
 //!
 //! In-process code cannot be killed. A version that does not end in time is kept, counted and
 //! shown in the status, and never unmapped under a running call.

@@ -1,8 +1,8 @@
 //! Short-lived threads that bring candidates up and persist records.
 //!
-//! As many jobs as there are cores have a place. A job that takes long, mostly because it waits for
-//! somebody's code, gives its place to the next one and goes on beside it: a plugin that hangs delays
-//! no other. At most [`MOST_BESIDE`] do so; each may hold a worker and its memory.
+//! There is one place per core. A job that takes long, usually because it waits for a plugin, gives its
+//! place to the next one and continues beside it, so that a hanging plugin delays no other. At most
+//! [`MOST_BESIDE`] do so, because each may hold a worker and its memory.
 //!
 //! A thread ends when no job is left: a plugin's thread-locals go away with it, and an idle
 //! host has no such threads. A job that takes too long is written off, so that it cannot block
@@ -19,10 +19,10 @@ use hotmerge_meta::PluginName;
 
 use hotmerge_lifecycle::Ticket;
 
-/// How long a job keeps its place while others wait for one: a worker's start takes a tenth of it.
+/// How long a job keeps its place while others wait: ten times what a worker's start takes.
 pub(crate) const KEEPS_PLACE: Duration = Duration::from_millis(50);
 
-/// How many jobs go on without a place.
+/// Most jobs that continue without a place.
 const MOST_BESIDE: usize = 64;
 
 /// A job.
@@ -35,7 +35,7 @@ pub(crate) enum Job {
 }
 
 impl Job {
-    /// Whose.
+    /// Its plugin.
     pub(crate) fn plugin(&self) -> &PluginName {
         match self {
             Self::BringUp(plugin, _) | Self::Persist(plugin) => plugin,
@@ -61,15 +61,15 @@ struct Queue {
     waiting: VecDeque<Job>,
     /// Number of threads that have a place.
     running: usize,
-    /// What threads are busy with and what was not written off. An attempt's next run may begin a
-    /// moment before the one before has ended.
+    /// What threads are doing, without jobs that were written off. An attempt's next run may begin
+    /// shortly before its previous one has ended.
     current: BTreeMap<u64, Run>,
     runs: u64,
 }
 
 #[derive(Debug)]
 struct Run {
-    /// The attempt that it is about, if it is about one.
+    /// Its attempt, if it has one.
     ticket: Option<Ticket>,
     began: Instant,
     has_place: bool,
@@ -80,7 +80,7 @@ impl Queue {
         self.current.values().filter(|run| !run.has_place).count()
     }
 
-    /// Frees a place: whether it takes a new thread to use it.
+    /// Frees a place; returns whether using it needs a new thread.
     fn free_place(&mut self) -> bool {
         if self.waiting.is_empty() {
             self.running -= 1;
@@ -103,8 +103,8 @@ impl Jobs {
         }
     }
 
-    /// Queues a job. `spawn` starts a thread that calls [`Jobs::work`], if one is needed. If there is
-    /// no place, [`Jobs::make_room`] is to be called once [`KEEPS_PLACE`] is over.
+    /// Queues a job. `spawn` starts a thread that calls [`Jobs::work`], if one is needed. If there is no
+    /// place, call [`Jobs::make_room`] after [`KEEPS_PLACE`].
     pub(crate) fn submit(&self, job: Job, spawn: impl FnOnce()) -> Option<Waits> {
         let mut state = self.lock();
         state.waiting.push_back(job);
@@ -143,9 +143,8 @@ impl Jobs {
         }
     }
 
-    /// Lets jobs that take long go on without a place, for those that wait. `spawn` as in
-    /// [`Jobs::submit`], once per place, for the plugin of a job that waits. Returns when to call it
-    /// again, if any job still waits.
+    /// Takes the places of slow jobs for those that wait. `spawn` is as in [`Jobs::submit`], once per
+    /// place, for the plugin of a waiting job. Returns when to call it again, if any job still waits.
     pub(crate) fn make_room(
         &self,
         now: Instant,
@@ -172,19 +171,19 @@ impl Jobs {
         still_waits.then_some(now + KEEPS_PLACE)
     }
 
-    /// Why an attempt has not begun, if it waits for a place.
+    /// Why an attempt has not started, if it waits for a place.
     pub(crate) fn waiting(&self, ticket: Ticket) -> Option<String> {
         let state = self.lock();
         let mut waiting = state.waiting.iter();
         let before = waiting.position(|job| job.ticket() == Some(ticket))?;
         let busy = state.current.len();
-        // Otherwise it waits for its thread alone.
+        // Otherwise it only waits for its thread.
         (busy >= self.limit).then(|| format!(
             "the host starts {busy} versions at this moment, and {before} more wait before this one"
         ))
     }
 
-    /// Frees the place of a job that is given up. `spawn` as in [`Jobs::submit`].
+    /// Frees the place of a job that is given up. `spawn` is as in [`Jobs::submit`].
     pub(crate) fn write_off(&self, ticket: Ticket, spawn: impl FnOnce()) {
         let mut state = self.lock();
         let mut runs = state.current.iter().rev();
@@ -266,7 +265,7 @@ mod tests {
         assert!(state.current.is_empty() && state.running == 0);
     }
 
-    /// Begins all that may begin, each job from within the one before, which then ends after it.
+    /// Starts as many jobs as may run, each within the previous one, which then ends after it.
     fn begin_within(jobs: &Jobs, threads: &Cell<usize>) {
         jobs.work(|_| {
             let spawn = |_: &PluginName| threads.set(threads.get() + 1);
@@ -320,7 +319,7 @@ mod tests {
         let nested = Cell::new(false);
         jobs.work(|_| {
             if !nested.replace(true) {
-                // Another thread takes the next run before this one has ended.
+                // Another thread starts the next run before this one has ended.
                 assert_eq!(submit(&jobs, 1, || {}), None);
                 jobs.work(|_| {});
             }
@@ -340,7 +339,7 @@ mod tests {
         }
         assert_eq!(threads, LIMIT);
         let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        // Each waits for the others of its round: fewer at once would never go on.
+        // Each waits for the others of its round: with fewer at once it would never continue.
         let round = Barrier::new(LIMIT);
         let run = |_: &Job| {
             let now = running.fetch_add(1, Ordering::SeqCst) + 1;

@@ -20,16 +20,16 @@ pub enum OverrideError {
     /// The host has no store.
     #[error("this host keeps no versions; give it a `state_dir`")]
     NoStore,
-    /// Nothing older is kept.
+    /// No older version is stored.
     #[error("no version of plugin `{0}` older than the running one is kept")]
     NoneBefore(PluginName),
-    /// Nothing of this hash is kept.
+    /// No version with this hash is stored.
     #[error("no version of plugin `{0}` is kept whose hash begins with `{1}`; kept: {2}")]
     NotKept(PluginName, String, String),
 }
 
 impl Supervisor {
-    /// Why what an operator has chosen would be forgotten at the host's end.
+    /// Why the operator's choice would be lost at the host's end.
     pub(crate) fn not_durable(&self, name: &PluginName) -> Option<String> {
         match &self.store {
             Some(store) => store.unwritten(name.as_str()),
@@ -79,7 +79,7 @@ impl Supervisor {
         })
     }
 
-    /// Keeps what runs.
+    /// Pins the running version.
     pub(crate) fn pin(self: &Arc<Self>, name: &PluginName) -> Result<(), OverrideError> {
         self.override_with(name, |state| {
             let steps = state.machine.pin(name)?;
@@ -90,14 +90,14 @@ impl Supervisor {
         })
     }
 
-    /// Lets the directory decide again.
+    /// Removes the pin.
     pub(crate) fn unpin(self: &Arc<Self>, name: &PluginName) -> Result<(), OverrideError> {
         self.override_with(name, |state| {
             Ok((PluginEvent::Unpinned, state.machine.unpin(name)?))
         })
     }
 
-    /// Records the operator's decision before what follows from it.
+    /// Records the operator's decision before its effects.
     fn override_with(
         self: &Arc<Self>,
         name: &PluginName,

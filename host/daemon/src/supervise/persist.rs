@@ -1,4 +1,4 @@
-//! Writes down what runs and what the operator chose, beyond the host's life.
+//! Persists which versions run and what the operator chose.
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, sync::Arc, time::Instant};
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Supervisor {
-    /// Writes down what runs of a plugin and what was chosen, or forgets it with the plugin.
+    /// Writes a plugin's record, or removes it with the plugin.
     pub(crate) fn persist(&self, name: &PluginName) {
         let Some(store) = &self.store else {
             return;
@@ -37,7 +37,7 @@ impl Supervisor {
         }
     }
 
-    /// Tries again to write down what could not be written. Returns when to try the next time.
+    /// Tries again to write records that could not be written. Returns when to try next.
     pub(crate) fn persist_again(self: &Arc<Self>, now: Instant) -> Option<Instant> {
         let retry = self.store.as_ref()?.retry_at()?;
         if retry > now {
@@ -47,7 +47,7 @@ impl Supervisor {
         None
     }
 
-    /// Writes down now what could not be written before.
+    /// Writes the records now that could not be written before.
     pub(crate) fn persist_unwritten(self: &Arc<Self>) {
         for name in self.store.iter().flat_map(Store::take_unwritten) {
             self.state().persisting += 1;
@@ -70,13 +70,13 @@ impl Supervisor {
                 signed: state.live_signed(name.as_str()).map(|it| it.text.clone()),
                 newest: state.newest.get(name).cloned(),
             }),
-            // A pin outlasts the plugin: it may only be away.
+            // A pin outlives the plugin, which may return.
             None if is_gone && choice.is_none() => Now::Gone,
             None => Now::AsItWas,
         }
     }
 
-    /// A copy of what a live version was loaded from, also while its state changes hands.
+    /// A copy of a live version's image, also during a hand-over of its state.
     pub(crate) fn image(&self, live: &PluginMeta) -> io::Result<Vec<u8>> {
         let gone = || io::Error::other("it runs no more");
         let plugin = self.plugin(live.name.as_str()).ok_or_else(gone)?;
@@ -86,7 +86,7 @@ impl Supervisor {
         read_all(&image.ok_or_else(gone)??)
     }
 
-    /// Forgets what was kept of plugins that the directory does not have, unless pinned.
+    /// Removes the records of plugins that are not in the directory, unless pinned.
     pub(crate) fn forget_gone(&self) {
         for remembered in self.store.iter().flat_map(|store| store.remembered()) {
             self.persist(&remembered.plugin);

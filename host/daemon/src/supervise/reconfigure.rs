@@ -1,10 +1,10 @@
-//! Another configuration while the host runs.
+//! Replaces the configuration of a running host.
 //!
-//! Invariant: it is checked as a whole before any of it counts, and then all of it counts at once:
-//! attempts that begin from then on are started by it, and what runs with other settings starts
-//! anew by the ordinary switch.
+//! Invariant: the new one is checked as a whole before any of it is in force, and then takes effect at
+//! once: attempts that begin from then on use it, and plugins that run with other settings start again by
+//! the ordinary switch.
 //!
-//! Absent on purpose: where the configuration comes from.
+//! Absent on purpose: the source of the configuration.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -20,21 +20,21 @@ use crate::{
     },
 };
 
-/// What another configuration led to.
+/// The effects of a new configuration.
 #[derive(Debug, Default)]
 pub(crate) struct Change {
     /// Keys that wait for a restart of the host.
     pub(crate) needs_restart: Vec<KeyChange>,
-    /// Plugins that start anew.
+    /// Plugins that start again.
     pub(crate) restarted: Vec<PluginName>,
 }
 
 impl Supervisor {
-    /// Puts another configuration in force as far as a running host can, and starts those plugins
-    /// anew that it concerns.
+    /// Puts another configuration in force as far as a running host can, and starts the affected plugins
+    /// again.
     pub(crate) fn reconfigure(self: &Arc<Self>, new: Config) -> Result<Change, ConfigError> {
         new.check_with_plugins()?;
-        // One at a time: each compares with the one before.
+        // One at a time: each is compared with the previous one.
         let mut pending = self.pending_config();
         let running = self.config();
         let needs_restart = running.needs_restart(&new);
@@ -63,18 +63,18 @@ impl Supervisor {
         })
     }
 
-    /// Notes that what was read cannot be used.
+    /// Notes that a configuration is invalid.
     pub(crate) fn refuse_config(&self, reason: &str) {
         let mut state = self.state();
         state.configured.refused = Some((Timestamp::now(), reason.to_owned()));
         tracing::error!(
             target: "hotmerge::host",
-            "the configuration was refused, and the one before stays in force: {reason}"
+            "the configuration was refused; the previous one stays in force: {reason}"
         );
     }
 }
 
-/// What the configuration means for each plugin.
+/// The effect of the configuration on each plugin.
 fn concerned(state: &HostState, running: &Config, new: &Config) -> Vec<(PluginName, Reconfigured)> {
     let differs =
         |config: &Config, name: &PluginName| config.started_with(name) != new.started_with(name);

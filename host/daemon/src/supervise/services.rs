@@ -27,7 +27,7 @@ enum NotCallable {
     NotLoaded(CallError),
 }
 
-/// A host as one version of a plugin sees it. Does nothing once the host is gone.
+/// The host as one version of a plugin sees it. It does nothing once the host is gone.
 pub(crate) struct Services {
     meta: Arc<PluginMeta>,
     ticket: Ticket,

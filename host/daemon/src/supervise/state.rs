@@ -1,4 +1,4 @@
-//! What a host knows at this moment: plain data under the supervisor's lock.
+//! The host's current knowledge: plain data under the supervisor's lock.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -29,12 +29,12 @@ use crate::{
     },
 };
 
-/// What an operator should be able to see counted.
+/// Counters for operators.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counters {
     /// Looks at the whole directory.
     pub(crate) full_looks: u64,
-    /// Looks at what watchers told of, or at what was not at rest.
+    /// Looks at packages that watchers reported or that were not at rest.
     pub(crate) hinted_looks: u64,
     pub(crate) last_look: Option<Timestamp>,
     pub(crate) retained: u64,
@@ -91,7 +91,7 @@ pub(crate) struct HostState {
     pub(crate) problems: Vec<Problem>,
     /// Plugins with a candidate.
     pub(crate) active: BTreeSet<PluginName>,
-    /// Those of them that will soon end by themselves.
+    /// Those of them whose attempt will end by itself.
     pub(crate) busy: BTreeSet<PluginName>,
     /// Number of store records that are still to be written.
     pub(crate) persisting: usize,
@@ -99,25 +99,25 @@ pub(crate) struct HostState {
     pub(crate) differing: HashMap<PluginName, (Instant, String)>,
     /// The newest signed versions that have run.
     pub(crate) newest: HashMap<PluginName, Newest>,
-    /// Plugins whose versions come faster than they start, and since when: from the first candidate
-    /// that was overtaken until nothing is under way.
+    /// Plugins whose versions arrive faster than they start, and since when: from the first candidate that
+    /// was overtaken until no attempt is in progress.
     pub(crate) overtaken: HashMap<PluginName, Timestamp>,
     /// Whether the last pass found something that has not settled.
     pub(crate) unsettled: bool,
     pub(crate) stopping: bool,
-    /// Whether the end waits for nothing.
+    /// Whether stopping waits for nothing.
     pub(crate) hurried: bool,
     pub(crate) configured: Configured,
 }
 
-/// What came of the last reading of the configuration.
+/// The outcome of the last reading of the configuration.
 #[derive(Debug)]
 pub(crate) struct Configured {
     /// When the configuration in force was read.
     pub(crate) since: Timestamp,
     /// Keys that wait for a restart of the host.
     pub(crate) needs_restart: Vec<KeyChange>,
-    /// A later one that cannot be used: when it was read, and why.
+    /// A later one that is invalid: when it was read, and why.
     pub(crate) refused: Option<(Timestamp, String)>,
 }
 
@@ -131,23 +131,23 @@ impl Default for Configured {
     }
 }
 
-/// What is known of a version from the moment it was seen to the moment it has ended.
+/// What is known about a version, from its discovery to its end.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     pub(crate) target: Target,
-    /// Why it was made, for people.
+    /// Why the attempt began, for people.
     pub(crate) why: Option<&'static str>,
-    /// The configuration that it is started by. It stays that of the version.
+    /// The configuration with which it starts, and which its version keeps.
     pub(crate) config: Arc<Config>,
     pub(crate) began: Instant,
-    /// Since when calls waited for it, if they did.
+    /// Since when calls have waited for it, if they do.
     pub(crate) paused: Option<Instant>,
     pub(crate) progress: Progress,
     /// Who signed it.
     pub(crate) signed: Option<Arc<Signed>>,
 }
 
-/// How far a version has come, with what belongs to that.
+/// The progress of a version, with the data of each step.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
@@ -156,19 +156,19 @@ pub(crate) struct Attempt {
 pub(crate) enum Progress {
     /// Its file is being read, or has not settled.
     Verifying,
-    /// It waits for the plugins that it requires.
+    /// It waits for plugins that it requires.
     Verified(Verified),
-    /// Its code runs on a thread since then.
+    /// A thread has been running its code since then.
     Starting(Instant),
-    /// It has started, and takes no calls yet.
+    /// It has started, but takes no calls yet.
     Ready(Instance),
-    /// A thread hands the state over to it; once calls wait, until then at most.
+    /// A thread hands the state over to it; once calls wait, at most until then.
     HandingOver(Option<Instant>),
     /// It takes a share of the calls until then.
     Trying(Instant),
     /// It takes the calls.
     Live,
-    /// It is not to run, and is about to be refused.
+    /// It failed, and is about to be refused.
     Failed,
     /// It takes no new calls.
     Draining(Draining<Version>),
@@ -208,7 +208,7 @@ impl Attempt {
         }
     }
 
-    /// Takes out what is verified, if it is that far; it is about to start then.
+    /// Takes the verified bytes, if it is in that step; it is about to start then.
     pub(crate) fn take_verified(&mut self) -> Option<Verified> {
         match std::mem::replace(&mut self.progress, Progress::Verifying) {
             Progress::Verified(verified) => Some(verified),
@@ -219,7 +219,7 @@ impl Attempt {
         }
     }
 
-    /// Takes out what has started, if it is that far; it goes on as `next`.
+    /// Takes the started instance, if it is in that step; it continues as `next`.
     pub(crate) fn take_ready(&mut self, next: Progress) -> Option<Instance> {
         match std::mem::replace(&mut self.progress, next) {
             Progress::Ready(instance) => Some(instance),
@@ -230,7 +230,7 @@ impl Attempt {
         }
     }
 
-    /// Takes out what drains, if it does; it is about to be torn down then.
+    /// Takes the draining version, if it is in that step; it is about to be torn down then.
     pub(crate) fn take_draining(&mut self) -> Option<Draining<Version>> {
         match std::mem::replace(&mut self.progress, Progress::Ending) {
             Progress::Draining(version) => Some(version),
@@ -242,7 +242,7 @@ impl Attempt {
     }
 }
 
-/// What is known of one plugin's crashes.
+/// What is known about one plugin's crashes.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     /// How often it was started again.
@@ -250,19 +250,19 @@ pub(crate) struct Health {
     /// How many of its versions could not be unmapped.
     pub(crate) retained: u64,
     pub(crate) last: Option<FailureStatus>,
-    /// Crashes of late in the host's own process, of this version.
+    /// Recent crashes of this version in the host's own process.
     pub(crate) recent: Option<(Digest, Restarts)>,
-    /// When an instance is to be replaced.
+    /// When to replace an instance.
     pub(crate) replace: Option<(Instant, Ticket)>,
-    /// When a state is to be saved.
+    /// When to take a checkpoint.
     pub(crate) save: Option<(Instant, Ticket)>,
-    /// When a version is to be tried again that the system had no room for, and how often that
-    /// was so in a row.
+    /// When to try a version again for which the system lacked a resource, and how often that happened in
+    /// a row.
     pub(crate) retry: Option<(Instant, u32)>,
 }
 
 impl HostState {
-    /// The plugins of which the last version that was tried was refused.
+    /// The plugins whose last attempt was refused.
     pub(crate) fn refused(&self) -> impl Iterator<Item = &PluginName> {
         self.machine
             .slots()
@@ -271,7 +271,7 @@ impl HostState {
             .map(|(name, _)| name)
     }
 
-    /// What is known of the version that takes calls.
+    /// The meta of the version that takes calls.
     pub(crate) fn live_meta(&self, name: &str) -> Option<&Arc<PluginMeta>> {
         Some(&self.machine.slot(name)?.live()?.meta)
     }
@@ -295,7 +295,7 @@ impl HostState {
         self.attempts.get(&live.ticket)?.signed.as_ref()
     }
 
-    /// An attempt found that its version runs already: what was signed last is what runs.
+    /// Notes that an attempt's version runs already: its latest signature applies to it.
     pub(crate) fn runs_already(&mut self, name: &PluginName, ticket: Ticket) {
         self.has_run(name, ticket);
         let slot = self.machine.slot(name.as_str());
@@ -325,7 +325,7 @@ impl HostState {
             .sum()
     }
 
-    /// A started candidate as what takes calls; it goes on as `next`.
+    /// A started candidate as a version that can take calls; its attempt continues as `next`.
     pub(crate) fn ready_version(
         &mut self,
         name: &PluginName,
@@ -364,7 +364,7 @@ impl HostState {
         }
     }
 
-    /// Remembers what an event says of a plugin's health.
+    /// Updates a plugin's health by an event.
     pub(crate) fn take_health(&mut self, plugin: &PluginName, event: &PluginEvent) {
         match event {
             PluginEvent::Crashed {
@@ -383,7 +383,7 @@ impl HostState {
                 });
             }
             PluginEvent::Recovered { .. } => self.health(plugin).restarts += 1,
-            // Of a plugin that is gone nothing is shown any more.
+            // Nothing is shown of a plugin that is gone.
             PluginEvent::Ending(Ending::Retained) => {
                 if self.machine.slot(plugin.as_str()).is_some() {
                     self.health(plugin).retained += 1;
@@ -414,7 +414,7 @@ impl HostState {
         }
     }
 
-    /// What is known of a plugin's crashes, to be added to.
+    /// The record of a plugin's crashes.
     pub(crate) fn health(&mut self, plugin: &PluginName) -> &mut Health {
         self.health.entry(plugin.clone()).or_default()
     }

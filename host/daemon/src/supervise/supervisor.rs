@@ -1,8 +1,7 @@
 //! Holds the state machine and carries out what it decides.
 //!
-//! One lock covers the machine. Steps that cannot wait or fail (switch, withdraw, report)
-//! are done under it, so that their order is the machine's; all others are handed to
-//! threads, which come back with the next event.
+//! One lock covers the machine. Steps that cannot wait or fail (switch, withdraw, report) run under it,
+//! in the machine's order; all others are handed to threads, which return with the next event.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,7 +38,7 @@ use crate::{
     },
 };
 
-/// How soon the clock looks for a plugin directory that is not there.
+/// How often the clock looks for a missing plugin directory.
 const LOOK_FOR_DIR: Duration = Duration::from_secs(1);
 
 pub(crate) struct Supervisor {
@@ -52,7 +51,7 @@ pub(crate) struct Supervisor {
     pub(crate) plugin_dir: PathBuf,
     pub(crate) watchers: Watchers,
     pub(crate) workers: Arc<Workers>,
-    /// Where the last good versions are; a host without one cannot go back.
+    /// The last good versions; a host without a store cannot roll back.
     pub(crate) store: Option<Store>,
     scanner: Mutex<Scanner>,
     pub(crate) plugins: RwLock<BTreeMap<PluginName, Arc<Plugin>>>,
@@ -128,16 +127,16 @@ impl Supervisor {
             .cloned()
     }
 
-    /// The handle of a plugin, made now if need be.
+    /// The handle of a plugin, created if necessary.
     fn handle(&self, name: &PluginName) -> Arc<Plugin> {
         let mut plugins = self.plugins.write().unwrap_or_else(PoisonError::into_inner);
         let new = || Arc::new(Plugin::new(name.clone()));
         Arc::clone(plugins.entry(name.clone()).or_insert_with(new))
     }
 
-    /// Looks at the whole directory and sets going whatever follows. `retry` names plugins whose
-    /// refused versions are to be tried again, and `why` says in which way; those of them that had
-    /// been given up are started again, and returned.
+    /// Looks at the whole directory and starts the resulting attempts. `retry` names plugins whose refused
+    /// versions are to be tried again, and `why` the kind of retry. It starts those of them again that were
+    /// given up, and returns them.
     pub(crate) fn rescan(self: &Arc<Self>, retry: &[PluginName], why: Why) -> Vec<PluginName> {
         let dirty = self.watchers.take(true);
         self.look(&dirty, retry, why)
@@ -151,7 +150,7 @@ impl Supervisor {
         }
     }
 
-    /// Looks at these packages as if a watcher had told of them.
+    /// Looks at these packages as if a watcher had reported them.
     pub(crate) fn look(
         self: &Arc<Self>,
         dirty: &Dirty,
@@ -176,8 +175,8 @@ impl Supervisor {
             .filter_map(|name| scanner.find(name.as_str()))
             .map(|found| (target(found), why))
             .collect();
-        // The scanner stays locked until the findings are applied: two looks at once must
-        // not be applied in the wrong order.
+        // The scanner stays locked until the findings are applied, so that those of concurrent looks are
+        // applied in order.
         self.take(findings, again);
         drop(scanner);
         if self.watchers.must_poll().is_some() {
@@ -197,7 +196,7 @@ impl Supervisor {
         if let Some(next) = findings.next_look {
             self.clock.wake_at(next);
         }
-        // A plugin directory that is not there cannot be watched.
+        // A missing plugin directory cannot be watched.
         if findings
             .problems
             .iter()
@@ -206,7 +205,7 @@ impl Supervisor {
             self.clock.wake_at(Instant::now() + LOOK_FOR_DIR);
         }
         self.take_problems(findings.problems, findings.next_look.is_some());
-        // What somebody asks for is tried even if it only seems to have changed.
+        // A requested plugin is tried even if it only seems to have changed.
         let mut new = findings.changed;
         new.retain(|found| !again.iter().any(|(it, _)| it.meta.name == found.meta.name));
         let mut changed = again;
@@ -227,14 +226,14 @@ impl Supervisor {
         state.unsettled = unsettled;
     }
 
-    /// Does something for a plugin on a thread of its own, now or as soon as there is one.
+    /// Runs a task for a plugin on its own thread, now or as soon as one is available.
     pub(crate) fn in_background(self: &Arc<Self>, plugin: &PluginName, task: Task<Self>) {
         if let Some(postponed) = self.background.run(self, plugin, task) {
             self.postponed(plugin, postponed);
         }
     }
 
-    /// Something waits because there was no thread for it.
+    /// Reports work that waits for a thread.
     pub(crate) fn postponed(&self, plugin: &PluginName, Postponed { due, news }: Postponed) {
         if let Some(reason) = news {
             let mut state = self.state();
@@ -243,19 +242,19 @@ impl Supervisor {
         self.clock.wake_at(due);
     }
 
-    /// Changes the machine and sets going what follows.
+    /// Changes the machine and starts the resulting steps.
     pub(crate) fn drive(self: &Arc<Self>, change: impl FnOnce(&mut HostState) -> Vec<Step>) {
         let later = self.decide(change);
         self.dispatch(later);
     }
 
-    /// Applies one event and sets going what follows.
+    /// Applies one event and starts the resulting steps.
     pub(crate) fn apply(self: &Arc<Self>, name: &PluginName, event: Event) {
         self.drive(|state| state.machine.apply(name, event));
     }
 
-    /// Tells what happened to a plugin and applies the event that it means for the life cycle, so
-    /// that nobody sees the one without the other.
+    /// Records what happened to a plugin and applies the corresponding event of the life cycle, so that
+    /// nobody sees one without the other.
     pub(crate) fn tell_and_apply(
         self: &Arc<Self>,
         name: &PluginName,
@@ -270,8 +269,8 @@ impl Supervisor {
         });
     }
 
-    /// Applies one event and sets going what follows, up to the next step of the attempt
-    /// that it is about: that is for the caller to go on with.
+    /// Applies one event and starts the resulting steps, except for the next step of the event's own
+    /// attempt, which it returns for the caller to continue with.
     pub(crate) fn advance(self: &Arc<Self>, name: &PluginName, event: Event) -> Option<Later> {
         let ticket = event.ticket();
         let mut later = self.decide(|state| state.machine.apply(name, event));
@@ -282,7 +281,7 @@ impl Supervisor {
         next
     }
 
-    /// Changes the machine, and does what is to be done at once; returns the rest.
+    /// Changes the machine and carries out the immediate steps; returns the others.
     fn decide(&self, change: impl FnOnce(&mut HostState) -> Vec<Step>) -> Vec<(PluginName, Later)> {
         let mut state = self.state();
         let steps = change(&mut state);
@@ -362,7 +361,7 @@ impl Supervisor {
                 if let Some(attempt) = state.attempts.get_mut(&ticket) {
                     attempt.progress = Progress::Live;
                 }
-                // It has taken its share of the calls already, and may be doing so.
+                // It took its share of the calls before, and may still be running some.
                 plugin
                     .end_canary()
                     .and_then(|tried| plugin.live.put_back(tried))
@@ -375,7 +374,7 @@ impl Supervisor {
             ticket = ticket.0,
             "switched: new calls go to this version"
         );
-        // While state changed hands, the old version was set aside.
+        // During a hand-over of state, the old version was set aside.
         state.set_draining(old.or_else(|| plugin.handing.swap(None)));
     }
 
@@ -387,7 +386,7 @@ impl Supervisor {
         let until = Instant::now() + canary.duration();
         if let Some(version) = state.ready_version(name, ticket, Progress::Trying(until)) {
             self.handle(name).begin_canary(version, canary.share);
-            // The clock judges it from time to time, and asks for the next time itself.
+            // The clock judges it from time to time, and schedules the next time itself.
             self.clock.wake_at(until.min(Instant::now() + RECHECK));
         }
     }
@@ -412,7 +411,7 @@ impl Supervisor {
         if !known {
             state.health.remove(name);
             let mut plugins = self.plugins.write().unwrap_or_else(PoisonError::into_inner);
-            // A handle that somebody holds is good for the plugin when it comes back.
+            // A handle that is still held stays valid for the plugin if it returns.
             if plugins
                 .get(name)
                 .is_some_and(|plugin| Arc::strong_count(plugin) == 1)
@@ -431,13 +430,13 @@ impl Supervisor {
                 Later::Drain(ticket) => self.end_in_background(&plugin, ticket),
                 Later::Discard(ticket) => self.discard_in_background(&plugin, ticket),
                 Later::Persist => self.submit(Job::Persist(plugin)),
-                // The threads that have started and drained it go on with it themselves.
+                // The threads that started and drained it continue themselves.
                 Later::HandOver(_) | Later::End(_) => {}
             }
         }
     }
 
-    /// One record of the store was written.
+    /// Notes that one record of the store was written.
     pub(crate) fn persisted(&self) {
         let mut state = self.state();
         state.persisting -= 1;
@@ -445,12 +444,12 @@ impl Supervisor {
         self.settled.notify_all();
     }
 
-    /// Waits until no attempt is under way, nothing is unsettled, and the store knows all.
+    /// Waits until no attempt is in progress, nothing is unsettled, and the store is up to date.
     pub(crate) fn wait_settled(&self) -> MutexGuard<'_, HostState> {
         self.wait_while(|state| !state.busy.is_empty() || state.persisting > 0 || state.unsettled)
     }
 
-    /// Waits until no attempt for one of these is under way and nothing is unsettled.
+    /// Waits until no attempt for one of these is in progress and nothing is unsettled.
     pub(crate) fn wait_settled_of(&self, names: &[PluginName]) -> MutexGuard<'_, HostState> {
         self.wait_while(|state| {
             names.iter().any(|name| state.busy.contains(name)) || state.unsettled
@@ -468,14 +467,14 @@ impl Supervisor {
         state
     }
 
-    /// Lets the end wait for nothing.
+    /// Makes stopping wait for nothing.
     pub(crate) fn hurry(&self) {
         self.state().hurried = true;
         self.settled.notify_all();
     }
 
-    /// Takes every plugin out of service and waits until the old versions have ended, or
-    /// until their time is over. Returns how many have not.
+    /// Takes every plugin out of service and waits until the old versions have ended or their time is over.
+    /// Returns how many have not ended.
     pub(crate) fn stop(self: &Arc<Self>) -> usize {
         self.state().stopping = true;
         self.drive(|state| state.machine.stop());

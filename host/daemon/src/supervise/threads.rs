@@ -1,7 +1,7 @@
 //! Work in the background, on threads that do one thing and end.
 //!
-//! Nothing is dropped where the system has no thread to give: the work waits, the status shows it,
-//! and the clock has a thread asked for again.
+//! No work is dropped when the system has no free thread: it waits, the status shows it, and the clock
+//! tries again.
 
 use std::{
     fmt, io,
@@ -15,17 +15,17 @@ use hotmerge_meta::PluginName;
 
 type Body<C> = dyn FnOnce(&Arc<C>) + Send;
 
-/// Something to be done in the background, in the context `C`.
+/// Work for a background thread, in the context `C`.
 pub(crate) struct Task<C> {
     name: &'static str,
     purpose: String,
-    /// Whether it was logged that it waits.
+    /// Whether its waiting was logged.
     is_reported: bool,
     body: Box<Body<C>>,
 }
 
 impl<C> Task<C> {
-    /// `name` is the thread's, `purpose` says `to` what end it is needed.
+    /// `name` is the thread's name, `purpose` says what it does, in messages after "to".
     pub(crate) fn new(
         name: &'static str,
         purpose: impl Into<String>,
@@ -40,16 +40,16 @@ impl<C> Task<C> {
     }
 }
 
-/// Something waits that there was no thread for.
+/// Work that waits for a thread.
 #[must_use]
 pub(crate) struct Postponed {
     /// When to [`Background::retry`].
     pub(crate) due: Instant,
-    /// What waits and why, the first time.
+    /// What waits and why, if it was not reported before.
     pub(crate) news: Option<String>,
 }
 
-/// What waits for a thread.
+/// The work that waits for threads.
 pub(crate) struct Background<C> {
     waiting: Mutex<Vec<Waiting<C>>>,
 }
@@ -70,7 +70,7 @@ impl<C> Default for Background<C> {
 }
 
 impl<C: Send + Sync + 'static> Background<C> {
-    /// What of a plugin waits, and why.
+    /// A plugin's waiting work, and why it waits.
     pub(crate) fn waiting(&self, plugin: &str) -> Vec<String> {
         let waiting = self.lock();
         let its = waiting.iter().filter(|it| it.plugin.as_str() == plugin);
@@ -122,14 +122,14 @@ impl<C: Send + Sync + 'static> Background<C> {
         None
     }
 
-    /// Lets something wait that there was no thread for.
+    /// Queues work for which there was no thread.
     pub(crate) fn put_off(
         &self,
         plugin: &PluginName,
         mut task: Task<C>,
         error: &io::Error,
     ) -> Postponed {
-        let reason = format!("there was no thread {}: {error}", task.purpose);
+        let reason = format!("no thread was available {}: {error}", task.purpose);
         let is_new = !std::mem::replace(&mut task.is_reported, true);
         let news = is_new.then(|| reason.clone());
         let due = Instant::now() + RETRY;
@@ -142,11 +142,11 @@ impl<C: Send + Sync + 'static> Background<C> {
         Postponed { due, news }
     }
 
-    /// Starts what waits and is due. Returns when the next is.
+    /// Starts work that is due. Returns when the next is due.
     pub(crate) fn retry(&self, context: &Arc<C>, now: Instant) -> Option<Instant> {
         let due: Vec<_> = self.lock().extract_if(.., |it| it.due <= now).collect();
         for Waiting { plugin, task, .. } in due {
-            // That it waits was told, and when it is due is found below.
+            // Its waiting was reported before, and its due time is found below.
             drop(self.run(context, &plugin, task));
         }
         self.lock().iter().map(|it| it.due).min()
@@ -165,7 +165,7 @@ fn start<T: Send + 'static>(
     give(name, body, run)
 }
 
-/// What tests decide and learn of the threads that they start.
+/// Control over threads for tests.
 #[cfg(test)]
 pub(crate) mod trial {
     use std::{
@@ -174,7 +174,7 @@ pub(crate) mod trial {
     };
 
     thread_local! {
-        /// Whether there is no thread to be had.
+        /// Whether no thread is available.
         pub(crate) static NONE: Cell<bool> = const { Cell::new(false) };
         static STARTED: RefCell<Vec<JoinHandle<()>>> = const { RefCell::new(Vec::new()) };
     }
@@ -183,7 +183,7 @@ pub(crate) mod trial {
         STARTED.with_borrow_mut(|all| all.push(thread));
     }
 
-    /// Waits until what was started has ended; returns how many threads that were.
+    /// Waits until all started threads have ended; returns their number.
     pub(crate) fn join() -> usize {
         let started = STARTED.take();
         let number = started.len();

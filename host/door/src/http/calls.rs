@@ -1,9 +1,10 @@
 //! `POST /plugins/NAME/METHOD`: calls of plugins.
 //!
-//! The body is the request as it is, the reply's body the plugin's. A call runs on a thread of the
-//! pool; if the client goes meanwhile, hyper drops the request's future, which cancels the call.
+//! The body is passed to the plugin unchanged, and so is the plugin's reply to the client. A call runs on
+//! a thread of the pool; if the client disconnects, hyper drops the request's future, which cancels the
+//! call.
 //!
-//! Absent on purpose: anything about what is in a body.
+//! Absent on purpose: the meaning of a body.
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,7 +35,7 @@ pub(super) const HASH: HeaderName = HeaderName::from_static("hotmerge-hash");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Cancels a call whose client is gone, when dropped.
+/// Cancels the call when dropped.
 struct WhileConnected(Arc<Cancel>);
 
 impl Drop for WhileConnected {
@@ -60,7 +61,7 @@ pub(super) async fn call(
     let sent = listed(&head.headers, header::CONTENT_TYPE)?;
     let wanted = listed(&head.headers, header::ACCEPT)?;
     let body = read(&shared, &head.headers, body).await?;
-    // The time that a client takes to send its body is its own.
+    // The time for sending the body does not count.
     context.deadline_ns = hotmerge_daemon::context(Some(deadline)).deadline_ns;
     let limit = shared.config.max_reply_bytes;
     let cancel = Arc::new(Cancel::default());
@@ -101,7 +102,7 @@ fn run(
 fn find(shared: &Shared, name: &str) -> Result<Arc<Plugin>, Problem> {
     let host = &shared.door.host;
     host.plugin(name).ok_or_else(|| {
-        // One that was refused from the beginning has a status and no handle.
+        // A plugin that was always refused has a status but no handle.
         let is_known = host.status().plugins.iter().any(|it| it.name == name);
         match is_known {
             true => CallError::NotLoaded(name.to_owned()).into(),
@@ -110,7 +111,7 @@ fn find(shared: &Shared, name: &str) -> Result<Arc<Plugin>, Problem> {
     })
 }
 
-/// The values of a header as one list, which HTTP makes equal to several; empty without any.
+/// All values of a header joined into one list, which HTTP defines as equivalent; empty without any.
 fn listed(headers: &HeaderMap, name: HeaderName) -> Result<String, Problem> {
     let values: Result<Vec<_>, _> = headers
         .get_all(&name)
@@ -125,10 +126,10 @@ fn listed(headers: &HeaderMap, name: HeaderName) -> Result<String, Problem> {
     })
 }
 
-/// The trace that the client names, or a new one.
+/// The trace that the client sent, or a new one.
 fn traced(headers: &HeaderMap) -> CallContext {
     let mut context = context(None);
-    // W3C: a traceparent that cannot be read begins a new trace.
+    // W3C: an invalid traceparent starts a new trace.
     let parent = headers
         .get(TRACEPARENT)
         .and_then(|text| text.to_str().ok())
@@ -182,7 +183,7 @@ fn respond(
     context: &CallContext,
     asked: &HeaderMap,
 ) -> Response {
-    // The plugin's word, which may be no header.
+    // The plugin chooses it; it may be no valid header.
     let media_type = HeaderValue::from_str(reply.content_type())
         .ok()
         .filter(|it| !it.is_empty())

@@ -1,7 +1,7 @@
-//! Which connections are open, and which is closed when there is no room.
+//! Which connections are open, and which one is closed when there is no room.
 //!
-//! Invariant: a new connection always gets in: when all places are taken, the one that has been
-//! idle for longest is closed.
+//! Invariant: a new connection is always accepted: when all places are taken, the connection that has
+//! been idle longest is closed.
 //!
 //! Absent on purpose: reading and writing.
 
@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 pub(super) struct Connections {
     most: usize,
     open: Mutex<Open>,
-    /// Told when a connection has ended.
+    /// Notified when a connection has ended.
     ended: Notify,
 }
 
@@ -33,23 +33,23 @@ struct Open {
 /// One connection.
 #[derive(Debug, Default)]
 pub(super) struct Connection {
-    /// Requests under way on it.
+    /// Number of requests in progress on it.
     busy: AtomicUsize,
-    /// Told to make room.
+    /// Notified to make room.
     pub(super) leave: Notify,
 }
 
-/// A connection that has a place, until dropped.
+/// A connection's place, until dropped.
 #[derive(Debug)]
 pub(super) struct Guest {
     connections: Arc<Connections>,
     id: u64,
     pub(super) connection: Arc<Connection>,
-    /// Whether another one had to make room for it.
+    /// Whether another connection had to make room for it.
     pub(super) displaced: bool,
 }
 
-/// A request under way on a connection, until dropped.
+/// A request in progress on a connection, until dropped.
 #[derive(Debug)]
 pub(super) struct UnderWay(Arc<Connection>);
 
@@ -62,7 +62,7 @@ impl Connections {
         }
     }
 
-    /// Gives a connection a place, if need be that of the one that has been idle for longest.
+    /// Gives a connection a place, if necessary that of the connection that has been idle longest.
     pub(super) fn enter(self: &Arc<Self>) -> Guest {
         let mut open = self.open();
         let mut displaced = false;
@@ -90,7 +90,7 @@ impl Connections {
         }
     }
 
-    /// How many are open.
+    /// Number of open connections.
     pub(super) fn len(&self) -> usize {
         self.open().by_id.len()
     }
@@ -145,7 +145,7 @@ mod tests {
         let new = connections.enter();
         assert!(new.displaced);
         assert_eq!(connections.len(), 2);
-        // The one that left is told, and takes nobody's place away when it goes.
+        // The connection that leaves is notified, and frees no other's place when it ends.
         drop(idle);
         assert_eq!(connections.len(), 2);
         drop((busy, new));

@@ -1,6 +1,6 @@
-//! What a request carries, taken out of it; what cannot be is a problem document.
+//! Extractors of a request's address and parameters that answer with a problem document on failure.
 //!
-//! Absent on purpose: bodies of calls, which `calls` reads within limits of its own.
+//! Absent on purpose: bodies of calls, which `calls` reads within its own limits.
 
 use axum::{
     body::Bytes,

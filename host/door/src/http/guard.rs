@@ -1,10 +1,10 @@
 //! Keeps web pages of other sites from using a browser against the host.
 //!
-//! A page on any site may send simple requests to `http://127.0.0.1`, and with a name of its own
-//! that resolves there (DNS rebinding) read the answers too. Browsers tell on such requests by
+//! A page on any site can send simple requests to `http://127.0.0.1`. Under its own host name, if that
+//! resolves there (DNS rebinding), it can read the answers too. Browsers mark such requests with
 //! `Origin`, `Sec-Fetch-Site` and `Host`.
 //!
-//! Absent on purpose: everything about clients that are no browsers.
+//! Absent on purpose: everything about clients other than browsers.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, header, uri::Authority};
 
 use super::problem::{Kind, Problem};
 
-/// Refuses what a browser sends on behalf of another site, or to a name that is not the host's.
+/// Refuses a request that a browser sends for another site, or to a host name that is not configured.
 pub(super) fn check(headers: &HeaderMap, names: &[String]) -> Result<(), Problem> {
     let host = headers
         .get(header::HOST)
@@ -40,7 +40,7 @@ pub(super) fn check(headers: &HeaderMap, names: &[String]) -> Result<(), Problem
         .get("sec-fetch-site")
         .is_some_and(|site| site == "cross-site" || site == "same-site");
     if cross {
-        let detail = "the header `Sec-Fetch-Site` says that another site asks";
+        let detail = "the header `Sec-Fetch-Site` says that another site sent the request";
         return Err(Problem::new(Kind::CrossOrigin, detail));
     }
     Ok(())

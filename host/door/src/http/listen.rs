@@ -1,6 +1,6 @@
 //! The sockets that the HTTP front listens on.
 //!
-//! Invariant: a socket file that somebody listens on is never taken over.
+//! Invariant: a socket file on which another program listens is never replaced.
 //!
 //! Absent on purpose: connections.
 
@@ -19,17 +19,17 @@ use std::{
 use hotmerge_daemon::config::Listen;
 use listenfd::ListenFd;
 
-/// Sockets that the service manager passed. Take them before the program starts any other: their
-/// numbers are the manager's.
+/// Sockets that the service manager passed. Take them before the program opens any descriptor: the
+/// manager chose their numbers.
 #[derive(Debug, Default)]
 pub struct Inherited(Vec<Listener>);
 
 impl Inherited {
-    /// Takes what the environment names, and keeps it from child processes. What was meant for
-    /// another process is none of ours.
+    /// Takes the sockets that the environment names, and keeps them from child processes. It ignores
+    /// sockets that were passed to another process.
     ///
     /// # Errors
-    /// If it is no listening socket.
+    /// If a descriptor is no listening socket.
     pub fn take() -> Result<Self, ListenError> {
         if !is_for(std::process::id(), env::var_os("LISTEN_PID").as_deref()) {
             return Ok(Self::default());
@@ -45,13 +45,13 @@ impl Inherited {
     }
 }
 
-/// The library takes sockets without a process named, too, as some development tools pass them;
-/// what a shell left in the environment must not name descriptors of this host.
+/// The library also takes sockets without a named process, as some development tools pass them, but a
+/// variable that a shell inherited must not name descriptors of this host.
 fn is_for(process: u32, named: Option<&OsStr>) -> bool {
     named.is_some_and(|named| named.to_str().and_then(|it| it.parse().ok()) == Some(process))
 }
 
-/// The listener takes the first form that fits; one of another form is left in place.
+/// Tries each kind of listener; a descriptor of another kind is left in place.
 fn take_one(passed: &mut ListenFd, at: usize) -> io::Result<Option<Listener>> {
     if let Ok(Some(tcp)) = passed.take_tcp_listener(at) {
         return Ok(Some(Listener::Tcp(tcp)));
@@ -66,11 +66,11 @@ pub(super) enum Listener {
     Unix(UnixListener),
 }
 
-/// A socket file of this host's, removed when dropped.
+/// A socket file of this host, removed when dropped.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    /// Its device and inode: others may put theirs into its place.
+    /// Its device and inode, because another program may replace the file.
     identity: (u64, u64),
 }
 
@@ -103,26 +103,26 @@ pub enum ListenError {
     /// An address.
     #[error("failed to listen on `tcp:{address}`: {source}")]
     Tcp {
-        /// Which.
+        /// The address or path.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A socket file.
     #[error("failed to listen on `unix:{}`: {source}", .path.display())]
     Unix {
-        /// Which.
+        /// The address or path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Somebody else listens there.
+    /// Another program listens there.
     #[error("another program listens on `unix:{}`", .0.display())]
     Taken(PathBuf),
-    /// Something that is no socket.
+    /// A passed descriptor that is no socket.
     #[error("failed to take a socket of the service manager: {0}")]
     Inherited(io::Error),
-    /// `listen` names the service manager, which passed nothing.
+    /// `listen` names the service manager, which passed no socket.
     #[error(
         "`http.listen` has `systemd`, but the service manager passed no socket (`LISTEN_FDS`); \
          enable the socket unit"
@@ -130,7 +130,7 @@ pub enum ListenError {
     NothingInherited,
 }
 
-/// Opens every place of the configuration, and says which files it made for that.
+/// Opens every configured socket, and returns the files that it created.
 pub(super) fn open(
     places: &[Listen],
     inherited: Inherited,
@@ -158,7 +158,7 @@ fn tcp(address: SocketAddr) -> Result<Listener, ListenError> {
         .map_err(|source| ListenError::Tcp { address, source })
 }
 
-/// What an earlier host left is replaced; what is no socket stays.
+/// Replaces a socket that an earlier host left, but nothing that is no socket.
 fn unix(path: &Path) -> Result<(UnixListener, SocketFile), ListenError> {
     let failed = |source| ListenError::Unix {
         path: path.to_owned(),
@@ -175,13 +175,13 @@ fn unix(path: &Path) -> Result<(UnixListener, SocketFile), ListenError> {
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
     let file = SocketFile::of(path).map_err(failed)?;
-    // Whoever connects is asked who it is; the directory decides who can.
+    // Each client is identified; the directory's mode decides who can connect.
     fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(failed)?;
     Ok((listener, file))
 }
 
 impl Listener {
-    /// As people know it, with the port that it got.
+    /// Its address as in the configuration, with the actual port.
     pub(super) fn name(&self) -> String {
         match self {
             Self::Tcp(listener) => match listener.local_addr() {

@@ -1,9 +1,9 @@
 //! `/openapi.json`: the interface as an OpenAPI 3.1 document.
 //!
-//! What does not depend on the host lies in `openapi.json` beside this file; the kinds of
-//! problems and the plugins are added here.
+//! The fixed part is `openapi.json` beside this file; the kinds of problems and the plugins are added
+//! here.
 //!
-//! Absent on purpose: what is served, which a test compares with this.
+//! Absent on purpose: the routes themselves, which a test compares with this.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use super::{problem::Kind, shared::Shared};
 
 const FIXED: &str = include_str!("openapi.json");
 
-/// The document of this host as it is now.
+/// The current document of this host.
 pub(super) fn document(shared: &Shared) -> Value {
     let mut document = fixed();
     document["info"]["version"] = Value::from(env!("CARGO_PKG_VERSION"));
@@ -23,7 +23,7 @@ pub(super) fn document(shared: &Shared) -> Value {
         .into_iter()
         .map(|it| Value::from(it.name))
         .collect();
-    // JSON Schema has no empty choice.
+    // JSON Schema permits no empty `enum`.
     if !names.is_empty() {
         document["components"]["schemas"]["Plugin"]["examples"] = Value::from(names);
     }
@@ -32,7 +32,7 @@ pub(super) fn document(shared: &Shared) -> Value {
 
 /// The part that is the same for every host.
 fn fixed() -> Value {
-    // The test below reads it.
+    // A test below parses it.
     let mut document: Value = serde_json::from_str(FIXED).unwrap_or_default();
     let types: Vec<String> = Kind::all()
         .map(|(name, ..)| format!("/problems/{name}"))

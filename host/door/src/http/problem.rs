@@ -1,9 +1,9 @@
 //! Every refusal of the HTTP front, as problem details (RFC 9457).
 //!
-//! Invariant: a kind's name, its status and the meaning of both never change, because programs
-//! compare them. `/problems/NAME` explains it to people.
+//! Invariant: a kind's name, its status and their meaning never change, because programs compare them.
+//! `/problems/NAME` explains it to people.
 //!
-//! Absent on purpose: when a refusal is due.
+//! Absent on purpose: when to refuse.
 
 use axum::{
     body::Body,
@@ -13,7 +13,7 @@ use axum::{
 use hotmerge_daemon::{CallError, PluginError};
 use serde::Serialize;
 
-/// What may go wrong.
+/// The kind of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     NoRoute,
@@ -47,28 +47,28 @@ pub(super) enum Kind {
 /// A kind's name, status, title and explanation.
 type Entry = (Kind, &'static str, u16, &'static str, &'static str);
 
-/// Every kind there is.
+/// Every kind.
 const KINDS: [Entry; 26] = [
     (
         Kind::NoRoute,
         "no-route",
         404,
         "There is nothing at this address",
-        "`/openapi.json` lists what there is.",
+        "`/openapi.json` lists all addresses.",
     ),
     (
         Kind::WrongMethod,
         "wrong-method",
         405,
         "This address does not take this method",
-        "The header `Allow` says which it takes.",
+        "The header `Allow` lists those that it takes.",
     ),
     (
         Kind::NoPlugin,
         "no-plugin",
         404,
         "There is no such plugin",
-        "`GET /plugins` lists those that there are.",
+        "`GET /plugins` lists all plugins.",
     ),
     (
         Kind::NoMethod,
@@ -208,14 +208,14 @@ const KINDS: [Entry; 26] = [
         "not-acceptable",
         406,
         "The plugin can reply in none of the accepted media types",
-        "The detail names those that it can. `Accept` says which are wanted.",
+        "The detail names the types that it can. `Accept` names the wanted ones.",
     ),
     (
         Kind::UnsupportedMedia,
         "unsupported-media",
         415,
         "The plugin does not understand the media type of the request",
-        "The detail names those that it does. `Content-Type` says which it is.",
+        "The detail names the types that it does. `Content-Type` names the request's type.",
     ),
     (
         Kind::NotPossible,
@@ -236,11 +236,11 @@ const KINDS: [Entry; 26] = [
 impl Kind {
     fn entry(self) -> &'static Entry {
         let found = KINDS.iter().find(|(kind, ..)| *kind == self);
-        // The test below finds a kind that is missing.
+        // A test below finds a missing kind.
         found.unwrap_or(&KINDS[KINDS.len() - 1])
     }
 
-    /// The kind of that name, with its title and explanation.
+    /// Title and explanation of the kind with that name.
     pub(super) fn explain(name: &str) -> Option<(&'static str, &'static str)> {
         let found = KINDS.iter().find(|(_, known, ..)| *known == name);
         found.map(|(_, _, _, title, help)| (*title, *help))
@@ -272,7 +272,7 @@ struct Document<'a> {
     detail: &'a str,
 }
 
-/// How long whoever meets a full host is to wait, in seconds.
+/// How long a client of a busy host should wait, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 impl Problem {
@@ -315,7 +315,7 @@ impl IntoResponse for Problem {
                     HeaderValue::from_static("Bearer realm=\"hotmerge\""),
                 );
             }
-            // What is left of the request is not read.
+            // The rest of the request is not read.
             Kind::TooLarge | Kind::TooSlow => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }

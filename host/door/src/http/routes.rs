@@ -1,4 +1,4 @@
-//! What is where.
+//! The addresses and their handlers.
 //!
 //! | address | what |
 //! | --- | --- |
@@ -6,9 +6,9 @@
 //! | `GET /plugins`, `/plugins/NAME`, `/plugins/NAME/history`, `/status` | what runs and what happened |
 //! | `POST /admin/reload`, `/admin/plugins/NAME/{rollback,pin,unpin}` | administration |
 //! | `GET /healthz`, `/readyz` | for load balancers |
-//! | `GET /openapi.json`, `/problems/NAME` | what there is |
+//! | `GET /openapi.json`, `/problems/NAME` | documentation of the interface |
 //!
-//! Invariant: before anything but the two health checks, it is known who asks.
+//! Invariant: the client is identified before any handler but the two health checks runs.
 //!
 //! Absent on purpose: calls of plugins, limits of connections.
 
@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     answer::{self, Method},
-    roles::Wish,
+    roles::Access,
 };
 
 /// The longest parameters of an administrative request, in bytes.
@@ -56,7 +56,10 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/problems/{kind}", get(explain))
         .fallback(|| async { Problem::new(Kind::NoRoute, "see `/openapi.json`") })
         .method_not_allowed_fallback(|| async {
-            Problem::new(Kind::WrongMethod, "the header `Allow` has those it takes")
+            Problem::new(
+                Kind::WrongMethod,
+                "the header `Allow` lists those that it takes",
+            )
         })
         .layer(DefaultBodyLimit::max(PARAMS_LIMIT))
         .with_state(shared)
@@ -89,7 +92,7 @@ pub(super) async fn answer(
     response
 }
 
-/// A caller that nobody watches: hyper does that.
+/// A client whose disconnection hyper notices.
 struct Unwatched;
 
 impl answer::Client for Unwatched {
@@ -99,7 +102,7 @@ impl answer::Client for Unwatched {
     }
 }
 
-/// Has the control interface answer, off the threads that serve connections.
+/// Answers through the control interface, on a thread that serves no connections.
 async fn ask(
     shared: Arc<Shared>,
     visitor: Visitor,
@@ -150,18 +153,18 @@ async fn plugins(
     State(shared): State<Arc<Shared>>,
     Extension(visitor): Extension<Visitor>,
 ) -> Result<Response, Problem> {
-    visitor.insist(&shared, Wish::Role(Role::Read), method::STATUS)?;
+    visitor.authorize(&shared, Access::Role(Role::Read), method::STATUS)?;
     Ok(Json(shared.door.host.status().plugins).into_response())
 }
 
-/// One plugin. Its tag is that of the version that is live.
+/// One plugin. The entity tag is that of the live version.
 async fn plugin(
     State(shared): State<Arc<Shared>>,
     Extension(visitor): Extension<Visitor>,
     Address(name): Address<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    visitor.insist(&shared, Wish::Role(Role::Read), method::STATUS)?;
+    visitor.authorize(&shared, Access::Role(Role::Read), method::STATUS)?;
     let status = shared.door.host.status();
     let found = status.plugins.into_iter().find(|it| it.name == name);
     let found = found
@@ -185,7 +188,7 @@ async fn plugin(
     Ok(response)
 }
 
-/// `GET /plugins/NAME/history`; every other second part is a method, which takes `POST`.
+/// `GET /plugins/NAME/history`; any other name in its place is a method, which takes `POST`.
 async fn of_plugin(
     State(shared): State<Arc<Shared>>,
     Extension(visitor): Extension<Visitor>,
@@ -221,7 +224,7 @@ async fn administer(
         "pin" => method::PIN,
         "unpin" => method::UNPIN,
         _ => {
-            let detail = "plugins can be sent `rollback`, `pin` and `unpin`";
+            let detail = "a plugin takes the requests `rollback`, `pin` and `unpin`";
             return Err(Problem::new(Kind::NoRoute, detail));
         }
     };
@@ -229,7 +232,7 @@ async fn administer(
     ask(shared, visitor, method, Some(params)).await
 }
 
-/// Whether the plugins that must run do.
+/// Whether all plugins run that must.
 async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     let status = shared.door.host.status();
     let is_wanted = |name: &str| {

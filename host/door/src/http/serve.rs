@@ -1,6 +1,6 @@
-//! Lets HTTP connections in, serves them, and closes them when the host stops.
+//! Accepts HTTP connections, serves them, and closes them when the host stops.
 //!
-//! Absent on purpose: what is answered, and who makes room for whom.
+//! Absent on purpose: the answers, and which connection makes room for another.
 
 use std::{
     convert::Infallible,
@@ -34,7 +34,7 @@ use crate::answer::Door;
 /// Threads that read and write HTTP; calls have threads of their own.
 const THREADS: usize = 2;
 
-/// How long to wait when the system has no descriptor for a connection.
+/// How long to wait when the system has no free descriptor for a connection.
 const SHORTAGE: Duration = Duration::from_millis(100);
 
 /// The open HTTP front of a host. Closed when dropped.
@@ -111,18 +111,18 @@ impl Front {
         })
     }
 
-    /// The host has been through all plugins once: calls that waited for that go on.
+    /// Notes that the host has tried all plugins once: calls that waited for that continue.
     pub fn ready(&self) {
         self.shared.set_ready();
     }
 
-    /// Where it listens, as people write it.
+    /// Its addresses, as in the configuration.
     pub fn places(&self) -> &[String] {
         &self.places
     }
 
-    /// Lets nobody in any more, answers what is under way, as long as the configuration permits,
-    /// and says how many connections were cut off.
+    /// Accepts no more connections, answers requests in progress for as long as the configuration
+    /// permits, and returns how many connections were cut off.
     pub fn close(&self) -> usize {
         let runtime = self
             .runtime
@@ -136,11 +136,11 @@ impl Front {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
-        // Nobody listens if no connection was ever made.
+        // No receiver exists if there never was a connection.
         self.stopping.send_replace(true);
         let patience = self.shared.config.stop();
         let left = runtime.block_on(async {
-            // What is left then is counted below.
+            // Connections that remain are counted below.
             let _ = tokio::time::timeout(patience, self.connections.all_ended()).await;
             self.connections.len()
         });
@@ -175,7 +175,7 @@ impl Acceptor {
     }
 }
 
-/// Lets connections in at one socket.
+/// Accepts connections at one socket.
 struct Entrance {
     shared: Arc<Shared>,
     connections: Arc<Connections>,
@@ -192,7 +192,7 @@ impl Entrance {
                 accepted = self.accept(&listener) => accepted,
             };
             if let Err(error) = accepted {
-                // A client that went before it was let in is none of anybody's concern.
+                // A client that disconnected before it was accepted is no error.
                 if error.kind() != io::ErrorKind::ConnectionAborted {
                     tracing::warn!(target: "hotmerge::door", "failed to accept an HTTP connection: {error}");
                     tokio::time::sleep(SHORTAGE).await;
@@ -205,7 +205,7 @@ impl Entrance {
         match listener {
             Acceptor::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                // Without it replies wait for acknowledgements.
+                // Otherwise replies wait for acknowledgements.
                 stream.set_nodelay(true)?;
                 self.serve(stream, Peer::Address(address.ip().to_canonical()));
             }

@@ -1,8 +1,8 @@
-//! How many calls are under way, in all and per client.
+//! Limits the calls in progress, in total and per client.
 //!
-//! Invariant: what was taken is given back when the call ends, however it ends.
+//! Invariant: a call's place is free again when the call ends, however it ends.
 //!
-//! Absent on purpose: waiting. Whoever finds no room is told when to come back.
+//! Absent on purpose: waiting. A client that finds no room is told when to try again.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use std::{
 
 use super::problem::{Kind, Problem};
 
-/// Whose calls are counted together.
+/// The client whose calls are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Client {
     Address(IpAddr),
@@ -20,7 +20,7 @@ pub(super) enum Client {
     Token(String),
 }
 
-/// The room for calls.
+/// The places for calls.
 #[derive(Debug)]
 pub(super) struct Room {
     most: usize,
@@ -34,7 +34,7 @@ struct Taken {
     by_client: HashMap<Client, usize>,
 }
 
-/// Room for one call, until dropped.
+/// The place of one call, until dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     room: Arc<Room>,
@@ -50,7 +50,7 @@ impl Room {
         }
     }
 
-    /// Takes room for one call.
+    /// Takes a place for one call.
     pub(super) fn take(self: &Arc<Self>, client: &Client) -> Result<Place, Problem> {
         let mut taken = self.taken();
         let own = taken.by_client.get(client).copied().unwrap_or(0);

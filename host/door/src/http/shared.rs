@@ -1,4 +1,4 @@
-//! What every request needs, and where a connection came from.
+//! The state that all requests share, and the peer of a connection.
 //!
 //! Absent on purpose: connections, which `connections` counts.
 
@@ -10,18 +10,18 @@ use tokio::sync::watch;
 use super::{share::Room, tokens::Tokens};
 use crate::answer::Door;
 
-/// What every request needs.
+/// The state that all requests share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) door: Arc<Door>,
     pub(super) config: HttpConfig,
     pub(super) tokens: Tokens,
     pub(super) room: Arc<Room>,
-    /// Whether the host has been through all plugins once.
+    /// Whether the host has tried all plugins once.
     ready: watch::Sender<bool>,
 }
 
-/// Where a connection came from.
+/// The peer of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Peer {
     Address(IpAddr),
@@ -39,18 +39,18 @@ impl Shared {
         }
     }
 
-    /// The host has been through all plugins once.
+    /// Notes that the host has tried all plugins once.
     pub(super) fn set_ready(&self) {
         self.ready.send_replace(true);
     }
 
-    /// Waits until the host has been through all plugins once, or for so long.
+    /// Waits until the host has tried all plugins once, at most for `limit`.
     pub(super) async fn wait_ready(&self, limit: Duration) {
         if *self.ready.borrow() {
             return;
         }
         let mut ready = self.ready.subscribe();
-        // Whoever waited for too long finds no plugin.
+        // A request that waited too long finds no plugin.
         let _ = tokio::time::timeout(limit, ready.wait_for(|ready| *ready)).await;
     }
 }

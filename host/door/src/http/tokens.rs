@@ -1,8 +1,8 @@
-//! Bearer tokens: who a client is that shows one.
+//! Bearer tokens, which identify clients.
 //!
-//! Invariant: comparing takes as long whichever token is shown, and only digests are kept.
+//! Invariant: comparing takes equally long for any token, and only digests are kept.
 //!
-//! Absent on purpose: what a token's holder may do, which entries of `[[door.allow]]` say.
+//! Absent on purpose: what a token's holder may do; entries of `[[door.allow]]` say that.
 
 use std::{
     collections::BTreeMap,
@@ -15,10 +15,10 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-/// Fewer characters can be guessed.
+/// Shortest permitted token, in characters: shorter ones can be guessed.
 const SHORTEST: usize = 16;
 
-/// A longer file holds no tokens.
+/// Longest permitted file, in bytes.
 const FILE_LIMIT: u64 = 1 << 20;
 
 /// Names and digests of tokens.
@@ -33,7 +33,7 @@ pub enum TokensError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// Others can read or write it.
@@ -47,7 +47,7 @@ pub enum TokensError {
         /// Its permissions.
         mode: u32,
     },
-    /// It is no list of tokens.
+    /// Its contents are invalid.
     #[error("tokens `{}`: {reason}", .path.display())]
     Wrong {
         /// The file.
@@ -66,7 +66,7 @@ impl Tokens {
         };
         let mut file = File::open(path).map_err(failed)?;
         let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
-        // Its group may be the host's own.
+        // The group may be the host's own.
         if mode & 0o037 != 0 {
             return Err(TokensError::Open {
                 path: path.to_owned(),
@@ -100,7 +100,7 @@ impl Tokens {
             .map(Self)
     }
 
-    /// Whose token it is.
+    /// The name of the token's holder.
     pub(super) fn holder(&self, shown: &[u8]) -> Option<&str> {
         let shown: [u8; 32] = Sha256::digest(shown).into();
         let mut holder = None;

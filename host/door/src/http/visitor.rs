@@ -1,6 +1,6 @@
-//! Who asks, as far as the request and its connection prove it.
+//! The identity of a client, as proven by its request and connection.
 //!
-//! Absent on purpose: what anybody may do, which `roles` decides.
+//! Absent on purpose: what a client may do, which `roles` decides.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use super::{
     share::Client,
     shared::{Peer, Shared},
 };
-use crate::roles::{Denied, Identity, Wish};
+use crate::roles::{Access, Denied, Identity};
 
-/// Whoever asks.
+/// A client.
 #[derive(Clone, Debug)]
 pub(super) struct Visitor {
     pub(super) who: Arc<Identity>,
@@ -23,7 +23,7 @@ pub(super) struct Visitor {
 }
 
 impl Visitor {
-    /// A token counts for more than where it comes from.
+    /// Identifies the client; a token takes precedence over the connection's peer.
     pub(super) fn of(shared: &Shared, peer: &Peer, headers: &HeaderMap) -> Result<Self, Problem> {
         if let Some(shown) = headers.get(header::AUTHORIZATION) {
             let (scheme, secret) = split_once(shown.as_bytes(), b' ');
@@ -61,20 +61,20 @@ impl Visitor {
         plugin: &str,
         method: &str,
     ) -> Result<(), Problem> {
-        let wish = Wish::Call { plugin, method };
-        self.insist(shared, wish, method::CALL)
+        let access = Access::Call { plugin, method };
+        self.authorize(shared, access, method::CALL)
     }
 
-    pub(super) fn insist(
+    pub(super) fn authorize(
         &self,
         shared: &Shared,
-        wish: Wish<'_>,
+        access: Access<'_>,
         method: &str,
     ) -> Result<(), Problem> {
-        let insisted = shared
+        let authorized = shared
             .door
-            .insist(&self.who, wish, method, || format!("ask for `{method}`"));
-        insisted.map_err(|denied| self.refused(&denied))
+            .authorize(&self.who, access, method, || format!("ask for `{method}`"));
+        authorized.map_err(|denied| self.refused(&denied))
     }
 
     fn refused(&self, denied: &Denied) -> Problem {

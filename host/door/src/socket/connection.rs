@@ -26,19 +26,19 @@ use crate::{
     roles::Identity,
 };
 
-/// The longest id of a request that is repeated in its answer, in bytes.
+/// The longest id of a request, in bytes; answers repeat it.
 const ID_LIMIT: usize = 1024;
 
-/// Why a connection is not served at all.
+/// Why a connection is not served.
 pub(super) enum Why {
-    /// This user has no role.
+    /// The user has no role.
     Denied {
         uid: u32,
     },
     Busy,
 }
 
-/// What a connection needs of its server.
+/// What a connection needs from its server.
 pub(super) struct Desk<'a> {
     pub(super) share: Arc<Share>,
     pub(super) id: u64,
@@ -55,7 +55,7 @@ impl Desk<'_> {
     }
 }
 
-/// Whoever is at the other end.
+/// The client at the other end.
 struct Peer<'a> {
     stream: &'a UnixStream,
     hangups: &'a Hangups,
@@ -69,11 +69,11 @@ impl Client for Peer<'_> {
     }
 }
 
-/// Answers requests until the peer has no more, or asks nothing for too long.
+/// Answers requests until the peer closes the connection or is idle for too long.
 pub(super) fn run(desk: &Desk<'_>, mut stream: UnixStream) -> io::Result<()> {
     let mut frames = Frames::new();
     let mut bytes = vec![0; 64 * 1024];
-    // Since when a frame is incomplete.
+    // When the first byte of an incomplete frame arrived.
     let mut began: Option<Instant> = None;
     loop {
         let turn = desk.share.turn();
@@ -82,7 +82,7 @@ pub(super) fn run(desk: &Desk<'_>, mut stream: UnixStream) -> io::Result<()> {
                 let Some(response) = respond(desk, turn, &stream, &request) else {
                     return Ok(());
                 };
-                // The reply may be read late, or never.
+                // The peer may read the reply late, or never.
                 drop(request);
                 desk.wait_for_peer(response.len());
                 let written = stream.write_all(&response);
@@ -118,7 +118,7 @@ pub(super) fn run(desk: &Desk<'_>, mut stream: UnixStream) -> io::Result<()> {
 /// Tells the peer why it is not served.
 pub(super) fn refuse(mut stream: UnixStream, why: &Why) -> io::Result<()> {
     let (code, text) = match why {
-        // By number: looking a name up may take long, and others wait to be let in.
+        // By number: looking up a name may take long, and other clients wait for this thread.
         Why::Denied { uid } => (
             code::DENIED,
             format!(
@@ -134,13 +134,13 @@ pub(super) fn refuse(mut stream: UnixStream, why: &Why) -> io::Result<()> {
     stream.write_all(&failure(Id::Null, code, &text))
 }
 
-/// Reads what the peer sends, and does not keep others waiting for it.
+/// Gives up the turn and reads what the peer sends.
 fn read(turn: ComputeTurn<'_>, stream: &mut UnixStream, bytes: &mut [u8]) -> io::Result<usize> {
     drop(turn);
     stream.read(bytes)
 }
 
-/// The answer to a request; none if the connection was closed for others.
+/// The answer to a request; none if the connection was closed to make room.
 fn respond(
     desk: &Desk<'_>,
     turn: ComputeTurn<'_>,
@@ -176,7 +176,7 @@ fn respond(
             return Some(failure(id, code::BUSY, text));
         }
     }
-    // Whatever takes its time is not computed here.
+    // Slow requests must not keep the turn.
     let _turn = (method.weight == Weight::Quick).then_some(turn);
     let peer = Peer {
         stream,
@@ -210,6 +210,6 @@ fn failure(id: Id<'_>, code: i32, message: &str) -> Vec<u8> {
 
 fn failure_with(id: Id<'_>, error: ErrorObjectOwned) -> Vec<u8> {
     let response = Response::<'_, ()>::new(ResponsePayload::error(error), id);
-    // A code and two texts always have a JSON form.
+    // A code and two strings always serialize.
     frame(serde_json::to_vec(&response).unwrap_or_default())
 }

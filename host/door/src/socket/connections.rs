@@ -1,11 +1,11 @@
-//! Who is connected, what each connection is doing, and which one is closed when there is no room.
+//! Which connections are open, what each is doing, and which one is closed when there is no room.
 //!
-//! Invariants: whatever one user does, what is answered at once is answered, to every user: calls
-//! and other requests that take their time have fewer places than there are connections, one user
-//! has fewer connections than there are, the last places are for administrators, and whoever leaves
-//! the host waiting (with the next request, or with reading its reply) is closed first: one of the
-//! user with most connections, the longest-waiting one before the others. What incomplete requests
-//! and unread replies hold in memory is bounded, and whoever holds most gives way.
+//! Invariants: whatever one user does, quick requests of every user are answered. Slow requests have
+//! fewer places than there are connections, one user may have only a part of all connections, and the
+//! last places are for administrators. When there is no room, a connection that keeps the host waiting
+//! (for its next request, or to read its reply) is closed: of the user with most connections, the one
+//! that has waited longest. The memory of incomplete requests and unread replies is bounded: beyond
+//! that the user who holds most gives way.
 //!
 //! Absent on purpose: threads, frames.
 
@@ -19,18 +19,17 @@ use std::{
 
 use crate::{answer::Weight, tally::Tally};
 
-/// How many connections are open at once.
+/// Most open connections.
 const CONNECTIONS: usize = 256;
-/// How many of them only administrators get.
+/// How many of them are reserved for administrators.
 const RESERVE: usize = 16;
-/// How many connections one user has: others keep some.
+/// Most connections of one user, so that others get some.
 const OF_ONE_USER: usize = 80;
-/// How many calls of one user run at once.
+/// Most concurrent calls of one user.
 const CALLS: usize = 64;
-/// How many other requests of one user that take their time run at once. The connections that are
-/// left are for what is answered at once.
+/// Most other slow requests of one user at a time. The remaining connections are for quick requests.
 const WAITING: usize = 8;
-/// How many bytes of incomplete requests and unread replies are kept.
+/// Most memory of incomplete requests and unread replies, in bytes.
 const HELD: usize = 64 << 20;
 
 #[derive(Debug, Default)]
@@ -42,15 +41,15 @@ pub(super) struct Connections {
 #[derive(Debug, Default)]
 struct Table {
     open: HashMap<u64, Connection>,
-    /// Counts everything that connections begin, so that the oldest is known.
+    /// Numbers the activities of connections, so that the oldest is known.
     turns: u64,
 }
 
-/// Whoever connects.
+/// The user who connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Guest {
     pub(super) user: u32,
-    /// Whether it gets a place of those that are kept for administrators.
+    /// Whether it may use the places reserved for administrators.
     pub(super) may_have_reserve: bool,
 }
 
@@ -59,24 +58,23 @@ struct Connection {
     user: u32,
     stream: UnixStream,
     doing: Doing,
-    /// When it began that.
+    /// When it began that, as a number of [`Table::turns`].
     turn: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doing {
-    /// It waits for its peer, for whom this many bytes are kept: of a reply that it has to read, or of
-    /// a request that it has to complete.
+    /// It waits for its peer, and holds this many bytes of an unread reply or an incomplete request.
     Peer { held: usize },
     /// It answers.
     Answer(Weight),
 }
 
-/// Whether a request may go on.
+/// Whether a request may proceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     Yours,
-    /// Too many of its kind are under way.
+    /// Too many requests of its kind are in progress.
     Busy,
     /// The connection was closed to make room.
     Closed,
@@ -87,7 +85,7 @@ impl Connections {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a connection in, if there is room or some can be made.
+    /// Accepts a connection, if there is room or room can be made.
     pub(super) fn admit(&self, id: u64, guest: Guest, stream: UnixStream, tally: &Tally) -> bool {
         let mut table = self.lock();
         let Guest {
@@ -111,7 +109,7 @@ impl Connections {
         has_room
     }
 
-    /// A connection has a request to answer.
+    /// Notes that a connection begins to answer a request.
     pub(super) fn begin(&self, id: u64, weight: Weight) -> Turn {
         let mut table = self.lock();
         let Some(user) = table.open.get(&id).map(|it| it.user) else {
@@ -135,14 +133,14 @@ impl Connections {
         Turn::Yours
     }
 
-    /// A connection has this much to write to its peer; with nothing, it waits for a request.
+    /// Notes that a connection has this many bytes to write to its peer; with 0, it waits for a request.
     pub(super) fn wait_for_peer(&self, id: u64, held: usize, tally: &Tally) {
         let mut table = self.lock();
         table.set(id, Doing::Peer { held });
         table.bound_held(tally);
     }
 
-    /// A request of so many bytes is still incomplete. Sending more of it makes it no younger.
+    /// Notes the size of an incomplete request. Sending more of it makes it no younger.
     pub(super) fn hold(&self, id: u64, held: usize, tally: &Tally) {
         let mut table = self.lock();
         if let Some(connection) = table.open.get_mut(&id) {
@@ -158,12 +156,12 @@ impl Connections {
 
     pub(super) fn shut(&self, how: Shutdown) {
         for connection in self.lock().open.values() {
-            // Fails only if the peer has gone already.
+            // Fails only if the peer has disconnected already.
             let _ = connection.stream.shutdown(how);
         }
     }
 
-    /// Waits until none is left, or for so long.
+    /// Waits until no connection is left, at most for `patience`.
     pub(super) fn wait_for_end(&self, patience: Duration) {
         let open = |table: &mut Table| !table.open.is_empty();
         let waited = self.ended.wait_timeout_while(self.lock(), patience, open);
@@ -194,7 +192,7 @@ impl Table {
         }
     }
 
-    /// The user with most of something, of those with a connection that may be closed.
+    /// The user with the largest sum, of those with a connection that may be closed.
     fn most(
         &self,
         weigh: impl Fn(&Connection) -> usize,
@@ -221,7 +219,7 @@ impl Table {
         self.close_oldest(|it| it.user == user, tally)
     }
 
-    /// Closes the one that has waited for its peer for longest, of those that may be closed.
+    /// Of the connections that may be closed, closes the one that has waited longest for its peer.
     fn close_oldest(&mut self, may: impl Fn(&Connection) -> bool, tally: &Tally) -> bool {
         let waiting = self.open.iter().filter(|(_, it)| it.waits() && may(it));
         let Some(id) = waiting.min_by_key(|(_, it)| it.turn).map(|(id, _)| *id) else {
@@ -230,7 +228,7 @@ impl Table {
         if let Some(connection) = self.open.remove(&id) {
             tracing::debug!(target: "hotmerge::door", "a connection that asks nothing was closed for others");
             tally.closed();
-            // Wakes its thread, which finds the end.
+            // Wakes its thread, which then ends.
             let _ = connection.stream.shutdown(Shutdown::Both);
         }
         true
@@ -261,7 +259,7 @@ mod tests {
         }
     }
 
-    /// The host's ends of as many connections of a user, and the peers'.
+    /// Opens connections of a user, and returns the peers' ends.
     fn fill(connections: &Connections, from: u64, count: usize, uid: u32) -> Vec<UnixStream> {
         let ids = from..from + count as u64;
         let open = ids.map(|id| {
@@ -306,7 +304,7 @@ mod tests {
         assert_eq!(turns(0..70, Weight::Call), CALLS);
         assert_eq!(turns(64..74, Weight::Waiting), WAITING);
         assert_eq!(turns(72..80, Weight::Quick), 8);
-        // All are busy now: this user is told so, and another one is not concerned.
+        // All are busy now: this user is refused, another one is not.
         let (ours, _theirs) = UnixStream::pair().unwrap();
         assert!(!connections.admit(1000, guest(7), ours, &Tally::default()));
         let _other = fill(&connections, 2000, OF_ONE_USER, 8);

@@ -1,4 +1,4 @@
-//! Notices clients that are gone while their calls run: nobody reads the replies.
+//! Notices clients that disconnect while their calls run, whose replies nobody would read.
 
 use std::{
     collections::HashMap,
@@ -16,10 +16,10 @@ use rustix::{
     io::Errno,
 };
 
-/// The number of the event that ends the watching; calls count from 1.
+/// The number of the event that stops the thread; calls count from 1.
 const STOP: u64 = 0;
 
-/// Calls whose clients are watched. Costs nothing while none runs.
+/// Calls whose clients are watched. Idle while no call runs.
 #[derive(Debug)]
 pub(super) struct Hangups {
     epoll: OwnedFd,
@@ -46,7 +46,7 @@ impl Hangups {
         })
     }
 
-    /// Cancels a call if its client hangs up before this is dropped.
+    /// Cancels a call if its client disconnects before the result is dropped.
     pub(super) fn watch<'a>(
         &'a self,
         client: &'a UnixStream,
@@ -59,8 +59,8 @@ impl Hangups {
             client,
             call,
         };
-        // Nothing is asked for: a hang-up is always told, and only of a client that is gone. One
-        // that has closed its sending side alone still reads. Once, because it lasts.
+        // No flags: epoll always reports a hang-up, and only if the client is gone. A client that closed only
+        // its sending side still reads. ONESHOT, because a hang-up lasts.
         epoll::add(
             &self.epoll,
             client,
@@ -70,7 +70,7 @@ impl Hangups {
         Ok(watched)
     }
 
-    /// Cancels calls whose clients hang up, until told to stop; then the rest.
+    /// Cancels calls whose clients disconnect, until stopped; then cancels the rest.
     pub(super) fn run(&self) {
         loop {
             let mut events = Vec::with_capacity(16);
@@ -117,7 +117,7 @@ pub(super) struct Watched<'a> {
 
 impl Drop for Watched<'_> {
     fn drop(&mut self) {
-        // Fails only if it could not be watched.
+        // Fails only if the client could not be watched.
         let _ = epoll::delete(&self.hangups.epoll, self.client);
         self.hangups.calls().remove(&self.call);
     }

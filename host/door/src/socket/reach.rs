@@ -1,11 +1,10 @@
-//! How far the control socket can be reached: modes and groups of the socket and its directory.
+//! Who can connect to the control socket: mode and group of the socket and its directory.
 //!
-//! They follow from `[[door.allow]]`. Without entries only the owner's processes and root get to
-//! the socket. If the entries name one group and the host may hand files to it, its members do;
-//! otherwise everybody does, and the door decides by what the kernel says of each peer, which it
-//! does in every case.
+//! They follow from `[[door.allow]]`. Without entries only the owner and root can connect. If the entries
+//! name one group, and the host may hand files to it, its members can too; otherwise everybody can. In
+//! every case the door decides by the credentials that the kernel reports for each peer.
 //!
-//! Absent on purpose: who may ask for what.
+//! Absent on purpose: who may make which request.
 
 use std::{
     fs, io,
@@ -15,12 +14,12 @@ use std::{
 
 use hotmerge_daemon::config::{Allow, Principal};
 
-/// Who must get as far as the socket.
+/// Who must be able to connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Audience {
-    /// The host's own user, and root, whom no mode keeps away.
+    /// The host's own user, and root, whom no mode restricts.
     Owner,
-    /// The members of this group too.
+    /// Also the members of this group.
     Group(u32),
     Everybody,
 }
@@ -32,7 +31,7 @@ impl Audience {
             audience = match (audience, &entry.principal) {
                 (Self::Owner, Principal::Group(group)) => Self::Group(*group),
                 (Self::Group(one), Principal::Group(other)) if one == *other => audience,
-                // They come by HTTP.
+                // These connect over HTTP.
                 (_, Principal::Token(_) | Principal::Anybody) => audience,
                 _ => return Self::Everybody,
             };
@@ -48,7 +47,7 @@ impl Audience {
         }
     }
 
-    /// What lets it pass a directory.
+    /// The mode bits by which it can enter a directory.
     fn passage(self) -> u32 {
         match self {
             Self::Owner => 0,
@@ -58,23 +57,23 @@ impl Audience {
     }
 }
 
-/// What was done for others to reach the socket.
+/// The changes that let others connect.
 #[derive(Debug, Default)]
 pub(super) struct Reach {
-    /// Mode and group of the directory before it was opened to others.
+    /// Mode and group of the directory before they were changed.
     before: Option<(u32, u32)>,
-    /// Why others do not reach it, as it was logged.
+    /// Why others cannot connect, as it was logged.
     trouble: Option<String>,
 }
 
 impl Reach {
-    /// Makes modes and groups what they should be.
+    /// Sets modes and groups.
     ///
     /// # Errors
-    /// Only if the socket cannot be kept from others. That others do not reach it is logged.
+    /// Only if the socket cannot be protected from others. If others cannot connect, that is logged.
     pub(super) fn apply(&mut self, socket: &Path, allow: &[Allow]) -> io::Result<()> {
         let wanted = Audience::of(allow);
-        // Nobody passes while it changes.
+        // Nobody can connect during the change.
         set_mode(socket, Audience::Owner.socket_mode())?;
         let Some(dir) = socket.parent() else {
             return Ok(());
@@ -86,7 +85,7 @@ impl Reach {
             }
             Audience::Group(group) => self
                 .open(dir, socket, wanted, Some(group))
-                // Only members of a group may hand files to it.
+                // Only members of a group can hand files to it.
                 .or_else(|_| self.open(dir, socket, Audience::Everybody, None)),
             Audience::Everybody => self.open(dir, socket, wanted, None),
         };
@@ -129,7 +128,7 @@ impl Reach {
         Ok(audience)
     }
 
-    /// Closes the directory again if it was opened by this.
+    /// Restores the directory's mode if this host has changed it.
     fn narrow(&mut self, dir: &Path) {
         self.trouble = None;
         let Some((mode, group)) = self.before.take() else {
@@ -137,13 +136,13 @@ impl Reach {
         };
         let closed = chown(dir, None, Some(group)).and_then(|()| set_mode(dir, mode));
         if let Err(error) = closed {
-            // The socket keeps others out by itself.
+            // The socket's own mode still keeps others out.
             tracing::warn!(target: "hotmerge::door", "failed to close `{}` again: {error}", dir.display());
         }
     }
 }
 
-/// The directory on the way to this one that others cannot pass.
+/// The first directory above this one that the audience cannot enter.
 fn blocked_above(dir: &Path, audience: Audience) -> Option<String> {
     let dir = dir.canonicalize().ok()?;
     let blocking = dir.ancestors().skip(1).find(|above| {

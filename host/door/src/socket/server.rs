@@ -1,7 +1,7 @@
-//! The control socket: lets clients in and answers their requests.
+//! The control socket: accepts clients and answers their requests.
 //!
-//! One thread per connection, each request answered before the next is read; `connections` bounds
-//! them. Whoever has no role at all is turned away before there is a thread. A client that hangs up
+//! One thread per connection answers each request before it reads the next; `connections` bounds their
+//! number. A client without any role is refused before it gets a thread. A client that disconnects
 //! cancels its call.
 
 use std::{
@@ -35,29 +35,29 @@ use super::{
 };
 use crate::{
     answer::Door,
-    roles::{Identity, Wish},
+    roles::{Access, Identity},
 };
 
-/// How long a closed door waits for replies to be written: the calls behind them have ended.
+/// How long a closed door waits until the last replies are written; their calls have ended already.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// The open door of a host. Closed when dropped.
+/// The open control socket of a host. Closed when dropped.
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
-    /// None once it is closed.
+    /// `None` once it is closed.
     entrance: Mutex<Option<Entrance>>,
     watching: Option<JoinHandle<()>>,
     path: PathBuf,
     reach: Mutex<Reach>,
 }
 
-/// Where clients come in, and who lets them in.
+/// The listening socket and the thread that accepts clients.
 #[derive(Debug)]
 struct Entrance {
     listener: Arc<UnixListener>,
     closing: Arc<AtomicBool>,
-    /// The socket's device and inode: others may put theirs into its place.
+    /// The socket's device and inode, because another program may replace the file.
     identity: (u64, u64),
     accepting: JoinHandle<()>,
 }
@@ -74,41 +74,41 @@ struct Shared {
 /// Why the door cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// What is left of an earlier host cannot be removed.
+    /// The socket of an earlier host cannot be removed.
     #[error("failed to remove the old `{}`: {source}", .path.display())]
     Leftover {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The socket cannot be made.
+    /// The socket cannot be created.
     #[error("failed to open the control socket `{}`: {source}", .path.display())]
     Bind {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The socket cannot be kept from others.
+    /// The socket cannot be protected from others.
     #[error("failed to protect `{}`: {source}", .path.display())]
     Protect {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// There is nothing to notice hang-ups with.
+    /// The system provides no epoll instance to notice disconnecting clients.
     #[error("failed to make an epoll instance: {0}")]
     Epoll(io::Error),
-    /// There is no thread for it.
+    /// The system provides no thread.
     #[error("failed to start the control threads: {0}")]
     Thread(io::Error),
 }
 
 impl Server {
-    /// Opens the control socket. The caller holds the lock of the runtime directory, so what
-    /// is there already is left over from a host that ended.
+    /// Opens the control socket. The caller holds the lock of the runtime directory, so that an existing
+    /// socket is left over from a host that ended.
     ///
     /// # Errors
     /// What the system says, with the path.
@@ -127,7 +127,7 @@ impl Server {
                 .spawn(move || shared.hangups.run())
                 .map_err(OpenError::Thread)?
         };
-        // From here on a failure ends that thread.
+        // From here on an error drops the server, which ends that thread.
         let server = Self {
             shared,
             entrance: Mutex::default(),
@@ -140,7 +140,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Lets those get to the socket whom the configuration names.
+    /// Lets the users connect whom the configuration names.
     fn adjust_reach(&self) -> Result<(), OpenError> {
         let config = self.shared.door.host.config();
         let mut reach = self.reach.lock().unwrap_or_else(PoisonError::into_inner);
@@ -155,9 +155,9 @@ impl Server {
         self.entrance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens another socket if somebody has cleared away the one that there was, and lets those reach
-    /// it whom the configuration names now. Connections go on. Answers whether it had to open one. The
-    /// caller holds the lock of the runtime directory.
+    /// Opens another socket if somebody has removed the current one, and lets the users connect whom the
+    /// configuration names now. Existing connections continue. Returns whether it opened one. The caller
+    /// holds the lock of the runtime directory.
     ///
     /// # Errors
     /// As [`Server::open`].
@@ -176,22 +176,22 @@ impl Server {
         Ok(true)
     }
 
-    /// Stops taking requests. Those under way are still answered.
+    /// Stops accepting requests. Those in progress are still answered.
     pub fn close(&self) {
         let Some(entrance) = self.entrance().take() else {
             return;
         };
         let is_ours = identity(&self.path) == Some(entrance.identity);
         entrance.close();
-        // A connection finds the end of its requests, and can still write.
+        // Each connection reads the end of its requests, and can still write.
         self.shared.connections.shut(std::net::Shutdown::Read);
         if is_ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(target: "hotmerge::door", "failed to remove `{}`: {error}", self.path.display());
         }
     }
 
-    /// Closes the door and waits a moment for the last replies to be written. To be called
-    /// when the calls behind them have ended.
+    /// Closes the door and waits a moment until the last replies are written. Call it when all calls have
+    /// ended.
     pub fn finish(&self) {
         self.close();
         self.shared.connections.wait_for_end(FAREWELL);
@@ -202,7 +202,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.close();
         self.shared.connections.shut(std::net::Shutdown::Both);
-        // Nobody can be answered any more.
+        // No further answer is possible.
         self.shared.hangups.stop();
         if let Some(watching) = self.watching.take()
             && watching.join().is_err()
@@ -212,7 +212,7 @@ impl Drop for Server {
     }
 }
 
-/// What is at a path, without following a link.
+/// Device and inode of what is at a path, without following a link.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let found = fs::symlink_metadata(path).ok()?;
     Some((found.dev(), found.ino()))
@@ -273,7 +273,7 @@ impl Shared {
                 Err(_) if closing.load(Ordering::Acquire) => return,
                 Err(error) => {
                     tracing::warn!(target: "hotmerge::door", "failed to accept a connection: {error}");
-                    // Out of descriptors, most likely; trying again at once would burn.
+                    // Most likely no descriptor is free; trying again at once would waste a processor.
                     thread::park_timeout(Duration::from_millis(100));
                     continue;
                 }
@@ -302,12 +302,12 @@ impl Shared {
         let config = self.door.host.config();
         if !who.may_enter(&config.door.allow) {
             self.door.tally.denied();
-            strangers.came(uid);
+            strangers.note(uid);
             return connection::refuse(stream, &Why::Denied { uid });
         }
         let guest = Guest {
             user: uid,
-            may_have_reserve: who.may(&config.door.allow, Wish::Role(Role::Admin)),
+            may_have_reserve: who.may(&config.door.allow, Access::Role(Role::Admin)),
         };
         drop(config);
         let ours = stream.try_clone()?;
@@ -341,16 +341,16 @@ impl Shared {
     }
 }
 
-/// How many users are remembered that were turned away.
+/// How many refused users are remembered.
 const STRANGERS: usize = 1024;
 
-/// Users that were turned away, and how often.
+/// Users that were refused, and how often.
 #[derive(Debug, Default)]
 struct Strangers(HashMap<u32, u64>);
 
 impl Strangers {
-    /// One came, who must not fill the log.
-    fn came(&mut self, uid: u32) {
+    /// Notes a refused user, and logs it rarely enough not to fill the log.
+    fn note(&mut self, uid: u32) {
         if self.0.len() >= STRANGERS {
             self.0.clear();
         }

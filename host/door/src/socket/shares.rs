@@ -1,8 +1,8 @@
-//! Shares of the processors: what one user's connections compute at once, so that their number slows
-//! nobody else.
+//! Shares of the processors: limits how many connections of one user compute at the same time, so that
+//! their number slows down nobody else.
 //!
-//! Reading, parsing and answering what is answered at once takes a turn of its user's; waiting for
-//! the peer, and calls of plugins, take none. A user with one connection never waits.
+//! Reading, parsing and answering a quick request needs one of its user's turns; waiting for the peer
+//! and calling a plugin need none. A user with one connection never waits.
 //!
 //! Absent on purpose: what is computed.
 
@@ -12,14 +12,14 @@ use std::{
     thread,
 };
 
-/// As many users are remembered before those without connections are forgotten.
+/// Beyond this number of users, those without connections are forgotten.
 const REMEMBERED: usize = 64;
 
 /// The shares of all users.
 #[derive(Debug, Default)]
 pub(super) struct Shares(Mutex<HashMap<u32, Weak<Share>>>);
 
-/// What one user's connections share.
+/// The share of one user's connections.
 #[derive(Debug)]
 pub(super) struct Share {
     free: Mutex<usize>,

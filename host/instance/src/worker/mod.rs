@@ -19,6 +19,7 @@ mod error;
 mod exchange;
 #[cfg(test)]
 mod fixtures;
+mod held;
 mod machine;
 mod outgoing;
 mod output;

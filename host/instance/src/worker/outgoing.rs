@@ -2,7 +2,7 @@
 //!
 //! Threads of the host forward them; these sleep while the worker makes no call, and end with it. The
 //! host copies what the worker wrote before it reads it, and ends a worker that breaks the protocol. The
-//! number of calls in flight bounds the threads and the memory that a worker can cost. The calls end
+//! number of calls in flight bounds the threads that a worker can cost, and `held` the memory. The calls end
 //! with the worker, keep to the limit of all calls, and hold no more than a share of the other plugin's
 //! slots.
 
@@ -85,7 +85,12 @@ impl Worker {
                 ))
             });
         let limit = self.workers.call_limit().unwrap_or(TAKES_REPLY);
+        let replies = &self.workers.replies;
+        let held = replies.hold(&self.meta.name, reply.bytes().len());
         let mut writer = taken.writer().giving_up_at(after_ns(limit));
+        if let Some(held) = &held {
+            writer = writer.giving_up_if(held.is_given_up());
+        }
         let status = match outcome {
             Ok(()) => {
                 writer.media_type(reply.content_type().as_bytes());

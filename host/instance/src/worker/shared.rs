@@ -25,6 +25,7 @@ use crate::{
     settings::{Isolation, OnDegraded, Settings},
     worker::{
         error::{IsolationError, LaunchError, NoWorkers, NotStarted},
+        held::HeldReplies,
         process::{self, Filters, MEMORY_TICK, Parts, Process},
     },
 };
@@ -49,6 +50,8 @@ pub struct Workers {
     /// What plugins may import.
     pub(crate) symbols: Result<Groups, TextFileError>,
     pub(super) program: Option<OwnedFd>,
+    /// Replies that wait for their workers.
+    pub(super) replies: HeldReplies,
     /// Where that is.
     path: Option<PathBuf>,
     /// Whether somebody else could have written that.
@@ -122,6 +125,7 @@ impl Workers {
     fn unprepared(settings: Settings) -> Self {
         Self {
             program: None,
+            replies: HeldReplies::default(),
             path: None,
             is_untrusted: false,
             policy: None,

@@ -93,12 +93,12 @@ fn the_host_switches_before_the_old_version_drains() {
     let mut bench = Bench::default();
     let (old, new) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
     let first = bench.live(&old);
-    assert_eq!(bench.slot(&old).state(), State::Active);
+    assert_eq!(bench.slot(&old).state(), PluginState::Active);
     drop(bench.scanned(&[&new]));
-    assert_eq!(bench.slot(&new).state(), State::Detecting);
+    assert_eq!(bench.slot(&new).state(), PluginState::Detecting);
     let ticket = bench.ticket(&new);
     assert_eq!(done(bench.verified(&new)), [Later::Start(ticket).into()]);
-    assert_eq!(bench.slot(&new).state(), State::Reloading);
+    assert_eq!(bench.slot(&new).state(), PluginState::Reloading);
     assert_eq!(
         done(bench.started(&new, Next::Switch)),
         [Now::Switch(ticket).into(), Later::Drain(first).into()]
@@ -167,7 +167,7 @@ fn a_removed_plugin_ends_after_its_last_call() {
         done(steps),
         [Now::Withdraw.into(), Later::Drain(ticket).into()]
     );
-    assert_eq!(bench.slot(&meta).state(), State::Unloading);
+    assert_eq!(bench.slot(&meta).state(), PluginState::Unloading);
     for (event, ending) in [
         (Event::Late { ticket }, Ending::Overdue),
         (Event::Drained { ticket }, Ending::TearingDown),
@@ -268,9 +268,9 @@ fn a_plugin_that_appears_starts_its_waiting_dependants() {
     let user = plugin("user", "1.0.0", &[("base", "^1", OnReplace::Rebind)]);
     drop(bench.scanned(&[&user]));
     drop(bench.verified(&user));
-    assert_eq!(bench.slot(&user).state(), State::Error);
+    assert_eq!(bench.slot(&user).state(), PluginState::Error);
     drop(bench.scanned(&[&base]));
-    assert_eq!(bench.slot(&user).state(), State::Detecting);
+    assert_eq!(bench.slot(&user).state(), PluginState::Detecting);
     bench.live(&base);
     drop(bench.verified(&user));
     assert_eq!(bench.slot(&user).stage(), Some(Stage::Starting));
@@ -309,8 +309,8 @@ fn dependants_rebind_or_reload_as_declared() {
         bench.live(meta);
     }
     bench.live(&two);
-    assert_eq!(bench.slot(&calls).state(), State::Active);
-    assert_eq!(bench.slot(&keeps).state(), State::Detecting);
+    assert_eq!(bench.slot(&calls).state(), PluginState::Active);
+    assert_eq!(bench.slot(&keeps).state(), PluginState::Detecting);
     drop(bench.verified(&keeps));
     drop(bench.started(&keeps, Next::Switch));
     assert_eq!(bench.slot(&keeps).live().unwrap().generation, 2);
@@ -354,7 +354,7 @@ fn a_failed_handover_keeps_the_old_version() {
     drop(bench.started(&two, Next::HandOver));
     assert_eq!(done(bench.failed(&two, true)), [Now::Resume.into()]);
     assert_eq!(bench.slot(&one).live().unwrap().meta, one);
-    assert_eq!(bench.slot(&one).state(), State::Active);
+    assert_eq!(bench.slot(&one).state(), PluginState::Active);
 }
 
 #[test]
@@ -555,14 +555,14 @@ fn a_given_up_plugin_stays_down_until_replaced() {
     let reason = "too often".to_owned();
     let given_up = Event::GivenUp { ticket, reason };
     drop(bench.machine.apply(name(&one), given_up.clone()));
-    assert_eq!(bench.slot(&one).state(), State::Error);
+    assert_eq!(bench.slot(&one).state(), PluginState::Error);
     assert_eq!(bench.slot(&one).reason(), "too often");
     drop(bench.machine.apply(name(&one), Event::Revived { ticket }));
-    assert_eq!(bench.slot(&one).state(), State::Active);
+    assert_eq!(bench.slot(&one).state(), PluginState::Active);
     drop(bench.machine.apply(name(&one), given_up));
     let two = plugin("one", "2.0.0", &[]);
     bench.live(&two);
-    assert_eq!(bench.slot(&two).state(), State::Active);
+    assert_eq!(bench.slot(&two).state(), PluginState::Active);
 }
 
 #[test]

@@ -423,7 +423,7 @@ impl Model {
         self.carry_out(steps);
         if is_given_up && is_live {
             let slot = self.machine.slot(name.as_str()).expect("it is live");
-            assert!(slot.stage().is_some() || slot.state() == State::Error);
+            assert!(slot.stage().is_some() || slot.state() == PluginState::Error);
         }
     }
 

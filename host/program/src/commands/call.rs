@@ -10,7 +10,7 @@ use hotmerge_meta::{
 use serde_json::json;
 
 use super::{complete, host::HostArguments, request::Request};
-use crate::{exit::Failure, output};
+use crate::{exit::CommandError, output};
 
 /// Call a plugin's method and write the reply to standard output.
 ///
@@ -46,7 +46,7 @@ fn command() -> Command {
 }
 
 impl Call {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandError> {
         match self.ask() {
             Ok(reply) if self.json => Ok(output::print_json(&reply)?),
             Ok(reply) => Ok(output::write(&reply.output_base64.0)?),
@@ -61,7 +61,7 @@ impl Call {
         }
     }
 
-    fn ask(&self) -> Result<CallReply, Failure> {
+    fn ask(&self) -> Result<CallReply, CommandError> {
         let timeout = Duration::from_secs(self.timeout);
         let params = CallParams {
             plugin: self.plugin.clone(),

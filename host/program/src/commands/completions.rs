@@ -4,7 +4,7 @@ use clap::Args;
 use clap_complete::{Shell, env::Shells};
 
 use super::complete;
-use crate::{exit::Failure, output};
+use crate::{exit::CommandError, output};
 
 /// Print shell completions.
 ///
@@ -23,7 +23,7 @@ fi
 ";
 
 impl Completions {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandError> {
         let (shells, name) = (Shells::builtins(), self.shell.to_string());
         let mut script = Vec::new();
         if let Some(shell) = shells.completer(&name) {

@@ -11,7 +11,7 @@ use hotmerge_meta::{
 use serde_json::Value;
 
 use super::host::HostArguments;
-use crate::{exit::Failure, output};
+use crate::{exit::CommandError, output};
 
 /// Show everything that the host knows of one plugin, for debugging.
 ///
@@ -30,7 +30,7 @@ pub(super) struct Debug {
 }
 
 impl Debug {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandError> {
         let params = PluginParams {
             plugin: self.plugin,
         };

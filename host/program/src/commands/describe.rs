@@ -10,7 +10,7 @@ use hotmerge_meta::{
 };
 
 use super::{complete, host::HostArguments};
-use crate::{exit::Failure, output};
+use crate::{exit::CommandError, output};
 
 /// Show a running plugin's methods: media types and what each does.
 #[derive(Args, Debug)]
@@ -29,7 +29,7 @@ pub(super) struct Describe {
 }
 
 impl Describe {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandError> {
         let plugin = self.plugin;
         let timeout = Duration::from_secs(self.timeout);
         let description: Description =

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hotmerge_daemon::config::HttpConfig;
 use hotmerge_door::Door;
 
-use crate::exit::{self, Failure};
+use crate::exit::{self, CommandError};
 
 #[cfg(feature = "http")]
 mod built {
@@ -24,13 +24,13 @@ pub(super) use built::{Front, Inherited};
 
 /// The sockets that a service manager passed.
 #[cfg(feature = "http")]
-pub(super) fn inherited() -> Result<Inherited, Failure> {
-    Inherited::take().map_err(|error| Failure::new(exit::CONFIG, error))
+pub(super) fn inherited() -> Result<Inherited, CommandError> {
+    Inherited::take().map_err(|error| CommandError::new(exit::CONFIG, error))
 }
 
 /// As in a program with an HTTP front.
 #[cfg(not(feature = "http"))]
-pub(super) fn inherited() -> Result<Inherited, Failure> {
+pub(super) fn inherited() -> Result<Inherited, CommandError> {
     Ok(Inherited)
 }
 
@@ -52,12 +52,12 @@ pub(super) fn open(
     config: &HttpConfig,
     inherited: Inherited,
     door: Arc<Door>,
-) -> Result<Option<Front>, Failure> {
+) -> Result<Option<Front>, CommandError> {
     if !config.is_on() {
         return Ok(None);
     }
-    let front =
-        Front::open(config, inherited, door).map_err(|error| Failure::new(exit::CONFIG, error))?;
+    let front = Front::open(config, inherited, door)
+        .map_err(|error| CommandError::new(exit::CONFIG, error))?;
     for place in front.places() {
         tracing::info!(target: "hotmerge::door", place, "the HTTP front listens");
     }
@@ -70,11 +70,11 @@ pub(super) fn open(
     config: &HttpConfig,
     _: Inherited,
     _: Arc<Door>,
-) -> Result<Option<Front>, Failure> {
+) -> Result<Option<Front>, CommandError> {
     if config.is_on() {
         let reason = "`http.listen` is set, but this program was built without its HTTP front \
                       (feature `http`)";
-        return Err(Failure::new(exit::CONFIG, anyhow::anyhow!(reason)));
+        return Err(CommandError::new(exit::CONFIG, anyhow::anyhow!(reason)));
     }
     Ok(None)
 }

@@ -8,7 +8,7 @@ use hotmerge_meta::Image;
 use serde_json::json;
 
 use crate::{
-    exit::{self, Failure},
+    exit::{self, CommandError},
     output,
 };
 
@@ -27,12 +27,12 @@ pub(super) struct Hash {
 }
 
 impl Hash {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandError> {
         for path in &self.files {
             let bytes =
                 fs::read(path).with_context(|| format!("failed to read `{}`", path.display()))?;
             let image = Image::normalise(bytes).map_err(|error| {
-                Failure::text(exit::REFUSED, format!("`{}`: {error}", path.display()))
+                CommandError::text(exit::REFUSED, format!("`{}`: {error}", path.display()))
             })?;
             if self.json {
                 output::print_json(&json!({

@@ -10,7 +10,7 @@ use hotmerge_meta::{
 
 use super::host::HostArguments;
 use crate::{
-    exit::Failure,
+    exit::CommandError,
     output,
     table::{self, Meaning, coloured},
 };
@@ -31,7 +31,7 @@ pub(super) struct History {
 }
 
 impl History {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandError> {
         let params = HistoryParams {
             plugin: self.plugin,
         };

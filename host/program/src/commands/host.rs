@@ -13,7 +13,7 @@ use hotmerge_meta::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::exit::{self, Failure};
+use crate::exit::{self, CommandError};
 
 /// Which host is meant.
 #[derive(Args, Debug)]
@@ -35,14 +35,14 @@ impl HostArguments {
         method: &str,
         params: &impl Serialize,
         timeout: Duration,
-    ) -> Result<R, Failure> {
+    ) -> Result<R, CommandError> {
         let mut client = Client::connect(&self.dir()).map_err(|error| {
             let code = match error {
                 ConnectError::NotRunning { .. } => exit::NO_HOST,
                 ConnectError::Denied { .. } | ConnectError::Stranger { .. } => exit::DENIED,
                 _ => exit::FAILURE,
             };
-            Failure::new(code, error)
+            CommandError::new(code, error)
         })?;
         client.request(method, params, timeout).map_err(|error| {
             let code = match &error {
@@ -51,7 +51,7 @@ impl HostArguments {
                 ClientError::TooLong(_) => exit::TOO_LARGE,
                 _ => exit::FAILURE,
             };
-            Failure::new(code, error)
+            CommandError::new(code, error)
         })
     }
 }
@@ -91,14 +91,14 @@ impl Change {
         &self,
         method: &str,
         params: &impl Serialize,
-    ) -> Result<R, Failure> {
+    ) -> Result<R, CommandError> {
         let timeout = Duration::from_secs(self.timeout);
         self.host.ask(method, params, timeout)
     }
 }
 
 /// The configuration that a file has, or everything by default.
-pub(super) fn configuration(path: Option<&Path>) -> Result<Config, Failure> {
+pub(super) fn configuration(path: Option<&Path>) -> Result<Config, CommandError> {
     path.map_or_else(|| Ok(Config::default()), Config::read)
-        .map_err(|error| Failure::new(exit::CONFIG, error))
+        .map_err(|error| CommandError::new(exit::CONFIG, error))
 }

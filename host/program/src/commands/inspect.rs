@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use super::host::configuration;
 use crate::{
-    exit::{self, Failure},
+    exit::{self, CommandError},
     output,
     table::count,
 };
@@ -56,16 +56,16 @@ struct Report {
 }
 
 impl Inspect {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandError> {
         let bytes = fs::read(&self.file)
             .with_context(|| format!("failed to read `{}`", self.file.display()))?;
         let refused = |error: String| {
-            Failure::text(exit::REFUSED, format!("`{}`: {error}", self.file.display()))
+            CommandError::text(exit::REFUSED, format!("`{}`: {error}", self.file.display()))
         };
         let image = Image::normalise(bytes).map_err(|error| refused(error.to_string()))?;
         let file = File::read(image.bytes()).map_err(|error| refused(error.to_string()))?;
         let policy = policies::symbols(&configuration(self.config.as_deref())?.policy_files())
-            .map_err(|error| Failure::new(exit::CONFIG, error))?;
+            .map_err(|error| CommandError::new(exit::CONFIG, error))?;
         let rules: Rules = policies::rules(self.host, &self.allow);
         let objections = judge(&file, &policy, rules);
         let mut groups = BTreeMap::<String, Vec<String>>::new();

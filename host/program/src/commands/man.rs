@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, Command};
 
-use crate::exit::Failure;
+use crate::exit::CommandError;
 
 /// Write the manual pages into a directory.
 #[derive(Args, Debug)]
@@ -15,7 +15,7 @@ pub(super) struct Man {
 }
 
 impl Man {
-    pub(super) fn run(self, command: Command) -> Result<(), Failure> {
+    pub(super) fn run(self, command: Command) -> Result<(), CommandError> {
         clap_mangen::generate_to(command, &self.dir).with_context(|| {
             format!("failed to write manual pages into `{}`", self.dir.display())
         })?;

@@ -10,7 +10,7 @@ use super::{
     host::Change,
     reload::{self, Override},
 };
-use crate::exit::Failure;
+use crate::exit::CommandError;
 
 /// Keep the running version, whatever the plugin directory contains.
 ///
@@ -38,19 +38,19 @@ struct About {
 }
 
 impl Pin {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandError> {
         self.about.ask(method::PIN, Override::Pin)
     }
 }
 
 impl Unpin {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandError> {
         self.about.ask(method::UNPIN, Override::Unpin)
     }
 }
 
 impl About {
-    fn ask(self, method: &str, change: Override) -> Result<(), Failure> {
+    fn ask(self, method: &str, change: Override) -> Result<(), CommandError> {
         let params = PluginParams {
             plugin: self.plugin,
         };

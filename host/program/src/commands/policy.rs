@@ -7,7 +7,7 @@ use hotmerge_instance::rules::policies::{self, Kind};
 
 use super::host::configuration;
 use crate::{
-    exit::{self, Failure},
+    exit::{self, CommandError},
     output,
 };
 
@@ -33,13 +33,13 @@ enum Which {
 }
 
 impl Policy {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandError> {
         let kind = match self.which {
             Which::Syscalls => Kind::Syscalls,
             Which::Symbols => Kind::Symbols,
         };
         let text = policies::text(&configuration(self.config.as_deref())?.policy_files(), kind)
-            .map_err(|error| Failure::new(exit::CONFIG, error))?;
+            .map_err(|error| CommandError::new(exit::CONFIG, error))?;
         Ok(output::print(text)?)
     }
 }

@@ -10,7 +10,7 @@ use hotmerge_meta::{
 
 use super::host::Change;
 use crate::{
-    exit::{self, Failure},
+    exit::{self, CommandError},
     output,
     table::{self, Meaning, coloured, count},
 };
@@ -40,7 +40,7 @@ pub(super) struct Reload {
     /// The named plugins were removed: expect not to find them
     #[arg(long, requires = "plugins")]
     removed: bool,
-    /// Read the configuration anew first: only plugins whose settings have changed are started anew,
+    /// Read the configuration again first: only plugins whose settings have changed start again,
     /// and keys that wait for a restart of the host are named
     #[arg(long)]
     config: bool,
@@ -53,7 +53,7 @@ pub(super) struct Reload {
 }
 
 impl Reload {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandError> {
         let params = ReloadParams {
             retry: !self.plugins.is_empty(),
             plugins: (!self.plugins.is_empty()).then(|| self.plugins.clone()),
@@ -80,10 +80,10 @@ impl Reload {
     }
 }
 
-fn verdict(report: &ReloadReport, expected: &[PluginName]) -> Result<(), Failure> {
+fn verdict(report: &ReloadReport, expected: &[PluginName]) -> Result<(), CommandError> {
     let config = report.config.as_ref();
     if let Some(reason) = config.and_then(|config| config.refused.as_ref()) {
-        return Err(Failure::text(
+        return Err(CommandError::text(
             exit::CONFIG,
             format!("{reason}; the configuration before it stays in force"),
         ));
@@ -102,7 +102,7 @@ fn verdict(report: &ReloadReport, expected: &[PluginName]) -> Result<(), Failure
         .map(|(number, what, how)| format!("{} {how}", count(number, what)))
         .collect();
     if !told.is_empty() {
-        return Err(Failure::text(
+        return Err(CommandError::text(
             exit::REFUSED,
             format!("{}; what ran before still runs", told.join(", ")),
         ));
@@ -111,7 +111,7 @@ fn verdict(report: &ReloadReport, expected: &[PluginName]) -> Result<(), Failure
         .iter()
         .find(|name| !report.plugins.iter().any(|plugin| plugin.plugin == **name));
     if let Some(name) = unknown {
-        return Err(Failure::from(UnknownPlugin {
+        return Err(CommandError::from(UnknownPlugin {
             plugin: name.clone(),
             plugin_dir: report.plugin_dir.clone(),
         }));
@@ -248,7 +248,11 @@ impl Override {
 }
 
 /// Shows the outcome of a pin, an unpin or a rollback.
-pub(super) fn conclude(report: PluginReport, change: Override, json: bool) -> Result<(), Failure> {
+pub(super) fn conclude(
+    report: PluginReport,
+    change: Override,
+    json: bool,
+) -> Result<(), CommandError> {
     if json {
         output::print_json(&report)?;
     } else {
@@ -257,7 +261,7 @@ pub(super) fn conclude(report: PluginReport, change: Override, json: bool) -> Re
         output::print(table::text(&table))?;
     }
     if report.action == Action::Refused {
-        return Err(Failure::text(
+        return Err(CommandError::text(
             exit::REFUSED,
             format!(
                 "plugin `{}` refused; what ran before still runs",
@@ -266,7 +270,7 @@ pub(super) fn conclude(report: PluginReport, change: Override, json: bool) -> Re
         ));
     }
     match report.not_durable {
-        Some(reason) => Err(Failure::text(
+        Some(reason) => Err(CommandError::text(
             exit::FAILURE,
             format!(
                 "it is done, but plugin `{}` would forget it at the host's next start: {reason}; \

@@ -7,7 +7,7 @@ use hotmerge_meta::{
 };
 
 use super::{host::Change, reload};
-use crate::exit::Failure;
+use crate::exit::CommandError;
 
 /// Go back to a version that ran before.
 ///
@@ -30,7 +30,7 @@ pub(super) struct Rollback {
 }
 
 impl Rollback {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandError> {
         let takes_state = !self.without_state;
         let params = RollbackParams {
             plugin: self.plugin,

@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 use super::{host::configuration, request::Request};
 use crate::{
-    exit::{self, Failure},
+    exit::{self, CommandError},
     output,
 };
 
@@ -62,9 +62,9 @@ struct Place {
 }
 
 impl Run {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandError> {
         let _log = log::start(log::Format::Text, &self.log)
-            .map_err(|error| Failure::new(exit::USAGE, error))?;
+            .map_err(|error| CommandError::new(exit::USAGE, error))?;
         let mut config = configuration(self.config.as_deref())?;
         let place = self.place()?;
         config.plugin_dir = Some(place.dir.clone());
@@ -76,24 +76,26 @@ impl Run {
         Ok(output::write(answered?.bytes())?)
     }
 
-    fn call(&self, host: &Host, name: &PluginName) -> Result<Reply, Failure> {
+    fn call(&self, host: &Host, name: &PluginName) -> Result<Reply, CommandError> {
         let bytes = self.request.read()?;
         let media = Media::new(&self.request.content_type, &self.request.accept)
-            .map_err(|error| Failure::new(exit::USAGE, error))?;
+            .map_err(|error| CommandError::new(exit::USAGE, error))?;
         let plugin = host
             .plugin(name.as_str())
-            .ok_or_else(|| Failure::text(exit::REFUSED, refusal(host, name)))?;
+            .ok_or_else(|| CommandError::text(exit::REFUSED, refusal(host, name)))?;
         let context = context(Some(Duration::from_secs(self.timeout)));
         let call = Call::new(&context, &self.method, &bytes).with_media(media);
         let mut reply = Reply::default();
         match plugin.call(&call, &mut reply) {
             Ok(_) => Ok(reply),
-            Err(CallError::NotLoaded(_)) => Err(Failure::text(exit::REFUSED, refusal(host, name))),
-            Err(error) => Err(Failure::new(code(&error), error)),
+            Err(CallError::NotLoaded(_)) => {
+                Err(CommandError::text(exit::REFUSED, refusal(host, name)))
+            }
+            Err(error) => Err(CommandError::new(code(&error), error)),
         }
     }
 
-    fn place(&self) -> Result<Place, Failure> {
+    fn place(&self) -> Result<Place, CommandError> {
         let kind = fs::metadata(&self.place)
             .with_context(|| format!("failed to read `{}`", self.place.display()))?;
         let wanted = self.plugin.as_ref();
@@ -118,14 +120,14 @@ impl Run {
     }
 }
 
-fn start(mut config: Config) -> Result<Host, Failure> {
+fn start(mut config: Config) -> Result<Host, CommandError> {
     config.isolation.get_or_insert(Isolation::Auto);
     let host = Host::start(config).map_err(|error| {
         let code = match error {
             StartError::Thread(_) => exit::FAILURE,
             _ => exit::CONFIG,
         };
-        Failure::new(code, error)
+        CommandError::new(code, error)
     })?;
     host.settle();
     Ok(host)
@@ -135,12 +137,12 @@ fn start(mut config: Config) -> Result<Host, Failure> {
 fn copied(
     dir: Option<&Path>,
     choose: impl FnOnce(&Path) -> anyhow::Result<(Meta, PluginName)>,
-) -> Result<Place, Failure> {
+) -> Result<Place, CommandError> {
     let dir = match dir {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
     };
-    let (meta, plugin) = choose(dir).map_err(|error| Failure::new(exit::REFUSED, error))?;
+    let (meta, plugin) = choose(dir).map_err(|error| CommandError::new(exit::REFUSED, error))?;
     let scratch = TempDir::new().context("failed to make a temporary directory")?;
     let package: PackageName = "run".parse().context("a package's name")?;
     let paths: Vec<_> = meta
@@ -153,7 +155,7 @@ fn copied(
         .map(|(name, path)| (name.clone(), path.as_path()))
         .collect();
     publish(scratch.path(), &package, &meta, &files)
-        .map_err(|error| Failure::new(exit::REFUSED, error))?;
+        .map_err(|error| CommandError::new(exit::REFUSED, error))?;
     Ok(Place {
         dir: scratch.path().to_owned(),
         plugin,

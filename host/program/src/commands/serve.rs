@@ -19,7 +19,7 @@ use sd_notify::NotifyState;
 
 use super::front::{self, Front, Inherited};
 use crate::{
-    exit::{self, Failure},
+    exit::{self, CommandError},
     manager, output,
     place::Place,
     reloads::Reloads,
@@ -28,7 +28,7 @@ use crate::{
 
 /// Run the host: load the plugins of a directory and reload them as they change.
 ///
-/// SIGHUP reads the configuration anew and rescans the directory. SIGUSR2 logs a report. SIGTERM and
+/// SIGHUP reads the configuration again and rescans the directory. SIGUSR2 logs a report. SIGTERM and
 /// SIGINT stop the host once running calls have finished, and at once the second time; SIGQUIT
 /// stops it too, after logging a report. Only one host can use a runtime directory.
 #[derive(Args, Debug)]
@@ -90,7 +90,7 @@ impl From<LogFormat> for log::Format {
 }
 
 impl Serve {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandError> {
         if self.check {
             hotmerge_sandbox::reset_signals();
             return self.run_check();
@@ -103,9 +103,10 @@ impl Serve {
         self.run_host(orders?, inherited)
     }
 
-    fn run_check(&self) -> Result<(), Failure> {
+    fn run_check(&self) -> Result<(), CommandError> {
         let config = self.configuration()?;
-        let plugin_dir = Host::check(&config).map_err(|error| Failure::new(exit::CONFIG, error))?;
+        let plugin_dir =
+            Host::check(&config).map_err(|error| CommandError::new(exit::CONFIG, error))?;
         output::print(format_args!(
             "configuration and plugin directory `{}` can be used\n",
             plugin_dir.display()
@@ -114,23 +115,23 @@ impl Serve {
         check(&config)
     }
 
-    fn run_host(self, mut orders: Orders, inherited: Inherited) -> Result<(), Failure> {
+    fn run_host(self, mut orders: Orders, inherited: Inherited) -> Result<(), CommandError> {
         give_back_large_blocks();
         let config = self.configuration()?;
-        Host::check(&config).map_err(|error| Failure::new(exit::CONFIG, error))?;
+        Host::check(&config).map_err(|error| CommandError::new(exit::CONFIG, error))?;
         let dir = RuntimeDir::chosen(config.runtime_dir.as_ref());
         let _log = log::start(self.log_format.into(), &self.log)
-            .map_err(|error| Failure::new(exit::CONFIG, error))?;
+            .map_err(|error| CommandError::new(exit::CONFIG, error))?;
         allow_more_files();
         let pid_file = lock(&dir)?;
         let names_state_dir = config.state_dir.is_some();
-        let host = start(config.clone()).map_err(|error| Failure::new(exit::CONFIG, error))?;
+        let host = start(config.clone()).map_err(|error| CommandError::new(exit::CONFIG, error))?;
         host.show_log_dropped(log::dropped);
         let host = Arc::new(host);
         let door = Door::new(Arc::clone(&host), Box::new(StopBySignal));
         let server = Server::open(&dir, Arc::clone(&door))?;
         let front = Arc::new(front::open(&config.http, inherited, door)?);
-        self.read_config_anew(&host, names_state_dir);
+        self.reread_config_on_request(&host, names_state_dir);
         let reloads = Reloads::start(&host).context("failed to start a thread")?;
         // The signals of whoever learns the pid are taken already.
         pid_file.write_pid()?;
@@ -167,9 +168,9 @@ impl Serve {
         Ok(())
     }
 
-    /// Has the file read anew when a request or a signal asks for it. What the command line says
+    /// Has the file read again when a request or a signal asks for it. What the command line says
     /// still takes precedence, and the state directory of a host that chose one itself stays.
-    fn read_config_anew(self, host: &Arc<Host>, names_state_dir: bool) {
+    fn reread_config_on_request(self, host: &Arc<Host>, names_state_dir: bool) {
         let file = self.config.clone();
         let chosen = host.config().state_dir.clone();
         host.read_config_by(file, move || {
@@ -181,9 +182,9 @@ impl Serve {
         });
     }
 
-    fn configuration(&self) -> Result<Config, Failure> {
+    fn configuration(&self) -> Result<Config, CommandError> {
         self.read()
-            .map_err(|error| Failure::new(exit::CONFIG, error))
+            .map_err(|error| CommandError::new(exit::CONFIG, error))
     }
 
     fn read(&self) -> Result<Config, ConfigError> {
@@ -207,7 +208,7 @@ impl Serve {
 }
 
 /// Tries what a host with this configuration needs, and says what came of it, part by part.
-fn check(config: &Config) -> Result<(), Failure> {
+fn check(config: &Config) -> Result<(), CommandError> {
     let (bad, usable): (Vec<_>, Vec<_>) = examine(config)
         .into_iter()
         .partition(|it| it.verdict == Verdict::Bad);
@@ -228,17 +229,17 @@ fn check(config: &Config) -> Result<(), Failure> {
     }
     let told = bad.iter().map(|it| format!("{}: {}", it.part, it.text));
     let told = told.collect::<Vec<_>>().join("\n");
-    Err(Failure::text(exit::CONFIG, told))
+    Err(CommandError::text(exit::CONFIG, told))
 }
 
 /// Whether granted paths lead where they should, and required signatures can be verified.
-fn check_trust(config: &Config) -> Result<(), Failure> {
+fn check_trust(config: &Config) -> Result<(), CommandError> {
     let refused = Host::check_grants(config);
     let keys = Host::check_keys(config);
     let reasons: Vec<_> = refused.err().into_iter().flatten().chain(keys).collect();
     match reasons.is_empty() {
         true => Ok(()),
-        false => Err(Failure::text(exit::CONFIG, reasons.join("; "))),
+        false => Err(CommandError::text(exit::CONFIG, reasons.join("; "))),
     }
 }
 
@@ -279,7 +280,7 @@ fn start(config: Config) -> Result<Host, StartError> {
     }
 }
 
-fn lock(dir: &RuntimeDir) -> Result<PidFile, Failure> {
+fn lock(dir: &RuntimeDir) -> Result<PidFile, CommandError> {
     dir.create()?;
     PidFile::acquire(dir).map_err(|error| {
         let code = match error {
@@ -287,13 +288,13 @@ fn lock(dir: &RuntimeDir) -> Result<PidFile, Failure> {
             RuntimeError::Denied { .. } => exit::DENIED,
             _ => exit::FAILURE,
         };
-        Failure::new(code, error)
+        CommandError::new(code, error)
     })
 }
 
 /// Says that the host is ready once the first pass over the plugins is done; meanwhile
 /// signals are taken already.
-fn announce_ready(host: &Arc<Host>, front: &Arc<Option<Front>>) -> Result<(), Failure> {
+fn announce_ready(host: &Arc<Host>, front: &Arc<Option<Front>>) -> Result<(), CommandError> {
     let (host, front) = (Arc::clone(host), Arc::clone(front));
     thread::Builder::new()
         .name("ready".into())

@@ -5,14 +5,14 @@ use std::time::Duration;
 use clap::{Args, builder::styling::AnsiColor};
 use comfy_table::Cell;
 use hotmerge_meta::control::{
-    ConfigRefused, ConfigStatus, DoorStatus, FailureStatus, HostStatus, PluginStatus, State,
+    ConfigRefused, ConfigStatus, DoorStatus, FailureStatus, HostStatus, PluginState, PluginStatus,
     Status as Report, StoreFailure, WatcherStatus, WorkerStatus, method,
 };
 use hotmerge_meta::plain;
 
 use super::{host::HostArguments, reload::waits_for_restart};
 use crate::{
-    exit::Failure,
+    exit::CommandError,
     output,
     table::{self, Meaning, coloured, count},
 };
@@ -28,7 +28,7 @@ pub(super) struct Status {
 }
 
 impl Status {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandError> {
         let status: Report = self
             .host
             .ask(method::STATUS, &(), Duration::from_secs(10))?;
@@ -242,12 +242,14 @@ fn seconds(ms: u64) -> String {
     format!("{:.1} s", ms as f64 / 1e3)
 }
 
-fn meaning(state: State) -> Meaning {
+fn meaning(state: PluginState) -> Meaning {
     match state {
-        State::Active => Meaning::Good,
-        State::Error => Meaning::Bad,
-        State::Idle => Meaning::Plain,
-        State::Detecting | State::Unloading | State::Reloading => Meaning::Passing,
+        PluginState::Active => Meaning::Good,
+        PluginState::Error => Meaning::Bad,
+        PluginState::Idle => Meaning::Plain,
+        PluginState::Detecting | PluginState::Unloading | PluginState::Reloading => {
+            Meaning::Passing
+        }
     }
 }
 
@@ -290,7 +292,7 @@ fn of_worker(worker: &WorkerStatus) -> Vec<String> {
 
 fn notes(plugin: &PluginStatus) -> Vec<String> {
     let mut notes = Vec::new();
-    if plugin.state == State::Error && plugin.refused.is_none() {
+    if plugin.state == PluginState::Error && plugin.refused.is_none() {
         notes.push(plugin.reason.clone());
     }
     if let Some(last) = &plugin.last_failure {

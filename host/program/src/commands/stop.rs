@@ -6,7 +6,7 @@ use clap::Args;
 use hotmerge_meta::control::method;
 
 use super::host::HostArguments;
-use crate::exit::Failure;
+use crate::exit::CommandError;
 
 /// Ask the host to stop once running calls have finished; does not wait for it.
 #[derive(Args, Debug)]
@@ -16,7 +16,7 @@ pub(super) struct Stop {
 }
 
 impl Stop {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandError> {
         self.host.ask(method::STOP, &(), Duration::from_secs(10))
     }
 }

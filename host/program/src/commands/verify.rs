@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{host::configuration, reload::shorten};
 use crate::{
-    exit::{self, Failure},
+    exit::{self, CommandError},
     output,
     table::{self, Meaning, coloured, count},
 };
@@ -45,23 +45,23 @@ struct Finding {
 }
 
 impl Verify {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandError> {
         let config = self.config.as_deref();
         let config = config.map(|path| configuration(Some(path))).transpose()?;
         let dir = self.dir.clone();
         let dir = dir.or_else(|| config.as_ref()?.plugin_dir.clone());
-        let dir = dir.ok_or_else(|| Failure::new(exit::CONFIG, StartError::NoPluginDir))?;
+        let dir = dir.ok_or_else(|| CommandError::new(exit::CONFIG, StartError::NoPluginDir))?;
         let judged = judge(&dir, config.as_ref()).map_err(|error| {
             let code = match error {
                 JudgeError::Policy(_) => exit::CONFIG,
                 _ => exit::FAILURE,
             };
-            Failure::new(code, error)
+            CommandError::new(code, error)
         })?;
         let findings: Vec<Finding> = judged.into_iter().map(Finding::from).collect();
         // A host without plugins is one that has none yet.
         if findings.is_empty() && self.dir.is_some() {
-            return Err(Failure::text(
+            return Err(CommandError::text(
                 exit::FAILURE,
                 format!("there is no {META_FILE} in `{}`", dir.display()),
             ));
@@ -71,14 +71,14 @@ impl Verify {
         let packages: BTreeSet<_> = bad.map(|finding| &finding.package).collect();
         match packages.len() {
             0 => Ok(()),
-            bad => Err(Failure::text(
+            bad => Err(CommandError::text(
                 exit::REFUSED,
                 format!("{} failed verification", count(bad as u64, "package")),
             )),
         }
     }
 
-    fn print(&self, findings: &[Finding]) -> Result<(), Failure> {
+    fn print(&self, findings: &[Finding]) -> Result<(), CommandError> {
         if self.json {
             return Ok(findings.iter().try_for_each(output::print_json)?);
         }

@@ -1,4 +1,4 @@
-//! One call: posted, waited for, answered or taken back.
+//! One call: posted, awaited, and answered or withdrawn.
 
 use std::{cell::Cell, hint::spin_loop, sync::atomic::Ordering};
 
@@ -14,20 +14,20 @@ use crate::{
     slot::{NO_AREA, Slot, WITHDRAWN, following, state},
 };
 
-/// A sleeping caller looks up at least this often, in nanoseconds: a wake-up that a hostile
-/// worker provoked or a race lost must not cost more.
+/// A sleeping caller checks at least this often, in nanoseconds, so that a wake-up lost to a race or
+/// to a hostile worker delays it no longer.
 const NAP_NS: u64 = 50_000_000;
 
-/// Glances at a call before a thread of the other side is woken for it that sleeps although
-/// another looks: a few microseconds.
+/// How often a caller checks whether a polling thread took its call before it wakes a sleeping one:
+/// a few microseconds.
 const GLANCES: u32 = 128;
 
-/// How often a caller may be woken for nothing in one call, beside the times that its own side woke
-/// everybody. A late wake-up of the slot's calls before is the only honest one.
+/// How many needless wake-ups one call tolerates, not counting those by its own side. An honest peer
+/// causes one only by a late wake-up for an earlier call of the slot.
 const FALSE_ALARMS: u32 = 1000;
 
 impl Caller {
-    /// Asks, and waits for the answer, which is put into `buffer`.
+    /// Calls, waits for the answer and puts it into `buffer`.
     ///
     /// # Errors
     /// Why there is no answer.
@@ -47,10 +47,10 @@ impl Caller {
         })
     }
 
-    /// Asks, and waits for the answer. `reply` holds a reply or the reason of a refusal.
+    /// Calls and waits for the answer. `reply` receives the reply or the reason for a refusal.
     ///
     /// # Errors
-    /// Why there is no answer; `reply` is as it was then.
+    /// Why there is no answer; `reply` is then unchanged.
     pub fn call(&self, request: &Request<'_>, reply: &mut Reply) -> Result<Status, NoAnswer> {
         let number = self.take_slot(request)?;
         let private = &self.private[number as usize];
@@ -90,15 +90,15 @@ impl Caller {
     }
 }
 
-/// One call, from the taking of its slot on.
+/// One call, from the moment it has a slot.
 struct Call<'a> {
     caller: &'a Caller,
     slot: &'a Slot,
     private: &'a Private,
     slot_number: u32,
-    /// Which of its slot's calls it is.
+    /// Its number among the calls of its slot.
     number: u32,
-    /// What the slot's state says until there is news of this call.
+    /// The value of the slot's state word until it concerns this call.
     before: u32,
 }
 
@@ -151,7 +151,7 @@ impl Call<'_> {
         );
         slot.put_context(request.context);
         slot.posted.store(self.number, Ordering::SeqCst);
-        // Either a thread of the other side sees the call before it sleeps, or it is seen here.
+        // Either a thread of the other side sees the call before it sleeps, or this sees that it sleeps.
         if head.sleepers.load(Ordering::SeqCst) > 0 && !self.is_taken_soon() {
             head.bell.fetch_add(1, Ordering::SeqCst);
             let _ = futex::wake(&head.bell, Flags::empty(), 1);
@@ -159,7 +159,7 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// Whether a thread that looks for calls took this one.
+    /// Whether a thread that was polling took this call.
     fn is_taken_soon(&self) -> bool {
         if self.caller.memory.head().looks.load(Ordering::Relaxed) == 0 {
             return false;
@@ -196,8 +196,8 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// Waits until there is an answer. Each value of the state is judged as it was read: one that
-    /// is gone again by then would go on for ever.
+    /// Waits until there is an answer. It reads each value of the state once and judges that: reading
+    /// again would loop forever if the worker kept changing it.
     fn wait(&mut self, request: &Request<'_>) -> Result<(), NoAnswer> {
         let seen = Cell::new(self.before);
         loop {
@@ -224,7 +224,7 @@ impl Call<'_> {
         }
     }
 
-    /// Sleeps until the state is another, or the call has ended. Returns what the state was.
+    /// Sleeps until the state changes or the call has ended, and returns the state that it read.
     fn sleep(&self, request: &Request<'_>) -> Result<u32, NoAnswer> {
         let began = now_ns();
         self.slot.caller_sleeps.store(1, Ordering::SeqCst);
@@ -243,7 +243,7 @@ impl Call<'_> {
             }
             if let Some(failure) = self.caller.ended(request) {
                 return match failure {
-                    // The state says so too.
+                    // The state tells that as well.
                     NoAnswer::Gone { .. } => Ok(now),
                     other => Err(other),
                 };
@@ -264,7 +264,7 @@ impl Call<'_> {
         }
     }
 
-    /// Gives the call an area for its reply; the worker learns if none is to be had.
+    /// Gives the call an area for its reply, or tells the worker that none is free.
     fn grant(&mut self, request: &Request<'_>) -> Result<(), NoAnswer> {
         let has_heard = self.before == state::of(self.number, state::HEARD);
         if has_heard || self.private.area.load(Ordering::Relaxed) != NO_AREA {
@@ -308,7 +308,7 @@ impl Call<'_> {
         Ok(self.slot.status.load(Ordering::Relaxed))
     }
 
-    /// Takes a call back that the worker has not taken yet. Returns whether that was so.
+    /// Withdraws the call if the worker has not taken it yet; returns whether it did.
     fn withdraw(&self) -> bool {
         let Slot {
             claim,
@@ -317,7 +317,7 @@ impl Call<'_> {
             ..
         } = self.slot;
         cancelled.store(1, Ordering::SeqCst);
-        // A reply that waits for room gets none any more.
+        // A reply that still waits for room gets none.
         let end = state.compare_exchange(
             state::of(self.number, state::WANTS_AREA),
             state::of(self.number, state::HEARD),
@@ -343,8 +343,8 @@ impl Call<'_> {
         withdrawn.is_ok()
     }
 
-    /// Leaves the slot to the worker until it is done with it, for which it has as long as if
-    /// somebody waited.
+    /// Leaves the slot to the worker until it has finished. It has as much time as if the caller still
+    /// waited.
     fn abandon(&self, request: &Request<'_>) {
         let limits = [request.context.deadline_ns, request.give_up_ns];
         let due = limits.into_iter().filter(|limit| *limit != 0).min();
@@ -357,7 +357,7 @@ impl Call<'_> {
     }
 }
 
-/// How long to sleep at most before `deadline_ns`.
+/// The longest sleep before `deadline_ns`.
 fn nap(deadline_ns: u64) -> u64 {
     match deadline_ns {
         0 => NAP_NS,

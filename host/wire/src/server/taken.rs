@@ -1,19 +1,19 @@
-//! One call that was taken, and its answer.
+//! A call that was taken, and its reply.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hotmerge_abi::{self as abi, CallContext, Status};
 use rustix::thread::futex::{self, Flags};
 
 use super::{Ended, Server, occupy};
 use crate::{
-    HEAD_LIMIT,
+    HEAD_LIMIT, now_ns,
     pool::passed,
     slot::{INLINE_REPLY, Slot, state},
 };
 
 impl Server {
-    /// Waits for the next call and takes it. Any thread may.
+    /// Waits for the next call and takes it. Any thread may call this.
     ///
     /// # Errors
     /// Why there is none.
@@ -44,7 +44,7 @@ impl Server {
         Ok(None)
     }
 
-    /// Copies what a call is made of, and checks the copy.
+    /// Copies the fields of a call, and checks the copy.
     fn take(&self, number: u32, call: u32) -> Result<Taken<'_>, &'static str> {
         let slot = self.memory.slot(number);
         if !occupy(&self.slots, number) {
@@ -76,7 +76,7 @@ pub struct Taken<'a> {
     server: &'a Server,
     slot: &'a Slot,
     number: u32,
-    /// Which of the slot's calls it is.
+    /// Its number among the calls of the slot.
     call: u32,
     op: u32,
     area: Option<u32>,
@@ -85,17 +85,17 @@ pub struct Taken<'a> {
 }
 
 impl<'a> Taken<'a> {
-    /// Which slot it is in.
+    /// The number of its slot.
     pub fn slot(&self) -> u32 {
         self.number
     }
 
-    /// Which operation is asked for.
+    /// The requested operation.
     pub fn op(&self) -> u32 {
         self.op
     }
 
-    /// Whether nobody waits for the answer any more.
+    /// Whether the caller has stopped waiting for the answer.
     pub fn is_cancelled(&self) -> bool {
         self.slot.cancelled.load(Ordering::Relaxed) != 0
     }
@@ -111,14 +111,14 @@ impl<'a> Taken<'a> {
         geometry.request(self.number, self.area, self.method_len + self.request_len)
     }
 
-    /// Method and request, in place.
+    /// Method and request, without a copy.
     ///
     /// # Safety
-    /// The caller must be trusted to leave them alone until this call is answered.
+    /// The other side must be trusted not to write to them until this call is answered.
     pub unsafe fn request(&self) -> (&'a [u8], &'a [u8]) {
         let len = self.method_len + self.request_len;
-        // SAFETY: the other side writes to a slot only before it posts and after it was
-        // answered; this value exists in between, and whoever calls vouches for the other side.
+        // SAFETY: a trusted peer writes to a slot only before it posts and after it was answered;
+        // this value exists in between, and the caller of this function vouches for the peer.
         let both = unsafe { self.server.memory.borrow(self.begin(), len) };
         both.split_at(self.method_len)
     }
@@ -147,12 +147,13 @@ impl<'a> Taken<'a> {
             media_type_len: 0,
             limit: limit as usize,
             gives_up_ns: 0,
+            gives_up: None,
         }
     }
 
     /// Answers the call.
     pub fn finish(self, status: Status, writer: &Writer<'_>) {
-        // Before the other side knows: it uses both again at once.
+        // Before the other side learns of the answer, because it may reuse both at once.
         if let Some(area) = writer.area {
             self.server.areas.fetch_and(!(1 << area), Ordering::Relaxed);
         }
@@ -166,7 +167,7 @@ impl<'a> Taken<'a> {
             .store(writer.media_type_len, Ordering::Relaxed);
         let done = state::of(self.call, state::DONE);
         slot.state.store(done, Ordering::SeqCst);
-        // Either the caller sees the answer before it sleeps, or it is seen here.
+        // Either the caller sees the answer before it sleeps, or this sees that it sleeps.
         wake_caller(slot);
     }
 }
@@ -185,24 +186,54 @@ pub struct Writer<'a> {
     number: u32,
     call: u32,
     area: Option<u32>,
-    /// All of a reply that is no longer than this. It goes where the caller looks, which is not
-    /// to be touched before the end.
+    /// A reply that fits here is kept until the end, because the caller polls the line in which it will
+    /// lie.
     small: [u8; INLINE_REPLY],
     len: usize,
     media_type_len: u32,
     limit: usize,
-    /// Until when it waits for an area, on the monotonic clock; 0 for ever.
+    /// Until when it waits for an area, on the monotonic clock; 0 for no limit.
     gives_up_ns: u64,
+    /// Set from elsewhere if it must not wait any longer.
+    gives_up: Option<&'a AtomicBool>,
 }
 
-impl Writer<'_> {
-    /// Waits for an area no longer than until then, on the monotonic clock: whoever calls may never
-    /// grant one, and the reply is held meanwhile.
+/// How often a reply that waits for an area checks whether it is given up, in nanoseconds. No wake-up
+/// announces that, because a worker could move the waiting thread to another word.
+const NAP_NS: u64 = 50_000_000;
+
+impl<'a> Writer<'a> {
+    /// Waits for an area at most until `gives_up_ns` on the monotonic clock: the reply occupies memory
+    /// while it waits, and a caller may never grant an area.
     #[must_use]
     pub fn giving_up_at(self, gives_up_ns: u64) -> Self {
         Self {
             gives_up_ns,
             ..self
+        }
+    }
+
+    /// Also stops waiting for an area soon after this is set.
+    #[must_use]
+    pub fn giving_up_if(self, gives_up: &'a AtomicBool) -> Self {
+        Self {
+            gives_up: Some(gives_up),
+            ..self
+        }
+    }
+
+    fn is_given_up(&self) -> bool {
+        let is_set = |it: &AtomicBool| it.load(Ordering::Relaxed);
+        passed(self.gives_up_ns) || self.gives_up.is_some_and(is_set)
+    }
+
+    /// When to check again whether it is given up, if not for a wake-up.
+    fn checks_at(&self) -> u64 {
+        let next = self.gives_up.map(|_| now_ns().saturating_add(NAP_NS));
+        match (next, self.gives_up_ns) {
+            (Some(next), 0) => next,
+            (Some(next), limit) => next.min(limit),
+            (None, limit) => limit,
         }
     }
 
@@ -236,7 +267,7 @@ impl Writer<'_> {
         abi::STATUS_OK
     }
 
-    /// A copy of what was written so far.
+    /// A copy of the bytes written so far.
     pub fn written(&self) -> Vec<u8> {
         if let Some(small) = self.small.get(..self.len) {
             return small.to_vec();
@@ -256,7 +287,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Drops what was written so far.
+    /// Discards the bytes written so far.
     pub fn clear(&mut self) {
         self.len = 0;
     }
@@ -271,7 +302,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Asks for an area, and takes along what was written so far.
+    /// Requests an area, and moves the bytes written so far there.
     fn move_to_area(&mut self) {
         let slot = self.slot;
         let wants = state::of(self.call, state::WANTS_AREA);
@@ -281,14 +312,14 @@ impl Writer<'_> {
         let is_over = || {
             slot.cancelled.load(Ordering::SeqCst) != 0
                 || self.server.bed.is_closed()
-                || passed(self.gives_up_ns)
+                || self.is_given_up()
         };
-        // Whoever is woken for nothing too often gets no area; the next look for a call says why.
+        // After too many needless wake-ups the reply gets no area; `Server::next` then reports why.
         while slot.state.load(Ordering::SeqCst) == wants && !is_over() && self.server.may_sleep() {
-            self.server.wait(&slot.state, wants, self.gives_up_ns);
+            self.server.wait(&slot.state, wants, self.checks_at());
         }
         slot.server_sleeps.store(0, Ordering::Relaxed);
-        // Nonsense is as good as no area.
+        // An invalid area counts as none.
         let Ok(Some(area)) = self.server.area(slot) else {
             return;
         };

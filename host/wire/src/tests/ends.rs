@@ -1,4 +1,4 @@
-//! Calls that end without a reply: by their deadline, by being cancelled, with the worker.
+//! Calls that end without a reply: at their deadline, by cancellation, or with the worker.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ fn an_untaken_call_ends_at_its_deadline() {
     assert_eq!(caller.abandoned_due(), None);
 }
 
-/// Makes a call that passes its deadline at once.
+/// Makes a call whose deadline has passed already.
 fn call_in_vain(caller: &Caller) {
     let context = CallContext {
         deadline_ns: now_ns() + 1_000_000,
@@ -42,7 +42,7 @@ fn untaken_calls_are_counted_until_one_is_answered() {
                 .is_ok()
         });
         let taken = server.next().unwrap();
-        // It is busy, which is a sign of life.
+        // The worker is busy, which is a sign of life.
         assert_eq!(caller.unanswered(), 0);
         answer(taken);
         assert!(call.join().unwrap());
@@ -97,7 +97,7 @@ fn a_returned_abandoned_call_frees_its_slot() {
     });
 }
 
-/// Calls for a plugin, with something to end it by.
+/// Calls on behalf of a plugin, with a way to cancel.
 fn call_for(caller: &Caller, name: &str, deadline_ns: u64, cancel: &Cancel) -> Outcome {
     let context = CallContext {
         deadline_ns,
@@ -121,7 +121,7 @@ fn nobody_holds_more_than_a_share_of_the_slots() {
     let server = Server::open(&file, geometry).unwrap();
     let next = Memory::open(&file, geometry).unwrap();
     let (never, cancel) = (Cancel::default(), Cancel::default());
-    // Calls that nobody waits for any more, and that go on.
+    // Abandoned calls that keep running.
     let leave = |name: &str, calls: usize| {
         thread::scope(|scope| {
             let call = || call_for(&caller, name, u64::MAX, &cancel);

@@ -1,4 +1,4 @@
-//! Each side against one that breaks every rule.
+//! Each side against a peer that breaks every rule.
 
 mod bells;
 mod driver;
@@ -37,7 +37,7 @@ fn post(hostile: &Memory, number: u32) {
     slot.posted.fetch_add(1, Ordering::SeqCst);
 }
 
-/// What a hostile worker writes, and what its host says of it.
+/// Checks what the host reports about something that a hostile worker wrote.
 #[track_caller]
 fn breaks(what: &str, write: impl Fn(&Memory)) {
     let (server, file) = Server::create(SMALL).unwrap();
@@ -99,7 +99,7 @@ fn two_calls_cannot_have_one_area() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// A worker that writes anything anywhere: the host answers each call, with bounds kept.
+    /// A worker that writes random values anywhere: the host answers each call and stays within bounds.
     #[test]
     fn hostile_contents_never_hurt_the_host(
         noise in proptest::collection::vec((any::<u16>(), any::<u64>()), 1..60),
@@ -135,7 +135,7 @@ proptest! {
                 assert!(reply.bytes.is_empty());
             }
         });
-        // Whatever it wrote, the host's own books are in order.
+        // Whatever it wrote, the host's private records are consistent.
         caller.hang_up();
         let _ = caller.abandoned_due();
         for number in 0..64 {
@@ -150,8 +150,8 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// The other way round: the host answers or says that it was cheated, and never reads or
-    /// writes out of bounds.
+    /// With the host as the called side: it answers or reports the violation, and never reads or writes
+    /// out of bounds.
     #[test]
     fn hostile_calls_never_hurt_the_host(
         noise in proptest::collection::vec((any::<u16>(), any::<u64>()), 1..60),

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{FailureStatus, Stage, State, WorkerStatus};
+use super::{FailureStatus, PluginState, Stage, WorkerStatus};
 use crate::{Digest, PluginName};
 
 /// One plugin, as its host sees it at one moment.
@@ -13,7 +13,7 @@ pub struct DebugReport {
     /// Its name.
     pub plugin: PluginName,
     /// Where it is in its life.
-    pub state: State,
+    pub state: PluginState,
     /// How far its candidate is, if it has one.
     pub stage: Option<Stage>,
     /// Why it came to this state.

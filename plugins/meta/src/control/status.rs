@@ -10,7 +10,7 @@ use crate::{Digest, PluginName};
 /// The state of a plugin as users see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum PluginState {
     /// Known, but no version runs or is starting.
     Idle,
     /// A change was detected and is being verified, has not settled, or waits for a required
@@ -27,7 +27,7 @@ pub enum State {
     Error,
 }
 
-impl fmt::Display for State {
+impl fmt::Display for PluginState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Idle => "idle",
@@ -250,7 +250,7 @@ pub struct PluginStatus {
     /// Digest of the running version.
     pub hash: Option<Digest>,
     /// Its state in the life cycle.
-    pub state: State,
+    pub state: PluginState,
     /// Its candidate's stage, if it has one.
     #[serde(default)]
     pub stage: Option<Stage>,

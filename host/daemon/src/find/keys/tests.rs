@@ -1,4 +1,4 @@
-//! Keys that count, and those that do not any more.
+//! Keys that are accepted, and those that no longer are.
 
 use std::{
     fs::{self, Permissions},
@@ -89,7 +89,7 @@ fn a_revoked_key_signs_nothing() {
     let said = lab.refused(&pair);
     assert!(said.contains("`alice` (key "), "{said}");
     assert!(said.contains("is revoked: the laptop was stolen"), "{said}");
-    // Nor under another name.
+    // It is not accepted under another name either.
     lab.add_key("again", &pair);
     assert!(lab.refused(&pair).contains("is revoked"));
 }

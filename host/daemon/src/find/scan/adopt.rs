@@ -1,4 +1,4 @@
-//! One package: its meta is read anew, and what it says is compared with what was known.
+//! Reads one package's meta, and compares it with the known one.
 
 use std::{
     os::fd::OwnedFd,
@@ -28,7 +28,7 @@ impl Scanner {
         package.missing = None;
         match read_meta(&pass.root, name, &self.trust) {
             Ok(meta) => {
-                // Another one could still leave the very same stamp: this one is read again.
+                // A later change could still leave the same stamp, so this file is read again.
                 let is_telling = !seen.is_fresh(SystemTime::now());
                 package.meta_stamp = is_telling.then_some(seen);
                 package.unsettled = None;
@@ -39,7 +39,7 @@ impl Scanner {
         }
     }
 
-    /// Takes over a meta that was read anew.
+    /// Adopts a meta that was read again.
     fn adopt(&mut self, name: &PackageName, meta: Meta, pass: &mut Pass<'_>) {
         let Some(package) = self.packages.get_mut(name) else {
             return;
@@ -92,7 +92,7 @@ impl Scanner {
         }
     }
 
-    /// A package without a meta is on its way in, on its way out, or a mistake.
+    /// A package without a meta is being installed, being removed, or a mistake.
     fn without_meta(&mut self, name: &PackageName, pass: &mut Pass<'_>) {
         let Some(package) = self.packages.get(name) else {
             return;
@@ -132,7 +132,7 @@ impl Scanner {
             return;
         };
         let reason = why.to_string();
-        // The same trouble goes on; another one starts anew.
+        // The same problem keeps its time; another one restarts it.
         let since = match package.unsettled.take() {
             Some((since, before)) if before == reason => since,
             _ => now,

@@ -1,6 +1,6 @@
-//! What is remembered of one package between two looks.
+//! The scanner's knowledge of one package between two looks.
 //!
-//! Absent on purpose: the directory, and what follows from a change.
+//! Absent on purpose: the directory, and the effects of a change.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -14,18 +14,18 @@ pub(super) struct Package {
     /// The pass that saw it last.
     pub(super) seen: u64,
     pub(super) meta_path: String,
-    /// None until one is known that tells every change.
+    /// `None` until a stamp is known that reveals every change.
     pub(super) meta_stamp: Option<FileStamp>,
     pub(super) signature_path: String,
     pub(super) signature_stamp: Option<FileStamp>,
     pub(super) files: BTreeMap<PluginName, Known>,
-    /// Plugins of the meta that another package already has.
+    /// Plugins of the meta that another package already contains.
     pub(super) conflicts: Vec<PluginName>,
     pub(super) unsettled: Option<(Instant, String)>,
     pub(super) missing: Option<Instant>,
-    /// Known from the host's last run, and not seen yet.
+    /// Whether it is known only from the host's last run.
     pub(super) is_remembered: bool,
-    /// A file was not there for its reader, though it was seen.
+    /// Whether a file that was seen was missing when it was to be read.
     pub(super) is_lost: bool,
 }
 
@@ -54,7 +54,7 @@ impl Package {
         }
     }
 
-    /// Whether its meta need not be read as long as its stamp stays.
+    /// Whether its meta need not be read while its stamp is unchanged.
     pub(super) fn is_settled(&self) -> bool {
         self.unsettled.is_none()
             && self.conflicts.is_empty()
@@ -62,7 +62,7 @@ impl Package {
             && self.meta_stamp.is_some()
     }
 
-    /// Whether it is looked at in every look, hint or not.
+    /// Whether every look includes it.
     pub(super) fn is_restless(&self) -> bool {
         !self.is_settled() || self.is_remembered || self.is_lost
     }

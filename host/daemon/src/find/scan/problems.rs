@@ -1,4 +1,4 @@
-//! What cannot be used, told after every look from all that is known.
+//! Reports after every look what cannot be used.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use hotmerge_meta::control::Problem;
 use super::{Findings, Scanner, look_again};
 
 impl Scanner {
-    /// The plugin directory itself cannot be read.
+    /// Notes that the plugin directory itself cannot be read.
     pub(super) fn root_is_unreadable(
         &mut self,
         reason: String,
@@ -42,7 +42,7 @@ impl Scanner {
                              that counts; remove one of the two"
                         ),
                     )),
-                    // The other package had it until this very look.
+                    // The other package contained it until this look.
                     None => look_again(now, now, findings),
                 }
             }

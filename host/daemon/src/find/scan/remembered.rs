@@ -1,5 +1,5 @@
-//! What a host saw in the directory when it ran last. A package that a merge left half at the
-//! host's start is the package that it was, as long as something of it is there.
+//! What a host found in the directory during its last run. A package that is half-merged at the host's
+//! start counts as unchanged, as long as a part of it exists.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use super::{
     package::{Known, Package},
 };
 
-/// No file has it, so that whatever is found differs.
+/// A stamp that no file has, so that every file differs.
 const NEVER: FileStamp = FileStamp {
     dev: 0,
     ino: 0,
@@ -20,7 +20,7 @@ const NEVER: FileStamp = FileStamp {
 };
 
 impl Scanner {
-    /// A plugin that was in this package when the host ran last. Before the first pass.
+    /// Adds a plugin that was in this package during the host's last run. Call it before the first pass.
     pub fn remember(&mut self, package: &PackageName, meta: PluginMeta) {
         let path = format!("{package}/{}", meta.file);
         let known = Known {
@@ -39,7 +39,7 @@ impl Scanner {
         self.restless.insert(package.name.clone());
     }
 
-    /// Gives up what is only remembered of a plugin: another package has it now.
+    /// Drops a plugin that is only remembered: another package contains it now.
     pub(super) fn hand_on(&mut self, plugin: &str) {
         if let Some(owner) = self.owners.get(plugin)
             && let Some(package) = self.packages.get_mut(owner)
@@ -50,7 +50,7 @@ impl Scanner {
         }
     }
 
-    /// Tells of packages that stay as they are though they cannot be read.
+    /// Reports packages that stay as they were although they cannot be read.
     pub(super) fn tell_remembered(&mut self, now: Instant, findings: &mut Findings) {
         for name in self.restless.clone() {
             let Some(package) = self.packages.get_mut(&name) else {

@@ -32,7 +32,7 @@ impl Bench {
     fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        // By rename, as everybody should: the inode changes with the contents.
+        // By rename: the inode changes with the contents.
         let new = path.with_extension("new");
         fs::write(&new, text).unwrap();
         fs::rename(new, path).unwrap();
@@ -66,7 +66,7 @@ impl Bench {
         self.scanner.scan(self.now)
     }
 
-    /// A pass after everything has had its time to settle.
+    /// A pass after the settling time.
     fn scan_settled(&mut self) -> Findings {
         let first = self.scan();
         assert!(first.problems.is_empty(), "{:?}", first.problems);
@@ -75,7 +75,7 @@ impl Bench {
         self.scan()
     }
 
-    /// The only problem that is left once everything has had its time.
+    /// The only problem that is left after the settling time.
     fn problem(&mut self) -> Problem {
         let findings = self.scan_settled();
         let [problem] = &findings.problems[..] else {
@@ -93,7 +93,7 @@ fn changes_in_quick_succession_are_all_found() {
     let path = format!("p/{META_FILE}");
     let text = fs::read_to_string(bench.path(&path)).unwrap();
     let hash = Digest::of(b"a").to_string();
-    // Same size, within one tick of the file system's clock, and with inodes used again.
+    // Same size, within one tick of the file system's clock, and with reused inodes.
     for number in 0..200_u32 {
         for part in [0, 1] {
             let next = Digest::of(&[number.to_le_bytes(), [part; 4]].concat());
@@ -268,7 +268,7 @@ fn of_two_packages_with_one_plugin_the_first_counts_until_it_goes() {
 
 #[test]
 fn a_plugin_may_move_from_one_package_to_another() {
-    // Whichever of the two the directory gives first.
+    // In whichever order the directory lists the two.
     for (from, to) in [("one", "two"), ("two", "one")] {
         let mut bench = Bench::new();
         bench.package(from, &["a", "b"]);
@@ -363,14 +363,14 @@ fn a_file_that_a_reader_missed_is_found_anew() {
     bench.scanner.lost(&package, &plugin);
     assert_eq!(changed(&bench.scan()), ["a"]);
     assert!(is_quiet(&bench.scan()));
-    // While there is none there is nothing to tell.
+    // While it is missing there is nothing to report.
     fs::remove_file(bench.path("one/liba.so")).unwrap();
     bench.scan();
     bench.scanner.lost(&package, &plugin);
     assert_eq!(changed(&bench.scan()), [""; 0]);
 }
 
-/// Whoever covers packages, and what was told.
+/// Records which packages were covered.
 #[derive(Default)]
 struct Covered(Vec<String>);
 
@@ -396,7 +396,7 @@ impl Bench {
     }
 }
 
-/// Makes every file old enough for its stamp to be telling.
+/// Makes every file old enough that its stamp reveals changes.
 fn age(bench: &Bench) {
     let newest = |name: &str| {
         let stamp = stamp(open_dir(bench.dir.path(), &Trust::anybody()).unwrap(), name).unwrap();
@@ -449,7 +449,7 @@ fn dirty_packages_come_and_go() {
     assert_eq!(changed(&findings), ["d"]);
     assert!(findings.gone.is_empty());
     assert_eq!(covered, ["four anew", "no one"]);
-    // A package that is not there has its time to come back, and no hint is needed then.
+    // A missing package has the settling time to return, and needs no hint then.
     assert!(findings.next_look.is_some());
     assert!(!bench.scanner.is_at_rest());
     bench.now += SETTLE;
@@ -504,7 +504,7 @@ fn a_plugin_moves_between_dirty_packages() {
     let (findings, _) = bench.look(&[("one", Change::Directory)]);
     assert!(findings.gone.is_empty());
     bench.now += SETTLE;
-    // One of these two looks finds that it is gone, the other that it is here.
+    // One of these two looks finds that it is gone, the other that it is back.
     let first = bench.look(&[]).0;
     let second = bench.look(&[]).0;
     assert_eq!(gone(&first), ["a"]);
@@ -520,7 +520,7 @@ fn a_told_package_is_read_whatever_its_stamp() {
     let known = &mut bench.scanner.packages.get_mut("one").unwrap();
     let now = text.replace("1.0.0", "1.0.1");
     fs::write(&path, now).unwrap();
-    // As if the new bytes had come without a trace.
+    // As if the new bytes had left no trace.
     let root = open_dir(bench.dir.path(), &Trust::anybody()).unwrap();
     known.meta_stamp = stamp(&root, &known.meta_path).unwrap();
     assert!(is_quiet(&bench.scan()));

@@ -1,5 +1,5 @@
-//! Every way in which a plugin directory, or a package in it, comes to be another one, with every kind
-//! of watcher that this user may have.
+//! Every way in which a plugin directory or a package in it is replaced, with every kind of watcher that
+//! this user may use.
 
 use std::{
     cell::Cell,
@@ -23,7 +23,7 @@ const KINDS: [(Watch, &str); 3] = [
     (Watch::Both, "inotify and fanotify"),
 ];
 
-/// Those whose events all come in one order.
+/// Those whose events come in one order.
 const SINGLE: [(Watch, &str); 2] = [KINDS[0], KINDS[1]];
 
 struct Bench {
@@ -64,7 +64,7 @@ impl Bench {
         self.hinted.recv_timeout(SOON).expect("a hint");
     }
 
-    /// Takes all that was told until now, and covers what a host would.
+    /// Takes everything that was reported until now, and covers what a host would.
     fn calm(&self) {
         while self.hinted.try_recv().is_ok() {}
         if let Dirty::Named(names) = self.watchers.take(false) {
@@ -74,14 +74,14 @@ impl Bench {
         }
     }
 
-    /// What happens in the directory of now is told.
+    /// Checks that changes in the current directory are reported.
     #[track_caller]
     fn is_watched(&self) {
         loop {
             self.calm();
             fs::write(self.watchers.dir.join("new"), "").unwrap();
             self.is_told();
-            // It may have been told late that the directory is another one.
+            // The report that the directory was replaced may come late.
             if self.watchers.is_up_to_date() {
                 break;
             }
@@ -109,7 +109,7 @@ impl Bench {
         }
     }
 
-    /// What a look does before it looks.
+    /// Covers a package, as a look does first.
     fn cover(&self, package: &str, change: Change) {
         let name = package.parse().unwrap();
         (&self.watchers).cover(&name, change == Change::Directory);
@@ -122,7 +122,7 @@ impl Bench {
         let one = dir.join("one");
         let mut open = fs::File::create(dir.join("open")).unwrap();
         let changes: [&mut dyn FnMut(); 7] = [
-            // What is not closed yet may have settled.
+            // A file may have settled before it is closed.
             &mut || open.write_all(b"1").unwrap(),
             &mut || fs::write(&one, "1").unwrap(),
             &mut || fs::rename(&one, dir.join("two")).unwrap(),
@@ -135,7 +135,7 @@ impl Bench {
             &mut || fs::remove_file(&one).unwrap(),
         ];
         for change in changes {
-            // What was told before is not told of this one.
+            // Earlier reports do not concern this one.
             self.quiet();
             change();
             self.is_dirty(package);
@@ -144,8 +144,8 @@ impl Bench {
         self.quiet();
     }
 
-    /// Waits until one kind of watcher has told all that has happened: its events come in their
-    /// order, and this one is the last.
+    /// Waits until one kind of watcher has reported everything: its events come in order, and this one is
+    /// the last.
     fn quiet(&self) {
         self.calm();
         let mark = format!("mark{}", self.marks.get());
@@ -156,7 +156,7 @@ impl Bench {
     }
 }
 
-/// A change of what the path means, by what the path is.
+/// A way to make the path name another directory, for each kind of path.
 type Turn = (&'static str, fn(&Bench));
 
 const TURNS: [Turn; 5] = [
@@ -232,12 +232,12 @@ fn what_is_being_staged_wakes_nobody() {
         fs::write(bench.package(".new-1"), "").unwrap();
         fs::create_dir(bench.package("new")).unwrap();
         assert_eq!(bench.is_dirty("new"), Change::Directory);
-        // Only that one was told of.
+        // Only that one was reported.
         assert!(bench.hinted.try_iter().count() <= 1);
     }
 }
 
-/// How a package's directory comes to be another one.
+/// The ways in which a package's directory is replaced.
 const REPLACEMENTS: [fn(&Bench); 4] = [
     |bench| {
         fs::remove_dir(bench.package("p")).unwrap();
@@ -270,7 +270,7 @@ fn a_replaced_package_is_covered_anew() {
             bench.cover("p", change);
             bench.is_covered("p");
             replace(&bench);
-            // The other kind may still tell of what was written before.
+            // The other kind may still report what was written before.
             while bench.is_dirty("p") != Change::Directory {}
             bench.cover("p", Change::Directory);
             bench.is_covered("p");
@@ -296,15 +296,15 @@ fn reading_makes_nothing_dirty() {
     }
 }
 
-/// The number of events that a queue has room for.
+/// The capacity of a queue, in events.
 fn queue(kind: &str) -> usize {
     let path = format!("/proc/sys/fs/{kind}/max_queued_events");
     let text = fs::read_to_string(path).unwrap();
     text.trim().parse().unwrap()
 }
 
-/// A reader that stalls until both queues are full must look at everything, and be begun anew: among
-/// what it has missed is that a package was replaced.
+/// A reader that stalls until both queues are full must look at everything and be restarted: among the
+/// events that it missed is the replacement of a package.
 #[test]
 fn a_full_queue_makes_everything_dirty() {
     for kind in KINDS {
@@ -319,7 +319,7 @@ fn a_full_queue_makes_everything_dirty() {
             let name = |index: usize| bench.package("p").join(index.to_string());
             fs::write(name(0), "1").unwrap();
             for index in 0..most {
-                // Events of different names do not become one.
+                // The kernel does not merge events with different names.
                 fs::rename(name(index), name(index + 1)).unwrap();
             }
             fs::remove_file(name(most)).unwrap();

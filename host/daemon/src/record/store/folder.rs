@@ -1,10 +1,10 @@
-//! A directory of the store, held open. Its files are read, written and removed through its
-//! descriptor, whatever its path comes to mean.
+//! A directory of the store, held open. Its files are accessed through its descriptor, even if its path
+//! later names another directory.
 //!
-//! Invariants: nobody but root and the host's user may write in it; nothing but a regular file is
-//! opened, and none through a symbolic link.
+//! Invariants: only root and the host's user may write in it; only regular files are opened, and never
+//! through a symbolic link.
 //!
-//! Absent on purpose: what the files mean.
+//! Absent on purpose: the meaning of the files.
 
 use std::{
     fs::{DirBuilder, File},
@@ -25,10 +25,10 @@ use rustix::{
     process::geteuid,
 };
 
-/// Names that start so are not finished.
+/// Prefix of the names of incomplete files.
 const TEMPORARY: &str = ".new-";
 
-/// How often a lock is tried before it counts as another host's: for a second in all.
+/// How often a lock is tried before it counts as held by another host: for one second in total.
 const ATTEMPTS: u32 = 200;
 
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(5);
@@ -36,17 +36,17 @@ const ATTEMPT_PAUSE: Duration = Duration::from_millis(5);
 /// Why a store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The system refused a step.
+    /// A step failed.
     #[error("failed to {step} `{}`: {source}", .path.display())]
     Io {
-        /// What was being done.
+        /// The step.
         step: &'static str,
-        /// With what.
+        /// The file or directory.
         path: PathBuf,
         /// What the system says.
         source: io::Error,
     },
-    /// A newer host has written what this one would replace.
+    /// A newer host has written the record that this one would replace.
     #[error(
         "`{}` was written by a newer hotmerge (format {format}, this one knows {newest}) and is left alone; \
          upgrade hotmerge again, or remove the file to have this one keep versions and choices",
@@ -63,18 +63,18 @@ pub enum StoreError {
     /// Another host has it open.
     #[error("state directory `{}` belongs to a running host; choose another", .0.display())]
     Held(PathBuf),
-    /// Somebody else could have put there what this host would run.
+    /// Another user could have put there what this host would run.
     #[error(
         "`{}` is not safe in a state directory: {reason} (owner {owner}, mode {mode:04o}); \
          {remedy}, or choose another state directory",
         .path.display()
     )]
     Unsafe {
-        /// What was found.
+        /// The offending file or directory.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
-        /// Whose it is.
+        /// Its owner.
         owner: u32,
         /// Its permissions.
         mode: u32,
@@ -102,18 +102,18 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Opens a directory by its path, and makes it for its owner alone if it is not there.
+    /// Opens a directory by its path, or creates it for its owner alone.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let mut builder = DirBuilder::new();
         let made = builder.recursive(true).mode(0o700).create(path);
-        // What stands in its place is named below.
+        // Anything else in its place is refused below.
         if path.symlink_metadata().is_err() {
             made.map_err(failed("make", path))?;
         }
         Self::at(CWD, path.as_os_str(), path)
     }
 
-    /// Opens or makes a directory in this one.
+    /// Opens or creates a directory in this one.
     pub(super) fn sub(&self, name: &str) -> Result<Self, StoreError> {
         let path = self.path.join(name);
         match mkdirat(&self.fd, name, Mode::from_raw_mode(0o700)) {
@@ -146,7 +146,7 @@ impl Folder {
         }
     }
 
-    /// Where it was when it was opened.
+    /// Its path when it was opened.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -160,17 +160,17 @@ impl Folder {
             match entry.file_name().to_str() {
                 Ok("." | "..") => {}
                 Ok(name) => names.push(name.to_owned()),
-                // Ours have other names.
+                // The store's own files have other names.
                 Err(_) => drop(unlinkat(&self.fd, entry.file_name(), AtFlags::empty())),
             }
         }
         Ok(names)
     }
 
-    /// A file locked for this host, made if it is not there; what is in it stays.
+    /// Opens or creates a file and locks it; its contents stay.
     ///
-    /// A lock is believed only when it stays: the process that a killed host was about to start
-    /// has that host's descriptors until it runs its own program.
+    /// It retries for a while before another host counts as running: a process that a killed host was about
+    /// to start keeps that host's descriptors until it runs its own program.
     pub(super) fn lock_file(&self, name: &str) -> Result<File, StoreError> {
         let file = self.open_file(name, OFlags::RDWR | OFlags::CREATE)?;
         for _ in 0..ATTEMPTS {
@@ -183,7 +183,7 @@ impl Folder {
         Err(StoreError::Held(self.path.clone()))
     }
 
-    /// A file's bytes, if nobody else could have written them.
+    /// A file's bytes, if no other user could have written them.
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>, StoreError> {
         let mut file = self.open_file(name, OFlags::RDONLY)?;
         let mut bytes = Vec::new();
@@ -194,7 +194,7 @@ impl Folder {
 
     fn open_file(&self, name: &str, flags: OFlags) -> Result<File, StoreError> {
         let path = self.path.join(name);
-        // Without NONBLOCK a FIFO would keep whoever opens it.
+        // Without NONBLOCK, opening a FIFO would block.
         let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match openat(&self.fd, name, flags, Mode::from_raw_mode(0o600)) {
             Ok(fd) => {
@@ -219,13 +219,13 @@ impl Folder {
         stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
     }
 
-    /// Writes a file under another name and renames it, so that there is the old one or the new
-    /// one at any moment. What could not be finished is removed.
+    /// Writes a file under another name and renames it, so that the old or the new one exists at any moment.
+    /// It removes an incomplete file.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let temporary = format!("{TEMPORARY}{name}");
         let write = || -> io::Result<()> {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-            // A leftover may be somebody's link.
+            // A leftover may be another user's link.
             let _ = unlinkat(&self.fd, &*temporary, AtFlags::empty());
             let mode = Mode::from_raw_mode(0o600);
             let mut file = File::from(openat(&self.fd, &*temporary, flags, mode)?);
@@ -235,13 +235,13 @@ impl Folder {
             Ok(fsync(&self.fd)?)
         };
         write().map_err(|error| {
-            // On a full disk it would stand in the way of the next attempt.
+            // On a full disk it would take the space of the next attempt.
             let _ = unlinkat(&self.fd, &*temporary, AtFlags::empty());
             failed("write", &self.path.join(name))(error)
         })
     }
 
-    /// Writes a file and removes it; says how many bytes are free.
+    /// Writes a file and removes it; returns the number of free bytes.
     pub(super) fn try_writing(&self) -> Result<u64, StoreError> {
         let name = format!("check-{}", std::process::id());
         self.write(&name, b"\n")?;
@@ -250,7 +250,7 @@ impl Folder {
         Ok(free.f_bavail.saturating_mul(free.f_frsize))
     }
 
-    /// Removes a file, if it is there.
+    /// Removes a file, if it exists.
     pub(super) fn remove(&self, name: &str) -> Result<(), StoreError> {
         match unlinkat(&self.fd, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -259,7 +259,7 @@ impl Folder {
     }
 }
 
-/// Whether a directory that is not there could be made; says how many bytes would be free.
+/// Checks whether a missing directory could be created; returns the number of free bytes.
 pub(super) fn try_making(path: &Path) -> Result<u64, StoreError> {
     let is_there =
         |path: &&Path| !matches!(statat(CWD, *path, AtFlags::empty()), Err(Errno::NOENT));

@@ -1,9 +1,9 @@
-//! Records that a newer host has written: which they are, and which images they need.
+//! Records that a newer host has written, and the images that they need.
 //!
-//! Invariant: whatever else its format has, a record names its images by their hashes, and none
-//! that it names is removed.
+//! Invariant: a record of any format names its images by their hashes, and no image that it names is
+//! removed.
 //!
-//! Absent on purpose: everything else that such a record says.
+//! Absent on purpose: everything else in such a record.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! What files of the store are called.
+//! The names of the store's files.
 
 use hotmerge_meta::{Digest, PluginName};
 

@@ -1,4 +1,4 @@
-//! What a store promises, also to a host that was killed.
+//! The store's promises, also after a host was killed.
 
 use std::{fs, path::PathBuf};
 
@@ -81,7 +81,7 @@ fn records_are_written_in_the_order_of_events() {
                 };
                 store.persist(&new.name, look, image).unwrap();
             });
-            // Without the lock the other one looks, and may write, before this one does.
+            // Without the lock the other thread may read and write before this one.
             let order = store.records.try_lock().map(drop);
             order.expect_err("nobody else writes between a look and what it leads to");
             assert!(has_looked.try_recv().is_err());
@@ -168,7 +168,7 @@ fn a_damaged_record_costs_its_plugin_and_no_other() {
     assert_eq!(kept(&store, "a"), ["3.0.0"]);
 }
 
-/// As a newer host would write it: other fields in another order, the images by their hashes.
+/// A record as a newer host might write it: other fields in another order, and images by their hashes.
 fn newer_record(store: &Store, meta: &PluginMeta) -> (PathBuf, String) {
     let path = store.dir().join("plugins").join(record_name(&meta.name));
     let text = format!(
@@ -196,7 +196,7 @@ fn a_newer_hosts_record_outlasts_an_older_host() {
     assert!(says.iter().all(|part| error.contains(part)), "{error}");
     assert_eq!(store.unwritten("a"), Some(error));
     assert_eq!(store.retry_at(), None, "nothing changes by itself");
-    // Another plugin of the same bytes comes and goes.
+    // Another plugin with the same bytes comes and goes.
     let twin = version("b", "1.0.0");
     keep(&store, &twin, None);
     forget(&store, &twin);
@@ -206,7 +206,7 @@ fn a_newer_hosts_record_outlasts_an_older_host() {
     assert_eq!(fs::read_to_string(&path).unwrap(), text);
     assert_eq!(store.image(&old.hash).unwrap(), b"1.0.0");
 
-    // As the sentence says.
+    // As the message advises.
     fs::remove_file(&path).unwrap();
     keep(&store, &new, None);
     assert_eq!(
@@ -239,7 +239,7 @@ fn one_host_at_a_time_has_it_open() {
     ));
 }
 
-/// Opening is refused with a sentence that has all of these.
+/// Checks that opening is refused with a message that contains all of these.
 #[track_caller]
 fn refused(dir: &Path, says: &[&str]) {
     let error = Store::open(dir, 3).unwrap_err().to_string();
@@ -248,7 +248,7 @@ fn refused(dir: &Path, says: &[&str]) {
     }
 }
 
-/// Without a slash at its end, which would name what a link leads to.
+/// The path without a trailing slash, which would follow a link.
 fn entry(dir: &Path, name: &str) -> PathBuf {
     match name {
         "" => dir.to_owned(),
@@ -341,7 +341,7 @@ fn an_image_that_is_no_file_is_not_read() {
     assert_eq!(kept(&Store::open(dir.path(), 3).unwrap(), "a"), ["2.0.0"]);
 }
 
-/// Files cannot be written where a directory has their name.
+/// Blocks a file by a directory of that name.
 fn block(dir: &Path, name: &str) -> PathBuf {
     let path = dir.join(name).join(".new-a.json");
     fs::create_dir_all(&path).unwrap();

@@ -1,4 +1,4 @@
-//! What the store could not write down, since when, and when that is tried again.
+//! The records that the store could not write, since when, and when it tries again.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use hotmerge_meta::{PluginName, control::StoreFailure};
 
 use super::folder::StoreError;
 
-/// How soon what could not be written is tried again: somebody makes room.
+/// How soon a failed write is tried again: an operator may have made room.
 const RETRY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ pub(super) struct Unwritten(Mutex<Backlog>);
 
 #[derive(Debug, Default)]
 struct Backlog {
-    /// Why, by plugin.
+    /// The reason for each plugin.
     reasons: BTreeMap<PluginName, String>,
     since: Option<jiff::Timestamp>,
     retry: Option<Instant>,
@@ -29,14 +29,14 @@ impl Unwritten {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What came of writing down one plugin.
+    /// Notes the outcome of writing a plugin's record.
     pub(super) fn note(&self, plugin: &PluginName, failed: Option<&StoreError>) {
         let mut state = self.lock();
         match failed {
             Some(error) => {
                 state.reasons.insert(plugin.clone(), error.to_string());
                 state.since.get_or_insert_with(jiff::Timestamp::now);
-                // Only an operator removes a newer host's record.
+                // Only an operator can remove a newer host's record, so that retrying is pointless.
                 if !matches!(error, StoreError::Newer { .. }) {
                     state.retry = Some(Instant::now() + RETRY);
                 }
@@ -50,7 +50,7 @@ impl Unwritten {
         }
     }
 
-    /// Why what runs of a plugin and what was chosen would be forgotten.
+    /// Why a plugin's record would be lost at the host's end.
     pub(super) fn reason(&self, plugin: &str) -> Option<String> {
         self.lock().reasons.get(plugin).cloned()
     }
@@ -70,7 +70,7 @@ impl Unwritten {
         self.lock().retry
     }
 
-    /// What to try again, from now on under way.
+    /// Takes the plugins to try again.
     pub(super) fn take(&self) -> Vec<PluginName> {
         let mut state = self.lock();
         state.retry = None;

@@ -16,7 +16,7 @@ pub(super) enum StoredError {
     Damaged(#[source] LoadError),
     #[error("{0}")]
     NoRoom(#[source] LoadError),
-    /// It is whole, and of another host.
+    /// It is intact, but built for another host.
     #[error("the stored version: {0}")]
     Unfit(#[source] LoadError),
 }
@@ -31,7 +31,7 @@ impl From<LoadError> for StoredError {
     }
 }
 
-/// Why the running image cannot be started once more.
+/// Why the running image cannot be started again.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RunningError {
     #[error("the running image cannot be read: {0}")]

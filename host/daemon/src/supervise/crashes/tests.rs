@@ -1,4 +1,4 @@
-//! What becomes of a panic for which there is no thread.
+//! The reaction to a panic when no thread is available.
 
 use hotmerge_instance::{Report, Upward as _};
 use hotmerge_lifecycle::{Machine, Next, Origin, Step, Target};
@@ -10,7 +10,7 @@ use crate::{
     supervise::{services::Services, threads::trial},
 };
 
-/// A host that believes that a plugin runs.
+/// A host that takes a plugin for running.
 fn host(dir: &tempfile::TempDir) -> (Arc<Supervisor>, Services) {
     let host = Supervisor::new(
         Config::default(),
@@ -67,7 +67,7 @@ fn a_panic_without_a_free_thread_is_queued() {
         why.contains("no thread to replace it after it panicked: no"),
         "{why}"
     );
-    // The clock is to come back, and does so in vain.
+    // The clock retries, still without a thread.
     let next = host
         .background
         .retry(&host, Instant::now())

@@ -1,4 +1,4 @@
-//! The words that threads sleep on, in the hands of the other side.
+//! A hostile side that attacks the words on which threads sleep.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -10,10 +10,10 @@ use rustix::thread::futex::{self, Flags};
 
 use super::*;
 
-/// Far less than a thread that is left behind would wait, and more than any machine needs.
+/// Far less than a stranded thread would wait, and more than any machine needs.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Moves whoever sleeps on a word to one where nobody will ever ring.
+/// Moves the sleepers of a word to another one that nobody rings.
 fn move_away(word: &AtomicU32) {
     let nowhere = AtomicU32::new(0);
     let began = Instant::now();
@@ -24,7 +24,7 @@ fn move_away(word: &AtomicU32) {
     }
 }
 
-/// Does something to the words until the test is over.
+/// Runs `disturb` repeatedly until `body` has returned.
 fn while_it_runs<R>(disturb: impl Fn() + Sync, body: impl FnOnce() -> R) -> R {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -33,7 +33,7 @@ fn while_it_runs<R>(disturb: impl Fn() + Sync, body: impl FnOnce() -> R) -> R {
                 disturb();
             }
         });
-        // Also if it fails: the other thread would go on for ever.
+        // Also if it fails: the other thread would run forever.
         let result = catch_unwind(AssertUnwindSafe(body));
         is_over.store(true, Ordering::Relaxed);
         result.unwrap_or_else(|panic| resume_unwind(panic))
@@ -66,6 +66,31 @@ fn a_reply_that_gets_no_room_is_given_up() {
     assert_eq!(status, STATUS_REPLY_TOO_LARGE);
     taken.finish(status, &writer);
     assert_eq!(server.under_way(), 0);
+}
+
+#[test]
+fn a_waiting_reply_can_be_given_up() {
+    let (server, file) = Server::create(SMALL).unwrap();
+    let hostile = Memory::open(&file, SMALL).unwrap();
+    hostile.head().used.store(1, Ordering::SeqCst);
+    let slot = hostile.slot(0);
+    slot.reply_limit.store(1 << 20, Ordering::SeqCst);
+    slot.posted.store(following(0), Ordering::SeqCst);
+    let gives_up = AtomicBool::new(false);
+    let taken = server.next().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while slot.state.load(Ordering::SeqCst) & 7 != state::WANTS_AREA {
+                thread::yield_now();
+            }
+            // No wake-up tells of it, which would not reach a thread that was moved.
+            move_away(&slot.state);
+            gives_up.store(true, Ordering::SeqCst);
+        });
+        let mut writer = taken.writer().giving_up_if(&gives_up);
+        let status = writer.write(&[0; 2 * SMALL.small_bytes as usize]);
+        assert_eq!(status, STATUS_REPLY_TOO_LARGE);
+    });
 }
 
 #[test]
@@ -125,7 +150,7 @@ fn ringing_for_nothing_beside_calls_is_honest() {
     });
 }
 
-/// What becomes of a call without a deadline whose state is in such hands.
+/// The outcome of a call without a deadline whose state word is attacked.
 fn call_while(disturb: impl Fn(&AtomicU32) + Sync) -> Result<Status, NoAnswer> {
     let (caller, file) = Caller::create(SMALL).unwrap();
     let hostile = Memory::open(&file, SMALL).unwrap();

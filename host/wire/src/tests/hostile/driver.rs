@@ -1,7 +1,7 @@
 //! A hostile side that moves every shared word at any moment, while the host's side calls and is called.
 //!
-//! Each round has a memory of its own and a seed, which a failure names; the threads' luck is not in it.
-//! `HOTMERGE_WIRE_S` is for how many seconds to go on (see CONTRIBUTING.md).
+//! Each round has its own memory and a seed, which a failure names; the seed does not cover how threads
+//! are scheduled. `HOTMERGE_WIRE_S` sets the duration in seconds (see CONTRIBUTING.md).
 
 use std::{
     env,
@@ -14,13 +14,13 @@ use rustix::thread::futex::{self, Flags};
 
 use super::*;
 
-/// How long it goes on unless somebody says more.
+/// The default duration.
 const BRIEFLY: Duration = Duration::from_secs(2);
-/// How long one round is disturbed.
+/// The duration of one round.
 const ROUND: Duration = Duration::from_millis(15);
 /// How long a call may take.
 const CALL_NS: u64 = 2_000_000;
-/// A call or a thread that goes on for longer is kept by the other side.
+/// A call or a thread that takes longer is stuck.
 const KEPT: Duration = Duration::from_secs(30);
 const LIMIT: usize = 200_000;
 
@@ -32,7 +32,7 @@ const GEOMETRY: Geometry = Geometry {
     area_bytes: 1 << 18,
 };
 
-/// Numbers that look like chance; xorshift.
+/// Pseudo-random numbers; xorshift.
 #[derive(Clone)]
 struct Dice(u64);
 
@@ -58,7 +58,7 @@ fn disturb(memory: &Memory, dice: &mut Dice) {
     let words = words(memory);
     let slot = memory.slot(dice.roll(GEOMETRY.slots as usize) as u32);
     let head = memory.head();
-    // What threads sleep on or wait for, more often than the rest.
+    // The words on which threads sleep or wait, more often than the rest.
     let named = [
         &slot.state,
         &slot.posted,
@@ -102,10 +102,10 @@ fn disturb(memory: &Memory, dice: &mut Dice) {
     }
 }
 
-/// What the host does on its side, until it is told to stop.
+/// The work of one thread of the host's side, until it is told to stop.
 type Work = Box<dyn FnOnce() + Send>;
 
-/// Calls of all sizes, of which none may go on for longer than it may.
+/// Makes calls of all sizes; each must end in time.
 fn calls(caller: Arc<Caller>, stop: Arc<AtomicBool>, mut dice: Dice) -> Work {
     Box::new(move || {
         let holder: Arc<str> = "somebody".into();
@@ -135,7 +135,7 @@ fn calls(caller: Arc<Caller>, stop: Arc<AtomicBool>, mut dice: Dice) -> Work {
     })
 }
 
-/// Answers to calls that were never made, until the other side is found out or gone.
+/// Answers calls that were never made, until the other side is detected or gone.
 fn answers(server: Arc<Server>, mut dice: Dice) -> Work {
     Box::new(move || {
         while let Ok(taken) = server.next() {
@@ -174,7 +174,7 @@ fn round(seed: u64, hostile: Memory, work: Vec<Work>, end: impl FnOnce()) {
     end();
     let ended = Instant::now();
     for thread in work {
-        // Whoever is kept is never joined.
+        // A stuck thread is never joined.
         while !thread.is_finished() {
             assert!(
                 ended.elapsed() < KEPT,

@@ -1,0 +1,54 @@
+//! Replies that wait, more of them than may.
+
+use super::*;
+
+const LARGE: usize = LARGEST_OUTGOING as usize;
+
+fn name(text: &str) -> PluginName {
+    PluginName::new(text).unwrap()
+}
+
+fn given_up(held: &[Held<'_>]) -> Vec<bool> {
+    let is_set = |it: &Held<'_>| it.is_given_up().load(Ordering::Relaxed);
+    held.iter().map(is_set).collect()
+}
+
+#[test]
+fn whoever_holds_most_loses_its_oldest_reply() {
+    let replies = HeldReplies::default();
+    let hold = |plugin: &str, count: u32| {
+        let hold = |_| replies.hold(&name(plugin), LARGE).unwrap();
+        (0..count).map(hold).collect::<Vec<_>>()
+    };
+    let honest = hold("honest", 2);
+    let hostile = hold("hostile", MOST_OUTGOING);
+    let others = hold("other", 1);
+    assert_eq!(given_up(&honest), [false; 2]);
+    assert_eq!(given_up(&others), [false]);
+    let lost = [true, true, true, false, false, false, false, false];
+    assert_eq!(given_up(&hostile), lost);
+}
+
+#[test]
+fn a_reply_that_was_taken_makes_room() {
+    let replies = HeldReplies::default();
+    for _ in 0..3 * MOST_OUTGOING {
+        let held = replies.hold(&name("one"), LARGE).unwrap();
+        assert!(!held.is_given_up().load(Ordering::Relaxed));
+    }
+    assert_eq!(replies.lock().bytes(), 0);
+}
+
+#[test]
+fn one_worker_may_hold_all_that_it_can_call_for() {
+    let replies = HeldReplies::default();
+    let hold = |_| replies.hold(&name("one"), LARGE).unwrap();
+    let held: Vec<_> = (0..MOST_OUTGOING).map(hold).collect();
+    assert!(!given_up(&held).contains(&true));
+}
+
+#[test]
+fn small_replies_are_not_counted() {
+    let replies = HeldReplies::default();
+    assert!(replies.hold(&name("one"), SMALL_BYTES).is_none());
+}
