@@ -109,7 +109,7 @@ impl Watchers {
             let now = match Identity::of(&self.dir) {
                 Ok(now) => now,
                 Err(error) => {
-                    watching.end(&error.to_string());
+                    watching.lose(&error.to_string());
                     return is_anew;
                 }
             };
@@ -262,10 +262,15 @@ impl Watching {
         self.at == Some(now) && !self.signs.turned.load(Ordering::Acquire)
     }
 
-    fn end(&mut self, reason: &str) {
+    /// Says once that nothing is watched any more though the host goes on.
+    fn lose(&mut self, reason: &str) {
         if self.absent.as_deref() != Some(reason) && !self.is_stopped {
             tracing::warn!(target: "hotmerge::watch", "the plugin directory is not watched: {reason}");
         }
+        self.end(reason);
+    }
+
+    fn end(&mut self, reason: &str) {
         self.at = None;
         self.absent = Some(reason.to_owned());
         self.way = None;
