@@ -242,7 +242,7 @@ mod tests {
         config.state_dir = Some(dir.path().join("new"));
         let found = state_dir(&config).unwrap();
         assert_eq!(found.verdict, Verdict::Good, "{found:?}");
-        assert!(found.text.contains("not there yet"), "{found:?}");
+        assert!(found.text.contains("does not exist yet"), "{found:?}");
         assert!(!dir.path().join("new").exists(), "it was made");
 
         let state = dir.path().join("state");

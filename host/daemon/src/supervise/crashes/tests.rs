@@ -64,7 +64,7 @@ fn a_panic_without_a_free_thread_is_queued() {
         panic!("it says so: {:?}", first.waiting);
     };
     assert!(
-        why.contains("no thread to replace it after it panicked: no"),
+        why.contains("no thread was available to replace it after it panicked: no"),
         "{why}"
     );
     // The clock retries, still without a thread.
