@@ -4,8 +4,8 @@
 //! hyper reads and writes HTTP/1.1; a few threads of its own serve every connection, and calls run
 //! on a bounded pool beside them, so that a slow plugin holds up nobody. `listen` opens sockets,
 //! `serve` lets connections in, `routes` says what is where, `calls` calls plugins, `problem` is
-//! every refusal (RFC 9457), `visitor` and `tokens` find out who
-//! asks, `guard` keeps web pages of others out.
+//! every refusal (RFC 9457), `visitor` and `tokens` find out who asks, `guard` keeps web pages of
+//! others out, `framing` requests of two meanings, `described`, `operations` and `schema` put into `openapi` what plugins say of themselves.
 //!
 //! Invariant: who may do what is decided by `roles`, as for the control socket; a client without
 //! an entry in `[[door.allow]]` reaches nothing but the two health checks.
@@ -14,12 +14,17 @@
 
 mod calls;
 mod connections;
+mod described;
 mod extract;
+mod framing;
 mod guard;
 mod listen;
 mod openapi;
+mod operations;
 mod problem;
+mod receive;
 mod routes;
+mod schema;
 mod serve;
 mod share;
 mod shared;

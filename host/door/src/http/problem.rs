@@ -23,6 +23,7 @@ pub(super) enum Kind {
     NotLive,
     BadRequest,
     BadParameters,
+    Ambiguous,
     Unauthenticated,
     Forbidden,
     CrossOrigin,
@@ -48,7 +49,7 @@ pub(super) enum Kind {
 type Entry = (Kind, &'static str, u16, &'static str, &'static str);
 
 /// Every kind there is.
-const KINDS: [Entry; 26] = [
+const KINDS: [Entry; 27] = [
     (
         Kind::NoRoute,
         "no-route",
@@ -97,6 +98,13 @@ const KINDS: [Entry; 26] = [
         400,
         "The request is malformed",
         "The detail says where.",
+    ),
+    (
+        Kind::Ambiguous,
+        "ambiguous",
+        400,
+        "The end of the request can be understood in two ways",
+        "The detail says why. The connection is closed.",
     ),
     (
         Kind::Unauthenticated,
@@ -316,7 +324,7 @@ impl IntoResponse for Problem {
                 );
             }
             // What is left of the request is not read.
-            Kind::TooLarge | Kind::TooSlow => {
+            Kind::TooLarge | Kind::TooSlow | Kind::Ambiguous => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}
