@@ -164,6 +164,13 @@ fn what_runs_can_be_seen() {
     let (_lab, host, http) = front();
     assert_eq!(http.get("/plugins").json()[0]["name"], "actor");
     let seen = http.get("/plugins/actor").json();
+    assert_eq!(seen["methods"][0]["name"], "mark", "{seen}");
+    // Places in memory are for administrators.
+    assert_eq!(seen["address"], serde_json::Value::Null);
+    assert_eq!(
+        http.get("/plugins").json()[0]["address"],
+        serde_json::Value::Null
+    );
     assert_eq!(seen["generation"], 1, "{seen}");
     let status = http.get("/status").json();
     assert_eq!(status["host"]["pid"], host.pid());

@@ -1,92 +1,103 @@
 //! HTTP clients notice neither new versions of plugins nor, under socket activation, a new host.
 
 use std::{
-    collections::BTreeSet,
     net::TcpListener,
     os::{fd::AsRawFd as _, unix::process::CommandExt as _},
     process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread::{self, JoinHandle},
+    thread,
 };
 
-use hotmerge_tests::{Gate, Http, Lab, actor, open_http, read_all};
+use hotmerge_tests::{
+    Ask, Gate, Http, Lab, Steady, Workspace, actions, actor, open_http, read_all,
+};
 use rustix::{
     io::{FdFlags, fcntl_setfd},
     process::Signal,
 };
 
-/// Clients that call on connections that are kept, until they are told to stop.
-struct Clients {
-    stop: Arc<AtomicBool>,
-    answered: Arc<AtomicU64>,
-    threads: Vec<JoinHandle<BTreeSet<String>>>,
-}
-
-impl Clients {
-    fn start(http: &Http, count: usize) -> Self {
-        let (stop, answered) = (
-            Arc::new(AtomicBool::new(false)),
-            Arc::new(AtomicU64::new(0)),
-        );
-        let client = |_| {
-            // An agent of its own has connections of its own.
-            let http = Http::at(http.address());
-            let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
-            thread::spawn(move || {
-                let mut marks = BTreeSet::new();
-                while !stop.load(Ordering::Relaxed) {
-                    let answer = http.try_post("/plugins/actor/mark", &[], b"");
-                    let answer = answer.expect("no connection is refused or cut off");
-                    assert_eq!(answer.status, 200, "{answer:?}");
-                    marks.insert(String::from_utf8(answer.body).unwrap());
-                    answered.fetch_add(1, Ordering::Relaxed);
-                }
-                marks
-            })
-        };
-        let threads = (0..count).map(client).collect();
-        Self {
-            stop,
-            answered,
-            threads,
-        }
-    }
-
-    /// Waits for some more answers.
-    fn go_on(&self) {
-        let until = self.answered.load(Ordering::Relaxed) + 20;
-        while self.answered.load(Ordering::Relaxed) < until {
-            assert!(
-                !self.threads.iter().all(JoinHandle::is_finished),
-                "every client has failed"
-            );
-            thread::yield_now();
-        }
-    }
-
-    fn stop(self) -> BTreeSet<String> {
-        self.stop.store(true, Ordering::Relaxed);
-        let marks = self.threads.into_iter().flat_map(|it| it.join().unwrap());
-        marks.collect()
-    }
-}
+const MARK: Ask = Ask {
+    path: "/plugins/actor/mark",
+    accept: "*/*",
+    body: "",
+};
 
 #[test]
 fn kept_connections_see_no_failure_during_reloads() {
     let lab = Lab::new();
     lab.put(&actor("mark=0"));
     let (host, http) = Http::start(&lab, &open_http(""));
-    let clients = Clients::start(&http, 4);
+    let clients = Steady::start(http.address(), &[MARK; 4]);
     for version in 1..=20 {
         clients.go_on();
         host.reload_after(|| lab.put(&actor(&format!("mark={version}"))));
     }
     clients.go_on();
-    let marks = clients.stop();
-    assert!(marks.contains("0") && marks.contains("20"), "{marks:?}");
+    assert_eq!(clients.renewed(), 0, "connections are kept");
+    for marks in clients.stop() {
+        assert!(marks.contains("0") && marks.contains("20"), "{marks:?}");
+    }
+}
+
+/// What the plugin `announce` is asked.
+const fn announce(accept: &'static str) -> Ask {
+    Ask {
+        path: "/plugins/announce/generate",
+        accept,
+        body: include_str!("../../plugins/announcement/samples/announcement.json"),
+    }
+}
+
+#[test]
+fn a_changed_template_or_encoder_reloads_announce_alone() {
+    let sources = Workspace::copied(
+        "announce-changes",
+        &[
+            "plugins/abi",
+            "plugins/sdk",
+            "plugins/announcement",
+            "plugins/announce",
+            "plugins/samples/counter",
+        ],
+    );
+    let lab = Lab::new();
+    lab.put(&actor("mark=0"));
+    sources.driver(&lab).run().ok();
+    let config = format!("watch = false\n{}", open_http(""));
+    let (host, http) = Http::start(&lab, &config);
+    let asks = [
+        announce("text/markdown"),
+        announce("text/html"),
+        announce("application/json"),
+        MARK,
+    ];
+    let clients = Steady::start(http.address(), &asks);
+    let generations = || ["announce", "counter", "actor"].map(|it| host.plugin(it).generation);
+    assert_eq!(generations(), [1, 1, 1]);
+    clients.go_on();
+    for (version, file, from, to) in [
+        (
+            2,
+            "templates/markdown.en.md",
+            "{{ body }}",
+            "Hear, hear.\n\n{{ body }}",
+        ),
+        (3, "src/html.rs", "<article>", "<article id=\\\"news\\\">"),
+    ] {
+        sources.edit_file(&format!("plugins/announcement/{file}"), from, to);
+        let built = sources.driver(&lab).run().ok().lines();
+        let actions = actions(&built);
+        assert_eq!(actions["announce"], "reloaded", "{actions:?}");
+        assert_eq!(actions["counter"], "unchanged", "{actions:?}");
+        assert_eq!(generations(), [version, 1, 1]);
+        clients.go_on();
+    }
+    assert_eq!(clients.renewed(), 0, "connections are kept");
+    let kinds: Vec<_> = clients.stop().iter().map(|it| it.len()).collect();
+    assert_eq!(
+        kinds,
+        [2, 2, 1, 1],
+        "each change is seen, and only where it matters"
+    );
 }
 
 #[test]
@@ -152,6 +163,27 @@ fn no_connection_is_refused_while_the_host_restarts() {
         host = lab.start_by(activated(&lab, &listener, &config));
         assert_eq!(waiting.join().unwrap().status, 200);
     }
+}
+
+/// The host says on a connection that it ends, or closes it between two requests.
+#[test]
+fn kept_connections_move_to_the_next_host() {
+    let lab = Lab::new();
+    lab.put(&actor("mark=one"));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = open_http("").replace("tcp:127.0.0.1:0", "systemd");
+    let mut host = lab.start_by(activated(&lab, &listener, &config));
+    let clients = Steady::start(listener.local_addr().unwrap(), &[MARK; 8]);
+    for _ in 0..10 {
+        clients.go_on();
+        host.signal(Signal::TERM);
+        let ended = host.ended();
+        assert!(ended.success(), "{ended}");
+        host = lab.start_by(activated(&lab, &listener, &config));
+    }
+    clients.go_on();
+    assert!(clients.renewed() >= 80, "each client moved each time");
+    clients.stop();
 }
 
 #[test]

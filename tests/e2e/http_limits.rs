@@ -2,6 +2,7 @@
 
 use std::{
     io::{Read as _, Write as _},
+    sync::mpsc,
     thread,
 };
 
@@ -226,4 +227,57 @@ fn replies_that_nobody_reads_are_given_back() {
     host.holds_no_more_than(&before, 16 * MIB);
     assert_eq!(http.get("/healthz").status, 200);
     neighbour.unharmed(host);
+}
+
+/// Before they have sent their bodies, clients take no places of calls.
+#[test]
+fn unfinished_requests_take_no_places_of_calls() {
+    let (_lab, _host, http) = front("max_calls = 2\nmax_calls_per_client = 2");
+    let begun: Vec<_> = (0..20)
+        .map(|_| {
+            let head = "POST /plugins/actor/echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\nfive ";
+            http.send(head.as_bytes())
+        })
+        .collect();
+    for _ in 0..20 {
+        assert_eq!(http.post("/plugins/actor/mark", b"").status, 200);
+    }
+    for mut stream in begun {
+        stream.write_all(b"bytes").unwrap();
+        let mut said = [0; 15];
+        stream.read_exact(&mut said).unwrap();
+        assert_eq!(&said, b"HTTP/1.1 200 OK");
+    }
+}
+
+#[test]
+fn bodies_together_are_limited() {
+    let (_lab, _host, http) =
+        front("max_body_bytes = 1000\nmax_calls = 2\nmax_calls_per_client = 2");
+    let head =
+        "POST /plugins/actor/echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n";
+    let (answers, answered) = mpsc::channel();
+    let begun: Vec<_> = (0..3)
+        .map(|number| {
+            let mut stream = http.send(head.as_bytes());
+            stream.write_all(&[b'x'; 999]).unwrap();
+            let (mut reader, answers) = (stream.try_clone().unwrap(), answers.clone());
+            thread::spawn(move || {
+                let mut said = [0; 12];
+                reader.read_exact(&mut said).unwrap();
+                let said = String::from_utf8_lossy(&said).into_owned();
+                answers.send((number, said)).unwrap();
+            });
+            stream
+        })
+        .collect();
+    // Two of the three have room.
+    let (refused, said) = answered.recv().unwrap();
+    assert_eq!(said, "HTTP/1.1 429");
+    for (number, mut stream) in begun.into_iter().enumerate() {
+        if number != refused {
+            stream.write_all(b"x").unwrap();
+            assert_eq!(answered.recv().unwrap().1, "HTTP/1.1 200");
+        }
+    }
 }

@@ -9,7 +9,10 @@ use std::{
 use hotmerge_daemon::{lifecycle::PluginState, status::PluginStatus};
 use hotmerge_meta::{
     Image, OnReplace,
-    control::{Action, HistoryParams, PluginReport, RollbackParams, Transition, method},
+    control::{
+        Action, Description, HistoryParams, PluginParams, PluginReport, RollbackParams, Transition,
+        method,
+    },
 };
 use hotmerge_tests::{Lab, Ran, SOON, TestHost, TinyDisk, Variant, actor, call, skipped};
 use serde_json::Value;
@@ -394,6 +397,31 @@ fn a_failing_canary_is_rolled_back() {
     let plugin = runs(&host, "1");
     assert!(plugin.canary.is_none());
     assert_eq!(plugin.generation, 1);
+    host.stop();
+}
+
+/// What clients ask wrongly, and what nobody calls.
+#[test]
+fn questions_do_not_count_against_a_canary() {
+    let (lab, host) = canary("3600");
+    put(&lab, &host, &actor("mark=2").with_abi(1, 1));
+    let tried = || host.plugin("actor").canary.expect("it is tried");
+    let params = PluginParams {
+        plugin: "actor".parse().unwrap(),
+    };
+    for _ in 0..20 {
+        // The live version's.
+        let _: Description = host
+            .client()
+            .request(method::DESCRIBE, &params, SOON)
+            .unwrap();
+    }
+    assert_eq!(tried().calls, 0);
+    while tried().calls < 20 {
+        let _ = host.call("actor", "no-media", b"");
+        let _ = host.call("actor", "no-such-media", b"");
+    }
+    assert_eq!(tried().failed, 0);
     host.stop();
 }
 

@@ -45,6 +45,49 @@ impl Workspace {
         workspace
     }
 
+    /// A workspace of crates of this repository, as they are. `test` is a name that no other test uses.
+    ///
+    /// # Panics
+    /// If the target directory cannot be written.
+    pub fn copied(test: &str, crates: &[&str]) -> Self {
+        let root = scratch().join("workspaces").join(test);
+        let workspace = Self {
+            _lock: lock(&root),
+            root,
+        };
+        for name in crates {
+            workspace.copy(Path::new(name));
+        }
+        let manifest = repository().join("Cargo.toml");
+        let manifest = fs::read_to_string(manifest).expect("the repository is a workspace");
+        let (_, rest) = (manifest.split_once("\n[workspace.package]")).expect("crates share it");
+        workspace.write(
+            "Cargo.toml",
+            &format!(
+                "[workspace]\nresolver = \"3\"\nmembers = {crates:?}\n\n[workspace.package]{rest}"
+            ),
+        );
+        // Without it, offline, other versions might be chosen, which are not there.
+        let lock = fs::read_to_string(repository().join("Cargo.lock"));
+        if !workspace.path("Cargo.lock").exists() {
+            workspace.write("Cargo.lock", &lock.expect("versions are locked"));
+        }
+        workspace
+    }
+
+    fn copy(&self, path: &Path) {
+        for entry in fs::read_dir(repository().join(path)).expect("the crate is there") {
+            let entry = entry.expect("the directory can be read");
+            let path = path.join(entry.file_name());
+            if entry.path().is_dir() {
+                self.copy(&path);
+            } else {
+                let text = fs::read_to_string(entry.path()).expect("sources are text");
+                self.write(path.to_str().expect("its name is text"), &text);
+            }
+        }
+    }
+
     fn forget_all_but(&self, plugins: &[&str]) {
         let Ok(entries) = fs::read_dir(self.path("crates")) else {
             return;
@@ -109,10 +152,18 @@ impl Workspace {
     /// If `from` is not in it.
     #[track_caller]
     pub fn edit(&self, plugin: &str, from: &str, to: &str) {
-        let path = format!("crates/{plugin}/src/lib.rs");
-        let text = fs::read_to_string(self.path(&path)).expect("the plugin is there");
+        self.edit_file(&format!("crates/{plugin}/src/lib.rs"), from, to);
+    }
+
+    /// Changes a file.
+    ///
+    /// # Panics
+    /// If `from` is not in it.
+    #[track_caller]
+    pub fn edit_file(&self, path: &str, from: &str, to: &str) {
+        let text = fs::read_to_string(self.path(path)).expect("the file is there");
         assert!(text.contains(from), "no `{from}` in:\n{text}");
-        self.write(&path, &text.replace(from, to));
+        self.write(path, &text.replace(from, to));
     }
 
     /// The driver for this workspace, staging into the plugin directory of a lab and telling

@@ -6,6 +6,7 @@ use std::{
     time::Instant,
 };
 
+use hotmerge_abi::CallContext;
 use hotmerge_instance::{
     Call, Failure,
     failure::{self},
@@ -107,6 +108,33 @@ impl Plugin {
         reply: &mut Reply,
     ) -> Result<(Answered, Digest), CallError> {
         self.call_as(call, reply, |version| (Answered::by(version), version.hash))
+    }
+
+    /// Asks the live version what it says of itself. That is no call of a client: no canary takes it,
+    /// and a plugin that says nothing has not failed.
+    ///
+    /// # Errors
+    /// [`loader::CallError::Unsupported`] if it says nothing; otherwise as [`Plugin::call`].
+    pub fn describe(
+        &self,
+        context: &CallContext,
+        reply: &mut Reply,
+    ) -> Result<Answered, CallError> {
+        let call = Call::describe(context);
+        let outcome = self.live.with(|live| {
+            let version = live.ok_or_else(|| self.not_loaded())?;
+            match version.instance.call(&call, reply) {
+                Ok(()) => Ok(Answered::by(version)),
+                Err(error) if matches!(*error, loader::CallError::Unsupported) => {
+                    Err(Box::new(CallError::Plugin(*error)))
+                }
+                Err(error) => Err(self.failed(version, &call, *error)),
+            }
+        });
+        match outcome {
+            Ok(outcome) => outcome.map_err(|error| *error),
+            Err(_) => Err(CallError::TooDeep),
+        }
     }
 
     /// Calls a method and queries the version that answered.

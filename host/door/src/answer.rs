@@ -14,8 +14,8 @@ use hotmerge_daemon::{
     Call, CallError, Cancel, Host, Media, PluginError, Reply, config::Role, context,
 };
 use hotmerge_meta::control::{
-    CallParams, CallReply, Description, ErrorObjectOwned, HistoryParams, MAX_FRAME_BYTES,
-    PluginParams, ReloadParams, RollbackParams, code, method,
+    CallParams, CallReply, ErrorObjectOwned, HistoryParams, MAX_FRAME_BYTES, PluginParams,
+    ReloadParams, RollbackParams, Status, code, method,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::{RawValue, to_raw_value};
@@ -23,6 +23,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::{
     audit,
     bounded::{cut, fit},
+    description::{self, Undescribed},
     roles::{Access, Denied, Identity},
     tally::Tally,
 };
@@ -37,9 +38,6 @@ const LARGE: usize = 256 * 1024;
 
 /// The longest sentence of an error, in bytes.
 const SENTENCE_LIMIT: usize = 64 * 1024;
-
-/// How long a plugin may take to describe itself.
-const DESCRIBE_LIMIT: Duration = Duration::from_secs(10);
 
 /// A reply travels as base64 inside one frame.
 const REPLY_LIMIT: usize = MAX_FRAME_BYTES / 4 * 3 - 4096;
@@ -70,6 +68,19 @@ impl Door {
             encoding: Mutex::default(),
             tally: Tally::default(),
         })
+    }
+
+    /// The status, as this client may see it.
+    pub(crate) fn status_for(&self, who: &Identity) -> Status {
+        let mut status = self.host.status();
+        let config = self.host.config();
+        if !who.may(&config.door.allow, Access::Role(Role::Admin)) {
+            // Addresses in the host's memory help attackers.
+            for plugin in &mut status.plugins {
+                plugin.address = None;
+            }
+        }
+        status
     }
 
     /// Refuses and records a request for which the client lacks the role.
@@ -229,15 +240,8 @@ pub(crate) fn unknown(name: &str) -> ErrorObjectOwned {
 }
 
 fn status(asked: &Asked<'_>) -> Answer {
-    let mut status = asked.door.host.status();
+    let mut status = asked.door.status_for(asked.who);
     status.host.door = Some(asked.door.tally.status());
-    let config = asked.door.host.config();
-    if !asked.who.may(&config.door.allow, Access::Role(Role::Admin)) {
-        // Addresses in the host's memory help attackers.
-        for plugin in &mut status.plugins {
-            plugin.address = None;
-        }
-    }
     result(&status)
 }
 
@@ -294,25 +298,15 @@ fn call(asked: &Asked<'_>) -> Answer {
 
 fn describe(asked: &Asked<'_>) -> Answer {
     let params: PluginParams = parse(asked.params)?;
-    let context = context(Some(DESCRIBE_LIMIT));
     let plugin = asked
         .door
         .host
         .plugin(params.plugin.as_str())
         .ok_or_else(|| refused(&CallError::NotLoaded(params.plugin.to_string())))?;
-    let mut reply = Reply::with_limit(REPLY_LIMIT);
-    match plugin.call(&Call::describe(&context), &mut reply) {
-        Err(CallError::Plugin(PluginError::Unsupported)) => Err(error(
-            code::NOT_POSSIBLE,
-            format!("`{}` does not describe itself", params.plugin),
-        )),
-        Err(failed) => Err(refused(&failed)),
-        Ok(_) => possible(Description::read(reply.bytes()).map_err(|failed| {
-            PluginError::Failed(format!(
-                "the description of `{}` cannot be used: {failed}",
-                params.plugin
-            ))
-        })),
+    match description::of(&plugin) {
+        Ok((_, description)) => result(&description),
+        Err(Undescribed::Failed(failed)) => Err(refused(&failed)),
+        Err(none) => Err(error(code::NOT_POSSIBLE, none.to_string())),
     }
 }
 

@@ -10,6 +10,7 @@
 mod answer;
 mod audit;
 mod bounded;
+mod description;
 #[cfg(feature = "http")]
 pub mod http;
 mod roles;

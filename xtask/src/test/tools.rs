@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use xshell::{Shell, cmd};
 
 /// A program and its Debian package.
-const TOOLS: [(&str, &str); 10] = [
+const TOOLS: [(&str, &str); 11] = [
     ("cc", "gcc libc6-dev"),
     ("strip", "binutils"),
     ("objcopy", "binutils"),
@@ -14,6 +14,8 @@ const TOOLS: [(&str, &str); 10] = [
     ("mkfs.ext4", "e2fsprogs"),
     ("mkfs.btrfs", "btrfs-progs"),
     ("mkfs.xfs", "xfsprogs"),
+    // Slow HTTP clients.
+    ("slowhttptest", "slowhttptest"),
     // The linkers that authors use.
     ("mold", "mold"),
     ("ld.lld", "lld"),

@@ -34,11 +34,14 @@ impl Canary {
     #[cold]
     pub(crate) fn count(&self, failed: Option<&loader::CallError>) {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        // Bad requests, short deadlines and cancelled calls say nothing about the version.
+        // Bad requests, unsupported media types, short deadlines and cancelled calls say nothing about
+        // the version.
         let is_its_fault = !matches!(
             failed,
             None | Some(
                 loader::CallError::BadRequest(_)
+                    | loader::CallError::NotAcceptable(_)
+                    | loader::CallError::UnsupportedMedia(_)
                     | loader::CallError::Deadline
                     | loader::CallError::Cancelled
             )

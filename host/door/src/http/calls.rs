@@ -9,7 +9,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    body::{Body, Bytes},
+    body::Body,
     extract::{Extension, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, header},
     response::Response,
@@ -17,11 +17,11 @@ use axum::{
 use hotmerge_abi::CallContext;
 use hotmerge_daemon::{Answered, Call, CallError, Cancel, Media, Plugin, Reply, context};
 use hotmerge_meta::{Digest, control::TraceParent};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::{
     extract::Address,
     problem::{Kind, Problem},
+    receive::receive,
     shared::Shared,
     visitor::Visitor,
 };
@@ -52,7 +52,8 @@ pub(super) async fn call(
     request: Request,
 ) -> Result<Response, Problem> {
     visitor.may_call(&shared, &name, &method)?;
-    let place = shared.room.take(&visitor.client)?;
+    // Whoever has no room need not send its body.
+    drop(shared.room.take(&visitor.client, 1)?);
     let (head, body) = request.into_parts();
     let mut context = traced(&head.headers);
     let deadline = deadline(&head.headers, shared.config.deadline())?;
@@ -60,7 +61,8 @@ pub(super) async fn call(
     let plugin = find(&shared, &name)?;
     let sent = listed(&head.headers, header::CONTENT_TYPE)?;
     let wanted = listed(&head.headers, header::ACCEPT)?;
-    let body = read(&shared, &head.headers, body).await?;
+    let body = receive(&shared, &head, body, shared.config.max_body_bytes).await?;
+    let place = shared.room.take(&visitor.client, 1)?;
     // The time for sending the body does not count.
     context.deadline_ns = hotmerge_daemon::context(Some(deadline)).deadline_ns;
     let limit = shared.config.max_reply_bytes;
@@ -68,8 +70,15 @@ pub(super) async fn call(
     let connected = WhileConnected(Arc::clone(&cancel));
     let run = move || {
         let media = (sent.as_str(), wanted.as_str());
-        let outcome = run(&plugin, &context, &method, (&body, media), &cancel, limit);
-        drop(place);
+        let outcome = run(
+            &plugin,
+            &context,
+            &method,
+            (&body.bytes, media),
+            &cancel,
+            limit,
+        );
+        drop((place, body));
         outcome
     };
     let outcome = tokio::task::spawn_blocking(run).await;
@@ -151,29 +160,6 @@ fn deadline(headers: &HeaderMap, longest: Duration) -> Result<Duration, Problem>
         Problem::new(Kind::BadParameters, detail)
     })?;
     Ok(Duration::from_millis(ms).min(longest))
-}
-
-/// Reads the body, within the limits of size and time.
-async fn read(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
-    let limit = shared.config.max_body_bytes;
-    let too_large = || Problem::new(Kind::TooLarge, format!("more than {limit} bytes"));
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|text| text.to_str().ok())
-        .and_then(|text| text.parse::<usize>().ok());
-    if announced.is_some_and(|announced| announced > limit) {
-        return Err(too_large());
-    }
-    let read = tokio::time::timeout(shared.config.body(), Limited::new(body, limit).collect());
-    let Ok(read) = read.await else {
-        let detail = format!("not within {} ms", shared.config.body_ms);
-        return Err(Problem::new(Kind::TooSlow, detail));
-    };
-    match read {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(error) => Err(Problem::new(Kind::BadParameters, error.to_string())),
-    }
 }
 
 fn respond(

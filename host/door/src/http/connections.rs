@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -19,6 +19,8 @@ use tokio::sync::Notify;
 #[derive(Debug)]
 pub(super) struct Connections {
     most: usize,
+    /// Counts what happens on connections.
+    clock: Arc<AtomicU64>,
     open: Mutex<Open>,
     /// Notified when a connection has ended.
     ended: Notify,
@@ -35,7 +37,12 @@ struct Open {
 pub(super) struct Connection {
     /// Number of requests in progress on it.
     busy: AtomicUsize,
-    /// Notified to make room.
+    /// When it came, or its last request was answered.
+    used: AtomicU64,
+    clock: Arc<AtomicU64>,
+    /// Told when it has had a request; remembers that until somebody asks.
+    pub(super) first: Notify,
+    /// Told to make room.
     pub(super) leave: Notify,
 }
 
@@ -53,10 +60,15 @@ pub(super) struct Guest {
 #[derive(Debug)]
 pub(super) struct UnderWay(Arc<Connection>);
 
+/// A connection whose client is to send the rest of a request, until dropped.
+#[derive(Debug)]
+pub(super) struct AwaitsClient<'a>(&'a Connection);
+
 impl Connections {
     pub(super) fn new(most: usize) -> Self {
         Self {
             most,
+            clock: Arc::default(),
             open: Mutex::default(),
             ended: Notify::new(),
         }
@@ -70,7 +82,8 @@ impl Connections {
             let idle = open
                 .by_id
                 .iter()
-                .find(|(_, it)| it.busy.load(Ordering::Relaxed) == 0)
+                .filter(|(_, it)| it.busy.load(Ordering::Relaxed) == 0)
+                .min_by_key(|(_, it)| it.used.load(Ordering::Relaxed))
                 .or_else(|| open.by_id.first_key_value())
                 .map(|(id, _)| *id);
             if let Some(connection) = idle.and_then(|id| open.by_id.remove(&id)) {
@@ -80,7 +93,11 @@ impl Connections {
         }
         open.last += 1;
         let id = open.last;
-        let connection = Arc::new(Connection::default());
+        let connection = Arc::new(Connection {
+            clock: Arc::clone(&self.clock),
+            ..Connection::default()
+        });
+        connection.touch();
         open.by_id.insert(id, Arc::clone(&connection));
         Guest {
             connections: Arc::clone(self),
@@ -118,15 +135,37 @@ impl Drop for Guest {
     }
 }
 
+impl Connection {
+    /// Not busy, until what this returns is dropped: a request has begun, but the client is to send the
+    /// rest of it.
+    pub(super) fn awaits_client(&self) -> AwaitsClient<'_> {
+        self.busy.fetch_sub(1, Ordering::Relaxed);
+        AwaitsClient(self)
+    }
+
+    fn touch(&self) {
+        let now = self.clock.fetch_add(1, Ordering::Relaxed);
+        self.used.store(now, Ordering::Relaxed);
+    }
+}
+
 impl UnderWay {
     pub(super) fn begin(connection: &Arc<Connection>) -> Self {
         connection.busy.fetch_add(1, Ordering::Relaxed);
+        connection.first.notify_one();
         Self(Arc::clone(connection))
+    }
+}
+
+impl Drop for AwaitsClient<'_> {
+    fn drop(&mut self) {
+        self.0.busy.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
+        self.0.touch();
         self.0.busy.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -150,5 +189,32 @@ mod tests {
         assert_eq!(connections.len(), 2);
         drop((busy, new));
         assert_eq!(connections.len(), 0);
+    }
+
+    #[test]
+    fn whoever_just_asked_is_not_the_idlest() {
+        let connections = Arc::new(Connections::new(2));
+        let regular = connections.enter();
+        let silent = connections.enter();
+        drop(UnderWay::begin(&regular.connection));
+        let new = connections.enter();
+        assert!(new.displaced);
+        let left = connections.open().by_id.keys().copied().collect::<Vec<_>>();
+        assert_eq!(left, [regular.id, new.id]);
+        drop(silent);
+    }
+
+    #[test]
+    fn whoever_sends_a_body_keeps_no_place() {
+        let connections = Arc::new(Connections::new(2));
+        let sender = connections.enter();
+        let request = UnderWay::begin(&sender.connection);
+        let regular = connections.enter();
+        let sending = sender.connection.awaits_client();
+        let new = connections.enter();
+        let left = connections.open().by_id.keys().copied().collect::<Vec<_>>();
+        assert_eq!(left, [regular.id, new.id]);
+        drop(sending);
+        drop(request);
     }
 }

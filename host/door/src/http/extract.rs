@@ -1,16 +1,24 @@
 //! Extractors of a request's address and parameters that answer with a problem document on failure.
 //!
-//! Absent on purpose: bodies of calls, which `calls` reads within its own limits.
+//! Absent on purpose: bodies of calls, which `calls` reads.
+
+use std::sync::Arc;
 
 use axum::{
-    body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Request},
-    http::{StatusCode, request::Parts},
+    http::request::Parts,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::problem::{Kind, Problem};
+use super::{
+    problem::{Kind, Problem},
+    receive::receive,
+    shared::Shared,
+};
+
+/// The longest parameters of an administrative request, in bytes.
+const LIMIT: usize = 64 << 10;
 
 /// The variable parts of an address.
 pub(super) struct Address<T>(pub(super) T);
@@ -33,18 +41,13 @@ where
 /// The parameters of an administrative request: a JSON object, or nothing for an empty one.
 pub(super) struct Parameters(pub(super) Value);
 
-impl<S: Send + Sync> FromRequest<S> for Parameters {
+impl FromRequest<Arc<Shared>> for Parameters {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let body = Bytes::from_request(request, state).await.map_err(|wrong| {
-            let kind = match wrong.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => Kind::TooLarge,
-                _ => Kind::BadParameters,
-            };
-            Problem::new(kind, wrong.body_text())
-        })?;
-        parse(&body).map(Self)
+    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, Problem> {
+        let (head, body) = request.into_parts();
+        let body = receive(shared, &head, body, LIMIT).await?;
+        parse(&body.bytes).map(Self)
     }
 }
 

@@ -1,39 +1,160 @@
 //! `/openapi.json`: the interface as an OpenAPI 3.1 document.
 //!
-//! The fixed part is `openapi.json` beside this file; the kinds of problems and the plugins are added
-//! here.
+//! What does not depend on the host lies in `openapi.json` beside this file; the kinds of
+//! problems and the plugins are added here. A method that a plugin describes is a path of its own;
+//! the others are called by the path for any method.
 //!
 //! Absent on purpose: the routes themselves, which a test compares with this.
 
-use serde_json::{Value, json};
+use std::sync::{Mutex, PoisonError};
 
-use super::{problem::Kind, shared::Shared};
+use axum::body::Bytes;
+use hotmerge_meta::plain;
+use serde_json::{Map, Value, json};
+
+use super::{
+    described::Told,
+    operations::{Operation, Operations},
+    problem::Kind,
+};
+use crate::bounded::cut;
 
 const FIXED: &str = include_str!("openapi.json");
 
-/// The current document of this host.
-pub(super) fn document(shared: &Shared) -> Value {
+/// The path of a method that nobody describes.
+const ANY: &str = "/plugins/{name}/{method}";
+
+/// The most that all plugins together may say, in bytes.
+const LIMIT: usize = 4 << 20;
+
+/// The longest reason why a plugin is not described, in bytes.
+const REASON_LIMIT: usize = 1024;
+
+/// The document as it was written last, for readers who see all of it: most of them, and writing it
+/// takes more time than anything else that a reader can ask for.
+#[derive(Debug, Default)]
+pub(super) struct Written(Mutex<Option<(Plugins, Bytes)>>);
+
+/// Plugins by name.
+pub(super) type Plugins = Vec<(String, Told)>;
+
+impl Written {
+    /// The document, if it would be the same again.
+    pub(super) fn again(&self, plugins: &Plugins) -> Option<Bytes> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (written, text) = kept.as_ref()?;
+        (written == plugins).then(|| text.clone())
+    }
+
+    /// Keeps it.
+    pub(super) fn keep(&self, plugins: Plugins, text: Bytes) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = Some((plugins, text));
+    }
+}
+
+/// The document of a host with these plugins. Of what they say it has the methods that whoever
+/// reads it may see.
+pub(super) fn document(plugins: &[(String, Told)], sees: &dyn Fn(&str, &str) -> bool) -> Value {
     let mut document = fixed();
     document["info"]["version"] = Value::from(env!("CARGO_PKG_VERSION"));
-    let names: Vec<Value> = shared
-        .door
-        .host
-        .status()
-        .plugins
-        .into_iter()
-        .map(|it| Value::from(it.name))
+    let names: Vec<Value> = plugins
+        .iter()
+        .map(|(name, _)| name.as_str().into())
         .collect();
     // JSON Schema permits no empty `enum`.
     if !names.is_empty() {
         document["components"]["schemas"]["Plugin"]["examples"] = Value::from(names);
     }
+    let mut left = LIMIT;
+    for (name, told) in plugins {
+        let said = match told {
+            Told::Nothing => continue,
+            Told::Described(described) => {
+                let sees = |method: &str| sees(name, method);
+                add(&mut document, name, &described.operations, &sees, &mut left)
+            }
+            Told::Failed(reason) => {
+                let mut reason = plain(reason);
+                cut(&mut reason, REASON_LIMIT);
+                Some(format!("Not described: {reason}"))
+            }
+        };
+        if let (Some(said), Value::Array(tags)) = (said, &mut document["tags"]) {
+            tags.push(json!({ "name": tag(name), "description": said }));
+        }
+    }
     document
+}
+
+/// Adds what one plugin says, and returns what is to be said of it.
+fn add(
+    document: &mut Value,
+    name: &str,
+    operations: &Operations,
+    sees: &dyn Fn(&str) -> bool,
+    left: &mut usize,
+) -> Option<String> {
+    let template = document["paths"][ANY]["post"].clone();
+    let mut left_out = operations.left_out.clone();
+    let seen: Vec<_> = operations
+        .all
+        .iter()
+        .filter(|it| sees(&it.method))
+        .collect();
+    for (index, operation) in seen.iter().enumerate() {
+        let Some(rest) = left.checked_sub(operation.bytes) else {
+            let rest = seen.len() - index;
+            left_out.push(format!("{rest} methods: the document is too long"));
+            break;
+        };
+        *left = rest;
+        for (key, schema) in &operation.schemas {
+            document["components"]["schemas"][key] = schema.clone();
+        }
+        let path = format!("/plugins/{name}/{}", operation.method);
+        document["paths"][path] = json!({ "post": filled(&template, name, operation) });
+    }
+    if seen.is_empty() {
+        return None;
+    }
+    let mut said = "A plugin, as it describes itself.".to_owned();
+    if !left_out.is_empty() {
+        said.push_str(&format!(" Left out: {}.", left_out.join("; ")));
+    }
+    Some(said)
+}
+
+/// The operation of any method, made that of one.
+fn filled(template: &Value, name: &str, told: &Operation) -> Value {
+    let mut operation = template.clone();
+    operation["tags"] = json!([tag(name)]);
+    operation["operationId"] = format!("{name}.{}", told.method).into();
+    operation["summary"] = match told.summary.as_str() {
+        "" => format!("Call `{}`", told.method).into(),
+        summary => summary.into(),
+    };
+    if let Value::Object(operation) = &mut operation {
+        operation.remove("description");
+    }
+    if let Value::Array(parameters) = &mut operation["parameters"] {
+        parameters.retain(|it| it["in"] != "path");
+    }
+    operation["requestBody"]["content"] = told.request.clone();
+    operation["responses"]["200"]["content"] = told.reply.clone();
+    operation
+}
+
+/// A plugin may be named like one of the document's own tags.
+fn tag(plugin: &str) -> String {
+    format!("plugins/{plugin}")
 }
 
 /// The part that is the same for every host.
 fn fixed() -> Value {
-    // A test below parses it.
-    let mut document: Value = serde_json::from_str(FIXED).unwrap_or_default();
+    // The test below reads it.
+    let mut document: Value =
+        serde_json::from_str(FIXED).unwrap_or_else(|_| Value::Object(Map::new()));
     let types: Vec<String> = Kind::all()
         .map(|(name, ..)| format!("/problems/{name}"))
         .collect();
@@ -44,7 +165,25 @@ fn fixed() -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use hotmerge_meta::control::Description;
+
     use super::*;
+    use crate::http::{described::Described, operations};
+
+    fn told(name: &str, count: usize) -> (String, Told) {
+        let method = |number| json!({ "name": format!("m{number}"), "summary": "x".repeat(900) });
+        let methods: Vec<_> = (0..count).map(method).collect();
+        let text = json!({ "methods": methods }).to_string();
+        let description = Description::read(text.as_bytes()).unwrap();
+        let operations = operations::of(name, &description);
+        let described = Described {
+            description,
+            operations,
+        };
+        (name.to_owned(), Told::Described(Arc::new(described)))
+    }
 
     #[test]
     fn the_fixed_part_is_a_document_with_every_kind_of_problem() {
@@ -52,5 +191,33 @@ mod tests {
         assert_eq!(document["openapi"], "3.1.0");
         let types = &document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"];
         assert_eq!(types.as_array().unwrap().len(), Kind::all().count());
+        assert!(document["paths"][ANY]["post"].is_object());
+    }
+
+    #[test]
+    fn described_methods_have_paths_of_their_own() {
+        let plugins = [
+            told("p", 2),
+            ("q".to_owned(), Told::Failed("it\nhangs".into())),
+        ];
+        let document = document(&plugins, &|_, method| method != "m1");
+        let operation = &document["paths"]["/plugins/p/m0"]["post"];
+        assert_eq!(operation["operationId"], "p.m0");
+        assert!(operation["responses"]["404"].is_object());
+        assert!(document["paths"]["/plugins/p/m1"].is_null());
+        let tags = document["tags"].as_array().unwrap();
+        let last = json!({ "name": "plugins/q", "description": "Not described: it\\nhangs" });
+        assert_eq!(tags.last(), Some(&last));
+    }
+
+    #[test]
+    fn however_many_plugins_the_document_is_bounded() {
+        let plugins: Vec<_> = (0..100).map(|it| told(&format!("p{it}"), 200)).collect();
+        let document = document(&plugins, &|_, _| true);
+        let bytes = document.to_string().len();
+        assert!(bytes < LIMIT + (256 << 10), "{bytes}");
+        let last = &document["tags"].as_array().unwrap().last().unwrap()["description"];
+        let said = last.as_str().unwrap();
+        assert!(said.contains("methods: the document is too long"), "{said}");
     }
 }

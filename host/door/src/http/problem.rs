@@ -23,6 +23,7 @@ pub(super) enum Kind {
     NotLive,
     BadRequest,
     BadParameters,
+    Ambiguous,
     Unauthenticated,
     Forbidden,
     CrossOrigin,
@@ -47,8 +48,8 @@ pub(super) enum Kind {
 /// A kind's name, status, title and explanation.
 type Entry = (Kind, &'static str, u16, &'static str, &'static str);
 
-/// Every kind.
-const KINDS: [Entry; 26] = [
+/// Every kind there is.
+const KINDS: [Entry; 27] = [
     (
         Kind::NoRoute,
         "no-route",
@@ -97,6 +98,13 @@ const KINDS: [Entry; 26] = [
         400,
         "The request is malformed",
         "The detail says where.",
+    ),
+    (
+        Kind::Ambiguous,
+        "ambiguous",
+        400,
+        "The end of the request can be understood in two ways",
+        "The detail says why. The connection is closed.",
     ),
     (
         Kind::Unauthenticated,
@@ -315,8 +323,8 @@ impl IntoResponse for Problem {
                     HeaderValue::from_static("Bearer realm=\"hotmerge\""),
                 );
             }
-            // The rest of the request is not read.
-            Kind::TooLarge | Kind::TooSlow => {
+            // What is left of the request is not read.
+            Kind::TooLarge | Kind::TooSlow | Kind::Ambiguous => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}

@@ -16,20 +16,23 @@ use std::{io, sync::Arc};
 
 use axum::{
     Json, Router,
-    body::Body,
-    extract::{DefaultBodyLimit, Extension, State},
+    body::{Body, Bytes},
+    extract::{Extension, State},
     http::{HeaderMap, HeaderValue, Request, StatusCode, header},
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
 use hotmerge_daemon::{Cancel, config::Role};
-use hotmerge_meta::control::{ErrorObjectOwned, code, method};
+use hotmerge_meta::control::{DescribedMethod, ErrorObjectOwned, PluginStatus, code, method};
+use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
+use tokio::time::Instant;
 
 use super::{
     calls,
+    described::{self, Told},
     extract::{Address, Parameters},
-    guard, openapi,
+    framing, guard, openapi,
     problem::{Kind, Problem},
     shared::{Peer, Shared},
     visitor::Visitor,
@@ -38,9 +41,6 @@ use crate::{
     answer::{self, Method},
     roles::Access,
 };
-
-/// The longest parameters of an administrative request, in bytes.
-const PARAMS_LIMIT: usize = 64 << 10;
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
@@ -52,7 +52,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/admin/plugins/{name}/{verb}", post(administer))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .route("/openapi.json", get(described))
+        .route("/openapi.json", get(document))
         .route("/problems/{kind}", get(explain))
         .fallback(|| async { Problem::new(Kind::NoRoute, "see `/openapi.json`") })
         .method_not_allowed_fallback(|| async {
@@ -61,7 +61,6 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
                 "the header `Allow` lists those that it takes",
             )
         })
-        .layer(DefaultBodyLimit::max(PARAMS_LIMIT))
         .with_state(shared)
 }
 
@@ -73,7 +72,8 @@ pub(super) async fn answer(
     mut request: Request<Body>,
 ) -> Response {
     shared.door.tally.requested();
-    let visitor = guard::check(request.headers(), &shared.config.names)
+    let visitor = framing::check(request.method(), request.headers())
+        .and_then(|()| guard::check(request.headers(), &shared.config.names))
         .and_then(|()| Visitor::of(&shared, peer, request.headers()));
     let mut response = match visitor {
         Ok(visitor) => {
@@ -122,12 +122,17 @@ async fn ask(
     let answer = tokio::task::spawn_blocking(run)
         .await
         .map_err(|error| Problem::new(Kind::Internal, error.to_string()))??;
-    let mut response = Response::new(Body::from(Box::<str>::from(answer).into_string()));
+    Ok(json_text(Box::<str>::from(answer).into_string()))
+}
+
+/// An answer for whoever asks, now.
+fn json_text(text: impl Into<Body>) -> Response {
+    let mut response = Response::new(text.into());
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     let fresh = HeaderValue::from_static("no-store");
     response.headers_mut().insert(header::CACHE_CONTROL, fresh);
-    Ok(response)
+    response
 }
 
 fn failed(visitor: &Visitor, error: &ErrorObjectOwned) -> Problem {
@@ -154,7 +159,8 @@ async fn plugins(
     Extension(visitor): Extension<Visitor>,
 ) -> Result<Response, Problem> {
     visitor.authorize(&shared, Access::Role(Role::Read), method::STATUS)?;
-    Ok(Json(shared.door.host.status().plugins).into_response())
+    let status = shared.door.status_for(&visitor.who);
+    Ok(Json(status.plugins).into_response())
 }
 
 /// One plugin. The entity tag is that of the live version.
@@ -165,22 +171,21 @@ async fn plugin(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     visitor.authorize(&shared, Access::Role(Role::Read), method::STATUS)?;
-    let status = shared.door.host.status();
+    let status = shared.door.status_for(&visitor.who);
     let found = status.plugins.into_iter().find(|it| it.name == name);
     let found = found
         .ok_or_else(|| Problem::new(Kind::NoPlugin, format!("no plugin `{name}` is known")))?;
-    let hash = found
-        .hash
-        .as_ref()
-        .map_or_else(String::new, ToString::to_string);
-    let tag = format!("W/\"{}-{hash}-{}\"", found.generation, found.state);
+    let until = Instant::now() + described::PATIENCE;
+    let host = &shared.door.host;
+    let told = shared.descriptions.of(host, &found, until).await;
+    let tag = tag(&found, &told);
     let known = headers.get(header::IF_NONE_MATCH);
     let is_known = known
         .and_then(|tags| tags.to_str().ok())
         .is_some_and(|tags| tags == "*" || tags.split(',').any(|it| it.trim() == tag));
     let mut response = match is_known {
         true => StatusCode::NOT_MODIFIED.into_response(),
-        false => Json(found).into_response(),
+        false => Json(WithMethods::of(found, &told)).into_response(),
     };
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(header::ETAG, tag);
@@ -188,7 +193,47 @@ async fn plugin(
     Ok(response)
 }
 
-/// `GET /plugins/NAME/history`; any other name in its place is a method, which takes `POST`.
+fn tag(status: &PluginStatus, told: &Told) -> String {
+    let hash = status
+        .hash
+        .as_ref()
+        .map_or_else(String::new, ToString::to_string);
+    let described = match told {
+        Told::Nothing => "",
+        Told::Described(_) => "-described",
+        Told::Failed(_) => "-undescribed",
+    };
+    let (generation, state) = (status.generation, status.state);
+    format!("W/\"{generation}-{hash}-{state}{described}\"")
+}
+
+/// A status, and what the plugin says of itself.
+#[derive(Serialize)]
+struct WithMethods {
+    #[serde(flatten)]
+    status: PluginStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    methods: Option<Vec<DescribedMethod>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_described: Option<String>,
+}
+
+impl WithMethods {
+    fn of(status: PluginStatus, told: &Told) -> Self {
+        let (methods, not_described) = match told {
+            Told::Nothing => (None, None),
+            Told::Described(told) => (Some(told.description.methods.clone()), None),
+            Told::Failed(reason) => (None, Some(reason.to_string())),
+        };
+        Self {
+            status,
+            methods,
+            not_described,
+        }
+    }
+}
+
+/// `GET /plugins/NAME/history`; every other second part is a method, which takes `POST`.
 async fn of_plugin(
     State(shared): State<Arc<Shared>>,
     Extension(visitor): Extension<Visitor>,
@@ -256,8 +301,40 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     Problem::new(Kind::NotLive, detail).into_response()
 }
 
-async fn described(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    Json(openapi::document(&shared))
+/// Who may not do anything is not told which plugins there are.
+async fn document(
+    State(shared): State<Arc<Shared>>,
+    Extension(visitor): Extension<Visitor>,
+) -> Result<Response, Problem> {
+    let mut plugins = Vec::new();
+    if visitor.may_enter(&shared) {
+        let host = &shared.door.host;
+        let until = Instant::now() + described::PATIENCE;
+        let all = host.status().plugins;
+        shared.descriptions.keep(&all);
+        for status in all {
+            let told = shared.descriptions.of(host, &status, until).await;
+            plugins.push((status.name, told));
+        }
+    }
+    let sees_all = plugins.is_empty() || visitor.may(&shared, Access::Role(Role::Read));
+    if let Some(text) = shared.document.again(&plugins).filter(|_| sees_all) {
+        return Ok(json_text(text));
+    }
+    let write = move || {
+        let sees = |plugin: &str, method: &str| {
+            sees_all || visitor.may(&shared, Access::Call { plugin, method })
+        };
+        let text = Bytes::from(openapi::document(&plugins, &sees).to_string());
+        if sees_all {
+            shared.document.keep(plugins, text.clone());
+        }
+        text
+    };
+    let text = tokio::task::spawn_blocking(write)
+        .await
+        .map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
+    Ok(json_text(text))
 }
 
 async fn explain(Address(kind): Address<String>) -> Result<String, Problem> {

@@ -20,6 +20,7 @@ use tokio::{
     net::{TcpListener, UnixListener},
     runtime::{Builder, Runtime},
     sync::watch,
+    time::Instant,
 };
 
 use super::{
@@ -34,7 +35,11 @@ use crate::answer::Door;
 /// Threads that read and write HTTP; calls have threads of their own.
 const THREADS: usize = 2;
 
-/// How long to wait when the system has no free descriptor for a connection.
+/// How long a client that connects while the host stops may take for its first request: closed
+/// before, it would have been let in for nothing.
+const FIRST: Duration = Duration::from_millis(500);
+
+/// How long to wait when the system has no descriptor for a connection.
 const SHORTAGE: Duration = Duration::from_millis(100);
 
 /// The open HTTP front of a host. Closed when dropped.
@@ -250,10 +255,13 @@ impl Entrance {
             let connection = Arc::clone(&guest.connection);
             let service = service_fn(|request: Request<Incoming>| {
                 let under_way = UnderWay::begin(&connection);
+                let mut request = request.map(Body::new);
+                // For `receive`, which is slow if the client is.
+                let carrier = Arc::clone(&connection);
+                request.extensions_mut().insert(carrier);
                 let (shared, router, peer) =
                     (Arc::clone(&shared), router.clone(), Arc::clone(&peer));
                 async move {
-                    let request = request.map(Body::new);
                     let response = routes::answer(shared, router, &peer, request).await;
                     drop(under_way);
                     Ok::<_, Infallible>(response)
@@ -265,6 +273,14 @@ impl Entrance {
                 .max_buf_size(shared.config.max_header_bytes)
                 .serve_connection(TokioIo::new(stream), service);
             tokio::pin!(served);
+            let accepted = Instant::now();
+            // Over once the connection has had its chance.
+            let stops = async {
+                let _ = stopping.wait_for(|stopping| *stopping).await;
+                let first = connection.first.notified();
+                let _ = tokio::time::timeout_at(accepted + FIRST, first).await;
+            };
+            tokio::pin!(stops);
             let mut told = false;
             loop {
                 tokio::select! {
@@ -275,7 +291,7 @@ impl Entrance {
                         break;
                     }
                     () = guest.connection.leave.notified() => break,
-                    _ = stopping.wait_for(|stopping| *stopping), if !told => {
+                    () = stops.as_mut(), if !told => {
                         told = true;
                         served.as_mut().graceful_shutdown();
                     }

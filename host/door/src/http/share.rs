@@ -1,4 +1,4 @@
-//! Limits the calls in progress, in total and per client.
+//! How many calls are under way and how many bytes of bodies are held, in all and per client.
 //!
 //! Invariant: a call's place is free again when the call ends, however it ends.
 //!
@@ -20,9 +20,10 @@ pub(super) enum Client {
     Token(String),
 }
 
-/// The places for calls.
+/// The room for calls, or for the bytes of their bodies.
 #[derive(Debug)]
 pub(super) struct Room {
+    what: &'static str,
     most: usize,
     most_per_client: usize,
     taken: Mutex<Taken>,
@@ -34,40 +35,33 @@ struct Taken {
     by_client: HashMap<Client, usize>,
 }
 
-/// The place of one call, until dropped.
+/// Room that was taken, until dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     room: Arc<Room>,
+    amount: usize,
     client: Client,
 }
 
 impl Room {
-    pub(super) fn new(most: usize, most_per_client: usize) -> Self {
+    pub(super) fn new(what: &'static str, most: usize, most_per_client: usize) -> Self {
         Self {
+            what,
             most,
             most_per_client,
             taken: Mutex::default(),
         }
     }
 
-    /// Takes a place for one call.
-    pub(super) fn take(self: &Arc<Self>, client: &Client) -> Result<Place, Problem> {
-        let mut taken = self.taken();
-        let own = taken.by_client.get(client).copied().unwrap_or(0);
-        if own >= self.most_per_client {
-            let detail = format!("{own} calls of this client are under way");
-            return Err(Problem::new(Kind::TooManyCalls, detail));
-        }
-        if taken.all >= self.most {
-            let detail = format!("{} calls are under way", taken.all);
-            return Err(Problem::new(Kind::Busy, detail));
-        }
-        taken.all += 1;
-        taken.by_client.insert(client.clone(), own + 1);
-        Ok(Place {
+    /// Takes room for so many.
+    pub(super) fn take(self: &Arc<Self>, client: &Client, amount: usize) -> Result<Place, Problem> {
+        let mut place = Place {
             room: Arc::clone(self),
+            amount: 0,
             client: client.clone(),
-        })
+        };
+        place.grow(amount)?;
+        Ok(place)
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -75,12 +69,43 @@ impl Room {
     }
 }
 
+impl Place {
+    /// Takes room for so many more.
+    pub(super) fn grow(&mut self, amount: usize) -> Result<(), Problem> {
+        let Room {
+            what,
+            most,
+            most_per_client,
+            ..
+        } = *self.room;
+        let mut taken = self.room.taken();
+        let own = taken.by_client.get(&self.client).copied().unwrap_or(0);
+        if own.saturating_add(amount) > most_per_client {
+            let detail = format!("{own} {what} of this client are under way");
+            return Err(Problem::new(Kind::TooManyCalls, detail));
+        }
+        if taken.all.saturating_add(amount) > most {
+            let detail = format!("{} {what} are under way", taken.all);
+            return Err(Problem::new(Kind::Busy, detail));
+        }
+        if amount > 0 {
+            taken.all += amount;
+            taken.by_client.insert(self.client.clone(), own + amount);
+            self.amount += amount;
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
+        if self.amount == 0 {
+            return;
+        }
         let mut taken = self.room.taken();
-        taken.all -= 1;
+        taken.all -= self.amount;
         if let Some(own) = taken.by_client.get_mut(&self.client) {
-            *own -= 1;
+            *own -= self.amount;
             if *own == 0 {
                 taken.by_client.remove(&self.client);
             }
@@ -94,15 +119,25 @@ mod tests {
 
     #[test]
     fn no_client_takes_more_than_its_share() {
-        let room = Arc::new(Room::new(3, 2));
+        let room = Arc::new(Room::new("calls", 3, 2));
         let (one, two) = (Client::User(1), Client::Token("ci".into()));
-        let kept = [room.take(&one).unwrap(), room.take(&one).unwrap()];
-        assert_eq!(room.take(&one).unwrap_err().kind, Kind::TooManyCalls);
-        let other = room.take(&two).unwrap();
-        assert_eq!(room.take(&two).unwrap_err().kind, Kind::Busy);
+        let kept = [room.take(&one, 1).unwrap(), room.take(&one, 1).unwrap()];
+        assert_eq!(room.take(&one, 1).unwrap_err().kind, Kind::TooManyCalls);
+        let other = room.take(&two, 1).unwrap();
+        assert_eq!(room.take(&two, 1).unwrap_err().kind, Kind::Busy);
         drop(other);
         drop(kept);
         assert!(room.taken().by_client.is_empty());
+        assert_eq!(room.taken().all, 0);
+    }
+    #[test]
+    fn what_was_refused_takes_no_room() {
+        let room = Arc::new(Room::new("bytes", 10, 8));
+        let mut place = room.take(&Client::User(1), 0).unwrap();
+        place.grow(8).unwrap();
+        assert_eq!(place.grow(1).unwrap_err().kind, Kind::TooManyCalls);
+        assert_eq!(room.take(&Client::User(2), 3).unwrap_err().kind, Kind::Busy);
+        drop(place);
         assert_eq!(room.taken().all, 0);
     }
 }

@@ -7,7 +7,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use hotmerge_daemon::config::HttpConfig;
 use tokio::sync::watch;
 
-use super::{share::Room, tokens::Tokens};
+use super::{described::Descriptions, openapi::Written, share::Room, tokens::Tokens};
 use crate::answer::Door;
 
 /// The state that all requests share.
@@ -17,7 +17,11 @@ pub(super) struct Shared {
     pub(super) config: HttpConfig,
     pub(super) tokens: Tokens,
     pub(super) room: Arc<Room>,
-    /// Whether the host has tried all plugins once.
+    /// For the bytes of bodies, before and in calls.
+    pub(super) bodies: Arc<Room>,
+    pub(super) descriptions: Arc<Descriptions>,
+    pub(super) document: Written,
+    /// Whether the host has been through all plugins once.
     ready: watch::Sender<bool>,
 }
 
@@ -30,11 +34,16 @@ pub(super) enum Peer {
 
 impl Shared {
     pub(super) fn new(door: Arc<Door>, config: HttpConfig, tokens: Tokens) -> Self {
+        let (calls, own) = (config.max_calls, config.max_calls_per_client);
+        let bytes = |calls: usize| calls.saturating_mul(config.max_body_bytes);
         Self {
             door,
-            room: Arc::new(Room::new(config.max_calls, config.max_calls_per_client)),
+            room: Arc::new(Room::new("calls", calls, own)),
+            bodies: Arc::new(Room::new("bytes of bodies", bytes(calls), bytes(own))),
             config,
             tokens,
+            descriptions: Arc::default(),
+            document: Written::default(),
             ready: watch::Sender::new(false),
         }
     }

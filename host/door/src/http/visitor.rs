@@ -65,6 +65,16 @@ impl Visitor {
         self.authorize(shared, access, method::CALL)
     }
 
+    /// Whether it may; nobody is told of it.
+    pub(super) fn may(&self, shared: &Shared, access: Access<'_>) -> bool {
+        self.who.may(&shared.door.host.config().door.allow, access)
+    }
+
+    /// Whether it may do anything that is not for everybody.
+    pub(super) fn may_enter(&self, shared: &Shared) -> bool {
+        self.who.may_enter(&shared.door.host.config().door.allow)
+    }
+
     pub(super) fn authorize(
         &self,
         shared: &Shared,

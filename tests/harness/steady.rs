@@ -1,0 +1,140 @@
+//! HTTP clients that call at a constant rate, each on a connection that it keeps.
+//!
+//! Invariant: no call fails. A connection that the host closes between two requests is made again, which
+//! is counted: the next host of a socket may do that, a reload may not.
+//!
+//! Absent on purpose: how long a call takes.
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use crate::{Kept, Unanswered};
+
+/// Between two calls of a client.
+const BEAT: Duration = Duration::from_millis(4);
+
+/// A call that is made again and again.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// The address.
+    pub path: &'static str,
+    /// What `Accept` says.
+    pub accept: &'static str,
+    /// The body.
+    pub body: &'static str,
+}
+
+/// Clients that call until they are told to stop.
+#[derive(Debug)]
+pub struct Steady {
+    clients: Vec<(mpsc::Sender<()>, JoinHandle<BTreeSet<String>>)>,
+    answered: Arc<AtomicU64>,
+    renewed: Arc<AtomicU64>,
+}
+
+impl Steady {
+    /// One client for each call.
+    pub fn start(address: SocketAddr, asks: &[Ask]) -> Self {
+        let (answered, renewed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let client = |ask: &Ask| {
+            let (stop, stopped) = mpsc::channel();
+            let client = Client {
+                address,
+                ask: *ask,
+                stopped,
+                answered: Arc::clone(&answered),
+                renewed: Arc::clone(&renewed),
+            };
+            (stop, thread::spawn(move || client.run()))
+        };
+        Self {
+            clients: asks.iter().map(client).collect(),
+            answered,
+            renewed,
+        }
+    }
+
+    /// Waits for some more answers of each.
+    ///
+    /// # Panics
+    /// If a client has failed.
+    #[track_caller]
+    pub fn go_on(&self) {
+        let more = 20 * self.clients.len() as u64;
+        let until = self.answered.load(Ordering::Relaxed) + more;
+        while self.answered.load(Ordering::Relaxed) < until {
+            let failed = self.clients.iter().any(|(_, it)| it.is_finished());
+            assert!(!failed, "a client has failed");
+            thread::yield_now();
+        }
+    }
+
+    /// How often a connection was made again.
+    pub fn renewed(&self) -> u64 {
+        self.renewed.load(Ordering::Relaxed)
+    }
+
+    /// Ends them, and returns the different answers of each.
+    ///
+    /// # Panics
+    /// If a call failed.
+    #[track_caller]
+    pub fn stop(self) -> Vec<BTreeSet<String>> {
+        let ends = self.clients.into_iter().map(|(stop, thread)| {
+            drop(stop);
+            thread.join().expect("no call fails")
+        });
+        ends.collect()
+    }
+}
+
+struct Client {
+    address: SocketAddr,
+    ask: Ask,
+    stopped: mpsc::Receiver<()>,
+    answered: Arc<AtomicU64>,
+    renewed: Arc<AtomicU64>,
+}
+
+impl Client {
+    fn run(self) -> BTreeSet<String> {
+        let (mut said, mut kept) = (BTreeSet::new(), self.connect());
+        // The time until the next call is waited for the end.
+        while self.stopped.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
+            let Ask { path, accept, body } = self.ask;
+            let answer = loop {
+                match kept.post(path, &[("accept", accept)], body.as_bytes()) {
+                    Ok(answer) => break answer,
+                    Err(Unanswered::Closed) => kept = self.renew(),
+                    Err(Unanswered::Failed(error)) => panic!("{path}: {error}"),
+                }
+            };
+            let text = String::from_utf8_lossy(&answer.body).into_owned();
+            assert_eq!(answer.status, 200, "{path}: {text}");
+            said.insert(text);
+            if answer.header("connection") == Some("close") {
+                kept = self.renew();
+            }
+            self.answered.fetch_add(1, Ordering::Relaxed);
+        }
+        said
+    }
+
+    fn renew(&self) -> Kept {
+        self.renewed.fetch_add(1, Ordering::Relaxed);
+        self.connect()
+    }
+
+    fn connect(&self) -> Kept {
+        Kept::connect(self.address).expect("no connection is refused")
+    }
+}
