@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{Lab, SOON, TestHost};
+use crate::{Lab, SOON, TestHost, keep_one_heap};
 
 /// The HTTP front of a running host, and a client with connections that are kept.
 #[derive(Clone, Debug)]
@@ -47,7 +47,9 @@ impl Http {
     /// Starts a host with these lines of configuration and finds its front.
     #[track_caller]
     pub fn start(lab: &Lab, config: &str) -> (TestHost, Self) {
-        let host = lab.start_with(config);
+        let mut serve = lab.serve(config);
+        keep_one_heap(&mut serve);
+        let host = lab.start_by(serve);
         let http = Self::of(&host);
         (host, http)
     }
