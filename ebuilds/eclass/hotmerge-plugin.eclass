@@ -213,6 +213,35 @@ _hotmerge-plugin_sign() {
 	setsid --wait "$@" < /dev/null || die "cargo-hotmerge sign failed"
 }
 
+# @FUNCTION: hotmerge-plugin_doannouncement
+# @USAGE: [<file>]
+# @DESCRIPTION:
+# Installs the announcement of the release as documentation: ANNOUNCEMENT.md for
+# people and feed-entry.xml for feeds, both generated of one file, which is
+# ANNOUNCEMENT.toml by default.  Dies if the announcement breaks a rule.  The ebuild
+# calls it in src_install and names the program that generates them:
+# @CODE
+# BDEPEND+=" app-admin/hotmerge-announce-cli"
+# @CODE
+# The news item is made of the same file when the release is made, since it is part
+# of the repository and not of a package:
+# @CODE
+# hotmerge-announce release ANNOUNCEMENT.toml --overlay /path/to/repository
+# @CODE
+hotmerge-plugin_doannouncement() {
+	debug-print-function ${FUNCNAME} "$@"
+
+	local program=${BROOT}/usr/bin/hotmerge-announce made=${T}/announcement
+	[[ -x ${program} ]] ||
+		die "${program} is missing: add app-admin/hotmerge-announce-cli to BDEPEND"
+	einfo "${program} release ${1:-ANNOUNCEMENT.toml} --out ${made}"
+	"${program}" release "${1:-ANNOUNCEMENT.toml}" --out "${made}" ||
+		die "hotmerge-announce release failed"
+	"${program}" check "${made}"/ANNOUNCEMENT.md "${made}"/feed-entry.xml ||
+		die "the announcement breaks rules"
+	dodoc "${made}"/ANNOUNCEMENT.md "${made}"/feed-entry.xml
+}
+
 # @FUNCTION: hotmerge-plugin_pkg_preinst
 # @DESCRIPTION:
 # Remembers what a running host has done so far.  Never fails.

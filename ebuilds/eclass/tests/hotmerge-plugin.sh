@@ -131,6 +131,43 @@ installs_packages() {
 }
 it "installs each package into a directory of its own below the libdir" installs_packages
 
+# A program that shows how it was called, generates what it should, and checks as it is told.
+fake_announcer() {
+	rm -rf "${ED:?}/usr" "${T}/announcement"
+	cat > "${BROOT}/usr/bin/hotmerge-announce" <<-END
+		#!/bin/bash
+		echo "arguments: \$*"
+		[[ \$1 == release ]] || exit $1
+		mkdir -p "\${!#}" && touch "\${!#}"/{ANNOUNCEMENT.md,feed-entry.xml}
+	END
+	chmod +x "${BROOT}/usr/bin/hotmerge-announce"
+}
+
+installs_the_announcement() {
+	fake_announcer 0
+	expect "arguments: release files/NEWS.toml --out ${T}/announcement" \
+		hotmerge-plugin_doannouncement files/NEWS.toml || return
+	[[ -f ${ED}/usr/share/doc/${PF}/ANNOUNCEMENT.md && -f ${ED}/usr/share/doc/${PF}/feed-entry.xml ]] || return
+	expect "arguments: release ANNOUNCEMENT.toml --out" hotmerge-plugin_doannouncement
+}
+it "installs what is generated of an announcement as documentation" installs_the_announcement
+
+refuses_a_bad_announcement() {
+	fake_announcer 1
+	local output
+	output=$(hotmerge-plugin_doannouncement 2>&1) && return 1
+	[[ ${output} == *"die: the announcement breaks rules"* && ! -e ${ED}/usr/share/doc ]]
+}
+it "fails a build whose announcement breaks rules" refuses_a_bad_announcement
+
+names_the_missing_announcer() {
+	rm -f "${BROOT}/usr/bin/hotmerge-announce"
+	local output
+	output=$(hotmerge-plugin_doannouncement 2>&1) && return 1
+	[[ ${output} == *"add app-admin/hotmerge-announce-cli to BDEPEND"* ]]
+}
+it "says what an announcement needs" names_the_missing_announcer
+
 signs_if_told() {
 	LIBDIR=lib
 	rm -rf "${HOTMERGE_STAGING}" "${ED:?}/usr"

@@ -82,6 +82,7 @@ usex() { if use "$1"; then echo "${2-yes}"; else echo "${3-no}"; fi; }
 exeinto() { INTO=$1; }
 insinto() { INTO=$1; }
 doexe() { install -D -m 0755 -t "${ED}${INTO}" "$@"; }
+dodoc() { install -D -m 0644 -t "${ED}/usr/share/doc/${PF}" "$@"; }
 doins() { install -D -m 0644 -t "${ED}${INTO}" "$@"; }
 einfo() { echo "einfo: $*"; }
 elog() { echo "elog: $*"; }

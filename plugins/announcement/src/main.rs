@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+mod documents;
+
 use std::{
     fs,
     io::{self, Read as _, Write as _},
@@ -13,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use hotmerge_announcement::{
     Announcement, Choice, Format, Request, Templates, check, generate, news,
 };
@@ -39,6 +41,8 @@ enum Command {
     Check(Check),
     Generate(Generate),
     Release(Release),
+    Man(documents::Man),
+    Completions(documents::Completions),
 }
 
 /// Check documents by the rules of their formats
@@ -96,6 +100,8 @@ fn main() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::Generate(command) => command.run(),
         Command::Release(command) => command.run(),
+        Command::Man(command) => command.run(Arguments::command()),
+        Command::Completions(command) => command.run(Arguments::command()),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -53,6 +53,10 @@ fn ebuilds_name_the_licences_of_linked_crates() -> Result<()> {
             "hotmerge-announce/hotmerge-announce-0.1.0",
             &["hotmerge-announce"],
         ),
+        (
+            "hotmerge-announce-cli/hotmerge-announce-cli-0.1.0",
+            &["hotmerge-announcement"],
+        ),
     ] {
         let linked = terms_of_crates(&linked_licences(packages)?)?;
         let file = repository().join(format!("ebuilds/app-admin/{ebuild}.ebuild"));
@@ -103,7 +107,13 @@ fn terms_are_simplified_as_pycargoebuild_does() -> Result<()> {
 /// machine that the packages are for.
 fn linked_licences(packages: &[&str]) -> Result<Vec<String>> {
     let mut tree = Command::new(env!("CARGO"));
-    tree.args(["tree", "--locked", "--offline", "--edges=normal"]);
+    tree.args([
+        "tree",
+        "--locked",
+        "--offline",
+        "--edges=normal",
+        "--all-features",
+    ]);
     tree.args(["--prefix=none", "--no-dedupe", "--format={l}"]);
     for machine in ["x86_64", "aarch64"] {
         tree.arg(format!("--target={machine}-unknown-linux-gnu"));

@@ -7,6 +7,7 @@
 //!
 //! Events are awaited: when `emerge` returns, `pkg_postinst` has asked the host what came of it.
 
+mod announcements;
 mod answers;
 mod artifacts;
 mod binary;

@@ -93,6 +93,7 @@ fn live_ebuilds_equal_versioned_ones() -> Result<()> {
     for package in [
         "hotmerge-0.1.0",
         "hotmerge-announce-0.1.0",
+        "hotmerge-announce-cli-0.1.0",
         "hotmerge-example-1.0.0",
     ] {
         let (name, _) = package.rsplit_once('-').context("a name and a version")?;
