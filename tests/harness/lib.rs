@@ -33,6 +33,7 @@ mod ordinary;
 mod package;
 mod process;
 mod programs;
+mod prometheus;
 mod sandboxed;
 mod storm;
 mod variant;
@@ -58,6 +59,7 @@ pub use ordinary::{NOBODY, hosts_are_ordinary};
 pub use package::Package;
 pub use process::{Process, Ran, copy_environment, copy_program, is_ready, run};
 pub use programs::{driver, example, hotmerge, repository, scratch, worker};
+pub use prometheus::{hotmerge_metrics, prometheus};
 pub use sandboxed::{HANGS_MS, UNTIRING};
 pub use storm::{Numbers, Storm};
 pub use variant::{

@@ -1,10 +1,6 @@
 //! A caller's handle to a plugin: the same for all its versions.
 
-use std::{
-    fmt,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Instant,
-};
+use std::{fmt, time::Instant};
 
 use hotmerge_instance::{
     Call, Failure,
@@ -14,9 +10,13 @@ use hotmerge_loader::{self as loader, Reply};
 use hotmerge_meta::{Digest, PluginName};
 use hotmerge_swap::{Draining, Gate, VersionCell};
 
+mod calls;
 mod canary;
+mod lane;
 mod version;
 
+use calls::Calls;
+pub(crate) use calls::Failed;
 use canary::Canary;
 pub(crate) use version::Version;
 
@@ -28,9 +28,7 @@ pub struct Plugin {
     /// The version that hands over its state, while the gate is closed.
     pub(crate) handing: VersionCell<Version>,
     canary: Canary,
-    pub(crate) failed: AtomicU64,
-    pub(crate) panicked: AtomicU64,
-    pub(crate) cancelled: AtomicU64,
+    pub(crate) calls: Calls,
 }
 
 impl fmt::Debug for Plugin {
@@ -77,9 +75,7 @@ impl Plugin {
             live: Gate::new(),
             handing: VersionCell::new(),
             canary: Canary::default(),
-            failed: AtomicU64::new(0),
-            panicked: AtomicU64::new(0),
-            cancelled: AtomicU64::new(0),
+            calls: Calls::new(),
         }
     }
 
@@ -117,10 +113,14 @@ impl Plugin {
         reply: &mut Reply,
         ask: impl FnOnce(&Version) -> R,
     ) -> Result<R, CallError> {
-        if self.canary.takes_some() && self.canary.takes_this() {
-            return self.call_canary(call, reply, ask);
-        }
-        self.call_live(call, reply, ask)
+        let counted = self.calls.begin();
+        let outcome = if self.canary.takes_some() && self.canary.takes_this() {
+            self.call_canary(call, reply, ask)
+        } else {
+            self.call_live(call, reply, ask)
+        };
+        counted.end(outcome.is_ok());
+        outcome
     }
 
     #[cold]
@@ -147,7 +147,7 @@ impl Plugin {
             Ok(Ok(outcome)) => outcome.map_err(|error| *error),
             // Its trial has just ended.
             Ok(Err(ask)) => self.call_live(call, reply, ask),
-            Err(_) => Err(CallError::TooDeep),
+            Err(_) => Err(self.too_deep()),
         }
     }
 
@@ -170,7 +170,7 @@ impl Plugin {
         match outcome {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(*error),
-            Err(_) => Err(CallError::TooDeep),
+            Err(_) => Err(self.too_deep()),
         }
     }
 
@@ -233,8 +233,14 @@ impl Plugin {
     }
 
     #[cold]
+    fn too_deep(&self) -> CallError {
+        self.calls.fail(Failed::TooDeep);
+        CallError::TooDeep
+    }
+
+    #[cold]
     fn not_loaded(&self) -> Box<CallError> {
-        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.calls.fail(Failed::NotLoaded);
         Box::new(CallError::NotLoaded(self.name.to_string()))
     }
 
@@ -245,21 +251,16 @@ impl Plugin {
         call: &Call<'_>,
         error: loader::CallError,
     ) -> Box<CallError> {
+        self.calls.fail(Failed::of(&error));
         let error = match error {
             loader::CallError::Panicked(text) => {
-                self.panicked.fetch_add(1, Ordering::Relaxed);
                 let failure = Failure::panic(&text).during(call.method, call.context);
                 version.instance.caught(failure);
                 // The frames are for the host.
                 loader::CallError::Panicked(failure::message(text))
             }
-            loader::CallError::Cancelled => {
-                self.cancelled.fetch_add(1, Ordering::Relaxed);
-                return Box::new(CallError::Plugin(error));
-            }
             other => other,
         };
-        self.failed.fetch_add(1, Ordering::Relaxed);
         Box::new(CallError::Plugin(error))
     }
 }

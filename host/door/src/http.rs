@@ -17,6 +17,8 @@ mod connections;
 mod extract;
 mod guard;
 mod listen;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod openapi;
 mod problem;
 mod routes;

@@ -5,3 +5,5 @@
 #![forbid(unsafe_code)]
 
 pub mod log;
+#[cfg(feature = "metrics")]
+pub mod metrics;

@@ -14,6 +14,12 @@ const FIXED: &str = include_str!("openapi.json");
 /// The document of this host as it is now.
 pub(super) fn document(shared: &Shared) -> Value {
     let mut document = fixed();
+    // It is described where it is served.
+    if !cfg!(feature = "metrics")
+        && let Some(paths) = document["paths"].as_object_mut()
+    {
+        paths.remove("/metrics");
+    }
     document["info"]["version"] = Value::from(env!("CARGO_PKG_VERSION"));
     let names: Vec<Value> = shared
         .door
