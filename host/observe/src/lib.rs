@@ -7,3 +7,4 @@
 pub mod log;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+pub mod records;

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -150,6 +153,8 @@ pub(crate) struct Attempt {
     /// Since when it takes no new calls, if it is an old version.
     pub(crate) replaced: Option<Instant>,
     pub(crate) progress: Progress,
+    /// Its generation, which its records carry; 0 before it takes calls.
+    pub(crate) generation: Arc<AtomicU64>,
     /// Who signed it.
     pub(crate) signed: Option<Arc<Signed>>,
 }
@@ -218,6 +223,7 @@ impl Attempt {
             paused: None,
             replaced: None,
             progress: Progress::Verifying,
+            generation: Arc::default(),
             signed: None,
         }
     }
@@ -356,8 +362,10 @@ impl HostState {
             let (_, target) = slot.candidate()?;
             (Arc::clone(&target.meta), live.generation + 1)
         };
+        let attempt = self.attempts.get_mut(&ticket)?;
+        attempt.generation.store(generation, Ordering::Relaxed);
         Some(Box::new(Version {
-            instance: self.attempts.get_mut(&ticket)?.take_ready(next)?,
+            instance: attempt.take_ready(next)?,
             ticket,
             generation,
             hash: meta.hash,

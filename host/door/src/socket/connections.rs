@@ -30,6 +30,8 @@ const CALLS: usize = 64;
 /// How many other requests of one user that take their time run at once. The connections that are
 /// left are for what is answered at once.
 const WAITING: usize = 8;
+/// The most requests of one user at a time that read the log, and may wait for it.
+const FOLLOWING: usize = 16;
 /// How many bytes of incomplete requests and unread replies are kept.
 const HELD: usize = 64 << 20;
 
@@ -120,6 +122,7 @@ impl Connections {
         let limit = match weight {
             Weight::Call => CALLS,
             Weight::Waiting => WAITING,
+            Weight::Following => FOLLOWING,
             Weight::Quick => OF_ONE_USER,
         };
         let doing = Doing::Answer(weight);
