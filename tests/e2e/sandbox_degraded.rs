@@ -197,11 +197,12 @@ fn without_workers_plugins_run_in_the_host() {
     lab.package("good").put(&[&wants_net]);
     let nowhere = format!("worker = {:?}\n", lab.path("nowhere"));
     // No `isolation` at all: the comment keeps the tests' own from being added.
-    let said = run(
-        lab.serve(&format!("{nowhere}# isolation\n")).arg("--check"),
-        SOON,
-    )
-    .ok();
+    let check = |config: &str| {
+        let mut check = lab.serve(config);
+        check.arg("--check");
+        run(&mut lab.as_host_user(check), SOON)
+    };
+    let said = check(&format!("{nowhere}# isolation\n")).ok();
     let said = said.text();
     assert!(said.contains("the host's own process"), "{said}");
     let host = lab.start_with(&format!("{nowhere}# isolation\n"));
@@ -215,11 +216,7 @@ fn without_workers_plugins_run_in_the_host() {
         "isolation = \"process\"",
         "degraded = \"refuse\" # isolation",
     ] {
-        let said = run(
-            lab.serve(&format!("{nowhere}{minds}\n")).arg("--check"),
-            SOON,
-        )
-        .ended_with(3);
+        let said = check(&format!("{nowhere}{minds}\n")).ended_with(3);
         assert!(said.stderr.contains("nowhere"), "{minds}: {}", said.stderr);
         let host = lab.start_with(&format!("{nowhere}{minds}\n"));
         let plugin = host.plugin("actor");

@@ -95,8 +95,13 @@ fn a_custom_policy_can_forbid_a_symbol() {
     let plugin = lab.package("reader").file_path(&reader());
     let arguments = ["--allow", "net", "--allow", "fs:/usr:ro"];
     let inspect = |more: &[&str]| {
-        let file = [plugin.to_str().unwrap()];
-        lab.hotmerge([&["inspect"], &file[..], &arguments, more].concat())
+        let mut command = lab.command();
+        command
+            .arg("inspect")
+            .arg(&plugin)
+            .args(arguments)
+            .args(more);
+        run(&mut lab.as_host_user(command), SOON)
     };
     inspect(&[]).ok();
     let said = inspect(&["--config", file.to_str().unwrap()]).ended_with(5);

@@ -118,11 +118,15 @@ impl Lab {
     /// Starts a host by a command, as the user whose hosts the tests are about.
     #[track_caller]
     pub fn start_by(&self, serve: Command) -> TestHost {
-        let serve = match hosts_are_ordinary() {
-            true => self.as_ordinary_user(serve),
-            false => serve,
-        };
-        TestHost::start(serve, self.runtime_dir())
+        TestHost::start(self.as_host_user(serve), self.runtime_dir())
+    }
+
+    /// A command of `hotmerge`, run by the user whose hosts the tests are about.
+    pub fn as_host_user(&self, command: Command) -> Command {
+        match hosts_are_ordinary() {
+            true => self.as_ordinary_user(command),
+            false => command,
+        }
     }
 
     /// The command that starts a host with further lines of configuration.
