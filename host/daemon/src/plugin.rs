@@ -15,8 +15,8 @@ mod canary;
 mod lane;
 mod version;
 
-use calls::Calls;
 pub(crate) use calls::Failed;
+use calls::{Calls, UnderWay};
 use canary::Canary;
 pub(crate) use version::Version;
 
@@ -114,19 +114,17 @@ impl Plugin {
         ask: impl FnOnce(&Version) -> R,
     ) -> Result<R, CallError> {
         let counted = self.calls.begin();
-        let outcome = if self.canary.takes_some() && self.canary.takes_this() {
-            self.call_canary(call, reply, ask)
-        } else {
-            self.call_live(call, reply, ask)
-        };
-        counted.end(outcome.is_ok());
-        outcome
+        if self.canary.takes_some() && self.canary.takes_this() {
+            return self.call_canary(counted, call, reply, ask);
+        }
+        self.call_live(counted, call, reply, ask)
     }
 
     #[cold]
     #[inline(never)]
     fn call_canary<R>(
         &self,
+        counted: UnderWay<'_>,
         call: &Call<'_>,
         reply: &mut Reply,
         ask: impl FnOnce(&Version) -> R,
@@ -144,16 +142,20 @@ impl Plugin {
             })
         });
         match tried {
-            Ok(Ok(outcome)) => outcome.map_err(|error| *error),
+            Ok(Ok(outcome)) => {
+                counted.end(outcome.is_ok());
+                outcome.map_err(|error| *error)
+            }
             // Its trial has just ended.
-            Ok(Err(ask)) => self.call_live(call, reply, ask),
-            Err(_) => Err(self.too_deep()),
+            Ok(Err(ask)) => self.call_live(counted, call, reply, ask),
+            Err(_) => Err(self.too_deep(counted)),
         }
     }
 
     #[inline(always)]
     fn call_live<R>(
         &self,
+        counted: UnderWay<'_>,
         call: &Call<'_>,
         reply: &mut Reply,
         ask: impl FnOnce(&Version) -> R,
@@ -168,9 +170,15 @@ impl Plugin {
             None => Err(self.not_loaded()),
         });
         match outcome {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(*error),
-            Err(_) => Err(self.too_deep()),
+            Ok(Ok(answer)) => {
+                counted.end(true);
+                Ok(answer)
+            }
+            Ok(Err(error)) => {
+                counted.end(false);
+                Err(*error)
+            }
+            Err(_) => Err(self.too_deep(counted)),
         }
     }
 
@@ -233,8 +241,9 @@ impl Plugin {
     }
 
     #[cold]
-    fn too_deep(&self) -> CallError {
+    fn too_deep(&self, counted: UnderWay<'_>) -> CallError {
         self.calls.fail(Failed::TooDeep);
+        counted.end(false);
         CallError::TooDeep
     }
 

@@ -29,7 +29,7 @@ use crate::record::spread::{self, COUNTS};
 /// Up to here a measurement costs more than a twentieth of a call.
 const FAST: Duration = Duration::from_micros(1);
 /// At most so many calls in a row are not measured.
-const SKIPPED: u64 = 63;
+const SKIPPED: u64 = 255;
 
 /// How calls end without a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
