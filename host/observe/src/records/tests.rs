@@ -1,3 +1,5 @@
+//! What is kept, and what readers get of it.
+
 use std::thread;
 
 use tracing::{debug_span, error, info};
@@ -28,7 +30,7 @@ fn a_record_keeps_its_fields_as_fields() {
         info!(target: "plugin", plugin = "a", version = "1.0.0", generation = 3_u64, trace_id = "t",
             span_id = "s", count = 7, ok = true, what = ?"x\ny", "said {}", 1);
         let _plugin = debug_span!("plugin", plugin = %"b").entered();
-        error!("in a span");
+        error!(target: "hotmerge::host", "in a span");
     });
     let reply = records.read(&all());
     assert_eq!((reply.next, reply.end, reply.lost), (2, 2, 0));
@@ -53,7 +55,7 @@ fn a_record_keeps_its_fields_as_fields() {
 fn records_are_bounded_in_number_and_bytes() {
     let say = |number: usize, length: usize| {
         for number in 0..number {
-            info!("{number} {}", "x".repeat(length));
+            info!(target: "hotmerge::host", "{number} {}", "x".repeat(length));
         }
     };
     let records = kept(ROOM, || say(20, 1));
@@ -94,9 +96,9 @@ fn records_are_bounded_in_number_and_bytes() {
 #[test]
 fn only_what_is_wanted_is_told() {
     let records = kept(ROOM, || {
-        info!(plugin = "a", trace_id = "t", "one");
-        error!(plugin = "b", "two");
-        tracing::debug!(plugin = "a", "three");
+        info!(target: "hotmerge::host", plugin = "a", trace_id = "t", "one");
+        error!(target: "hotmerge::host", plugin = "b", "two");
+        tracing::debug!(target: "hotmerge::host", plugin = "a", "three");
     });
     let told = |wanted: LogsParams| -> Vec<String> {
         let reply = records.read(&wanted);
@@ -124,7 +126,7 @@ fn a_long_log_is_told_in_portions() {
     };
     let records = kept(limits, || {
         for number in 0..3000 {
-            info!("{number}");
+            info!(target: "hotmerge::host", "{number}");
         }
     });
     let mut wanted = all();
@@ -144,7 +146,7 @@ fn a_long_log_is_told_in_portions() {
 
 #[test]
 fn a_reader_waits_for_the_next_record() {
-    let records = kept(ROOM, || info!("before"));
+    let records = kept(ROOM, || info!(target: "hotmerge::host", "before"));
     let wanted = LogsParams {
         from: Some(1),
         wait_ms: u64::MAX,
@@ -153,7 +155,7 @@ fn a_reader_waits_for_the_next_record() {
     thread::scope(|scope| {
         let reader = scope.spawn(|| records.read(&wanted));
         let subscriber = tracing_subscriber::registry().with(Capture(Arc::clone(&records)));
-        tracing::subscriber::with_default(subscriber, || info!("after"));
+        tracing::subscriber::with_default(subscriber, || info!(target: "hotmerge::host", "after"));
         let reply = reader.join().unwrap();
         assert_eq!(reply.records[0].message, "after");
     });
@@ -161,12 +163,12 @@ fn a_reader_waits_for_the_next_record() {
 
 #[test]
 fn a_reader_that_keeps_still_holds_up_nobody() {
-    let records = kept(ROOM, || info!("first"));
+    let records = kept(ROOM, || info!(target: "hotmerge::host", "first"));
     let position = records.read(&all()).next;
     let subscriber = tracing_subscriber::registry().with(Capture(Arc::clone(&records)));
     tracing::subscriber::with_default(subscriber, || {
         for number in 0..1000 {
-            info!("{number}");
+            info!(target: "hotmerge::host", "{number}");
         }
     });
     let reply = records.read(&LogsParams {
