@@ -121,6 +121,7 @@ fn each_role_permits_its_requests_alone() {
             (method::POSITION, &nothing, "read"),
             (method::HISTORY, &nothing, "read"),
             (method::DEBUG, &plugin, "read"),
+            (method::LOGS, &nothing, "read"),
             (method::CALL, &mark, "call"),
             (method::DESCRIBE, &plugin, "call"),
             (method::RELOAD, &nothing, "admin"),

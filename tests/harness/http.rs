@@ -114,6 +114,11 @@ impl Http {
         Answer::read(request.call().expect("the host answers"))
     }
 
+    /// As [`Http::get`], if somebody listens there.
+    pub fn try_get(&self, path: &str) -> Option<Answer> {
+        self.agent.get(self.url(path)).call().ok().map(Answer::read)
+    }
+
     /// Posts something.
     #[track_caller]
     pub fn post(&self, path: &str, body: &[u8]) -> Answer {

@@ -54,6 +54,8 @@ enum Family {
     Watch,
     /// Plugins over HTTP: calls, access, limits, restarts, and the description of it all
     Http,
+    /// What a host counts and measures, as Prometheus reads it
+    Observe,
     /// Builds and reloads under real Portage
     Emerge,
 }
@@ -105,6 +107,7 @@ fn family_of(program: &str) -> Family {
     match program.split('_').next() {
         Some("emerge") => Family::Emerge,
         Some("http") => Family::Http,
+        Some("observe") => Family::Observe,
         Some("life") => Family::Life,
         Some("watch") => Family::Watch,
         Some("chaos" | "honest" | "hostile" | "sandbox" | "static" | "workers") => Family::Sandbox,
@@ -194,6 +197,7 @@ fn commands(family: Family, cargo: &Cargo, wanted: fn(&str) -> bool) -> Result<V
         | Family::Sandbox
         | Family::Watch
         | Family::Http
+        | Family::Observe
         | Family::Emerge => {
             command.args(["--package", "hotmerge-tests"]);
             for name in end_to_end(cargo, family)?.iter().filter(|it| wanted(it)) {

@@ -26,7 +26,8 @@ LICENSE="|| ( Apache-2.0 MIT )"
 LICENSE+=" Apache-2.0 BSD CC0-1.0 ISC MIT Unicode-3.0"
 # The sub-slot is ABI_MAJOR of plugins/abi: when it changes, plugins are rebuilt.
 SLOT="0/1"
-IUSE="+driver +http test"
+IUSE="+driver +http +metrics test"
+REQUIRED_USE="metrics? ( http )"
 RESTRICT="!test? ( test )"
 
 RDEPEND="
@@ -65,7 +66,7 @@ _builds_driver() {
 }
 
 src_configure() {
-	local myfeatures=( $(usev http) )
+	local myfeatures=( $(usev http) $(usev metrics) )
 	cargo_src_configure --locked --no-default-features
 
 	scripts/services/render "${T}" \

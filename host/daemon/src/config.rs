@@ -9,6 +9,7 @@ use std::{
 pub(crate) mod change;
 mod door;
 mod http;
+mod log;
 mod read;
 pub(crate) mod source;
 
@@ -22,6 +23,7 @@ use hotmerge_instance::{
 };
 use hotmerge_meta::{PluginName, Trust};
 pub use http::{HttpConfig, Listen, ListenError};
+pub use log::LogConfig;
 use serde::Deserialize;
 
 use crate::find::choice::Watch;
@@ -112,6 +114,8 @@ pub struct Config {
     pub door: DoorConfig,
     /// Where the host answers HTTP.
     pub http: HttpConfig,
+    /// How much of its log the program around the host keeps in memory.
+    pub log: LogConfig,
     /// Settings of single plugins.
     pub plugin: BTreeMap<PluginName, PluginConfig>,
 }
@@ -245,6 +249,7 @@ impl Default for Config {
             cgroup: None,
             door: DoorConfig::default(),
             http: HttpConfig::default(),
+            log: LogConfig::default(),
             plugin: BTreeMap::new(),
         }
     }

@@ -23,6 +23,7 @@ use hotmerge_meta::{
 };
 
 mod configuration;
+mod figures;
 
 use crate::{
     Config, TARGET,

@@ -1,10 +1,6 @@
 //! A caller's handle to a plugin: the same for all its versions.
 
-use std::{
-    fmt,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Instant,
-};
+use std::{fmt, time::Instant};
 
 use hotmerge_abi::CallContext;
 use hotmerge_instance::{
@@ -15,9 +11,13 @@ use hotmerge_loader::{self as loader, Reply};
 use hotmerge_meta::{Digest, PluginName};
 use hotmerge_swap::{Draining, Gate, VersionCell};
 
+mod calls;
 mod canary;
+mod lane;
 mod version;
 
+pub(crate) use calls::Failed;
+use calls::{Calls, UnderWay};
 use canary::Canary;
 pub(crate) use version::Version;
 
@@ -29,9 +29,7 @@ pub struct Plugin {
     /// The version that hands over its state while the gate is closed.
     pub(crate) handing: VersionCell<Version>,
     canary: Canary,
-    pub(crate) failed: AtomicU64,
-    pub(crate) panicked: AtomicU64,
-    pub(crate) cancelled: AtomicU64,
+    pub(crate) calls: Calls,
 }
 
 impl fmt::Debug for Plugin {
@@ -78,9 +76,7 @@ impl Plugin {
             live: Gate::new(),
             handing: VersionCell::new(),
             canary: Canary::default(),
-            failed: AtomicU64::new(0),
-            panicked: AtomicU64::new(0),
-            cancelled: AtomicU64::new(0),
+            calls: Calls::new(),
         }
     }
 
@@ -145,16 +141,18 @@ impl Plugin {
         reply: &mut Reply,
         ask: impl FnOnce(&Version) -> R,
     ) -> Result<R, CallError> {
+        let counted = self.calls.begin();
         if self.canary.takes_some() && self.canary.takes_this() {
-            return self.call_canary(call, reply, ask);
+            return self.call_canary(counted, call, reply, ask);
         }
-        self.call_live(call, reply, ask)
+        self.call_live(counted, call, reply, ask)
     }
 
     #[cold]
     #[inline(never)]
     fn call_canary<R>(
         &self,
+        counted: UnderWay<'_>,
         call: &Call<'_>,
         reply: &mut Reply,
         ask: impl FnOnce(&Version) -> R,
@@ -172,16 +170,20 @@ impl Plugin {
             })
         });
         match tried {
-            Ok(Ok(outcome)) => outcome.map_err(|error| *error),
+            Ok(Ok(outcome)) => {
+                counted.end(outcome.is_ok());
+                outcome.map_err(|error| *error)
+            }
             // The trial has just ended.
-            Ok(Err(ask)) => self.call_live(call, reply, ask),
-            Err(_) => Err(CallError::TooDeep),
+            Ok(Err(ask)) => self.call_live(counted, call, reply, ask),
+            Err(_) => Err(self.too_deep(counted)),
         }
     }
 
     #[inline(always)]
     fn call_live<R>(
         &self,
+        counted: UnderWay<'_>,
         call: &Call<'_>,
         reply: &mut Reply,
         ask: impl FnOnce(&Version) -> R,
@@ -196,9 +198,15 @@ impl Plugin {
             None => Err(self.not_loaded()),
         });
         match outcome {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(*error),
-            Err(_) => Err(CallError::TooDeep),
+            Ok(Ok(answer)) => {
+                counted.end(true);
+                Ok(answer)
+            }
+            Ok(Err(error)) => {
+                counted.end(false);
+                Err(*error)
+            }
+            Err(_) => Err(self.too_deep(counted)),
         }
     }
 
@@ -261,8 +269,15 @@ impl Plugin {
     }
 
     #[cold]
+    fn too_deep(&self, counted: UnderWay<'_>) -> CallError {
+        self.calls.fail(Failed::TooDeep);
+        counted.end(false);
+        CallError::TooDeep
+    }
+
+    #[cold]
     fn not_loaded(&self) -> Box<CallError> {
-        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.calls.fail(Failed::NotLoaded);
         Box::new(CallError::NotLoaded(self.name.to_string()))
     }
 
@@ -273,21 +288,16 @@ impl Plugin {
         call: &Call<'_>,
         error: loader::CallError,
     ) -> Box<CallError> {
+        self.calls.fail(Failed::of(&error));
         let error = match error {
             loader::CallError::Panicked(text) => {
-                self.panicked.fetch_add(1, Ordering::Relaxed);
                 let failure = Failure::panic(&text).during(call.method, call.context);
                 version.instance.caught(failure);
                 // The stack frames are only for the host.
                 loader::CallError::Panicked(failure::message(text))
             }
-            loader::CallError::Cancelled => {
-                self.cancelled.fetch_add(1, Ordering::Relaxed);
-                return Box::new(CallError::Plugin(error));
-            }
             other => other,
         };
-        self.failed.fetch_add(1, Ordering::Relaxed);
         Box::new(CallError::Plugin(error))
     }
 }

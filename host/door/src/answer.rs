@@ -14,9 +14,10 @@ use hotmerge_daemon::{
     Call, CallError, Cancel, Host, Media, PluginError, Reply, config::Role, context,
 };
 use hotmerge_meta::control::{
-    CallParams, CallReply, ErrorObjectOwned, HistoryParams, MAX_FRAME_BYTES, PluginParams,
-    ReloadParams, RollbackParams, Status, code, method,
+    CallParams, CallReply, ErrorObjectOwned, HistoryParams, LogsParams, MAX_FRAME_BYTES,
+    PluginParams, ReloadParams, RollbackParams, Status, code, method,
 };
+use hotmerge_observe::records::Records;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -57,16 +58,23 @@ pub struct Door {
     pub(crate) encoding: Mutex<()>,
     /// Counts of connections and requests.
     pub(crate) tally: Tally,
+    /// The last records of the log.
+    records: Arc<Records>,
 }
 
 impl Door {
-    /// The door of a host.
-    pub fn new(host: Arc<Host>, ask_to_stop: Box<dyn AskToStop>) -> Arc<Self> {
+    /// The door of a host, through which its log can be read.
+    pub fn new(
+        host: Arc<Host>,
+        ask_to_stop: Box<dyn AskToStop>,
+        records: Arc<Records>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             host,
             ask_to_stop,
             encoding: Mutex::default(),
             tally: Tally::default(),
+            records,
         })
     }
 
@@ -115,6 +123,8 @@ pub(crate) enum Weight {
     Call,
     /// Until everything has settled.
     Waiting,
+    /// Until there is a record in the log.
+    Following,
     /// No time.
     Quick,
 }
@@ -137,7 +147,7 @@ pub(crate) struct Method {
 }
 
 /// Every method with the role that it needs; there are no others.
-const METHODS: [Method; 11] = [
+const METHODS: [Method; 12] = [
     Method::new(method::STATUS, Role::Read, Weight::Quick, status),
     Method::new(method::POSITION, Role::Read, Weight::Quick, |asked| {
         result(&asked.door.host.position())
@@ -150,6 +160,10 @@ const METHODS: [Method; 11] = [
     Method::new(method::DEBUG, Role::Read, Weight::Quick, |asked| {
         let params: PluginParams = parse(asked.params)?;
         possible(asked.door.host.debug(&params.plugin))
+    }),
+    Method::new(method::LOGS, Role::Read, Weight::Following, |asked| {
+        let params: Option<LogsParams> = parse(asked.params)?;
+        result(&asked.door.records.read(&params.unwrap_or_default()))
     }),
     Method::new(method::CALL, Role::Call, Weight::Call, call),
     // It runs the plugin's code.

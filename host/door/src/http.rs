@@ -20,6 +20,8 @@ mod extract;
 mod framing;
 mod guard;
 mod listen;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod openapi;
 mod operations;
 mod problem;

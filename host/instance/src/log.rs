@@ -2,11 +2,15 @@
 
 use hotmerge_abi::level;
 use hotmerge_loader::LogRecord;
+use hotmerge_meta::PluginMeta;
 
 use crate::failure::hex;
 
-/// Writes a plugin's record into the host's log.
-pub fn record(plugin: &str, record: LogRecord<'_>) {
+/// Writes a plugin's record into the host's log. `generation` is that of the version that says it, 0
+/// before it takes calls.
+pub fn record(meta: &PluginMeta, generation: u64, record: LogRecord<'_>) {
+    let (plugin, version) = (meta.name.as_str(), &meta.version);
+    let generation = (generation > 0).then_some(generation);
     let trace = record.call.map(|call| hex(&call.trace_id));
     let span = record.call.map(|call| hex(&call.span_id));
     macro_rules! emit {
@@ -15,6 +19,8 @@ pub fn record(plugin: &str, record: LogRecord<'_>) {
                 target: "plugin",
                 $level,
                 plugin,
+                %version,
+                generation,
                 trace_id = trace.as_deref(),
                 span_id = span.as_deref(),
                 "{}",

@@ -175,6 +175,9 @@ pub enum Why {
 /// The reason for an attempt to start the same version with other settings.
 pub const RECONFIGURED: &str = "its configuration has changed";
 
+/// The cause of a change that the plugin directory has led to.
+pub const CHANGED: &str = "changed";
+
 impl Why {
     /// Whether somebody asked for it.
     fn is_asked(self) -> bool {
@@ -190,6 +193,23 @@ impl Why {
 
     fn discards_state(self) -> bool {
         matches!(self, Self::AskedWithoutState | Self::WithoutState)
+    }
+
+    /// In one word, for programs.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Changed => CHANGED,
+            Self::Asked => "asked",
+            Self::AskedWithoutState => "asked_without_state",
+            Self::WithoutState => "without_state",
+            Self::Chosen => "chosen",
+            Self::Unpinned => "unpinned",
+            Self::Replaced => "requirement_replaced",
+            Self::Unblocked => "requirement_available",
+            Self::Fallback => "fallback",
+            Self::Reconfigured => "reconfigured",
+            Self::Crashed => "crashed",
+        }
     }
 
     fn text(self) -> &'static str {

@@ -179,6 +179,11 @@ impl Slot {
         Some(self.candidate.as_ref()?.attempt.why.text())
     }
 
+    /// The same, in one word for programs.
+    pub fn cause(&self) -> Option<&'static str> {
+        Some(self.candidate.as_ref()?.attempt.why.name())
+    }
+
     /// What is to be brought up once the state has changed hands.
     pub fn deferred(&self) -> Option<&Target> {
         Some(&self.deferred.as_ref()?.target)

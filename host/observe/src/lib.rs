@@ -5,3 +5,6 @@
 #![forbid(unsafe_code)]
 
 pub mod log;
+#[cfg(feature = "metrics")]
+pub mod metrics;
+pub mod records;

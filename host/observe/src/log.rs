@@ -1,18 +1,23 @@
-//! The program's log: to standard error, for people or as JSON lines, and never waited for.
+//! The program's log: to standard error, for people or as JSON lines, and never waited for; and its
+//! last records into memory.
 
 use std::{
     io::{self, IsTerminal},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
 use hotmerge_meta::plain;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
-    EnvFilter,
+    EnvFilter, Layer, Registry,
     field::MakeExt as _,
     filter::{LevelFilter, ParseError},
-    fmt::format::debug_fn,
+    fmt::{self, format::debug_fn},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
+
+use crate::records::{Capture, Records};
 
 /// The first part of the targets of the host's records, and the target of its plugins' own.
 const OWN: &[&str] = &["hotmerge", "plugin"];
@@ -44,12 +49,16 @@ pub enum LogError {
     Start(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Starts logging to standard error. Records that find no room are dropped and counted. The
-/// guard writes out what is left when it is dropped.
+/// Starts logging to standard error and, if that is wanted, into memory. Records that find no room on their way to
+/// standard error are dropped and counted. The guard writes out what is left when it is dropped.
 ///
 /// # Errors
 /// If `filter` is no filter (`info`, `plugin=debug,warn`, …), or logging is on already.
-pub fn start(format: Format, filter: &str) -> Result<WorkerGuard, LogError> {
+pub fn start(
+    format: Format,
+    filter: &str,
+    records: Option<&Arc<Records>>,
+) -> Result<WorkerGuard, LogError> {
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .thread_name("log")
@@ -57,11 +66,8 @@ pub fn start(format: Format, filter: &str) -> Result<WorkerGuard, LogError> {
     let _ = DROPPED.set(writer.error_counter());
     let filter = parse(filter)?;
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(colours)
-        .with_writer(writer);
-    match format {
+    let lines = fmt::layer().with_ansi(colours).with_writer(writer);
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
         Format::Text => {
             let fields = debug_fn(|writer, field, value| {
                 let text = plain(&format!("{value:?}"));
@@ -70,11 +76,16 @@ pub fn start(format: Format, filter: &str) -> Result<WorkerGuard, LogError> {
                     name => write!(writer, "{name}={text}"),
                 }
             });
-            builder.fmt_fields(fields.delimited(" ")).try_init()
+            Box::new(lines.fmt_fields(fields.delimited(" ")))
         }
-        Format::Json => builder.json().flatten_event(true).try_init(),
-    }
-    .map_err(LogError::Start)?;
+        Format::Json => Box::new(lines.json().flatten_event(true)),
+    };
+    let all = tracing_subscriber::registry()
+        .with(lines)
+        .with(records.map(|records| Capture(Arc::clone(records))))
+        .with(filter);
+    all.try_init()
+        .map_err(|error| LogError::Start(error.into()))?;
     Ok(guard)
 }
 
@@ -111,10 +122,10 @@ pub fn dropped() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use tracing::{Subscriber, debug, info};
-    use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt as _};
+    use tracing_subscriber::layer::Context;
 
     use super::*;
 

@@ -16,6 +16,7 @@ mod hash;
 mod history;
 mod host;
 mod inspect;
+mod logs;
 mod man;
 mod pin;
 mod policy;
@@ -45,6 +46,7 @@ enum Command {
     Describe(describe::Describe),
     History(history::History),
     Debug(debug::Debug),
+    Logs(logs::Logs),
     Rollback(rollback::Rollback),
     Pin(pin::Pin),
     Unpin(pin::Unpin),
@@ -93,6 +95,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CommandError> {
         Command::Describe(command) => command.run(),
         Command::History(command) => command.run(),
         Command::Debug(command) => command.run(),
+        Command::Logs(command) => command.run(),
         Command::Rollback(command) => command.run(),
         Command::Pin(command) => command.run(),
         Command::Unpin(command) => command.run(),

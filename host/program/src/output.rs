@@ -33,6 +33,17 @@ pub(crate) fn print(text: impl Display) -> Result<(), WriteError> {
     deliver(&mut stream, text.to_string().as_bytes())
 }
 
+/// As [`print`], and returns whether somebody still reads.
+pub(crate) fn print_to_reader(text: impl Display) -> Result<bool, WriteError> {
+    let mut stream = AutoStream::auto(io::stdout().lock());
+    let written = stream.write_all(text.to_string().as_bytes());
+    match written.and_then(|()| stream.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(WriteError(error)),
+    }
+}
+
 /// Writes one line of JSON to standard output.
 pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut line = serde_json::to_vec(value)?;

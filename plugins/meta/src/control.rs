@@ -8,6 +8,7 @@
 mod client;
 mod debug;
 mod description;
+mod logs;
 mod message;
 mod status;
 
@@ -17,6 +18,7 @@ pub use debug::{
 };
 pub use description::{DescribedMethod, Description, DescriptionError, Payload};
 pub use jsonrpsee_types::{ErrorObjectOwned, Id, Request, Response, ResponsePayload};
+pub use logs::{LogEntry, LogLevel, LogLevelError, LogsParams, LogsReply};
 pub use message::{
     Action, Base64, CallParams, CallReply, ConfigReport, HistoryParams, PluginParams, PluginReport,
     Problem, ReloadParams, ReloadReport, RollbackParams, TraceParent, TraceParentError, Transition,
@@ -57,6 +59,9 @@ pub mod method {
     /// [`Transition`](super::Transition)s, oldest first; [`NOT_POSSIBLE`](super::code::NOT_POSSIBLE)
     /// for an unknown plugin.
     pub const HISTORY: &str = "history";
+    /// The last records of the host's log. [`LogsParams`](super::LogsParams) to
+    /// [`LogsReply`](super::LogsReply). A request that finds none may wait for the next one.
+    pub const LOGS: &str = "logs";
     /// What the host knows of one plugin, for whoever looks for a fault.
     /// [`PluginParams`](super::PluginParams) to [`DebugReport`](super::DebugReport);
     /// [`NOT_POSSIBLE`](super::code::NOT_POSSIBLE) of a plugin of which nothing is known.

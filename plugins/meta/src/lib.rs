@@ -4,6 +4,7 @@
 //! * `plugin.meta`, its names and its place ([`Meta`], [`name`], [`publish()`], [`read`]);
 //! * who signed that ([`signature`]);
 //! * where a host runs and how to reach it ([`runtime`], [`control`]);
+//! * what a host has counted and measured ([`figures`]);
 //! * whether somebody else could have written a file ([`trust`]).
 //!
 //! All code here handles untrusted bytes: no input causes a panic, and every refusal is one
@@ -16,6 +17,7 @@
 
 pub mod control;
 pub mod digest;
+pub mod figures;
 pub mod frame;
 pub mod image;
 pub mod name;

@@ -11,7 +11,7 @@ use std::{fmt, path::PathBuf};
 use hotmerge_instance::settings::{Grant, Isolation, LimitsConfig};
 use hotmerge_meta::{PluginName, control::KeyChange};
 
-use super::{Config, ConfigError, HttpConfig};
+use super::{Config, ConfigError, HttpConfig, LogConfig};
 
 /// The settings with which a plugin starts.
 #[derive(Debug, PartialEq)]
@@ -83,6 +83,7 @@ impl Config {
         self.untrusted_files = running.untrusted_files;
         self.cgroup.clone_from(&running.cgroup);
         self.http.clone_from(&running.http);
+        self.log.clone_from(&running.log);
         self
     }
 
@@ -104,6 +105,7 @@ impl Config {
             untrusted_files,
             cgroup,
             http,
+            log: LogConfig { records, bytes },
             // The host reads these whenever it needs them.
             start_ms: _,
             drain_ms: _,
@@ -143,6 +145,8 @@ impl Config {
                 untrusted_files.map_or_else(unset, |it| word(&it)),
             ),
             ("cgroup", path(cgroup)),
+            ("log.records", records.to_string()),
+            ("log.bytes", bytes.to_string()),
         ]
         .into_iter()
         .chain(of_http(http))

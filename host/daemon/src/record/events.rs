@@ -27,7 +27,7 @@ pub(crate) enum Happened {
 #[derive(Debug)]
 pub(crate) enum PluginEvent {
     /// An attempt ended.
-    Outcome(Outcome, Box<PluginReport>),
+    Outcome(Outcome, Cause, Box<PluginReport>),
     /// The plugin, or one of its old versions, changed its state.
     Transition(Note),
     /// It crashed, or its panic was caught.
@@ -74,6 +74,9 @@ pub(crate) enum PluginEvent {
     Postponed { reason: String },
 }
 
+/// Why an attempt began, in one word for programs.
+pub(crate) type Cause = &'static str;
+
 /// The outcome of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -93,11 +96,28 @@ pub(crate) enum Outcome {
     Stopped,
 }
 
+impl Outcome {
+    /// In one word, for programs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Loaded => "loaded",
+            Self::Reloaded => "reloaded",
+            Self::TrialBegun => "trying",
+            Self::Refused => "refused",
+            Self::Unchanged => "unchanged",
+            Self::Removed => "removed",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 /// How a version that takes no calls ends.
 #[derive(Debug)]
 pub(crate) enum Ending {
     /// Calls still run on an old version after the drain time.
     DrainOverdue { calls: usize, limit: Duration },
+    /// The last call on an old version has returned.
+    Drained { took: Duration },
     /// A teardown has not returned in time.
     TeardownStuck { limit: Duration },
     /// A teardown that was stuck has returned.

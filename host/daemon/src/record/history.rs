@@ -61,7 +61,7 @@ impl History {
     ) {
         let here = |reason: &str| Step::Here(at, reason.to_owned());
         match event {
-            PluginEvent::Outcome(_, report) => self.push(*report),
+            PluginEvent::Outcome(_, _, report) => self.push(*report),
             PluginEvent::Transition(note) => self.note(plugin, note),
             PluginEvent::Recovered {
                 state_age,
@@ -78,6 +78,7 @@ impl History {
             | PluginEvent::Recovered { is_live: false, .. }
             | PluginEvent::Ending(
                 Ending::DrainOverdue { .. }
+                | Ending::Drained { .. }
                 | Ending::TeardownStuck { .. }
                 | Ending::TeardownReturned
                 | Ending::TeardownFailed { .. }

@@ -3,7 +3,7 @@
 use hotmerge_instance::{Failure, spawn::RETRY};
 use hotmerge_lifecycle::Note;
 use hotmerge_meta::{Digest, PluginName, control::PluginReport};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info, trace, warn};
 
 use crate::record::{
     events::{Ending, Happened, Outcome, PluginEvent},
@@ -22,7 +22,7 @@ pub(crate) fn write(happened: &Happened) {
 
 fn of_plugin(plugin: &PluginName, event: &PluginEvent) {
     match event {
-        PluginEvent::Outcome(outcome, report) => of_outcome(plugin, *outcome, report),
+        PluginEvent::Outcome(outcome, _, report) => of_outcome(plugin, *outcome, report),
         PluginEvent::Transition(note) => transition(plugin, note),
         PluginEvent::Crashed { failure, stack, .. } => crash(plugin, failure, stack),
         PluginEvent::PanickedAgain(failure) => crash(plugin, failure, &[]),
@@ -147,6 +147,12 @@ fn of_ending(plugin: &PluginName, ending: &Ending) {
             calls,
             "calls still run on an old version after {} ms; it is kept until they return",
             limit.as_millis()
+        ),
+        Ending::Drained { took } => trace!(
+            target: "hotmerge::plugin",
+            %plugin,
+            ms = took.as_secs_f64() * 1e3,
+            "drained: the last call has returned"
         ),
         Ending::TeardownStuck { limit } => warn!(
             target: "hotmerge::plugin",

@@ -3,7 +3,7 @@
 //! Invariant: this runs under the host's lock, together with the change of state, so that a status is one
 //! consistent picture.
 
-use hotmerge_lifecycle::{Outcome, PluginState, RECONFIGURED, Slot, Ticket};
+use hotmerge_lifecycle::{CHANGED, Outcome, PluginState, RECONFIGURED, Slot, Ticket};
 use hotmerge_meta::{
     PluginName,
     control::{Action as Did, PluginReport},
@@ -29,6 +29,7 @@ impl HostState {
         match happened {
             Happened::Plugin(plugin, event) => {
                 self.counters.count(&event);
+                self.measured.take(&event);
                 self.take_health(&plugin, &event);
                 let slot = self.machine.slot(plugin.as_str());
                 let at = slot.map_or((PluginState::Idle, None), |it| (it.state(), it.stage()));
@@ -74,8 +75,13 @@ impl HostState {
             // It is about the running version, which stays: nothing was tried.
             report.took_ms = 0.0;
         }
+        let cause = match outcome {
+            Outcome::Removed(_) => CHANGED,
+            Outcome::Stopped(_) => "stopping",
+            _ => attempt.cause,
+        };
         let what = fill(&mut report, outcome);
-        self.happened(name, PluginEvent::Outcome(what, Box::new(report)));
+        self.happened(name, PluginEvent::Outcome(what, cause, Box::new(report)));
     }
 }
 

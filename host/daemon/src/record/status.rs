@@ -1,7 +1,5 @@
 //! What `hotmerge status` shows. Field names are stable: programs read them.
 
-use std::sync::atomic::Ordering;
-
 pub use hotmerge_meta::control::{
     CanaryStatus, ConfigRefused, ConfigStatus, EndingStatus, FailureStatus, HostStatus, KeptStatus,
     PluginStatus, RefusedStatus, SavedStatus, Status, StoreFailure, WorkerStatus,
@@ -13,7 +11,7 @@ use hotmerge_instance::{Isolation, Workers, rules::wants};
 use hotmerge_lifecycle::{Slot, Stage};
 
 use crate::{
-    plugin::Plugin,
+    plugin::{Failed, Plugin},
     supervise::{
         state::{Configured, Counters, Health, HostState},
         supervisor::Supervisor,
@@ -162,9 +160,9 @@ fn describe(
         saved: running.saved,
         worker: running.worker,
         not_granted: meta.map_or_else(Vec::new, |meta| not_granted(workers, meta)),
-        calls_failed: count(|plugin| plugin.failed.load(Ordering::Relaxed)),
-        calls_cancelled: count(|plugin| plugin.cancelled.load(Ordering::Relaxed)),
-        calls_panicked: count(|plugin| plugin.panicked.load(Ordering::Relaxed)),
+        calls_failed: count(|plugin| plugin.calls.failed()),
+        calls_cancelled: count(|plugin| plugin.calls.of(Failed::Cancelled)),
+        calls_panicked: count(|plugin| plugin.calls.of(Failed::Panicked)),
         retained: health.map_or(0, |health| health.retained),
         ending: slot
             .retiring()

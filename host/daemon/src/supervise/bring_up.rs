@@ -254,7 +254,14 @@ impl Supervisor {
         self.clock
             .wake_at(now + self.start_limit(&meta.name, &config));
         trace!(target: "hotmerge::plugin", version = %meta.version, "starting");
-        let services = Arc::new(Services::new(meta, ticket, Arc::downgrade(self)));
+        let generation = {
+            let state = self.state();
+            let attempt = state.attempts.get(&ticket);
+            attempt.map(|attempt| Arc::clone(&attempt.generation))
+        };
+        let host = Arc::downgrade(self);
+        let services = Services::new(meta, ticket, generation.unwrap_or_default(), host);
+        let services = Arc::new(services);
         let with = StartWith {
             settings: &config.settings(),
             config: &told,

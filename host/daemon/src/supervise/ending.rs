@@ -5,7 +5,7 @@
 
 use std::{
     sync::{Arc, mpsc},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use hotmerge_instance::{Instance, spawn};
@@ -47,7 +47,7 @@ impl Supervisor {
     }
 
     fn drain(self: &Arc<Self>, name: &PluginName, ticket: Ticket) {
-        let Some(draining) = ({
+        let Some((draining, since)) = ({
             let mut state = self.state();
             let attempt = state.attempts.get_mut(&ticket);
             attempt.and_then(|attempt| attempt.take_draining())
@@ -71,8 +71,9 @@ impl Supervisor {
                 }
             }
         };
-        trace!(target: "hotmerge::plugin", "drained: the last call has returned");
-        self.apply(name, Event::Drained { ticket });
+        let took = since.map_or(Duration::ZERO, |since| since.elapsed());
+        let drained = PluginEvent::Ending(Ending::Drained { took });
+        self.tell_and_apply(name, [drained], Some(Event::Drained { ticket }));
         self.tear_down(name, version.instance, Some(ticket));
     }
 

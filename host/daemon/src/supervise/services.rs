@@ -3,7 +3,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use hotmerge_instance::{Call, Cancel, Report, Upward, context, log};
@@ -31,6 +34,8 @@ enum NotCallable {
 pub(crate) struct Services {
     meta: Arc<PluginMeta>,
     ticket: Ticket,
+    /// 0 before it takes calls.
+    generation: Arc<AtomicU64>,
     host: Weak<Supervisor>,
 }
 
@@ -44,10 +49,16 @@ impl fmt::Debug for Services {
 }
 
 impl Services {
-    pub(crate) fn new(meta: &Arc<PluginMeta>, ticket: Ticket, host: Weak<Supervisor>) -> Self {
+    pub(crate) fn new(
+        meta: &Arc<PluginMeta>,
+        ticket: Ticket,
+        generation: Arc<AtomicU64>,
+        host: Weak<Supervisor>,
+    ) -> Self {
         Self {
             meta: Arc::clone(meta),
             ticket,
+            generation,
             host,
         }
     }
@@ -98,7 +109,8 @@ impl HostServices for Services {
     }
 
     fn log(&self, record: LogRecord<'_>) {
-        log::record(self.meta.name.as_str(), record);
+        let generation = self.generation.load(Ordering::Relaxed);
+        log::record(&self.meta, generation, record);
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
 use hotmerge_instance::{Instance, Restarts};
-use hotmerge_lifecycle::{Machine, Slot, Stage, Target, Ticket};
+use hotmerge_lifecycle::{CHANGED, Machine, Slot, Stage, Target, Ticket};
 use hotmerge_loader::Verified;
 use hotmerge_meta::{
     Digest, PluginMeta, PluginName,
@@ -26,6 +29,7 @@ use crate::{
     record::{
         events::{Ending, PluginEvent},
         history::History,
+        measured::Measured,
     },
 };
 
@@ -58,7 +62,8 @@ impl Counters {
                 Ending::TeardownStuck { .. } => self.stuck += 1,
                 Ending::TeardownReturned => self.stuck -= 1,
                 Ending::Retained => self.retained += 1,
-                Ending::TeardownFailed { .. } | Ending::CandidateEnded => {}
+                Ending::Drained { .. } | Ending::TeardownFailed { .. } | Ending::CandidateEnded => {
+                }
             },
             PluginEvent::Outcome(..)
             | PluginEvent::Transition(_)
@@ -85,6 +90,7 @@ impl Counters {
 pub(crate) struct HostState {
     pub(crate) machine: Machine,
     pub(crate) counters: Counters,
+    pub(crate) measured: Measured,
     pub(crate) attempts: HashMap<Ticket, Attempt>,
     pub(crate) history: History,
     pub(crate) health: HashMap<PluginName, Health>,
@@ -137,12 +143,18 @@ pub(crate) struct Attempt {
     pub(crate) target: Target,
     /// Why the attempt began, for people.
     pub(crate) why: Option<&'static str>,
+    /// The same in one word, for programs.
+    pub(crate) cause: &'static str,
     /// The configuration with which it starts, and which its version keeps.
     pub(crate) config: Arc<Config>,
     pub(crate) began: Instant,
     /// Since when calls have waited for it, if they do.
     pub(crate) paused: Option<Instant>,
+    /// Since when it takes no new calls, if it is an old version.
+    pub(crate) replaced: Option<Instant>,
     pub(crate) progress: Progress,
+    /// Its generation, which its records carry; 0 before it takes calls.
+    pub(crate) generation: Arc<AtomicU64>,
     /// Who signed it.
     pub(crate) signed: Option<Arc<Signed>>,
 }
@@ -196,14 +208,22 @@ impl Progress {
 }
 
 impl Attempt {
-    pub(crate) fn new(target: Target, why: Option<&'static str>, config: Arc<Config>) -> Self {
+    /// `why` is the reason for people and for programs.
+    pub(crate) fn new(
+        target: Target,
+        why: Option<(&'static str, &'static str)>,
+        config: Arc<Config>,
+    ) -> Self {
         Self {
             target,
-            why,
+            why: why.map(|(text, _)| text),
+            cause: why.map_or(CHANGED, |(_, cause)| cause),
             config,
             began: Instant::now(),
             paused: None,
+            replaced: None,
             progress: Progress::Verifying,
+            generation: Arc::default(),
             signed: None,
         }
     }
@@ -230,10 +250,11 @@ impl Attempt {
         }
     }
 
-    /// Takes the draining version, if it is in that step; it is about to be torn down then.
-    pub(crate) fn take_draining(&mut self) -> Option<Draining<Version>> {
+    /// Takes the draining version and since when it drains, if it is in that step; it is about to be
+    /// torn down then.
+    pub(crate) fn take_draining(&mut self) -> Option<(Draining<Version>, Option<Instant>)> {
         match std::mem::replace(&mut self.progress, Progress::Ending) {
-            Progress::Draining(version) => Some(version),
+            Progress::Draining(version) => Some((version, self.replaced)),
             other => {
                 self.progress = other;
                 None
@@ -247,6 +268,8 @@ impl Attempt {
 pub(crate) struct Health {
     /// How often it was started again.
     pub(crate) restarts: u64,
+    /// How often it crashed or a panic of it was caught.
+    pub(crate) crashes: u64,
     /// How many of its versions could not be unmapped.
     pub(crate) retained: u64,
     pub(crate) last: Option<FailureStatus>,
@@ -340,8 +363,10 @@ impl HostState {
             let (_, target) = slot.candidate()?;
             (Arc::clone(&target.meta), live.generation + 1)
         };
+        let attempt = self.attempts.get_mut(&ticket)?;
+        attempt.generation.store(generation, Ordering::Relaxed);
         Some(Box::new(Version {
-            instance: self.attempts.get_mut(&ticket)?.take_ready(next)?,
+            instance: attempt.take_ready(next)?,
             ticket,
             generation,
             hash: meta.hash,
@@ -352,6 +377,7 @@ impl HostState {
         if let Some(old) = old
             && let Some(attempt) = self.attempts.get_mut(&old.ticket)
         {
+            attempt.replaced = Some(Instant::now());
             attempt.progress = Progress::Draining(old);
         }
     }
@@ -372,6 +398,7 @@ impl HostState {
                 stack,
                 state_age,
             } => {
+                self.health(plugin).crashes += 1;
                 let age = state_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
                 self.health(plugin).last = Some(FailureStatus {
                     time: format!("{:.3}", Timestamp::now()),
@@ -382,6 +409,7 @@ impl HostState {
                     state_age_ms: age,
                 });
             }
+            PluginEvent::PanickedAgain(_) => self.health(plugin).crashes += 1,
             PluginEvent::Recovered { .. } => self.health(plugin).restarts += 1,
             // Nothing is shown of a plugin that is gone.
             PluginEvent::Ending(Ending::Retained) => {
@@ -391,7 +419,6 @@ impl HostState {
             }
             PluginEvent::Outcome(..)
             | PluginEvent::Transition(_)
-            | PluginEvent::PanickedAgain(_)
             | PluginEvent::NotRestartedYet { .. }
             | PluginEvent::DiedWhileReplaced(_)
             | PluginEvent::AsksInVain { .. }
@@ -402,6 +429,7 @@ impl HostState {
             | PluginEvent::RollbackAsked { .. }
             | PluginEvent::Ending(
                 Ending::DrainOverdue { .. }
+                | Ending::Drained { .. }
                 | Ending::TeardownStuck { .. }
                 | Ending::TeardownReturned
                 | Ending::TeardownFailed { .. }

@@ -57,6 +57,12 @@ impl Written {
 /// reads it may see.
 pub(super) fn document(plugins: &[(String, Told)], sees: &dyn Fn(&str, &str) -> bool) -> Value {
     let mut document = fixed();
+    // It is described where it is served.
+    if !cfg!(feature = "metrics")
+        && let Some(paths) = document["paths"].as_object_mut()
+    {
+        paths.remove("/metrics");
+    }
     document["info"]["version"] = Value::from(env!("CARGO_PKG_VERSION"));
     let names: Vec<Value> = plugins
         .iter()

@@ -5,6 +5,7 @@
 //! | `POST /plugins/NAME/METHOD` | a call |
 //! | `GET /plugins`, `/plugins/NAME`, `/plugins/NAME/history`, `/status` | what runs and what happened |
 //! | `POST /admin/reload`, `/admin/plugins/NAME/{rollback,pin,unpin}` | administration |
+//! | `GET /metrics` | what Prometheus scrapes (feature `metrics`) |
 //! | `GET /healthz`, `/readyz` | for load balancers |
 //! | `GET /openapi.json`, `/problems/NAME` | documentation of the interface |
 //!
@@ -43,7 +44,7 @@ use crate::{
 };
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
-    Router::new()
+    with_metrics(Router::new())
         .route("/plugins/{name}/{method}", post(calls::call).get(of_plugin))
         .route("/plugins/{name}", get(plugin))
         .route("/plugins", get(plugins))
@@ -62,6 +63,16 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
             )
         })
         .with_state(shared)
+}
+
+#[cfg(feature = "metrics")]
+fn with_metrics(router: Router<Arc<Shared>>) -> Router<Arc<Shared>> {
+    router.route("/metrics", get(super::metrics::scrape))
+}
+
+#[cfg(not(feature = "metrics"))]
+fn with_metrics(router: Router<Arc<Shared>>) -> Router<Arc<Shared>> {
+    router
 }
 
 /// Answers one request.

@@ -29,6 +29,8 @@ const OF_ONE_USER: usize = 80;
 const CALLS: usize = 64;
 /// Most other slow requests of one user at a time. The remaining connections are for quick requests.
 const WAITING: usize = 8;
+/// Most requests of one user at a time that read the log, and may wait for it.
+const FOLLOWING: usize = 16;
 /// Most memory of incomplete requests and unread replies, in bytes.
 const HELD: usize = 64 << 20;
 
@@ -118,6 +120,7 @@ impl Connections {
         let limit = match weight {
             Weight::Call => CALLS,
             Weight::Waiting => WAITING,
+            Weight::Following => FOLLOWING,
             Weight::Quick => OF_ONE_USER,
         };
         let doing = Doing::Answer(weight);

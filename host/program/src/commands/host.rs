@@ -36,14 +36,28 @@ impl HostArguments {
         params: &impl Serialize,
         timeout: Duration,
     ) -> Result<R, CommandError> {
-        let mut client = Client::connect(&self.dir()).map_err(|error| {
+        Self::request(&mut self.connect()?, method, params, timeout)
+    }
+
+    /// Connects to the host.
+    pub(super) fn connect(&self) -> Result<Client, CommandError> {
+        Client::connect(&self.dir()).map_err(|error| {
             let code = match error {
                 ConnectError::NotRunning { .. } => exit::NO_HOST,
                 ConnectError::Denied { .. } | ConnectError::Stranger { .. } => exit::DENIED,
                 _ => exit::FAILURE,
             };
             CommandError::new(code, error)
-        })?;
+        })
+    }
+
+    /// Asks the host on an open connection and waits up to `timeout` for its answer.
+    pub(super) fn request<R: DeserializeOwned>(
+        client: &mut Client,
+        method: &str,
+        params: &impl Serialize,
+        timeout: Duration,
+    ) -> Result<R, CommandError> {
         client.request(method, params, timeout).map_err(|error| {
             let code = match &error {
                 ClientError::Refused(refused) => refusal(refused.code()),

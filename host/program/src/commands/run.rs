@@ -63,7 +63,7 @@ struct Place {
 
 impl Run {
     pub(super) fn run(self) -> Result<(), CommandError> {
-        let _log = log::start(log::Format::Text, &self.log)
+        let _log = log::start(log::Format::Text, &self.log, None)
             .map_err(|error| CommandError::new(exit::USAGE, error))?;
         let mut config = configuration(self.config.as_deref())?;
         let place = self.place()?;

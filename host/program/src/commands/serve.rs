@@ -13,7 +13,10 @@ use hotmerge_meta::{
     RuntimeDir,
     runtime::{PidFile, RuntimeError},
 };
-use hotmerge_observe::log;
+use hotmerge_observe::{
+    log,
+    records::{Limits, Records},
+};
 use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 use sd_notify::NotifyState;
 
@@ -120,7 +123,11 @@ impl Serve {
         let config = self.configuration()?;
         Host::check(&config).map_err(|error| CommandError::new(exit::CONFIG, error))?;
         let dir = RuntimeDir::chosen(config.runtime_dir.as_ref());
-        let _log = log::start(self.log_format.into(), &self.log)
+        let records = Records::new(Limits {
+            records: config.log.records,
+            bytes: config.log.bytes,
+        });
+        let _log = log::start(self.log_format.into(), &self.log, Some(&records))
             .map_err(|error| CommandError::new(exit::CONFIG, error))?;
         allow_more_files();
         let pid_file = lock(&dir)?;
@@ -128,7 +135,7 @@ impl Serve {
         let host = start(config.clone()).map_err(|error| CommandError::new(exit::CONFIG, error))?;
         host.show_log_dropped(log::dropped);
         let host = Arc::new(host);
-        let door = Door::new(Arc::clone(&host), Box::new(StopBySignal));
+        let door = Door::new(Arc::clone(&host), Box::new(StopBySignal), records);
         let server = Server::open(&dir, Arc::clone(&door))?;
         let front = Arc::new(front::open(&config.http, inherited, door)?);
         self.reread_config_on_request(&host, names_state_dir);

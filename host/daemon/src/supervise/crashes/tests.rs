@@ -37,7 +37,7 @@ fn host(dir: &tempfile::TempDir) -> (Arc<Supervisor>, Services) {
     go(machine, Event::Started { ticket, next });
     drop(state);
     let host = Arc::new(host);
-    let services = Services::new(&meta, ticket, Arc::downgrade(&host));
+    let services = Services::new(&meta, ticket, Arc::default(), Arc::downgrade(&host));
     (host, services)
 }
 

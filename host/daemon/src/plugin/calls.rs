@@ -1,0 +1,336 @@
+//! The calls of a plugin, counted and measured in the call's own path.
+//!
+//! Each thread counts in a lane of its own by plain loads and stores, so that no call waits for
+//! another one or for memory that others write. Reading the clock twice would cost more than a
+//! call in the host's process: after a call that was faster than [`FAST`], some calls are not
+//! measured, a random number so that no rhythm of the callers hides among them, and the next
+//! measured one stands for those too.
+//!
+//! Invariant: every call that has begun is counted once when it ends; the measured ones together
+//! stand for all up to the last one that was measured.
+//!
+//! Absent on purpose: methods, whose names are whatever callers send.
+
+use std::{
+    fmt,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use hotmerge_loader::CallError;
+use hotmerge_meta::figures::Distribution;
+
+use super::lane::{self, LANES, SHARED};
+use crate::record::spread::{self, COUNTS};
+
+/// Up to here a measurement may cost more than a twentieth of a call: two looks at the clock of a busy
+/// virtual machine were measured to take 0.2 µs.
+const FAST: Duration = Duration::from_micros(5);
+/// At most so many calls in a row are not measured.
+const SKIPPED: u64 = 255;
+
+/// How calls end without a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failed {
+    Refused,
+    NoMethod,
+    BadRequest,
+    Deadline,
+    Cancelled,
+    Panicked,
+    Unsupported,
+    ReplyTooLarge,
+    Crashed,
+    Unavailable,
+    NoPlugin,
+    NotAcceptable,
+    UnsupportedMedia,
+    Other,
+    NotLoaded,
+    TooDeep,
+}
+
+impl Failed {
+    const ALL: [(Self, &'static str); 16] = [
+        (Self::Refused, "refused"),
+        (Self::NoMethod, "no_method"),
+        (Self::BadRequest, "bad_request"),
+        (Self::Deadline, "deadline"),
+        (Self::Cancelled, "cancelled"),
+        (Self::Panicked, "panicked"),
+        (Self::Unsupported, "unsupported"),
+        (Self::ReplyTooLarge, "reply_too_large"),
+        (Self::Crashed, "crashed"),
+        (Self::Unavailable, "unavailable"),
+        (Self::NoPlugin, "no_plugin"),
+        (Self::NotAcceptable, "not_acceptable"),
+        (Self::UnsupportedMedia, "unsupported_media"),
+        (Self::Other, "other"),
+        (Self::NotLoaded, "not_loaded"),
+        (Self::TooDeep, "too_deep"),
+    ];
+
+    /// What an error of a plugin counts as.
+    pub(super) fn of(error: &CallError) -> Self {
+        match error {
+            CallError::Failed(_) => Self::Refused,
+            CallError::NoMethod(_) => Self::NoMethod,
+            CallError::BadRequest(_) => Self::BadRequest,
+            CallError::Deadline => Self::Deadline,
+            CallError::Cancelled => Self::Cancelled,
+            CallError::Panicked(_) => Self::Panicked,
+            CallError::Unsupported => Self::Unsupported,
+            CallError::ReplyTooLarge => Self::ReplyTooLarge,
+            CallError::Crashed(_) => Self::Crashed,
+            CallError::Unavailable(_) => Self::Unavailable,
+            CallError::NoPlugin(_) => Self::NoPlugin,
+            CallError::NotAcceptable(_) => Self::NotAcceptable,
+            CallError::UnsupportedMedia(_) => Self::UnsupportedMedia,
+            // The contract has no name for it, or this host is older than its loader.
+            _ => Self::Other,
+        }
+    }
+}
+
+/// All calls of one plugin.
+pub(crate) struct Calls {
+    lanes: [OnceLock<Box<Lane>>; LANES + 1],
+    failed: [AtomicU64; Failed::ALL.len()],
+}
+
+/// The calls of one thread. Aligned so that no other thread's stores share its cache lines.
+#[repr(C, align(128))]
+struct Lane {
+    begun: AtomicU64,
+    answered: AtomicU64,
+    /// The number of the next call to measure, counted from 0.
+    next: AtomicU64,
+    /// How many calls had begun when one was measured last.
+    last: AtomicU64,
+    sum_ns: AtomicU64,
+    counts: [AtomicU64; COUNTS],
+}
+
+/// A call under way.
+pub(super) struct UnderWay<'a> {
+    lane: &'a Lane,
+    is_shared: bool,
+    /// When it began and for how many calls it stands, if it is measured.
+    measured: Option<(Instant, u64)>,
+}
+
+/// Adds to a counter, and returns what it was.
+#[inline(always)]
+fn add(counter: &AtomicU64, by: u64, is_shared: bool) -> u64 {
+    if is_shared {
+        return counter.fetch_add(by, Ordering::Relaxed);
+    }
+    let before = counter.load(Ordering::Relaxed);
+    counter.store(before.wrapping_add(by), Ordering::Relaxed);
+    before
+}
+
+impl Calls {
+    pub(super) fn new() -> Self {
+        Self {
+            lanes: [const { OnceLock::new() }; LANES + 1],
+            failed: [const { AtomicU64::new(0) }; Failed::ALL.len()],
+        }
+    }
+
+    /// A call begins.
+    #[inline(always)]
+    pub(super) fn begin(&self) -> UnderWay<'_> {
+        let number = lane::current();
+        let lane = match self.lanes[number].get() {
+            Some(lane) => lane,
+            None => self.first(number),
+        };
+        let is_shared = number == SHARED;
+        let begun = add(&lane.begun, 1, is_shared);
+        let is_measured = begun >= lane.next.load(Ordering::Relaxed);
+        UnderWay {
+            lane,
+            is_shared,
+            measured: is_measured.then(|| lane.measure_from(begun)),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn first(&self, number: usize) -> &Lane {
+        self.lanes[number].get_or_init(|| Box::new(Lane::new()))
+    }
+
+    /// A call failed; it still has to end.
+    #[cold]
+    pub(super) fn fail(&self, how: Failed) {
+        self.failed[how as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many calls failed in one way.
+    pub(crate) fn of(&self, how: Failed) -> u64 {
+        self.failed[how as usize].load(Ordering::Relaxed)
+    }
+
+    /// How many calls failed; a caller's change of mind is no failure.
+    pub(crate) fn failed(&self) -> u64 {
+        let all = Failed::ALL.iter();
+        let counted = all.filter(|(how, _)| *how != Failed::Cancelled);
+        counted.map(|(how, _)| self.of(*how)).sum()
+    }
+
+    fn lanes(&self) -> impl Iterator<Item = &Lane> {
+        self.lanes.iter().filter_map(|lane| Some(&**lane.get()?))
+    }
+
+    fn sum(&self, counter: fn(&Lane) -> &AtomicU64) -> u64 {
+        let counts = self
+            .lanes()
+            .map(|lane| counter(lane).load(Ordering::Relaxed));
+        counts.fold(0, u64::wrapping_add)
+    }
+
+    /// Calls that have ended, by outcome.
+    pub(crate) fn ended(&self) -> Vec<(&'static str, u64)> {
+        let failed = Failed::ALL.iter().map(|(how, name)| (*name, self.of(*how)));
+        let answered = ("answered", self.sum(|lane| &lane.answered));
+        // Ways in which none has failed would fill pages.
+        let failed = failed.filter(|(_, count)| *count > 0);
+        std::iter::once(answered).chain(failed).collect()
+    }
+
+    /// Calls that have begun and not ended.
+    pub(crate) fn in_flight(&self) -> u64 {
+        // In this order: none that began meanwhile may be missing from those that began.
+        let answered = self.sum(|lane| &lane.answered);
+        let failed: u64 = Failed::ALL.iter().map(|(how, _)| self.of(*how)).sum();
+        let begun = self.sum(|lane| &lane.begun);
+        begun.saturating_sub(answered.wrapping_add(failed))
+    }
+
+    /// How long calls took.
+    pub(crate) fn latency(&self) -> Distribution {
+        let mut counts = [0_u64; COUNTS];
+        for lane in self.lanes() {
+            for (sum, count) in counts.iter_mut().zip(&lane.counts) {
+                *sum = sum.wrapping_add(count.load(Ordering::Relaxed));
+            }
+        }
+        spread::distribution(&counts, self.sum(|lane| &lane.sum_ns))
+    }
+}
+
+impl fmt::Debug for Calls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.ended()).finish()
+    }
+}
+
+impl Lane {
+    fn new() -> Self {
+        Self {
+            begun: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            next: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+            sum_ns: AtomicU64::new(0),
+            counts: [const { AtomicU64::new(0) }; COUNTS],
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn measure_from(&self, begun: u64) -> (Instant, u64) {
+        let begun = begun.wrapping_add(1);
+        let stands_for = begun.saturating_sub(self.last.swap(begun, Ordering::Relaxed));
+        (Instant::now(), stands_for)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn measured(&self, (since, stands_for): (Instant, u64), is_shared: bool) {
+        let took = since.elapsed();
+        let ns = spread::ns(took);
+        add(&self.counts[spread::index(ns)], stands_for, is_shared);
+        add(&self.sum_ns, ns.saturating_mul(stands_for), is_shared);
+        if took < FAST {
+            let begun = self.begun.load(Ordering::Relaxed);
+            let next = begun.wrapping_add(fastrand::u64(..=SKIPPED));
+            self.next.store(next, Ordering::Relaxed);
+        }
+    }
+}
+
+impl UnderWay<'_> {
+    /// The call has returned, with a reply or without.
+    #[inline(always)]
+    pub(super) fn end(self, is_answered: bool) {
+        if is_answered {
+            add(&self.lane.answered, 1, self.is_shared);
+        }
+        if let Some(measured) = self.measured {
+            self.lane.measured(measured, self.is_shared);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn every_way_to_fail_has_its_own_place() {
+        for (place, (how, _)) in Failed::ALL.iter().enumerate() {
+            assert_eq!(*how as usize, place);
+        }
+    }
+
+    #[test]
+    fn calls_of_all_threads_are_counted_exactly() {
+        const EACH: u64 = 1_000;
+        let calls = Calls::new();
+        // More than there are lanes.
+        thread::scope(|scope| {
+            for _ in 0..LANES + 16 {
+                scope.spawn(|| {
+                    for number in 0..EACH {
+                        let call = calls.begin();
+                        let is_answered = number % 10 != 0;
+                        if !is_answered {
+                            calls.fail(Failed::Refused);
+                        }
+                        call.end(is_answered);
+                    }
+                });
+            }
+        });
+        let all = (LANES as u64 + 16) * EACH;
+        assert_eq!(
+            calls.ended(),
+            [("answered", all / 10 * 9), ("refused", all / 10)]
+        );
+        assert_eq!((calls.in_flight(), calls.failed()), (0, all / 10));
+        let measured = calls.latency().count();
+        assert!(measured > 0 && measured <= all, "{measured} of {all}");
+    }
+
+    #[test]
+    fn a_slow_call_lets_the_next_one_be_measured() {
+        let calls = Calls::new();
+        for _ in 0..3 {
+            let call = calls.begin();
+            assert_eq!(calls.in_flight(), 1);
+            thread::sleep(FAST * 2);
+            call.end(true);
+        }
+        let latency = calls.latency();
+        assert_eq!(latency.count(), 3, "{latency:?}");
+        assert!(latency.sum >= (FAST * 6).as_secs_f64(), "{latency:?}");
+    }
+}

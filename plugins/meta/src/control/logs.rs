@@ -1,0 +1,123 @@
+//! The host's log, read back over the control socket.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::PluginName;
+
+/// How much a record matters, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Each step.
+    Trace,
+    /// Each transition.
+    Debug,
+    /// What happens.
+    Info,
+    /// What may need somebody.
+    Warn,
+    /// What needs somebody.
+    Error,
+}
+
+/// A text that names no level.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no level; write `error`, `warn`, `info`, `debug` or `trace`")]
+pub struct LogLevelError(String);
+
+impl LogLevel {
+    const ALL: [(Self, &'static str); 5] = [
+        (Self::Trace, "trace"),
+        (Self::Debug, "debug"),
+        (Self::Info, "info"),
+        (Self::Warn, "warn"),
+        (Self::Error, "error"),
+    ];
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = Self::ALL.iter().find(|(level, _)| level == self);
+        f.pad(found.map_or("", |(_, name)| name))
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = LogLevelError;
+
+    fn from_str(text: &str) -> Result<Self, LogLevelError> {
+        let mut all = Self::ALL.iter();
+        let found = all.find(|(_, name)| name.eq_ignore_ascii_case(text));
+        found
+            .map(|(level, _)| *level)
+            .ok_or_else(|| LogLevelError(text.to_owned()))
+    }
+}
+
+/// Which records are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogsParams {
+    /// From this position on; `None` for all that the host keeps.
+    pub from: Option<u64>,
+    /// Only records about these plugins, or by them; without any, all records.
+    pub plugins: Vec<PluginName>,
+    /// Only records that matter at least as much.
+    pub level: Option<LogLevel>,
+    /// Only records since then, in milliseconds since 1970.
+    pub since_ms: Option<i64>,
+    /// Only records of this trace, 32 hexadecimal digits.
+    pub trace_id: Option<String>,
+    /// How long to wait for a record if there is none, in milliseconds; the host waits for some
+    /// seconds at most.
+    pub wait_ms: u64,
+}
+
+/// Records, oldest first; not all of them if they are many.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogsReply {
+    /// The records that are wanted.
+    pub records: Vec<LogEntry>,
+    /// Where to go on from: [`LogsParams::from`] of the next request.
+    pub next: u64,
+    /// Where the log ended when this was answered.
+    pub end: u64,
+    /// How many records since the wanted position the host does not keep any more.
+    pub lost: u64,
+}
+
+/// A record of the host's log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEntry {
+    /// Counts records since the host's start, from 0.
+    pub position: u64,
+    /// When, RFC 3339, UTC.
+    pub time: String,
+    /// How much it matters.
+    pub level: String,
+    /// What part of the host it is of; `plugin` for what plugins say.
+    pub target: String,
+    /// The plugin that it is about or by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
+    /// The version that said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The generation that said it, counted from 1; none before it takes calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// The trace of the call during which it was said, in hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
+    /// The span of that call, in hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span_id: Option<String>,
+    /// What is said.
+    pub message: String,
+    /// Everything else that is said, by name.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub fields: Map<String, Value>,
+}
