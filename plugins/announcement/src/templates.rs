@@ -6,6 +6,7 @@ use std::{
     fs::File,
     io::Read as _,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use crate::{
@@ -34,6 +35,8 @@ const SHIPPED: &[(&str, &str)] = &[
 #[derive(Debug, Default)]
 pub struct Templates {
     own: BTreeMap<String, Template>,
+    /// Those that are shipped, compiled when one is needed for the first time.
+    shipped: [OnceLock<Template>; SHIPPED.len()],
 }
 
 impl Templates {
@@ -115,6 +118,18 @@ impl Templates {
         })
     }
 
+    fn shipped(&self, index: usize, kind: Kind) -> Result<&Template, Error> {
+        let place = &self.shipped[index];
+        if let Some(template) = place.get() {
+            return Ok(template);
+        }
+        let (name, text) = SHIPPED[index];
+        let origin = format!("shipped template `{name}`");
+        let template = Template::compile(&origin, text.to_owned(), kind)?;
+        // If another thread was faster, its template is the same.
+        Ok(place.get_or_init(|| template))
+    }
+
     /// The template of a name in a language, in its main language, in English, or in none.
     fn with<R>(
         &self,
@@ -133,9 +148,8 @@ impl Templates {
             if let Some(template) = self.own.get(candidate) {
                 return body(template);
             }
-            if let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| shipped == candidate) {
-                let origin = format!("shipped template `{candidate}`");
-                return body(&Template::compile(&origin, (*text).to_owned(), kind(name))?);
+            if let Some(index) = SHIPPED.iter().position(|(shipped, _)| shipped == candidate) {
+                return body(self.shipped(index, kind(name))?);
             }
         }
         let shipped = SHIPPED.iter().map(|(name, _)| *name);
@@ -196,4 +210,22 @@ pub fn read_file(path: &Path) -> Result<String, Error> {
         let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
         refuse(format!("line {line} is not UTF-8"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ptr;
+
+    use super::*;
+
+    #[test]
+    fn a_shipped_template_is_compiled_once() {
+        let templates = Templates::default();
+        let address = || {
+            templates
+                .with("go", "en", |template| Ok(ptr::from_ref(template).addr()))
+                .unwrap()
+        };
+        assert_eq!(address(), address());
+    }
 }
