@@ -29,7 +29,7 @@ fn a_record_keeps_its_fields_as_fields() {
     let records = kept(ROOM, || {
         info!(target: "plugin", plugin = "a", version = "1.0.0", generation = 3_u64, trace_id = "t",
             span_id = "s", count = 7, ok = true, what = ?"x\ny", "said {}", 1);
-        let _plugin = debug_span!("plugin", plugin = %"b").entered();
+        let _plugin = debug_span!(target: "hotmerge::host", "plugin", plugin = %"b").entered();
         error!(target: "hotmerge::host", "in a span");
     });
     let reply = records.read(&all());
