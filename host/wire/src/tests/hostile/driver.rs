@@ -13,6 +13,7 @@ use std::{
 use rustix::thread::futex::{self, Flags};
 
 use super::*;
+use crate::HEAD_LIMIT;
 
 /// The default duration.
 const BRIEFLY: Duration = Duration::from_secs(2);
@@ -140,7 +141,7 @@ fn answers(server: Arc<Server>, mut dice: Dice) -> Work {
     Box::new(move || {
         while let Ok(taken) = server.next() {
             let (method, request) = taken.copy_request();
-            assert!(method.len() <= 1024 && request.len() <= 1 << 18);
+            assert!(method.len() <= HEAD_LIMIT && request.len() <= 1 << 18);
             let mut writer = taken.writer();
             let _ = writer.media_type(&method[..method.len().min(20)]);
             let sizes = [0, 40, 4000, 9000, 100_000];
