@@ -1,7 +1,13 @@
 //! The description of the HTTP interface is what the host does, as foreign programs judge it, whatever
 //! plugins say of themselves.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
 
 use hotmerge_tests::{
     BUILT, Driver, Http, Lab, TestHost, actor, closed_http, repository, run, scratch,
@@ -10,8 +16,14 @@ use serde_json::Value;
 
 const SECRET: &str = "a secret of sixteen characters or more";
 
-/// A Python environment with what tests of this program need, made once.
-fn python() -> PathBuf {
+/// A Python environment with what tests of this program need, made once, though they run at the same
+/// time.
+fn python() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(make_python)
+}
+
+fn make_python() -> PathBuf {
     let wanted = repository().join("tests/e2e/http_openapi.txt");
     let dir = scratch().join("python-openapi");
     let stamp = dir.join("installed");
