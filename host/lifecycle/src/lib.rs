@@ -26,7 +26,9 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use hotmerge_meta::{Digest, PackageName, PluginMeta, PluginName};
 
+mod candidate;
 mod choices;
+mod live;
 mod machine;
 mod old;
 mod requirements;
