@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use hotmerge_meta::figures::ChangeFigure;
+use hotmerge_meta::{control::PluginReport, figures::ChangeFigure};
 
 use crate::record::{
-    events::{Cause, Ending, Outcome, PluginEvent},
+    events::{Cause, Outcome},
     spread::Spread,
 };
 
@@ -21,43 +21,14 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    /// Takes what of an event belongs here.
-    pub(crate) fn take(&mut self, event: &PluginEvent) {
-        match event {
-            PluginEvent::Outcome(outcome, cause, report) => {
-                *self.changes.entry((outcome.name(), cause)).or_default() += 1;
-                if matches!(outcome, Outcome::Loaded | Outcome::Reloaded) {
-                    self.change.add_ms(report.took_ms);
-                }
-                if let Some(ms) = report.pause_ms {
-                    self.pause.add_ms(ms);
-                }
-            }
-            PluginEvent::Ending(ending) => match ending {
-                Ending::Drained { took } => self.drain.add(*took),
-                Ending::DrainOverdue { .. }
-                | Ending::TeardownStuck { .. }
-                | Ending::TeardownReturned
-                | Ending::TeardownFailed { .. }
-                | Ending::Retained
-                | Ending::CandidateEnded => {}
-            },
-            PluginEvent::Transition(_)
-            | PluginEvent::Crashed { .. }
-            | PluginEvent::PanickedAgain(_)
-            | PluginEvent::Recovered { .. }
-            | PluginEvent::NotRestartedYet { .. }
-            | PluginEvent::DiedWhileReplaced(_)
-            | PluginEvent::AsksInVain { .. }
-            | PluginEvent::GivenUp { .. }
-            | PluginEvent::Revived
-            | PluginEvent::Pinned { .. }
-            | PluginEvent::Unpinned
-            | PluginEvent::RollbackAsked { .. }
-            | PluginEvent::StateNotSaved { .. }
-            | PluginEvent::NotPersisted { .. }
-            | PluginEvent::PersistedAgain
-            | PluginEvent::Postponed { .. } => {}
+    /// Counts and measures a change that has ended.
+    pub(crate) fn ended(&mut self, outcome: Outcome, cause: Cause, report: &PluginReport) {
+        *self.changes.entry((outcome.name(), cause)).or_default() += 1;
+        if matches!(outcome, Outcome::Loaded | Outcome::Reloaded) {
+            self.change.add_ms(report.took_ms);
+        }
+        if let Some(ms) = report.pause_ms {
+            self.pause.add_ms(ms);
         }
     }
 

@@ -11,7 +11,7 @@ use hotmerge_meta::{
 
 use crate::{
     record::{
-        events::{self, Happened, PluginEvent},
+        events::{self, Ending, Happened, PluginEvent},
         log,
     },
     supervise::state::HostState,
@@ -28,15 +28,60 @@ impl HostState {
         log::write(&happened);
         match happened {
             Happened::Plugin(plugin, event) => {
-                self.counters.count(&event);
-                self.measured.take(&event);
-                self.take_health(&plugin, &event);
+                self.count(&plugin, &event);
                 let slot = self.machine.slot(plugin.as_str());
                 let at = slot.map_or((PluginState::Idle, None), |it| (it.state(), it.stage()));
                 self.history.record(&plugin, at, event);
             }
             // The status shows problems that last.
             Happened::Problem(_) => {}
+        }
+    }
+
+    /// What of an event the status and the figures show as numbers.
+    fn count(&mut self, plugin: &PluginName, event: &PluginEvent) {
+        match event {
+            PluginEvent::Outcome(outcome, cause, report) => {
+                self.measured.ended(*outcome, cause, report);
+            }
+            PluginEvent::Ending(ending) => self.count_ending(plugin, ending),
+            PluginEvent::Crashed {
+                failure,
+                stack,
+                state_age,
+            } => self.health(plugin).crashed(failure, stack, *state_age),
+            PluginEvent::PanickedAgain(_) => self.health(plugin).crashes += 1,
+            PluginEvent::Recovered { .. } => self.health(plugin).restarts += 1,
+            PluginEvent::Transition(_)
+            | PluginEvent::NotRestartedYet { .. }
+            | PluginEvent::DiedWhileReplaced(_)
+            | PluginEvent::AsksInVain { .. }
+            | PluginEvent::GivenUp { .. }
+            | PluginEvent::Revived
+            | PluginEvent::Pinned { .. }
+            | PluginEvent::Unpinned
+            | PluginEvent::RollbackAsked { .. }
+            | PluginEvent::StateNotSaved { .. }
+            | PluginEvent::NotPersisted { .. }
+            | PluginEvent::PersistedAgain
+            | PluginEvent::Postponed { .. } => {}
+        }
+    }
+
+    fn count_ending(&mut self, plugin: &PluginName, ending: &Ending) {
+        match ending {
+            Ending::Drained { took } => self.measured.drain.add(*took),
+            Ending::DrainOverdue { .. } => self.counters.overdue += 1,
+            Ending::TeardownStuck { .. } => self.counters.stuck += 1,
+            Ending::TeardownReturned => self.counters.stuck -= 1,
+            Ending::Retained => {
+                self.counters.retained += 1;
+                // Nothing is shown of a plugin that is gone.
+                if self.machine.slot(plugin.as_str()).is_some() {
+                    self.health(plugin).retained += 1;
+                }
+            }
+            Ending::TeardownFailed { .. } | Ending::CandidateEnded => {}
         }
     }
 

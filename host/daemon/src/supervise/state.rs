@@ -6,10 +6,10 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use hotmerge_instance::{Instance, Restarts};
+use hotmerge_instance::{Failure, Instance, Restarts};
 use hotmerge_lifecycle::{CHANGED, Machine, Slot, Stage, Target, Ticket};
 use hotmerge_loader::Verified;
 use hotmerge_meta::{
@@ -26,11 +26,7 @@ use crate::{
         signed::{Newest, Signed},
     },
     plugin::Version,
-    record::{
-        events::{Ending, PluginEvent},
-        history::History,
-        measured::Measured,
-    },
+    record::{history::History, measured::Measured},
 };
 
 /// Counters for operators.
@@ -53,36 +49,6 @@ impl Counters {
             Dirty::Named(_) => self.hinted_looks += 1,
         }
         self.last_look = Some(Timestamp::now());
-    }
-
-    pub(crate) fn count(&mut self, event: &PluginEvent) {
-        match event {
-            PluginEvent::Ending(ending) => match ending {
-                Ending::DrainOverdue { .. } => self.overdue += 1,
-                Ending::TeardownStuck { .. } => self.stuck += 1,
-                Ending::TeardownReturned => self.stuck -= 1,
-                Ending::Retained => self.retained += 1,
-                Ending::Drained { .. } | Ending::TeardownFailed { .. } | Ending::CandidateEnded => {
-                }
-            },
-            PluginEvent::Outcome(..)
-            | PluginEvent::Transition(_)
-            | PluginEvent::Crashed { .. }
-            | PluginEvent::PanickedAgain(_)
-            | PluginEvent::Recovered { .. }
-            | PluginEvent::NotRestartedYet { .. }
-            | PluginEvent::DiedWhileReplaced(_)
-            | PluginEvent::AsksInVain { .. }
-            | PluginEvent::GivenUp { .. }
-            | PluginEvent::Revived
-            | PluginEvent::Pinned { .. }
-            | PluginEvent::Unpinned
-            | PluginEvent::RollbackAsked { .. }
-            | PluginEvent::StateNotSaved { .. }
-            | PluginEvent::NotPersisted { .. }
-            | PluginEvent::PersistedAgain
-            | PluginEvent::Postponed { .. } => {}
-        }
     }
 }
 
@@ -284,6 +250,21 @@ pub(crate) struct Health {
     pub(crate) retry: Option<(Instant, u32)>,
 }
 
+impl Health {
+    /// It crashed, or its panic was caught; its last checkpoint is this old.
+    pub(crate) fn crashed(&mut self, failure: &Failure, stack: &[String], age: Option<Duration>) {
+        self.crashes += 1;
+        self.last = Some(FailureStatus {
+            time: format!("{:.3}", Timestamp::now()),
+            what: failure.what.clone(),
+            method: failure.method.clone(),
+            trace_id: failure.trace.clone(),
+            stack: stack.to_vec(),
+            state_age_ms: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        });
+    }
+}
+
 impl HostState {
     /// The plugins whose last attempt was refused.
     pub(crate) fn refused(&self) -> impl Iterator<Item = &PluginName> {
@@ -387,58 +368,6 @@ impl HostState {
         let slot = self.machine.slot(name.as_str());
         if !slot.is_some_and(|slot: &Slot| slot.refers_to(ticket)) {
             self.attempts.remove(&ticket);
-        }
-    }
-
-    /// Updates a plugin's health by an event.
-    pub(crate) fn take_health(&mut self, plugin: &PluginName, event: &PluginEvent) {
-        match event {
-            PluginEvent::Crashed {
-                failure,
-                stack,
-                state_age,
-            } => {
-                self.health(plugin).crashes += 1;
-                let age = state_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-                self.health(plugin).last = Some(FailureStatus {
-                    time: format!("{:.3}", Timestamp::now()),
-                    what: failure.what.clone(),
-                    method: failure.method.clone(),
-                    trace_id: failure.trace.clone(),
-                    stack: stack.clone(),
-                    state_age_ms: age,
-                });
-            }
-            PluginEvent::PanickedAgain(_) => self.health(plugin).crashes += 1,
-            PluginEvent::Recovered { .. } => self.health(plugin).restarts += 1,
-            // Nothing is shown of a plugin that is gone.
-            PluginEvent::Ending(Ending::Retained) => {
-                if self.machine.slot(plugin.as_str()).is_some() {
-                    self.health(plugin).retained += 1;
-                }
-            }
-            PluginEvent::Outcome(..)
-            | PluginEvent::Transition(_)
-            | PluginEvent::NotRestartedYet { .. }
-            | PluginEvent::DiedWhileReplaced(_)
-            | PluginEvent::AsksInVain { .. }
-            | PluginEvent::GivenUp { .. }
-            | PluginEvent::Revived
-            | PluginEvent::Pinned { .. }
-            | PluginEvent::Unpinned
-            | PluginEvent::RollbackAsked { .. }
-            | PluginEvent::Ending(
-                Ending::DrainOverdue { .. }
-                | Ending::Drained { .. }
-                | Ending::TeardownStuck { .. }
-                | Ending::TeardownReturned
-                | Ending::TeardownFailed { .. }
-                | Ending::CandidateEnded,
-            )
-            | PluginEvent::StateNotSaved { .. }
-            | PluginEvent::NotPersisted { .. }
-            | PluginEvent::PersistedAgain
-            | PluginEvent::Postponed { .. } => {}
         }
     }
 
