@@ -194,7 +194,7 @@ pub(super) fn workers(rows: &mut Rows<'_>, status: &Status) -> fmt::Result {
         ),
         each(status, |it| Some(it.memory_bytes? as f64)),
     )?;
-    rows.sums(
+    rows.counters(
         (
             "worker_cpu",
             "Processor time of a plugin's worker",

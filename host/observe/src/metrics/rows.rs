@@ -6,7 +6,7 @@ use std::fmt;
 
 use hotmerge_meta::figures::Distribution;
 use prometheus_client::{
-    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet},
+    encoding::{DescriptorEncoder, EncodeCounterValue, MetricEncoder, NoLabelSet},
     metrics::MetricType,
     registry::Unit,
 };
@@ -42,21 +42,10 @@ impl Rows<'_> {
         Ok(())
     }
 
-    pub(super) fn counters<'v>(
+    pub(super) fn counters<'v, V: EncodeCounterValue>(
         &mut self,
         family: Family,
-        rows: impl IntoIterator<Item = (Labels<'v>, u64)>,
-    ) -> fmt::Result {
-        self.write(family, MetricType::Counter, rows, |metric, value| {
-            metric.encode_counter::<NoLabelSet, _, f64>(value, None)
-        })
-    }
-
-    /// Counters of seconds and the like.
-    pub(super) fn sums<'v>(
-        &mut self,
-        family: Family,
-        rows: impl IntoIterator<Item = (Labels<'v>, f64)>,
+        rows: impl IntoIterator<Item = (Labels<'v>, V)>,
     ) -> fmt::Result {
         self.write(family, MetricType::Counter, rows, |metric, value| {
             metric.encode_counter::<NoLabelSet, _, f64>(value, None)
