@@ -52,14 +52,20 @@ fn hanging_up_wakes_whoever_was_moved_elsewhere() {
     });
 }
 
-#[test]
-fn a_reply_that_gets_no_room_is_given_up() {
-    let (server, file) = Server::create(SMALL).unwrap();
-    let hostile = Memory::open(&file, SMALL).unwrap();
+/// Posts a call whose reply may be large.
+fn post(hostile: &Memory) -> &Slot {
     hostile.head().used.store(1, Ordering::SeqCst);
     let slot = hostile.slot(0);
     slot.reply_limit.store(1 << 20, Ordering::SeqCst);
     slot.posted.store(following(0), Ordering::SeqCst);
+    slot
+}
+
+#[test]
+fn a_reply_that_gets_no_room_is_given_up() {
+    let (server, file) = Server::create(SMALL).unwrap();
+    let hostile = Memory::open(&file, SMALL).unwrap();
+    post(&hostile);
     let taken = server.next().unwrap();
     let mut writer = taken.writer().giving_up_at(now_ns() + 1_000_000);
     let status = writer.write(&[0; 2 * SMALL.small_bytes as usize]);
@@ -72,10 +78,7 @@ fn a_reply_that_gets_no_room_is_given_up() {
 fn a_waiting_reply_can_be_given_up() {
     let (server, file) = Server::create(SMALL).unwrap();
     let hostile = Memory::open(&file, SMALL).unwrap();
-    hostile.head().used.store(1, Ordering::SeqCst);
-    let slot = hostile.slot(0);
-    slot.reply_limit.store(1 << 20, Ordering::SeqCst);
-    slot.posted.store(following(0), Ordering::SeqCst);
+    let slot = post(&hostile);
     let gives_up = AtomicBool::new(false);
     let taken = server.next().unwrap();
     thread::scope(|scope| {
