@@ -44,7 +44,7 @@ fn an_endless_flood_keeps_the_log_bounded() {
     };
     let neighbour = Neighbour::of(&host, "actor", "mark");
     let (began, logged) = (Instant::now(), host.log().len());
-    for name in ["log-for-ever", "print-for-ever"] {
+    for name in ["log-for-ever", "print-for-ever", "drip-log-for-ever"] {
         host.text("attacks", name);
     }
     for _ in 0..100 {

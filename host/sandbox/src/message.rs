@@ -33,15 +33,30 @@ pub struct Inbox {
     taken: usize,
 }
 
+/// What a look at a pipe brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken<'a> {
+    /// A whole message.
+    Message(&'a [u8]),
+    /// Bytes, and no whole message though the pipe holds no more. Each message is one write, and one read
+    /// takes the longest: the plugin wrote this, and whoever writes single bytes wakes the reader for each.
+    Torn,
+    /// Nothing.
+    Nothing,
+}
+
 impl Inbox {
-    /// The next message, if one is there. Never waits if the pipe does not.
-    pub fn next(&mut self, pipe: impl AsFd) -> Option<&[u8]> {
-        if !self.has_one() {
-            self.read(pipe);
+    /// The next message, if one is there after one read. Never waits if the pipe does not.
+    pub fn next(&mut self, pipe: impl AsFd) -> Taken<'_> {
+        let has_read = !self.has_one() && self.read(pipe);
+        match self.first() {
+            Some(message) => {
+                self.taken = message.end;
+                Taken::Message(&self.bytes[message])
+            }
+            None if has_read => Taken::Torn,
+            None => Taken::Nothing,
         }
-        let message = self.first()?;
-        self.taken = message.end;
-        Some(&self.bytes[message])
     }
 
     /// Whether there is one that the pipe does not tell of any more.
@@ -56,17 +71,17 @@ impl Inbox {
         (rest.len() >= length).then_some(begin..begin + length)
     }
 
-    fn read(&mut self, pipe: impl AsFd) {
+    /// Whether there was anything. What cannot be read now can be later, or its worker has ended.
+    fn read(&mut self, pipe: impl AsFd) -> bool {
         self.bytes.drain(..self.taken);
         self.taken = 0;
         let mut bytes = [0; READ_BYTES];
-        // What cannot be read now can be later, or its worker has ended.
-        while let Ok(read @ 1..) = rustix::io::read(&pipe, &mut bytes) {
-            self.bytes.extend(&bytes[..read]);
-            if self.has_one() {
-                break;
-            }
-        }
+        const { assert!(READ_BYTES >= LENGTH_BYTES + LARGEST) };
+        let Ok(read @ 1..) = rustix::io::read(&pipe, &mut bytes) else {
+            return false;
+        };
+        self.bytes.extend(&bytes[..read]);
+        true
     }
 }
 
@@ -117,6 +132,29 @@ mod tests {
         rustix::io::write(pipe, &bytes).is_ok_and(|written| written == bytes.len())
     }
 
+    /// The next message, however many reads it takes.
+    fn whole(inbox: &mut Inbox, pipe: &OwnedFd) -> Option<Vec<u8>> {
+        loop {
+            match inbox.next(pipe) {
+                Taken::Message(message) => return Some(message.to_vec()),
+                Taken::Torn => {}
+                Taken::Nothing => return None,
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_whole_message_is_told() {
+        let (out, into) = pipe();
+        let mut inbox = Inbox::default();
+        for byte in [2, 0, 7] {
+            rustix::io::write(&into, &[byte]).unwrap();
+            assert_eq!(inbox.next(&out), Taken::Torn);
+        }
+        rustix::io::write(&into, &[8]).unwrap();
+        assert_eq!(inbox.next(&out), Taken::Message(&[7, 8]));
+    }
+
     #[test]
     fn messages_come_out_as_they_were_written() {
         let (out, into) = pipe();
@@ -127,10 +165,9 @@ mod tests {
                 assert!(send(&into, &vec![round as u8; length]));
             }
             for length in lengths {
-                let message = inbox.next(&out).map(<[u8]>::to_vec);
-                assert_eq!(message, Some(vec![round as u8; length]));
+                assert_eq!(whole(&mut inbox, &out), Some(vec![round as u8; length]));
             }
-            assert_eq!(inbox.next(&out), None);
+            assert_eq!(inbox.next(&out), Taken::Nothing);
         }
     }
 
@@ -141,9 +178,9 @@ mod tests {
         assert!(sent > 400, "only {sent}");
         let mut inbox = Inbox::default();
         for _ in 0..sent {
-            assert_eq!(inbox.next(&out), Some(&[7; 100][..]));
+            assert_eq!(whole(&mut inbox, &out), Some(vec![7; 100]));
         }
-        assert_eq!(inbox.next(&out), None);
+        assert_eq!(inbox.next(&out), Taken::Nothing);
     }
 
     #[test]
@@ -153,12 +190,12 @@ mod tests {
         for seed in 0..2000_u32 {
             let noise = seed.wrapping_mul(2_654_435_761).to_ne_bytes();
             let _ = rustix::io::write(&into, &noise[..1 + seed as usize % 4]);
-            while let Some(message) = inbox.next(&out) {
+            while let Some(message) = whole(&mut inbox, &out) {
                 assert!(message.len() <= LARGEST);
             }
             assert!(inbox.bytes.len() <= LARGEST + LENGTH_BYTES + READ_BYTES);
         }
         drop(into);
-        while inbox.next(&out).is_some() {}
+        while whole(&mut inbox, &out).is_some() {}
     }
 }

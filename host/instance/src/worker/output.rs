@@ -9,7 +9,7 @@ use std::{
 use hotmerge_abi::CallContext;
 use hotmerge_loader::LogRecord;
 use hotmerge_meta::PluginName;
-use hotmerge_sandbox::message::{Inbox, record};
+use hotmerge_sandbox::message::{Inbox, Taken, record};
 use rustix::io::Errno;
 
 use crate::upward::Upward;
@@ -136,20 +136,29 @@ pub(super) fn take_records(
     log: &PluginLog,
     has_ended: bool,
 ) -> usize {
-    let most = if has_ended { LEFT } else { AT_ONCE };
-    (0..most)
-        .take_while(|_| (has_ended || budget.is_open()) && take_record(pipe, records, budget, log))
-        .count()
+    let mut taken = 0;
+    for _ in 0..if has_ended { LEFT } else { AT_ONCE } {
+        if !has_ended && !budget.is_open() {
+            break;
+        }
+        match records.next(pipe) {
+            Taken::Message(bytes) => {
+                budget.spend(bytes.len());
+                write(bytes, log);
+                taken += 1;
+            }
+            // Nothing more in this period, or each byte would cost a look.
+            Taken::Torn => budget.spend(BUDGET),
+            Taken::Nothing => break,
+        }
+    }
+    taken
 }
 
-/// Takes one record. Returns whether there was one.
-fn take_record(pipe: &OwnedFd, records: &mut Inbox, budget: &mut Budget, log: &PluginLog) -> bool {
-    let Some(bytes) = records.next(pipe) else {
-        return false;
-    };
-    budget.spend(bytes.len());
+/// Logs a record, if it is one.
+fn write(bytes: &[u8], log: &PluginLog) {
     let Some((head, message)) = bytes.split_at_checked(record::HEAD_BYTES) else {
-        return true;
+        return;
     };
     let mut call = CallContext::default();
     call.trace_id.copy_from_slice(&head[2..18]);
@@ -160,7 +169,6 @@ fn take_record(pipe: &OwnedFd, records: &mut Inbox, budget: &mut Budget, log: &P
         message: &String::from_utf8_lossy(message),
         call: (head[1] != 0).then_some(&call),
     });
-    true
 }
 
 #[cfg(test)]
@@ -214,5 +222,15 @@ mod tests {
         let left = written - AT_ONCE;
         assert!(left > AT_ONCE, "the pipe takes only {written}");
         assert_eq!(take(true), left);
+    }
+
+    #[test]
+    fn a_piece_of_a_record_closes_the_log_for_a_while() {
+        let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+        let log = PluginLog::new("a".parse().unwrap(), Arc::new(Nobody));
+        let (mut budget, mut inbox) = (Budget::new(), Inbox::default());
+        rustix::io::write(&theirs, &[100, 0, 1]).unwrap();
+        let taken = take_records(&ours, &mut inbox, &mut budget, &log, false);
+        assert_eq!((taken, budget.left), (0, 0));
     }
 }

@@ -13,7 +13,11 @@ use std::{
     time::Instant,
 };
 
-use hotmerge_sandbox::{Cgroup, Ended, Limits, message::Inbox, reap};
+use hotmerge_sandbox::{
+    Cgroup, Ended, Limits,
+    message::{Inbox, Taken},
+    reap,
+};
 use rustix::{
     event::EventfdFlags,
     process::{Signal, pidfd_send_signal},
@@ -118,7 +122,13 @@ impl Process {
 
     /// The next report.
     pub(super) fn report(&mut self) -> Option<Report> {
-        self.reports.next(&self.link.crash).map(Report::read)
+        loop {
+            match self.reports.next(&self.link.crash) {
+                Taken::Message(bytes) => return Some(Report::read(bytes)),
+                Taken::Torn => {}
+                Taken::Nothing => return None,
+            }
+        }
     }
 
     /// Ends it and takes its last words.

@@ -2,7 +2,7 @@
 
 use std::{os::fd::OwnedFd, thread, time::Duration};
 
-use hotmerge_sandbox::Ended;
+use hotmerge_sandbox::{Ended, message::Taken};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -183,8 +183,13 @@ impl Process {
             if !last && !self.report_budget.is_open() {
                 break;
             }
-            let Some(bytes) = self.reports.next(&self.link.crash) else {
-                break;
+            let bytes = match self.reports.next(&self.link.crash) {
+                Taken::Message(bytes) => bytes,
+                Taken::Torn => {
+                    seen.forged = true;
+                    continue;
+                }
+                Taken::Nothing => break,
             };
             self.report_budget.spend(bytes.len());
             match Report::read(bytes) {

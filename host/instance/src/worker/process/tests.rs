@@ -152,6 +152,14 @@ fn a_report_no_worker_writes_is_forged() {
 }
 
 #[test]
+fn a_report_in_pieces_is_forged() {
+    let mut stand = Stand::new();
+    let crash = stand.crash.as_ref().expect("it is open");
+    rustix::io::write(crash, &[100, 0, 1]).unwrap();
+    assert!(stand.poll().forged);
+}
+
+#[test]
 fn log_records_reach_the_host() {
     let mut stand = Stand::new();
     let mut message = vec![0; record::HEAD_BYTES];
