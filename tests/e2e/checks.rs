@@ -176,6 +176,34 @@ fn limits_of_the_host_are_compared_with_its_need() {
     assert!(ran.stderr.contains("`ulimit -f`"), "{ran:?}");
 }
 
+/// A limit on descriptors takes nothing of the sandbox: it is complete, or there are no workers and no
+/// plugin runs without one.
+#[test]
+fn few_descriptors_move_no_plugin_into_the_host() {
+    let lab = lab();
+    for limit in [16, 20, 24, 28, 32, 40, 64, 100] {
+        let mut check = lab.serve("# isolation\n");
+        check.arg("--check");
+        let mut limited = Command::new("prlimit");
+        limited
+            .arg(format!("--nofile={limit}:{limit}"))
+            .arg(check.get_program())
+            .args(check.get_args());
+        copy_environment(&check, &mut limited);
+        let ran = run(&mut limited, SOON);
+        let said = format!("{}{}", ran.text(), ran.stderr);
+        assert!(
+            !said.contains("in the host's own process"),
+            "{limit}: {said}"
+        );
+        assert!(!said.contains("degraded"), "{limit}: {said}");
+        assert!(
+            ran.code == Some(0) || said.contains("Too many open files"),
+            "{limit}: {said}"
+        );
+    }
+}
+
 #[test]
 fn an_unusable_state_directory_is_found() {
     let lab = lab();

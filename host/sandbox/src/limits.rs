@@ -1,6 +1,6 @@
 //! Resource limits of a worker.
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{Grant, Plan, descriptor};
 
@@ -51,6 +51,10 @@ pub(crate) fn set(plan: &Plan) -> Vec<String> {
     }
     for (resource, name, limit) in wanted {
         let Some(limit) = limit else { continue };
+        // Under a stricter limit that one holds.
+        let limit = getrlimit(resource)
+            .maximum
+            .map_or(limit, |hard| hard.min(limit));
         let both = Rlimit {
             current: Some(limit),
             maximum: Some(limit),

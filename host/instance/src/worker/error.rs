@@ -5,6 +5,7 @@ use std::{io, path::PathBuf};
 use hotmerge_loader::{ConstructorsError, advice, suspicions};
 use hotmerge_meta::Untrusted;
 use hotmerge_sandbox::{PolicyError, SpawnError, Unfiltered};
+use rustix::io::Errno;
 
 use crate::rules::{grants::UntrustedGrant, text_file::TextFileError};
 
@@ -69,6 +70,17 @@ impl LaunchError {
     /// Whether it would be the same on any system.
     pub(super) fn is_the_plugins(&self) -> bool {
         matches!(self, Self::Constructors(_) | Self::TooLarge { .. })
+    }
+
+    /// Whether the host lacks what it may have at another time: descriptors, memory, processes.
+    pub(super) fn is_shortage(&self) -> bool {
+        let code = match self {
+            Self::Spawn(error) => error.system().raw_os_error(),
+            Self::Step { source, .. } => source.raw_os_error(),
+            _ => None,
+        };
+        const SHORT: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN];
+        code.is_some_and(|code| SHORT.map(Errno::raw_os_error).contains(&code))
     }
 
     /// Says which step it was that the system refused.

@@ -32,7 +32,11 @@ impl Workers {
                     self.missing.extend(parts);
                     return;
                 }
-                Err(error) => reasons.push(error.to_string()),
+                Err(error) => {
+                    self.never_in_host |=
+                        matches!(&error, ProbeError::Launch(error) if error.is_shortage());
+                    reasons.push(error.to_string());
+                }
             }
         }
         // The best way comes first; what kept the others from working may be something else.

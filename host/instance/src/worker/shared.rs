@@ -54,8 +54,9 @@ pub struct Workers {
     pub(super) replies: HeldReplies,
     /// Where that is.
     path: Option<PathBuf>,
-    /// Whether somebody else could have written that.
-    is_untrusted: bool,
+    /// Whether no plugin moves into the host for want of workers: others could have caused that, or it
+    /// may pass.
+    pub(super) never_in_host: bool,
     policy: Option<Policy>,
     filters: Mutex<BTreeMap<Vec<Grant>, Filters>>,
     pub(super) namespaces: bool,
@@ -127,7 +128,7 @@ impl Workers {
             program: None,
             replies: HeldReplies::default(),
             path: None,
-            is_untrusted: false,
+            never_in_host: false,
             policy: None,
             filters: Mutex::default(),
             namespaces: true,
@@ -162,7 +163,7 @@ impl Workers {
         self.expect_signals().map_err(NoWorkers::Signal)?;
         let settings = self.settings();
         let found = Self::find_program(settings.worker.as_deref(), &settings.trust);
-        self.is_untrusted = matches!(found, Err(NoWorkers::Untrusted { .. }));
+        self.never_in_host = matches!(found, Err(NoWorkers::Untrusted { .. }));
         let (path, program) = found?;
         self.policy = Some(policies::syscalls(&settings.policies)?);
         self.program = Some(program.into());
@@ -317,8 +318,7 @@ impl Workers {
                 Ok(Isolation::Process)
             }
             Isolation::Process => Err(IsolationError::NoProcess(self.missing.join("; "))),
-            // Whoever could write the worker program must not get plugins into the host by that.
-            Isolation::Auto if self.is_untrusted => {
+            Isolation::Auto if self.never_in_host => {
                 Err(IsolationError::NoProcess(self.missing.join("; ")))
             }
             Isolation::Auto if settings.degraded == OnDegraded::Refuse => {

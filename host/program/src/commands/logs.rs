@@ -57,7 +57,7 @@ impl FromStr for Since {
 
     fn from_str(text: &str) -> Result<Self, jiff::Error> {
         match text.parse::<SignedDuration>() {
-            Ok(ago) => Timestamp::now().checked_sub(ago.abs()).map(Self),
+            Ok(ago) => Timestamp::now().checked_sub(ago.unsigned_abs()).map(Self),
             Err(_) => text.parse().map(Self),
         }
     }
@@ -190,6 +190,7 @@ mod tests {
         assert!((9000..9060).contains(&ago("2h 30m")));
         let moment: Since = "2026-01-02T03:04:05Z".parse().unwrap();
         assert_eq!(moment.0.as_second(), 1_767_323_045);
+        assert!("-9223372036854775808s".parse::<Since>().is_err());
         for wrong in ["", "soon", "10", "2026-01-02"] {
             assert!(wrong.parse::<Since>().is_err(), "{wrong}");
         }

@@ -74,7 +74,7 @@ fn a_strict_operator_gets_no_degraded_sandbox() {
 #[test]
 fn an_untrusted_program_moves_nothing_into_the_host() {
     let workers = Workers {
-        is_untrusted: true,
+        never_in_host: true,
         missing: vec!["workers: others may write to it".to_owned()],
         ..Workers::unprepared(settings())
     };
