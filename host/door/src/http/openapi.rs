@@ -1,8 +1,8 @@
 //! `/openapi.json`: the interface as an OpenAPI 3.1 document.
 //!
-//! What does not depend on the host lies in `openapi.json` beside this file; the kinds of
-//! problems and the plugins are added here. A method that a plugin describes is a path of its own;
-//! the others are called by the path for any method.
+//! The fixed part is `openapi.json` beside this file; the kinds of problems and the plugins are
+//! added here. A method that a plugin describes has a path of its own; the others are called by the
+//! path for any method.
 //!
 //! Absent on purpose: the routes themselves, which a test compares with this.
 
@@ -158,7 +158,7 @@ fn tag(plugin: &str) -> String {
 
 /// The part that is the same for every host.
 fn fixed() -> Value {
-    // The test below reads it.
+    // A test below parses it.
     let mut document: Value =
         serde_json::from_str(FIXED).unwrap_or_else(|_| Value::Object(Map::new()));
     let types: Vec<String> = Kind::all()
