@@ -9,7 +9,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use axum::body::Bytes;
-use hotmerge_meta::plain;
+use hotmerge_meta::{cut, plain};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -17,7 +17,6 @@ use super::{
     operations::{Operation, Operations},
     problem::Kind,
 };
-use crate::bounded::cut;
 
 const FIXED: &str = include_str!("openapi.json");
 
