@@ -16,13 +16,13 @@ impl Host {
             plugins.values().cloned().collect()
         };
         let state = self.supervisor.state();
-        let health = |name: &str| state.health.get(name).map_or(0, |it| it.crashes);
+        let crashes = |name: &str| state.health.get(name).map_or(0, |it| it.crashes);
         let plugins = plugins.iter().map(|plugin| PluginFigures {
             plugin: plugin.name().clone(),
             calls: plugin.calls.ended(),
             in_flight: plugin.calls.in_flight(),
             latency: plugin.calls.latency(),
-            crashes: health(plugin.name().as_str()),
+            crashes: crashes(plugin.name().as_str()),
         });
         Figures {
             started: self.started.as_millisecond() as f64 / 1e3,

@@ -236,7 +236,7 @@ pub(super) fn calls(rows: &mut Rows<'_>, figures: &Figures) -> fmt::Result {
     rows.histograms(
         (
             "call_duration",
-            "How long calls took; of calls below 5 microseconds a sample stands for all",
+            "How long calls took; of calls below 5 microseconds only a sample is measured",
             Some(Unit::Seconds),
         ),
         plugins
