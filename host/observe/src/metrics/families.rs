@@ -84,6 +84,14 @@ pub(super) fn host(rows: &mut Rows<'_>, status: &Status, figures: &Figures) -> f
     )?;
     rows.counters(
         (
+            "replies_given_up",
+            "Replies to calls between plugins that were given up because too many waited",
+            None,
+        ),
+        one(host.replies_given_up),
+    )?;
+    rows.counters(
+        (
             "looks",
             "Looks at the plugin directory: at all of it, or at what may have changed",
             None,

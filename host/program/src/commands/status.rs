@@ -72,6 +72,11 @@ fn host_text(host: &HostStatus) -> String {
         (host.stuck, "old version", "stuck in teardown"),
         (host.overdue, "drain", "took longer than `drain_ms`"),
         (host.log_dropped, "log record", "dropped"),
+        (
+            host.replies_given_up,
+            "call",
+            "between plugins lost the reply, because too many replies waited",
+        ),
     ] {
         if number > 0 {
             lines.push(format!("{} {how}", count(number, what)));

@@ -127,6 +127,9 @@ pub struct HostStatus {
     pub overdue: u64,
     /// Log records that found no room.
     pub log_dropped: u64,
+    /// Replies to calls between plugins that were given up because too many waited.
+    #[serde(default)]
+    pub replies_given_up: u64,
     /// Number of received SIGUSR1, with which workers report a crash. Simultaneous signals count
     /// as one.
     #[serde(default)]
