@@ -1,4 +1,4 @@
-//! What the host has counted and measured, beside its status.
+//! The host's counts and measurements that its status does not have.
 
 use std::sync::PoisonError;
 
@@ -7,7 +7,7 @@ use hotmerge_meta::figures::{Figures, PluginFigures};
 use super::Host;
 
 impl Host {
-    /// What was counted and measured since the host's start. The number of figures depends on the
+    /// Counts and measurements since the host's start. The number of figures depends on the
     /// plugins in the directory, never on what callers send.
     pub fn figures(&self) -> Figures {
         let plugins: Vec<_> = {

@@ -355,12 +355,12 @@ pub(super) fn door(rows: &mut Rows<'_>, status: &Status) -> fmt::Result {
         ("door_requests", "Requests that came", door.requests),
         (
             "door_denied",
-            "Connections and requests refused for want of a role",
+            "Connections and requests refused for lack of a role",
             door.denied,
         ),
         (
             "door_busy",
-            "Connections and requests refused for want of room",
+            "Connections and requests refused for lack of room",
             door.busy,
         ),
         (

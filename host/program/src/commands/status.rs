@@ -124,8 +124,8 @@ fn refused_text(refused: &ConfigRefused) -> String {
 /// What of the door is worth a line: refusals.
 fn door_text(door: &DoorStatus) -> Option<String> {
     let told: Vec<_> = [
-        (door.denied, "refused for want of a role"),
-        (door.busy, "refused for want of room"),
+        (door.denied, "refused for lack of a role"),
+        (door.busy, "refused for lack of room"),
         (door.closed, "closed to make room"),
     ]
     .into_iter()

@@ -195,9 +195,9 @@ pub struct DoorStatus {
     pub open: u64,
     /// Requests.
     pub requests: u64,
-    /// Connections and requests that were refused for want of a role.
+    /// Connections and requests that were refused for lack of a role.
     pub denied: u64,
-    /// Connections and requests that were refused for want of room.
+    /// Connections and requests that were refused for lack of room.
     pub busy: u64,
     /// Connections that were closed to make room for others.
     pub closed: u64,
