@@ -211,6 +211,7 @@ fn replies_that_nobody_takes_are_bounded() {
         let text = record["message"].as_str().unwrap_or_default();
         text.starts_with("a reply to this plugin was given up") && record["times"] == 16
     });
+    assert_eq!(host.status().host.replies_given_up, 16);
     host.wait_for("room for what may wait", |_| {
         let now = Vitals::of(&host);
         (now.private_kib <= before.private_kib + REPLIES_KIB + (8 << 10)).then_some(())

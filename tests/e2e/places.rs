@@ -409,10 +409,10 @@ fn a_runtime_directory_that_is_cleared_is_made_anew() {
             .ended_with(6)
             .said(&["already running", &host.pid().to_string()]);
         host.log()
-            .wait_from(from, "that it is made anew", |record| {
+            .wait_from(from, "that it is created again", |record| {
                 record["message"]
                     .as_str()
-                    .is_some_and(|it| it.contains("made anew"))
+                    .is_some_and(|it| it.contains("created again"))
             });
         lab.hotmerge(["status"]).ok();
         let told = runtime::send_hup(&dir).unwrap();

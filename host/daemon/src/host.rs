@@ -475,6 +475,7 @@ impl Host {
                 stuck: counters.stuck,
                 overdue: counters.overdue,
                 log_dropped: self.log_dropped.get().map_or(0, |count| count()),
+                replies_given_up: self.supervisor.workers.replies_given_up(),
                 crash_signals: self.supervisor.workers.crash_signals(),
                 degraded: self.supervisor.workers.missing().to_vec(),
                 limits: self.supervisor.workers.limits(),

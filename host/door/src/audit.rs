@@ -6,7 +6,7 @@
 //!
 //! Absent on purpose: requests that change nothing.
 
-use hotmerge_meta::control::ErrorObjectOwned;
+use hotmerge_meta::{control::ErrorObjectOwned, cut};
 use serde_json::value::RawValue;
 
 use crate::roles::{Denied, Identity};
@@ -22,7 +22,7 @@ pub(crate) fn done(
     answer: &Result<Box<RawValue>, ErrorObjectOwned>,
 ) {
     let mut params = params.map_or_else(String::new, |params| params.get().to_owned());
-    crate::bounded::cut(&mut params, PARAMS_LIMIT);
+    cut(&mut params, PARAMS_LIMIT);
     match answer {
         Ok(_) => {
             tracing::info!(target: "hotmerge::audit", %who, method, params, outcome = "done", "administrative request");

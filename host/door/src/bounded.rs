@@ -7,6 +7,7 @@
 
 use std::io;
 
+use hotmerge_meta::cut;
 use serde::Serialize;
 use serde_json::{
     Value, json,
@@ -55,16 +56,6 @@ fn len(value: &Value) -> usize {
     // Neither the counter nor a parsed value fails.
     let _ = serde_json::to_writer(&mut counter, value);
     counter.0
-}
-
-/// Cuts a text to at most `to` bytes, and notes that.
-pub(crate) fn cut(text: &mut String, to: usize) {
-    if text.len() > to {
-        let all = text.len();
-        text.truncate(text.floor_char_boundary(to));
-        text.push_str(&format!(" … (cut; {all} bytes)"));
-        text.shrink_to_fit();
-    }
 }
 
 fn cut_texts(value: &mut Value, to: usize) {

@@ -49,8 +49,8 @@ pub enum LogError {
     Start(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Starts logging to standard error and, if that is wanted, into memory. Records that find no room on their way to
-/// standard error are dropped and counted. The guard writes out what is left when it is dropped.
+/// Starts logging to standard error and, with `records`, into memory. Records that find no room on
+/// their way to standard error are dropped and counted. The guard writes out what is left when it is dropped.
 ///
 /// # Errors
 /// If `filter` is no filter (`info`, `plugin=debug,warn`, …), or logging is on already.

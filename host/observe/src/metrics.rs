@@ -3,7 +3,7 @@
 //! Invariant: labels are names of plugins in the directory and words from closed lists, never what a
 //! caller or a plugin sent, so that the number of series is bounded by the number of plugins.
 //!
-//! Absent on purpose: counting, and how the text gets to whoever scrapes it.
+//! Absent on purpose: counting, and how the text gets to Prometheus.
 
 mod families;
 mod rows;

@@ -1,8 +1,7 @@
-//! The last records of the log, kept in memory for whoever asks.
+//! The last records of the log, kept in memory for readers.
 //!
-//! Invariant: what is kept is bounded in records and bytes. Whoever reads holds the lock for a bounded
-//! time only and keeps nothing here: a reader who is slow loses records, is told how many, and
-//! holds up nobody.
+//! Invariant: what is kept is bounded in records and bytes. A reader holds the lock for a bounded time
+//! only and keeps nothing here: a slow reader loses records, learns how many, and delays nothing.
 //!
 //! Absent on purpose: who may read, and where else records go.
 
@@ -20,7 +19,7 @@ use serde_json::{Map, Value};
 
 pub use capture::Capture;
 
-/// The most records that are looked at under the lock at once.
+/// The most records that are read under the lock at once.
 const PORTION: usize = 256;
 /// The most records of one answer.
 const ANSWER: usize = 1024;
@@ -33,12 +32,12 @@ const TEXT: usize = 16 << 10;
 /// What a record takes beside its texts, about.
 const OVERHEAD: usize = size_of::<Record>() + 64;
 
-/// How much is kept.
+/// How much to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Records; 0 keeps none.
+    /// The most records; 0 keeps none.
     pub records: usize,
-    /// Bytes, about.
+    /// The most bytes, approximately.
     pub bytes: usize,
 }
 
@@ -80,7 +79,7 @@ impl Kept {
 }
 
 impl Records {
-    /// Nothing yet.
+    /// An empty log.
     pub fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             limits,
@@ -114,8 +113,8 @@ impl Records {
         self.grown.notify_all();
     }
 
-    /// The records that are wanted, and where to go on. Waits if there is none yet and the reader
-    /// wants that.
+    /// The requested records, and where to continue. Waits if there is none yet and the request permits
+    /// that.
     pub fn read(&self, wanted: &LogsParams) -> LogsReply {
         let wait = Duration::from_millis(wanted.wait_ms).min(LONGEST_WAIT);
         let until = Instant::now() + wait;
@@ -145,7 +144,7 @@ impl Records {
         }
     }
 
-    /// Adds what is wanted of what there is, within the limits of an answer.
+    /// Adds the requested records, within the limits of an answer.
     fn fill(&self, reply: &mut LogsReply, wanted: &LogsParams) {
         let mut bytes = 0;
         loop {
@@ -167,7 +166,7 @@ impl Records {
         }
     }
 
-    /// The next records, whatever they are.
+    /// The next records, before any filter.
     fn portion(&self, reply: &mut LogsReply) -> Vec<Arc<Record>> {
         let kept = self.lock();
         reply.end = kept.end();

@@ -33,7 +33,7 @@ pub(crate) fn print(text: impl Display) -> Result<(), WriteError> {
     deliver(&mut stream, text.to_string().as_bytes())
 }
 
-/// As [`print()`], and returns whether somebody still reads.
+/// As [`print()`], and returns whether standard output is still open.
 pub(crate) fn print_to_reader(text: impl Display) -> Result<bool, WriteError> {
     let mut stream = AutoStream::auto(io::stdout().lock());
     let written = stream.write_all(text.to_string().as_bytes());

@@ -1,4 +1,5 @@
-//! Where others find this host: a pid file and a control socket, made anew if they are cleared away.
+//! Where others find this host: a pid file and a control socket, created again if somebody
+//! removes them.
 //!
 //! Invariant: only whoever has the lock of the runtime directory makes anything in it. A clearing is
 //! noticed at once where the kernel tells of it, and at the host's next look everywhere.
@@ -21,8 +22,8 @@ use rustix::{
     io::{Errno, read},
 };
 
-/// A clearing is over when nothing goes for this long: what is made anew in the middle of one
-/// would keep the directory from going.
+/// A clearing is over when nothing goes for this long: what is created again in the middle of
+/// one would keep the directory from going.
 const QUIET: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 50_000_000,
@@ -59,7 +60,7 @@ impl Place {
         place
     }
 
-    /// Makes anew what somebody has cleared away.
+    /// Creates again what somebody has removed.
     pub(crate) fn keep(&self) {
         let pid_file = self.pid_file.keep().context("the pid file is gone");
         // Only whoever has the lock may make a socket there.
@@ -74,7 +75,7 @@ impl Place {
             Ok(false) => {}
             Ok(true) => {
                 trouble.clear();
-                tracing::warn!(target: "hotmerge::host", "the runtime directory had been cleared; it is made anew");
+                tracing::warn!(target: "hotmerge::host", "somebody had cleared the runtime directory; its files are created again");
             }
             Err(error) => {
                 let error = format!("{error:#}");

@@ -24,32 +24,32 @@ use crate::manager;
 #[derive(Debug)]
 pub(crate) struct Reloads {
     orders: SyncSender<()>,
-    told: Arc<Told>,
+    manager: Arc<ServiceManager>,
 }
 
-/// What the service manager knows; held while it is told anything.
+/// The service manager. Messages are sent under the lock, so that none follows `STOPPING=1`.
 #[derive(Debug, Default)]
-struct Told(Mutex<Progress>);
+struct ServiceManager(Mutex<Progress>);
 
 #[derive(Debug, Default)]
 struct Progress {
-    /// Looks that have begun.
+    /// How many looks have begun.
     begun: u64,
-    /// Those of them that are over; what they started may go on.
-    looked: u64,
-    /// Whether the host stops, after which nothing else is told.
-    stopping: bool,
+    /// How many of them have ended; the reloads that they started may go on.
+    ended: u64,
+    /// Whether the host stops, after which no other message is sent.
+    is_stopping: bool,
 }
 
-impl Told {
+impl ServiceManager {
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begins(&self) {
+    fn look_begins(&self) {
         let mut progress = self.progress();
         progress.begun += 1;
-        if progress.stopping {
+        if progress.is_stopping {
             return;
         }
         match NotifyState::monotonic_usec_now() {
@@ -60,21 +60,21 @@ impl Told {
         }
     }
 
-    fn looked(&self) {
+    fn look_ends(&self) {
         let mut progress = self.progress();
-        progress.looked = progress.begun;
+        progress.ended = progress.begun;
     }
 
-    /// The end of what all looks up to this one have started.
-    fn ends(&self, looked: u64) {
+    /// All reloads that the first `looks` looks started have ended.
+    fn reloads_end(&self, looks: u64) {
         let progress = self.progress();
-        if !progress.stopping && progress.begun == looked {
+        if !progress.is_stopping && progress.begun == looks {
             manager::tell(&[NotifyState::Ready]);
         }
     }
 
-    fn stops(&self) {
-        self.progress().stopping = true;
+    fn host_stops(&self) {
+        self.progress().is_stopping = true;
         manager::tell(&[NotifyState::Stopping]);
     }
 }
@@ -82,29 +82,29 @@ impl Told {
 impl Reloads {
     /// Starts the threads that reload.
     pub(crate) fn start(host: &Arc<Host>) -> io::Result<Self> {
-        // One that waits stands for all that come before it is taken.
+        // One order that waits covers all that come before it is taken.
         let (orders, ordered) = sync_channel(1);
         let (looks, looked) = sync_channel(1);
-        let told = Arc::<Told>::default();
+        let manager = Arc::<ServiceManager>::default();
         start(host, "look", ordered, {
-            let told = Arc::clone(&told);
+            let manager = Arc::clone(&manager);
             move |host| {
-                told.begins();
+                manager.look_begins();
                 let _ = host.reread_config();
                 host.rescan();
-                told.looked();
+                manager.look_ends();
                 order(&looks);
             }
         })?;
         start(host, "reload", looked, {
-            let told = Arc::clone(&told);
+            let manager = Arc::clone(&manager);
             move |host| {
-                let looked = told.progress().looked;
+                let looks = manager.progress().ended;
                 host.settle();
-                told.ends(looked);
+                manager.reloads_end(looks);
             }
         })?;
-        Ok(Self { orders, told })
+        Ok(Self { orders, manager })
     }
 
     /// Orders one.
@@ -114,7 +114,7 @@ impl Reloads {
 
     /// Tells the service manager that the host stops, and nothing after it.
     pub(crate) fn stop(&self) {
-        self.told.stops();
+        self.manager.host_stops();
     }
 }
 

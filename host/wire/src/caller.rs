@@ -139,7 +139,7 @@ impl Caller {
         }
     }
 
-    /// Number of log records that the worker dropped for want of room, as the worker reports it.
+    /// Number of log records that the worker dropped for lack of room, as the worker reports it.
     pub fn dropped_logs(&self) -> u64 {
         self.memory.head().dropped.load(Ordering::Relaxed)
     }

@@ -97,7 +97,7 @@ impl Server {
         self.bed.close();
     }
 
-    /// Counts a log record that was dropped for want of room.
+    /// Counts a log record that was dropped for lack of room.
     pub fn count_dropped_log(&self) {
         self.memory.head().dropped.fetch_add(1, Ordering::Relaxed);
     }

@@ -1,20 +1,20 @@
-//! What a host has counted and measured since its start, as plain data.
+//! A host's counts and measurements since its start, as plain data.
 //!
 //! Invariant: the number of figures depends on the plugins in the directory, never on what callers
 //! send.
 //!
-//! Absent on purpose: how figures are written down, and where they are counted.
+//! Absent on purpose: counting, measuring, and any format.
 
 use crate::PluginName;
 
-/// What a host has counted and measured, as far as its status does not have it.
+/// A host's counts and measurements that its status does not have.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
     /// When the host started, in seconds since 1970.
     pub started: f64,
     /// Each plugin that the host knows.
     pub plugins: Vec<PluginFigures>,
-    /// Changes of all plugins together, of which plugins that are gone had some.
+    /// Changes of all plugins together, including plugins that are gone.
     pub changes: Vec<ChangeFigure>,
     /// How long changes took that ended with a version going live.
     pub change: Distribution,
@@ -24,7 +24,7 @@ pub struct Figures {
     pub drain: Distribution,
 }
 
-/// What a host has counted and measured of one plugin.
+/// The counts and measurements of one plugin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PluginFigures {
     /// The plugin.
@@ -50,13 +50,13 @@ pub struct ChangeFigure {
     pub count: u64,
 }
 
-/// How many of what was measured was how long.
+/// A histogram of durations.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Distribution {
     /// The sum, in seconds.
     pub sum: f64,
-    /// Upper bounds in seconds, ascending, the last one infinite; and how many lie below each and not
-    /// below the one before.
+    /// Pairs of an upper bound in seconds and the number of durations up to it and above the bound before
+    /// it; ascending, the last bound infinite.
     pub buckets: Vec<(f64, u64)>,
 }
 

@@ -1,7 +1,7 @@
-//! Texts of others on their way to a terminal.
+//! Texts of others, made fit for people and terminals.
 //!
 //! Plugins, packages and hosts say what they like: neither orders to terminals nor lines that look
-//! like somebody else's.
+//! like somebody else's; and a text may be too long to keep.
 
 /// The text on one line, for use inside a sentence: blanks instead of control characters.
 pub fn on_one_line(text: &str) -> String {
@@ -26,6 +26,16 @@ pub fn plain(text: &str) -> String {
     plain
 }
 
+/// Cuts a text to at most `to` bytes, and notes that.
+pub fn cut(text: &mut String, to: usize) {
+    if text.len() > to {
+        let all = text.len();
+        text.truncate(text.floor_char_boundary(to));
+        text.push_str(&format!(" … (cut; {all} bytes)"));
+        text.shrink_to_fit();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,5 +52,17 @@ mod tests {
             "a\\u{1b}[2J\\n\\u{202e}b\\u{61c}"
         );
         assert_eq!(plain("ä `b` \"c\" \\ 日本"), "ä `b` \"c\" \\ 日本");
+    }
+
+    #[test]
+    fn a_cut_is_noted_and_splits_no_character() {
+        let after_cut = |text: &str, to| {
+            let mut text = text.to_owned();
+            cut(&mut text, to);
+            text
+        };
+        assert_eq!(after_cut("ääää", 8), "ääää");
+        assert_eq!(after_cut("ääää", 5), "ää … (cut; 8 bytes)");
+        assert_eq!(after_cut("ä", 0), " … (cut; 2 bytes)");
     }
 }

@@ -303,7 +303,7 @@ impl PidFile {
         })
     }
 
-    /// Makes directory and file anew if somebody has cleared them away. Answers whether it had to.
+    /// Creates directory and file again if somebody has removed them. Returns whether it had to.
     ///
     /// # Errors
     /// [`RuntimeError::Held`] if another host has taken the place.

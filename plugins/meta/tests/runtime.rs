@@ -148,7 +148,7 @@ fn what_is_cleared_away_is_still_held() {
         }
         let error = PidFile::acquire(&runtime).unwrap_err();
         assert!(matches!(error, RuntimeError::Held { .. }), "{error}");
-        assert!(lock.keep().unwrap(), "it is made anew");
+        assert!(lock.keep().unwrap(), "it is created again");
         assert!(!lock.keep().unwrap());
         let host = host_pid(&runtime).unwrap().unwrap();
         assert_eq!(host.pid.as_raw_pid(), own_pid());

@@ -1,5 +1,5 @@
 //! What a new configuration changes: which keys need a restart of the host, and which plugins have to
-//! start anew.
+//! start again.
 //!
 //! Invariant: every key of the configuration is in one of two lists, because both are made by
 //! destructuring the whole configuration.
@@ -41,7 +41,7 @@ impl Config {
         })
     }
 
-    /// The settings with which a plugin starts; if they change, it has to start anew.
+    /// The settings with which a plugin starts; if they change, it has to start again.
     pub(crate) fn started_with(&self, plugin: &PluginName) -> StartedWith {
         let own = self.plugin.get(plugin).cloned().unwrap_or_default();
         StartedWith {

@@ -1,6 +1,6 @@
 //! How much of its log a host keeps in memory: the section `log` of its configuration.
 //!
-//! Absent on purpose: the log, which is the program's around the host.
+//! Absent on purpose: the log, which belongs to the embedding program.
 
 use serde::Deserialize;
 
@@ -9,9 +9,9 @@ use serde::Deserialize;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct LogConfig {
-    /// Records; 0 keeps none.
+    /// The most records; 0 keeps none.
     pub records: usize,
-    /// Bytes, about.
+    /// The most bytes, approximately.
     pub bytes: usize,
 }
 

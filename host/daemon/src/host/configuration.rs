@@ -10,8 +10,8 @@ use super::Host;
 use crate::{Config, ConfigError, config::source::Source};
 
 impl Host {
-    /// Puts another configuration in force while the host runs: as a whole, or not at all if it is
-    /// wrong. Only plugins whose settings differ are started anew, by the ordinary switch with their
+    /// Puts another configuration in force while the host runs: all of it, or nothing if it is
+    /// wrong. Only plugins whose settings differ start again, by the ordinary switch with their
     /// state. The report names the keys that wait for a restart of the host. It does not wait for the
     /// plugins.
     ///

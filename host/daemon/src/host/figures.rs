@@ -1,4 +1,4 @@
-//! What the host has counted and measured, beside its status.
+//! The host's counts and measurements that its status does not have.
 
 use std::sync::PoisonError;
 
@@ -7,7 +7,7 @@ use hotmerge_meta::figures::{Figures, PluginFigures};
 use super::Host;
 
 impl Host {
-    /// What was counted and measured since the host's start. The number of figures depends on the
+    /// Counts and measurements since the host's start. The number of figures depends on the
     /// plugins in the directory, never on what callers send.
     pub fn figures(&self) -> Figures {
         let plugins: Vec<_> = {
@@ -16,13 +16,13 @@ impl Host {
             plugins.values().cloned().collect()
         };
         let state = self.supervisor.state();
-        let health = |name: &str| state.health.get(name).map_or(0, |it| it.crashes);
+        let crashes = |name: &str| state.health.get(name).map_or(0, |it| it.crashes);
         let plugins = plugins.iter().map(|plugin| PluginFigures {
             plugin: plugin.name().clone(),
             calls: plugin.calls.ended(),
             in_flight: plugin.calls.in_flight(),
             latency: plugin.calls.latency(),
-            crashes: health(plugin.name().as_str()),
+            crashes: crashes(plugin.name().as_str()),
         });
         Figures {
             started: self.started.as_millisecond() as f64 / 1e3,

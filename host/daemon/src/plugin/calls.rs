@@ -2,12 +2,12 @@
 //!
 //! Each thread counts in a lane of its own by plain loads and stores, so that no call waits for
 //! another one or for memory that others write. Reading the clock twice would cost more than a
-//! call in the host's process: after a call that was faster than [`FAST`], some calls are not
-//! measured, a random number so that no rhythm of the callers hides among them, and the next
-//! measured one stands for those too.
+//! call in the host's process: after a call that was faster than [`FAST`], a random number of calls is
+//! not measured, so that no rhythm of the callers hides among them, and the next measured one, a
+//! sample, has a weight of itself and those.
 //!
-//! Invariant: every call that has begun is counted once when it ends; the measured ones together
-//! stand for all up to the last one that was measured.
+//! Invariant: every call that has begun is counted once when it ends; the weights of a
+//! lane's samples add up to the number of its calls up to the last sample.
 //!
 //! Absent on purpose: methods, whose names are whatever callers send.
 
@@ -29,8 +29,8 @@ use crate::record::spread::{self, COUNTS};
 /// Up to here a measurement may cost more than a twentieth of a call: two looks at the clock of a busy
 /// virtual machine were measured to take 0.2 µs.
 const FAST: Duration = Duration::from_micros(5);
-/// At most so many calls in a row are not measured.
-const SKIPPED: u64 = 255;
+/// The most calls in a row that are not measured.
+const MOST_SKIPPED: u64 = 255;
 
 /// How calls end without a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,9 +107,9 @@ struct Lane {
     begun: AtomicU64,
     answered: AtomicU64,
     /// The number of the next call to measure, counted from 0.
-    next: AtomicU64,
-    /// How many calls had begun when one was measured last.
-    last: AtomicU64,
+    next_sample: AtomicU64,
+    /// How many calls had begun with the last sample.
+    last_sample: AtomicU64,
     sum_ns: AtomicU64,
     counts: [AtomicU64; COUNTS],
 }
@@ -118,8 +118,15 @@ struct Lane {
 pub(super) struct UnderWay<'a> {
     lane: &'a Lane,
     is_shared: bool,
-    /// When it began and for how many calls it stands, if it is measured.
-    measured: Option<(Instant, u64)>,
+    /// None if it is not measured.
+    sample: Option<Sample>,
+}
+
+/// A call that is measured.
+struct Sample {
+    since: Instant,
+    /// How many calls it represents: itself and those before it that were not measured.
+    weight: u64,
 }
 
 /// Adds to a counter, and returns what it was.
@@ -151,11 +158,11 @@ impl Calls {
         };
         let is_shared = number == SHARED;
         let begun = add(&lane.begun, 1, is_shared);
-        let is_measured = begun >= lane.next.load(Ordering::Relaxed);
+        let is_measured = begun >= lane.next_sample.load(Ordering::Relaxed);
         UnderWay {
             lane,
             is_shared,
-            measured: is_measured.then(|| lane.measure_from(begun)),
+            sample: is_measured.then(|| lane.begin_sample(begun)),
         }
     }
 
@@ -172,7 +179,7 @@ impl Calls {
     }
 
     /// How many calls failed in one way.
-    pub(crate) fn of(&self, how: Failed) -> u64 {
+    pub(crate) fn failed_as(&self, how: Failed) -> u64 {
         self.failed[how as usize].load(Ordering::Relaxed)
     }
 
@@ -180,7 +187,7 @@ impl Calls {
     pub(crate) fn failed(&self) -> u64 {
         let all = Failed::ALL.iter();
         let counted = all.filter(|(how, _)| *how != Failed::Cancelled);
-        counted.map(|(how, _)| self.of(*how)).sum()
+        counted.map(|(how, _)| self.failed_as(*how)).sum()
     }
 
     fn lanes(&self) -> impl Iterator<Item = &Lane> {
@@ -196,7 +203,9 @@ impl Calls {
 
     /// Calls that have ended, by outcome.
     pub(crate) fn ended(&self) -> Vec<(&'static str, u64)> {
-        let failed = Failed::ALL.iter().map(|(how, name)| (*name, self.of(*how)));
+        let failed = Failed::ALL
+            .iter()
+            .map(|(how, name)| (*name, self.failed_as(*how)));
         let answered = ("answered", self.sum(|lane| &lane.answered));
         // Ways in which none has failed would fill pages.
         let failed = failed.filter(|(_, count)| *count > 0);
@@ -207,7 +216,10 @@ impl Calls {
     pub(crate) fn in_flight(&self) -> u64 {
         // In this order: none that began meanwhile may be missing from those that began.
         let answered = self.sum(|lane| &lane.answered);
-        let failed: u64 = Failed::ALL.iter().map(|(how, _)| self.of(*how)).sum();
+        let failed: u64 = Failed::ALL
+            .iter()
+            .map(|(how, _)| self.failed_as(*how))
+            .sum();
         let begun = self.sum(|lane| &lane.begun);
         begun.saturating_sub(answered.wrapping_add(failed))
     }
@@ -235,8 +247,8 @@ impl Lane {
         Self {
             begun: AtomicU64::new(0),
             answered: AtomicU64::new(0),
-            next: AtomicU64::new(0),
-            last: AtomicU64::new(0),
+            next_sample: AtomicU64::new(0),
+            last_sample: AtomicU64::new(0),
             sum_ns: AtomicU64::new(0),
             counts: [const { AtomicU64::new(0) }; COUNTS],
         }
@@ -244,23 +256,27 @@ impl Lane {
 
     #[cold]
     #[inline(never)]
-    fn measure_from(&self, begun: u64) -> (Instant, u64) {
+    fn begin_sample(&self, begun: u64) -> Sample {
         let begun = begun.wrapping_add(1);
-        let stands_for = begun.saturating_sub(self.last.swap(begun, Ordering::Relaxed));
-        (Instant::now(), stands_for)
+        // Of two threads in the shared lane the later call may come here first.
+        let last = self.last_sample.fetch_max(begun, Ordering::Relaxed);
+        Sample {
+            weight: begun.saturating_sub(last),
+            since: Instant::now(),
+        }
     }
 
     #[cold]
     #[inline(never)]
-    fn measured(&self, (since, stands_for): (Instant, u64), is_shared: bool) {
+    fn end_sample(&self, Sample { since, weight }: Sample, is_shared: bool) {
         let took = since.elapsed();
         let ns = spread::ns(took);
-        add(&self.counts[spread::index(ns)], stands_for, is_shared);
-        add(&self.sum_ns, ns.saturating_mul(stands_for), is_shared);
+        add(&self.counts[spread::index(ns)], weight, is_shared);
+        add(&self.sum_ns, ns.saturating_mul(weight), is_shared);
         if took < FAST {
             let begun = self.begun.load(Ordering::Relaxed);
-            let next = begun.wrapping_add(fastrand::u64(..=SKIPPED));
-            self.next.store(next, Ordering::Relaxed);
+            let next = begun.wrapping_add(fastrand::u64(..=MOST_SKIPPED));
+            self.next_sample.store(next, Ordering::Relaxed);
         }
     }
 }
@@ -272,8 +288,8 @@ impl UnderWay<'_> {
         if is_answered {
             add(&self.lane.answered, 1, self.is_shared);
         }
-        if let Some(measured) = self.measured {
-            self.lane.measured(measured, self.is_shared);
+        if let Some(sample) = self.sample {
+            self.lane.end_sample(sample, self.is_shared);
         }
     }
 }
@@ -316,17 +332,20 @@ mod tests {
             [("answered", all / 10 * 9), ("refused", all / 10)]
         );
         assert_eq!((calls.in_flight(), calls.failed()), (0, all / 10));
-        let measured = calls.latency().count();
-        assert!(measured > 0 && measured <= all, "{measured} of {all}");
+        let lanes = calls.lanes();
+        let sampled = lanes.map(|lane| lane.last_sample.load(Ordering::Relaxed));
+        assert_eq!(calls.latency().count(), sampled.sum());
     }
 
     #[test]
     fn a_slow_call_lets_the_next_one_be_measured() {
         let calls = Calls::new();
         for _ in 0..3 {
-            let call = calls.begin();
+            let mut call = calls.begin();
             assert_eq!(calls.in_flight(), 1);
-            thread::sleep(FAST * 2);
+            let sample = call.sample.as_mut().expect("it is measured");
+            // As if the call had begun earlier.
+            sample.since -= FAST * 2;
             call.end(true);
         }
         let latency = calls.latency();

@@ -1,6 +1,6 @@
-//! How long things took, as counts between fixed bounds.
+//! Histograms of durations, as counts between fixed bounds.
 //!
-//! Invariant: the bounds are the same for all, so that distributions can be compared and added.
+//! Invariant: all have the same bounds, so that they can be compared and added.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ pub(crate) const BOUNDS: [u64; 27] = [
 /// One more than there are bounds: what is above all of them.
 pub(crate) const COUNTS: usize = BOUNDS.len() + 1;
 
-/// Which of the counts a time belongs to.
+/// The index of the count to which a duration belongs.
 pub(crate) fn index(ns: u64) -> usize {
     BOUNDS.partition_point(|bound| *bound < ns)
 }
@@ -62,7 +62,7 @@ pub(crate) fn distribution(counts: &[u64; COUNTS], sum_ns: u64) -> Distribution 
     }
 }
 
-/// How long things took that happen seldom.
+/// A histogram of durations that are too rare to need atomic counts.
 #[derive(Debug)]
 pub(crate) struct Spread {
     counts: [u64; COUNTS],
@@ -110,10 +110,10 @@ mod tests {
         spread.add(Duration::from_millis(3));
         spread.add_ms(3.0);
         spread.add_ms(f64::NAN);
-        let told = spread.distribution();
-        assert_eq!(told.count(), 2);
-        let (bound, count) = told.buckets[14];
+        let shown = spread.distribution();
+        assert_eq!(shown.count(), 2);
+        let (bound, count) = shown.buckets[14];
         assert_eq!((bound, count), (0.005, 2));
-        assert!((told.sum - 0.006).abs() < 1e-9, "{told:?}");
+        assert!((shown.sum - 0.006).abs() < 1e-9, "{shown:?}");
     }
 }

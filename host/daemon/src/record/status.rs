@@ -161,8 +161,8 @@ fn describe(
         worker: running.worker,
         not_granted: meta.map_or_else(Vec::new, |meta| not_granted(workers, meta)),
         calls_failed: count(|plugin| plugin.calls.failed()),
-        calls_cancelled: count(|plugin| plugin.calls.of(Failed::Cancelled)),
-        calls_panicked: count(|plugin| plugin.calls.of(Failed::Panicked)),
+        calls_cancelled: count(|plugin| plugin.calls.failed_as(Failed::Cancelled)),
+        calls_panicked: count(|plugin| plugin.calls.failed_as(Failed::Panicked)),
         retained: health.map_or(0, |health| health.retained),
         ending: slot
             .retiring()

@@ -133,7 +133,7 @@ impl Descriptions {
         self.lock().retain(|name, _| is_there(name));
     }
 
-    /// Whether it is to be asked now, by whoever asks this.
+    /// Whether the caller is to ask the plugin now.
     fn begin(&self, name: &str, generation: u64) -> bool {
         let mut all = self.lock();
         let is_known = all.get(name).is_some_and(|it| {

@@ -1,15 +1,15 @@
 //! `/openapi.json`: the interface as an OpenAPI 3.1 document.
 //!
-//! What does not depend on the host lies in `openapi.json` beside this file; the kinds of
-//! problems and the plugins are added here. A method that a plugin describes is a path of its own;
-//! the others are called by the path for any method.
+//! The fixed part is `openapi.json` beside this file; the kinds of problems and the plugins are
+//! added here. A method that a plugin describes has a path of its own; the others are called by the
+//! path for any method.
 //!
 //! Absent on purpose: the routes themselves, which a test compares with this.
 
 use std::sync::{Mutex, PoisonError};
 
 use axum::body::Bytes;
-use hotmerge_meta::plain;
+use hotmerge_meta::{cut, plain};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -17,7 +17,6 @@ use super::{
     operations::{Operation, Operations},
     problem::Kind,
 };
-use crate::bounded::cut;
 
 const FIXED: &str = include_str!("openapi.json");
 
@@ -158,7 +157,7 @@ fn tag(plugin: &str) -> String {
 
 /// The part that is the same for every host.
 fn fixed() -> Value {
-    // The test below reads it.
+    // A test below parses it.
     let mut document: Value =
         serde_json::from_str(FIXED).unwrap_or_else(|_| Value::Object(Map::new()));
     let types: Vec<String> = Kind::all()

@@ -7,13 +7,12 @@
 
 use hotmerge_meta::{
     control::{DescribedMethod, Description, Payload},
-    plain,
+    cut, plain,
 };
 use mediatype::MediaType;
 use serde_json::{Map, Value, json};
 
 use super::schema;
-use crate::bounded::cut;
 
 /// The most that one plugin may say, in bytes.
 const LIMIT: usize = 256 << 10;

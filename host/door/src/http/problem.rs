@@ -323,7 +323,7 @@ impl IntoResponse for Problem {
                     HeaderValue::from_static("Bearer realm=\"hotmerge\""),
                 );
             }
-            // What is left of the request is not read.
+            // The rest of the request is not read.
             Kind::TooLarge | Kind::TooSlow | Kind::Ambiguous => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }

@@ -136,7 +136,7 @@ async fn ask(
     Ok(json_text(Box::<str>::from(answer).into_string()))
 }
 
-/// An answer for whoever asks, now.
+/// JSON that is not to be cached.
 fn json_text(text: impl Into<Body>) -> Response {
     let mut response = Response::new(text.into());
     let json = HeaderValue::from_static("application/json");
@@ -244,7 +244,7 @@ impl WithMethods {
     }
 }
 
-/// `GET /plugins/NAME/history`; every other second part is a method, which takes `POST`.
+/// `GET /plugins/NAME/history`; any other name in its place is a method, which takes `POST`.
 async fn of_plugin(
     State(shared): State<Arc<Shared>>,
     Extension(visitor): Extension<Visitor>,

@@ -35,11 +35,11 @@ use crate::answer::Door;
 /// Threads that read and write HTTP; calls have threads of their own.
 const THREADS: usize = 2;
 
-/// How long a client that connects while the host stops may take for its first request: closed
-/// before, it would have been let in for nothing.
+/// How long a client that connects while the host stops may take for its first request: if
+/// its connection were closed sooner, there would be no use in accepting it.
 const FIRST: Duration = Duration::from_millis(500);
 
-/// How long to wait when the system has no descriptor for a connection.
+/// How long to wait when the system has no free descriptor for a connection.
 const SHORTAGE: Duration = Duration::from_millis(100);
 
 /// The open HTTP front of a host. Closed when dropped.

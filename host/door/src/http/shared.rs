@@ -21,7 +21,7 @@ pub(super) struct Shared {
     pub(super) bodies: Arc<Room>,
     pub(super) descriptions: Arc<Descriptions>,
     pub(super) document: Written,
-    /// Whether the host has been through all plugins once.
+    /// Whether the host has tried all plugins once.
     ready: watch::Sender<bool>,
 }
 

@@ -59,6 +59,11 @@ impl HeldReplies {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many replies were given up so far.
+    pub(super) fn given_up(&self) -> u64 {
+        self.lock().given_up
+    }
+
     /// Notes a reply to a plugin, which may cost that plugin or another one its oldest reply. A small
     /// reply never waits, and is not noted.
     pub(super) fn hold(&self, plugin: &PluginName, bytes: usize) -> Option<Held<'_>> {

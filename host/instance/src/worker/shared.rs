@@ -278,6 +278,11 @@ impl Workers {
         before + u64::from(has_come)
     }
 
+    /// How many replies to workers were given up because too many waited.
+    pub fn replies_given_up(&self) -> u64 {
+        self.replies.given_up()
+    }
+
     /// Whether plugins can be kept in processes of their own.
     pub fn available(&self) -> bool {
         self.program.is_some()

@@ -84,6 +84,14 @@ pub(super) fn host(rows: &mut Rows<'_>, status: &Status, figures: &Figures) -> f
     )?;
     rows.counters(
         (
+            "replies_given_up",
+            "Replies to calls between plugins that were given up because too many waited",
+            None,
+        ),
+        one(host.replies_given_up),
+    )?;
+    rows.counters(
+        (
             "looks",
             "Looks at the plugin directory: at all of it, or at what may have changed",
             None,
@@ -236,7 +244,7 @@ pub(super) fn calls(rows: &mut Rows<'_>, figures: &Figures) -> fmt::Result {
     rows.histograms(
         (
             "call_duration",
-            "How long calls took; of calls below 5 microseconds a sample stands for all",
+            "How long calls took; of calls below 5 microseconds only a sample is measured",
             Some(Unit::Seconds),
         ),
         plugins
@@ -347,12 +355,12 @@ pub(super) fn door(rows: &mut Rows<'_>, status: &Status) -> fmt::Result {
         ("door_requests", "Requests that came", door.requests),
         (
             "door_denied",
-            "Connections and requests refused for want of a role",
+            "Connections and requests refused for lack of a role",
             door.denied,
         ),
         (
             "door_busy",
-            "Connections and requests refused for want of room",
+            "Connections and requests refused for lack of room",
             door.busy,
         ),
         (

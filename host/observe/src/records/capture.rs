@@ -4,7 +4,7 @@
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
-use hotmerge_meta::control::LogLevel;
+use hotmerge_meta::{control::LogLevel, cut};
 use serde_json::Value;
 use tracing::{
     Event, Level, Subscriber,
@@ -82,12 +82,7 @@ fn text(value: &dyn fmt::Debug) -> String {
 }
 
 fn bounded(mut text: String) -> String {
-    if text.len() > TEXT {
-        let all = text.len();
-        text.truncate(text.floor_char_boundary(TEXT));
-        text.push_str(&format!(" … (cut; {all} bytes)"));
-        text.shrink_to_fit();
-    }
+    cut(&mut text, TEXT);
     text
 }
 

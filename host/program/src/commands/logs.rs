@@ -1,6 +1,6 @@
 //! `hotmerge logs`: the last records of a host's log, and what comes after them.
 //!
-//! Absent on purpose: anything that a server or a file would have to keep; the host has it in memory.
+//! Absent on purpose: keeping records; the host has them in memory.
 
 use std::{str::FromStr, time::Duration};
 
@@ -15,21 +15,21 @@ use jiff::{SignedDuration, Timestamp};
 use super::{complete, host::HostArguments};
 use crate::{exit::CommandError, output};
 
-/// How long the host has for an answer, beyond what it was asked to wait.
+/// How long the host may take to answer, beyond the time it was asked to wait.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the host waits for a record that is followed.
+/// How long the host waits for the next record.
 const WAIT: Duration = Duration::from_secs(5);
 
 /// Show the last records of the host's log.
 ///
-/// The host keeps them in memory: as many as `log.records` and `log.bytes` of its configuration say. Which
-/// levels it logs at all, `hotmerge serve --log` says.
+/// The host keeps them in memory: `log.records` and `log.bytes` of its configuration limit them, and
+/// `hotmerge serve --log` sets the levels that it logs.
 #[derive(Args, Debug)]
 pub(super) struct Logs {
     /// Show only records about these plugins, or by them
     #[arg(value_name = "PLUGIN", add = complete::plugins())]
     plugins: Vec<PluginName>,
-    /// Go on with the records that come
+    /// Continue with new records as they come
     #[arg(short, long)]
     follow: bool,
     /// Show only records of this level and above: error, warn, info, debug or trace
@@ -74,7 +74,7 @@ impl Logs {
             trace_id: self.trace.as_ref().map(|id| id.to_ascii_lowercase()),
             wait_ms: 0,
         };
-        // What comes meanwhile is not waited for, or a busy log would have no end.
+        // Without `--follow` it ends where the log ended at first, or a busy log would have no end.
         let mut end = None;
         loop {
             let reply = self.ask(&mut client, &params)?;
@@ -94,7 +94,7 @@ impl Logs {
         HostArguments::request(client, method::LOGS, params, PATIENCE + WAIT)
     }
 
-    /// Shows records; returns whether somebody still reads.
+    /// Shows records; returns whether standard output is still open.
     fn show(&self, reply: &LogsReply) -> Result<bool, CommandError> {
         if reply.lost > 0 {
             output::complain(format_args!("{}\n", lost(reply.lost)));
@@ -121,7 +121,7 @@ fn lost(count: u64) -> String {
     )
 }
 
-/// A record on one line, as a terminal may have it.
+/// A record on one line without control characters.
 fn line(entry: &LogEntry) -> String {
     let level = format!("{:5}", entry.level.to_ascii_uppercase());
     let mut line = format!(

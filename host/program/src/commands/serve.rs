@@ -100,7 +100,7 @@ impl Serve {
         }
         // Before anything else gets their numbers.
         let inherited = front::inherited()?;
-        // Only when no signal kills any more are they let in.
+        // Signals are unblocked only once none kills.
         let orders = Orders::take().context("failed to take signals");
         hotmerge_sandbox::reset_signals();
         self.run_host(orders?, inherited)

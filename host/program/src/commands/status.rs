@@ -72,6 +72,11 @@ fn host_text(host: &HostStatus) -> String {
         (host.stuck, "old version", "stuck in teardown"),
         (host.overdue, "drain", "took longer than `drain_ms`"),
         (host.log_dropped, "log record", "dropped"),
+        (
+            host.replies_given_up,
+            "call",
+            "between plugins lost the reply, because too many replies waited",
+        ),
     ] {
         if number > 0 {
             lines.push(format!("{} {how}", count(number, what)));
@@ -119,8 +124,8 @@ fn refused_text(refused: &ConfigRefused) -> String {
 /// What of the door is worth a line: refusals.
 fn door_text(door: &DoorStatus) -> Option<String> {
     let told: Vec<_> = [
-        (door.denied, "refused for want of a role"),
-        (door.busy, "refused for want of room"),
+        (door.denied, "refused for lack of a role"),
+        (door.busy, "refused for lack of room"),
         (door.closed, "closed to make room"),
     ]
     .into_iter()

@@ -1,4 +1,6 @@
-//! The host's log, read back over the control socket.
+//! Reading the host's log over the control socket.
+//!
+//! Absent on purpose: keeping records, and who may read them.
 
 use std::{fmt, str::FromStr};
 
@@ -7,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::PluginName;
 
-/// How much a record matters, the least first.
+/// The severity of a record, the least severe first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
@@ -15,11 +17,11 @@ pub enum LogLevel {
     Trace,
     /// Each transition.
     Debug,
-    /// What happens.
+    /// Normal operation.
     Info,
-    /// What may need somebody.
+    /// It may need an operator.
     Warn,
-    /// What needs somebody.
+    /// It needs an operator.
     Error,
 }
 
@@ -57,15 +59,15 @@ impl FromStr for LogLevel {
     }
 }
 
-/// Which records are wanted.
+/// Which records to return.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LogsParams {
-    /// From this position on; `None` for all that the host keeps.
+    /// From this position on; `None` for all records that the host keeps.
     pub from: Option<u64>,
     /// Only records about these plugins, or by them; without any, all records.
     pub plugins: Vec<PluginName>,
-    /// Only records that matter at least as much.
+    /// Only records of this severity or above.
     pub level: Option<LogLevel>,
     /// Only records since then, in milliseconds since 1970.
     pub since_ms: Option<i64>,
@@ -76,16 +78,16 @@ pub struct LogsParams {
     pub wait_ms: u64,
 }
 
-/// Records, oldest first; not all of them if they are many.
+/// Records, oldest first; if there are many, a part of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogsReply {
-    /// The records that are wanted.
+    /// The requested records.
     pub records: Vec<LogEntry>,
-    /// Where to go on from: [`LogsParams::from`] of the next request.
+    /// The value of [`LogsParams::from`] for the next request.
     pub next: u64,
-    /// Where the log ended when this was answered.
+    /// The position of the log's end at this moment.
     pub end: u64,
-    /// How many records since the wanted position the host does not keep any more.
+    /// How many records since the requested position the host no longer keeps.
     pub lost: u64,
 }
 
@@ -96,28 +98,28 @@ pub struct LogEntry {
     pub position: u64,
     /// When, RFC 3339, UTC.
     pub time: String,
-    /// How much it matters.
+    /// Its [`LogLevel`].
     pub level: String,
-    /// What part of the host it is of; `plugin` for what plugins say.
+    /// The part of the host that logged it; `plugin` for records of plugins.
     pub target: String,
-    /// The plugin that it is about or by.
+    /// The plugin that it is about, or that logged it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
-    /// The version that said it.
+    /// The version that logged it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// The generation that said it, counted from 1; none before it takes calls.
+    /// The generation that logged it, counted from 1; none before the version takes calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
-    /// The trace of the call during which it was said, in hexadecimal digits.
+    /// The trace of the call during which it was logged, in hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
     /// The span of that call, in hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub span_id: Option<String>,
-    /// What is said.
+    /// The message.
     pub message: String,
-    /// Everything else that is said, by name.
+    /// All other fields, by name.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub fields: Map<String, Value>,
 }

@@ -58,7 +58,7 @@ pub struct ReloadParams {
     /// asker's business.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub only: bool,
-    /// Read the configuration anew first.
+    /// Read the configuration again first.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub config: bool,
     /// Discard the running versions' state where named plugins are retried: a version that does not
@@ -67,7 +67,7 @@ pub struct ReloadParams {
     pub without_state: bool,
 }
 
-/// What came of reading the configuration anew.
+/// What came of reading the configuration again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ConfigReport {
@@ -80,7 +80,7 @@ pub struct ConfigReport {
     /// Keys whose new values wait for a restart of the host.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub needs_restart: Vec<KeyChange>,
-    /// Plugins that are started anew because of it.
+    /// Plugins that start again because of it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub restarted: Vec<PluginName>,
 }
@@ -96,7 +96,7 @@ pub struct ReloadReport {
     pub installed: u64,
     /// The host's plugin directory.
     pub plugin_dir: PathBuf,
-    /// What came of reading the configuration anew, if that was asked for.
+    /// What came of reading the configuration again, if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<ConfigReport>,
     /// From the request to the last switch, in milliseconds.

@@ -127,6 +127,9 @@ pub struct HostStatus {
     pub overdue: u64,
     /// Log records that found no room.
     pub log_dropped: u64,
+    /// Replies to calls between plugins that were given up because too many waited.
+    #[serde(default)]
+    pub replies_given_up: u64,
     /// Number of received SIGUSR1, with which workers report a crash. Simultaneous signals count
     /// as one.
     #[serde(default)]
@@ -192,9 +195,9 @@ pub struct DoorStatus {
     pub open: u64,
     /// Requests.
     pub requests: u64,
-    /// Connections and requests that were refused for want of a role.
+    /// Connections and requests that were refused for lack of a role.
     pub denied: u64,
-    /// Connections and requests that were refused for want of room.
+    /// Connections and requests that were refused for lack of room.
     pub busy: u64,
     /// Connections that were closed to make room for others.
     pub closed: u64,

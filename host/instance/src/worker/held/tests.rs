@@ -27,6 +27,7 @@ fn whoever_holds_most_loses_its_oldest_reply() {
     assert_eq!(given_up(&others), [false]);
     let lost = [true, true, true, false, false, false, false, false];
     assert_eq!(given_up(&hostile), lost);
+    assert_eq!(replies.given_up(), 3);
 }
 
 #[test]

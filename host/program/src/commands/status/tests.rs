@@ -83,7 +83,7 @@ fn a_host_without_plugins() {
 fn a_host_in_trouble() {
     let host = json!({
         "retained": 1, "stuck": 2, "overdue": 1, "log_dropped": 20,
-        "degraded": ["namespaces: not permitted"],
+        "replies_given_up": 16, "degraded": ["namespaces: not permitted"],
     });
     let problems = json!([
         { "package": "bad\u{1b}[2J", "reason": "its plugin.meta cannot be read" },
