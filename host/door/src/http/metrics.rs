@@ -34,8 +34,7 @@ pub(super) async fn scrape(
     let encoding = accepted(&headers);
     // It reads files of each worker below `/proc`.
     let write = move || {
-        let mut status = shared.door.host.status();
-        status.host.door = Some(shared.door.tally.status());
+        let status = shared.door.status_for(&visitor.who);
         let figures = shared.door.host.figures();
         Scrape { status, figures }.write(encoding)
     };
