@@ -22,7 +22,7 @@ use super::{
     extract::Address,
     problem::{Kind, Problem},
     receive::receive,
-    shared::Shared,
+    shared::{Shared, on_a_thread},
     visitor::Visitor,
 };
 
@@ -81,10 +81,9 @@ pub(super) async fn call(
         drop((place, body));
         outcome
     };
-    let outcome = tokio::task::spawn_blocking(run).await;
+    let outcome = on_a_thread(run).await;
     drop(connected);
-    let outcome = outcome.map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
-    let ((answered, hash), reply) = outcome?;
+    let ((answered, hash), reply) = outcome??;
     Ok(respond(answered, hash, reply, &context, &head.headers))
 }
 
@@ -115,7 +114,7 @@ fn find(shared: &Shared, name: &str) -> Result<Arc<Plugin>, Problem> {
         let is_known = host.status().plugins.iter().any(|it| it.name == name);
         match is_known {
             true => CallError::NotLoaded(name.to_owned()).into(),
-            false => Problem::new(Kind::NoPlugin, format!("no plugin `{name}` is known")),
+            false => Problem::no_plugin(name),
         }
     })
 }

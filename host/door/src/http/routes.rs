@@ -35,7 +35,7 @@ use super::{
     extract::{Address, Parameters},
     framing, guard, openapi,
     problem::{Kind, Problem},
-    shared::{Peer, Shared},
+    shared::{Peer, Shared, on_a_thread},
     visitor::Visitor,
 };
 use crate::{
@@ -113,7 +113,7 @@ impl answer::Client for Unwatched {
     }
 }
 
-/// Answers through the control interface, on a thread that serves no connections.
+/// Answers through the control interface.
 async fn ask(
     shared: Arc<Shared>,
     visitor: Visitor,
@@ -121,18 +121,16 @@ async fn ask(
     params: Option<Value>,
 ) -> Result<Response, Problem> {
     let run = move || {
-        let internal = |error: String| Problem::new(Kind::Internal, error);
-        let method = Method::find(name).ok_or_else(|| internal(format!("no method `{name}`")))?;
+        let unknown = || Problem::internal(format!("no method `{name}`"));
+        let method = Method::find(name).ok_or_else(unknown)?;
         let params = params
             .map(|params| RawValue::from_string(params.to_string()))
             .transpose()
-            .map_err(|error| internal(error.to_string()))?;
+            .map_err(Problem::internal)?;
         let answer = method.answer(&shared.door, &visitor.who, &Unwatched, params.as_deref());
         answer.map_err(|error| failed(&visitor, &error))
     };
-    let answer = tokio::task::spawn_blocking(run)
-        .await
-        .map_err(|error| Problem::new(Kind::Internal, error.to_string()))??;
+    let answer = on_a_thread(run).await??;
     Ok(json_text(Box::<str>::from(answer).into_string()))
 }
 
@@ -184,8 +182,7 @@ async fn plugin(
     visitor.authorize(&shared, Access::Role(Role::Read), method::STATUS)?;
     let status = shared.door.status_for(&visitor.who);
     let found = status.plugins.into_iter().find(|it| it.name == name);
-    let found = found
-        .ok_or_else(|| Problem::new(Kind::NoPlugin, format!("no plugin `{name}` is known")))?;
+    let found = found.ok_or_else(|| Problem::no_plugin(&name))?;
     let until = Instant::now() + described::PATIENCE;
     let host = &shared.door.host;
     let told = shared.descriptions.of(host, &found, until).await;
@@ -291,10 +288,6 @@ async fn administer(
 /// Whether all plugins run that must.
 async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     let status = shared.door.host.status();
-    let is_wanted = |name: &str| {
-        let wanted = &shared.config.ready;
-        wanted.is_empty() || wanted.iter().any(|it| it.as_str() == name)
-    };
     let live = |name: &str| {
         let found = status.plugins.iter().find(|it| it.name == name);
         found.is_some_and(|it| it.hash.is_some())
@@ -302,7 +295,7 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     let installed = status.plugins.iter().map(|it| it.name.as_str());
     let named = shared.config.ready.iter().map(|it| it.as_str());
     let missing: Vec<&str> = match shared.config.ready.is_empty() {
-        true => installed.filter(|it| is_wanted(it) && !live(it)).collect(),
+        true => installed.filter(|it| !live(it)).collect(),
         false => named.filter(|it| !live(it)).collect(),
     };
     if missing.is_empty() {
@@ -342,10 +335,7 @@ async fn document(
         }
         text
     };
-    let text = tokio::task::spawn_blocking(write)
-        .await
-        .map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
-    Ok(json_text(text))
+    on_a_thread(write).await.map(json_text)
 }
 
 async fn explain(Address(kind): Address<String>) -> Result<String, Problem> {

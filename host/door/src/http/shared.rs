@@ -1,4 +1,4 @@
-//! The state that all requests share, and the peer of a connection.
+//! What all requests share: the state, the threads for slow work; and the peer of a connection.
 //!
 //! Absent on purpose: connections, which `connections` counts.
 
@@ -7,7 +7,9 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use hotmerge_daemon::config::HttpConfig;
 use tokio::sync::watch;
 
-use super::{described::Descriptions, openapi::Written, share::Room, tokens::Tokens};
+use super::{
+    described::Descriptions, openapi::Written, problem::Problem, share::Room, tokens::Tokens,
+};
 use crate::answer::Door;
 
 /// The state that all requests share.
@@ -23,6 +25,16 @@ pub(super) struct Shared {
     pub(super) document: Written,
     /// Whether the host has been through all plugins once.
     ready: watch::Sender<bool>,
+}
+
+/// Does what takes long, or may wait, on a thread that serves no connections.
+pub(super) async fn on_a_thread<T, F>(run: F) -> Result<T, Problem>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    let done = tokio::task::spawn_blocking(run).await;
+    done.map_err(Problem::internal)
 }
 
 /// The peer of a connection.
