@@ -18,8 +18,9 @@ pub(super) struct Shared {
     pub(super) door: Arc<Door>,
     pub(super) config: HttpConfig,
     pub(super) tokens: Tokens,
-    pub(super) room: Arc<Room>,
-    /// For the bytes of bodies, before and in calls.
+    /// Room for calls under way.
+    pub(super) calls: Arc<Room>,
+    /// Room for the bytes of bodies, while they arrive and during calls.
     pub(super) bodies: Arc<Room>,
     pub(super) descriptions: Arc<Descriptions>,
     pub(super) document: Written,
@@ -46,12 +47,12 @@ pub(super) enum Peer {
 
 impl Shared {
     pub(super) fn new(door: Arc<Door>, config: HttpConfig, tokens: Tokens) -> Self {
-        let (calls, own) = (config.max_calls, config.max_calls_per_client);
+        let (most, own) = (config.max_calls, config.max_calls_per_client);
         let bytes = |calls: usize| calls.saturating_mul(config.max_body_bytes);
         Self {
             door,
-            room: Arc::new(Room::new("calls", calls, own)),
-            bodies: Arc::new(Room::new("bytes of bodies", bytes(calls), bytes(own))),
+            calls: Arc::new(Room::new("calls", most, own)),
+            bodies: Arc::new(Room::new("bytes of bodies", bytes(most), bytes(own))),
             config,
             tokens,
             descriptions: Arc::default(),
