@@ -58,6 +58,14 @@ pub(crate) fn encoded_len(value: &Value) -> usize {
     counter.0
 }
 
+/// Foreign text made safe to show on one line, of at most `to` bytes and a note.
+#[cfg(feature = "http")]
+pub(crate) fn plain_within(text: &str, to: usize) -> String {
+    let mut plain = hotmerge_meta::plain(text);
+    cut(&mut plain, to);
+    plain
+}
+
 /// Cuts a text to at most `to` bytes, and notes that.
 pub(crate) fn cut(text: &mut String, to: usize) {
     if text.len() > to {

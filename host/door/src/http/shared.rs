@@ -8,7 +8,7 @@ use hotmerge_daemon::config::HttpConfig;
 use tokio::sync::watch;
 
 use super::{
-    described::Descriptions, openapi::Written, problem::Problem, share::Room, tokens::Tokens,
+    descriptions::Descriptions, openapi::Written, problem::Problem, share::Room, tokens::Tokens,
 };
 use crate::answer::Door;
 
