@@ -3,7 +3,6 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
@@ -53,12 +52,10 @@ fn make_python() -> PathBuf {
 
 /// A host with plugins, whose tokens let the holder of [`SECRET`] do everything.
 fn front(lab: &Lab) -> (TestHost, Http) {
-    let tokens = lab.path("tokens.toml");
-    fs::write(&tokens, format!("ops = \"{SECRET}\"\n")).unwrap();
-    fs::set_permissions(&tokens, fs::Permissions::from_mode(0o600)).unwrap();
+    let tokens = lab.tokens(&[("ops", SECRET)]);
     let config = format!(
         "[[door.allow]]\ntoken = \"ops\"\nrole = \"admin\"\n{}",
-        closed_http(&format!("tokens = \"{}\"", tokens.display()))
+        closed_http(&tokens)
     );
     let (host, http) = Http::start(lab, &config);
     (host, http.with_token(SECRET))
