@@ -15,11 +15,7 @@ const OTHER: &str = "another secret, which is as long as that";
 fn with_tokens() -> (Lab, String) {
     let lab = Lab::new();
     lab.put(&actor("mark=one"));
-    let path = lab.path("tokens.toml");
-    fs::write(&path, format!("ops = \"{SECRET}\"\nshop = \"{OTHER}\"\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    let line = format!("tokens = \"{}\"", path.display());
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let line = lab.tokens(&[("ops", SECRET), ("shop", OTHER)]);
     (lab, line)
 }
 

@@ -15,18 +15,12 @@ use rustix::{
     process::Signal,
 };
 
-const MARK: Ask = Ask {
-    path: "/plugins/actor/mark",
-    accept: "*/*",
-    body: "",
-};
-
 #[test]
 fn kept_connections_see_no_failure_during_reloads() {
     let lab = Lab::new();
     lab.put(&actor("mark=0"));
     let (host, http) = Http::start(&lab, &open_http(""));
-    let clients = Steady::start(http.address(), &[MARK; 4]);
+    let clients = Steady::start(http.address(), &[Ask::MARK; 4]);
     for version in 1..=20 {
         clients.go_on();
         host.reload_after(|| lab.put(&actor(&format!("mark={version}"))));
@@ -68,7 +62,7 @@ fn a_changed_template_or_encoder_reloads_announce_alone() {
         announce("text/markdown"),
         announce("text/html"),
         announce("application/json"),
-        MARK,
+        Ask::MARK,
     ];
     let clients = Steady::start(http.address(), &asks);
     let generations = || ["announce", "counter", "actor"].map(|it| host.plugin(it).generation);
@@ -173,7 +167,7 @@ fn kept_connections_move_to_the_next_host() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let config = open_http("").replace("tcp:127.0.0.1:0", "systemd");
     let mut host = lab.start_by(activated(&lab, &listener, &config));
-    let clients = Steady::start(listener.local_addr().unwrap(), &[MARK; 8]);
+    let clients = Steady::start(listener.local_addr().unwrap(), &[Ask::MARK; 8]);
     for _ in 0..10 {
         clients.go_on();
         host.signal(Signal::TERM);

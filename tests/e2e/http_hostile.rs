@@ -6,12 +6,6 @@ use std::{io::Write as _, path::PathBuf, process::Command, thread};
 use hotmerge_tests::{Ask, Http, Lab, SOON, Steady, actor, open_http, read_all, run, skipped};
 use yaml_rust2::{Yaml, YamlLoader};
 
-const MARK: Ask = Ask {
-    path: "/plugins/actor/mark",
-    accept: "*/*",
-    body: "",
-};
-
 /// What `slowhttptest` can do, and where it does it.
 const ATTACKS: [(&str, &[&str]); 4] = [
     ("slow heads", &["-H", "-u", "/plugins"]),
@@ -47,7 +41,7 @@ fn slow_clients_of_a_public_tool_displace_nobody() {
     lab.put(&actor("mark=one"));
     let limits = "max_connections = 256";
     let (host, http) = Http::start(&lab, &open_http(limits));
-    let neighbours = Steady::start(http.address(), &[MARK; 2]);
+    let neighbours = Steady::start(http.address(), &[Ask::MARK; 2]);
     neighbours.go_on();
     let attacks: Vec<_> = ATTACKS.map(|attack| attack_with(&http, attack)).into();
     for attack in attacks {

@@ -1,64 +1,44 @@
 //! The description of the HTTP interface is what the host does, as foreign programs judge it, whatever
 //! plugins say of themselves.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    process::Command,
-    sync::OnceLock,
-};
+use std::{fs, path::PathBuf, process::Command, sync::LazyLock};
 
 use hotmerge_tests::{
-    BUILT, Driver, Http, Lab, TestHost, actor, closed_http, repository, run, scratch,
+    BUILT, Driver, Http, Lab, TestHost, actor, closed_http, lock, repository, run, scratch,
 };
 use serde_json::Value;
 
 const SECRET: &str = "a secret of sixteen characters or more";
 
-/// A Python environment with what tests of this program need, made once, though they run at the same
-/// time.
-fn python() -> &'static Path {
-    static MADE: OnceLock<PathBuf> = OnceLock::new();
-    MADE.get_or_init(make_python)
-}
-
-fn make_python() -> PathBuf {
+/// A Python environment with the programs that tests here need, made once, also beside other test runs.
+static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
     let wanted = repository().join("tests/e2e/http_openapi.txt");
     let dir = scratch().join("python-openapi");
-    let stamp = dir.join("installed");
+    let _lock = lock(&dir);
+    let environment = dir.join("environment");
+    let stamp = environment.join("installed");
     let text = fs::read_to_string(&wanted).unwrap();
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == text) {
-        return dir;
+        return environment;
     }
-    run(
-        Command::new("python3")
-            .args(["-m", "venv", "--clear"])
-            .arg(&dir),
-        BUILT,
-    )
-    .ok();
-    let mut pip = Command::new(dir.join("bin/pip"));
-    pip.args([
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--requirement",
-    ])
-    .arg(&wanted);
+    let mut venv = Command::new("python3");
+    venv.args(["-m", "venv", "--clear"]).arg(&environment);
+    run(&mut venv, BUILT).ok();
+    let mut pip = Command::new(environment.join("bin/pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check"])
+        .arg("--requirement")
+        .arg(&wanted);
     run(&mut pip, BUILT).ok();
     fs::write(stamp, text).unwrap();
-    dir
-}
+    environment
+});
 
 /// A host with plugins, whose tokens let the holder of [`SECRET`] do everything.
 fn front(lab: &Lab) -> (TestHost, Http) {
-    let tokens = lab.path("tokens.toml");
-    fs::write(&tokens, format!("ops = \"{SECRET}\"\n")).unwrap();
-    fs::set_permissions(&tokens, fs::Permissions::from_mode(0o600)).unwrap();
+    let tokens = lab.tokens(&[("ops", SECRET)]);
     let config = format!(
         "[[door.allow]]\ntoken = \"ops\"\nrole = \"admin\"\n{}",
-        closed_http(&format!("tokens = \"{}\"", tokens.display()))
+        closed_http(&tokens)
     );
     let (host, http) = Http::start(lab, &config);
     (host, http.with_token(SECRET))
@@ -82,7 +62,7 @@ fn the_interface_is_as_described() {
     for path in ["/plugins/actor/mark", "/plugins/announce/generate"] {
         assert!(document["paths"][path].is_object(), "{path}");
     }
-    let mut schemathesis = Command::new(python().join("bin/schemathesis"));
+    let mut schemathesis = Command::new(PYTHON.join("bin/schemathesis"));
     schemathesis
         .current_dir(lab.path(""))
         .args(["run", &http.url("/openapi.json")])
@@ -102,7 +82,7 @@ fn valid(lab: &Lab, http: &Http) -> Value {
     assert_eq!(answer.status, 200, "{answer:?}");
     let file = lab.path("openapi.json");
     fs::write(&file, &answer.body).unwrap();
-    let mut validator = Command::new(python().join("bin/openapi-spec-validator"));
+    let mut validator = Command::new(PYTHON.join("bin/openapi-spec-validator"));
     run(validator.args(["--schema", "3.1"]).arg(&file), BUILT).ok();
     answer.json()
 }

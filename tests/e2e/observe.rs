@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::Write as _,
-    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Stdio},
 };
@@ -138,18 +137,12 @@ fn each_scraper_gets_its_format() {
 fn metrics_need_the_role_read() {
     let lab = Lab::new();
     lab.put(&actor("mark=one"));
-    let tokens = lab.path("tokens.toml");
     let other = SECRET.replace('a', "b");
-    fs::write(
-        &tokens,
-        format!("scraper = \"{SECRET}\"\nshop = \"{other}\"\n"),
-    )
-    .unwrap();
-    fs::set_permissions(&tokens, fs::Permissions::from_mode(0o600)).unwrap();
+    let tokens = lab.tokens(&[("scraper", SECRET), ("shop", &other)]);
     let config = format!(
         "[[door.allow]]\ntoken = \"scraper\"\nrole = \"read\"\n\
          [[door.allow]]\ntoken = \"shop\"\nrole = \"call\"\n{}",
-        closed_http(&format!("tokens = \"{}\"", tokens.display()))
+        closed_http(&tokens)
     );
     let (_host, http) = Http::start(&lab, &config);
     let refused = |http: &Http| {
@@ -425,12 +418,10 @@ impl Scraper {
 fn prometheus_scrapes_a_host_and_runs_its_queries() {
     let lab = Lab::new();
     lab.put(&actor("mark=one"));
-    let tokens = lab.path("tokens.toml");
-    fs::write(&tokens, format!("scraper = \"{SECRET}\"\n")).unwrap();
-    fs::set_permissions(&tokens, fs::Permissions::from_mode(0o600)).unwrap();
+    let tokens = lab.tokens(&[("scraper", SECRET)]);
     let config = lab.living_in("process")
         + "[[door.allow]]\ntoken = \"scraper\"\nrole = \"read\"\n"
-        + &closed_http(&format!("tokens = \"{}\"", tokens.display()));
+        + &closed_http(&tokens);
     let (host, http) = Http::start(&lab, &config);
     host.text("actor", "mark");
     let scraper = Scraper::start(&lab.path(""), &http, SECRET);

@@ -7,7 +7,9 @@ use hotmerge_tests::{Footprint, Lab, Storm, TestHost, actor, how_often, skipped}
 use rustix::process::Signal;
 
 /// What holds for every kind: no clock helps, and what is wrong is so at once.
-const CONFIG: &str = "rescan_s = 0\nsettle_ms = 1\nisolation = \"host\"\npoll_ms = 50\n";
+/// The log in memory is bounded too, and would fill up to its bound only during a storm.
+const CONFIG: &str = "rescan_s = 0\nsettle_ms = 1\nisolation = \"host\"\npoll_ms = 50\n\
+                      log = { bytes = 65536 }\n";
 
 /// In so many parts a storm is written; what each leaves must be known before the next one.
 const PARTS: u64 = 4;

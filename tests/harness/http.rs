@@ -1,8 +1,10 @@
 //! HTTP clients of a host under test.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt as _,
 };
 
 use serde_json::Value;
@@ -41,6 +43,22 @@ pub fn open_http(more: &str) -> String {
 /// Lines of configuration for a front on a free port that nobody may use but by other lines.
 pub fn closed_http(more: &str) -> String {
     format!("[http]\nlisten = [\"tcp:127.0.0.1:0\"]\n{more}\n")
+}
+
+impl Lab {
+    /// Writes a file of tokens, names and secrets, and returns the line of the section `http` that names it.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn tokens(&self, tokens: &[(&str, &str)]) -> String {
+        let path = self.path("tokens.toml");
+        let lines = tokens
+            .iter()
+            .map(|(name, secret)| format!("{name} = \"{secret}\"\n"));
+        fs::write(&path, lines.collect::<String>()).expect("the test's own directory");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is the test's");
+        format!("tokens = \"{}\"", path.display())
+    }
 }
 
 impl Http {

@@ -67,7 +67,7 @@ pub use sandboxed::{HANGS_MS, UNTIRING};
 pub use steady::{Ask, Steady};
 pub use storm::{Numbers, Storm};
 pub use variant::{
-    Variant, abrupt, actor, attacks, attacks_at, honest, named_actor, plain, reader,
+    Variant, abrupt, actor, attacks, attacks_at, honest, lock, named_actor, plain, reader,
 };
 pub use vitals::{Vitals, children};
 pub use workspace::{Driver, Workspace, actions};

@@ -59,7 +59,8 @@ impl Lab {
     /// Starts a host that nobody hints at but by request, for a look at its memory.
     #[track_caller]
     pub fn start_with_one_heap(&self) -> TestHost {
-        let mut serve = self.serve("watch = false");
+        // The log in memory would fill up to its bound.
+        let mut serve = self.serve("watch = false\nlog = { bytes = 65536 }");
         keep_one_heap(&mut serve);
         TestHost::start(serve, self.runtime_dir())
     }

@@ -22,6 +22,9 @@ use crate::{Kept, Unanswered};
 /// Between two calls of a client.
 const BEAT: Duration = Duration::from_millis(4);
 
+/// How many more answers each client waits for: enough to meet what is going on.
+const MORE: u64 = 20;
+
 /// A call that is made again and again.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask {
@@ -33,20 +36,36 @@ pub struct Ask {
     pub body: &'static str,
 }
 
+impl Ask {
+    /// What tells versions of the plugin `actor` apart.
+    pub const MARK: Self = Self {
+        path: "/plugins/actor/mark",
+        accept: "*/*",
+        body: "",
+    };
+}
+
 /// Clients that call until they are told to stop.
 #[derive(Debug)]
 pub struct Steady {
-    clients: Vec<(mpsc::Sender<()>, JoinHandle<BTreeSet<String>>)>,
-    answered: Arc<AtomicU64>,
+    clients: Vec<Running>,
     renewed: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct Running {
+    stop: mpsc::Sender<()>,
+    answered: Arc<AtomicU64>,
+    thread: JoinHandle<BTreeSet<String>>,
 }
 
 impl Steady {
     /// One client for each call.
     pub fn start(address: SocketAddr, asks: &[Ask]) -> Self {
-        let (answered, renewed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let renewed = Arc::new(AtomicU64::new(0));
         let client = |ask: &Ask| {
             let (stop, stopped) = mpsc::channel();
+            let answered = Arc::new(AtomicU64::new(0));
             let client = Client {
                 address,
                 ask: *ask,
@@ -54,27 +73,32 @@ impl Steady {
                 answered: Arc::clone(&answered),
                 renewed: Arc::clone(&renewed),
             };
-            (stop, thread::spawn(move || client.run()))
+            Running {
+                stop,
+                answered,
+                thread: thread::spawn(move || client.run()),
+            }
         };
         Self {
             clients: asks.iter().map(client).collect(),
-            answered,
             renewed,
         }
     }
 
-    /// Waits for some more answers of each.
+    /// Waits for some more answers of each client.
     ///
     /// # Panics
     /// If a client has failed.
     #[track_caller]
     pub fn go_on(&self) {
-        let more = 20 * self.clients.len() as u64;
-        let until = self.answered.load(Ordering::Relaxed) + more;
-        while self.answered.load(Ordering::Relaxed) < until {
-            let failed = self.clients.iter().any(|(_, it)| it.is_finished());
-            assert!(!failed, "a client has failed");
-            thread::yield_now();
+        let answered = |it: &Running| it.answered.load(Ordering::Relaxed);
+        let until = self.clients.iter().map(|it| answered(it) + MORE);
+        for (client, until) in self.clients.iter().zip(until.collect::<Vec<_>>()) {
+            while answered(client) < until {
+                let failed = self.clients.iter().any(|it| it.thread.is_finished());
+                assert!(!failed, "a client has failed");
+                thread::yield_now();
+            }
         }
     }
 
@@ -89,9 +113,9 @@ impl Steady {
     /// If a call failed.
     #[track_caller]
     pub fn stop(self) -> Vec<BTreeSet<String>> {
-        let ends = self.clients.into_iter().map(|(stop, thread)| {
-            drop(stop);
-            thread.join().expect("no call fails")
+        let ends = self.clients.into_iter().map(|client| {
+            drop(client.stop);
+            client.thread.join().expect("no call fails")
         });
         ends.collect()
     }
@@ -108,7 +132,7 @@ struct Client {
 impl Client {
     fn run(self) -> BTreeSet<String> {
         let (mut said, mut kept) = (BTreeSet::new(), self.connect());
-        // The time until the next call is waited for the end.
+        // Between two calls it waits to be stopped.
         while self.stopped.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
             let Ask { path, accept, body } = self.ask;
             let answer = loop {

@@ -273,8 +273,11 @@ fn read(path: &Path) -> Arc<[u8]> {
     bytes.into()
 }
 
-/// Keeps other test runs out of a directory.
-pub(crate) fn lock(dir: &Path) -> File {
+/// Keeps other test runs out of a directory until the file is dropped.
+///
+/// # Panics
+/// If the directory cannot be written, or its file system has no locks.
+pub fn lock(dir: &Path) -> File {
     fs::create_dir_all(dir).expect("the target directory can be written");
     let lock = File::create(dir.join(".lock")).expect("the target directory can be written");
     lock.lock().expect("the file system has locks");

@@ -11,11 +11,15 @@ use std::{
 };
 
 use hotmerge_daemon::{
-    Call, CallError, Cancel, Host, Media, PluginError, Reply, config::Role, context,
+    Call, CallError, Cancel, Host, Media, Plugin, PluginError, Reply, config::Role, context,
 };
-use hotmerge_meta::control::{
-    CallParams, CallReply, ErrorObjectOwned, HistoryParams, LogsParams, MAX_FRAME_BYTES,
-    PluginParams, ReloadParams, RollbackParams, Status, code, method,
+use hotmerge_meta::{
+    PluginName,
+    control::{
+        CallParams, CallReply, ErrorObjectOwned, HistoryParams, LogsParams, MAX_FRAME_BYTES,
+        PluginParams, ReloadParams, RollbackParams, Status, code, method,
+    },
+    cut,
 };
 use hotmerge_observe::records::Records;
 use serde::{Serialize, de::DeserializeOwned};
@@ -23,7 +27,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::{
     audit,
-    bounded::{cut, fit},
+    bounded::fit,
     description::{self, Undescribed},
     roles::{Access, Denied, Identity},
     tally::Tally,
@@ -81,6 +85,7 @@ impl Door {
     /// The status, as this client may see it.
     pub(crate) fn status_for(&self, who: &Identity) -> Status {
         let mut status = self.host.status();
+        status.host.door = Some(self.tally.status());
         let config = self.host.config();
         if !who.may(&config.door.allow, Access::Role(Role::Admin)) {
             // Addresses in the host's memory help attackers.
@@ -148,7 +153,9 @@ pub(crate) struct Method {
 
 /// Every method with the role that it needs; there are no others.
 const METHODS: [Method; 12] = [
-    Method::new(method::STATUS, Role::Read, Weight::Quick, status),
+    Method::new(method::STATUS, Role::Read, Weight::Quick, |asked| {
+        result(&asked.door.status_for(asked.who))
+    }),
     Method::new(method::POSITION, Role::Read, Weight::Quick, |asked| {
         result(&asked.door.host.position())
     }),
@@ -246,17 +253,17 @@ impl Asked<'_> {
         let authorized = self.door.authorize(self.who, access, method, what);
         authorized.map_err(|denied| error(code::DENIED, denied.to_string()))
     }
+
+    /// A plugin that takes calls, or did.
+    fn plugin(&self, name: &PluginName) -> Result<Arc<Plugin>, ErrorObjectOwned> {
+        let found = self.door.host.plugin(name.as_str());
+        found.ok_or_else(|| refused(&CallError::NotLoaded(name.to_string())))
+    }
 }
 
 /// The error for an unknown method.
 pub(crate) fn unknown(name: &str) -> ErrorObjectOwned {
     error(code::NO_METHOD, format!("this host has no method `{name}`"))
-}
-
-fn status(asked: &Asked<'_>) -> Answer {
-    let mut status = asked.door.status_for(asked.who);
-    status.host.door = Some(asked.door.tally.status());
-    result(&status)
 }
 
 fn call(asked: &Asked<'_>) -> Answer {
@@ -272,10 +279,7 @@ fn call(asked: &Asked<'_>) -> Answer {
         context.trace_id = trace.trace_id;
         context.trace_flags = trace.flags.into();
     }
-    let plugin = door
-        .host
-        .plugin(params.plugin.as_str())
-        .ok_or_else(|| refused(&CallError::NotLoaded(params.plugin.to_string())))?;
+    let plugin = asked.plugin(&params.plugin)?;
     let media = Media::new(&params.content_type, &params.accept)
         .map_err(|failed| error(code::INVALID_PARAMS, format!("bad parameters: {failed}")))?;
     let cancel = Arc::new(Cancel::default());
@@ -312,11 +316,7 @@ fn call(asked: &Asked<'_>) -> Answer {
 
 fn describe(asked: &Asked<'_>) -> Answer {
     let params: PluginParams = parse(asked.params)?;
-    let plugin = asked
-        .door
-        .host
-        .plugin(params.plugin.as_str())
-        .ok_or_else(|| refused(&CallError::NotLoaded(params.plugin.to_string())))?;
+    let plugin = asked.plugin(&params.plugin)?;
     match description::of(&plugin) {
         Ok((_, description)) => result(&description),
         Err(Undescribed::Failed(failed)) => Err(refused(&failed)),

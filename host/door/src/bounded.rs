@@ -30,17 +30,18 @@ pub(crate) fn fit(
     drop(whole);
     for text in TEXTS {
         cut_texts(&mut value, text);
-        if len(&value) <= limit {
+        if encoded_len(&value) <= limit {
             return to_raw_value(&value);
         }
     }
     // Room for the note.
-    let over = len(&value).saturating_sub(limit.saturating_sub(1024));
+    let over = encoded_len(&value).saturating_sub(limit.saturating_sub(1024));
     leave_out(&mut value, over);
     to_raw_value(&value)
 }
 
-fn len(value: &Value) -> usize {
+/// The length of its JSON form, in bytes.
+pub(crate) fn encoded_len(value: &Value) -> usize {
     struct Counter(usize);
     impl io::Write for Counter {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -56,6 +57,14 @@ fn len(value: &Value) -> usize {
     // Neither the counter nor a parsed value fails.
     let _ = serde_json::to_writer(&mut counter, value);
     counter.0
+}
+
+/// Foreign text made safe to show on one line, of at most `to` bytes and a note.
+#[cfg(feature = "http")]
+pub(crate) fn plain_within(text: &str, to: usize) -> String {
+    let mut plain = hotmerge_meta::plain(text);
+    cut(&mut plain, to);
+    plain
 }
 
 fn cut_texts(value: &mut Value, to: usize) {
@@ -86,7 +95,8 @@ fn leave_out(value: &mut Value, over: usize) {
         }
         Value::Object(fields) => {
             let lists = fields.iter_mut().filter(|(_, it)| it.is_array());
-            let Some((name, Value::Array(list))) = lists.max_by_key(|(_, it)| len(it)) else {
+            let Some((name, Value::Array(list))) = lists.max_by_key(|(_, it)| encoded_len(it))
+            else {
                 return;
             };
             let count = fewest(list.iter().rev(), over);
@@ -111,7 +121,7 @@ fn fewest<'a>(entries: impl Iterator<Item = &'a Value>, bytes: usize) -> usize {
         if left == 0 {
             break;
         }
-        left = left.saturating_sub(len(entry) + 1);
+        left = left.saturating_sub(encoded_len(entry) + 1);
         count += 1;
     }
     count

@@ -5,8 +5,8 @@
 //! bounded pool, so that a slow plugin delays nobody else. `listen` opens sockets, `serve` accepts
 //! connections, `routes` maps addresses to handlers, `calls` calls plugins, `problem` defines every
 //! refusal (RFC 9457), `visitor` and `tokens` identify clients, `guard` rejects requests by web pages of
-//! other sites, `framing` requests of two meanings; `described`, `operations` and `schema` put the plugins'
-//! own descriptions into `openapi`.
+//! other sites, `framing` requests with two meanings; `descriptions` asks plugins to describe
+//! themselves, and `operations` and `schema` turn that into parts of `openapi`.
 //!
 //! Invariant: `roles` decides who may do what, as for the control socket; a client without an entry in
 //! `[[door.allow]]` reaches only the two health checks.
@@ -15,7 +15,7 @@
 
 mod calls;
 mod connections;
-mod described;
+mod descriptions;
 mod extract;
 mod framing;
 mod guard;

@@ -334,7 +334,7 @@ mod tests {
         assert_eq!((calls.in_flight(), calls.failed()), (0, all / 10));
         let lanes = calls.lanes();
         let sampled = lanes.map(|lane| lane.last_sample.load(Ordering::Relaxed));
-        assert_eq!(calls.latency().count(), sampled.sum());
+        assert_eq!(calls.latency().count(), sampled.sum::<u64>());
     }
 
     #[test]

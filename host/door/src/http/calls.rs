@@ -22,7 +22,7 @@ use super::{
     extract::Address,
     problem::{Kind, Problem},
     receive::receive,
-    shared::Shared,
+    shared::{Shared, on_a_thread},
     visitor::Visitor,
 };
 
@@ -52,8 +52,8 @@ pub(super) async fn call(
     request: Request,
 ) -> Result<Response, Problem> {
     visitor.may_call(&shared, &name, &method)?;
-    // Whoever has no room need not send its body.
-    drop(shared.room.take(&visitor.client, 1)?);
+    // If there is no room now, the client need not send the body.
+    drop(shared.calls.take(&visitor.client, 1)?);
     let (head, body) = request.into_parts();
     let mut context = traced(&head.headers);
     let deadline = deadline(&head.headers, shared.config.deadline())?;
@@ -62,7 +62,7 @@ pub(super) async fn call(
     let sent = listed(&head.headers, header::CONTENT_TYPE)?;
     let wanted = listed(&head.headers, header::ACCEPT)?;
     let body = receive(&shared, &head, body, shared.config.max_body_bytes).await?;
-    let place = shared.room.take(&visitor.client, 1)?;
+    let place = shared.calls.take(&visitor.client, 1)?;
     // The time for sending the body does not count.
     context.deadline_ns = hotmerge_daemon::context(Some(deadline)).deadline_ns;
     let limit = shared.config.max_reply_bytes;
@@ -81,10 +81,9 @@ pub(super) async fn call(
         drop((place, body));
         outcome
     };
-    let outcome = tokio::task::spawn_blocking(run).await;
+    let outcome = on_a_thread(run).await;
     drop(connected);
-    let outcome = outcome.map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
-    let ((answered, hash), reply) = outcome?;
+    let ((answered, hash), reply) = outcome??;
     Ok(respond(answered, hash, reply, &context, &head.headers))
 }
 
@@ -115,7 +114,7 @@ fn find(shared: &Shared, name: &str) -> Result<Arc<Plugin>, Problem> {
         let is_known = host.status().plugins.iter().any(|it| it.name == name);
         match is_known {
             true => CallError::NotLoaded(name.to_owned()).into(),
-            false => Problem::new(Kind::NoPlugin, format!("no plugin `{name}` is known")),
+            false => Problem::no_plugin(name),
         }
     })
 }

@@ -40,9 +40,9 @@ pub(super) struct Connection {
     /// When it came, or its last request was answered.
     used: AtomicU64,
     clock: Arc<AtomicU64>,
-    /// Told when it has had a request; remembers that until somebody asks.
+    /// Notified when a request has begun on it, also before anybody waits for that.
     pub(super) first: Notify,
-    /// Told to make room.
+    /// Notified when it must make room.
     pub(super) leave: Notify,
 }
 

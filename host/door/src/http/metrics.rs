@@ -15,8 +15,8 @@ use hotmerge_observe::metrics::{Encoding, Scrape};
 use mediatype::{MediaType, MediaTypeList, Name, ReadParams as _};
 
 use super::{
-    problem::{Kind, Problem},
-    shared::Shared,
+    problem::Problem,
+    shared::{Shared, on_a_thread},
     visitor::Visitor,
 };
 use crate::roles::Access;
@@ -34,16 +34,11 @@ pub(super) async fn scrape(
     let encoding = accepted(&headers);
     // It reads files of each worker below `/proc`.
     let write = move || {
-        let mut status = shared.door.host.status();
-        status.host.door = Some(shared.door.tally.status());
+        let status = shared.door.status_for(&visitor.who);
         let figures = shared.door.host.figures();
         Scrape { status, figures }.write(encoding)
     };
-    let internal = |error: &dyn std::error::Error| Problem::new(Kind::Internal, error.to_string());
-    let text = tokio::task::spawn_blocking(write)
-        .await
-        .map_err(|error| internal(&error))?
-        .map_err(|error| internal(&error))?;
+    let text = on_a_thread(write).await?.map_err(Problem::internal)?;
     let mut response = Response::new(Body::from(text));
     let answer = response.headers_mut();
     for (name, value) in [

@@ -9,14 +9,14 @@
 use std::sync::{Mutex, PoisonError};
 
 use axum::body::Bytes;
-use hotmerge_meta::{cut, plain};
 use serde_json::{Map, Value, json};
 
 use super::{
-    described::Told,
+    descriptions::Outcome,
     operations::{Operation, Operations},
     problem::Kind,
 };
+use crate::bounded::plain_within;
 
 const FIXED: &str = include_str!("openapi.json");
 
@@ -29,17 +29,17 @@ const LIMIT: usize = 4 << 20;
 /// The longest reason why a plugin is not described, in bytes.
 const REASON_LIMIT: usize = 1024;
 
-/// The document as it was written last, for readers who see all of it: most of them, and writing it
-/// takes more time than anything else that a reader can ask for.
+/// The document as it was written last, for readers who see all of it, which most of them do. To write it
+/// takes longer than anything else that a reader can request.
 #[derive(Debug, Default)]
 pub(super) struct Written(Mutex<Option<(Plugins, Bytes)>>);
 
 /// Plugins by name.
-pub(super) type Plugins = Vec<(String, Told)>;
+pub(super) type Plugins = Vec<(String, Outcome)>;
 
 impl Written {
-    /// The document, if it would be the same again.
-    pub(super) fn again(&self, plugins: &Plugins) -> Option<Bytes> {
+    /// The text for these plugins, if it was written for them last.
+    pub(super) fn text_for(&self, plugins: &Plugins) -> Option<Bytes> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (written, text) = kept.as_ref()?;
         (written == plugins).then(|| text.clone())
@@ -52,11 +52,10 @@ impl Written {
     }
 }
 
-/// The document of a host with these plugins. Of what they say it has the methods that whoever
-/// reads it may see.
-pub(super) fn document(plugins: &[(String, Told)], sees: &dyn Fn(&str, &str) -> bool) -> Value {
+/// The document of a host with these plugins. Of each it has the methods that the reader may see.
+pub(super) fn document(plugins: &[(String, Outcome)], sees: &dyn Fn(&str, &str) -> bool) -> Value {
     let mut document = fixed();
-    // It is described where it is served.
+    // `openapi.json` describes an address that this host does not serve.
     if !cfg!(feature = "metrics")
         && let Some(paths) = document["paths"].as_object_mut()
     {
@@ -67,32 +66,30 @@ pub(super) fn document(plugins: &[(String, Told)], sees: &dyn Fn(&str, &str) -> 
         .iter()
         .map(|(name, _)| name.as_str().into())
         .collect();
-    // JSON Schema permits no empty `enum`.
     if !names.is_empty() {
         document["components"]["schemas"]["Plugin"]["examples"] = Value::from(names);
     }
     let mut left = LIMIT;
-    for (name, told) in plugins {
-        let said = match told {
-            Told::Nothing => continue,
-            Told::Described(described) => {
+    for (name, outcome) in plugins {
+        let summary = match outcome {
+            Outcome::Nothing => continue,
+            Outcome::Described(described) => {
                 let sees = |method: &str| sees(name, method);
                 add(&mut document, name, &described.operations, &sees, &mut left)
             }
-            Told::Failed(reason) => {
-                let mut reason = plain(reason);
-                cut(&mut reason, REASON_LIMIT);
+            Outcome::Failed(reason) => {
+                let reason = plain_within(reason, REASON_LIMIT);
                 Some(format!("Not described: {reason}"))
             }
         };
-        if let (Some(said), Value::Array(tags)) = (said, &mut document["tags"]) {
-            tags.push(json!({ "name": tag(name), "description": said }));
+        if let (Some(summary), Value::Array(tags)) = (summary, &mut document["tags"]) {
+            tags.push(json!({ "name": tag(name), "description": summary }));
         }
     }
     document
 }
 
-/// Adds what one plugin says, and returns what is to be said of it.
+/// Adds the methods of one plugin, and returns the description of its tag.
 fn add(
     document: &mut Value,
     name: &str,
@@ -123,20 +120,20 @@ fn add(
     if seen.is_empty() {
         return None;
     }
-    let mut said = "A plugin, as it describes itself.".to_owned();
+    let mut summary = "A plugin, as it describes itself.".to_owned();
     if !left_out.is_empty() {
-        said.push_str(&format!(" Left out: {}.", left_out.join("; ")));
+        summary.push_str(&format!(" Left out: {}.", left_out.join("; ")));
     }
-    Some(said)
+    Some(summary)
 }
 
-/// The operation of any method, made that of one.
-fn filled(template: &Value, name: &str, told: &Operation) -> Value {
+/// The operation of [`ANY`], filled in for one method.
+fn filled(template: &Value, name: &str, method: &Operation) -> Value {
     let mut operation = template.clone();
     operation["tags"] = json!([tag(name)]);
-    operation["operationId"] = format!("{name}.{}", told.method).into();
-    operation["summary"] = match told.summary.as_str() {
-        "" => format!("Call `{}`", told.method).into(),
+    operation["operationId"] = format!("{name}.{}", method.method).into();
+    operation["summary"] = match method.summary.as_str() {
+        "" => format!("Call `{}`", method.method).into(),
         summary => summary.into(),
     };
     if let Value::Object(operation) = &mut operation {
@@ -145,8 +142,8 @@ fn filled(template: &Value, name: &str, told: &Operation) -> Value {
     if let Value::Array(parameters) = &mut operation["parameters"] {
         parameters.retain(|it| it["in"] != "path");
     }
-    operation["requestBody"]["content"] = told.request.clone();
-    operation["responses"]["200"]["content"] = told.reply.clone();
+    operation["requestBody"]["content"] = method.request.clone();
+    operation["responses"]["200"]["content"] = method.reply.clone();
     operation
 }
 
@@ -175,9 +172,9 @@ mod tests {
     use hotmerge_meta::control::Description;
 
     use super::*;
-    use crate::http::{described::Described, operations};
+    use crate::http::{descriptions::Described, operations};
 
-    fn told(name: &str, count: usize) -> (String, Told) {
+    fn described(name: &str, count: usize) -> (String, Outcome) {
         let method = |number| json!({ "name": format!("m{number}"), "summary": "x".repeat(900) });
         let methods: Vec<_> = (0..count).map(method).collect();
         let text = json!({ "methods": methods }).to_string();
@@ -187,7 +184,7 @@ mod tests {
             description,
             operations,
         };
-        (name.to_owned(), Told::Described(Arc::new(described)))
+        (name.to_owned(), Outcome::Described(Arc::new(described)))
     }
 
     #[test]
@@ -202,8 +199,8 @@ mod tests {
     #[test]
     fn described_methods_have_paths_of_their_own() {
         let plugins = [
-            told("p", 2),
-            ("q".to_owned(), Told::Failed("it\nhangs".into())),
+            described("p", 2),
+            ("q".to_owned(), Outcome::Failed("it\nhangs".into())),
         ];
         let document = document(&plugins, &|_, method| method != "m1");
         let operation = &document["paths"]["/plugins/p/m0"]["post"];
@@ -217,7 +214,9 @@ mod tests {
 
     #[test]
     fn however_many_plugins_the_document_is_bounded() {
-        let plugins: Vec<_> = (0..100).map(|it| told(&format!("p{it}"), 200)).collect();
+        let plugins: Vec<_> = (0..100)
+            .map(|it| described(&format!("p{it}"), 200))
+            .collect();
         let document = document(&plugins, &|_, _| true);
         let bytes = document.to_string().len();
         assert!(bytes < LIMIT + (256 << 10), "{bytes}");

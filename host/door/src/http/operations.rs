@@ -1,18 +1,16 @@
 //! The methods of one plugin, as an OpenAPI document can hold them.
 //!
-//! Invariant: whatever a plugin says of itself, what comes of it is valid and at most [`LIMIT`]
-//! bytes long. What cannot be told is left out, and said.
+//! Invariant: whatever a plugin says of itself, what becomes part of the document is valid and at most
+//! [`LIMIT`] bytes long. What the document cannot hold is left out, and [`Operations::left_out`] says why.
 //!
 //! Absent on purpose: what is the same for all methods, which `openapi` adds.
 
-use hotmerge_meta::{
-    control::{DescribedMethod, Description, Payload},
-    cut, plain,
-};
+use hotmerge_meta::control::{DescribedMethod, Description, Payload};
 use mediatype::MediaType;
 use serde_json::{Map, Value, json};
 
 use super::schema;
+use crate::bounded::{encoded_len, plain_within};
 
 /// The most that one plugin may say, in bytes.
 const LIMIT: usize = 256 << 10;
@@ -24,10 +22,12 @@ const SENTENCE_LIMIT: usize = 1024;
 const EXAMPLE_LIMIT: usize = 16 << 10;
 /// The most media types of a payload.
 const TYPES_LIMIT: usize = 64;
-/// How many of the things that were left out are said one by one.
-const SAID_LIMIT: usize = 8;
+/// How many of the things that were left out are named one by one.
+const NAMED_LIMIT: usize = 8;
+/// What `openapi` adds to each method, in bytes, nearly.
+const OVERHEAD: usize = 2048;
 
-/// What a plugin says, as far as it can be told.
+/// The methods of a plugin, as far as the document can hold them.
 #[derive(Debug, Default)]
 pub(super) struct Operations {
     pub(super) all: Vec<Operation>,
@@ -49,12 +49,12 @@ pub(super) struct Operation {
     pub(super) bytes: usize,
 }
 
-/// Reads what a plugin says.
+/// Makes them from what a plugin says of itself.
 pub(super) fn of(plugin: &str, description: &Description) -> Operations {
     let mut made = Operations::default();
     let mut left = LIMIT;
     for (index, method) in description.methods.iter().enumerate() {
-        if let Err(reason) = judge(&method.name) {
+        if let Err(reason) = check_address(&method.name) {
             made.leave_out(&method.name, "", reason);
             continue;
         }
@@ -69,15 +69,15 @@ pub(super) fn of(plugin: &str, description: &Description) -> Operations {
         made.all.push(operation);
     }
     let all = made.left_out.len();
-    if all > SAID_LIMIT {
-        made.left_out.truncate(SAID_LIMIT);
-        made.left_out.push(format!("{} more", all - SAID_LIMIT));
+    if all > NAMED_LIMIT {
+        made.left_out.truncate(NAMED_LIMIT);
+        made.left_out.push(format!("{} more", all - NAMED_LIMIT));
     }
     made
 }
 
-/// Whether an address of its own can be told for a method.
-fn judge(name: &str) -> Result<(), &'static str> {
+/// Whether a method can have an address of its own in the document.
+fn check_address(name: &str) -> Result<(), &'static str> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if name == "history" {
         return Err("`GET` of its address has another meaning; `POST` calls it");
@@ -90,16 +90,13 @@ fn judge(name: &str) -> Result<(), &'static str> {
 
 impl Operations {
     fn leave_out(&mut self, method: &str, what: &str, reason: impl AsRef<str>) {
-        let mut method = plain(method);
-        cut(&mut method, NAME_LIMIT);
-        let mut reason = plain(reason.as_ref());
-        cut(&mut reason, SENTENCE_LIMIT);
+        let method = plain_within(method, NAME_LIMIT);
+        let reason = plain_within(reason.as_ref(), SENTENCE_LIMIT);
         self.left_out.push(format!("{what}`{method}`: {reason}"));
     }
 
     fn operation(&mut self, plugin: &str, method: &DescribedMethod) -> Operation {
-        let mut summary = plain(&method.summary);
-        cut(&mut summary, SENTENCE_LIMIT);
+        let summary = plain_within(&method.summary, SENTENCE_LIMIT);
         let mut schemas = Vec::new();
         let mut content = |name, payload, example| {
             let key = format!("{plugin}.{}.{name}", method.name);
@@ -107,13 +104,13 @@ impl Operations {
         };
         let request = content("request", &method.request, method.example.as_deref());
         let reply = content("reply", &method.reply, None);
-        let schemas_told: usize = schemas
+        let of_schemas: usize = schemas
             .iter()
-            .map(|(key, schema): &(String, Value)| key.len() + schema.to_string().len())
+            .map(|(key, schema): &(String, Value)| key.len() + encoded_len(schema))
             .sum();
-        let told = schemas_told + json!(summary).to_string().len();
+        let of_contents = encoded_len(&request) + encoded_len(&reply);
         Operation {
-            bytes: FIXED + told + request.to_string().len() + reply.to_string().len(),
+            bytes: OVERHEAD + of_schemas + encoded_len(&json!(summary)) + of_contents,
             method: method.name.clone(),
             summary,
             request,
@@ -140,17 +137,17 @@ impl Operations {
         let types = self.types(method, name, payload);
         for (index, name) in types.iter().enumerate() {
             let is_json = is_json(name);
-            let mut told = Map::new();
+            let mut media = Map::new();
             if is_json && schema.is_some() {
-                told.insert("schema".to_owned(), json!({ "$ref": place }));
+                media.insert("schema".to_owned(), json!({ "$ref": place }));
             }
             let example = example.filter(|it| index == 0 && it.len() <= EXAMPLE_LIMIT);
             if let Some(example) = example {
                 let read = is_json.then(|| serde_json::from_str(example).ok());
                 let example = read.flatten().unwrap_or_else(|| Value::from(example));
-                told.insert("example".to_owned(), example);
+                media.insert("example".to_owned(), example);
             }
-            content.insert(name.clone(), Value::Object(told));
+            content.insert(name.clone(), Value::Object(media));
         }
         if let Some(schema) = schema.filter(|_| types.iter().any(|name| is_json(name))) {
             schemas.push((key, schema));
@@ -175,9 +172,6 @@ impl Operations {
         }
     }
 }
-
-/// What `openapi` adds to each method, in bytes, nearly.
-const FIXED: usize = 2048;
 
 fn is_json(name: &str) -> bool {
     MediaType::parse(name).is_ok_and(|it| {
@@ -225,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_is_said() {
+    fn what_is_left_out_is_named() {
         let made = read(json!([
             { "name": "a/b" },
             { "name": "history" },
@@ -260,7 +254,7 @@ mod tests {
                 .map(|it| json!({ "name": format!("/{it}") }))
                 .collect(),
         );
-        assert_eq!(made.left_out.len(), SAID_LIMIT + 1);
+        assert_eq!(made.left_out.len(), NAMED_LIMIT + 1);
         assert_eq!(made.left_out.last().unwrap(), "92 more");
     }
 }

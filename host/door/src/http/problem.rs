@@ -5,6 +5,8 @@
 //!
 //! Absent on purpose: when to refuse.
 
+use std::fmt::Display;
+
 use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},
@@ -290,6 +292,14 @@ impl Problem {
             detail: detail.into(),
             allow: None,
         }
+    }
+
+    pub(super) fn internal(error: impl Display) -> Self {
+        Self::new(Kind::Internal, error.to_string())
+    }
+
+    pub(super) fn no_plugin(name: &str) -> Self {
+        Self::new(Kind::NoPlugin, format!("no plugin `{name}` is known"))
     }
 }
 

@@ -31,11 +31,11 @@ use tokio::time::Instant;
 
 use super::{
     calls,
-    described::{self, Told},
+    descriptions::{self, Outcome},
     extract::{Address, Parameters},
     framing, guard, openapi,
     problem::{Kind, Problem},
-    shared::{Peer, Shared},
+    shared::{Peer, Shared, on_a_thread},
     visitor::Visitor,
 };
 use crate::{
@@ -113,7 +113,7 @@ impl answer::Client for Unwatched {
     }
 }
 
-/// Answers through the control interface, on a thread that serves no connections.
+/// Answers through the control interface.
 async fn ask(
     shared: Arc<Shared>,
     visitor: Visitor,
@@ -121,22 +121,20 @@ async fn ask(
     params: Option<Value>,
 ) -> Result<Response, Problem> {
     let run = move || {
-        let internal = |error: String| Problem::new(Kind::Internal, error);
-        let method = Method::find(name).ok_or_else(|| internal(format!("no method `{name}`")))?;
+        let unknown = || Problem::internal(format!("no method `{name}`"));
+        let method = Method::find(name).ok_or_else(unknown)?;
         let params = params
             .map(|params| RawValue::from_string(params.to_string()))
             .transpose()
-            .map_err(|error| internal(error.to_string()))?;
+            .map_err(Problem::internal)?;
         let answer = method.answer(&shared.door, &visitor.who, &Unwatched, params.as_deref());
         answer.map_err(|error| failed(&visitor, &error))
     };
-    let answer = tokio::task::spawn_blocking(run)
-        .await
-        .map_err(|error| Problem::new(Kind::Internal, error.to_string()))??;
+    let answer = on_a_thread(run).await??;
     Ok(json_text(Box::<str>::from(answer).into_string()))
 }
 
-/// JSON that is not to be cached.
+/// A JSON document that no cache may keep: it depends on the client and on the moment.
 fn json_text(text: impl Into<Body>) -> Response {
     let mut response = Response::new(text.into());
     let json = HeaderValue::from_static("application/json");
@@ -184,19 +182,18 @@ async fn plugin(
     visitor.authorize(&shared, Access::Role(Role::Read), method::STATUS)?;
     let status = shared.door.status_for(&visitor.who);
     let found = status.plugins.into_iter().find(|it| it.name == name);
-    let found = found
-        .ok_or_else(|| Problem::new(Kind::NoPlugin, format!("no plugin `{name}` is known")))?;
-    let until = Instant::now() + described::PATIENCE;
+    let found = found.ok_or_else(|| Problem::no_plugin(&name))?;
+    let until = Instant::now() + descriptions::PATIENCE;
     let host = &shared.door.host;
-    let told = shared.descriptions.of(host, &found, until).await;
-    let tag = tag(&found, &told);
+    let outcome = shared.descriptions.of(host, &found, until).await;
+    let tag = tag(&found, &outcome);
     let known = headers.get(header::IF_NONE_MATCH);
     let is_known = known
         .and_then(|tags| tags.to_str().ok())
         .is_some_and(|tags| tags == "*" || tags.split(',').any(|it| it.trim() == tag));
     let mut response = match is_known {
         true => StatusCode::NOT_MODIFIED.into_response(),
-        false => Json(WithMethods::of(found, &told)).into_response(),
+        false => Json(WithMethods::of(found, &outcome)).into_response(),
     };
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(header::ETAG, tag);
@@ -204,15 +201,15 @@ async fn plugin(
     Ok(response)
 }
 
-fn tag(status: &PluginStatus, told: &Told) -> String {
+fn tag(status: &PluginStatus, outcome: &Outcome) -> String {
     let hash = status
         .hash
         .as_ref()
         .map_or_else(String::new, ToString::to_string);
-    let described = match told {
-        Told::Nothing => "",
-        Told::Described(_) => "-described",
-        Told::Failed(_) => "-undescribed",
+    let described = match outcome {
+        Outcome::Nothing => "",
+        Outcome::Described(_) => "-described",
+        Outcome::Failed(_) => "-undescribed",
     };
     let (generation, state) = (status.generation, status.state);
     format!("W/\"{generation}-{hash}-{state}{described}\"")
@@ -230,11 +227,11 @@ struct WithMethods {
 }
 
 impl WithMethods {
-    fn of(status: PluginStatus, told: &Told) -> Self {
-        let (methods, not_described) = match told {
-            Told::Nothing => (None, None),
-            Told::Described(told) => (Some(told.description.methods.clone()), None),
-            Told::Failed(reason) => (None, Some(reason.to_string())),
+    fn of(status: PluginStatus, outcome: &Outcome) -> Self {
+        let (methods, not_described) = match outcome {
+            Outcome::Nothing => (None, None),
+            Outcome::Described(it) => (Some(it.description.methods.clone()), None),
+            Outcome::Failed(reason) => (None, Some(reason.to_string())),
         };
         Self {
             status,
@@ -291,10 +288,6 @@ async fn administer(
 /// Whether all plugins run that must.
 async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     let status = shared.door.host.status();
-    let is_wanted = |name: &str| {
-        let wanted = &shared.config.ready;
-        wanted.is_empty() || wanted.iter().any(|it| it.as_str() == name)
-    };
     let live = |name: &str| {
         let found = status.plugins.iter().find(|it| it.name == name);
         found.is_some_and(|it| it.hash.is_some())
@@ -302,7 +295,7 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     let installed = status.plugins.iter().map(|it| it.name.as_str());
     let named = shared.config.ready.iter().map(|it| it.as_str());
     let missing: Vec<&str> = match shared.config.ready.is_empty() {
-        true => installed.filter(|it| is_wanted(it) && !live(it)).collect(),
+        true => installed.filter(|it| !live(it)).collect(),
         false => named.filter(|it| !live(it)).collect(),
     };
     if missing.is_empty() {
@@ -312,7 +305,7 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     Problem::new(Kind::NotLive, detail).into_response()
 }
 
-/// Who may not do anything is not told which plugins there are.
+/// The description of the interface. A client that may do nothing does not learn which plugins there are.
 async fn document(
     State(shared): State<Arc<Shared>>,
     Extension(visitor): Extension<Visitor>,
@@ -320,16 +313,16 @@ async fn document(
     let mut plugins = Vec::new();
     if visitor.may_enter(&shared) {
         let host = &shared.door.host;
-        let until = Instant::now() + described::PATIENCE;
+        let until = Instant::now() + descriptions::PATIENCE;
         let all = host.status().plugins;
         shared.descriptions.keep(&all);
         for status in all {
-            let told = shared.descriptions.of(host, &status, until).await;
-            plugins.push((status.name, told));
+            let outcome = shared.descriptions.of(host, &status, until).await;
+            plugins.push((status.name, outcome));
         }
     }
     let sees_all = plugins.is_empty() || visitor.may(&shared, Access::Role(Role::Read));
-    if let Some(text) = shared.document.again(&plugins).filter(|_| sees_all) {
+    if let Some(text) = shared.document.text_for(&plugins).filter(|_| sees_all) {
         return Ok(json_text(text));
     }
     let write = move || {
@@ -342,10 +335,7 @@ async fn document(
         }
         text
     };
-    let text = tokio::task::spawn_blocking(write)
-        .await
-        .map_err(|error| Problem::new(Kind::Internal, error.to_string()))?;
-    Ok(json_text(text))
+    on_a_thread(write).await.map(json_text)
 }
 
 async fn explain(Address(kind): Address<String>) -> Result<String, Problem> {

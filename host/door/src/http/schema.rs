@@ -1,8 +1,8 @@
 //! JSON schemas of plugins, as an OpenAPI document can hold them.
 //!
 //! A schema is a plugin's word, and one that is wrong would spoil the document for everybody. So
-//! only keywords of JSON Schema 2020-12 are copied, each with a value of its kind; a reference
-//! leads to another place of the same schema and is written as the document needs it.
+//! only keywords of JSON Schema 2020-12 are copied (`keywords`), each with a value of its kind; a
+//! reference leads to another place of the same schema and is written as the document needs it.
 //!
 //! Invariant: what [`embed`] returns is a schema, and no reference in it leads out of it or for ever
 //! in a circle.
@@ -10,121 +10,27 @@
 //! Absent on purpose: validation of payloads, the reading of regular expressions, annotations that
 //! JSON Schema does not define.
 
+mod keywords;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-/// What a keyword's value must be.
-#[derive(Clone, Copy, Debug)]
-enum Shape {
-    Schema,
-    /// A list of schemas, of which there is one at least.
-    Schemas,
-    SchemaByName,
-    Reference,
-    Text,
-    Texts,
-    TextsByName,
-    Number,
-    Positive,
-    Count,
-    Flag,
-    Types,
-    Any,
-    List,
-    /// It changes what references mean.
-    Refused,
-}
-
-const KEYWORDS: &[(&str, Shape)] = &[
-    ("$anchor", Shape::Refused),
-    ("$defs", Shape::SchemaByName),
-    ("$dynamicAnchor", Shape::Refused),
-    ("$dynamicRef", Shape::Refused),
-    ("$id", Shape::Refused),
-    ("$ref", Shape::Reference),
-    ("$vocabulary", Shape::Refused),
-    ("additionalProperties", Shape::Schema),
-    ("allOf", Shape::Schemas),
-    ("anyOf", Shape::Schemas),
-    ("const", Shape::Any),
-    ("contains", Shape::Schema),
-    ("contentEncoding", Shape::Text),
-    ("contentMediaType", Shape::Text),
-    ("contentSchema", Shape::Schema),
-    ("default", Shape::Any),
-    // The name of `$defs` before 2019; still allowed.
-    ("definitions", Shape::SchemaByName),
-    ("dependentRequired", Shape::TextsByName),
-    ("dependentSchemas", Shape::SchemaByName),
-    ("deprecated", Shape::Flag),
-    ("description", Shape::Text),
-    ("else", Shape::Schema),
-    ("enum", Shape::List),
-    ("examples", Shape::List),
-    ("exclusiveMaximum", Shape::Number),
-    ("exclusiveMinimum", Shape::Number),
-    ("format", Shape::Text),
-    ("if", Shape::Schema),
-    ("items", Shape::Schema),
-    ("maxContains", Shape::Count),
-    ("maxItems", Shape::Count),
-    ("maxLength", Shape::Count),
-    ("maxProperties", Shape::Count),
-    ("maximum", Shape::Number),
-    ("minContains", Shape::Count),
-    ("minItems", Shape::Count),
-    ("minLength", Shape::Count),
-    ("minProperties", Shape::Count),
-    ("minimum", Shape::Number),
-    ("multipleOf", Shape::Positive),
-    ("not", Shape::Schema),
-    ("oneOf", Shape::Schemas),
-    ("pattern", Shape::Text),
-    ("patternProperties", Shape::SchemaByName),
-    ("prefixItems", Shape::Schemas),
-    ("properties", Shape::SchemaByName),
-    ("propertyNames", Shape::Schema),
-    ("readOnly", Shape::Flag),
-    ("required", Shape::Texts),
-    ("then", Shape::Schema),
-    ("title", Shape::Text),
-    ("type", Shape::Types),
-    ("unevaluatedItems", Shape::Schema),
-    ("unevaluatedProperties", Shape::Schema),
-    ("uniqueItems", Shape::Flag),
-    ("writeOnly", Shape::Flag),
-];
+use self::keywords::{Shape, is_in_place};
+use crate::bounded::encoded_len;
 
 /// The longest pointer to a schema, in bytes: each is kept while a schema is read.
 const POINTER_LIMIT: usize = 1024;
 
 /// The longest schema, in bytes.
-pub(super) const LIMIT: usize = 64 << 10;
-
-const TYPES: [&str; 7] = [
-    "array", "boolean", "integer", "null", "number", "object", "string",
-];
-
-/// Keywords whose schemas judge the same value: a circle of these never ends.
-const IN_PLACE: [&str; 9] = [
-    "$ref",
-    "allOf",
-    "anyOf",
-    "dependentSchemas",
-    "else",
-    "if",
-    "not",
-    "oneOf",
-    "then",
-];
+const LIMIT: usize = 64 << 10;
 
 /// A schema as it can stand at `place`, a reference of the document such as `#/components/schemas/a`.
 ///
 /// # Errors
 /// What is wrong with it, and where.
 pub(super) fn embed(schema: &Value, place: &str) -> Result<Value, String> {
-    let bytes = schema.to_string().len();
+    let bytes = encoded_len(schema);
     if bytes > LIMIT {
         return Err(format!("it has {bytes} bytes, the limit is {LIMIT}"));
     }
@@ -163,9 +69,8 @@ impl Walk<'_> {
         };
         let mut copy = Map::new();
         for (keyword, value) in map {
-            let known = KEYWORDS.binary_search_by_key(&keyword.as_str(), |(name, _)| name);
-            if let Ok(index) = known {
-                let value = self.value(&at, keyword, KEYWORDS[index].1, value)?;
+            if let Some(shape) = Shape::of(keyword) {
+                let value = self.value(&at, keyword, shape, value)?;
                 copy.insert(keyword.clone(), value);
             }
         }
@@ -217,7 +122,7 @@ impl Walk<'_> {
         value: &Value,
         at: String,
     ) -> Result<Value, String> {
-        if IN_PLACE.contains(&keyword) {
+        if is_in_place(keyword) {
             self.lead(owner, &at);
         }
         self.schema(value, at)
@@ -281,59 +186,6 @@ impl Walk<'_> {
     }
 }
 
-impl Shape {
-    /// Whether a value without schemas in it is of this kind.
-    fn fits(self, value: &Value) -> bool {
-        match self {
-            Self::Text => value.is_string(),
-            Self::Texts => is_texts(value),
-            Self::TextsByName => value
-                .as_object()
-                .is_some_and(|all| all.values().all(is_texts)),
-            Self::Number => value.is_number(),
-            Self::Positive => value.as_f64().is_some_and(|number| number > 0.0),
-            Self::Count => value.is_u64(),
-            Self::Flag => value.is_boolean(),
-            Self::Types => match value {
-                Value::String(name) => TYPES.contains(&name.as_str()),
-                _ => !is_empty(value) && is_texts(value) && is_types(value),
-            },
-            Self::Any => true,
-            Self::List => value.is_array(),
-            _ => false,
-        }
-    }
-
-    fn expected(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Texts => "a list of different texts",
-            Self::TextsByName => "an object of lists of different texts",
-            Self::Number => "a number",
-            Self::Positive => "a number above zero",
-            Self::Count => "a whole number that is not negative",
-            Self::Flag => "`true` or `false`",
-            Self::Types => "a type of JSON or a list of such",
-            _ => "a list",
-        }
-    }
-}
-
-fn is_texts(value: &Value) -> bool {
-    let mut seen = BTreeSet::new();
-    let is_new = |it: &Value| it.as_str().is_some_and(|text| seen.insert(text.to_owned()));
-    value.as_array().is_some_and(|all| all.iter().all(is_new))
-}
-
-fn is_types(value: &Value) -> bool {
-    let is_type = |it: &Value| it.as_str().is_some_and(|name| TYPES.contains(&name));
-    value.as_array().is_some_and(|all| all.iter().all(is_type))
-}
-
-fn is_empty(value: &Value) -> bool {
-    value.as_array().is_some_and(Vec::is_empty)
-}
-
 fn wrong(at: &str, expected: &str) -> String {
     format!("`#{at}` must be {expected}")
 }
@@ -348,11 +200,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn keywords_are_in_order_to_be_found() {
-        assert!(KEYWORDS.is_sorted_by_key(|(name, _)| name));
-    }
 
     #[test]
     fn references_lead_to_the_embedded_schema() {

@@ -1,6 +1,6 @@
 //! How many calls are under way and how many bytes of bodies are held, in all and per client.
 //!
-//! Invariant: a call's place is free again when the call ends, however it ends.
+//! Invariant: what a request takes is free again when it ends, however it ends.
 //!
 //! Absent on purpose: waiting. A client that finds no room is told when to try again.
 
@@ -130,6 +130,7 @@ mod tests {
         assert!(room.taken().by_client.is_empty());
         assert_eq!(room.taken().all, 0);
     }
+
     #[test]
     fn what_was_refused_takes_no_room() {
         let room = Arc::new(Room::new("bytes", 10, 8));

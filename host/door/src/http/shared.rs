@@ -1,4 +1,4 @@
-//! The state that all requests share, and the peer of a connection.
+//! What all requests share: the state, the threads for slow work; and the peer of a connection.
 //!
 //! Absent on purpose: connections, which `connections` counts.
 
@@ -7,7 +7,9 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use hotmerge_daemon::config::HttpConfig;
 use tokio::sync::watch;
 
-use super::{described::Descriptions, openapi::Written, share::Room, tokens::Tokens};
+use super::{
+    descriptions::Descriptions, openapi::Written, problem::Problem, share::Room, tokens::Tokens,
+};
 use crate::answer::Door;
 
 /// The state that all requests share.
@@ -16,13 +18,24 @@ pub(super) struct Shared {
     pub(super) door: Arc<Door>,
     pub(super) config: HttpConfig,
     pub(super) tokens: Tokens,
-    pub(super) room: Arc<Room>,
-    /// For the bytes of bodies, before and in calls.
+    /// Room for calls under way.
+    pub(super) calls: Arc<Room>,
+    /// Room for the bytes of bodies, while they arrive and during calls.
     pub(super) bodies: Arc<Room>,
     pub(super) descriptions: Arc<Descriptions>,
     pub(super) document: Written,
     /// Whether the host has tried all plugins once.
     ready: watch::Sender<bool>,
+}
+
+/// Does what takes long, or may wait, on a thread that serves no connections.
+pub(super) async fn on_a_thread<T, F>(run: F) -> Result<T, Problem>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    let done = tokio::task::spawn_blocking(run).await;
+    done.map_err(Problem::internal)
 }
 
 /// The peer of a connection.
@@ -34,12 +47,12 @@ pub(super) enum Peer {
 
 impl Shared {
     pub(super) fn new(door: Arc<Door>, config: HttpConfig, tokens: Tokens) -> Self {
-        let (calls, own) = (config.max_calls, config.max_calls_per_client);
+        let (most, own) = (config.max_calls, config.max_calls_per_client);
         let bytes = |calls: usize| calls.saturating_mul(config.max_body_bytes);
         Self {
             door,
-            room: Arc::new(Room::new("calls", calls, own)),
-            bodies: Arc::new(Room::new("bytes of bodies", bytes(calls), bytes(own))),
+            calls: Arc::new(Room::new("calls", most, own)),
+            bodies: Arc::new(Room::new("bytes of bodies", bytes(most), bytes(own))),
             config,
             tokens,
             descriptions: Arc::default(),

@@ -1,9 +1,9 @@
-//! What plugins say of themselves, asked once per version.
+//! The descriptions that plugins give of themselves, requested once per version.
 //!
-//! To describe itself a plugin runs code, so readers of the document must not make it do so again
-//! and again: an answer is kept for the version that gave it, a failure for half a minute, and a
-//! plugin that is being asked is not asked a second time. Plugins are asked on threads of their own,
-//! so that one that hangs takes none from the calls.
+//! To describe itself a plugin runs code, and readers of the document must not make it do so again
+//! and again: a description is kept for the version that gave it, a failure for half a minute, and
+//! there is one request at a time per version. Each runs on a thread of its own, so that a plugin that
+//! hangs takes none from the calls.
 //!
 //! Absent on purpose: who may read it, and the document.
 
@@ -38,16 +38,16 @@ const LATE: &str = "it has not described itself yet; ask again";
 /// When a plugin that failed is asked again.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// What a plugin says of itself, and what a document makes of it.
+/// A plugin's description, and its methods as the document has them.
 #[derive(Debug)]
 pub(super) struct Described {
     pub(super) description: Description,
     pub(super) operations: Operations,
 }
 
-/// What is known of a plugin's description.
+/// The outcome of the request to describe itself.
 #[derive(Clone, Debug)]
-pub(super) enum Told {
+pub(super) enum Outcome {
     /// It does not describe itself, or no version of it takes calls.
     Nothing,
     Described(Arc<Described>),
@@ -55,8 +55,8 @@ pub(super) enum Told {
     Failed(Arc<str>),
 }
 
-impl PartialEq for Told {
-    /// Whether it is the same answer to the same question.
+impl PartialEq for Outcome {
+    /// Whether they come from one request, or say the same.
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Nothing, Self::Nothing) => true,
@@ -70,12 +70,12 @@ impl PartialEq for Told {
 #[derive(Debug)]
 struct Known {
     generation: u64,
-    /// Nothing while it is asked.
-    told: Option<Told>,
+    /// None while the request runs.
+    outcome: Option<Outcome>,
     at: Instant,
 }
 
-/// What is known of all plugins.
+/// The outcomes of all plugins.
 #[derive(Debug, Default)]
 pub(super) struct Descriptions {
     known: Mutex<BTreeMap<String, Known>>,
@@ -84,46 +84,46 @@ pub(super) struct Descriptions {
 }
 
 impl Descriptions {
-    /// What the plugin with this status says of itself, if it is known until then.
+    /// The outcome for the plugin with this status; waits for it, but not beyond `until`.
     pub(super) async fn of(
         self: &Arc<Self>,
         host: &Arc<Host>,
         status: &PluginStatus,
         until: tokio::time::Instant,
-    ) -> Told {
+    ) -> Outcome {
         if status.hash.is_none() {
-            return Told::Nothing;
+            return Outcome::Nothing;
         }
         let mut news = self.news.subscribe();
         let (name, generation) = (&status.name, status.generation);
         if self.begin(name, generation) {
             self.start(host, name, generation);
         }
-        let told = async {
+        let outcome = async {
             loop {
-                if let Some(told) = self.told(name) {
-                    return told;
+                if let Some(outcome) = self.outcome(name) {
+                    return outcome;
                 }
                 // The sender lives as long as this.
                 let _ = news.changed().await;
             }
         };
         let until = until.min(tokio::time::Instant::now() + PATIENCE_EACH);
-        let told = tokio::time::timeout_at(until, told).await;
-        told.unwrap_or_else(|_| Told::Failed(LATE.into()))
+        let outcome = tokio::time::timeout_at(until, outcome).await;
+        outcome.unwrap_or_else(|_| Outcome::Failed(LATE.into()))
     }
 
     /// Asks it on a thread of its own.
     fn start(self: &Arc<Self>, host: &Arc<Host>, name: &str, generation: u64) {
         let (all, host, plugin) = (Arc::clone(self), Arc::clone(host), name.to_owned());
         let run = move || {
-            let (generation_told, told) = ask(&host, &plugin, generation);
-            all.learn(&plugin, generation, generation_told, told);
+            let (answered, outcome) = ask(&host, &plugin, generation);
+            all.learn(&plugin, generation, answered, outcome);
         };
         let thread = thread::Builder::new().name("describe".to_owned());
         if let Err(error) = thread.spawn(run) {
             let failed = format!("failed to start a thread to ask it: {error}");
-            self.learn(name, generation, generation, Told::Failed(failed.into()));
+            self.learn(name, generation, generation, Outcome::Failed(failed.into()));
         }
     }
 
@@ -133,12 +133,12 @@ impl Descriptions {
         self.lock().retain(|name, _| is_there(name));
     }
 
-    /// Whether the caller is to ask the plugin now.
+    /// Whether the caller is to start a request. Notes that it runs, then.
     fn begin(&self, name: &str, generation: u64) -> bool {
         let mut all = self.lock();
         let is_known = all.get(name).is_some_and(|it| {
-            let is_settled = match &it.told {
-                Some(Told::Failed(_)) => it.at.elapsed() < RETRY,
+            let is_settled = match &it.outcome {
+                Some(Outcome::Failed(_)) => it.at.elapsed() < RETRY,
                 _ => true,
             };
             it.generation == generation && is_settled
@@ -150,21 +150,22 @@ impl Descriptions {
         self.running.fetch_add(1, Ordering::Relaxed);
         let known = Known {
             generation,
-            told: None,
+            outcome: None,
             at: Instant::now(),
         };
         all.insert(name.to_owned(), known);
         true
     }
 
-    fn learn(&self, name: &str, generation: u64, generation_told: u64, told: Told) {
+    /// Keeps the outcome of a request to one version, which another may have answered.
+    fn learn(&self, name: &str, generation: u64, answered: u64, outcome: Outcome) {
         let mut all = self.lock();
         self.running.fetch_sub(1, Ordering::Relaxed);
-        // Another version may have been asked since.
+        // There may be a request to another version since.
         if let Some(known) = all.get_mut(name).filter(|it| it.generation == generation) {
             *known = Known {
-                generation: generation_told,
-                told: Some(told),
+                generation: answered,
+                outcome: Some(outcome),
                 at: Instant::now(),
             };
         }
@@ -172,11 +173,11 @@ impl Descriptions {
         self.news.send_replace(());
     }
 
-    fn told(&self, name: &str) -> Option<Told> {
+    fn outcome(&self, name: &str) -> Option<Outcome> {
         match self.lock().get(name) {
-            Some(known) => known.told.clone(),
+            Some(known) => known.outcome.clone(),
             // Too many others are being asked.
-            None => Some(Told::Failed(LATE.into())),
+            None => Some(Outcome::Failed(LATE.into())),
         }
     }
 
@@ -185,10 +186,10 @@ impl Descriptions {
     }
 }
 
-/// What it says, and the version that said it, which may be a newer one.
-fn ask(host: &Host, name: &str, generation: u64) -> (u64, Told) {
+/// The version that answered, which may be a newer one, and the outcome.
+fn ask(host: &Host, name: &str, generation: u64) -> (u64, Outcome) {
     let Some(plugin) = host.plugin(name) else {
-        return (generation, Told::Nothing);
+        return (generation, Outcome::Nothing);
     };
     match description::of(&plugin) {
         Ok((answered, description)) => {
@@ -197,9 +198,9 @@ fn ask(host: &Host, name: &str, generation: u64) -> (u64, Told) {
                 description,
                 operations,
             };
-            (answered.generation, Told::Described(Arc::new(described)))
+            (answered.generation, Outcome::Described(Arc::new(described)))
         }
-        Err(Undescribed::Nothing(_)) => (generation, Told::Nothing),
-        Err(failed) => (generation, Told::Failed(failed.to_string().into())),
+        Err(Undescribed::Nothing(_)) => (generation, Outcome::Nothing),
+        Err(failed) => (generation, Outcome::Failed(failed.to_string().into())),
     }
 }
