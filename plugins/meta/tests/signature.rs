@@ -36,7 +36,7 @@ fn a_signature_of_minisign_is_verified() {
 }
 
 #[test]
-fn a_signature_of_something_else_is_refused() {
+fn a_signature_of_another_text_is_refused() {
     let (key, text) = made("timestamp:1");
     let signature = Signature::parse(text.as_bytes()).unwrap();
     let other = key.verify(b"what is not signed", &signature);
