@@ -77,7 +77,7 @@ case ${HOTMERGE_ABI} in
 		;;
 esac
 
-inherit cargo
+inherit cargo hotmerge-service
 
 # @ECLASS_VARIABLE: HOTMERGE_PLUGINS
 # @DEFAULT_UNSET
@@ -331,7 +331,7 @@ _hotmerge-plugin_show() {
 # Prints the command that shows a person this host's status.
 _hotmerge-plugin_advice() {
 	local directory
-	directory=$(_hotmerge-plugin_runtime_dir)
+	directory=$(hotmerge-service_runtime_dir)
 	if [[ -z ${EPREFIX} && ${directory} == /run/hotmerge ]]; then
 		echo "hotmerge status"
 	else
@@ -373,10 +373,10 @@ _hotmerge-plugin_why_not() {
 		echo "${EROOT}/etc/hotmerge/no-notify says so"
 	elif [[ -n ${ROOT} ]]; then
 		echo "this is a merge for ${ROOT}"
-	elif [[ -z ${EPREFIX} ]] && _hotmerge-plugin_in_chroot; then
+	elif [[ -z ${EPREFIX} ]] && _hotmerge-service_in_chroot; then
 		echo "this is a chroot"
 	else
-		case $(_hotmerge-plugin_manager) in
+		case $(hotmerge-service_manager) in
 			prefix)
 				# One that hangs runs: only its absence is an answer.
 				_hotmerge-plugin_status &> /dev/null
@@ -406,7 +406,7 @@ _hotmerge-plugin_why_not() {
 # Prints the host's status as JSON, if it gives one soon.
 _hotmerge-plugin_status() {
 	timeout "${_HOTMERGE_POSITION_SECONDS}" "${EPREFIX}/usr/bin/hotmerge" status --json \
-		--runtime-dir "$(_hotmerge-plugin_runtime_dir)"
+		--runtime-dir "$(hotmerge-service_runtime_dir)"
 }
 
 # @FUNCTION: _hotmerge-plugin_remember
@@ -419,54 +419,6 @@ _hotmerge-plugin_remember() {
 	_hotmerge-plugin_why_not > /dev/null && return
 	_HOTMERGE_POSITION=$(_hotmerge-plugin_status 2> /dev/null | sed -n 's/.*"position":\([0-9]*\).*/\1/p')
 	return 0
-}
-
-# @FUNCTION: _hotmerge-plugin_in_chroot
-# @INTERNAL
-# @DESCRIPTION:
-# Whether / is another one than that of the machine's first process.  /run may
-# be the machine's all the same, and with it the way to its host.
-_hotmerge-plugin_in_chroot() {
-	[[ ! /proc/1/root -ef / ]]
-}
-
-# @FUNCTION: _hotmerge-plugin_manager
-# @INTERNAL
-# @DESCRIPTION:
-# Prints what runs services here.  A prefix has no manager of its own: its host
-# answers for itself.
-_hotmerge-plugin_manager() {
-	if [[ -n ${EPREFIX} ]]; then
-		echo prefix
-	elif [[ -d /run/systemd/system ]]; then
-		echo systemd
-	elif [[ -e /run/openrc/softlevel ]]; then
-		echo openrc
-	fi
-}
-
-# @FUNCTION: _hotmerge-plugin_runtime_dir
-# @INTERNAL
-# @DESCRIPTION:
-# Prints where the host that the service manager runs is found.
-_hotmerge-plugin_runtime_dir() {
-	local directory=
-	case $(_hotmerge-plugin_manager) in
-		systemd)
-			directory=$(
-				systemctl show --property=ExecStart hotmerge.service 2> /dev/null |
-					sed -n 's/.*--runtime-dir[ =]\([^ ;]*\).*/\1/p'
-			)
-			;;
-		openrc)
-			directory=$(
-				hotmerge_runtime_dir=
-				[[ -r ${EROOT}/etc/conf.d/hotmerge ]] && source "${EROOT}/etc/conf.d/hotmerge" &> /dev/null
-				echo "${hotmerge_runtime_dir}"
-			)
-			;;
-	esac
-	echo "${directory:-${EPREFIX}/run/hotmerge}"
 }
 
 # @FUNCTION: _hotmerge-plugin_reload
@@ -486,7 +438,7 @@ _hotmerge-plugin_reload() {
 		options+=( "${removed[@]}" )
 		[[ -n ${removed[*]} ]] || options+=( "${_HOTMERGE_PACKAGES[@]/#/--package=}" )
 	fi
-	"${EPREFIX}/usr/bin/hotmerge" reload --runtime-dir "$(_hotmerge-plugin_runtime_dir)" \
+	"${EPREFIX}/usr/bin/hotmerge" reload --runtime-dir "$(hotmerge-service_runtime_dir)" \
 		"${options[@]}" -- "$@"
 	local code=$?
 	case ${code} in
@@ -495,7 +447,7 @@ _hotmerge-plugin_reload() {
 	esac
 
 	local manager=()
-	case $(_hotmerge-plugin_manager) in
+	case $(hotmerge-service_manager) in
 		systemd) manager=( systemctl try-reload-or-restart hotmerge.service ) ;;
 		openrc) manager=( rc-service --quiet --ifstarted hotmerge reload ) ;;
 		*) return ${code} ;;

@@ -5,7 +5,7 @@ EAPI=8
 
 RUST_MIN_VER="1.95.0"
 
-inherit cargo linux-info shell-completion systemd tmpfiles toolchain-funcs
+inherit cargo hotmerge-service linux-info shell-completion systemd tmpfiles toolchain-funcs
 
 DESCRIPTION="Host for plugins that are replaced while it goes on serving"
 HOMEPAGE="https://github.com/hotmerge/hotmerge"
@@ -24,7 +24,8 @@ fi
 LICENSE="|| ( Apache-2.0 MIT )"
 # Of the crates that are linked in, as pycargoebuild puts it.
 LICENSE+=" Apache-2.0 BSD CC0-1.0 ISC MIT Unicode-3.0"
-# The sub-slot is ABI_MAJOR of plugins/abi: when it changes, plugins are rebuilt.
+# The sub-slot is ABI_MAJOR of plugins/abi.  Packages of plugins depend on the one that
+# their SDK speaks, so a host that cannot run them does not replace one that does.
 SLOT="0/1"
 IUSE="+driver +http +metrics test"
 REQUIRED_USE="metrics? ( http )"
@@ -166,7 +167,7 @@ _warn_of_lost_plugins() {
 	[[ -z ${ROOT} ]] || return 0
 	local line refused
 	refused=$(
-		"${EPREFIX}"/usr/bin/hotmerge verify --brief --config "${EPREFIX}"/etc/hotmerge/hotmerge.toml 2> /dev/null
+		"${EPREFIX}"/usr/bin/hotmerge verify --brief --config "$(hotmerge-service_config)" 2> /dev/null
 	)
 	[[ -n ${refused} ]] || return 0
 	ewarn "After a restart these installed plugins would be refused; build them anew first:"
@@ -177,9 +178,10 @@ _warn_of_lost_plugins() {
 
 pkg_prerm() {
 	[[ -z ${REPLACED_BY_VERSION} && -z ${ROOT} ]] || return 0
-	timeout 2 "${EPREFIX}"/usr/bin/hotmerge status --runtime-dir "${EPREFIX}"/run/hotmerge &> /dev/null
+	timeout 2 "${EPREFIX}"/usr/bin/hotmerge status \
+		--runtime-dir "$(hotmerge-service_runtime_dir)" &> /dev/null
 	case $? in
-		# None; one that hangs is one.
+		# No host, or no program to ask it with; one that hangs is a host.
 		4|126|127) return 0 ;;
 	esac
 	ewarn "A hotmerge host runs, and goes on without its program: stop its service."

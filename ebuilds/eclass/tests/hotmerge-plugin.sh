@@ -224,8 +224,8 @@ it "refuses to install when nothing was staged" refuses_empty_staging
 
 # A machine with a host that a service manager has started; each test changes one thing.
 MANAGER=openrc STARTED=true CHROOT=false
-_hotmerge-plugin_in_chroot() { ${CHROOT}; }
-_hotmerge-plugin_manager() { echo "${MANAGER}"; }
+_hotmerge-service_in_chroot() { ${CHROOT}; }
+hotmerge-service_manager() { echo "${MANAGER}"; }
 rc-service() {
 	case $* in
 		"--quiet hotmerge status") ${STARTED} ;;
@@ -345,6 +345,16 @@ finds_host_of_systemd() {
 	[[ $(told) == "host: reload --runtime-dir /srv/run "* ]]
 }
 it "asks the host where the unit puts it" finds_host_of_systemd
+
+finds_configuration() {
+	[[ $(hotmerge-service_config) == "${EPREFIX}/etc/hotmerge/hotmerge.toml" ]] || return 1
+	mkdir -p "${EROOT}/etc/conf.d"
+	echo 'hotmerge_config="/srv/other.toml"' > "${EROOT}/etc/conf.d/hotmerge"
+	[[ $(hotmerge-service_config) == /srv/other.toml ]] || return 1
+	MANAGER=systemd OPTIONS="--config /etc/x --runtime-dir /srv/run"
+	[[ $(hotmerge-service_config) == /etc/x ]]
+}
+it "finds the configuration where conf.d or the unit puts it" finds_configuration
 
 waits_for_seconds() {
 	: > "${T}/limits"

@@ -11,6 +11,7 @@ use crate::{
 const ALPHA_1: Greeter = Greeter::new("alpha", "1.0.0", "Hello");
 const ALPHA_2: Greeter = Greeter::new("alpha", "2.0.0", "Good day");
 const ALPHA_3: Greeter = Greeter::new("alpha", "3.0.0", "Never").refusing("the moon is full");
+const ALPHA_4: Greeter = Greeter::new("alpha", "4.0.0", "Never").reading("/srv/gate/open");
 
 #[test]
 fn emerge_says_what_became_of_its_own_plugins() -> Result<()> {
@@ -18,7 +19,7 @@ fn emerge_says_what_became_of_its_own_plugins() -> Result<()> {
         return Ok(());
     }
     let lab = Lab::with_host()?;
-    for version in [ALPHA_1, ALPHA_2, ALPHA_3] {
+    for version in [ALPHA_1, ALPHA_2, ALPHA_3, ALPHA_4] {
         version.add_to(&lab)?;
     }
     // A neighbour that no host can use is none of alpha's business.
@@ -34,10 +35,12 @@ fn emerge_says_what_became_of_its_own_plugins() -> Result<()> {
 
     a_refusal_is_named(&lab)?;
     a_host_that_hangs_holds_nobody_up(&lab)?;
+    a_plugin_that_hangs_is_tried_once(&lab)?;
     a_host_elsewhere_is_found(&lab)?;
 
     let log = lab.unmerge("app-misc/alpha")?;
-    says(&log, &["alpha 2.0.0: removed"], &["broken", "not known"])
+    says(&log, &["alpha 2.0.0: removed"], &["broken", "not known"])?;
+    the_hosts_own_package_finds_it_elsewhere(&lab)
 }
 
 fn says(log: &str, lines: &[&str], never: &[&str]) -> Result<()> {
@@ -89,5 +92,44 @@ fn a_host_elsewhere_is_found(lab: &Lab) -> Result<()> {
     let advice = ["hotmerge status --runtime-dir /run/elsewhere'"];
     says(&log, &advice, &[])?;
     lab.emerge(&["=app-misc/alpha-2.0.0"])?;
+    Ok(())
+}
+
+/// Nobody ever opens the other end of the FIFO that the plugin reads as it starts.
+fn a_plugin_that_hangs_is_tried_once(lab: &Lab) -> Result<()> {
+    lab.shell(
+        "mkdir /srv/gate && mkfifo -m 644 /srv/gate/open
+        printf '[plugin.alpha]\\nallow = [\"fs:/srv/gate:ro\"]\\n' >> /etc/hotmerge/hotmerge.toml
+        hotmerge reload --config || true",
+    )?;
+    let log = lab.emerge(&["=app-misc/alpha-4.0.0"])?;
+    let lines = ["alpha 4.0.0", "is merged"];
+    says(&log, &lines, &["refused", "4.0.0: loaded", "reloaded"])?;
+    ensure!(greeting(lab, "alpha")? == "Hello", "the old version serves");
+    lab.shell("until hotmerge status | grep -q 'start'; do sleep 0.1; done")?;
+    let history = lab.host("history alpha")?;
+    eprintln!("{log}\n{history}\n{}", lab.host("status")?);
+    lab.emerge(&["=app-misc/alpha-1.0.0"])?;
+    Ok(())
+}
+
+/// Both the directory of the host and its configuration are named in conf.d.
+fn the_hosts_own_package_finds_it_elsewhere(lab: &Lab) -> Result<()> {
+    lab.shell(
+        "mkdir -p /srv/plugins/broken
+        echo 'format = 1' > /srv/plugins/broken/plugin.meta
+        sed 's|^plugin_dir.*||; 1i plugin_dir = \"/srv/plugins\"' /etc/hotmerge/hotmerge.toml > /etc/elsewhere.toml
+        echo 'hotmerge_config=/etc/elsewhere.toml' >> /etc/conf.d/hotmerge",
+    )?;
+    let log = lab.emerge(&["--usepkgonly", "app-admin/hotmerge"])?;
+    ensure!(
+        log.contains("would be refused") && log.contains("broken"),
+        "the upgrade judges other plugins than the host's:\n{log}"
+    );
+    let log = lab.unmerge("app-admin/hotmerge")?;
+    ensure!(
+        log.contains("goes on without its program"),
+        "a removed host runs on elsewhere, and nobody says so:\n{log}"
+    );
     Ok(())
 }
