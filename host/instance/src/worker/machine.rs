@@ -349,7 +349,10 @@ impl Machine {
             | Phase::Waiting { replacing, .. } => {
                 replacing.has_current = false;
                 steps.extend([Step::TakeOut, Step::End]);
-                steps.push(Step::Tell(News::DiedBeforeReplaced(failure)));
+                // In its teardown it was told to end.
+                if !self.is_torn_down {
+                    steps.push(Step::Tell(News::DiedBeforeReplaced(failure)));
+                }
                 self.end_if_nothing_answers();
             }
             Phase::First | Phase::GivenUp(_) | Phase::Ended(_) => {}

@@ -4,7 +4,7 @@ mod launch;
 mod link;
 mod poll;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod watched;
 
 use std::{

@@ -167,9 +167,7 @@ impl Life {
         processes.extend(self.current.as_mut());
         let mut seen = self.worker.observe(&mut processes, wait);
         let next_is_over = has_next && seen.remove(0).1;
-        if let Some((observed, is_over)) = seen.pop() {
-            self.judge_current(&observed, is_over);
-        }
+        self.note_current(seen.pop());
         // One that is about to end is over soon, and then it is known of what.
         if next_is_over || has_answered && !self.next_is_ending() {
             self.conclude_start();
@@ -197,6 +195,15 @@ impl Life {
             self.events.push_back(Event::Retry);
         }
         !self.events.is_empty()
+    }
+
+    /// Queues what was seen of the current process, after what was asked for until then: a
+    /// process that was told to end may have ended before this thread knew that it was told.
+    fn note_current(&mut self, seen: Option<(Observed, bool)>) {
+        self.take_requests();
+        if let Some((observed, is_over)) = seen {
+            self.judge_current(&observed, is_over);
+        }
     }
 
     fn judge_current(&mut self, observed: &Observed, is_over: bool) {
@@ -304,3 +311,6 @@ fn retire(worker: &Arc<Worker>, process: Process) {
         drop(process);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -276,6 +276,21 @@ fn a_process_in_teardown_has_a_while_to_exit() {
 }
 
 #[test]
+fn an_ordered_end_during_a_replacement_is_no_news() {
+    for is_starting in [false, true] {
+        let mut model = serving();
+        if !is_starting {
+            model.on(Event::Died(failure()));
+            model.on(Event::Started);
+        }
+        model.on(Event::Panicked(failure()));
+        assert_eq!(model.has_next, is_starting, "the second pauses");
+        model.on(Event::TearDown);
+        assert_eq!(model.on(Event::Died(failure())), [Step::TakeOut, Step::End]);
+    }
+}
+
+#[test]
 fn stopping_ends_a_start_without_a_crash() {
     let mut model = serving();
     model.on(Event::Panicked(failure()));

@@ -24,29 +24,58 @@ struct Stand {
     host: Arc<Host>,
 }
 
+/// A process, and its ends of two pipes.
+struct Ends {
+    process: Process,
+    crash: OwnedFd,
+    log: OwnedFd,
+}
+
+fn shell(script: &str) -> Child {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).stdin(Stdio::piped());
+    shell.spawn().unwrap()
+}
+
+fn ends(child: &Child) -> Ends {
+    signal_hook::flag::register(MEMORY_TICK, Arc::default()).unwrap();
+    let pid = i32::try_from(child.id()).unwrap();
+    let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+    let (caller, _) = Caller::create(Geometry::default()).unwrap();
+    let ((crash, crash_in), (log, log_in)) = (pipe(), pipe());
+    let link = Link::new(caller, None, "one", pid, crash, event().unwrap());
+    let pipes = Pipes {
+        log,
+        out: pipe().0,
+        err: pipe().0,
+    };
+    Ends {
+        process: Process::new(link, pidfd, pipes, Limits::default(), None),
+        crash: crash_in,
+        log: log_in,
+    }
+}
+
+/// A process that runs a shell script, for tests of what watches it.
+pub(in crate::worker) fn child(script: &str) -> Process {
+    ends(&shell(script)).process
+}
+
 impl Stand {
     fn new() -> Self {
-        signal_hook::flag::register(MEMORY_TICK, Arc::default()).unwrap();
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "read _; exit 7"]).stdin(Stdio::piped());
-        let mut child = shell.spawn().unwrap();
-        let pid = i32::try_from(child.id()).unwrap();
-        let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
-        let (caller, _) = Caller::create(Geometry::default()).unwrap();
-        let ((crash, crash_in), (log, log_in)) = (pipe(), pipe());
-        let link = Link::new(caller, None, "one", pid, crash, event().unwrap());
-        let pipes = Pipes {
+        let mut shell = shell("read _; exit 7");
+        let Ends {
+            process,
+            crash,
             log,
-            out: pipe().0,
-            err: pipe().0,
-        };
+        } = ends(&shell);
         let (host, _) = Host::alone();
         Self {
-            process: Process::new(link, pidfd, pipes, Limits::default(), None),
-            input: child.stdin.take(),
-            child,
-            crash: Some(crash_in),
-            log: log_in,
+            process,
+            input: shell.stdin.take(),
+            child: shell,
+            crash: Some(crash),
+            log,
             wake: event().unwrap(),
             plugin_log: PluginLog::new("one".parse().unwrap(), Arc::clone(&host) as _),
             host,
