@@ -252,6 +252,12 @@ fn a_host_on_a_full_disk_serves_or_says_why() {
         failure.reason.contains("No space left on device"),
         "{failure:?}"
     );
+    // Half an image would keep the disk full.
+    for dir in ["images", "plugins"] {
+        let names = fs::read_dir(disk.path().join(dir)).unwrap();
+        let names: Vec<_> = names.map(|it| it.unwrap().file_name()).collect();
+        assert_eq!(names, [""; 0], "`{dir}` keeps what was not written");
+    }
     host.stop();
 
     let run_dir = lab.path("small");

@@ -3,12 +3,15 @@
 
 use std::{
     fs,
+    path::Path,
     process::{Command, Stdio},
 };
 
 use hotmerge_daemon::lifecycle::PluginState;
+use hotmerge_meta::control::{CallReply, method};
 use hotmerge_tests::{
-    Lab, NOBODY, Process, SOON, TestGroup, TestHost, UNTIRING, attacks, copy_environment, skipped,
+    Lab, NOBODY, Process, SOON, TestGroup, TestHost, UNTIRING, attacks, call_params,
+    copy_environment, skipped,
 };
 use rustix::process::Signal;
 
@@ -98,6 +101,40 @@ fn each_workers_cgroup_ends_with_it() {
     host.call("attacks", "abort", b"").expect_err("it aborts");
     let second = of_worker(&host, &group);
     assert_ne!(first, second);
+    host.stop();
+    assert_eq!(group.below(), []);
+}
+
+/// The kernel schedules nothing in it, and says neither to the worker nor to its host.
+#[test]
+fn a_frozen_worker_is_reported_and_replaced() {
+    let Some(group) = group() else { return };
+    let lab = lab();
+    let host = start(&lab, &named(&group), "");
+    let frozen = of_worker(&host, &group);
+    let dir = group.path().join(&frozen);
+    let worker = host.plugin("attacks").worker.and_then(|worker| worker.pid);
+    fs::write(dir.join("cgroup.freeze"), "1").unwrap();
+    host.wait_for("the kernel has frozen it", |_| {
+        let events = fs::read_to_string(dir.join("cgroup.events")).unwrap();
+        events.contains("frozen 1").then_some(())
+    });
+    let mut params = call_params("attacks", "echo", b"");
+    params.deadline_ms = Some(50);
+    let mut client = host.client();
+    for _ in 0..3 {
+        let late: Result<CallReply, _> = client.request(method::CALL, &params, SOON);
+        late.expect_err("it does not answer");
+    }
+    let failure = host.replaced("attacks", 1);
+    assert!(failure.contains("did not answer"), "{failure}");
+    assert_eq!(host.text("attacks", "echo"), "");
+
+    // Nobody is left whom a thaw would wake.
+    assert_ne!(of_worker(&host, &group), frozen);
+    assert!(!dir.exists(), "its group is still there");
+    let worker = worker.expect("it ran");
+    assert!(!Path::new(&format!("/proc/{worker}")).exists());
     host.stop();
     assert_eq!(group.below(), []);
 }

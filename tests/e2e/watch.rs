@@ -3,7 +3,7 @@
 //!
 //! `HOTMERGE_STORM` says how many writes there are for each kind; a million take some minutes.
 
-use hotmerge_tests::{Footprint, Lab, Storm, TestHost, actor, how_often, skipped};
+use hotmerge_tests::{Footprint, Lab, SOON, Storm, TestHost, actor, how_often, skipped};
 use rustix::process::Signal;
 
 /// What holds for every kind: no clock helps, and what is wrong is so at once.
@@ -105,6 +105,17 @@ fn a_stalled_host_catches_up_by_fanotify() {
 #[test]
 fn a_stalled_host_catches_up_by_both() {
     catches_up("both");
+}
+
+/// A killed benchmark or test leaves nobody behind who writes.
+#[test]
+fn a_storm_ends_with_its_reader() {
+    let storm = Storm::new(Lab::new(), &actor("mark=1"));
+    let (mut process, output) = storm.endless();
+    assert!(process.is_running());
+    drop(output);
+    let status = process.wait(SOON).expect("it writes on");
+    assert_eq!(status.code(), Some(1));
 }
 
 #[test]

@@ -4,13 +4,13 @@ use std::{
     collections::BTreeMap,
     fs,
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{ChildStdout, Command, Stdio},
     sync::LazyLock,
 };
 
 use hotmerge_meta::Meta;
 
-use crate::{Lab, SOON, TestHost, Variant, programs};
+use crate::{Lab, Process, SOON, TestHost, Variant, programs};
 
 /// Number of packages.
 const PACKAGES: u64 = 200;
@@ -90,6 +90,22 @@ impl Storm {
                 (name.to_owned(), number.parse().expect("a number"))
             }));
         }
+    }
+
+    /// A process that writes until it is ended, and the only reader of what it says at its end.
+    ///
+    /// # Panics
+    /// If it cannot be run.
+    pub fn endless(&self) -> (Process, ChildStdout) {
+        let mut command = Command::new(&*STORM);
+        command
+            .arg(self.lab.plugin_dir())
+            .args([PACKAGES, 0, 1, 1 << 40, self.next].map(|number| number.to_string()))
+            .arg(&self.template)
+            .stdout(Stdio::piped());
+        let mut process = Process::spawn(&mut command);
+        let output = process.child().stdout.take().expect("it is a pipe");
+        (process, output)
     }
 
     /// Waits until the host knows what was written last to each package.

@@ -4,7 +4,8 @@
 //! `storm DIR PACKAGES FIRST STEP WRITES START TEMPLATE` writes to the packages `p{FIRST}`,
 //! `p{FIRST + STEP}`, … below PACKAGES in DIR, so that several processes can share a directory. The n-th
 //! write puts `START + n` in the place of every `1000000000` of the template, and the package's name in
-//! the place of `subject`. At its end it says which number each package has.
+//! the place of `subject`. At its end it says which number each package has. If it says so to a pipe, it
+//! ends as soon as nobody reads that.
 
 use std::{
     env,
@@ -12,8 +13,10 @@ use std::{
     io::{self, Write},
     os::{fd::AsRawFd, unix::fs::FileExt},
     path::{Path, PathBuf},
-    ptr,
+    process, ptr, thread,
 };
+
+use rustix::event::{PollFd, PollFlags, poll};
 
 const NUMBER: &str = "1000000000";
 const FILE: &str = "plugin.meta";
@@ -126,7 +129,16 @@ const WAYS: [Way; 8] = [
     Package::replace,
 ];
 
+/// Whoever started it may have been killed, and nobody would stop it then.
+fn end_with_reader() {
+    let output = io::stdout();
+    let mut closed = [PollFd::new(&output, PollFlags::empty())];
+    while poll(&mut closed, None).is_err() {}
+    process::exit(1);
+}
+
 fn main() -> io::Result<()> {
+    thread::spawn(end_with_reader);
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [dir, numbers @ .., template] = &arguments[..] else {
         return Err(io::Error::other(
