@@ -100,15 +100,28 @@ fn a_plugin_that_hangs_is_tried_once(lab: &Lab) -> Result<()> {
     lab.shell(
         "mkdir /srv/gate && mkfifo -m 644 /srv/gate/open
         printf '[plugin.alpha]\\nallow = [\"fs:/srv/gate:ro\"]\\n' >> /etc/hotmerge/hotmerge.toml
+        sed -i '1i start_ms = 12000' /etc/hotmerge/hotmerge.toml
         hotmerge reload --config || true",
     )?;
+    let before = lab.host("history alpha")?.matches("reloading").count();
     let log = lab.emerge(&["=app-misc/alpha-4.0.0"])?;
-    let lines = ["alpha 4.0.0", "is merged"];
-    says(&log, &lines, &["refused", "4.0.0: loaded", "reloaded"])?;
+    let lines = [
+        "after 8 s the host still tries `alpha` (starting); what ran before still runs",
+        "is merged",
+    ];
+    says(&log, &lines, &["refused", "reloaded", "did not answer"])?;
     ensure!(greeting(lab, "alpha")? == "Hello", "the old version serves");
-    lab.shell("until hotmerge status | grep -q 'start'; do sleep 0.1; done")?;
-    let history = lab.host("history alpha")?;
-    eprintln!("{log}\n{history}\n{}", lab.host("status")?);
+    lab.shell("until hotmerge status --json | grep -q '\"refused\":{'; do sleep 0.1; done")?;
+    let refused = lab.plugin("alpha")?.refused.unwrap_or_default();
+    ensure!(
+        refused.contains("12000 ms") || refused.contains("12 s"),
+        "{refused}"
+    );
+    let tried = lab.host("history alpha")?.matches("reloading").count() - before;
+    ensure!(
+        tried == 2,
+        "into the state and out of it once, not {tried} times"
+    );
     lab.emerge(&["=app-misc/alpha-1.0.0"])?;
     Ok(())
 }

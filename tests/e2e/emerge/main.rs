@@ -23,6 +23,7 @@ mod packages;
 mod prefix;
 mod quiet;
 mod services;
+mod signing;
 mod systemd;
 mod traces;
 mod upgrades;

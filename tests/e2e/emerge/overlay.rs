@@ -208,6 +208,56 @@ fn a_cross_built_host_has_its_documents() -> Result<()> {
     Ok(())
 }
 
+/// As above, for the program that only maintainers need.
+#[test]
+fn a_cross_built_announce_cli_has_its_documents() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let lab = Lab::bare(Mode::Root)?;
+    lab.manifest("hotmerge/app-admin/hotmerge-announce-cli/hotmerge-announce-cli-0.1.0.ebuild")?;
+    lab.emerge(&["dev-lang/rust-bin"])?;
+    let log = cross_emerge(&lab, "app-admin/hotmerge-announce-cli")?;
+    ensure!(
+        !log.contains("without respecting CFLAGS"),
+        "Portage complains of Rust:\n{log}"
+    );
+    lab.shell(
+        "test ! -e /usr/bin/hotmerge-announce
+        cd /target/usr/share
+        test -x /target/usr/bin/hotmerge-announce
+        test -s man/man1/hotmerge-announce.1 -a -s man/man1/hotmerge-announce-release.1
+        test -s bash-completion/completions/hotmerge-announce -a -s zsh/site-functions/_hotmerge-announce
+        test -s fish/vendor_completions.d/hotmerge-announce.fish",
+    )?;
+    Ok(())
+}
+
+#[test]
+fn ebuilds_need_and_fetch_nothing_twice() -> Result<()> {
+    let lab = Lab::bare(Mode::Prefix)?;
+    let told = |package: &str, key: &str| {
+        let metadata = ["portageq", "metadata", "/", "ebuild"];
+        let names = [&*format!("app-admin/{package}-0.1.0"), key];
+        said(&mut lab.command(&[&metadata[..], &names].concat()))
+    };
+    let needs = told("hotmerge", "RDEPEND")?;
+    let times = needs.matches("virtual/tmpfiles").count();
+    ensure!(times == 1, "named {times} times: {needs}");
+    // The host's crates are many times the plugin's.
+    let sources = told("hotmerge-announce", "SRC_URI")?;
+    let files: Vec<_> = sources
+        .split_whitespace()
+        .filter_map(|address| address.rsplit('/').next())
+        .collect();
+    let own = [
+        "hotmerge-announce-0.1.0.tar.xz",
+        "hotmerge-announce-0.1.0-crates.tar.xz",
+    ];
+    ensure!(files == own, "{files:?}");
+    Ok(())
+}
+
 /// A vendor of its own is enough for Portage and cargo to cross-compile, without a toolchain
 /// for another processor. The flag is what Portage finds programs by that were built without the
 /// user's.

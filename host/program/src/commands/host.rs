@@ -8,12 +8,16 @@ use std::{
 use clap::Args;
 use hotmerge_daemon::Config;
 use hotmerge_meta::{
-    RuntimeDir,
-    control::{Client, ClientError, ConnectError, code},
+    PluginName, RuntimeDir,
+    control::{Client, ClientError, ConnectError, PluginStatus, Status, code, method},
+    plain,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::exit::{self, CommandError};
+
+/// How long a host may take to say what keeps it.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Which host is meant.
 #[derive(Args, Debug)]
@@ -109,6 +113,42 @@ impl Change {
         let timeout = Duration::from_secs(self.timeout);
         self.host.ask(method, params, timeout)
     }
+
+    /// The host answers after its plugins: if it did not in time because of some of those that
+    /// were asked for, it is they who are named. None that was asked for means all.
+    pub(super) fn name_slow_plugins(
+        &self,
+        error: CommandError,
+        asked: &[PluginName],
+    ) -> CommandError {
+        if error.code() != exit::DEADLINE {
+            return error;
+        }
+        match self.host.ask::<Status>(method::STATUS, &(), LOOK) {
+            Ok(status) => slow_plugins(&status.plugins, asked)
+                .map(|slow| {
+                    let limit = self.timeout;
+                    let told = format!(
+                        "after {limit} s the host still tries {slow}; what ran before still runs"
+                    );
+                    CommandError::text(exit::DEADLINE, told)
+                })
+                .unwrap_or(error),
+            // It answers nothing else either.
+            Err(_) => error,
+        }
+    }
+}
+
+/// The plugins whose candidates are on their way up, and how far they are.
+fn slow_plugins(plugins: &[PluginStatus], asked: &[PluginName]) -> Option<String> {
+    let is_asked = |name: &str| asked.is_empty() || asked.iter().any(|it| it.as_str() == name);
+    let slow: Vec<_> = plugins
+        .iter()
+        .filter(|plugin| is_asked(&plugin.name))
+        .filter_map(|plugin| Some(format!("`{}` ({})", plain(&plugin.name), plugin.stage?)))
+        .collect();
+    (!slow.is_empty()).then(|| slow.join(", "))
 }
 
 /// The configuration that a file has, or everything by default.

@@ -62,7 +62,9 @@ impl Reload {
             config: self.config,
             without_state: self.without_state,
         };
-        let mut report: ReloadReport = self.change.ask(method::RELOAD, &params)?;
+        let answer = self.change.ask::<ReloadReport>(method::RELOAD, &params);
+        let mut report =
+            answer.map_err(|error| self.change.name_slow_plugins(error, &self.plugins))?;
         if params.only {
             report
                 .problems
