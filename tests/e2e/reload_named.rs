@@ -46,6 +46,26 @@ fn a_named_reload_judges_the_plugins_own_package() {
     host.stop();
 }
 
+/// The host answers all the while, and is not to be blamed.
+#[test]
+fn an_unfinished_reload_names_its_plugins() {
+    let lab = Lab::new();
+    let gate = Gate::new(&lab);
+    lab.package("good").put(&[&named("good", "mark=1")]);
+    let host = lab.start_with(&gate.config("slow"));
+    lab.hotmerge(["reload"]).ok();
+    lab.package("slow").put(&[&named("slow", "start=wait")]);
+    let slow = gate.visitor();
+    for asked in [&["reload", "slow"][..], &["reload"]] {
+        let ran = lab.hotmerge([asked, &["--timeout", "1"]].concat());
+        let sentence = "hotmerge: after 1 s the host still tries `slow` (starting); \
+                        what ran before still runs\n";
+        assert_eq!(ran.ended_with(12).stderr, sentence);
+    }
+    slow.let_go();
+    host.stop();
+}
+
 #[test]
 fn a_named_reload_does_not_wait_for_others() {
     let lab = Lab::new();

@@ -236,8 +236,10 @@ fn a_cross_built_announce_cli_has_its_documents() -> Result<()> {
 #[test]
 fn ebuilds_need_and_fetch_nothing_twice() -> Result<()> {
     let lab = Lab::bare(Mode::Prefix)?;
+    let prefix = lab.path("eprefix");
+    let prefix = prefix.to_str().context("a path is UTF-8")?;
     let told = |package: &str, key: &str| {
-        let metadata = ["portageq", "metadata", "/", "ebuild"];
+        let metadata = ["portageq", "metadata", prefix, "ebuild"];
         let names = [&*format!("app-admin/{package}-0.1.0"), key];
         said(&mut lab.command(&[&metadata[..], &names].concat()))
     };
