@@ -333,6 +333,7 @@ it "asks the host of a removal for the removed plugins" asks_after_removal
 
 finds_host_of_openrc() {
 	fake_host 0 0
+	EROOT=${SCRATCH}/eroot
 	mkdir -p "${EROOT}/etc/conf.d"
 	echo 'hotmerge_runtime_dir="/srv/run"' > "${EROOT}/etc/conf.d/hotmerge"
 	[[ $(told) == "host: reload --runtime-dir /srv/run "* ]]
@@ -348,6 +349,7 @@ it "asks the host where the unit puts it" finds_host_of_systemd
 
 finds_configuration() {
 	[[ $(hotmerge-service_config) == "${EPREFIX}/etc/hotmerge/hotmerge.toml" ]] || return 1
+	EROOT=${SCRATCH}/eroot
 	mkdir -p "${EROOT}/etc/conf.d"
 	echo 'hotmerge_config="/srv/other.toml"' > "${EROOT}/etc/conf.d/hotmerge"
 	[[ $(hotmerge-service_config) == /srv/other.toml ]] || return 1
