@@ -11,12 +11,16 @@ use std::{
 use hotmerge_tests::{Lab, SOON, TestHost, actor, run};
 use serde_json::{Value, json};
 
-/// A lab whose host runs one plugin, and every command that writes something when all is well.
+/// A lab whose host runs the second version of a plugin, and every command that writes something when
+/// all is well.
 fn commands() -> (Lab, TestHost, Vec<Vec<String>>) {
     let lab = Lab::new();
     let variant = actor("mark=1");
     lab.package("one").put(&[&variant]);
     let host = lab.start();
+    let variant = actor("mark=2");
+    lab.package("one").put(&[&variant]);
+    host.reload();
     let file = lab.package("one").file_path(&variant).display().to_string();
     let dir = lab.plugin_dir().display().to_string();
     let config = lab.path("hotmerge.toml").display().to_string();
@@ -24,6 +28,7 @@ fn commands() -> (Lab, TestHost, Vec<Vec<String>>) {
         "--help",
         "--version",
         "serve --help",
+        "man --help",
         "status",
         "status --json",
         "reload",
@@ -31,6 +36,14 @@ fn commands() -> (Lab, TestHost, Vec<Vec<String>>) {
         "reload --json",
         "history",
         "history --json",
+        "describe actor",
+        "describe actor --json",
+        "debug actor",
+        "logs",
+        "logs --json",
+        "rollback actor",
+        "pin actor",
+        "unpin actor",
         "call actor mark",
         "call actor mark --json",
         "policy syscalls",
@@ -45,7 +58,18 @@ fn commands() -> (Lab, TestHost, Vec<Vec<String>>) {
         &format!("hash {file}"),
         &format!("hash --json {file}"),
         &format!("serve --check --plugin-dir {dir}"),
+        &format!("run {file} mark --config {config}"),
     ];
+    let listed = lab.hotmerge(["--help"]).ok().text();
+    let (_, listed) = listed.split_once("Commands:\n").unwrap();
+    let (listed, _) = listed.split_once("\n\n").unwrap();
+    for line in listed.lines().filter_map(|line| line.strip_prefix("  ")) {
+        let name = line.split(' ').next().unwrap();
+        let is_tried = |it: &&str| it.split(' ').next() == Some(name);
+        // One stops the host and says nothing; the other lines continue a description.
+        let is_other = ["", "stop"].contains(&name);
+        assert!(is_other || commands.iter().any(is_tried), "{name}");
+    }
     let words = |line: &str| line.split(' ').map(str::to_owned).collect();
     (lab, host, commands.into_iter().map(words).collect())
 }
@@ -99,6 +123,25 @@ fn a_full_disk_fails_every_command_with_a_sentence() {
         ends(&lab, arguments, full_disk(), 1, sentence);
     }
     host.stop();
+}
+
+#[test]
+fn completions_fail_as_other_output_does() {
+    let lab = Lab::new();
+    for arguments in [&[][..], &["--", "hotmerge", "sta"]] {
+        for (stdout, code) in [(closed_pipe(), 0), (full_disk(), 1)] {
+            let mut command = lab.command();
+            command.args(arguments).env("HOTMERGE_COMPLETE", "fish");
+            let ended = command.stdout(stdout).output().unwrap();
+            let told = String::from_utf8_lossy(&ended.stderr);
+            assert_eq!(ended.status.code(), Some(code), "{told}");
+            assert_eq!(
+                told.contains("No space left on device"),
+                code == 1,
+                "{told}"
+            );
+        }
+    }
 }
 
 #[test]

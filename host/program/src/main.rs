@@ -11,6 +11,7 @@
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use exit::CommandError;
 
 mod commands;
@@ -38,7 +39,8 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            output::complain(failure.report());
+            // It fails already, with a code of its own.
+            let _ = output::complain(failure.report());
             failure.into()
         }
     }
@@ -46,9 +48,21 @@ fn main() -> ExitCode {
 
 /// Shows the help or the version that was asked for, or fails for wrong usage.
 fn show(instead: &clap::Error) -> Result<(), CommandError> {
+    if instead.kind() == ErrorKind::Io {
+        return lost(instead);
+    }
     let text = instead.render().ansi().to_string();
     match instead.use_stderr() {
         true => Err(CommandError::usage(text)),
         false => Ok(output::print(text)?),
+    }
+}
+
+/// The answer to a shell that completes could not be written. clap keeps the system's text and not its
+/// error; but what stopped its output stops a further byte as well.
+fn lost(instead: &clap::Error) -> Result<(), CommandError> {
+    match output::print_to_reader("\n")? {
+        true => Err(CommandError::text(exit::FAILURE, instead)),
+        false => Ok(()),
     }
 }

@@ -22,15 +22,21 @@ pub(crate) fn outlive_size_limit() -> io::Result<()> {
     signal_hook::flag::register(SIGXFSZ, Arc::default()).map(drop)
 }
 
-/// Standard output cannot be written.
+/// Standard output or standard error cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to write to standard output: {0}")]
-pub(crate) struct WriteError(#[source] io::Error);
+#[error("failed to write to standard {stream}: {source}")]
+pub(crate) struct WriteError {
+    stream: &'static str,
+    source: io::Error,
+}
+
+const OUTPUT: &str = "output";
+const ERROR: &str = "error";
 
 /// Writes text to standard output, with its colours only on a terminal.
 pub(crate) fn print(text: impl Display) -> Result<(), WriteError> {
     let mut stream = AutoStream::auto(io::stdout().lock());
-    deliver(&mut stream, text.to_string().as_bytes())
+    deliver(OUTPUT, &mut stream, text.to_string().as_bytes())
 }
 
 /// As [`print()`], and returns whether standard output is still open.
@@ -40,7 +46,10 @@ pub(crate) fn print_to_reader(text: impl Display) -> Result<bool, WriteError> {
     match written.and_then(|()| stream.flush()) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(WriteError(error)),
+        Err(source) => Err(WriteError {
+            stream: OUTPUT,
+            source,
+        }),
     }
 }
 
@@ -53,18 +62,21 @@ pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
 
 /// Writes bytes to standard output as they are.
 pub(crate) fn write(bytes: &[u8]) -> Result<(), WriteError> {
-    deliver(&mut io::stdout().lock(), bytes)
+    deliver(OUTPUT, &mut io::stdout().lock(), bytes)
 }
 
 /// Writes text to standard error. If that fails, only the exit code can still report it.
-pub(crate) fn complain(text: impl Display) {
+pub(crate) fn complain(text: impl Display) -> Result<(), WriteError> {
     let mut stream = AutoStream::auto(io::stderr().lock());
-    let _ = deliver(&mut stream, text.to_string().as_bytes());
+    deliver(ERROR, &mut stream, text.to_string().as_bytes())
 }
 
-fn deliver(stream: &mut impl Write, bytes: &[u8]) -> Result<(), WriteError> {
+fn deliver(name: &'static str, stream: &mut impl Write, bytes: &[u8]) -> Result<(), WriteError> {
     match stream.write_all(bytes).and_then(|()| stream.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(WriteError(error)),
+        Err(source) if source.kind() != ErrorKind::BrokenPipe => Err(WriteError {
+            stream: name,
+            source,
+        }),
         _ => Ok(()),
     }
 }

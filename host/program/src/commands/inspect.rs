@@ -90,12 +90,14 @@ impl Inspect {
         }
         match refusals {
             0 => Ok(()),
-            number => Err(refused(format!(
-                "the symbol policy refuses it: {}",
-                count(number as u64, "objection")
-            ))),
+            number => Err(refused(refusal(number))),
         }
     }
+}
+
+fn refusal(objections: usize) -> String {
+    let objections = count(objections as u64, "objection");
+    format!("the symbol policy refuses it: {objections}")
 }
 
 /// What the plugin asks for: nothing if there is no `plugin.meta` that tells of the file.
@@ -141,6 +143,13 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_objection_is_no_plural() {
+        let sentence = "the symbol policy refuses it: ";
+        assert_eq!(refusal(1), format!("{sentence}1 objection"));
+        assert_eq!(refusal(2), format!("{sentence}2 objections"));
+    }
 
     #[test]
     fn a_line_per_fact_and_a_verdict() {

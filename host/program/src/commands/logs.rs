@@ -97,7 +97,7 @@ impl Logs {
     /// Shows records; returns whether standard output is still open.
     fn show(&self, reply: &LogsReply) -> Result<bool, CommandError> {
         if reply.lost > 0 {
-            output::complain(format_args!("{}\n", lost(reply.lost)));
+            output::complain(format_args!("{}\n", lost(reply.lost)))?;
         }
         let mut text = String::new();
         for entry in &reply.records {
