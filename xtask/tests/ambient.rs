@@ -148,6 +148,7 @@ fn variables_of_a_users_environment_do_not_matter() {
         ("CLICOLOR_FORCE", "1"),
         ("COLUMNS", "1"),
         ("GIT_DIR", "/nonexistent"),
+        ("HOTMERGE_RUNTIME_DIR", ""),
         ("LANG", "tr_TR.UTF-8"),
         ("LC_ALL", "C"),
         ("MAKEFLAGS", "-j1"),

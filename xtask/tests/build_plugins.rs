@@ -13,6 +13,7 @@ use std::{
     },
     path::Path,
     process::{Command, Stdio},
+    sync::mpsc,
     thread,
 };
 
@@ -382,10 +383,14 @@ fn a_refusal_is_reported_with_its_exit_code() {
 }
 
 /// Plays a host that serves a directory and has nothing to do.
-fn idle_host(runtime: &RuntimeDir, plugin_dir: &Path) -> thread::JoinHandle<()> {
+/// Returns, at its end, which methods it was asked for.
+fn idle_host(runtime: &RuntimeDir, plugin_dir: &Path) -> thread::JoinHandle<Vec<String>> {
     let plugin_dir = plugin_dir.to_owned();
-    host(runtime, move |request| {
-        match request["method"].as_str().unwrap() {
+    let (tell, asked) = mpsc::channel();
+    let playing = host(runtime, move |request| {
+        let method = request["method"].as_str().unwrap();
+        tell.send(method.to_owned()).unwrap();
+        match method {
             "position" => json!(7),
             _ => json!({
                 "plugins": [],
@@ -395,6 +400,10 @@ fn idle_host(runtime: &RuntimeDir, plugin_dir: &Path) -> thread::JoinHandle<()> 
                 "took_ms": 2.0,
             }),
         }
+    });
+    thread::spawn(move || {
+        playing.join().unwrap();
+        asked.into_iter().collect()
     })
 }
 
@@ -463,16 +472,26 @@ fn output_that_fails_comes_after_the_work() {
         if code == 1 && is_heard {
             assert!(said.contains("No space left on device"), "{said}");
         }
-        playing.join().unwrap();
+        let asked = playing.join().unwrap();
+        assert!(asked.contains(&"reload".to_owned()), "{at}: {asked:?}");
     }
-    for arguments in [
-        &["--help"][..],
-        &["--version"],
-        &["build-plugins", "--help"],
-    ] {
+    let help = scratch.driver().arg("--help").output().unwrap().stdout;
+    let help = String::from_utf8(help).unwrap();
+    let (_, commands) = help.split_once("Commands:\n").unwrap();
+    let (commands, _) = commands.split_once("\n\n").unwrap();
+    let helps = commands
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .map(|command| vec![command, "--help"]);
+    let own = [
+        vec!["--help"],
+        vec!["--version"],
+        vec!["completions", "bash"],
+    ];
+    for arguments in own.into_iter().chain(helps) {
         for (stdout, code) in [(full(), 1), (closed(), 0)] {
             let mut driver = scratch.driver();
-            let status = driver.args(arguments).stdout(stdout).stderr(Stdio::null());
+            let status = driver.args(&arguments).stdout(stdout).stderr(Stdio::null());
             assert_eq!(status.status().unwrap().code(), Some(code), "{arguments:?}");
         }
     }
