@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use hotmerge_tests::{Gate, Lab, Variant, actor};
+use hotmerge_tests::{Gate, Lab, TestHost, Variant, Visitor, actor};
 
 fn named(name: &str, script: &str) -> Variant {
     actor(script).named(name)
@@ -46,9 +46,8 @@ fn a_named_reload_judges_the_plugins_own_package() {
     host.stop();
 }
 
-/// The host answers all the while, and is not to be blamed.
-#[test]
-fn an_unfinished_reload_names_its_plugins() {
+/// A host with the plugin `good`, and with `slow`, which starts until it is let go.
+fn with_slow_start() -> (Lab, TestHost, Visitor) {
     let lab = Lab::new();
     let gate = Gate::new(&lab);
     lab.package("good").put(&[&named("good", "mark=1")]);
@@ -56,10 +55,17 @@ fn an_unfinished_reload_names_its_plugins() {
     lab.hotmerge(["reload"]).ok();
     lab.package("slow").put(&[&named("slow", "start=wait")]);
     let slow = gate.visitor();
+    (lab, host, slow)
+}
+
+/// The host answers all the while, and is not to be blamed.
+#[test]
+fn an_unfinished_reload_names_its_plugins() {
+    let (lab, host, slow) = with_slow_start();
     for asked in [&["reload", "slow"][..], &["reload"]] {
         let ran = lab.hotmerge([asked, &["--timeout", "1"]].concat());
-        let sentence = "hotmerge: after 1 s the host still tries `slow` (starting); \
-                        what ran before still runs\n";
+        let sentence = "hotmerge: not done after 1 s: `slow` (starting); \
+                        running versions keep serving\n";
         assert_eq!(ran.ended_with(12).stderr, sentence);
     }
     slow.let_go();
@@ -68,13 +74,7 @@ fn an_unfinished_reload_names_its_plugins() {
 
 #[test]
 fn a_named_reload_does_not_wait_for_others() {
-    let lab = Lab::new();
-    let gate = Gate::new(&lab);
-    lab.package("good").put(&[&named("good", "mark=1")]);
-    let host = lab.start_with(&gate.config("slow"));
-    lab.hotmerge(["reload"]).ok();
-    lab.package("slow").put(&[&named("slow", "start=wait")]);
-    let slow = gate.visitor();
+    let (lab, host, slow) = with_slow_start();
     lab.hotmerge(["reload", "good"]).ok();
     slow.let_go();
     host.stop();

@@ -8,10 +8,8 @@ use std::{
 };
 
 use hotmerge_daemon::lifecycle::PluginState;
-use hotmerge_meta::control::{CallReply, method};
 use hotmerge_tests::{
-    Lab, NOBODY, Process, SOON, TestGroup, TestHost, UNTIRING, attacks, call_params,
-    copy_environment, skipped,
+    Lab, NOBODY, Process, SOON, TestGroup, TestHost, UNTIRING, attacks, copy_environment, skipped,
 };
 use rustix::process::Signal;
 
@@ -119,13 +117,7 @@ fn a_frozen_worker_is_reported_and_replaced() {
         let events = fs::read_to_string(dir.join("cgroup.events")).unwrap();
         events.contains("frozen 1").then_some(())
     });
-    let mut params = call_params("attacks", "echo", b"");
-    params.deadline_ms = Some(50);
-    let mut client = host.client();
-    for _ in 0..3 {
-        let late: Result<CallReply, _> = client.request(method::CALL, &params, SOON);
-        late.expect_err("it does not answer");
-    }
+    host.leaves_calls_unanswered("attacks");
     let failure = host.replaced("attacks", 1);
     assert!(failure.contains("did not answer"), "{failure}");
     assert_eq!(host.text("attacks", "echo"), "");

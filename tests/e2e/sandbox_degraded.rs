@@ -177,6 +177,7 @@ fn a_host_that_workers_see_hides_its_memory() {
     for (forbidden, hides) in [
         (&[Forbidden::Namespaces][..], true),
         (&[Forbidden::Mounts], true),
+        (&[Forbidden::Namespaces, Forbidden::Landlock], true),
         (&[], false),
     ] {
         let lab = lab();

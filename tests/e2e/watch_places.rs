@@ -241,7 +241,7 @@ fn packages_with_file_systems_of_their_own_are_watched() {
         return skipped("there is no mkfs.ext4");
     }
     let mount = "for at in \"$1\" \"$1/one\" \"$1/two\"; do
-                     image=$(mktemp \"$2/XXXXXX\") && truncate -s 32M \"$image\" &&
+                     image=$(mktemp -p \"$2\") && truncate -s 32M \"$image\" &&
                      mkfs.ext4 -q \"$image\" && mkdir -p \"$at\" && mount -o loop \"$image\" \"$at\"
                  done";
     let config = "watch = \"fanotify\"\nisolation = \"host\"";

@@ -3,10 +3,8 @@
 use std::fs;
 
 use hotmerge_daemon::lifecycle::PluginState;
-use hotmerge_meta::control::{CallReply, ReloadParams, method};
-use hotmerge_tests::{
-    Ground, HANGS_MS, Lab, SOON, TestHost, UNTIRING, actor, attacks, call_params,
-};
+use hotmerge_meta::control::ReloadParams;
+use hotmerge_tests::{Ground, HANGS_MS, Lab, TestHost, UNTIRING, actor, attacks};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A host with the hostile plugin and a neighbour, both in workers; `None` where that cannot be.
@@ -60,13 +58,7 @@ fn a_stopped_worker_is_reported_and_replaced() {
     let worker = host.plugin("attacks").worker.and_then(|worker| worker.pid);
     let worker = Pid::from_raw(worker.expect("it runs")).expect("it is none of init");
     kill_process(worker, Signal::STOP).expect("it is this test's");
-    let mut params = call_params("attacks", "echo", b"");
-    params.deadline_ms = Some(50);
-    let mut client = host.client();
-    for _ in 0..3 {
-        let late: Result<CallReply, _> = client.request(method::CALL, &params, SOON);
-        late.expect_err("it does not answer");
-    }
+    host.leaves_calls_unanswered("attacks");
     let failure = host.replaced("attacks", 1);
     assert!(failure.contains("did not answer"), "{failure}");
     assert_eq!(host.text("attacks", "echo"), "");

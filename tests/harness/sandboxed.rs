@@ -1,9 +1,10 @@
 //! Hosts whose plugins live in processes of their own.
 
 use hotmerge_daemon::status::WorkerStatus;
+use hotmerge_meta::control::{CallReply, method};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::{Lab, TestHost, memory::keep_one_heap, skipped};
+use crate::{Lab, SOON, TestHost, call_params, memory::keep_one_heap, skipped};
 
 /// Replaces crashed workers as often as a test crashes them.
 pub const UNTIRING: &str = "restart = { most = 1000000, within_s = 1, pause_ms = 0 }\n";
@@ -70,6 +71,18 @@ impl TestHost {
     #[track_caller]
     pub fn answers_again(&self, plugin: &str) {
         self.wait_for("it answers again", |_| self.call(plugin, "echo", b"").ok());
+    }
+
+    /// Makes as many calls as a worker may leave unanswered before it counts as hung.
+    #[track_caller]
+    pub fn leaves_calls_unanswered(&self, plugin: &str) {
+        let mut params = call_params(plugin, "echo", b"");
+        params.deadline_ms = Some(50);
+        let mut client = self.client();
+        for _ in 0..3 {
+            let late: Result<CallReply, _> = client.request(method::CALL, &params, SOON);
+            late.expect_err("it does not answer");
+        }
     }
 
     /// Waits until the worker of a plugin was replaced so often and takes calls; says why it was

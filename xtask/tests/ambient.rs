@@ -5,19 +5,13 @@ mod common;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
-use common::{Scratch, failure, field, lines};
+use common::{Scratch, dev, failure, field, lines};
 use hotmerge_meta::Meta;
 
 fn one_plugin_at(place: &str) -> Scratch {
     let scratch = Scratch::at(place);
     scratch.plugin("one", "", "let _ = call; reply.text(\"hello 0\")");
     scratch
-}
-
-fn dev(scratch: &Scratch) -> Command {
-    let mut driver = scratch.build_plugins();
-    driver.args(["--profile", "dev"]);
-    driver
 }
 
 /// A program that says that it ran, then runs another.

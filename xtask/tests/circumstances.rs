@@ -10,21 +10,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use common::{Scratch, failure, field, lines};
+use common::{Scratch, dev, failure, field, lines, one_plugin};
 use hotmerge_meta::Meta;
 use walkdir::WalkDir;
-
-fn one_plugin() -> Scratch {
-    let scratch = Scratch::new();
-    scratch.plugin("one", "", "let _ = call; reply.text(\"hello\")");
-    scratch
-}
-
-fn dev(scratch: &Scratch) -> Command {
-    let mut driver = scratch.build_plugins();
-    driver.args(["--profile", "dev"]);
-    driver
-}
 
 /// The same command, started by a shell that does something first.
 fn after(setup: &str, command: &Command) -> Command {

@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 /// Shows the help or the version that was asked for, or fails for wrong usage.
 fn show(instead: &clap::Error) -> Result<(), CommandError> {
     if instead.kind() == ErrorKind::Io {
-        return lost(instead);
+        return output_failed(instead);
     }
     let text = instead.render().ansi().to_string();
     match instead.use_stderr() {
@@ -60,7 +60,7 @@ fn show(instead: &clap::Error) -> Result<(), CommandError> {
 
 /// The answer to a shell that completes could not be written. clap keeps the system's text and not its
 /// error; but what stopped its output stops a further byte as well.
-fn lost(instead: &clap::Error) -> Result<(), CommandError> {
+fn output_failed(instead: &clap::Error) -> Result<(), CommandError> {
     match output::print_to_reader("\n")? {
         true => Err(CommandError::text(exit::FAILURE, instead)),
         false => Ok(()),

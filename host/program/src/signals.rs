@@ -61,10 +61,10 @@ impl Orders {
         let meant = [SIGHUP, SIGUSR2, SIGTERM, SIGINT, SIGQUIT, SIGXCPU];
         let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
         let all = meant.into_iter().chain(WITHOUT_MEANING).chain(real_time);
-        // The first comes as often as workers use the processor; the host itself learns of the second, later
-        // than somebody may send it.
-        for unused in [SIGVTALRM, SIGUSR1] {
-            signal_hook::flag::register(unused, Arc::default())?;
+        // They need no thread to wake: one comes as often as workers use the processor, and the host takes the
+        // other later, when it can have workers.
+        for silent in [SIGVTALRM, SIGUSR1] {
+            signal_hook::flag::register(silent, Arc::default())?;
         }
         Ok(Self {
             signals: Signals::new(all)?,

@@ -184,52 +184,49 @@ fn a_cross_build_uses_the_build_machines_driver() -> Result<()> {
     Ok(())
 }
 
-/// Where no host is installed that could write them, and the one that is built cannot run.
+/// Where no host is installed that could write its documents, and the one that is built cannot run.
 #[test]
 fn a_cross_built_host_has_its_documents() -> Result<()> {
-    if !is_root() {
-        return Ok(());
-    }
-    let lab = Lab::bare(Mode::Root)?;
-    lab.manifest("hotmerge/app-admin/hotmerge/hotmerge-0.1.0.ebuild")?;
-    lab.emerge(&["dev-lang/rust-bin"])?;
-    let log = cross_emerge(&lab, "app-admin/hotmerge")?;
-    ensure!(
-        !log.contains("without respecting CFLAGS"),
-        "Portage complains of Rust:\n{log}"
-    );
-    lab.shell(
+    has_documents_if_cross_built(
+        "hotmerge",
         "cd /target/usr/share
         test -s man/man1/hotmerge.1 -a -s man/man1/hotmerge-reload.1
         test -s bash-completion/completions/hotmerge -a -s zsh/site-functions/_hotmerge
         test -s fish/vendor_completions.d/hotmerge.fish
         test ! -e /target/usr/bin/cargo-hotmerge -a ! -e man/man1/cargo-hotmerge.1",
-    )?;
-    Ok(())
+    )
 }
 
-/// As above, for the program that only maintainers need.
+/// The same for the program that only maintainers need.
 #[test]
 fn a_cross_built_announce_cli_has_its_documents() -> Result<()> {
-    if !is_root() {
-        return Ok(());
-    }
-    let lab = Lab::bare(Mode::Root)?;
-    lab.manifest("hotmerge/app-admin/hotmerge-announce-cli/hotmerge-announce-cli-0.1.0.ebuild")?;
-    lab.emerge(&["dev-lang/rust-bin"])?;
-    let log = cross_emerge(&lab, "app-admin/hotmerge-announce-cli")?;
-    ensure!(
-        !log.contains("without respecting CFLAGS"),
-        "Portage complains of Rust:\n{log}"
-    );
-    lab.shell(
+    has_documents_if_cross_built(
+        "hotmerge-announce-cli",
         "test ! -e /usr/bin/hotmerge-announce
         cd /target/usr/share
         test -x /target/usr/bin/hotmerge-announce
         test -s man/man1/hotmerge-announce.1 -a -s man/man1/hotmerge-announce-release.1
         test -s bash-completion/completions/hotmerge-announce -a -s zsh/site-functions/_hotmerge-announce
         test -s fish/vendor_completions.d/hotmerge-announce.fish",
-    )?;
+    )
+}
+
+/// Cross-builds a package where nothing of the project is installed; the script looks at the result.
+fn has_documents_if_cross_built(package: &str, script: &str) -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let lab = Lab::bare(Mode::Root)?;
+    lab.manifest(&format!(
+        "hotmerge/app-admin/{package}/{package}-0.1.0.ebuild"
+    ))?;
+    lab.emerge(&["dev-lang/rust-bin"])?;
+    let log = cross_emerge(&lab, &format!("app-admin/{package}"))?;
+    ensure!(
+        !log.contains("without respecting CFLAGS"),
+        "Portage complains of Rust:\n{log}"
+    );
+    lab.shell(script)?;
     Ok(())
 }
 

@@ -245,3 +245,20 @@ pub fn inode(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     File::open(path).unwrap().metadata().unwrap().ino()
 }
+
+/// The source of a method.
+pub const HELLO: &str = "let _ = call; reply.text(\"hello\")";
+
+/// The cheapest build: nothing here is about speed.
+pub fn dev(scratch: &Scratch) -> Command {
+    let mut driver = scratch.build_plugins();
+    driver.args(["--profile", "dev"]);
+    driver
+}
+
+/// A workspace with the plugin `one`.
+pub fn one_plugin() -> Scratch {
+    let scratch = Scratch::new();
+    scratch.plugin("one", "", HELLO);
+    scratch
+}

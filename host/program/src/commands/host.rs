@@ -16,8 +16,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::exit::{self, CommandError};
 
-/// How long a host may take to say what keeps it.
-const LOOK: Duration = Duration::from_secs(1);
+/// How long to wait for the status that names slow plugins.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Which host is meant.
 #[derive(Args, Debug)]
@@ -114,8 +114,8 @@ impl Change {
         self.host.ask(method, params, timeout)
     }
 
-    /// The host answers after its plugins: if it did not in time because of some of those that
-    /// were asked for, it is they who are named. None that was asked for means all.
+    /// Names the plugins that made a request exceed its timeout: the host answers only once they
+    /// are done. `asked` limits them; if it is empty, any plugin counts.
     pub(super) fn name_slow_plugins(
         &self,
         error: CommandError,
@@ -124,23 +124,22 @@ impl Change {
         if error.code() != exit::DEADLINE {
             return error;
         }
-        match self.host.ask::<Status>(method::STATUS, &(), LOOK) {
+        match self.host.ask::<Status>(method::STATUS, &(), STATUS_TIMEOUT) {
             Ok(status) => slow_plugins(&status.plugins, asked)
                 .map(|slow| {
                     let limit = self.timeout;
-                    let told = format!(
-                        "after {limit} s the host still tries {slow}; what ran before still runs"
-                    );
-                    CommandError::text(exit::DEADLINE, told)
+                    let reason =
+                        format!("not done after {limit} s: {slow}; running versions keep serving");
+                    CommandError::text(exit::DEADLINE, reason)
                 })
                 .unwrap_or(error),
-            // It answers nothing else either.
+            // Then the host itself is what is slow.
             Err(_) => error,
         }
     }
 }
 
-/// The plugins whose candidates are on their way up, and how far they are.
+/// The plugins that have a candidate, and its stage.
 fn slow_plugins(plugins: &[PluginStatus], asked: &[PluginName]) -> Option<String> {
     let is_asked = |name: &str| asked.is_empty() || asked.iter().any(|it| it.as_str() == name);
     let slow: Vec<_> = plugins
