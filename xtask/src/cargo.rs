@@ -175,7 +175,8 @@ impl Settings {
 
 /// The cargo that runs the driver, or the one in the search path.
 pub(crate) fn program() -> OsString {
-    env::var_os("CARGO").map_or_else(|| "cargo".into(), config::absolute)
+    let named = env::var_os("CARGO").filter(|program| !program.is_empty());
+    named.map_or_else(|| "cargo".into(), config::absolute)
 }
 
 /// A target as the user gives it; the path of a target file is relative to the user's directory.

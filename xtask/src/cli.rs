@@ -1,9 +1,12 @@
 //! The command line: chooses the command, without its behaviour.
 
-use std::{env, ffi::OsString};
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+};
 
 use anyhow::Result;
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::Resettable};
 
 use crate::{bench, build_plugins, demo, documents, exit, new_plugin, output, sign, test};
 
@@ -28,7 +31,7 @@ enum Command {
 }
 
 pub(crate) fn run(name: &'static str) -> Result<u8> {
-    let matches = Cli::command()
+    let matches = without_empty_variables(Cli::command())
         .bin_name(name)
         .try_get_matches_from(arguments());
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
@@ -52,6 +55,17 @@ pub(crate) fn run(name: &'static str) -> Result<u8> {
         Command::Man(args) => documents::man(Cli::command(), &args),
         Command::Completions(args) => documents::completions(Cli::command(), &args),
     }
+}
+
+/// A variable that is empty counts as unset, as the host's program does it.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|argument| match argument.get_env() {
+            Some(name) if is_empty(name) => argument.env(Resettable::Reset),
+            _ => argument,
+        })
+        .mut_subcommands(without_empty_variables)
 }
 
 /// Cargo runs `cargo-hotmerge hotmerge …`; a user may run `cargo-hotmerge …`.
