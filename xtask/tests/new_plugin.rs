@@ -77,6 +77,26 @@ fn a_new_plugin_stands_alone_without_a_workspace() {
     assert_eq!(field(&built, "solo", "action"), "staged");
 }
 
+/// Cargo builds `liba_b.so` from both.
+#[test]
+fn a_library_name_is_taken_only_once() {
+    for (first, second) in [("a-b", "a_b"), ("a_b", "a-b")] {
+        let scratch = workspace();
+        let mut driver = scratch.driver();
+        let (code, said) = failure(driver.args(["new-plugin", first]));
+        assert_eq!(code, 0, "{said}");
+        let manifest = fs::read(scratch.path("plugins/Cargo.toml")).unwrap();
+        let mut driver = scratch.driver();
+        let (code, said) = failure(driver.args(["new-plugin", second]));
+        assert_eq!(code, 1, "{said}");
+        let expected = format!("already has the name `{second}`, or a library of that name");
+        assert!(said.contains(&expected), "{said}");
+        assert!(!scratch.path(format!("plugins/{second}")).exists());
+        let after = fs::read(scratch.path("plugins/Cargo.toml")).unwrap();
+        assert_eq!(after, manifest);
+    }
+}
+
 #[test]
 fn a_failed_creation_leaves_nothing_behind() {
     let scratch = workspace();
