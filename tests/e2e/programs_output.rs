@@ -1,25 +1,32 @@
 //! Where the output of `hotmerge` goes: to readers that go away, and to disks that are full.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, OpenOptions},
     io::{self, BufRead as _, BufReader, Write as _},
     os::unix::net::UnixListener,
-    process::Stdio,
+    process::{Command, Stdio},
     thread,
 };
 
-use hotmerge_tests::{Lab, SOON, TestHost, actor, run};
+use hotmerge_tests::{Lab, SOON, TestHost, actor, copy_environment, run};
 use serde_json::{Value, json};
 
-/// A lab whose host runs one plugin, and every command that writes something when all is well.
+/// A lab whose host runs the second of two versions, and every command that writes something when
+/// all is well. All can be repeated in this order.
 fn commands() -> (Lab, TestHost, Vec<Vec<String>>) {
     let lab = Lab::new();
-    let variant = actor("mark=1");
-    lab.package("one").put(&[&variant]);
+    let [old, variant] = ["1", "2"].map(|mark| actor(&format!("mark={mark}")));
+    lab.package("one").put(&[&old]);
     let host = lab.start();
+    host.reload_after(|| lab.package("one").put(&[&variant]));
+    let [old, new] = [&old, &variant].map(|variant| variant.meta.hash.short());
     let file = lab.package("one").file_path(&variant).display().to_string();
     let dir = lab.plugin_dir().display().to_string();
     let config = lab.path("hotmerge.toml").display().to_string();
+    let alone = lab.path("run.toml");
+    fs::write(&alone, "isolation = \"host\"\nsymbols = \"off\"\n").unwrap();
+    let alone = alone.display().to_string();
     let commands = [
         "--help",
         "--version",
@@ -29,10 +36,25 @@ fn commands() -> (Lab, TestHost, Vec<Vec<String>>) {
         "reload",
         "reload actor",
         "reload --json",
+        "reload --brief actor",
         "history",
         "history --json",
         "call actor mark",
         "call actor mark --json",
+        "describe actor",
+        "describe actor --json",
+        "debug actor",
+        "debug actor --json",
+        "logs",
+        "logs --json",
+        "logs --follow",
+        &format!("rollback actor --to {old}"),
+        &format!("rollback actor --to {new} --json"),
+        "pin actor",
+        "unpin actor",
+        "pin actor --json",
+        "unpin actor --json",
+        &format!("run {file} mark --config {alone}"),
         "policy syscalls",
         "policy symbols",
         "completions bash",
@@ -50,6 +72,9 @@ fn commands() -> (Lab, TestHost, Vec<Vec<String>>) {
     (lab, host, commands.into_iter().map(words).collect())
 }
 
+/// What writes nothing when all is well.
+const SILENT: [&str; 2] = ["man", "stop"];
+
 fn full_disk() -> Stdio {
     let full = OpenOptions::new().write(true).open("/dev/full");
     full.expect("`/dev/full` is there").into()
@@ -62,12 +87,29 @@ fn closed_pipe() -> Stdio {
     writer.into()
 }
 
+/// The commands that the help lists.
+fn listed(help: &str) -> BTreeSet<&str> {
+    let (_, rest) = help.split_once("Commands:\n").expect("it lists them");
+    let (commands, _) = rest.split_once("\n\n").expect("options follow");
+    let lines = commands.lines().filter_map(|line| line.strip_prefix("  "));
+    let names = lines.filter_map(|line| line.split(' ').next());
+    // A description that goes on is indented further.
+    names.filter(|name| !name.is_empty()).collect()
+}
+
+const FULL: &str =
+    "hotmerge: failed to write to standard output: No space left on device (os error 28)\n";
+
 /// Ends with this exit code, and says this on standard error.
 #[track_caller]
 fn ends(lab: &Lab, arguments: &[String], stdout: Stdio, code: i32, stderr: &str) {
-    let mut command = lab.command();
+    let what = arguments.join(" ");
+    end(lab.command().args(arguments), &what, stdout, code, stderr);
+}
+
+#[track_caller]
+fn end(command: &mut Command, what: &str, stdout: Stdio, code: i32, stderr: &str) {
     let child = command
-        .args(arguments)
         .stdin(Stdio::null())
         .stdout(stdout)
         .stderr(Stdio::piped())
@@ -77,8 +119,106 @@ fn ends(lab: &Lab, arguments: &[String], stdout: Stdio, code: i32, stderr: &str)
     assert_eq!(
         (ended.status.code(), &*told),
         (Some(code), stderr),
-        "{arguments:?}"
+        "{what}"
     );
+}
+
+#[test]
+fn no_command_is_missing_here() {
+    let (lab, host, commands) = commands();
+    let main = lab.hotmerge(["--help"]).ok().text();
+    let tried = commands.iter().map(|words| &*words[0]);
+    let tried = tried.filter(|word| !word.starts_with('-'));
+    let tried: BTreeSet<_> = tried.chain(SILENT).collect();
+    assert_eq!(listed(&main), tried);
+    host.stop();
+}
+
+#[test]
+fn commands_without_output_need_no_reader() {
+    for stdout in [full_disk, closed_pipe] {
+        let lab = Lab::new();
+        let mut host = lab.start();
+        fs::create_dir(lab.path("man")).unwrap();
+        let man = ["man".to_owned(), lab.path("man").display().to_string()];
+        ends(&lab, &man, stdout(), 0, "");
+        ends(&lab, &["stop".to_owned()], stdout(), 0, "");
+        assert!(host.ended().success());
+    }
+}
+
+/// An order is carried out, and only then is it told that nobody could be told.
+#[test]
+fn what_is_ordered_is_done_despite_lost_output() {
+    let (lab, host, _) = commands();
+    let old = actor("mark=1").meta.hash.short();
+    let order = |line: String, stdout, code, sentence| {
+        let words: Vec<_> = line.split(' ').map(str::to_owned).collect();
+        ends(&lab, &words, stdout, code, sentence);
+    };
+    for (stdout, code, sentence) in [
+        (full_disk as fn() -> Stdio, 1, FULL),
+        (closed_pipe as fn() -> Stdio, 0, ""),
+    ] {
+        let back = format!("rollback actor --to {old}");
+        order(back, stdout(), code, sentence);
+        assert_eq!(host.text("actor", "mark"), "1");
+        order("pin actor".to_owned(), stdout(), code, sentence);
+        assert!(host.plugin("actor").pinned);
+        order("unpin actor".to_owned(), stdout(), code, sentence);
+        assert!(!host.plugin("actor").pinned);
+        let hash = actor("mark=2").meta.hash.short();
+        lab.hotmerge(["rollback", "actor", "--to", &hash]).ok();
+    }
+    host.stop();
+}
+
+#[test]
+fn completions_survive_a_lost_output() {
+    let (lab, host, _) = commands();
+    for words in ["", "-- hotmerge call ac"] {
+        for shell in ["bash", "zsh", "/usr/bin/fish", "elvish"] {
+            for (stdout, code, stderr) in [(full_disk(), 1, FULL), (closed_pipe(), 0, "")] {
+                let mut command = lab.command();
+                command.env("HOTMERGE_COMPLETE", shell);
+                command.env("_CLAP_COMPLETE_INDEX", "2");
+                let what = format!("{shell} {words}");
+                command.args(words.split_whitespace());
+                end(&mut command, &what, stdout, code, stderr);
+            }
+        }
+    }
+    let mut command = lab.command();
+    command.env("HOTMERGE_COMPLETE", "cmd");
+    run(&mut command, SOON)
+        .ended_with(2)
+        .said(&["unknown shell `cmd`", "`bash`"]);
+    host.stop();
+}
+
+/// Nobody can be told that nobody can be told: only the exit code is left.
+#[test]
+fn a_full_disk_behind_stderr_fails_a_success() {
+    let lab = Lab::new();
+    lab.put(&actor("mark=1"));
+    let host = lab.start_with("log = { records = 2 }");
+    let logs = |stderr: Stdio| {
+        let mut command = lab.command();
+        // It notes that there were more records than the host keeps.
+        command.args(["logs", "--json"]).stderr(stderr);
+        let ended = command.output().unwrap();
+        assert!(!ended.stdout.is_empty(), "what was asked for is there");
+        ended.status.code()
+    };
+    assert_eq!(logs(Stdio::null()), Some(0));
+    assert_eq!(logs(full_disk()), Some(1));
+    assert_eq!(logs(closed_pipe()), Some(0));
+    let mut closed = Command::new("sh");
+    closed.args(["-c", "exec \"$0\" logs --json 2>&-"]);
+    closed.arg(lab.command().get_program());
+    copy_environment(&lab.command(), &mut closed);
+    run(&mut closed, SOON).ok();
+    host.stop();
 }
 
 #[test]
@@ -93,10 +233,8 @@ fn a_closed_pipe_ends_every_command_quietly() {
 #[test]
 fn a_full_disk_fails_every_command_with_a_sentence() {
     let (lab, host, commands) = commands();
-    let sentence =
-        "hotmerge: failed to write to standard output: No space left on device (os error 28)\n";
     for arguments in &commands {
-        ends(&lab, arguments, full_disk(), 1, sentence);
+        ends(&lab, arguments, full_disk(), 1, FULL);
     }
     host.stop();
 }
@@ -110,6 +248,8 @@ fn the_exit_code_survives_a_lost_output() {
     let verify = ["verify".to_owned(), lab.plugin_dir().display().to_string()];
     let sentence = "hotmerge: 2 packages failed verification\n";
     ends(&lab, &verify, closed_pipe(), 5, sentence);
+    let both = format!("{sentence}{FULL}");
+    ends(&lab, &verify, full_disk(), 5, &both);
     for (stderr, code, arguments) in [
         (full_disk(), 2, "--nonsense"),
         (closed_pipe(), 2, "--nonsense"),

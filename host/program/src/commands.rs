@@ -61,7 +61,7 @@ enum Command {
 }
 
 /// Answers a shell that completes; returns whether one did.
-pub(crate) fn has_completed() -> Result<bool, clap::Error> {
+pub(crate) fn has_completed() -> Result<bool, CommandError> {
     complete::answered(Arguments::command)
 }
 

@@ -33,15 +33,19 @@ fn main() -> ExitCode {
             Ok(arguments) => commands::run(arguments),
             Err(instead) => show(&instead),
         },
-        Err(instead) => show(&instead),
+        Err(failure) => Err(failure),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            output::complain(failure.report());
-            failure.into()
-        }
-    }
+    let worked = done.map_err(complain);
+    let written = match output::lost() {
+        Some(lost) => Err(complain(CommandError::from(lost))),
+        None => Ok(()),
+    };
+    worked.and(written).err().unwrap_or(ExitCode::SUCCESS)
+}
+
+fn complain(failure: CommandError) -> ExitCode {
+    output::complain(failure.report());
+    failure.into()
 }
 
 /// Shows the help or the version that was asked for, or fails for wrong usage.
@@ -49,6 +53,9 @@ fn show(instead: &clap::Error) -> Result<(), CommandError> {
     let text = instead.render().ansi().to_string();
     match instead.use_stderr() {
         true => Err(CommandError::usage(text)),
-        false => Ok(output::print(text)?),
+        false => {
+            output::print(text);
+            Ok(())
+        }
     }
 }

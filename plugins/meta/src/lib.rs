@@ -36,7 +36,7 @@ pub use name::{FileName, NameError, PackageName, PluginName};
 pub use package::{
     Abi, Handover, META_FILE, Meta, MetaError, OnReplace, PluginMeta, PromiseError, Requires, Wants,
 };
-pub use plain::{cut, on_one_line, plain};
+pub use plain::{count, cut, on_one_line, plain};
 pub use publish::{PublishError, Published, publish, publish_signature};
 pub use read::{FileStamp, ReadError, read_regular, read_trusted, stamp};
 pub use runtime::{PidFile, RuntimeDir};

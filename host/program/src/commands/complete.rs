@@ -5,16 +5,23 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    path::Path,
     time::Duration,
 };
 
 use clap::Command;
-use clap_complete::{CompletionCandidate, engine::ArgValueCompleter, env::CompleteEnv};
+use clap_complete::{
+    CompletionCandidate,
+    engine::ArgValueCompleter,
+    env::{EnvCompleter, Shells},
+};
 use hotmerge_meta::{
     RuntimeDir,
     control::{Client, Description, PluginParams, Status, method},
 };
 use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{exit::CommandError, output};
 
 /// Set by the scripts of `hotmerge completions`.
 pub(super) const VARIABLE: &str = "HOTMERGE_COMPLETE";
@@ -24,13 +31,59 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Answers a shell that completes; returns whether one did.
 ///
+/// The same as clap's `CompleteEnv`, which takes output that cannot be written for wrong usage.
+///
 /// # Errors
-/// What clap says, such as that the shell is unknown.
-pub(super) fn answered(commands: impl Fn() -> Command) -> Result<bool, clap::Error> {
+/// If the shell is unknown.
+pub(super) fn answered(commands: impl Fn() -> Command) -> Result<bool, CommandError> {
+    let is_asked = |shell: &OsString| !shell.is_empty() && shell != "0";
+    let Some(shell) = std::env::var_os(VARIABLE).filter(is_asked) else {
+        return Ok(false);
+    };
+    let shell = completer(&shell)?;
+    let mut command = commands();
+    command.build();
+    // Before the first `--` are the program's own words, behind it those to complete.
+    let mut words = std::env::args_os();
+    let program = words.next().unwrap_or_default();
+    let words: Vec<_> = words.skip_while(|word| word != "--").skip(1).collect();
     let here = std::env::current_dir().ok();
-    CompleteEnv::with_factory(commands)
-        .var(VARIABLE)
-        .try_complete(std::env::args_os(), here.as_deref())
+    let mut answer = Vec::new();
+    if words.is_empty() {
+        let name = command.get_name();
+        let program = again(&program, here.as_deref());
+        shell.write_registration(VARIABLE, name, name, &program, &mut answer)?;
+    } else {
+        shell.write_complete(&mut command, words, here.as_deref(), &mut answer)?;
+    }
+    output::write(&answer);
+    Ok(true)
+}
+
+/// The variable holds a shell's name, or its path.
+fn completer(shell: &OsStr) -> Result<&'static dyn EnvCompleter, CommandError> {
+    let name = Path::new(shell).file_stem().unwrap_or(shell);
+    let shells: &'static Shells<'static> = &SHELLS;
+    shells.completer(&name.to_string_lossy()).ok_or_else(|| {
+        let known: Vec<_> = shells.names().collect();
+        let unknown = name.display();
+        CommandError::usage(format!(
+            "error: `{VARIABLE}` names the unknown shell `{unknown}`; there are `{}`\n",
+            known.join("`, `")
+        ))
+    })
+}
+
+const SHELLS: Shells<'static> = Shells::builtins();
+
+/// How a shell in any directory starts the program that was started by this word.
+fn again(program: &OsStr, here: Option<&Path>) -> String {
+    let program = Path::new(program);
+    let path = match here {
+        Some(here) if program.components().count() > 1 => here.join(program),
+        _ => program.to_owned(),
+    };
+    path.to_string_lossy().into_owned()
 }
 
 /// Completes the name of a running plugin.
