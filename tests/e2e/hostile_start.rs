@@ -238,6 +238,7 @@ fn a_file_over_its_memory_limit_is_refused() {
         refused.contains("`limits.memory_mib` gives it 256"),
         "{refused}"
     );
+    assert_eq!(lab.verify_objects("attacks"), Some(refused));
     neighbour.unharmed(host);
 }
 

@@ -314,7 +314,9 @@ fn a_host_refuses_each_trick(isolation: &str) {
                 refused.reason
             );
         }
+        assert_eq!(lab.verify_objects(name), Some(refused.reason));
     }
+    assert_eq!(lab.verify_objects("formatting"), None);
     remove();
     neighbour.unharmed(host);
 }
