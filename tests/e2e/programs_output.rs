@@ -199,26 +199,45 @@ fn completions_survive_a_lost_output() {
 /// Nobody can be told that nobody can be told: only the exit code is left.
 #[test]
 fn a_full_disk_behind_stderr_fails_a_success() {
-    let lab = Lab::new();
-    lab.put(&actor("mark=1"));
-    let host = lab.start_with("log = { records = 2 }");
-    let logs = |stderr: Stdio| {
+    let logs = |lab: &Lab| {
         let mut command = lab.command();
-        // It notes that there were more records than the host keeps.
-        command.args(["logs", "--json"]).stderr(stderr);
-        let ended = command.output().unwrap();
-        assert!(!ended.stdout.is_empty(), "what was asked for is there");
-        ended.status.code()
+        command.arg("logs").stdout(Stdio::piped());
+        command
     };
-    assert_eq!(logs(Stdio::null()), Some(0));
-    assert_eq!(logs(full_disk()), Some(1));
-    assert_eq!(logs(closed_pipe()), Some(0));
-    let mut closed = Command::new("sh");
-    closed.args(["-c", "exec \"$0\" logs --json 2>&-"]);
-    closed.arg(lab.command().get_program());
-    copy_environment(&lab.command(), &mut closed);
-    run(&mut closed, SOON).ok();
-    host.stop();
+    let closed = |lab: &Lab| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "exec \"$0\" logs 2>&-"]);
+        shell.arg(logs(lab).get_program()).stdout(Stdio::piped());
+        copy_environment(&logs(lab), &mut shell);
+        shell
+    };
+    let to = |lab: &Lab, stderr: Stdio| {
+        let mut command = logs(lab);
+        command.stderr(stderr);
+        command
+    };
+    type Way<'a> = (&'a dyn Fn(&Lab) -> Command, i32);
+    let ways: [Way<'_>; 4] = [
+        (&|lab| to(lab, Stdio::null()), 0),
+        (&|lab| to(lab, full_disk()), 1),
+        (&|lab| to(lab, closed_pipe()), 0),
+        (&closed, 0),
+    ];
+    for (at, (way, code)) in ways.into_iter().enumerate() {
+        let lab = Lab::new();
+        let entry = json!({
+            "position": 3, "time": "2026-01-02T03:04:05Z", "level": "info",
+            "target": "hotmerge::host", "message": "what was asked for",
+        });
+        // The program notes on standard error that there were more.
+        let answer = json!({ "records": [entry], "next": 4, "end": 4, "lost": 3 });
+        let forger = forger(&lab, answer);
+        let ended = way(&lab).output().unwrap();
+        forger.join().unwrap();
+        let told = String::from_utf8_lossy(&ended.stdout);
+        assert!(told.contains("what was asked for"), "{at}: {told}");
+        assert_eq!(ended.status.code(), Some(code), "{at}");
+    }
 }
 
 #[test]
@@ -309,6 +328,21 @@ fn forge(value: &mut Value) {
     }
 }
 
+/// Stands in for a host, and answers one request.
+fn forger(lab: &Lab, result: Value) -> thread::JoinHandle<()> {
+    let dir = lab.runtime_dir();
+    fs::create_dir_all(dir.path()).unwrap();
+    let listener = UnixListener::bind(dir.control_socket()).unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut line = String::new();
+        BufReader::new(&stream).read_line(&mut line).unwrap();
+        let request: Value = serde_json::from_str(&line).unwrap();
+        let answer = json!({"jsonrpc": "2.0", "id": request["id"], "result": result});
+        stream.write_all(format!("{answer}\n").as_bytes()).unwrap();
+    })
+}
+
 /// Nobody believes a host's own words more than those of its plugins.
 #[test]
 fn a_hosts_own_words_order_no_terminal() {
@@ -318,17 +352,7 @@ fn a_hosts_own_words_order_no_terminal() {
     let mut status = lab.hotmerge(["status", "--json"]).ok().json();
     host.stop();
     forge(&mut status["host"]);
-    let dir = lab.runtime_dir();
-    fs::create_dir_all(dir.path()).unwrap();
-    let listener = UnixListener::bind(dir.control_socket()).unwrap();
-    let forger = thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut line = String::new();
-        BufReader::new(&stream).read_line(&mut line).unwrap();
-        let request: Value = serde_json::from_str(&line).unwrap();
-        let answer = json!({"jsonrpc": "2.0", "id": request["id"], "result": status});
-        stream.write_all(format!("{answer}\n").as_bytes()).unwrap();
-    });
+    let forger = forger(&lab, status);
     let mut command = lab.command();
     // As on a terminal: otherwise the program takes all orders out.
     command.arg("status").env("CLICOLOR_FORCE", "1");
