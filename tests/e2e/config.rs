@@ -233,3 +233,100 @@ fn the_door_follows_the_configuration() {
     let _: Status = host.client().request(method::STATUS, &(), SOON).unwrap();
     host.stop();
 }
+
+/// Every number at its smallest.
+const LEAST: &str = "
+settle_ms = 0
+start_ms = 0
+drain_ms = 0
+teardown_ms = 0
+handover_ms = 0
+keep_versions = 1
+rescan_s = 1
+poll_ms = 10
+save_s = 1
+call_ms = 1
+restart = { most = 0, within_s = 0, pause_ms = 0 }
+log = { records = 0, bytes = 0 }
+[http]
+listen = ['LISTEN']
+max_body_bytes = 0
+max_reply_bytes = 0
+max_header_bytes = 8192
+header_ms = 1
+body_ms = 1
+deadline_ms = 1
+max_connections = 1
+max_calls = 1
+max_calls_per_client = 1
+stop_ms = 0
+[plugin.actor]
+canary = { share = 1e-308, for_s = 0, max_error_rate = 0 }
+limits = { memory_mib = 0, threads = 0, files = 0, cpu_s = 1, cpus = 0.01 }
+";
+
+/// Every number at its largest: 100 years, and what memory can be addressed.
+const MOST: &str = "
+settle_ms = 3153600000000
+start_ms = 3153600000000
+drain_ms = 3153600000000
+teardown_ms = 3153600000000
+handover_ms = 3153600000000
+keep_versions = 9223372036854775807
+rescan_s = 3153600000
+poll_ms = 3153600000000
+save_s = 3153600000
+call_ms = 3153600000000
+restart = { most = 4294967295, within_s = 3153600000, pause_ms = 3153600000000 }
+log = { records = 9223372036854775807, bytes = 9223372036854775807 }
+[http]
+listen = ['LISTEN']
+max_body_bytes = 2147483648
+max_reply_bytes = 2147483648
+max_header_bytes = 1048576
+header_ms = 3153600000000
+body_ms = 3153600000000
+deadline_ms = 3153600000000
+max_connections = 1048576
+max_calls = 4096
+max_calls_per_client = 4096
+stop_ms = 3153600000000
+[plugin.actor]
+canary = { share = 0.9999999999999999, for_s = 1e9, max_error_rate = 1 }
+limits = { memory_mib = 1099511627776, threads = 4194304, files = 1073741824, cpu_s = 3153600000, cpus = 1024 }
+";
+
+/// A plugin may be refused by such limits, in a sentence; nothing else goes wrong.
+#[test]
+fn a_host_runs_with_every_number_at_its_end() {
+    for numbers in [LEAST, MOST] {
+        for isolation in ["host", "process"] {
+            let lab = Lab::new();
+            lab.put(&actor("mark=1"));
+            let listen = format!("unix:{}", lab.path("http.sock").display());
+            let config = numbers.replace("LISTEN", &listen);
+            let host = lab.start_with(&format!("{}{config}", lab.living_in(isolation)));
+            let runs = |mark: &str| match host.plugin("actor").refused {
+                Some(refused) => assert!(!refused.reason.is_empty()),
+                None => drop(host.call("actor", mark, b"")),
+            };
+            runs("mark");
+            host.reload_after(|| lab.put(&actor("mark=2")));
+            runs("mark");
+            if host.plugin("actor").generation > 0 {
+                let _ = host.call("actor", "panic", b"");
+                runs("mark");
+            }
+            for command in ["status", "logs", "history", "reload"] {
+                let ran = lab.hotmerge([command]);
+                assert!(matches!(ran.code, Some(0 | 5)), "{command}: {ran:?}");
+            }
+            let log = host.stop().to_string();
+            let of_host = log.lines().filter(|line| line.contains("panicked"));
+            let strange: Vec<_> = of_host
+                .filter(|line| !line.contains("it was asked to panic"))
+                .collect();
+            assert!(strange.is_empty(), "{strange:#?}");
+        }
+    }
+}
