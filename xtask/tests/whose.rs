@@ -37,10 +37,19 @@ fn plugins_whose_names_build_one_file_are_refused() {
     for plugin in ["a-b", "a_b"] {
         scratch.plugin(plugin, "", &says(plugin));
     }
-    let (code, said) = failure(&mut scratch.build_plugins());
-    assert_eq!(code, 1, "{said}");
-    assert!(said.contains("both build `liba_b.so`"), "{said}");
-    assert!(!scratch.staged("").exists());
+    let is_refused = |words: &str| {
+        let (code, said) = failure(&mut scratch.build_plugins());
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(words), "{said}");
+        assert!(!scratch.staged("").exists());
+    };
+    is_refused("both declare the plugin `a_b`");
+    scratch.edit(
+        "plugins/crates/a-b/Cargo.toml",
+        "[package.metadata.hotmerge]\n",
+        "[package.metadata.hotmerge]\nname = \"a-b\"\n",
+    );
+    is_refused("both build `liba_b.so`");
 }
 
 /// As after a change of branches: cargo believes that it has built the package already.
