@@ -331,6 +331,20 @@ fn the_host_process_refuses_each_trick() {
     a_host_refuses_each_trick("host");
 }
 
+/// No setting lets the loader run code of a file before its worker has confined itself.
+#[test]
+fn without_the_policy_ifunc_is_refused_all_the_same() {
+    let lab = Lab::new();
+    let one = TRICKS.iter().find(|(name, ..)| *name == "ifunc-symbol");
+    lab.put(&trick(one.expect("it is listed")));
+    let lives = lab.living_in("process");
+    let host = lab.start_with(&format!("{lives}symbols = \"off\"\n"));
+    let refused = host.plugin("ifunc-symbol").refused.expect("it is refused");
+    assert!(refused.reason.contains("IFUNC"), "{refused:?}");
+    assert_eq!(lab.verify_objects("ifunc-symbol"), Some(refused.reason));
+    host.stop();
+}
+
 /// Hash tables say how many symbols there are, and nothing that is checked depends on it.
 #[test]
 fn a_forged_hash_table_hides_no_import() {
