@@ -330,3 +330,97 @@ fn a_host_runs_with_every_number_at_its_end() {
         }
     }
 }
+
+/// The keys whose values are whole numbers, and those whose values are fractions.
+const NUMBERS: [&str; 34] = [
+    "settle_ms",
+    "start_ms",
+    "drain_ms",
+    "teardown_ms",
+    "handover_ms",
+    "call_ms",
+    "keep_versions",
+    "rescan_s",
+    "poll_ms",
+    "save_s",
+    "restart.most",
+    "restart.within_s",
+    "restart.pause_ms",
+    "log.records",
+    "log.bytes",
+    "http.max_body_bytes",
+    "http.max_reply_bytes",
+    "http.max_header_bytes",
+    "http.header_ms",
+    "http.body_ms",
+    "http.deadline_ms",
+    "http.max_connections",
+    "http.max_calls",
+    "http.max_calls_per_client",
+    "http.stop_ms",
+    "plugin.one.drain_ms",
+    "plugin.one.teardown_ms",
+    "plugin.one.handover_ms",
+    "plugin.one.save_s",
+    "plugin.one.user",
+    "plugin.one.limits.memory_mib",
+    "plugin.one.limits.threads",
+    "plugin.one.limits.files",
+    "plugin.one.limits.cpu_s",
+];
+const FRACTIONS: [&str; 4] = [
+    "plugin.one.limits.cpus",
+    "plugin.one.canary.share",
+    "plugin.one.canary.for_s",
+    "plugin.one.canary.max_error_rate",
+];
+
+#[test]
+fn any_number_serves_or_is_refused() {
+    let lab = two_actors();
+    let most = i64::MAX.to_string();
+    let whole = NUMBERS.iter().flat_map(|key| {
+        let values = ["-1", "0", &most].map(str::to_owned);
+        values.map(|value| (*key, value))
+    });
+    let fractions = FRACTIONS.iter().flat_map(|key| {
+        let values = ["-1.0", "0.0", "1.0", "1e308", "nan"];
+        values.map(|value| (*key, value.to_owned()))
+    });
+    for (key, value) in whole.chain(fractions) {
+        let mut lines = "http.listen = [\"tcp:127.0.0.1:0\"]\n".to_owned();
+        if key.contains("canary") {
+            for (part, sound) in [("share", 0.5), ("for_s", 1.0), ("max_error_rate", 0.5)] {
+                let other = format!("plugin.one.canary.{part}");
+                if other != key {
+                    lines += &format!("{other} = {sound}\n");
+                }
+            }
+        }
+        lines += &format!("{key} = {value}\n");
+        let serve = lab.serve(&lines);
+        let config = lab.path("hotmerge.toml").display().to_string();
+        let dir = lab.plugin_dir().display().to_string();
+        let checked = lab.hotmerge([
+            "serve",
+            "--check",
+            "--config",
+            &config,
+            "--plugin-dir",
+            &dir,
+        ]);
+        match checked.code {
+            Some(0) => {
+                let host = lab.start_by(serve);
+                host.status();
+                host.stop();
+            }
+            Some(3) => {
+                let name = key.rsplit('.').next().unwrap();
+                let is_named = checked.stderr.contains(name);
+                assert!(is_named, "{key} = {value}: {}", checked.stderr);
+            }
+            _ => panic!("{key} = {value}: {checked:?}"),
+        }
+    }
+}

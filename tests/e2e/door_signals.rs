@@ -25,18 +25,19 @@ fn times(variable: &str, in_ci: usize) -> usize {
     env::var(variable).map_or(in_ci, |text| text.parse().expect("a number"))
 }
 
-/// The same command, started with SIGHUP blocked, so that none comes before the program runs.
-fn with_hup_blocked(command: &Command) -> Command {
+/// The same command, started with those signals blocked, so that none comes before the program runs.
+fn with_signals_blocked(command: &Command) -> Command {
     let mut all = Command::new("env");
-    all.arg("--block-signal=HUP").arg(command.get_program());
+    all.arg("--block-signal=HUP,USR1,VTALRM");
+    all.arg(command.get_program());
     all.args(command.get_args());
     copy_environment(command, &mut all);
     all
 }
 
-/// Whether the process keeps SIGHUP back or catches it.
-fn outlives_hup(pid: u32) -> bool {
-    const HUP: u64 = 1;
+/// Whether the process keeps SIGHUP, SIGUSR1 and SIGVTALRM back or catches them.
+fn outlives_signals(pid: u32) -> bool {
+    const ALL: u64 = 1 | 1 << 9 | 1 << 25;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let sets = status.lines().filter_map(|line| {
         let set = line
@@ -44,11 +45,11 @@ fn outlives_hup(pid: u32) -> bool {
             .or(line.strip_prefix("SigCgt:"))?;
         u64::from_str_radix(set.trim(), 16).ok()
     });
-    sets.fold(0, |all, set| all | set) & HUP != 0
+    sets.fold(0, |all, set| all | set) & ALL == ALL
 }
 
 /// Signals without a pause from the first moment until the host is ready.
-fn hup_until_ready(host: &mut TestHost) {
+fn signal_until_ready(host: &mut TestHost) {
     let deadline = Instant::now() + SOON;
     while host.log().count("ready") == 0 {
         assert!(
@@ -57,14 +58,16 @@ fn hup_until_ready(host: &mut TestHost) {
             host.log()
         );
         assert!(Instant::now() < deadline, "never ready\n{}", host.log());
-        host.signal(Signal::HUP);
+        for signal in [Signal::HUP, Signal::USR1, Signal::VTALARM] {
+            host.signal(signal);
+        }
     }
 }
 
 /// Waits until a signal finds the process prepared.
 fn wait_until_prepared(host: &mut TestHost) {
     let pid = host.pid();
-    while !outlives_hup(pid) {
+    while !outlives_signals(pid) {
         assert!(
             host.process().is_running(),
             "it did not start\n{}",
@@ -74,14 +77,14 @@ fn wait_until_prepared(host: &mut TestHost) {
 }
 
 #[test]
-fn no_hup_from_the_first_microsecond_kills_a_host() {
+fn no_signal_from_the_first_microsecond_kills_a_host() {
     for _ in 0..times("HOTMERGE_STARTS", 25) {
         let lab = lab();
-        let serve = with_hup_blocked(&lab.serve("rescan_s = 0\n"));
+        let serve = with_signals_blocked(&lab.serve("rescan_s = 0\n"));
         let mut host = TestHost::spawn(serve, lab.runtime_dir());
         // That is `env` still, right before it becomes the host.
         wait_until_prepared(&mut host);
-        hup_until_ready(&mut host);
+        signal_until_ready(&mut host);
         assert_eq!(host.text("actor", "mark"), "1");
         host.stop();
     }
@@ -89,12 +92,12 @@ fn no_hup_from_the_first_microsecond_kills_a_host() {
 
 /// Nobody can keep a signal from a program whose starter has not, before the program runs.
 #[test]
-fn no_hup_after_the_first_instruction_kills_a_host() {
+fn no_signal_after_the_first_instruction_kills_a_host() {
     for _ in 0..times("HOTMERGE_STARTS", 25) {
         let lab = lab();
         let mut host = TestHost::spawn(lab.serve("rescan_s = 0\n"), lab.runtime_dir());
         wait_until_prepared(&mut host);
-        hup_until_ready(&mut host);
+        signal_until_ready(&mut host);
         assert_eq!(host.text("actor", "mark"), "1");
         host.stop();
     }

@@ -1,10 +1,19 @@
 //! The driver beside a running host: what it says, and what a failure leaves as it was.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs::{self, Permissions},
+    io::Read as _,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::Command,
+};
 
 use hotmerge_tests::{
-    BUILT, Callers, Lab, TestHost, TinyDisk, Workspace, actions, driver, repository, run, skipped,
+    BUILT, Callers, Lab, NOBODY, TestHost, TinyDisk, Workspace, actions, driver, listen_as,
+    repository, run, skipped,
 };
+use rustix::process::geteuid;
 
 /// All files below a directory with their contents.
 fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -264,4 +273,39 @@ fn a_generated_plugin_builds_loads_and_answers() {
     let hello = host.text("greeting", "hello");
     assert!(hello.contains("ello"), "{hello}");
     host.stop();
+}
+
+#[test]
+fn the_driver_tells_another_users_socket_nothing() {
+    if !geteuid().is_root() {
+        return skipped("only root can listen as another user");
+    }
+    let lab = Lab::new();
+    let dir = lab.runtime_dir();
+    fs::create_dir(dir.path()).unwrap();
+    // Somebody has been careless.
+    for path in [lab.path(""), dir.path().to_owned()] {
+        fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+    }
+    let forged = listen_as(NOBODY, &dir);
+    let workspace = Workspace::new("forged", ["told"]);
+    let build = |notify| workspace.driver(&lab).arguments(["--notify", notify]).run();
+    let sentence = [
+        &*format!("belongs to user {NOBODY}"),
+        "nothing was sent",
+        "check the runtime directory",
+    ];
+    build("require").ended_with(4).said(&sentence);
+    let auto = build("auto").ok();
+    for words in sentence {
+        assert!(auto.stderr.contains(words), "{}", auto.stderr);
+    }
+    assert_eq!(actions(&auto.lines()), [("told", "unchanged")].into());
+    // Both came as far as the door, and said nothing.
+    for _ in 0..2 {
+        let (mut stream, _) = forged.accept().unwrap();
+        let mut said = Vec::new();
+        stream.read_to_end(&mut said).unwrap();
+        assert!(said.is_empty(), "{}", String::from_utf8_lossy(&said));
+    }
 }

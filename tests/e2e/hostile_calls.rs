@@ -22,17 +22,23 @@ enum Expected {
     Ended(&'static str),
     /// The caller learns that the plugin is ended, and why.
     Killed(&'static str),
+    /// The same, and why is one of these.
+    KilledByOneOf(&'static [&'static str]),
     /// The caller waits no longer than it may, and the plugin is ended.
     Hangs,
 }
 
-use Expected::{Ended, Hangs, Harmless, Killed, Refused};
+use Expected::{Ended, Hangs, Harmless, Killed, KilledByOneOf, Refused};
 
 const NOT_PERMITTED: Expected = Refused("Operation not permitted");
 const NO_SUCH_CALL: Expected = Refused("Function not implemented");
 const BY_FILTER: Expected = Killed("SIGSYS: it made a system call that is never allowed");
 
 const TOO_MUCH: Expected = Killed("MiB of memory, and `limits.memory_mib` gives it 256");
+
+/// Its worker may find no memory for a call or a stack before the host sees that it has too much.
+const OVERWRITTEN: Expected =
+    KilledByOneOf(&["`limits.memory_mib` gives it", "aborted", "SIGSEGV"]);
 
 /// Every attack, and what becomes of it in a call.
 const ATTACKS: &[(&str, Expected)] = &[
@@ -115,8 +121,7 @@ const ATTACKS: &[(&str, Expected)] = &[
     ("memory", Killed("aborted in `memory`")),
     ("grow-down", NOT_PERMITTED),
     ("late-write", TOO_MUCH),
-    // Its worker may be the first to find no memory any more.
-    ("write-over", Killed("")),
+    ("write-over", OVERWRITTEN),
     ("lock", NOT_PERMITTED),
     ("reserve", Refused("Cannot allocate memory")),
     // Ends
@@ -214,6 +219,11 @@ fn attack(host: &TestHost, name: &str, expected: Expected) -> Result<(), String>
             ensure(outcome.is_err() && said.contains(words), "other words")?;
             ended(words)?;
         }
+        KilledByOneOf(causes) => {
+            let cause = causes.iter().find(|words| said.contains(*words));
+            ensure(outcome.is_err() && cause.is_some(), "other words")?;
+            ended(cause.unwrap_or(&""))?;
+        }
         Hangs => {
             ensure(outcome.is_err() && said.contains("deadline"), "other words")?;
             ended("hung: a call went on after its deadline")?;
@@ -250,6 +260,36 @@ fn an_attack_during_calls_stays_in_its_worker() {
     attack_in_every_way(&host, |name| {
         neighbour.goes_on(&host, name);
     });
+    neighbour.unharmed(host);
+}
+
+#[test]
+fn a_small_memory_limit_stops_every_attack() {
+    /// The limit, what is added for the worker, and addresses for code and stacks.
+    const MOST_MIB: u64 = 32 + 16 + 1024;
+
+    let lab = Lab::new();
+    lab.package("hostile").put(&[&attacks()]);
+    lab.package("good").put(&[&actor("mark=1")]);
+    let limit = "[plugin.attacks.limits]\nmemory_mib = 32\n";
+    let Some(host) = lab.start_sandboxed(&format!("{UNTIRING}{limit}")) else {
+        return;
+    };
+    let neighbour = Neighbour::of(&host, "actor", "mark");
+    for (name, expected) in [
+        ("grow-down", NOT_PERMITTED),
+        ("late-write", Killed("`limits.memory_mib` gives it 32")),
+        ("write-over", OVERWRITTEN),
+        ("memory", Killed("aborted in `memory`")),
+        ("reserve", Refused("Cannot allocate memory")),
+    ] {
+        let outcome = attack(&host, name, expected);
+        assert_eq!(outcome, Ok(()), "{name}");
+    }
+    // Whatever it does, and however late the host looks, it has no more addresses to write to.
+    let said = host.text("attacks", "addresses");
+    let mib: u64 = said.rsplit(' ').next().unwrap().parse().unwrap();
+    assert!(mib <= MOST_MIB, "{said}");
     neighbour.unharmed(host);
 }
 

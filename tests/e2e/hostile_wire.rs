@@ -224,6 +224,33 @@ fn replies_that_nobody_takes_are_bounded() {
     neighbour.unharmed(host);
 }
 
+/// None of them is one too many: only their time is up.
+#[test]
+fn replies_are_given_up_after_call_ms() {
+    let lab = Lab::new();
+    lab.package("good").put(&[&actor("mark=1")]);
+    lab.package("hostile")
+        .put(&[&attacks().requiring("actor", "*", OnReplace::Rebind)]);
+    // Enough for the other plugin to answer.
+    let Some(host) = lab.start_sandboxed(&format!("{UNTIRING}call_ms = 5000\n")) else {
+        return;
+    };
+    let neighbour = Neighbour::of(&host, "actor", "mark");
+    let ask = |name: &str| {
+        let said = host.call("attacks", name, places(outgoing()).as_bytes());
+        String::from_utf8(said.expect("it answers").output_base64.0).unwrap()
+    };
+    ask("take-no-reply");
+    host.wait_for("that all eight are given up", |_| {
+        (ask("count-refused-replies") == "did it: 8").then_some(())
+    });
+    assert_eq!(host.status().host.replies_given_up, 0);
+    assert_eq!(host.plugin("attacks").restarts, 0);
+    host.call("attacks", "exit-raw", b"").expect_err("it ends");
+    host.replaced("attacks", 1);
+    neighbour.unharmed(host);
+}
+
 #[test]
 fn a_bell_that_rings_for_nothing_ends_the_worker() {
     let lab = Lab::new();

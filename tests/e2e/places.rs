@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::Read as _,
-    os::unix::{fs::PermissionsExt as _, net::UnixListener, process::CommandExt as _},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::Path,
     process::{Command, Stdio},
 };
@@ -16,7 +16,7 @@ use hotmerge_meta::{
 };
 use hotmerge_tests::{
     Callers, Lab, NOBODY, Package, Process, SOON, TestHost, actor, copy_environment, copy_program,
-    hotmerge, repository, run, skipped,
+    hotmerge, listen_as, repository, run, skipped,
 };
 use rustix::{
     fs::{CWD, RenameFlags, renameat_with},
@@ -220,16 +220,6 @@ fn other_users_cannot_reach_a_host() {
     ]);
     assert_eq!(host.text("actor", "mark"), "1");
     host.stop();
-}
-
-/// Answers in a runtime directory as another user; the thread is that user from then on.
-fn listen_as(uid: u32, dir: &RuntimeDir) -> UnixListener {
-    let socket = dir.control_socket();
-    let listen = move || {
-        rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(uid)).unwrap();
-        UnixListener::bind(socket).unwrap()
-    };
-    std::thread::spawn(listen).join().unwrap()
 }
 
 fn connect_as(uid: u32, dir: &RuntimeDir) -> Result<(), ConnectError> {

@@ -31,6 +31,7 @@ fn commands() -> (Lab, TestHost, Vec<Vec<String>>) {
         "--help",
         "--version",
         "serve --help",
+        "man --help",
         "status",
         "status --json",
         "reload",
@@ -67,7 +68,18 @@ fn commands() -> (Lab, TestHost, Vec<Vec<String>>) {
         &format!("hash {file}"),
         &format!("hash --json {file}"),
         &format!("serve --check --plugin-dir {dir}"),
+        &format!("run {file} mark --config {config}"),
     ];
+    let listed = lab.hotmerge(["--help"]).ok().text();
+    let (_, listed) = listed.split_once("Commands:\n").unwrap();
+    let (listed, _) = listed.split_once("\n\n").unwrap();
+    for line in listed.lines().filter_map(|line| line.strip_prefix("  ")) {
+        let name = line.split(' ').next().unwrap();
+        let is_tried = |it: &&str| it.split(' ').next() == Some(name);
+        // One stops the host and says nothing; the other lines continue a description.
+        let is_other = ["", "stop"].contains(&name);
+        assert!(is_other || commands.iter().any(is_tried), "{name}");
+    }
     let words = |line: &str| line.split(' ').map(str::to_owned).collect();
     (lab, host, commands.into_iter().map(words).collect())
 }

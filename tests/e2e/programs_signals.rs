@@ -71,6 +71,30 @@ fn a_signal_without_a_meaning_is_logged() {
 }
 
 #[test]
+fn signals_with_a_use_of_their_own_end_nothing() {
+    let lab = lab();
+    let host = lab.start();
+    // SIGUSR1, which reports crashes, SIGCHLD and SIGVTALRM.
+    for number in ["10", "17", "26"] {
+        send(&host, number);
+        assert_eq!(host.text("actor", "mark"), "1", "after signal {number}");
+    }
+    host.stop();
+}
+
+#[test]
+fn used_up_processor_time_stops_a_host_gracefully() {
+    let lab = lab();
+    let mut host = lab.start();
+    send(&host, "24");
+    host.log().wait_from(0, "the reason", |record| {
+        let message = record["message"].as_str();
+        message.is_some_and(|message| message.contains("SIGXCPU"))
+    });
+    assert!(host.ended().success());
+}
+
+#[test]
 fn many_such_signals_do_not_fill_the_log() {
     let lab = lab();
     let host = lab.start();

@@ -3,14 +3,17 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    os::unix::{
+        fs::{MetadataExt as _, PermissionsExt as _},
+        process::CommandExt as _,
+    },
     path::Path,
     process::Command,
 };
 
 use hotmerge_daemon::lifecycle::PluginState;
 use hotmerge_tests::{
-    Forbidden, Lab, Neighbour, SOON, TestHost, UNTIRING, actor, attacks, attacks_at,
+    Forbidden, Lab, NOBODY, Neighbour, SOON, TestHost, UNTIRING, actor, attacks, attacks_at,
     copy_environment, hosts_are_ordinary, reader, run, skipped, without,
 };
 use rustix::process::geteuid;
@@ -151,10 +154,44 @@ fn without_namespaces_and_landlock_nothing_can_be_opened() {
             assert!(!said.contains("did it"), "{plugin}, {attack}: {said}");
         }
     }
-    // What belongs to its user is the kernel's as long as it must not be looked into.
-    let owner = fs::metadata(format!("/proc/{}/environ", host.pid())).unwrap();
-    assert_eq!(owner.uid(), 0, "the host's memory is not hidden");
     neighbour.unharmed(host);
+}
+
+/// Whether only root may look into a process whose group is not root's: what belongs to it is the
+/// kernel's then. Of a process of root, its user does not tell.
+fn is_hidden(host: &TestHost) -> bool {
+    let group = |name: &str| {
+        let metadata = fs::metadata(format!("/proc/{}/{name}", host.pid()));
+        metadata.expect("it runs").gid()
+    };
+    assert_ne!(
+        group(""),
+        0,
+        "the group of a hidden process would be the same"
+    );
+    group("environ") == 0
+}
+
+#[test]
+fn a_host_that_workers_see_hides_its_memory() {
+    for (forbidden, hides) in [
+        (&[Forbidden::Namespaces][..], true),
+        (&[Forbidden::Mounts], true),
+        (&[], false),
+    ] {
+        let lab = lab();
+        let mut serve = serve(&lab, "");
+        if geteuid().is_root() {
+            serve.gid(NOBODY);
+        }
+        let host = without(forbidden, || lab.start_by(serve));
+        let degraded = host.status().host.degraded;
+        if !hides && !degraded.is_empty() {
+            return skipped(&format!("there is no whole sandbox: {degraded:?}"));
+        }
+        assert_eq!(is_hidden(&host), hides, "without {forbidden:?}");
+        host.stop();
+    }
 }
 
 /// What a worker has open besides pipes, its image, and nothing.

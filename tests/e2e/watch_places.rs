@@ -231,6 +231,34 @@ fn packages_are_mounted_and_unmounted() {
     }
 }
 
+/// The first directories of fresh file systems have equal handles.
+#[test]
+fn packages_with_file_systems_of_their_own_are_watched() {
+    if !may_mount() {
+        return skipped("this user may not mount anything");
+    }
+    if !is_there("mkfs.ext4") {
+        return skipped("there is no mkfs.ext4");
+    }
+    let mount = "for at in \"$1\" \"$1/one\" \"$1/two\"; do
+                     image=$(mktemp \"$2/XXXXXX\") && truncate -s 32M \"$image\" &&
+                     mkfs.ext4 -q \"$image\" && mkdir -p \"$at\" && mount -o loop \"$image\" \"$at\"
+                 done";
+    let config = "watch = \"fanotify\"\nisolation = \"host\"";
+    let apart = start(Lab::new(), mount, config);
+    for mark in 1..=3 {
+        for name in ["one", "two"] {
+            let variant = actor(&format!("mark={mark}")).named(name);
+            apart.package(name).put(&[&variant]);
+            apart.host.wait_for(name, |status| {
+                let plugin = status.plugins.iter().find(|it| it.name == name)?;
+                (plugin.hash == Some(variant.meta.hash)).then_some(())
+            });
+        }
+    }
+    apart.host.stop();
+}
+
 /// A host in a user namespace with limits of its own. The kernel counts for each such namespace.
 fn start_limited(lab: &Lab, limits: &[(&str, u64)], config: &str) -> TestHost {
     let serve = lab.serve(&format!("poll_ms = 50\nisolation = \"host\"\n{config}"));

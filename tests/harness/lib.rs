@@ -58,7 +58,7 @@ pub use lab::Lab;
 pub use log::Log;
 pub use memory::{Footprint, keep_one_heap};
 pub use neighbour::Neighbour;
-pub use ordinary::{NOBODY, hosts_are_ordinary};
+pub use ordinary::{NOBODY, hosts_are_ordinary, listen_as};
 pub use package::Package;
 pub use process::{Process, Ran, copy_environment, copy_program, is_ready, run};
 pub use programs::{driver, example, hotmerge, repository, scratch, worker};

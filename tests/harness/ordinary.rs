@@ -2,14 +2,19 @@
 
 use std::{
     fs,
-    os::unix::{fs::chown, process::CommandExt as _},
+    os::unix::{fs::chown, net::UnixListener, process::CommandExt as _},
     path::{Path, PathBuf},
     process::Command,
+    thread,
 };
 
-use rustix::process::geteuid;
+use hotmerge_meta::RuntimeDir;
+use rustix::{
+    process::{Uid, geteuid},
+    thread::set_thread_uid,
+};
 
-use crate::{Lab, copy_environment, copy_program, hotmerge, worker};
+use crate::{Lab, copy_environment, copy_program, hotmerge, programs::example_of, worker};
 
 /// Root reads whatever it likes; this user does not.
 pub const NOBODY: u32 = 65_534;
@@ -67,6 +72,11 @@ impl Lab {
         self.within_reach(worker(), "hotmerge-worker")
     }
 
+    /// A worker program that says it has confined itself, and has left out what the name says.
+    pub fn unconfined_worker(&self, name: &str) -> PathBuf {
+        self.within_reach(&example_of("hotmerge-worker", "unconfined"), name)
+    }
+
     /// A program in this test's directory: the build directory may be out of a user's reach.
     fn within_reach(&self, program: &Path, name: &str) -> PathBuf {
         let copy = self.path(name);
@@ -76,6 +86,19 @@ impl Lab {
         }
         copy
     }
+}
+
+/// Listens in a runtime directory as another user; the thread that does is that user from then on.
+///
+/// # Panics
+/// If the tester is not root, or there is no such directory.
+pub fn listen_as(uid: u32, dir: &RuntimeDir) -> UnixListener {
+    let socket = dir.control_socket();
+    let listen = move || {
+        set_thread_uid(Uid::from_raw(uid)).expect("root may");
+        UnixListener::bind(socket).expect("the directory is open to everybody")
+    };
+    thread::spawn(listen).join().expect("it listens")
 }
 
 fn give_away(path: &Path) {

@@ -57,7 +57,7 @@ pub(crate) fn run(name: &'static str) -> Result<u8> {
     }
 }
 
-/// A variable that is empty counts as unset, as the host's program does it.
+/// A variable that is empty counts as unset.
 fn without_empty_variables(command: clap::Command) -> clap::Command {
     let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
     command

@@ -13,6 +13,7 @@ use std::{
     },
     path::Path,
     process::{Command, Stdio},
+    sync::mpsc,
     thread,
 };
 
@@ -314,24 +315,21 @@ fn notify_require_needs_a_running_host() {
     assert!(said.contains(&*elsewhere.to_string_lossy()), "{said}");
 }
 
-/// Plays a host: answers each request with what `answer` makes of it. Returns the methods.
+/// Plays a host: answers each request with what `answer` makes of it.
 fn host(
     runtime: &RuntimeDir,
     answer: impl Fn(&Value) -> Value + Send + 'static,
-) -> thread::JoinHandle<Vec<String>> {
+) -> thread::JoinHandle<()> {
     fs::create_dir_all(runtime.path()).unwrap();
     let listener = UnixListener::bind(runtime.control_socket()).unwrap();
     thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let mut methods = Vec::new();
         for line in BufReader::new(stream.try_clone().unwrap()).lines() {
             let request: Value = serde_json::from_str(&line.unwrap()).unwrap();
             let reply =
                 json!({ "jsonrpc": "2.0", "id": request["id"], "result": answer(&request) });
             writeln!(stream, "{reply}").unwrap();
-            methods.push(request["method"].as_str().unwrap().to_owned());
         }
-        methods
     })
 }
 
@@ -387,8 +385,11 @@ fn a_refusal_is_reported_with_its_exit_code() {
 /// Plays a host that serves a directory and has nothing to do. Returns what it was asked.
 fn idle_host(runtime: &RuntimeDir, plugin_dir: &Path) -> thread::JoinHandle<Vec<String>> {
     let plugin_dir = plugin_dir.to_owned();
-    host(runtime, move |request| {
-        match request["method"].as_str().unwrap() {
+    let (tell, asked) = mpsc::channel();
+    let playing = host(runtime, move |request| {
+        let method = request["method"].as_str().unwrap();
+        tell.send(method.to_owned()).unwrap();
+        match method {
             "position" => json!(7),
             _ => json!({
                 "plugins": [],
@@ -398,6 +399,10 @@ fn idle_host(runtime: &RuntimeDir, plugin_dir: &Path) -> thread::JoinHandle<Vec<
                 "took_ms": 2.0,
             }),
         }
+    });
+    thread::spawn(move || {
+        playing.join().unwrap();
+        asked.into_iter().collect()
     })
 }
 

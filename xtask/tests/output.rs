@@ -13,9 +13,12 @@ use common::{Scratch, failure};
 /// A name for what each run makes, since nothing is made twice.
 const NEW: &str = "NEW";
 
-/// What each command is tried with, and whether it writes to standard output. `None` stands for the
-/// help alone: these run for minutes, and write in the same way.
-const COMMANDS: [(&str, Option<(&[&str], bool)>); 8] = [
+/// Arguments, and whether the command writes to standard output.
+type Tried = (&'static [&'static str], bool);
+
+/// What each command is tried with. `None` stands for the help alone: these run for minutes, and write
+/// in the same way.
+const COMMANDS: [(&str, Option<Tried>); 8] = [
     (
         "build-plugins",
         Some((&["--offline", "--notify=never", "--profile=dev"], true)),

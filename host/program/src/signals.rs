@@ -4,7 +4,7 @@
 //! report a fault of the process itself. A signal without a meaning is logged and otherwise
 //! ignored.
 //!
-//! Absent on purpose: SIGUSR1, with which workers report crashes, and any use of SIGVTALRM, with which the
+//! Absent on purpose: any use of SIGUSR1, with which workers report crashes, and of SIGVTALRM, with which the
 //! kernel has workers' memory checked.
 
 use std::{
@@ -16,8 +16,8 @@ use std::{
 
 use signal_hook::{
     consts::{
-        SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR2, SIGVTALRM, SIGXCPU,
-        SIGXFSZ,
+        SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM,
+        SIGXCPU, SIGXFSZ,
     },
     iterator::Signals,
     low_level::signal_name,
@@ -61,8 +61,11 @@ impl Orders {
         let meant = [SIGHUP, SIGUSR2, SIGTERM, SIGINT, SIGQUIT, SIGXCPU];
         let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
         let all = meant.into_iter().chain(WITHOUT_MEANING).chain(real_time);
-        // Comes as often as workers use the processor; nobody needs to wake for it.
-        signal_hook::flag::register(SIGVTALRM, Arc::default())?;
+        // The first comes as often as workers use the processor; the host itself learns of the second, later
+        // than somebody may send it.
+        for unused in [SIGVTALRM, SIGUSR1] {
+            signal_hook::flag::register(unused, Arc::default())?;
+        }
         Ok(Self {
             signals: Signals::new(all)?,
             came: VecDeque::new(),

@@ -85,3 +85,187 @@ pub(crate) fn install(program: &Program) -> Result<(), FilterError> {
         .collect();
     Ok(seccompiler::apply_filter_all_threads(&program)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::File,
+        io::{self, Read as _, Write as _},
+        os::fd::AsRawFd as _,
+        ptr,
+    };
+
+    use libc::{
+        MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PROT_EXEC, PROT_READ, PROT_WRITE, SYS_mmap,
+        SYS_mprotect, SYS_pkey_mprotect, SYS_prctl, SYS_seccomp, c_int, c_long,
+    };
+
+    use super::*;
+    use crate::Policy;
+
+    /// A system call: what it would achieve, its number, its arguments.
+    type Attempt = (&'static str, c_long, [c_long; 6]);
+
+    /// Executable memory that no file has, or that can be written.
+    fn executable(file: c_long, page: c_long) -> Vec<Attempt> {
+        let map = |protection: c_int, flags: c_int, file| {
+            let address = 0;
+            [address, 4096, protection.into(), flags.into(), file, 0]
+        };
+        let all = PROT_READ | PROT_WRITE | PROT_EXEC;
+        let run = PROT_READ | PROT_EXEC;
+        let private = MAP_PRIVATE | MAP_ANONYMOUS;
+        let shared = MAP_SHARED | MAP_ANONYMOUS;
+        let change = |protection: c_int| [page, 4096, protection.into(), -1, 0, 0];
+        vec![
+            ("write and run", SYS_mmap, map(all, private, -1)),
+            (
+                "write and run a file",
+                SYS_mmap,
+                map(all, MAP_PRIVATE, file),
+            ),
+            ("run new memory", SYS_mmap, map(run, private, -1)),
+            ("run shared memory", SYS_mmap, map(run, shared, -1)),
+            ("run a shared file", SYS_mmap, map(run, MAP_SHARED, file)),
+            ("run what was written", SYS_mprotect, change(run)),
+            ("go on writing", SYS_mprotect, change(all)),
+            ("run it with a key", SYS_pkey_mprotect, change(run)),
+        ]
+    }
+
+    const SYNC: c_long = libc::SECCOMP_FILTER_FLAG_TSYNC as c_long;
+
+    fn filter(flags: c_long, program: &libc::sock_fprog) -> [c_long; 6] {
+        let mode = libc::SECCOMP_SET_MODE_FILTER.into();
+        [mode, flags, ptr::from_ref(program) as c_long, 0, 0, 0]
+    }
+
+    /// Filters that are not the second one, which is for all threads and nothing else.
+    fn filters(program: &libc::sock_fprog) -> Vec<Attempt> {
+        const LOG: c_long = libc::SECCOMP_FILTER_FLAG_LOG as c_long;
+        const LISTENER: c_long = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as c_long;
+        let strict = libc::SECCOMP_SET_MODE_STRICT.into();
+        let by_prctl = |mode: u32| {
+            let program = ptr::from_ref(program) as c_long;
+            [libc::PR_SET_SECCOMP.into(), mode.into(), program, 0, 0, 0]
+        };
+        let (strictly, filtered) = (libc::SECCOMP_MODE_STRICT, libc::SECCOMP_MODE_FILTER);
+        vec![
+            ("filter one thread", SYS_seccomp, filter(0, program)),
+            ("filter and log", SYS_seccomp, filter(SYNC | LOG, program)),
+            ("filter and listen", SYS_seccomp, filter(LISTENER, program)),
+            ("be strict", SYS_seccomp, [strict, 0, 0, 0, 0, 0]),
+            ("filter by prctl", SYS_prctl, by_prctl(filtered)),
+            ("be strict by prctl", SYS_prctl, by_prctl(strictly)),
+        ]
+    }
+
+    /// The error of a system call; 0 if it succeeds.
+    fn error((_, number, arguments): &Attempt) -> i32 {
+        let [a, b, c, d, e, f] = *arguments;
+        // SAFETY: memory is only added, or changed where nothing else is; what it points to lives on.
+        match unsafe { libc::syscall(*number, a, b, c, d, e, f) } {
+            -1 => io::Error::last_os_error().raw_os_error().unwrap_or(-1),
+            _ => 0,
+        }
+    }
+
+    /// What a process does in its turn.
+    enum Step<'a> {
+        Install(&'a Program),
+        /// A system call, and the error that it must meet; 0 for none.
+        Try(&'a str, &'a Attempt, i32),
+    }
+
+    impl Step<'_> {
+        fn take(&self) -> i32 {
+            match self {
+                Self::Install(program) => install(program).is_err().into(),
+                Self::Try(_, attempt, _) => error(attempt),
+            }
+        }
+
+        /// What is not as it must be.
+        fn judge(&self, result: i32) -> Option<String> {
+            let told = |text: String| Some(text);
+            match self {
+                Self::Install(_) if result != 0 => told("a filter is refused".into()),
+                Self::Try(when, (what, ..), error) if result != *error => told(format!(
+                    "{when} an attempt to {what} met error {result}, not {error}"
+                )),
+                _ => None,
+            }
+        }
+    }
+
+    /// Takes the steps in a process of its own.
+    fn in_child(steps: &[Step<'_>]) -> Vec<i32> {
+        let (mut theirs, mut ours) = io::pipe().unwrap();
+        // SAFETY: the child is a copy of this thread alone. It makes system calls, allocates, which the
+        // C library prepares for, and ends without running anything else of this program's.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            for step in steps {
+                let _ = ours.write_all(&step.take().to_ne_bytes());
+            }
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(0) };
+        }
+        drop(ours);
+        let mut bytes = Vec::new();
+        theirs.read_to_end(&mut bytes).unwrap();
+        let mut status = 0;
+        // SAFETY: the child is this process's, and nobody else waits for it.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        let results = bytes.as_chunks().0;
+        assert_eq!((status, results.len()), (0, steps.len()), "it ended early");
+        results.iter().copied().map(i32::from_ne_bytes).collect()
+    }
+
+    #[test]
+    fn the_first_filter_permits_only_the_second() {
+        let own = File::open("/proc/self/exe").unwrap();
+        let file = c_long::from(own.as_raw_fd());
+        let mut pages = vec![0_u8; 2 * 4096];
+        let page = (pages.as_mut_ptr() as c_long + 4095) & !4095;
+        let mut permit = libc::sock_filter {
+            code: RETURN,
+            jt: 0,
+            jf: 0,
+            k: libc::SECCOMP_RET_ALLOW,
+        };
+        let permits_all = libc::sock_fprog {
+            len: 1,
+            filter: &raw mut permit,
+        };
+        let executable = executable(file, page);
+        let filters = filters(&permits_all);
+        let run = PROT_READ | PROT_EXEC;
+        let code = [0, 4096, run.into(), MAP_PRIVATE.into(), file, 0];
+        let load = ("load code", SYS_mmap, code);
+        let lock = ("lock again", SYS_seccomp, filter(SYNC, &permits_all));
+        let policy = Policy::parse(Policy::BUILTIN).unwrap();
+        let (first, second) = policy.compile(&[]).unwrap();
+
+        let before = |it| Step::Try("before any filter", it, 0);
+        let between = |it| Step::Try("before the lock", it, libc::EPERM);
+        let after = |it| Step::Try("after the lock", it, libc::EPERM);
+        let steps: Vec<_> = (executable.iter().map(before))
+            .chain(first.iter().map(Step::Install))
+            .chain(executable.iter().chain(&filters).map(between))
+            .chain([
+                Step::Try("before the lock", &load, 0),
+                Step::Install(&second),
+            ])
+            .chain(executable.iter().chain(&filters).map(after))
+            .chain([after(&load), after(&lock)])
+            .collect();
+        let results = in_child(&steps);
+        let wrong = steps
+            .iter()
+            .zip(results)
+            .filter_map(|(step, it)| step.judge(it));
+        let wrong: Vec<_> = wrong.collect();
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}

@@ -56,3 +56,72 @@ impl Alarms {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A limit whose period ends now, or not before the end of all time.
+    fn alarms(is_over: bool) -> Alarms {
+        let alarms = Alarms::new();
+        end(&alarms, is_over);
+        alarms
+    }
+
+    fn end(alarms: &Alarms, is_over: bool) {
+        let since_ns = if is_over { 0 } else { u64::MAX };
+        alarms.since_ns.store(since_ns, Ordering::Relaxed);
+    }
+
+    /// How many wake-ups are permitted in a row, up to more than can be.
+    fn permitted(alarms: &Alarms) -> u32 {
+        let tries = 0..4 * MOST;
+        tries.take_while(|_| alarms.allow()).count() as u32
+    }
+
+    #[test]
+    fn a_period_permits_so_many_needless_wakes() {
+        let alarms = alarms(false);
+        assert_eq!(permitted(&alarms), EACH);
+        assert!(!alarms.allow(), "nor any later one in the same period");
+    }
+
+    #[test]
+    fn calls_justify_as_many_wakes_as_they_cause() {
+        let alarms = alarms(false);
+        permitted(&alarms);
+        for calls in [1, 7, 1000] {
+            (0..calls).for_each(|_| alarms.justified());
+            assert_eq!(permitted(&alarms), calls * PER_CALL);
+        }
+    }
+
+    #[test]
+    fn no_number_of_calls_justifies_more_than_the_most() {
+        let alarms = alarms(false);
+        (0..2 * MOST).for_each(|_| alarms.justified());
+        let permitted = permitted(&alarms);
+        assert!((MOST..MOST + PER_CALL).contains(&permitted), "{permitted}");
+    }
+
+    #[test]
+    fn each_new_period_permits_as_many_again() {
+        let alarms = alarms(false);
+        permitted(&alarms);
+        for _ in 0..3 {
+            end(&alarms, true);
+            assert!(alarms.allow(), "the first of a new period");
+            end(&alarms, false);
+            assert_eq!(permitted(&alarms), EACH);
+        }
+    }
+
+    /// Whoever has been quiet may not make up for it.
+    #[test]
+    fn quiet_periods_add_nothing() {
+        let alarms = alarms(true);
+        (0..EACH).for_each(|_| assert!(alarms.allow()));
+        end(&alarms, false);
+        assert_eq!(permitted(&alarms), 0);
+    }
+}

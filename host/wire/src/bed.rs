@@ -8,10 +8,7 @@
 
 use std::{
     ptr,
-    sync::{
-        OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use rustix::{
@@ -30,16 +27,20 @@ const NAP: Timespec = Timespec {
     tv_nsec: 50_000_000,
 };
 
-/// The private word: 0 until the end, then 1.
+/// The private word, and how threads wait on it.
 #[derive(Debug)]
 pub(crate) struct Bed {
+    /// 0 until the end, then 1.
     closed: AtomicU32,
+    /// Whether waiting on two words failed once: the kernel is too old, or a filter forbids it.
+    knows_one: AtomicBool,
 }
 
 impl Bed {
     pub(crate) fn new() -> Self {
         Self {
             closed: AtomicU32::new(0),
+            knows_one: AtomicBool::new(false),
         }
     }
 
@@ -55,9 +56,7 @@ impl Bed {
 
     /// Sleeps while a word has this value, at most until the end or until `until` on the monotonic clock.
     pub(crate) fn sleep(&self, word: &AtomicU32, value: u32, until: Option<Timespec>) {
-        /// Whether waiting on two words failed once: the kernel is too old, or a filter forbids it.
-        static KNOWS_ONE: OnceLock<()> = OnceLock::new();
-        if KNOWS_ONE.get().is_none() {
+        if !self.knows_one.load(Ordering::Relaxed) {
             let both = [wait(word, value), wait(&self.closed, 0)];
             let slept = futex::waitv(
                 &both,
@@ -68,7 +67,7 @@ impl Bed {
             if !matches!(slept, Err(Errno::NOSYS | Errno::PERM)) {
                 return;
             }
-            KNOWS_ONE.get_or_init(|| ());
+            self.knows_one.store(true, Ordering::Relaxed);
         }
         if !self.is_closed() {
             let _ = futex::wait(word, Flags::empty(), value, Some(&NAP));

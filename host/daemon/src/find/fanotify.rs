@@ -67,7 +67,23 @@ struct Marks {
 /// The directories that these handles name.
 struct Handles {
     root: Handle,
-    packages: HashMap<Handle, PackageName>,
+    /// Handles of different file systems may be equal: those of fresh ones are.
+    packages: HashMap<Handle, BTreeSet<PackageName>>,
+}
+
+impl Handles {
+    fn insert(&mut self, handle: Handle, package: PackageName) {
+        self.packages.entry(handle).or_default().insert(package);
+    }
+
+    fn remove(&mut self, handle: &Handle, package: &PackageName) {
+        if let Some(packages) = self.packages.get_mut(handle) {
+            packages.remove(package);
+            if packages.is_empty() {
+                self.packages.remove(handle);
+            }
+        }
+    }
 }
 
 impl Fanotify {
@@ -107,7 +123,7 @@ impl Fanotify {
 
     fn forget(&mut self, package: &PackageName) {
         if let Some((handle, _)) = self.covered.remove(package) {
-            lock(&self.known).packages.remove(&handle);
+            lock(&self.known).remove(&handle, package);
         }
     }
 
@@ -117,8 +133,7 @@ impl Fanotify {
         let identity = Identity::of_entry(&path)?;
         self.marks.mark(&directory, identity.device())?;
         let handle = Handle::of(&directory).map_err(WatchError::Unmarked)?;
-        let known = &mut lock(&self.known).packages;
-        known.insert(handle.clone(), package.clone());
+        lock(&self.known).insert(handle.clone(), package.clone());
         self.covered.insert(package.clone(), (handle, identity));
         Ok(())
     }
@@ -362,12 +377,12 @@ fn tell(record: &Record<'_>, known: &Mutex<Handles>, teller: &Teller) -> Result<
                 Some(name) => teller.changed(name, Change::Directory),
                 None => teller.anything_changed(),
             }
-        } else if let Some(package) = known.packages.get(directory) {
-            let change = if itself {
-                Change::Directory
-            } else {
-                Change::Contents
-            };
+        }
+        let change = match itself {
+            true => Change::Directory,
+            false => Change::Contents,
+        };
+        for package in known.packages.get(directory).into_iter().flatten() {
             teller.changed(package.as_str(), change);
         }
     }

@@ -90,16 +90,18 @@ impl Inspect {
     fn verdict(&self, objections: usize) -> Result<(), CommandError> {
         match objections {
             0 => Ok(()),
-            number => Err(self.refused(format_args!(
-                "the symbol policy refuses it: {}",
-                count(number as u64, "objection")
-            ))),
+            number => Err(self.refused(refusal(number))),
         }
     }
 
     fn refused(&self, why: impl fmt::Display) -> CommandError {
         CommandError::text(exit::REFUSED, format!("`{}`: {why}", self.file.display()))
     }
+}
+
+fn refusal(objections: usize) -> String {
+    let objections = count(objections as u64, "objection");
+    format!("the symbol policy refuses it: {objections}")
 }
 
 /// What the plugin asks for: nothing if there is no `plugin.meta` that tells of the file.

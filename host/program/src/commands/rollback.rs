@@ -7,7 +7,7 @@ use hotmerge_meta::{
 };
 
 use super::{host::Change, reload};
-use crate::exit::CommandError;
+use crate::exit::{self, CommandError};
 
 /// Go back to a version that ran before.
 ///
@@ -38,10 +38,10 @@ impl Rollback {
             without_state: self.without_state,
         };
         let report: PluginReport = self.change.ask(method::ROLLBACK, &params)?;
-        reload::conclude(report, reload::Override::RollBack, self.change.json).map_err(|refused| {
-            match takes_state {
-                true => refused.advise("if it cannot take over the state, add `--without-state`"),
-                false => refused,
+        reload::conclude(report, reload::Override::RollBack, self.change.json).map_err(|failure| {
+            match failure.code() == exit::REFUSED && takes_state {
+                true => failure.advise("if it cannot take over the state, add `--without-state`"),
+                false => failure,
             }
         })
     }

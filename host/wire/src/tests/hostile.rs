@@ -2,6 +2,7 @@
 
 mod bells;
 mod driver;
+mod old_kernels;
 
 use std::{sync::Arc, time::Duration};
 

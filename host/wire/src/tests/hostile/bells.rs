@@ -11,10 +11,10 @@ use rustix::thread::futex::{self, Flags};
 use super::*;
 
 /// Far less than a stranded thread would wait, and more than any machine needs.
-const SOON: Duration = Duration::from_secs(20);
+pub(super) const SOON: Duration = Duration::from_secs(20);
 
 /// Moves the sleepers of a word to another one that nobody rings.
-fn move_away(word: &AtomicU32) {
+pub(super) fn move_away(word: &AtomicU32) {
     let nowhere = AtomicU32::new(0);
     let began = Instant::now();
     let moved = || futex::requeue(word, Flags::empty(), 0, u32::MAX >> 1, &nowhere);
