@@ -85,6 +85,32 @@ fn forbidden_memory_names_its_setting() {
     );
 }
 
+/// The setting belongs to the namespace of processes, and ends with it.
+#[test]
+fn a_running_host_names_what_forbids_memory() {
+    let namespaces = ["--fork", "--pid", "--mount-proc", "--kill-child"];
+    let setup = "echo 2 > /proc/sys/vm/memfd_noexec";
+    let set = ["sh", "-c", setup];
+    if !geteuid().is_root() || !may_unshare(&[&namespaces[..], &set].concat()) {
+        return skipped("only root may set `vm.memfd_noexec`, where the kernel has it");
+    }
+    for isolation in ["host", "process"] {
+        let lab = lab();
+        let serve = lab.serve(&lab.living_in(isolation));
+        let mut host = lab.start_by(behind(&namespaces, setup, &serve));
+        let named = host.wait_for("it is refused", |status| {
+            status.plugins.first()?.refused.clone()
+        });
+        let setting = "`vm.memfd_noexec` is 2";
+        assert!(named.reason.contains(setting), "{isolation}: {named:?}");
+        let shown = lab.hotmerge(["status"]).ok().text();
+        assert!(shown.contains(setting), "{isolation}: {shown}");
+        lab.hotmerge(["reload"]).ended_with(5);
+        lab.hotmerge(["stop"]).ok();
+        assert!(host.ended().success(), "{isolation}");
+    }
+}
+
 #[test]
 fn forbidden_namespaces_name_their_setting() {
     if !may_unshare(&USER) {

@@ -1,9 +1,11 @@
 //! A door stays open to those who ask little, whatever other clients do.
 
-use std::{io::Write as _, os::unix::net::UnixStream, sync::mpsc, thread};
+use std::{io::Write as _, os::unix::net::UnixStream, process::Command, sync::mpsc, thread};
 
 use hotmerge_meta::control::{Client, ClientError, code, method};
-use hotmerge_tests::{Footprint, Gate, Lab, SOON, TestHost, actor, call, call_params};
+use hotmerge_tests::{
+    Footprint, Gate, Lab, SOON, TestHost, actor, call, call_params, copy_environment, run, skipped,
+};
 use serde_json::{Value, json};
 
 /// What operators need most still answers.
@@ -108,4 +110,32 @@ fn wait_for_memory(host: &TestHost, most_kib: u64) {
     host.wait_for(&format!("{most_kib} KiB of memory"), |_| {
         (Footprint::of(host.pid()).rss_kib <= most_kib).then_some(())
     });
+}
+
+/// A container has a process namespace of its own: the number of a process outside means nothing there.
+#[test]
+fn peers_of_another_process_namespace_are_served() {
+    let apart = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child"];
+    let behind = |command: &Command| {
+        let mut all = Command::new(apart[0]);
+        all.args(&apart[1..]).arg(command.get_program());
+        all.args(command.get_args());
+        copy_environment(command, &mut all);
+        all
+    };
+    if run(&mut behind(&Command::new("true")), SOON).code != Some(0) {
+        return skipped("this user may not have a process namespace");
+    }
+    let lab = Lab::new();
+    lab.put(&actor("mark=1"));
+    let mut status = lab.command();
+    status.arg("status");
+    let mut host = lab.start_by(behind(&lab.serve("")));
+    run(&mut status, SOON).ok();
+    assert_eq!(host.text("actor", "mark"), "1");
+    lab.hotmerge(["stop"]).ok();
+    assert!(host.ended().success());
+    let host = lab.start();
+    run(&mut behind(&status), SOON).ok();
+    host.stop();
 }

@@ -240,6 +240,7 @@ fn a_file_over_its_memory_limit_is_refused() {
         let refused = host.plugin("attacks").refused.expect("it is refused");
         let words = format!("`limits.memory_mib` gives it {mib}");
         assert!(refused.reason.contains(&words), "{}", refused.reason);
+        assert_eq!(lab.verify_objects("attacks"), Some(refused.reason));
         neighbour.unharmed(host);
     }
 }

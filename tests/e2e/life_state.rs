@@ -224,7 +224,7 @@ fn a_long_call_ends_the_pause_unharmed() {
         report
             .reason
             .unwrap()
-            .starts_with("1 calls on the running version")
+            .starts_with("1 call on the running version")
     );
     assert_eq!(bench.host.count("actor"), 1);
     visitor.let_go();

@@ -456,6 +456,30 @@ fn a_rollback_is_never_a_trial() {
     host.stop();
 }
 
+/// Both let the directory decide, whose versions are tried; only a chosen version is not.
+#[test]
+fn unpin_and_reload_try_the_directorys_version() {
+    let (lab, host) = canary("3600");
+    let said = |arguments: &[&str]| {
+        let ran = lab.hotmerge(arguments.iter().copied());
+        ok(&ran);
+        ran.text()
+    };
+    said(&["pin", "actor"]);
+    put(&lab, &host, &version(2));
+    assert!(said(&["unpin", "actor"]).contains("unpinned, trying"));
+    assert!(host.plugin("actor").canary.is_some());
+    put(&lab, &host, &actor("mark=3 call=refuse"));
+    host.wait_for("its trial fails", |status| {
+        let _ = host.call("actor", "mark", b"");
+        status.plugins[0].refused.is_some().then_some(())
+    });
+    assert!(said(&["reload", "actor"]).contains("trying"));
+    assert!(host.plugin("actor").canary.is_some());
+    assert_eq!(host.plugin("actor").generation, 1);
+    host.stop();
+}
+
 #[test]
 fn a_trial_without_calls_says_so() {
     let (_lab, host) = tried();

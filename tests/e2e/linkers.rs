@@ -8,14 +8,18 @@ use std::process::Command;
 
 use hotmerge_tests::{Lab, Workspace, skipped};
 
-/// A linker, the program that is it, and flags that were tried and held. lld 14 and mold
-/// 1.10 pack relocations without the mark that glibc demands, which then refuses the plugin itself.
+/// A linker, the program that is it, and flags that were tried and held.
 const LINKERS: [(&str, &str, &[&str]); 5] = [
     // The compiler's own choice.
     (
         "",
         "cc",
-        &["-z,now", "-z,pack-relative-relocs", "--hash-style=sysv"],
+        &[
+            "-z,now",
+            "-z,pack-relative-relocs",
+            "--hash-style=sysv",
+            "-z,noseparate-code",
+        ],
     ),
     (
         "bfd",
@@ -41,12 +45,21 @@ const LINKERS: [(&str, &str, &[&str]); 5] = [
             "--icf=all",
             "--hash-style=sysv",
             "-z,noseparate-code",
+            "-z,separate-loadable-segments",
+            "--pack-dyn-relocs=none",
         ],
     ),
     (
         "mold",
         "mold",
-        &["-z,now", "--icf=all", "--hash-style=sysv"],
+        &[
+            "-z,now",
+            "--icf=all",
+            "--hash-style=sysv",
+            "-z,noseparate-code",
+            "-z,separate-loadable-segments",
+            "--pack-dyn-relocs=none",
+        ],
     ),
 ];
 
@@ -92,6 +105,46 @@ fn plugins_of_every_linker_load_and_answer() {
             let status = host.plugin("linked");
             assert!(status.refused.is_none(), "{linker} {flag}");
             assert_eq!(host.text("linked", "answer"), "linked one");
+        }
+    }
+    host.stop();
+}
+
+/// Some linkers know the mark that glibc demands with them, and lld 14 and mold 1.10 do not.
+#[test]
+fn packed_relocations_load_only_with_their_mark() {
+    let lab = Lab::new();
+    let workspace = Workspace::new("packed-relocations", ["marked"]);
+    let host = lab.start_with("symbols = \"enforce\"");
+    for (linker, program, flag) in [
+        ("lld", "ld.lld", "--pack-dyn-relocs=relr"),
+        ("lld", "ld.lld", "-z,pack-relative-relocs"),
+        ("mold", "mold", "--pack-dyn-relocs=relr"),
+        ("mold", "mold", "-z,pack-relative-relocs"),
+    ] {
+        if !is_there(program) {
+            skipped(&format!("there is no linker `{program}`"));
+            continue;
+        }
+        let ran = workspace
+            .driver(&lab)
+            .arguments(["--notify", "require", "--profile", "dev"])
+            .env("RUSTFLAGS", flags(linker, flag))
+            .run();
+        match host.plugin("marked").refused {
+            None => {
+                assert_eq!(ran.code, Some(0), "{linker} {flag}: {}", ran.stderr);
+                assert_eq!(host.text("marked", "answer"), "marked one");
+            }
+            Some(refused) => {
+                assert_eq!(ran.code, Some(5), "{linker} {flag}: {}", ran.stderr);
+                for words in ["symbol policy", "`DT_RELR`", "GLIBC_ABI_DT_RELR"] {
+                    assert!(
+                        refused.reason.contains(words),
+                        "{linker} {flag}: {refused:?}"
+                    );
+                }
+            }
         }
     }
     host.stop();

@@ -1,29 +1,32 @@
 //! Where the output of `hotmerge` goes: to readers that go away, and to disks that are full.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, OpenOptions},
     io::{self, BufRead as _, BufReader, Write as _},
     os::unix::net::UnixListener,
-    process::Stdio,
+    process::{Command, Stdio},
     thread,
 };
 
-use hotmerge_tests::{Lab, SOON, TestHost, actor, run};
+use hotmerge_tests::{Lab, SOON, TestHost, actor, copy_environment, run};
 use serde_json::{Value, json};
 
-/// A lab whose host runs the second version of a plugin, and every command that writes something when
-/// all is well.
+/// A lab whose host runs the second of two versions, and every command that writes something when
+/// all is well. All can be repeated in this order.
 fn commands() -> (Lab, TestHost, Vec<Vec<String>>) {
     let lab = Lab::new();
-    let variant = actor("mark=1");
-    lab.package("one").put(&[&variant]);
+    let [old, variant] = ["1", "2"].map(|mark| actor(&format!("mark={mark}")));
+    lab.package("one").put(&[&old]);
     let host = lab.start();
-    let variant = actor("mark=2");
-    lab.package("one").put(&[&variant]);
-    host.reload();
+    host.reload_after(|| lab.package("one").put(&[&variant]));
+    let [old, new] = [&old, &variant].map(|variant| variant.meta.hash.short());
     let file = lab.package("one").file_path(&variant).display().to_string();
     let dir = lab.plugin_dir().display().to_string();
     let config = lab.path("hotmerge.toml").display().to_string();
+    let alone = lab.path("run.toml");
+    fs::write(&alone, "isolation = \"host\"\nsymbols = \"off\"\n").unwrap();
+    let alone = alone.display().to_string();
     let commands = [
         "--help",
         "--version",
@@ -34,18 +37,25 @@ fn commands() -> (Lab, TestHost, Vec<Vec<String>>) {
         "reload",
         "reload actor",
         "reload --json",
+        "reload --brief actor",
         "history",
         "history --json",
+        "call actor mark",
+        "call actor mark --json",
         "describe actor",
         "describe actor --json",
         "debug actor",
+        "debug actor --json",
         "logs",
         "logs --json",
-        "rollback actor",
+        "logs --follow",
+        &format!("rollback actor --to {old}"),
+        &format!("rollback actor --to {new} --json"),
         "pin actor",
         "unpin actor",
-        "call actor mark",
-        "call actor mark --json",
+        "pin actor --json",
+        "unpin actor --json",
+        &format!("run {file} mark --config {alone}"),
         "policy syscalls",
         "policy symbols",
         "completions bash",
@@ -58,21 +68,13 @@ fn commands() -> (Lab, TestHost, Vec<Vec<String>>) {
         &format!("hash {file}"),
         &format!("hash --json {file}"),
         &format!("serve --check --plugin-dir {dir}"),
-        &format!("run {file} mark --config {config}"),
     ];
-    let listed = lab.hotmerge(["--help"]).ok().text();
-    let (_, listed) = listed.split_once("Commands:\n").unwrap();
-    let (listed, _) = listed.split_once("\n\n").unwrap();
-    for line in listed.lines().filter_map(|line| line.strip_prefix("  ")) {
-        let name = line.split(' ').next().unwrap();
-        let is_tried = |it: &&str| it.split(' ').next() == Some(name);
-        // One stops the host and says nothing; the other lines continue a description.
-        let is_other = ["", "stop"].contains(&name);
-        assert!(is_other || commands.iter().any(is_tried), "{name}");
-    }
     let words = |line: &str| line.split(' ').map(str::to_owned).collect();
     (lab, host, commands.into_iter().map(words).collect())
 }
+
+/// What writes nothing when all is well.
+const SILENT: [&str; 2] = ["man", "stop"];
 
 fn full_disk() -> Stdio {
     let full = OpenOptions::new().write(true).open("/dev/full");
@@ -86,12 +88,29 @@ fn closed_pipe() -> Stdio {
     writer.into()
 }
 
+/// The commands that the help lists.
+fn listed(help: &str) -> BTreeSet<&str> {
+    let (_, rest) = help.split_once("Commands:\n").expect("it lists them");
+    let (commands, _) = rest.split_once("\n\n").expect("options follow");
+    let lines = commands.lines().filter_map(|line| line.strip_prefix("  "));
+    let names = lines.filter_map(|line| line.split(' ').next());
+    // A description that goes on is indented further.
+    names.filter(|name| !name.is_empty()).collect()
+}
+
+const FULL: &str =
+    "hotmerge: failed to write to standard output: No space left on device (os error 28)\n";
+
 /// Ends with this exit code, and says this on standard error.
 #[track_caller]
 fn ends(lab: &Lab, arguments: &[String], stdout: Stdio, code: i32, stderr: &str) {
-    let mut command = lab.command();
+    let what = arguments.join(" ");
+    end(lab.command().args(arguments), &what, stdout, code, stderr);
+}
+
+#[track_caller]
+fn end(command: &mut Command, what: &str, stdout: Stdio, code: i32, stderr: &str) {
     let child = command
-        .args(arguments)
         .stdin(Stdio::null())
         .stdout(stdout)
         .stderr(Stdio::piped())
@@ -101,8 +120,125 @@ fn ends(lab: &Lab, arguments: &[String], stdout: Stdio, code: i32, stderr: &str)
     assert_eq!(
         (ended.status.code(), &*told),
         (Some(code), stderr),
-        "{arguments:?}"
+        "{what}"
     );
+}
+
+#[test]
+fn no_command_is_missing_here() {
+    let (lab, host, commands) = commands();
+    let main = lab.hotmerge(["--help"]).ok().text();
+    let tried = commands.iter().map(|words| &*words[0]);
+    let tried = tried.filter(|word| !word.starts_with('-'));
+    let tried: BTreeSet<_> = tried.chain(SILENT).collect();
+    assert_eq!(listed(&main), tried);
+    host.stop();
+}
+
+#[test]
+fn commands_without_output_need_no_reader() {
+    for stdout in [full_disk, closed_pipe] {
+        let lab = Lab::new();
+        let mut host = lab.start();
+        fs::create_dir(lab.path("man")).unwrap();
+        let man = ["man".to_owned(), lab.path("man").display().to_string()];
+        ends(&lab, &man, stdout(), 0, "");
+        ends(&lab, &["stop".to_owned()], stdout(), 0, "");
+        assert!(host.ended().success());
+    }
+}
+
+/// An order is carried out, and only then is it told that nobody could be told.
+#[test]
+fn what_is_ordered_is_done_despite_lost_output() {
+    let (lab, host, _) = commands();
+    let old = actor("mark=1").meta.hash.short();
+    let order = |line: String, stdout, code, sentence| {
+        let words: Vec<_> = line.split(' ').map(str::to_owned).collect();
+        ends(&lab, &words, stdout, code, sentence);
+    };
+    for (stdout, code, sentence) in [
+        (full_disk as fn() -> Stdio, 1, FULL),
+        (closed_pipe as fn() -> Stdio, 0, ""),
+    ] {
+        let back = format!("rollback actor --to {old}");
+        order(back, stdout(), code, sentence);
+        assert_eq!(host.text("actor", "mark"), "1");
+        order("pin actor".to_owned(), stdout(), code, sentence);
+        assert!(host.plugin("actor").pinned);
+        order("unpin actor".to_owned(), stdout(), code, sentence);
+        assert!(!host.plugin("actor").pinned);
+        let hash = actor("mark=2").meta.hash.short();
+        lab.hotmerge(["rollback", "actor", "--to", &hash]).ok();
+    }
+    host.stop();
+}
+
+#[test]
+fn completions_survive_a_lost_output() {
+    let (lab, host, _) = commands();
+    for words in ["", "-- hotmerge call ac"] {
+        for shell in ["bash", "zsh", "/usr/bin/fish", "elvish"] {
+            for (stdout, code, stderr) in [(full_disk(), 1, FULL), (closed_pipe(), 0, "")] {
+                let mut command = lab.command();
+                command.env("HOTMERGE_COMPLETE", shell);
+                command.env("_CLAP_COMPLETE_INDEX", "2");
+                let what = format!("{shell} {words}");
+                command.args(words.split_whitespace());
+                end(&mut command, &what, stdout, code, stderr);
+            }
+        }
+    }
+    let mut command = lab.command();
+    command.env("HOTMERGE_COMPLETE", "cmd");
+    run(&mut command, SOON)
+        .ended_with(2)
+        .said(&["unknown shell `cmd`", "`bash`"]);
+    host.stop();
+}
+
+/// Nobody can be told that nobody can be told: only the exit code is left.
+#[test]
+fn a_full_disk_behind_stderr_fails_a_success() {
+    let logs = |lab: &Lab| {
+        let mut command = lab.command();
+        command.arg("logs").stdout(Stdio::piped());
+        command
+    };
+    let closed = |lab: &Lab| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "exec \"$0\" logs 2>&-"]);
+        shell.arg(logs(lab).get_program()).stdout(Stdio::piped());
+        copy_environment(&logs(lab), &mut shell);
+        shell
+    };
+    let to = |lab: &Lab, stderr: Stdio| {
+        let mut command = logs(lab);
+        command.stderr(stderr);
+        command
+    };
+    type Way<'a> = (&'a dyn Fn(&Lab) -> Command, i32);
+    let ways: [Way<'_>; 4] = [
+        (&|lab| to(lab, Stdio::null()), 0),
+        (&|lab| to(lab, full_disk()), 1),
+        (&|lab| to(lab, closed_pipe()), 0),
+        (&closed, 0),
+    ];
+    for (at, (way, code)) in ways.into_iter().enumerate() {
+        let lab = Lab::new();
+        let entry = json!({
+            "position": 3, "time": "2026-01-02T03:04:05Z", "level": "info",
+            "target": "hotmerge::host", "message": "what was asked for",
+        });
+        // The program notes on standard error that there were more.
+        let answer = json!({ "records": [entry], "next": 4, "end": 4, "lost": 3 });
+        let forger = forger(&lab, answer);
+        let ended = way(&lab).output().unwrap();
+        forger.join().unwrap();
+        let told = String::from_utf8_lossy(&ended.stdout);
+        assert!(told.contains("what was asked for"), "{at}: {told}");
+        assert_eq!(ended.status.code(), Some(code), "{at}");
+    }
 }
 
 #[test]
@@ -117,31 +253,10 @@ fn a_closed_pipe_ends_every_command_quietly() {
 #[test]
 fn a_full_disk_fails_every_command_with_a_sentence() {
     let (lab, host, commands) = commands();
-    let sentence =
-        "hotmerge: failed to write to standard output: No space left on device (os error 28)\n";
     for arguments in &commands {
-        ends(&lab, arguments, full_disk(), 1, sentence);
+        ends(&lab, arguments, full_disk(), 1, FULL);
     }
     host.stop();
-}
-
-#[test]
-fn completions_fail_as_other_output_does() {
-    let lab = Lab::new();
-    for arguments in [&[][..], &["--", "hotmerge", "sta"]] {
-        for (stdout, code) in [(closed_pipe(), 0), (full_disk(), 1)] {
-            let mut command = lab.command();
-            command.args(arguments).env("HOTMERGE_COMPLETE", "fish");
-            let ended = command.stdout(stdout).output().unwrap();
-            let told = String::from_utf8_lossy(&ended.stderr);
-            assert_eq!(ended.status.code(), Some(code), "{told}");
-            assert_eq!(
-                told.contains("No space left on device"),
-                code == 1,
-                "{told}"
-            );
-        }
-    }
 }
 
 #[test]
@@ -153,6 +268,8 @@ fn the_exit_code_survives_a_lost_output() {
     let verify = ["verify".to_owned(), lab.plugin_dir().display().to_string()];
     let sentence = "hotmerge: 2 packages failed verification\n";
     ends(&lab, &verify, closed_pipe(), 5, sentence);
+    let both = format!("{sentence}{FULL}");
+    ends(&lab, &verify, full_disk(), 5, &both);
     for (stderr, code, arguments) in [
         (full_disk(), 2, "--nonsense"),
         (closed_pipe(), 2, "--nonsense"),
@@ -212,6 +329,21 @@ fn forge(value: &mut Value) {
     }
 }
 
+/// Stands in for a host, and answers one request.
+fn forger(lab: &Lab, result: Value) -> thread::JoinHandle<()> {
+    let dir = lab.runtime_dir();
+    fs::create_dir_all(dir.path()).unwrap();
+    let listener = UnixListener::bind(dir.control_socket()).unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut line = String::new();
+        BufReader::new(&stream).read_line(&mut line).unwrap();
+        let request: Value = serde_json::from_str(&line).unwrap();
+        let answer = json!({"jsonrpc": "2.0", "id": request["id"], "result": result});
+        stream.write_all(format!("{answer}\n").as_bytes()).unwrap();
+    })
+}
+
 /// Nobody believes a host's own words more than those of its plugins.
 #[test]
 fn a_hosts_own_words_order_no_terminal() {
@@ -221,17 +353,7 @@ fn a_hosts_own_words_order_no_terminal() {
     let mut status = lab.hotmerge(["status", "--json"]).ok().json();
     host.stop();
     forge(&mut status["host"]);
-    let dir = lab.runtime_dir();
-    fs::create_dir_all(dir.path()).unwrap();
-    let listener = UnixListener::bind(dir.control_socket()).unwrap();
-    let forger = thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut line = String::new();
-        BufReader::new(&stream).read_line(&mut line).unwrap();
-        let request: Value = serde_json::from_str(&line).unwrap();
-        let answer = json!({"jsonrpc": "2.0", "id": request["id"], "result": status});
-        stream.write_all(format!("{answer}\n").as_bytes()).unwrap();
-    });
+    let forger = forger(&lab, status);
     let mut command = lab.command();
     // As on a terminal: otherwise the program takes all orders out.
     command.arg("status").env("CLICOLOR_FORCE", "1");

@@ -79,6 +79,30 @@ fn a_failed_run_tells_why_by_its_code() {
 }
 
 #[test]
+fn every_timeout_of_run_is_taken_or_refused() {
+    let lab = Lab::new();
+    lab.put(&actor("mark=1"));
+    let package = lab.package("actor").dir().display().to_string();
+    for (timeout, code) in [
+        ("1", 0),
+        ("9223372036854775807", 0),
+        ("18446744073709551615", 0),
+        ("18446744073709551616", 2),
+        ("-1", 2),
+        ("1.5", 2),
+        ("nan", 2),
+        ("", 2),
+    ] {
+        let timeout = format!("--timeout={timeout}");
+        let ran = run_plugin(&lab, &[&package, "mark", &timeout]);
+        let ran = ran.ended_with(code);
+        assert!(!ran.stderr.contains("panicked"), "{timeout}: {ran:?}");
+    }
+    let none = run_plugin(&lab, &[&package, "mark", "--timeout=0"]);
+    assert!(matches!(none.code, Some(0 | 12)), "{none:?}");
+}
+
+#[test]
 fn run_uses_the_sandbox() {
     let lab = Lab::new();
     // Says whether there is a whole sandbox here.

@@ -325,7 +325,8 @@ fn a_candidate_without_a_place_says_so() {
     host.signal(Signal::HUP);
     host.wait_for("the one for which there is no place", |status| {
         let mut waiting = status.plugins.iter().flat_map(|plugin| &plugin.waiting);
-        let words = format!("the host starts {most} versions at this moment, and 0 more wait");
+        let words =
+            format!("the host starts {most} versions at this moment; waiting before this one: 0");
         (starting(status) == most && waiting.any(|it| it.starts_with(&words))).then_some(())
     });
     host.stop();

@@ -56,6 +56,20 @@ impl Place {
         self.put_signed(variant, &self.key, THEN);
     }
 
+    /// The host refuses the plugin, and `hotmerge verify` does for the same reason.
+    #[track_caller]
+    fn refused(&self, host: &TestHost, words: &[&str]) {
+        let reason = refused(host, words);
+        assert_eq!(self.lab.verify_objects("actor"), Some(reason));
+    }
+
+    /// The host refuses the plugin for what it has run before, which nobody else knows.
+    #[track_caller]
+    fn refused_by_history(&self, host: &TestHost, words: &[&str]) {
+        refused(host, words);
+        assert_eq!(self.lab.verify_objects("actor"), None);
+    }
+
     fn put_signed(&self, variant: &Variant, key: &KeyPair, seconds: u64) {
         let package = self.lab.package("one");
         package.put_files(&[variant]);
@@ -80,15 +94,15 @@ fn version(version: &str, mark: &str) -> Variant {
     variant
 }
 
-/// Waits until the host says why it refuses the plugin.
+/// Waits until the host says why it refuses the plugin. Returns what it says.
 #[track_caller]
-fn refused(host: &TestHost, words: &[&str]) {
+fn refused(host: &TestHost, words: &[&str]) -> String {
     let said = host.wait_for("it is refused", |status| {
         let mut refused = status.plugins.iter().filter_map(|it| it.refused.as_ref());
         let has = |reason: &str| words.iter().all(|word| reason.contains(word));
         refused.find(|it| has(&it.reason)).cloned()
     });
-    assert!(!said.reason.is_empty());
+    said.reason
 }
 
 #[track_caller]
@@ -135,7 +149,7 @@ fn an_unsigned_package_is_refused_until_signed() {
     let package = place.lab.package("one");
     fs::remove_file(package.dir().join(SIGNATURE_FILE)).unwrap();
     package.put(&[&unsigned]);
-    refused(&host, &["it is not signed", "cargo hotmerge sign"]);
+    place.refused(&host, &["it is not signed", "cargo hotmerge sign"]);
     assert_eq!(host.text("actor", "mark"), "1");
     // Only the signature is new.
     package.replace(SIGNATURE_FILE, &sign(&meta_of(&unsigned), &place.key, THEN));
@@ -152,10 +166,10 @@ fn a_signature_of_something_else_is_refused() {
     let other = meta_of(&version("1.0.0", "2"));
     package.replace(SIGNATURE_FILE, &sign(&other, &place.key, THEN));
     package.put_meta(&[&version("1.0.0", "1")]);
-    refused(&host, &["by `releases`", "signature of something else"]);
+    place.refused(&host, &["by `releases`", "signature of something else"]);
     package.replace(SIGNATURE_FILE, b"not a signature\n");
     host.reload();
-    refused(&host, &[SIGNATURE_FILE, "no signature of minisign"]);
+    place.refused(&host, &[SIGNATURE_FILE, "no signature of minisign"]);
     host.stop();
 }
 
@@ -191,7 +205,7 @@ fn an_unknown_key_is_refused_until_added() {
     let stranger = KeyPair::generate_unencrypted_keypair().unwrap();
     place.put_signed(&version("1.0.0", "1"), &stranger, THEN);
     let host = place.start("");
-    refused(&host, &["which is not in", "there are: `releases`"]);
+    place.refused(&host, &["which is not in", "there are: `releases`"]);
     place.add_key("another", &stranger);
     place.lab.hotmerge(["reload", "actor"]).ok();
     assert_eq!(host.plugin("actor").signed.unwrap().by, "another");
@@ -211,12 +225,12 @@ fn a_key_that_no_longer_counts_starts_nothing() {
         fs::write(place.keys("releases.toml"), terms).unwrap();
         // What runs was signed when it started.
         place.put(&version("1.1.0", "2"));
-        refused(&host, &["signed by `releases`", words]);
+        place.refused(&host, &["signed by `releases`", words]);
         assert_eq!(host.text("actor", "mark"), "1");
         host.stop();
         // Neither the directory's version nor the one that the host has kept.
         let host = place.start("");
-        refused(&host, &[words]);
+        place.refused(&host, &[words]);
         assert_eq!(host.plugin("actor").generation, 0);
         fs::remove_file(place.keys("releases.toml")).unwrap();
         place.lab.hotmerge(["reload", "actor"]).ok();
@@ -237,7 +251,7 @@ fn an_older_signed_version_needs_the_operators_order() {
     runs(&host, "2");
     place.put(&old);
     let words = ["version 1.0.0 is older than 1.1.0", "hotmerge rollback"];
-    refused(&host, &words);
+    place.refused_by_history(&host, &words);
     assert_eq!(host.text("actor", "mark"), "2");
     place.put(&new);
     host.reload();
@@ -256,7 +270,7 @@ fn an_older_signed_version_needs_the_operators_order() {
     host.stop();
     place.put(&old);
     let host = place.start(order);
-    refused(&host, &words);
+    place.refused_by_history(&host, &words);
     host.stop();
 }
 
@@ -268,7 +282,7 @@ fn a_version_signed_before_the_last_one_is_refused() {
     runs(&host, "1");
     // The number says nothing here.
     place.put_signed(&version("2.0.0", "2"), &place.key, THEN - 1);
-    refused(&host, &["it was signed at 2023-11-14T22:13:19Z, before"]);
+    place.refused_by_history(&host, &["it was signed at 2023-11-14T22:13:19Z, before"]);
     let timeless = version("2.0.0", "3");
     let package = place.lab.package("one");
     let signed = minisign::sign(
@@ -281,7 +295,7 @@ fn a_version_signed_before_the_last_one_is_refused() {
     package.put_files(&[&timeless]);
     package.replace(SIGNATURE_FILE, signed.unwrap().into_string().as_bytes());
     package.put_meta(&[&timeless]);
-    refused(&host, &["does not say when it was made"]);
+    place.refused_by_history(&host, &["does not say when it was made"]);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     place.put_signed(&version("0.9.0", "4"), &place.key, now.as_secs());
     runs(&host, "4");
@@ -301,6 +315,8 @@ fn each_plugin_may_require_or_not() {
     let own = format!("keys_dir = {keys:?}\n[plugin.actor]\nrequire_signature = true");
     let host = place.lab.start_with(&own);
     refused(&host, &["it was not signed when it was kept"]);
+    let told = place.lab.verify_objects("actor").expect("it is refused");
+    assert!(told.contains("it is not signed"), "{told}");
     host.stop();
 }
 
@@ -365,7 +381,7 @@ fn the_driver_signs_what_hosts_take() {
     let package = place.lab.package("one");
     package.put(&[&version("1.0.0", "1")]);
     let host = place.start("");
-    refused(&host, &["it is not signed"]);
+    place.refused(&host, &["it is not signed"]);
     let plugins = path("plugins");
     // Nobody is there to be asked.
     sign(&["--key", &key, &plugins])

@@ -92,6 +92,22 @@ impl Lab {
         run(self.command().args(arguments), SOON)
     }
 
+    /// What `hotmerge verify` has against a plugin, judged with the configuration of the last host.
+    ///
+    /// # Panics
+    /// If it does not tell of the plugin.
+    #[track_caller]
+    pub fn verify_objects(&self, plugin: &str) -> Option<String> {
+        let config = self.path("hotmerge.toml").display().to_string();
+        let dir = self.plugin_dir().display().to_string();
+        let lines = self
+            .hotmerge(["verify", "--json", "--config", &config, &dir])
+            .lines();
+        let told = lines.iter().find(|line| line["plugin"] == plugin);
+        let told = told.unwrap_or_else(|| panic!("nothing of `{plugin}` in {lines:#?}"));
+        told["problem"].as_str().map(str::to_owned)
+    }
+
     /// `hotmerge` with the runtime directory of this test, for more than arguments.
     pub fn command(&self) -> Command {
         let mut command = Command::new(hotmerge());

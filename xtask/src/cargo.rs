@@ -125,7 +125,7 @@ impl Cargo {
         let shell = Shell::new()?;
         shell.change_dir(&self.root);
         let rustc = &settings.rustc;
-        let mut question = cmd!(shell, "{rustc} -vV").quiet();
+        let mut question = cmd!(shell, "{rustc} -vV").envs(absolute_paths()).quiet();
         for name in self.foreign_variables() {
             question = question.env_remove(name);
         }
@@ -175,7 +175,8 @@ impl Settings {
 
 /// The cargo that runs the driver, or the one in the search path.
 pub(crate) fn program() -> OsString {
-    env::var_os("CARGO").map_or_else(|| "cargo".into(), config::absolute)
+    let named = env::var_os("CARGO").filter(|program| !program.is_empty());
+    named.map_or_else(|| "cargo".into(), config::absolute)
 }
 
 /// A target as the user gives it; the path of a target file is relative to the user's directory.
@@ -193,7 +194,8 @@ pub(crate) fn root_around(directory: &Path) -> Option<PathBuf> {
         shell,
         "{cargo} locate-project --workspace --message-format plain"
     );
-    let manifest = question.quiet().ignore_stderr().read().ok()?;
+    let question = question.envs(absolute_paths()).quiet();
+    let manifest = question.ignore_stderr().read().ok()?;
     Some(Path::new(&manifest).parent()?.to_owned())
 }
 
@@ -252,8 +254,8 @@ fn of_cargo_run() -> impl Iterator<Item = OsString> {
 }
 
 /// The user's relative paths and programs are relative to the user's working directory, not to
-/// the workspace's root.
-fn absolute_paths() -> impl Iterator<Item = (OsString, OsString)> {
+/// that of a child.
+pub(crate) fn absolute_paths() -> impl Iterator<Item = (OsString, OsString)> {
     env::vars_os().filter_map(|(name, value)| {
         let absolute = match kind_of(name.to_str()?)? {
             _ if value.is_empty() => return None,

@@ -70,6 +70,57 @@ fn relative_programs_start_where_the_user_is() {
     }
 }
 
+/// A directory is made there, or found there by a link.
+#[test]
+fn relative_directories_are_where_the_user_is() {
+    let scratch = Scratch::at("here");
+    // From a registry, whose sources are unpacked in cargo's home.
+    scratch.plugin(
+        "one",
+        "itoa = \"1\"\n",
+        "let _ = call; reply.text(itoa::Buffer::new().format(0))",
+    );
+    let member = scratch.path("plugins/crates/one");
+    std::os::unix::fs::symlink(scratch.cargo_home(), member.join("home")).unwrap();
+    let rustup = std::env::var_os("RUSTUP_HOME")
+        .map_or_else(|| std::env::home_dir().unwrap().join(".rustup"), Into::into);
+    std::os::unix::fs::symlink(&rustup, member.join("rustup")).unwrap();
+    for (variable, name, makes) in [
+        (
+            "CARGO_TARGET_DIR",
+            "t1",
+            "t1/hotmerge/staging/one/libone.so",
+        ),
+        (
+            "CARGO_TARGET_DIR",
+            "./t2",
+            "t2/hotmerge/staging/one/libone.so",
+        ),
+        (
+            "CARGO_BUILD_TARGET_DIR",
+            "t4",
+            "t4/hotmerge/staging/one/libone.so",
+        ),
+        ("CARGO_HOME", "home", "home/registry/src"),
+        ("RUSTUP_HOME", "rustup", ""),
+        // The driver has a directory of its own for what this moves.
+        ("CARGO_BUILD_BUILD_DIR", "b", ""),
+        ("CARGO_BUILD_DEP_INFO_BASEDIR", ".", ""),
+        ("CARGO_HTTP_CAINFO", "ca.pem", ""),
+        ("SSL_CERT_FILE", "ca.pem", ""),
+        ("SSL_CERT_DIR", "certificates", ""),
+    ] {
+        let mut driver = dev(&scratch);
+        driver.current_dir(&member).env(variable, name);
+        let (code, said) = failure(&mut driver);
+        assert_eq!(code, 0, "{variable}={name}: {said}");
+        assert!(member.join(makes).exists(), "{variable}={name}");
+        let elsewhere = scratch.path("plugins").join(name);
+        let is_root = name == "." || !elsewhere.exists();
+        assert!(is_root, "{variable}={name} is below the workspace's root");
+    }
+}
+
 #[test]
 fn settings_count_from_wherever_cargo_takes_them() {
     let scratch = one_plugin_at("here");
@@ -121,6 +172,7 @@ fn variables_of_a_users_environment_do_not_matter() {
     let scratch = one_plugin_at("here");
     let hash = field(&lines(&mut dev(&scratch)), "one", "hash");
     for (variable, value) in [
+        ("CARGO", ""),
         ("CARGO_BUILD_BUILD_DIR", "/nonexistent"),
         ("CARGO_BUILD_JOBS", "default"),
         ("CARGO_BUILD_JOBS", "-1"),
@@ -170,6 +222,18 @@ fn variables_of_a_users_environment_do_not_matter() {
         };
         assert_eq!(plugin.hash.to_string(), hash, "{variable}={value}");
     }
+}
+
+#[test]
+fn empty_variables_of_other_commands_count_as_unset() {
+    let scratch = one_plugin_at("here");
+    let mut driver = scratch.driver();
+    driver.args(["sign", "--new-key", "key", "--no-password"]);
+    driver.env("HOTMERGE_SIGN_KEY", "");
+    driver.env("HOTMERGE_SIGN_PASSWORD_FILE", "");
+    let (code, said) = failure(&mut driver);
+    assert_eq!(code, 0, "{said}");
+    assert!(scratch.path("plugins/key.pub").exists());
 }
 
 fn host() -> String {

@@ -56,6 +56,22 @@ fn a_new_plugin_passes_tests_and_is_staged() {
     assert!(scratch.staged("my-plugin/libmy_plugin.so").exists());
 }
 
+/// Cargo is asked in other directories, too.
+#[test]
+fn relative_and_empty_variables_do_not_matter() {
+    let scratch = workspace();
+    let rustup = std::env::var_os("RUSTUP_HOME")
+        .map_or_else(|| std::env::home_dir().unwrap().join(".rustup"), Into::into);
+    std::os::unix::fs::symlink(rustup, scratch.path("plugins/rustup")).unwrap();
+    for (variable, value) in [("RUSTUP_HOME", "rustup"), ("CARGO", "")] {
+        let mut driver = scratch.driver();
+        let name = variable.to_lowercase().replace('_', "-");
+        driver.args(["new-plugin", &name]).env(variable, value);
+        let (code, said) = failure(&mut driver);
+        assert_eq!(code, 0, "{variable}={value}: {said}");
+    }
+}
+
 #[test]
 fn a_new_plugin_stands_alone_without_a_workspace() {
     let scratch = Scratch::new();
@@ -75,6 +91,26 @@ fn a_new_plugin_stands_alone_without_a_workspace() {
             .args(["--profile", "dev"]),
     );
     assert_eq!(field(&built, "solo", "action"), "staged");
+}
+
+/// Cargo builds `liba_b.so` from both.
+#[test]
+fn a_library_name_is_taken_only_once() {
+    for (first, second) in [("a-b", "a_b"), ("a_b", "a-b")] {
+        let scratch = workspace();
+        let mut driver = scratch.driver();
+        let (code, said) = failure(driver.args(["new-plugin", first]));
+        assert_eq!(code, 0, "{said}");
+        let manifest = fs::read(scratch.path("plugins/Cargo.toml")).unwrap();
+        let mut driver = scratch.driver();
+        let (code, said) = failure(driver.args(["new-plugin", second]));
+        assert_eq!(code, 1, "{said}");
+        let expected = format!("already has the name `{second}`, or a library of that name");
+        assert!(said.contains(&expected), "{said}");
+        assert!(!scratch.path(format!("plugins/{second}")).exists());
+        let after = fs::read(scratch.path("plugins/Cargo.toml")).unwrap();
+        assert_eq!(after, manifest);
+    }
 }
 
 #[test]

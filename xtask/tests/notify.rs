@@ -208,29 +208,8 @@ fn output_that_fails_comes_after_the_work() {
         let asked = playing.join().unwrap();
         assert!(asked.contains(&"reload".to_owned()), "{at}: {asked:?}");
     }
-    let help = scratch.driver().arg("--help").output().unwrap().stdout;
-    let help = String::from_utf8(help).unwrap();
-    let (_, commands) = help.split_once("Commands:\n").unwrap();
-    let (commands, _) = commands.split_once("\n\n").unwrap();
-    let helps = commands
-        .lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .map(|command| vec![command, "--help"]);
-    let own = [
-        vec!["--help"],
-        vec!["--version"],
-        vec!["completions", "bash"],
-    ];
-    for arguments in own.into_iter().chain(helps) {
-        for (stdout, code) in [(full(), 1), (closed(), 0)] {
-            let mut driver = scratch.driver();
-            let status = driver.args(&arguments).stdout(stdout).stderr(Stdio::null());
-            assert_eq!(status.status().unwrap().code(), Some(code), "{arguments:?}");
-        }
-    }
 }
 
-/// Some supervisors and shells start programs like that.
 /// The test holds the pid file, as a host does whose socket is out of reach.
 #[test]
 fn a_host_without_a_socket_is_sent_a_signal() {

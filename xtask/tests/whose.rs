@@ -31,6 +31,27 @@ fn plugins_of_one_library_name_are_refused() {
     assert!(!scratch.staged("").exists());
 }
 
+#[test]
+fn plugins_whose_names_build_one_file_are_refused() {
+    let scratch = Scratch::new();
+    for plugin in ["a-b", "a_b"] {
+        scratch.plugin(plugin, "", &says(plugin));
+    }
+    let is_refused = |words: &str| {
+        let (code, said) = failure(&mut scratch.build_plugins());
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(words), "{said}");
+        assert!(!scratch.staged("").exists());
+    };
+    is_refused("both declare the plugin `a_b`");
+    scratch.edit(
+        "plugins/crates/a-b/Cargo.toml",
+        "[package.metadata.hotmerge]\n",
+        "[package.metadata.hotmerge]\nname = \"a-b\"\n",
+    );
+    is_refused("both build `liba_b.so`");
+}
+
 /// As after a change of branches: cargo believes that it has built the package already.
 #[test]
 fn a_file_of_another_package_is_not_staged() {
@@ -145,7 +166,13 @@ fn same_name_from_two_sources_builds_alike() {
 
 #[test]
 fn a_plugin_that_another_links_is_refused() {
-    for profile in ["release", "dev"] {
+    for (profile, variable, value) in [
+        ("release", "CARGO_PROFILE_RELEASE_LTO", "fat"),
+        ("release", "CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
+        ("release", "CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
+        ("dev", "CARGO_PROFILE_DEV_CODEGEN_UNITS", "1"),
+        ("dev", "CARGO_PROFILE_DEV_DEBUG", "0"),
+    ] {
         let scratch = Scratch::new();
         scratch.plugin("base", "", &says("base"));
         scratch.edit(
@@ -162,19 +189,29 @@ fn a_plugin_that_another_links_is_refused() {
             "struct It;",
             "mod used; pub use used::used; struct It;",
         );
-        lines(scratch.build_plugins().args(["--profile", profile]));
+        let build = || {
+            let mut build = scratch.build_plugins();
+            build.args(["--profile", profile]).env(variable, value);
+            build
+        };
+        lines(&mut build());
         scratch.plugin(
             "user",
             "base = { path = \"../base\" }\n",
             "let _ = call; reply.text(base::used())",
         );
-        let (code, said) = failure(scratch.build_plugins().args(["--profile", profile]));
-        assert_eq!(code, 3, "{said}");
-        assert!(
-            said.contains("`user` links the plugin `base`"),
-            "{profile}: {said}"
-        );
-        assert!(!scratch.staged("user").exists());
+        // With all of the workspace, and alone.
+        let mut alone = build();
+        alone.args(["--plugin", "user"]);
+        for mut build in [build(), alone] {
+            let (code, said) = failure(&mut build);
+            assert_eq!(code, 3, "{variable}={value}: {said}");
+            assert!(
+                said.contains("`user` links the plugin `base`"),
+                "{variable}={value}: {said}"
+            );
+            assert!(!scratch.staged("user").exists());
+        }
     }
 }
 

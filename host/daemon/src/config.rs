@@ -10,6 +10,8 @@ pub(crate) mod change;
 mod door;
 mod http;
 mod log;
+#[cfg(test)]
+mod numbers;
 mod read;
 pub(crate) mod source;
 

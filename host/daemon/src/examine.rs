@@ -195,11 +195,9 @@ fn open_files(config: &Config) -> Finding {
     let once = in_workers.len() as u64 * PER_WORKER + in_host.len() as u64 * PER_PLUGIN;
     // The store keeps none open, but every old version runs on until its successor has taken over.
     let (least, most) = (once + OF_THE_HOST, 2 * once + OF_THE_HOST);
-    let host = match plugins {
-        1 => "a host with 1 plugin".to_owned(),
-        _ => format!("a host with {plugins} plugins"),
-    };
-    let need = format!("{host} needs {least}, and {most} while all of them are replaced");
+    let plugins = hotmerge_meta::count(plugins as u64, "plugin");
+    let need =
+        format!("a host with {plugins} needs {least}, and {most} while all of them are replaced");
     let Some(limit) = getrlimit(Resource::Nofile).maximum else {
         return finding(part, Verdict::Good, format!("{need}; there is no limit"));
     };

@@ -10,6 +10,7 @@ pub mod judge;
 pub(crate) mod keys;
 mod kind;
 mod place;
+pub(crate) mod requirements;
 pub mod scan;
 pub(crate) mod signed;
 pub(crate) mod tell;

@@ -39,7 +39,7 @@ pub use crate::{
     },
 };
 use crate::{
-    rules::{symbols, wants::not_granted},
+    rules::admission::{admit, asks_in_vain},
     settings::Symbols,
 };
 
@@ -84,47 +84,18 @@ impl Instance {
         let isolation = workers
             .isolation_by(with.settings, plugin.as_str())
             .map_err(|error| LoadError::Refused(error.to_string()))?;
-        let grants = &with.settings.of(plugin.as_str()).allow;
-        let asked = not_granted(&meta.wants, grants, isolation);
-        let in_vain = (!asked.is_empty()).then(|| {
-            let asked = asked.join("`, `");
-            format!("it asks for `{asked}`, which the configuration does not grant")
-        });
-        if let Some(what) = in_vain.clone() {
+        let own = with.settings.of(plugin.as_str());
+        if let Some(what) = asks_in_vain(meta, own, isolation) {
             upward.report(Report::AsksInVain { what });
         }
-        let is_judged = with.settings.symbols == Symbols::Enforce;
-        let mut libraries = Vec::new();
-        if is_judged || isolation == Isolation::Process {
-            let file = symbols::read(&verified);
-            if is_judged {
-                let groups = workers.symbols.as_ref();
-                let groups = groups.map_err(|error| LoadError::Refused(error.to_string()))?;
-                let judged = match &file {
-                    Ok(file) => symbols::check(file, groups, isolation, grants),
-                    Err(_) => Ok(()),
-                };
-                let unread = file.as_ref().err().map(ToString::to_string);
-                let reason = judged.err().map(|error| error.to_string()).or(unread);
-                let is_good = reason.is_none();
-                tracing::trace!(target: "hotmerge::plugin", %plugin, is_good, "its symbols are judged");
-                if let Some(reason) = reason {
-                    let in_vain = in_vain.map(|text| format!("; {text}")).unwrap_or_default();
-                    return Err(LoadError::Refused(format!("{reason}{in_vain}")));
-                }
-            }
-            if isolation == Isolation::Process {
-                let judged = file.as_ref().map(symbols::runs_nothing);
-                let refused = |error: &dyn std::error::Error| LoadError::Refused(error.to_string());
-                match judged {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => return Err(refused(&error)),
-                    Err(error) => return Err(refused(error)),
-                }
-            }
-            let needed = file.iter().flat_map(|file| file.runtime_libraries());
-            libraries.extend(needed.map(str::to_owned));
-        }
+        let policy = match with.settings.symbols {
+            Symbols::Enforce => Some(workers.symbols.as_ref()),
+            Symbols::Off => None,
+        };
+        let refused = |error: &dyn std::error::Error| LoadError::Refused(error.to_string());
+        let policy = policy.transpose().map_err(|error| refused(error))?;
+        let admitted = admit(meta, &verified, own, isolation, policy);
+        let libraries = admitted.map_err(|error| refused(&error))?;
         if isolation == Isolation::Process {
             return WorkerOwner::start(workers, upward, meta, verified, libraries, with)
                 .map(Self::Worker);

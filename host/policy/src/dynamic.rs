@@ -30,7 +30,7 @@ const DT_ANDROID_RELA: DynamicTag = DynamicTag(0x6000_0011);
 const DT_ANDROID_RELR: DynamicTag = DynamicTag(0x6fff_e000);
 
 /// The entries up to the end mark, and their addresses.
-struct Dynamic {
+pub(crate) struct Dynamic {
     entries: Vec<(DynamicTag, u64)>,
     place: Range<u64>,
     symbols: u64,
@@ -40,9 +40,14 @@ struct Dynamic {
 
 impl Dynamic {
     /// Of several entries with one tag the loader keeps the last.
-    fn value(&self, wanted: DynamicTag) -> Option<u64> {
+    pub(crate) fn value(&self, wanted: DynamicTag) -> Option<u64> {
         let mut found = self.entries.iter().rev().filter(|(tag, _)| *tag == wanted);
         found.next().map(|(_, value)| *value)
+    }
+
+    /// The address of a name in the string table.
+    pub(crate) fn name_at(&self, offset: u64) -> u64 {
+        self.strings.saturating_add(offset)
     }
 }
 
@@ -76,6 +81,7 @@ impl Reader<'_> {
         if let Some(table) = dynamic.value(elf::DT_RELR) {
             let size = size_of_table(dynamic.value(elf::DT_RELRSZ))?;
             self.relative(&dynamic, table, size)?;
+            self.packed_without_mark(&dynamic)?;
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ mod dynamic;
 mod file;
 mod lookup;
 mod objection;
+mod packed;
 mod read;
 mod reader;
 mod symbols;

@@ -29,40 +29,42 @@ fn main() -> ExitCode {
     hotmerge_sandbox::hold_signals();
     let _ = output::outlive_size_limit();
     let done = match commands::has_completed() {
-        Ok(true) => Ok(()),
+        Ok(true) => {
+            // The last line of an answer may still be buffered.
+            output::print("");
+            Ok(())
+        }
         Ok(false) => match commands::parse() {
             Ok(arguments) => commands::run(arguments),
             Err(instead) => show(&instead),
         },
         Err(instead) => show(&instead),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            // It fails already, with a code of its own.
-            let _ = output::complain(failure.report());
-            failure.into()
-        }
-    }
+    let worked = done.map_err(complain);
+    let written = match output::lost() {
+        Some(lost) => Err(complain(CommandError::from(lost))),
+        None => Ok(()),
+    };
+    worked.and(written).err().unwrap_or(ExitCode::SUCCESS)
+}
+
+fn complain(failure: CommandError) -> ExitCode {
+    output::complain(failure.report());
+    failure.into()
 }
 
 /// Shows the help or the version that was asked for, or fails for wrong usage.
 fn show(instead: &clap::Error) -> Result<(), CommandError> {
-    if instead.kind() == ErrorKind::Io {
-        return output_failed(instead);
-    }
     let text = instead.render().ansi().to_string();
-    match instead.use_stderr() {
-        true => Err(CommandError::usage(text)),
-        false => Ok(output::print(text)?),
-    }
-}
-
-/// The answer to a shell that completes could not be written. clap keeps the system's text and not its
-/// error; but what stopped its output stops a further byte as well.
-fn output_failed(instead: &clap::Error) -> Result<(), CommandError> {
-    match output::print_to_reader("\n")? {
-        true => Err(CommandError::text(exit::FAILURE, instead)),
-        false => Ok(()),
+    match instead.kind() {
+        // clap keeps the text of a failed write and not its error; but what stopped a shell's completions
+        // stops a further byte as well. Otherwise the shell is unknown.
+        ErrorKind::Io if !output::print_to_reader("\n") => Ok(()),
+        ErrorKind::Io => Err(CommandError::usage(text)),
+        _ if instead.use_stderr() => Err(CommandError::usage(text)),
+        _ => {
+            output::print(text);
+            Ok(())
+        }
     }
 }

@@ -1,15 +1,15 @@
 //! Everything the program writes: standard output and standard error.
 //!
-//! A reader that goes away is not a failure: the rest of the output is dropped, the command
-//! still does its work, and its exit code is that of the work. Anything else that stops the
-//! output, such as a full disk, fails the command with one sentence.
+//! Invariant: no output that is lost keeps a command from finishing its work. A reader that goes
+//! away is not a failure. Any other failed write, such as on a full disk, is remembered: it fails a
+//! command that succeeded otherwise, and one sentence tells it wherever that can still be written.
 //!
 //! Absent on purpose: `println!` and its kind, which panic. Clippy denies them in this crate.
 
 use std::{
     fmt::Display,
     io::{self, ErrorKind, Write},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use anstream::AutoStream;
@@ -22,61 +22,65 @@ pub(crate) fn outlive_size_limit() -> io::Result<()> {
     signal_hook::flag::register(SIGXFSZ, Arc::default()).map(drop)
 }
 
-/// Standard output or standard error cannot be written.
+/// Output cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to write to standard {stream}: {source}")]
+#[error("failed to write to {stream}: {source}")]
 pub(crate) struct WriteError {
     stream: &'static str,
     source: io::Error,
 }
 
-const OUTPUT: &str = "output";
-const ERROR: &str = "error";
+/// The first write that failed.
+static LOST: OnceLock<WriteError> = OnceLock::new();
 
-/// Writes text to standard output, with its colours only on a terminal.
-pub(crate) fn print(text: impl Display) -> Result<(), WriteError> {
-    let mut stream = AutoStream::auto(io::stdout().lock());
-    deliver(OUTPUT, &mut stream, text.to_string().as_bytes())
+/// The first write that failed, unless a reader went away.
+pub(crate) fn lost() -> Option<&'static WriteError> {
+    LOST.get()
 }
 
-/// As [`print()`], and returns whether standard output is still open.
-pub(crate) fn print_to_reader(text: impl Display) -> Result<bool, WriteError> {
+/// Writes text to standard output, with its colours only on a terminal.
+pub(crate) fn print(text: impl Display) {
+    print_to_reader(text);
+}
+
+/// As [`print()`], and returns whether more can be written.
+pub(crate) fn print_to_reader(text: impl Display) -> bool {
     let mut stream = AutoStream::auto(io::stdout().lock());
-    let written = stream.write_all(text.to_string().as_bytes());
-    match written.and_then(|()| stream.flush()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(source) => Err(WriteError {
-            stream: OUTPUT,
-            source,
-        }),
-    }
+    deliver(&mut stream, STDOUT, text.to_string().as_bytes())
 }
 
 /// Writes one line of JSON to standard output.
 pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
-    Ok(write(&line)?)
+    write(&line);
+    Ok(())
 }
 
 /// Writes bytes to standard output as they are.
-pub(crate) fn write(bytes: &[u8]) -> Result<(), WriteError> {
-    deliver(OUTPUT, &mut io::stdout().lock(), bytes)
+pub(crate) fn write(bytes: &[u8]) {
+    deliver(&mut io::stdout().lock(), STDOUT, bytes);
 }
 
 /// Writes text to standard error. If that fails, only the exit code can still report it.
-pub(crate) fn complain(text: impl Display) -> Result<(), WriteError> {
+pub(crate) fn complain(text: impl Display) {
     let mut stream = AutoStream::auto(io::stderr().lock());
-    deliver(ERROR, &mut stream, text.to_string().as_bytes())
+    deliver(&mut stream, STDERR, text.to_string().as_bytes());
 }
 
-fn deliver(name: &'static str, stream: &mut impl Write, bytes: &[u8]) -> Result<(), WriteError> {
-    match stream.write_all(bytes).and_then(|()| stream.flush()) {
-        Err(source) if source.kind() != ErrorKind::BrokenPipe => Err(WriteError {
-            stream: name,
-            source,
-        }),
-        _ => Ok(()),
+const STDOUT: &str = "standard output";
+const STDERR: &str = "standard error";
+
+/// Returns whether more can be written.
+fn deliver(to: &mut impl Write, stream: &'static str, bytes: &[u8]) -> bool {
+    match to.write_all(bytes).and_then(|()| to.flush()) {
+        Ok(()) => true,
+        Err(source) => {
+            if source.kind() != ErrorKind::BrokenPipe {
+                // Only the first is reported.
+                let _ = LOST.set(WriteError { stream, source });
+            }
+            false
+        }
     }
 }

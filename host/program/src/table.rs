@@ -43,14 +43,6 @@ pub(crate) fn problems(problems: &[Problem]) -> String {
     problems.iter().map(line).collect()
 }
 
-/// A number of things, for a sentence.
-pub(crate) fn count(number: u64, what: &str) -> String {
-    match number {
-        1 => format!("1 {what}"),
-        _ => format!("{number} {what}s"),
-    }
-}
-
 /// A cell in a colour of what it means. The text may be a plugin's.
 pub(crate) fn coloured(text: impl ToString, meaning: Meaning) -> Cell {
     let cell = Cell::new(plain(&text.to_string()));

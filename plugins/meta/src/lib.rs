@@ -22,6 +22,7 @@ pub mod frame;
 pub mod image;
 pub mod name;
 pub mod package;
+mod peer;
 mod plain;
 pub mod publish;
 pub mod read;
@@ -36,7 +37,8 @@ pub use name::{FileName, NameError, PackageName, PluginName};
 pub use package::{
     Abi, Handover, META_FILE, Meta, MetaError, OnReplace, PluginMeta, PromiseError, Requires, Wants,
 };
-pub use plain::{cut, on_one_line, plain};
+pub use peer::Peer;
+pub use plain::{count, cut, on_one_line, plain};
 pub use publish::{PublishError, Published, publish, publish_signature};
 pub use read::{FileStamp, ReadError, read_regular, read_trusted, stamp};
 pub use runtime::{PidFile, RuntimeDir};

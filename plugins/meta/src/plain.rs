@@ -36,9 +36,23 @@ pub fn cut(text: &mut String, to: usize) {
     }
 }
 
+/// A number and what it counts, whose plural ends in `s`.
+pub fn count(number: u64, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_of_a_kind_is_no_plural() {
+        let counted = [0, 1, 2].map(|number| count(number, "objection"));
+        assert_eq!(counted, ["0 objections", "1 objection", "2 objections"]);
+    }
 
     #[test]
     fn lines_become_one_line() {

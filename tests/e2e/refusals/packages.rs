@@ -1,9 +1,10 @@
 //! Packages that are none, or in each other's way.
 
+use hotmerge_meta::OnReplace::Rebind;
 use hotmerge_tests::actor;
 use std::fs;
 
-use crate::bench::{Bench, is_a_sentence, two};
+use crate::bench::{Bench, a_refusal, is_a_sentence, two};
 
 #[test]
 fn packages_with_invalid_names() {
@@ -48,4 +49,66 @@ fn a_plugin_name_taken_by_another_package() {
     );
     assert!(bench.host.status().problems.is_empty());
     bench.host.stop();
+}
+
+#[test]
+fn a_requirement_that_is_not_there() {
+    a_refusal(
+        &two().requiring("absent", "^1", Rebind),
+        &["`actor` requires `absent` ^1", "actor → absent"],
+    );
+}
+
+#[test]
+fn a_requirement_of_another_version() {
+    let bench = Bench::new("");
+    let base = actor("mark=b").named("base").version("2.0.0");
+    bench.lab.package("base").put(&[&base]);
+    bench
+        .package()
+        .put(&[&two().requiring("base", "^1", Rebind)]);
+    bench.is_refused(&["`actor` requires `base` ^1", "found 2.0.0"]);
+    bench.end();
+}
+
+#[test]
+fn a_requirement_that_is_refused_itself() {
+    let bench = Bench::new("");
+    let base = actor("mark=b").named("base");
+    bench.lab.package("base").put(&[&base.with_abi(0, 9)]);
+    bench
+        .package()
+        .put(&[&two().requiring("base", "*", Rebind)]);
+    bench.is_refused(&["`actor` requires `base`", "not running", "ABI 0.9"]);
+    bench.end();
+}
+
+#[test]
+fn a_plugin_that_requires_itself() {
+    let bench = Bench::new("");
+    let base = actor("mark=b").named("base");
+    bench
+        .lab
+        .package("base")
+        .put(&[&base.requiring("actor", "*", Rebind)]);
+    bench
+        .package()
+        .put(&[&two().requiring("base", "*", Rebind)]);
+    bench.is_refused(&["it requires itself", "actor → base → actor"]);
+    bench.end();
+}
+
+#[test]
+fn what_a_package_alone_requires_is_not_judged() {
+    let bench = Bench::new("");
+    bench
+        .package()
+        .put(&[&two().requiring("absent", "^1", Rebind)]);
+    let config = bench.lab.path("hotmerge.toml").display().to_string();
+    let package = bench.package().dir().display().to_string();
+    bench
+        .lab
+        .hotmerge(["verify", "--config", &config, &package])
+        .ok();
+    bench.end();
 }

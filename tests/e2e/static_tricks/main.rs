@@ -314,7 +314,9 @@ fn a_host_refuses_each_trick(isolation: &str) {
                 refused.reason
             );
         }
+        assert_eq!(lab.verify_objects(name), Some(refused.reason));
     }
+    assert_eq!(lab.verify_objects("formatting"), None);
     remove();
     neighbour.unharmed(host);
 }
@@ -327,6 +329,20 @@ fn workers_refuse_each_trick() {
 #[test]
 fn the_host_process_refuses_each_trick() {
     a_host_refuses_each_trick("host");
+}
+
+/// No setting lets the loader run code of a file before its worker has confined itself.
+#[test]
+fn without_the_policy_ifunc_is_refused_all_the_same() {
+    let lab = Lab::new();
+    let one = TRICKS.iter().find(|(name, ..)| *name == "ifunc-symbol");
+    lab.put(&trick(one.expect("it is listed")));
+    let lives = lab.living_in("process");
+    let host = lab.start_with(&format!("{lives}symbols = \"off\"\n"));
+    let refused = host.plugin("ifunc-symbol").refused.expect("it is refused");
+    assert!(refused.reason.contains("IFUNC"), "{refused:?}");
+    assert_eq!(lab.verify_objects("ifunc-symbol"), Some(refused.reason));
+    host.stop();
 }
 
 /// Hash tables say how many symbols there are, and nothing that is checked depends on it.

@@ -22,7 +22,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use hotmerge_meta::{Digest, RuntimeDir, plain};
+use hotmerge_meta::{Digest, RuntimeDir, count, plain};
 
 pub use self::notify::Notify;
 use self::{
@@ -103,7 +103,7 @@ pub fn run(args: &Args) -> Result<u8> {
     }
     note(format_args!(
         "{} in `{}`, {}",
-        count(built.len()),
+        count(built.len() as u64, "plugin"),
         plan.staging.display(),
         report::human_ms(started.elapsed().as_secs_f64() * 1e3),
     ));
@@ -301,11 +301,4 @@ fn is_same(staging: &Path, plugin_dir: &Path) -> bool {
             // The host may have access where this user has none.
             _ => staging == plugin_dir,
         }
-}
-
-fn count(plugins: usize) -> String {
-    match plugins {
-        1 => "1 plugin".to_owned(),
-        many => format!("{many} plugins"),
-    }
 }

@@ -97,6 +97,7 @@ fn ask_cargo(name: &PluginName) -> Result<()> {
         shell,
         "{cargo} new --quiet --lib --vcs none --name {name} crate"
     )
+    .envs(cargo::absolute_paths())
     .quiet()
     .run()
     .map_err(|_| anyhow!("`{name}` cannot be the name of a crate"))
@@ -181,6 +182,7 @@ impl Workspace {
     /// Cargo rejects two packages of one name, and the driver two plugins or two libraries of one name.
     fn check_unused(&self, name: &PluginName) -> Result<()> {
         let metadata = cargo_metadata::MetadataCommand::new()
+            .cargo_path(cargo::program())
             .manifest_path(self.root.join("Cargo.toml"))
             .no_deps()
             .exec()?;

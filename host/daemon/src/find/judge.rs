@@ -3,23 +3,22 @@
 //! A host judges each package by these functions before it starts anything; `hotmerge verify` uses the
 //! same functions without a host, so that the two cannot disagree.
 //!
-//! Absent on purpose: what a plugin does when it starts, and what it requires of others.
+//! Absent on purpose: what a plugin does when it starts, and what only a running host knows: which versions
+//! have run, what an operator chose, and what this system provides.
 
 use std::{
     fs::File,
     io,
     os::fd::AsFd,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use hotmerge_instance::{
-    rules::{
-        policies,
-        symbols::{self, Groups, SymbolsError},
-        text_file::TextFileError,
-    },
-    settings::{Grant, Isolation, Symbols},
+    Settings,
+    rules::{admission::admit, grants, policies, symbols::Groups, text_file::TextFileError},
+    settings::{Grant, Isolation, PluginSettings, Symbols},
 };
 use hotmerge_loader::{LoadError, Verified};
 use hotmerge_meta::{
@@ -29,6 +28,7 @@ use hotmerge_meta::{
 use crate::{
     Config,
     find::{
+        requirements::{self, Candidate},
         scan::{Scanner, open_dir, open_package},
         signed,
         unverified::Unverified,
@@ -70,8 +70,9 @@ pub enum JudgeError {
     Policy(#[from] TextFileError),
 }
 
-/// Judges a package, or every package of a plugin directory or a staging directory. Without a
-/// configuration every plugin is granted what its `plugin.meta` asks for.
+/// Judges a package, or every package of a plugin directory or a staging directory, as a host that starts on
+/// that directory. Without a configuration every plugin is granted what its `plugin.meta` asks for. What a
+/// package alone requires of others is not judged.
 ///
 /// # Errors
 /// If the directory cannot be judged.
@@ -80,18 +81,21 @@ pub fn judge(dir: &Path, config: Option<&Config>) -> Result<Vec<Judgement>, Judg
         dir: dir.to_owned(),
         source,
     };
-    let by_default = Config::default();
-    let groups = policies::symbols(&config.unwrap_or(&by_default).policy_files())?;
+    let settings = config.map_or_else(|| Config::default().settings(), Config::settings);
+    let groups = policies::symbols(&settings.policies)?;
     // Without a configuration there is no rule about owners.
     let trust = config.map_or_else(Trust::anybody, Config::trust);
     let judge = Judge {
         config,
+        settings,
         groups,
         trust,
     };
     dir.read_dir().map_err(failed)?;
     if !dir.join(META_FILE).exists() {
-        return Ok(judge.all(dir));
+        let mut all = judge.all(dir);
+        judge_requirements(&mut all);
+        return Ok(all);
     }
     let open = File::open(dir).map_err(failed)?;
     judge.trust.check_way(&open, dir)?;
@@ -108,8 +112,25 @@ pub fn judge(dir: &Path, config: Option<&Config>) -> Result<Vec<Judgement>, Judg
     })
 }
 
+/// Adds what the plugins of a directory require of each other in vain.
+fn judge_requirements(all: &mut [Judgement]) {
+    let candidate = |it: &Judgement| {
+        Some(Candidate {
+            package: it.package.parse().ok()?,
+            meta: Arc::new(it.plugin.clone()?),
+            problem: it.problem.clone(),
+        })
+    };
+    let refused = requirements::refused(all.iter().filter_map(candidate).collect());
+    for judgement in all.iter_mut().filter(|it| it.problem.is_none()) {
+        let name = judgement.plugin.as_ref().map(|meta| &meta.name);
+        judgement.problem = name.and_then(|name| refused.get(name).cloned());
+    }
+}
+
 struct Judge<'a> {
     config: Option<&'a Config>,
+    settings: Settings,
     groups: Groups,
     trust: Trust,
 }
@@ -151,10 +172,7 @@ impl Judge<'_> {
             .and(signature)
             .and_then(|()| verify(&open, meta, &self.trust));
         let problem = match judged {
-            Ok(verified) => {
-                let judged = self.symbols(&verified, meta);
-                judged.err().map(|error| error.to_string())
-            }
+            Ok(verified) => self.admit(&verified, meta).err(),
             Err(error) => Some(error.to_string()),
         };
         Judgement {
@@ -165,19 +183,36 @@ impl Judge<'_> {
         }
     }
 
-    fn symbols(&self, verified: &Verified, meta: &PluginMeta) -> Result<(), SymbolsError> {
-        let Some(config) = self.config else {
-            let grants = asked(meta);
-            return symbols::admit(verified, &self.groups, Isolation::Process, &grants);
+    /// What would be said before the plugin's own code runs.
+    fn admit(&self, verified: &Verified, meta: &PluginMeta) -> Result<(), String> {
+        let config = self
+            .config
+            .unwrap_or(&Config::default())
+            .plugin_json(&meta.name);
+        config.map_err(|error| error.to_string())?;
+        let own = self.own(meta);
+        let isolation = match self.settings.isolation_of(meta.name.as_str()) {
+            Some(Isolation::Host) => Isolation::Host,
+            // This system is taken for one that provides the sandbox.
+            _ => Isolation::Process,
         };
-        if config.symbols == Symbols::Off {
+        let policy = (self.settings.symbols == Symbols::Enforce).then_some(&self.groups);
+        admit(meta, verified, &own, isolation, policy).map_err(|error| error.to_string())?;
+        if isolation == Isolation::Host {
             return Ok(());
         }
-        let own = config.plugin.get(&meta.name);
-        let isolation = own.and_then(|own| own.isolation).or(config.isolation);
-        let grants = own.map_or(&[][..], |own| &own.allow);
-        let isolation = isolation.unwrap_or(Isolation::Process);
-        symbols::admit(verified, &self.groups, isolation, grants)
+        grants::check(&own.allow, own.user, &self.trust).map_err(|error| error.to_string())
+    }
+
+    fn own(&self, meta: &PluginMeta) -> PluginSettings {
+        let own = self.settings.of(meta.name.as_str()).clone();
+        match self.config {
+            Some(_) => own,
+            None => PluginSettings {
+                allow: asked(meta),
+                ..own
+            },
+        }
     }
 }
 

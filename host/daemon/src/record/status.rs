@@ -4,7 +4,7 @@ pub use hotmerge_meta::control::{
     CanaryStatus, ConfigRefused, ConfigStatus, EndingStatus, FailureStatus, HostStatus, KeptStatus,
     PluginStatus, RefusedStatus, SavedStatus, Status, StoreFailure, WorkerStatus,
 };
-use hotmerge_meta::{PluginMeta, control::Problem};
+use hotmerge_meta::{PluginMeta, control::Problem, count};
 use jiff::Timestamp;
 
 use hotmerge_instance::{Isolation, Workers, rules::wants};
@@ -203,8 +203,9 @@ fn running(plugin: &Plugin) -> Option<Running> {
 /// Says that a version will be tried again for which the system lacked a resource.
 fn waits_for_room(health: &Health) -> Option<String> {
     let (_, tries) = health.retry?;
+    let tried = count(tries.into(), "time");
     Some(format!(
-        "the system had no room for a version (tried {tries} times); it is tried again"
+        "the system had no room for a version (tried {tried}); it is tried again"
     ))
 }
 

@@ -7,7 +7,7 @@ use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
 use hotmerge_instance::{Instance, STATE_LIMIT, StartWith, failure};
 use hotmerge_lifecycle::{Event, Later, Next, Origin, Refused, Target, Ticket};
 use hotmerge_loader::{CallError, LoadError, Reply, Verified};
-use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName};
+use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName, count};
 use tracing::{debug, trace};
 
 use self::error::{RunningError, StateError, StoredError};
@@ -394,8 +394,8 @@ impl Supervisor {
         trace!(target: "hotmerge::plugin", "handing the state over: new calls wait");
         if let Err(calls) = plugin.pause(deadline) {
             let ms = limit.as_millis();
-            let reason =
-                format!("{calls} calls on the running version have not returned within {ms} ms");
+            let calls = count(calls as u64, "call");
+            let reason = format!("{calls} on the running version did not return within {ms} ms");
             self.not_handed_over(ticket, meta, &reason);
             return self.discard(&meta.name, instance);
         }

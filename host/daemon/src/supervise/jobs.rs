@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotmerge_meta::PluginName;
+use hotmerge_meta::{PluginName, count};
 
 use hotmerge_lifecycle::Ticket;
 
@@ -178,9 +178,10 @@ impl Jobs {
         let before = waiting.position(|job| job.ticket() == Some(ticket))?;
         let busy = state.current.len();
         // Otherwise it only waits for its thread.
-        (busy >= self.limit).then(|| format!(
-            "the host starts {busy} versions at this moment, and {before} more wait before this one"
-        ))
+        (busy >= self.limit).then(|| {
+            let busy = count(busy as u64, "version");
+            format!("the host starts {busy} at this moment; waiting before this one: {before}")
+        })
     }
 
     /// Frees the place of a job that is given up. `spawn` is as in [`Jobs::submit`].

@@ -14,7 +14,6 @@ use hotmerge_daemon::config::HttpConfig;
 use hotmerge_sandbox::peer_groups;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::net::sockopt::socket_peercred;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
@@ -216,10 +215,9 @@ impl Entrance {
             }
             Acceptor::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                let cred = socket_peercred(&stream)?;
+                let hotmerge_meta::Peer { uid, gid, .. } = hotmerge_meta::Peer::of(&stream)?;
                 let mut groups = peer_groups(&stream)?;
-                groups.push(cred.gid.as_raw());
-                let uid = cred.uid.as_raw();
+                groups.push(gid);
                 self.serve(stream, Peer::User { uid, groups });
             }
         }

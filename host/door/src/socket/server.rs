@@ -21,9 +21,9 @@ use std::{
 };
 
 use hotmerge_daemon::config::Role;
-use hotmerge_meta::RuntimeDir;
+use hotmerge_meta::{Peer, RuntimeDir};
 use hotmerge_sandbox::peer_groups;
-use rustix::net::{Shutdown, shutdown, sockopt::socket_peercred};
+use rustix::net::{Shutdown, shutdown};
 
 use super::{
     IDLE,
@@ -294,10 +294,9 @@ impl Shared {
     ) -> io::Result<()> {
         stream.set_read_timeout(Some(IDLE))?;
         stream.set_write_timeout(Some(IDLE))?;
-        let peer = socket_peercred(&stream)?;
-        let uid = peer.uid.as_raw();
+        let Peer { uid, gid, .. } = Peer::of(&stream)?;
         let mut groups = peer_groups(&stream)?;
-        groups.push(peer.gid.as_raw());
+        groups.push(gid);
         let who = Identity::of_user(uid, groups);
         let config = self.door.host.config();
         if !who.may_enter(&config.door.allow) {

@@ -1,5 +1,6 @@
 //! What a plugin's file may ask for, by whose rules, and what it asks for in vain.
 
+pub mod admission;
 pub mod grants;
 pub mod policies;
 pub mod symbols;

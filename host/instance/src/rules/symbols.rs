@@ -54,19 +54,6 @@ pub(crate) fn read(verified: &Verified) -> Result<File, SymbolsError> {
     Ok(File::read(&image)?)
 }
 
-/// Judges a verified image.
-///
-/// # Errors
-/// Where it cannot be read, or the first objections.
-pub fn admit(
-    verified: &Verified,
-    groups: &Groups,
-    isolation: Isolation,
-    grants: &[Grant],
-) -> Result<(), SymbolsError> {
-    check(&read(verified)?, groups, isolation, grants)
-}
-
 /// Checks that the dynamic loader runs nothing of it that no worker can keep it from before it has
 /// shut itself in. No setting permits that.
 ///

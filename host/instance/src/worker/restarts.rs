@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotmerge_meta::PluginName;
+use hotmerge_meta::{PluginName, count};
 
 use crate::{failure::Failure, settings::RestartConfig};
 
@@ -67,9 +67,10 @@ impl Restarts {
 /// Why something is not started again.
 pub fn too_often(config: RestartConfig, plugin: &PluginName, last: &Failure) -> String {
     format!(
-        "it crashed more than {} times in {} s, and is not started again before a new version \
+        "it crashed more than {} in {} s, and is not started again before a new version \
          comes or `hotmerge reload {plugin}` asks; last it {last}",
-        config.most, config.within_s
+        count(config.most.into(), "time"),
+        config.within_s
     )
 }
 

@@ -4,6 +4,7 @@ use hotmerge_abi::CallContext;
 use hotmerge_loader::Reply;
 use hotmerge_wire::{NoAnswer, Request, after_ns, op};
 
+use crate::rules::admission::loadable;
 use crate::worker::{
     calls::Worker,
     error::{LaunchError, NotStarted},
@@ -20,20 +21,13 @@ impl Worker {
         bytes[8..10].copy_from_slice(&header.abi_major.to_ne_bytes());
         bytes[10..12].copy_from_slice(&header.abi_minor.to_ne_bytes());
         bytes[12..].copy_from_slice(&header.size.to_ne_bytes());
-        let needs_mib = self.image.writable_bytes() >> 20;
-        let limit_mib = self.settings.limits.memory_mib;
-        if needs_mib > limit_mib {
-            return Err(LaunchError::TooLarge {
-                needs_mib,
-                limit_mib,
-            });
-        }
+        let constructors = loadable(&self.image, &self.settings.limits)?;
         self.workers.launch(Parts {
             image: Some(self.image.memory()),
             plugin: self.log.plugin().as_str(),
             libraries: &self.libraries,
             header: bytes,
-            constructors: self.image.constructors()?,
+            constructors,
             grants: &self.settings.allow,
             limits: self.settings.limits.into(),
             calls_others: !self.meta.requires.is_empty(),

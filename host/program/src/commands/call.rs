@@ -49,7 +49,10 @@ impl Call {
     pub(super) fn run(self) -> Result<(), CommandError> {
         match self.ask() {
             Ok(reply) if self.json => Ok(output::print_json(&reply)?),
-            Ok(reply) => Ok(output::write(&reply.output_base64.0)?),
+            Ok(reply) => {
+                output::write(&reply.output_base64.0);
+                Ok(())
+            }
             Err(failure) => {
                 if self.json {
                     let (code, message) = (failure.code(), failure.to_string());

@@ -38,6 +38,7 @@ impl Completions {
         if self.shell == Shell::Zsh {
             script.extend(ZSH_FIRST.as_bytes());
         }
-        Ok(output::write(&script)?)
+        output::write(&script);
+        Ok(())
     }
 }

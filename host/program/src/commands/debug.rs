@@ -42,7 +42,7 @@ impl Debug {
         } else {
             let mut lines = String::new();
             list("", &serde_json::to_value(&report)?, &mut lines);
-            output::print(lines)?;
+            output::print(lines);
         }
         Ok(())
     }

@@ -38,7 +38,7 @@ impl Describe {
         if self.json {
             output::print_json(&description)?;
         } else {
-            output::print(Shown(&description))?;
+            output::print(Shown(&description));
         }
         Ok(())
     }

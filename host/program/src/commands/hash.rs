@@ -42,7 +42,7 @@ impl Hash {
                     "machine": image.machine().to_string(),
                 }))?;
             } else {
-                output::print(format_args!("{}  {}\n", image.digest(), path.display()))?;
+                output::print(format_args!("{}  {}\n", image.digest(), path.display()));
             }
         }
         Ok(())

@@ -39,9 +39,11 @@ impl History {
             self.host
                 .ask(method::HISTORY, &params, Duration::from_secs(10))?;
         if self.json {
-            return Ok(output::print_json(&transitions)?);
+            output::print_json(&transitions)?;
+        } else {
+            output::print(text(&transitions));
         }
-        Ok(output::print(text(&transitions))?)
+        Ok(())
     }
 }
 

@@ -13,7 +13,7 @@ use hotmerge_instance::{
     Isolation,
     rules::{policies, wants::not_granted},
 };
-use hotmerge_meta::{Image, Meta, PluginMeta};
+use hotmerge_meta::{Image, Meta, PluginMeta, count};
 use hotmerge_policy::{File, Objection, Rules, judge};
 use hotmerge_sandbox::Grant;
 use serde::Serialize;
@@ -22,7 +22,6 @@ use super::host::configuration;
 use crate::{
     exit::{self, CommandError},
     output,
-    table::count,
 };
 
 /// Show what a plugin file imports, needs and maps, and whether the symbol policy allows it.
@@ -59,11 +58,8 @@ impl Inspect {
     pub(super) fn run(self) -> Result<(), CommandError> {
         let bytes = fs::read(&self.file)
             .with_context(|| format!("failed to read `{}`", self.file.display()))?;
-        let refused = |error: String| {
-            CommandError::text(exit::REFUSED, format!("`{}`: {error}", self.file.display()))
-        };
-        let image = Image::normalise(bytes).map_err(|error| refused(error.to_string()))?;
-        let file = File::read(image.bytes()).map_err(|error| refused(error.to_string()))?;
+        let image = Image::normalise(bytes).map_err(|error| self.refused(error))?;
+        let file = File::read(image.bytes()).map_err(|error| self.refused(error))?;
         let policy = policies::symbols(&configuration(self.config.as_deref())?.policy_files())
             .map_err(|error| CommandError::new(exit::CONFIG, error))?;
         let rules: Rules = policies::rules(self.host, &self.allow);
@@ -86,12 +82,20 @@ impl Inspect {
         if self.json {
             output::print_json(&report)?;
         } else {
-            output::print(&report)?;
+            output::print(&report);
         }
-        match refusals {
+        self.verdict(refusals)
+    }
+
+    fn verdict(&self, objections: usize) -> Result<(), CommandError> {
+        match objections {
             0 => Ok(()),
-            number => Err(refused(refusal(number))),
+            number => Err(self.refused(refusal(number))),
         }
+    }
+
+    fn refused(&self, why: impl fmt::Display) -> CommandError {
+        CommandError::text(exit::REFUSED, format!("`{}`: {why}", self.file.display()))
     }
 }
 
@@ -145,13 +149,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_objection_is_no_plural() {
-        let sentence = "the symbol policy refuses it: ";
-        assert_eq!(refusal(1), format!("{sentence}1 objection"));
-        assert_eq!(refusal(2), format!("{sentence}2 objections"));
-    }
-
-    #[test]
     fn a_line_per_fact_and_a_verdict() {
         let mut report = Report {
             file: File::default(),
@@ -163,5 +160,18 @@ mod tests {
         let imports = ["malloc", "free"].map(str::to_owned).to_vec();
         report.groups.insert("memory".to_owned(), imports);
         insta::assert_snapshot!(report.to_string());
+    }
+
+    #[test]
+    fn one_objection_is_no_plural() {
+        let inspect = Inspect {
+            file: "libx.so".into(),
+            allow: Vec::new(),
+            config: None,
+            host: false,
+            json: false,
+        };
+        let objections = |number: usize| inspect.verdict(number).unwrap_err().report();
+        insta::assert_snapshot!(objections(1) + &objections(2));
     }
 }

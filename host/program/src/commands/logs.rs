@@ -94,10 +94,10 @@ impl Logs {
         HostArguments::request(client, method::LOGS, params, PATIENCE + WAIT)
     }
 
-    /// Shows records; returns whether standard output is still open.
+    /// Shows records; returns whether more can be written.
     fn show(&self, reply: &LogsReply) -> Result<bool, CommandError> {
         if reply.lost > 0 {
-            output::complain(format_args!("{}\n", lost(reply.lost)))?;
+            output::complain(format_args!("{}\n", lost(reply.lost)));
         }
         let mut text = String::new();
         for entry in &reply.records {
@@ -110,14 +110,15 @@ impl Logs {
         if !self.follow && text.is_empty() {
             return Ok(true);
         }
-        Ok(output::print_to_reader(text)?)
+        Ok(output::print_to_reader(text))
     }
 }
 
 fn lost(count: u64) -> String {
+    let records = hotmerge_meta::count(count, "record");
     format!(
-        "{count} records are missing here: the host has dropped them to make room; raise `log.records` \
-         and `log.bytes` in its configuration to keep more"
+        "the host has dropped {records} to make room; raise `log.records` and `log.bytes` in its \
+         configuration to keep more"
     )
 }
 

@@ -22,6 +22,8 @@ pub(super) struct Pin {
 }
 
 /// Let the plugin directory decide again which version runs.
+///
+/// Its version is a candidate like any other: with `canary` it first takes a share of the calls.
 #[derive(Args, Debug)]
 pub(super) struct Unpin {
     #[command(flatten)]

@@ -40,6 +40,7 @@ impl Policy {
         };
         let text = policies::text(&configuration(self.config.as_deref())?.policy_files(), kind)
             .map_err(|error| CommandError::new(exit::CONFIG, error))?;
-        Ok(output::print(text)?)
+        output::print(text);
+        Ok(())
     }
 }

@@ -5,14 +5,14 @@ use hotmerge_daemon::UnknownPlugin;
 use hotmerge_meta::{
     PluginName,
     control::{Action, KeyChange, PluginReport, ReloadParams, ReloadReport, method},
-    plain,
+    count, plain,
 };
 
 use super::host::Change;
 use crate::{
     exit::{self, CommandError},
     output,
-    table::{self, Meaning, coloured, count},
+    table::{self, Meaning, coloured},
 };
 
 const HEADING: &[&str] = &["PLUGIN", "VERSION", "OLD", "NEW", "RESULT", "TOOK"];
@@ -20,7 +20,8 @@ const HEADING: &[&str] = &["PLUGIN", "VERSION", "OLD", "NEW", "RESULT", "TOOK"];
 /// Rescan the plugin directory, wait for the reloads that follow, and show the result.
 ///
 /// Plugins given by name are tried again even if their current version was refused; the command
-/// then waits for, shows and judges only these.
+/// then waits for, shows and judges only these. With `canary` a version first takes a share of the
+/// calls, also if it is tried again; only `hotmerge rollback` switches at once.
 #[derive(Args, Debug)]
 pub(super) struct Reload {
     /// Plugins to try again
@@ -73,9 +74,9 @@ impl Reload {
         if self.change.json {
             output::print_json(&report)?;
         } else if self.brief {
-            output::print(brief(&report))?;
+            output::print(brief(&report));
         } else {
-            output::print(text(&report))?;
+            output::print(text(&report));
         }
         let expected = if self.removed { &[] } else { &*self.plugins };
         verdict(&report, expected)
@@ -260,7 +261,7 @@ pub(super) fn conclude(
     } else {
         let mut table = table::new(HEADING);
         table.add_row(row(&report, &change.outcome(report.action)));
-        output::print(table::text(&table))?;
+        output::print(table::text(&table));
     }
     if report.action == Action::Refused {
         return Err(CommandError::text(

@@ -11,8 +11,8 @@ use crate::exit::{self, CommandError};
 
 /// Go back to a version that ran before.
 ///
-/// The version in the plugin directory is not loaded again until it changes, even after a
-/// restart of the host.
+/// The host switches to it at once, even with `canary`. The version in the plugin directory is not
+/// loaded again until it changes, even after a restart of the host.
 #[derive(Args, Debug)]
 pub(super) struct Rollback {
     /// Plugin name

@@ -10,7 +10,7 @@ use hotmerge_daemon::{
 };
 use hotmerge_door::{AskToStop, Door, Server};
 use hotmerge_meta::{
-    RuntimeDir,
+    RuntimeDir, count,
     runtime::{PidFile, RuntimeError},
 };
 use hotmerge_observe::{
@@ -113,7 +113,7 @@ impl Serve {
         output::print(format_args!(
             "configuration and plugin directory `{}` can be used\n",
             plugin_dir.display()
-        ))?;
+        ));
         check_trust(&config)?;
         check(&config)
     }
@@ -168,7 +168,8 @@ impl Serve {
         front::close((*front).as_ref());
         let left = host.stop();
         if left > 0 {
-            tracing::warn!(target: "hotmerge::host", "{left} old versions had not ended in time");
+            let left = count(left as u64, "old version");
+            tracing::warn!(target: "hotmerge::host", "{left} had not ended in time");
         } else {
             place.server.finish();
         }
@@ -229,7 +230,7 @@ fn check(config: &Config) -> Result<(), CommandError> {
             Verdict::Less => "warning: ",
             Verdict::Good | Verdict::Bad => "",
         };
-        output::print(format_args!("{warning}{part}: {text}\n"))?;
+        output::print(format_args!("{warning}{part}: {text}\n"));
     }
     if bad.is_empty() {
         return Ok(());

@@ -8,13 +8,13 @@ use hotmerge_meta::control::{
     ConfigRefused, ConfigStatus, DoorStatus, FailureStatus, HostStatus, PluginState, PluginStatus,
     Status as Report, StoreFailure, WatcherStatus, WorkerStatus, method,
 };
-use hotmerge_meta::plain;
+use hotmerge_meta::{count, plain};
 
 use super::{host::HostArguments, reload::waits_for_restart};
 use crate::{
     exit::CommandError,
     output,
-    table::{self, Meaning, coloured, count},
+    table::{self, Meaning, coloured},
 };
 
 /// Show the running host and its plugins.
@@ -33,9 +33,11 @@ impl Status {
             .host
             .ask(method::STATUS, &(), Duration::from_secs(10))?;
         if self.json {
-            return Ok(output::print_json(&status)?);
+            output::print_json(&status)?;
+        } else {
+            output::print(text(&status));
         }
-        Ok(output::print(text(&status))?)
+        Ok(())
     }
 }
 

@@ -4,18 +4,23 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use clap::Args;
 use hotmerge_daemon::{JudgeError, Judgement, StartError, judge};
-use hotmerge_meta::{META_FILE, control::SignedStatus, plain};
+use hotmerge_meta::{META_FILE, control::SignedStatus, count, plain};
 use serde::Serialize;
 
 use super::{host::configuration, reload::shorten};
 use crate::{
     exit::{self, CommandError},
     output,
-    table::{self, Meaning, coloured, count},
+    table::{self, Meaning, coloured},
 };
 
 /// Check every package below a directory: does each file match its plugin.meta, who signed it,
 /// and would a host load it?
+///
+/// The answer is that of a host that starts on the directory with this configuration, in a system
+/// that provides the sandbox. Not known here is what only a host learns: whether a plugin starts,
+/// which versions have run before (`signed_order`), and what an operator pinned or rolled back.
+/// Of a single package it is not known what the plugins that it requires are.
 #[derive(Args, Debug)]
 pub(super) struct Verify {
     /// Package, plugin directory or staging directory [default: the configuration's plugin
@@ -80,13 +85,13 @@ impl Verify {
 
     fn print(&self, findings: &[Finding]) -> Result<(), CommandError> {
         if self.json {
-            return Ok(findings.iter().try_for_each(output::print_json)?);
+            findings.iter().try_for_each(output::print_json)?;
+        } else if self.brief {
+            output::print(findings.iter().filter_map(brief).collect::<String>());
+        } else {
+            output::print(text(findings));
         }
-        if self.brief {
-            let lines: String = findings.iter().filter_map(brief).collect();
-            return Ok(output::print(lines)?);
-        }
-        Ok(output::print(text(findings))?)
+        Ok(())
     }
 }
 

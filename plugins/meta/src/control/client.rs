@@ -9,12 +9,11 @@ use std::{
 };
 
 use jsonrpsee_types::{ErrorObjectOwned, Id, Request, Response, ResponsePayload};
-use rustix::net::sockopt::socket_peercred;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::to_raw_value;
 
 use crate::{
-    RuntimeDir,
+    Peer, RuntimeDir,
     frame::{FrameTooLong, Frames, MAX_FRAME_BYTES, frame},
     plain,
 };
@@ -256,12 +255,11 @@ fn check_peer(dir: &RuntimeDir, stream: &UnixStream) -> Result<(), ConnectError>
         socket: dir.control_socket(),
         source,
     };
-    let found = socket_peercred(stream).map_err(|errno| failed(errno.into()))?;
+    let found = Peer::of(stream).map_err(failed)?.uid;
     let me = rustix::process::geteuid();
     let mut owners = vec![0, me.as_raw()];
     owners.extend(trusted_owner(dir.path(), me.is_root()).map_err(failed)?);
     owners.dedup();
-    let found = found.uid.as_raw();
     if owners.contains(&found) {
         return Ok(());
     }

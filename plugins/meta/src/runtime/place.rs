@@ -19,12 +19,12 @@ use rustix::{
     io::Errno,
     net::{
         AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept, bind, connect, listen,
-        socket_with, sockopt::socket_peercred,
+        socket_with,
     },
     process::{Pid, geteuid},
 };
 
-use crate::Digest;
+use crate::{Digest, Peer};
 
 /// The name of a place, taken; nothing if a stranger has it, or if there are no such names here.
 #[derive(Debug)]
@@ -93,8 +93,10 @@ fn listen_on(address: &SocketAddrUnix) -> Result<OwnedFd, Errno> {
 fn holder(address: &SocketAddrUnix) -> Option<Taken> {
     let socket = unix_socket().ok()?;
     connect(&socket, address).ok()?;
-    let peer = socket_peercred(&socket).ok()?;
-    (peer.uid.is_root() || peer.uid == geteuid()).then_some(Taken(Some(peer.pid)))
+    let peer = Peer::of(&socket).ok()?;
+    [0, geteuid().as_raw()]
+        .contains(&peer.uid)
+        .then_some(Taken(peer.pid))
 }
 
 /// Locks a directory; nothing if somebody has done so.

@@ -1,0 +1,127 @@
+//! Every command of the driver with output that nobody reads, or that a full disk takes.
+
+mod common;
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    process::{Command, Stdio},
+};
+
+use common::{Scratch, failure};
+
+/// A name for what each run makes, since nothing is made twice.
+const NEW: &str = "NEW";
+
+/// Arguments, and whether the command writes to standard output.
+type Tried = (&'static [&'static str], bool);
+
+/// What each command is tried with. `None` stands for the help alone: these run for minutes, and write
+/// in the same way.
+const COMMANDS: [(&str, Option<Tried>); 8] = [
+    (
+        "build-plugins",
+        Some((&["--offline", "--notify=never", "--profile=dev"], true)),
+    ),
+    ("new-plugin", Some((&[NEW], true))),
+    ("sign", Some((&["--new-key", NEW, "--no-password"], true))),
+    ("man", Some((&["."], false))),
+    ("completions", Some((&["bash"], true))),
+    ("demo", None),
+    ("test", None),
+    ("bench", None),
+];
+
+fn full_disk() -> Stdio {
+    let full = fs::File::options().write(true).open("/dev/full");
+    full.expect("`/dev/full` is there").into()
+}
+
+/// A pipe that nobody reads any more.
+fn closed_pipe() -> Stdio {
+    io::pipe().expect("there are descriptors").1.into()
+}
+
+/// The commands that the help lists.
+fn listed(help: &str) -> BTreeSet<&str> {
+    let (_, rest) = help.split_once("Commands:\n").expect("it lists them");
+    let (commands, _) = rest.split_once("\n\n").expect("options follow");
+    let lines = commands.lines().filter_map(|line| line.strip_prefix("  "));
+    let names = lines.filter_map(|line| line.split(' ').next());
+    // A description that goes on is indented further.
+    names.filter(|name| !name.is_empty()).collect()
+}
+
+fn code(driver: &mut Command, stdout: Stdio) -> Option<i32> {
+    let driver = driver.stdin(Stdio::null()).stdout(stdout);
+    driver.stderr(Stdio::null()).status().unwrap().code()
+}
+
+#[test]
+fn no_command_is_missing_here() {
+    let scratch = Scratch::new();
+    let help = scratch.driver().arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let tried: BTreeSet<_> = COMMANDS.iter().map(|(command, _)| *command).collect();
+    assert_eq!(listed(&help), tried);
+}
+
+#[test]
+fn every_help_survives_a_lost_output() {
+    let scratch = Scratch::new();
+    let helps = COMMANDS.iter().map(|(command, _)| [*command, "--help"]);
+    let both = [["--help", "--help"], ["--version", "--version"]];
+    for arguments in helps.chain(both) {
+        for (stdout, expected) in [(full_disk(), 1), (closed_pipe(), 0)] {
+            let ended = code(scratch.driver().args(arguments), stdout);
+            assert_eq!(ended, Some(expected), "{arguments:?}");
+        }
+    }
+}
+
+#[test]
+fn every_command_survives_a_lost_output() {
+    let scratch = Scratch::new();
+    scratch.plugin("one", "", "let _ = call; reply.text(\"hello\")");
+    scratch.edit(
+        "plugins/Cargo.toml",
+        "[\"crates/*\"]\n",
+        "[\"crates/one\"]\n[workspace.dependencies]\n\
+         hotmerge-sdk = { path = \"../hotmerge/plugins/sdk\" }\n",
+    );
+    for (command, tried) in COMMANDS {
+        let Some((arguments, writes)) = tried else {
+            continue;
+        };
+        for (new, stdout, expected) in [
+            ("full", full_disk(), i32::from(writes)),
+            ("closed", closed_pipe(), 0),
+        ] {
+            let named = format!("{command}-{new}");
+            let words = arguments.iter().map(|word| word.replace(NEW, &named));
+            let ended = code(scratch.driver().arg(command).args(words), stdout);
+            assert_eq!(ended, Some(expected), "{command}");
+            // What it makes, it has made.
+            if arguments.contains(&NEW) {
+                assert!(scratch.path("plugins").join(&named).exists(), "{named}");
+            }
+        }
+    }
+    assert!(scratch.path("plugins/cargo-hotmerge.1").exists());
+    assert!(scratch.staged("one/libone.so").exists());
+    let (ended, said) = failure(&mut signing(&scratch));
+    assert_eq!(ended, 0, "{said}");
+    for (stdout, expected) in [(full_disk(), 1), (closed_pipe(), 0)] {
+        let signature = scratch.staged("one/plugin.meta.minisig");
+        fs::remove_file(&signature).unwrap();
+        assert_eq!(code(&mut signing(&scratch), stdout), Some(expected));
+        assert!(signature.exists());
+    }
+}
+
+/// `sign` with a key that an earlier command made.
+fn signing(scratch: &Scratch) -> Command {
+    let mut driver = scratch.driver();
+    driver.args(["sign", "--key", "sign-full", "target/hotmerge/staging"]);
+    driver
+}
