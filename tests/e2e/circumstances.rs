@@ -234,7 +234,7 @@ fn a_host_serves_from_a_read_only_disk() {
 }
 
 #[test]
-fn a_host_on_a_full_disk_serves_or_says_why() {
+fn a_host_serves_or_explains_a_full_disk() {
     let lab = lab();
     let variant = actor("mark=1");
     let small = variant.bytes.len() as u64 / 2;

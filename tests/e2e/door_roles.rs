@@ -200,7 +200,7 @@ fn a_group_member_reads_by_a_supplementary_group() {
 }
 
 #[test]
-fn whoever_has_no_role_is_told_how_to_get_one() {
+fn users_without_a_role_learn_the_remedy() {
     for_each_owner(|owner| {
         let lab = lab();
         let host = start(&lab, owner, ROLES);
@@ -220,7 +220,7 @@ fn whoever_has_no_role_is_told_how_to_get_one() {
 }
 
 #[test]
-fn the_socket_opens_as_far_as_the_roles_need() {
+fn the_socket_opens_only_for_existing_roles() {
     for_each_owner(|owner| {
         let group = format!("[[door.allow]]\ngroup = {GROUP}\nrole = \"read\"\n");
         let of_group = match owner {

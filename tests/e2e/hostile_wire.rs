@@ -252,7 +252,7 @@ fn replies_are_given_up_after_call_ms() {
 }
 
 #[test]
-fn a_bell_that_rings_for_nothing_ends_the_worker() {
+fn a_bell_rung_for_nothing_ends_the_worker() {
     let lab = Lab::new();
     let Some(host) = start_calling(&lab) else {
         return;

@@ -133,7 +133,7 @@ fn room_for(host: &TestHost, more: usize) -> u64 {
 }
 
 #[test]
-fn a_version_without_room_starts_when_there_is_some() {
+fn a_version_without_room_starts_later() {
     let lab = Lab::new();
     lab.put(&actor("mark=1"));
     // Only this change is looked at, once.

@@ -41,7 +41,7 @@ fn lab_with_actor() -> Lab {
 // --- The plugin directory
 
 #[test]
-fn a_host_without_its_plugin_directory_does_not_start() {
+fn no_host_starts_without_its_plugin_directory() {
     let lab = Lab::new();
     fs::remove_dir(lab.plugin_dir()).unwrap();
     run(&mut lab.serve(""), SOON).ended_with(3).said(&[
@@ -369,7 +369,7 @@ fn a_second_host_names_the_first_and_exits() {
 }
 
 #[test]
-fn a_runtime_directory_that_is_cleared_is_made_anew() {
+fn a_cleared_runtime_directory_is_created_again() {
     let lab = lab_with_actor();
     // No look at the plugins comes to its help, and nobody sends a signal.
     let host = lab.start_with("watch = false\nrescan_s = 0");

@@ -126,7 +126,7 @@ fn status_is_one_object_with_the_documented_fields() {
 }
 
 #[test]
-fn status_says_in_words_whether_the_directory_is_watched() {
+fn status_says_how_the_directory_is_watched() {
     for (config, says) in [
         ("watch = true", ", watched by inotify"),
         ("watch = \"inotify\"", ", watched by inotify; looked "),
@@ -148,7 +148,7 @@ fn status_says_in_words_whether_the_directory_is_watched() {
 }
 
 #[test]
-fn debug_shows_what_the_host_knows_of_a_plugin() {
+fn debug_shows_all_state_of_a_plugin() {
     let bench = GatedHost::new("mark=1", "watch = false");
     let lab = &bench.lab;
     bench.stage(&actor("mark=2 start=wait"));

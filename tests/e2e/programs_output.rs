@@ -251,7 +251,7 @@ fn a_closed_pipe_ends_every_command_quietly() {
 }
 
 #[test]
-fn a_full_disk_fails_every_command_with_a_sentence() {
+fn a_full_disk_fails_commands_with_a_sentence() {
     let (lab, host, commands) = commands();
     for arguments in &commands {
         ends(&lab, arguments, full_disk(), 1, FULL);
@@ -285,7 +285,7 @@ fn the_exit_code_survives_a_lost_output() {
 }
 
 #[test]
-fn a_host_outlives_a_log_that_cannot_be_written() {
+fn a_host_outlives_an_unwritable_log() {
     let lab = Lab::new();
     lab.package("one").put(&[&actor("mark=1")]);
     for stderr in [full_disk(), closed_pipe()] {
@@ -306,7 +306,7 @@ fn a_host_outlives_a_log_that_cannot_be_written() {
 }
 
 #[test]
-fn manual_pages_on_a_full_disk_are_a_sentence() {
+fn a_full_disk_fails_manual_pages_with_sentence() {
     let lab = Lab::new();
     let dir = lab.path("man");
     fs::create_dir(&dir).unwrap();

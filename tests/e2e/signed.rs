@@ -174,7 +174,7 @@ fn a_signature_of_something_else_is_refused() {
 }
 
 #[test]
-fn a_half_published_package_settles_before_it_is_refused() {
+fn a_half_published_package_is_not_refused_early() {
     let place = Place::new();
     place.put(&version("1.0.0", "1"));
     let host = place.start("settle_ms = 60000");
@@ -275,7 +275,7 @@ fn an_older_signed_version_needs_the_operators_order() {
 }
 
 #[test]
-fn a_version_signed_before_the_last_one_is_refused() {
+fn a_version_signed_earlier_than_live_is_refused() {
     let place = Place::new();
     let host = place.start("signed_order = \"time\"");
     place.put_signed(&version("1.0.0", "1"), &place.key, THEN);

@@ -212,7 +212,7 @@ fn output_that_fails_comes_after_the_work() {
 
 /// The test holds the pid file, as a host does whose socket is out of reach.
 #[test]
-fn a_host_without_a_socket_is_sent_a_signal() {
+fn a_host_without_socket_gets_a_signal() {
     let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGHUP]).unwrap();
     let scratch = one_plugin();
     let runtime = RuntimeDir::new(scratch.path("run"));

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_entries_of_a_history_are_left_out() {
+    fn the_oldest_history_entries_are_left_out() {
         let entry = |number| json!({"number": number, "reason": "r"});
         let answer: Value = (0..50_000).map(entry).collect();
         let fitted = fitted(&answer);

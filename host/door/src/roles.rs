@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_of_a_user_and_its_groups_add_up() {
+    fn roles_of_user_and_groups_add_up() {
         let allow = allow(
             "[[allow]]\nuser = 4711\nrole = \"call\"\nplugins = [\"shop\"]\n\
              [[allow]]\ngroup = 12\nrole = \"read\"\n\

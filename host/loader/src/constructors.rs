@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn no_image_is_too_strange_to_be_looked_at() {
+    fn any_bytes_can_be_searched_for_constructors() {
         let image = object();
         for cut in (0..image.len().min(8192)).step_by(7) {
             let _ = Constructors::of(&image[..cut]);

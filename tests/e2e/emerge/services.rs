@@ -62,7 +62,7 @@ pub(super) fn systemd_version() -> Result<u32> {
 }
 
 #[test]
-fn openrc_starts_checks_reloads_restarts_and_stops_the_host() -> Result<()> {
+fn openrc_starts_reloads_restarts_and_stops_the_host() -> Result<()> {
     if !is_root() {
         return Ok(());
     }
@@ -89,7 +89,7 @@ fn openrc_starts_checks_reloads_restarts_and_stops_the_host() -> Result<()> {
     a_changed_configuration_waits_for_a_restart(&lab)?;
     a_restart_checks_once(&lab)?;
     a_killed_host_comes_back(&lab)?;
-    a_restart_keeps_what_the_new_program_would_refuse(&lab)?;
+    a_restart_that_would_fail_ends_no_host(&lab)?;
     a_rotated_log_goes_on(&lab)?;
     let log = lab.unmerge("app-admin/hotmerge")?;
     ensure!(
@@ -220,7 +220,7 @@ fn a_restart_checks_once(lab: &Lab) -> Result<()> {
 }
 
 /// What stands in the directory is no plugin any more; what runs was loaded before.
-fn a_restart_keeps_what_the_new_program_would_refuse(lab: &Lab) -> Result<()> {
+fn a_restart_that_would_fail_ends_no_host(lab: &Lab) -> Result<()> {
     let before = pid(lab)?;
     let file = "/usr/lib64/hotmerge/plugins/alpha/libalpha.so";
     lab.shell(&format!(

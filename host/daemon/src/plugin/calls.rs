@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_call_lets_the_next_one_be_measured() {
+    fn the_call_after_a_slow_one_is_measured() {
         let calls = Calls::new();
         for _ in 0..3 {
             let mut call = calls.begin();

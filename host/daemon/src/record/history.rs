@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_remembered_is_bounded_and_the_newest_stays() {
+    fn history_is_bounded_and_keeps_the_newest() {
         let mut history = History::default();
         let plugin: PluginName = "a".parse().unwrap();
         for number in 0..TRANSITIONS + 10 {

@@ -380,7 +380,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_one_entry_with_a_valid_status() {
+    fn every_problem_has_one_entry_and_valid_status() {
         let kinds: BTreeSet<_> = KINDS.iter().map(|(kind, ..)| *kind as u8).collect();
         assert_eq!(kinds.len(), Kind::Internal as usize + 1);
         let names: BTreeSet<_> = KINDS.iter().map(|(_, name, ..)| name).collect();

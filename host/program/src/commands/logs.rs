@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_a_moment_or_a_span_back_from_now() {
+    fn since_takes_a_date_or_an_age() {
         let ago = |text: &str| {
             let since: Since = text.parse().unwrap();
             Timestamp::now().as_second() - since.0.as_second()
