@@ -166,10 +166,7 @@ fn a_worker_that_cannot_run_is_explained() {
         (setup("exec", 0o644), "run `chmod +x` on it"),
     ] {
         let ran = run(&mut behind(&USER, &setup, &serve), SOON).ended_with(3);
-        let ran = ran.said(&[
-            "sandbox: plugins are to run in processes of their own",
-            told,
-        ]);
+        let ran = ran.said(&["sandbox: plugins must run in worker processes", told]);
         assert!(ran.stderr.contains("programs/w"), "{ran:?}");
     }
 }

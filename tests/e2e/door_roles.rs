@@ -206,7 +206,7 @@ fn users_without_a_role_learn_the_remedy() {
         let host = start(&lab, owner, ROLES);
         let text = denied(client(&lab, STRANGER).request(method::STATUS, &(), SOON));
         let text = text.expect("it is refused");
-        let who = format!("user {STRANGER} has no role at this host");
+        let who = format!("user {STRANGER} has no role on this host");
         assert!(
             text.contains(&who) && text.contains("`[[door.allow]]`"),
             "{text}"

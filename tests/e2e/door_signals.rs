@@ -165,7 +165,7 @@ fn a_second_term_waits_for_no_call() {
     );
     host.signal(Signal::TERM);
     assert!(host.ended().success(), "{}", host.log());
-    host.log().wait("ordered to stop once more");
+    host.log().wait("told to stop a second time");
     asking.join().unwrap().expect_err("nobody answers");
     drop(visitor);
 }

@@ -226,7 +226,7 @@ fn attack(host: &TestHost, name: &str, expected: Expected) -> Result<(), String>
         }
         Hangs => {
             ensure(outcome.is_err() && said.contains("deadline"), "other words")?;
-            ended("hung: a call went on after its deadline")?;
+            ended("hung: a call continued after its deadline")?;
         }
     }
     host.answers_again("attacks");

@@ -165,12 +165,12 @@ fn a_hostile_candidate_leaves_the_live_version_serving() {
     let neighbour = Neighbour::of(&host, "attacks", "echo");
     for (script, words) in [
         ("load=exec", "SIGSYS"),
-        ("load=hang", "has not started within"),
-        ("load=sleep", "has not started within"),
-        ("start=fault-forever", "has not started within"),
+        ("load=hang", "did not start within"),
+        ("load=sleep", "did not start within"),
+        ("start=fault-forever", "did not start within"),
         ("start=segv", "SIGSEGV"),
         ("start=exit", "exited with status 0"),
-        ("check=hang", "has not started within"),
+        ("check=hang", "did not start within"),
         ("check=abort", "aborted"),
     ] {
         package.put(&[&attacks_at(script)]);

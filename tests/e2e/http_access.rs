@@ -143,7 +143,7 @@ fn readable_tokens_keep_the_host_from_starting() {
     let refused = hotmerge_tests::run(&mut serve, SOON);
     refused
         .ended_with(3)
-        .said(&["can be read or written by others"]);
+        .said(&["can read or write the token file"]);
 }
 
 #[test]

@@ -215,7 +215,7 @@ fn an_overtaken_candidate_never_takes_a_call() {
     bench
         .host
         .log()
-        .wait("a candidate that took no calls is ended");
+        .wait("ending a candidate that took no calls");
     let plugin = bench.host.plugin("actor");
     assert_eq!((plugin.generation, plugin.state), (2, PluginState::Active));
     assert_eq!(bench.host.text("actor", "mark"), "3");

@@ -95,7 +95,7 @@ fn replaced_late(scarce: Scarce) -> String {
     allow(&host, scarce, Some(1));
     host.signal(Signal::HUP);
     pidfd_send_signal(&worker, Signal::KILL).expect("it lives");
-    host.log().wait("there is no other worker yet");
+    host.log().wait("no replacement could start yet");
     if matches!(scarce, Scarce::Descriptors) {
         // A look at what cannot be opened takes nothing out of service.
         host.log().wait("plugins` cannot be opened");

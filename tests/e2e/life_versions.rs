@@ -305,7 +305,7 @@ fn a_pin_that_cannot_be_written_fails() {
     let failure = host.status().host.store_failure.expect("it cannot write");
     assert!(failure.reason.contains("No space left"), "{failure:?}");
     let ran = lab.hotmerge(["status"]);
-    assert!(ran.text().contains("not written down since"), "{ran:?}");
+    assert!(ran.text().contains("not persisted since"), "{ran:?}");
     let names = fs::read_dir(disk.path().join("plugins")).unwrap();
     let names: Vec<_> = names.map(|it| it.unwrap().file_name()).collect();
     assert_eq!(names, ["actor.json"], "nothing is left behind");
@@ -391,7 +391,7 @@ fn a_failing_canary_is_rolled_back() {
         }
     };
     assert!(
-        refused.reason.contains("calls of its share failed"),
+        refused.reason.contains("calls in its trial failed"),
         "{refused:?}"
     );
     let plugin = runs(&host, "1");

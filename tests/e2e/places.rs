@@ -215,7 +215,7 @@ fn other_users_cannot_reach_a_host() {
     set_mode(lab.runtime_dir().path(), 0o755);
     set_mode(&lab.runtime_dir().control_socket(), 0o777);
     as_nobody(&["stop"]).ended_with(7).said(&[
-        &format!("user {NOBODY} has no role at this host"),
+        &format!("user {NOBODY} has no role on this host"),
         "`[[door.allow]]`",
     ]);
     assert_eq!(host.text("actor", "mark"), "1");

@@ -166,10 +166,10 @@ fn a_signature_of_something_else_is_refused() {
     let other = meta_of(&version("1.0.0", "2"));
     package.replace(SIGNATURE_FILE, &sign(&other, &place.key, THEN));
     package.put_meta(&[&version("1.0.0", "1")]);
-    place.refused(&host, &["by `releases`", "signature of something else"]);
+    place.refused(&host, &["by `releases`", "signature of other contents"]);
     package.replace(SIGNATURE_FILE, b"not a signature\n");
     host.reload();
-    place.refused(&host, &[SIGNATURE_FILE, "no signature of minisign"]);
+    place.refused(&host, &[SIGNATURE_FILE, "not a minisign signature"]);
     host.stop();
 }
 
@@ -376,7 +376,7 @@ fn the_driver_signs_what_hosts_take() {
     fs::write(&password, "a password\n").unwrap();
     sign(&["--new-key", &key, "--password-file", &password]).ok();
     let again = sign(&["--new-key", &key, "--password-file", &password]).ended_with(1);
-    again.said(&["failed to make", "exists"]);
+    again.said(&["failed to create", "exists"]);
     fs::copy(place.lab.path("key.pub"), place.keys("driver.pub")).unwrap();
     let package = place.lab.package("one");
     package.put(&[&version("1.0.0", "1")]);

@@ -156,7 +156,7 @@ pkg_postinst() {
 	tmpfiles_process hotmerge.conf
 
 	if [[ -n ${REPLACING_VERSIONS} ]]; then
-		elog "A host that runs goes on with its old program and its plugins."
+		elog "A running host keeps its old program and its plugins."
 		elog "Restart the hotmerge service to run this version."
 		_warn_of_lost_plugins
 	fi
@@ -170,7 +170,7 @@ _warn_of_lost_plugins() {
 		"${EPREFIX}"/usr/bin/hotmerge verify --brief --config "$(hotmerge-service_config)" 2> /dev/null
 	)
 	[[ -n ${refused} ]] || return 0
-	ewarn "After a restart these installed plugins would be refused; build them anew first:"
+	ewarn "A restarted host would refuse these installed plugins; rebuild them first:"
 	while IFS= read -r line; do
 		ewarn "  ${line}"
 	done <<< "${refused}"
@@ -184,5 +184,5 @@ pkg_prerm() {
 		# No host, or no program to ask it with; one that hangs is a host.
 		4|126|127) return 0 ;;
 	esac
-	ewarn "A hotmerge host runs, and goes on without its program: stop its service."
+	ewarn "A hotmerge host still runs although its program is removed: stop its service."
 }

@@ -78,7 +78,7 @@ pub enum StartError {
     PluginDir(DirError),
     /// The embedding program has not said where plugins run.
     #[error(
-        "`Config::isolation` is not set, so that it is not known where plugins may run: set it to \
+        "`Config::isolation` is not set, so the host does not know where plugins may run: set it to \
          `Isolation::Process` (which needs the program `hotmerge-worker`), to `Isolation::Host` for \
          plugins that are trusted like this program, or to `Isolation::Auto`"
     )]
@@ -112,7 +112,7 @@ pub struct UnknownPlugin {
 
 /// The reason in the report of an unchanged plugin that a request restarts after it was given
 /// up.
-const REVIVED: &str = "it had been given up after too many crashes; it is started again";
+const REVIVED: &str = "the host had stopped restarting it after too many crashes; it starts again";
 
 impl Host {
     /// Starts a host and loads the settled packages of the plugin directory.

@@ -241,7 +241,7 @@ impl Plugin {
     pub(crate) fn save(&self, state: &mut Reply) -> Result<String, Box<loader::CallError>> {
         let saved = self.handing.with(|version| match version {
             Some(version) => version.instance.save(state),
-            None => Err(refused("its time is over")),
+            None => Err(refused("its hand-over has ended")),
         });
         saved.unwrap_or_else(|error| Err(refused(error)))
     }

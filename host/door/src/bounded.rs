@@ -103,7 +103,7 @@ fn leave_out(value: &mut Value, over: usize) {
             list.truncate(list.len() - count);
             let reason = format!(
                 "{count} entries of `{name}` were left out: the answer is too long; \
-                 ask for single plugins"
+                 query one plugin at a time"
             );
             if let Some(Value::Array(problems)) = fields.get_mut("problems") {
                 problems.push(json!({"package": "", "reason": reason}));

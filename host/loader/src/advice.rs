@@ -86,24 +86,24 @@ const BY_FILTER: &str = "a filter of system calls is in force for the host, such
 const ALWAYS: &[(Errno, &str)] = &[
     (
         Errno::MFILE,
-        "the host may open no more files: raise its limit (`ulimit -n`, or `LimitNOFILE=`)",
+        "the host has reached its limit of open files: raise its limit (`ulimit -n`, or `LimitNOFILE=`)",
     ),
     (
         Errno::NFILE,
-        "the system has no more files to give: raise `fs.file-max`",
+        "the system has reached its limit of open files: raise `fs.file-max`",
     ),
     (
         Errno::AGAIN,
-        "the host may have no more processes or threads: raise its limit (`ulimit -u`, or \
+        "the host has reached its limit of processes and threads: raise its limit (`ulimit -u`, or \
          `TasksMax=`)",
     ),
     (
         Errno::FBIG,
-        "the host may write no larger files: raise its limit (`ulimit -f`, or `LimitFSIZE=`)",
+        "the host has reached its limit of file size: raise its limit (`ulimit -f`, or `LimitFSIZE=`)",
     ),
     (
         Errno::NOMEM,
-        "the host may have no more memory: raise its limit (`ulimit -v`, `LimitAS=`, or `MemoryMax=`)",
+        "the host has reached its limit of memory: raise its limit (`ulimit -v`, `LimitAS=`, or `MemoryMax=`)",
     ),
     (
         Errno::NOSPC,

@@ -206,7 +206,7 @@ impl Release {
 fn news_path(overlay: &Path, announcement: &Announcement) -> Result<PathBuf> {
     if !overlay.join("profiles/repo_name").is_file() {
         bail!(
-            "`{}` is no overlay: it has no `profiles/repo_name`",
+            "`{}` is not an overlay: it has no `profiles/repo_name`",
             overlay.display()
         );
     }

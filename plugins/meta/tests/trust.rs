@@ -144,7 +144,7 @@ fn another_file_than_the_opened_one_is_refused() {
     fs::rename(tree.path("new"), &path).unwrap();
     let said = refused(Trust::own().check_way(&opened, &path));
     assert!(
-        said.ends_with("was replaced while it was looked at"),
+        said.ends_with("was replaced while it was examined"),
         "{said}"
     );
 }

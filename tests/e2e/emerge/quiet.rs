@@ -18,7 +18,7 @@ fn is_quiet(log: &str, why: &str) -> Result<()> {
     let line = format!("No hotmerge host was told of alpha: {why}.");
     ensure!(log.contains(&line), "emerge does not say `{line}`:\n{log}");
     ensure!(
-        !log.contains("Telling the hotmerge host"),
+        !log.contains("Asking the hotmerge host"),
         "a host was told:\n{log}"
     );
     Ok(())

@@ -107,7 +107,7 @@ fn an_upgrade_reloads_one_plugin(lab: &Lab) -> Result<()> {
         "there was no half-written file to see: {names:?}"
     );
     ensure!(
-        log.contains("Telling the hotmerge host"),
+        log.contains("Asking the hotmerge host"),
         "emerge does not say so:\n{log}"
     );
     let alpha = lab.plugin("alpha")?;
@@ -222,7 +222,7 @@ fn a_removal_ends_the_plugin_and_no_other(lab: &Lab) -> Result<()> {
     let calls = Calls::start(lab, &["alpha"])?;
     let log = lab.unmerge("app-misc/beta")?;
     ensure!(
-        log.contains("Telling the hotmerge host"),
+        log.contains("Asking the hotmerge host"),
         "emerge does not say so:\n{log}"
     );
     ensure!(lab.plugin("beta").is_err(), "beta still runs");

@@ -21,7 +21,7 @@ const TRICKS: &[Trick] = &[
     (
         "needed",
         |elf| elf.replace_dynamic(1, 1),
-        &["needs no libraries"],
+        &["may need no library"],
     ),
     (
         "rpath",

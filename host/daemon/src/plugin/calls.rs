@@ -212,7 +212,7 @@ impl Calls {
         std::iter::once(answered).chain(failed).collect()
     }
 
-    /// Calls that have begun and not ended.
+    /// Calls in progress.
     pub(crate) fn in_flight(&self) -> u64 {
         // In this order: none that began meanwhile may be missing from those that began.
         let answered = self.sum(|lane| &lane.answered);

@@ -55,7 +55,7 @@ impl HostState {
             PluginEvent::Transition(_)
             | PluginEvent::NotRestartedYet { .. }
             | PluginEvent::DiedWhileReplaced(_)
-            | PluginEvent::AsksInVain { .. }
+            | PluginEvent::NotGranted { .. }
             | PluginEvent::GivenUp { .. }
             | PluginEvent::Revived
             | PluginEvent::Pinned { .. }

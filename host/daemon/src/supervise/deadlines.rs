@@ -159,7 +159,9 @@ impl Supervisor {
                 let until = since + self.start_limit(name, &attempt.config);
                 Some(overtime(until, now, false, || {
                     let ms = attempt.config.start().as_millis();
-                    format!("it has not started within {ms} ms; it is given up, its thread is kept")
+                    format!(
+                        "it did not start within {ms} ms; the host stopped waiting for it, and keeps its thread"
+                    )
                 }))
             }
             Stage::HandingOver => {
@@ -169,8 +171,8 @@ impl Supervisor {
                 let ms = attempt.config.handover(name).as_millis();
                 Some(overtime(until, now, true, || {
                     format!(
-                        "its state has not changed hands within {ms} ms; it is given up, its \
-                         thread is kept{}",
+                        "its state was not handed over within {ms} ms; \
+                         the host stopped waiting for it, and keeps its thread{}",
                         all_the_same(name)
                     )
                 }))
@@ -192,7 +194,7 @@ impl Supervisor {
         Some(if is_bad && (is_clear || now >= until) {
             Due::Fail {
                 reason: format!(
-                    "{failed} of the {calls} calls of its share failed, more than {} %",
+                    "{failed} of the {calls} calls in its trial failed, more than {} %",
                     canary.max_error_rate * 100.0
                 ),
                 lasting: true,

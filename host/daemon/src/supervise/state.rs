@@ -162,7 +162,9 @@ impl Progress {
             Self::Verified(_) => "verified",
             Self::Starting(_) => "starting",
             Self::Ready(_) => "started",
-            Self::HandingOver(None) => "waiting for calls to return before the state changes hands",
+            Self::HandingOver(None) => {
+                "waiting for calls to return before the state is handed over"
+            }
             Self::HandingOver(Some(_)) => "handing over the state",
             Self::Trying(_) => "trying",
             Self::Live => "live",
@@ -234,7 +236,7 @@ impl Attempt {
 pub(crate) struct Health {
     /// How often it was started again.
     pub(crate) restarts: u64,
-    /// How often it crashed or a panic of it was caught.
+    /// How often it crashed or the host caught its panic.
     pub(crate) crashes: u64,
     /// How many of its versions could not be unmapped.
     pub(crate) retained: u64,

@@ -316,7 +316,7 @@ impl Supervisor {
             Now::Switch(ticket) => self.switch(state, name, ticket),
             Now::Withdraw => {
                 let old = self.handle(name).live.swap(None);
-                trace!(target: "hotmerge::plugin", plugin = %name, "no version takes calls any more");
+                trace!(target: "hotmerge::plugin", plugin = %name, "no version takes calls");
                 state.set_draining(old);
             }
             Now::Resume => {

@@ -120,7 +120,7 @@ pub enum ListenError {
     #[error("another program listens on `unix:{}`", .0.display())]
     Taken(PathBuf),
     /// A passed descriptor that is no socket.
-    #[error("failed to take a socket of the service manager: {0}")]
+    #[error("failed to use a socket of the service manager: {0}")]
     Inherited(io::Error),
     /// `listen` names the service manager, which passed no socket.
     #[error(

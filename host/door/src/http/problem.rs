@@ -63,8 +63,8 @@ const KINDS: [Entry; 27] = [
         Kind::WrongMethod,
         "wrong-method",
         405,
-        "This address does not take this method",
-        "The header `Allow` lists those that it takes.",
+        "This address does not accept this method",
+        "The header `Allow` lists the accepted methods.",
     ),
     (
         Kind::NoPlugin,
@@ -105,7 +105,7 @@ const KINDS: [Entry; 27] = [
         Kind::Ambiguous,
         "ambiguous",
         400,
-        "The end of the request can be understood in two ways",
+        "The length of the request is ambiguous",
         "The detail says why. The connection is closed.",
     ),
     (
@@ -120,7 +120,7 @@ const KINDS: [Entry; 27] = [
         "forbidden",
         403,
         "The client may not do this",
-        "The detail says which role it takes, and who can grant it.",
+        "The detail says which role is needed, and who can grant it.",
     ),
     (
         Kind::CrossOrigin,
@@ -161,14 +161,14 @@ const KINDS: [Entry; 27] = [
         Kind::TooManyCalls,
         "too-many-calls",
         429,
-        "The client has too many calls under way",
+        "The client has too many calls in progress",
         "`http.max_calls_per_client` is the limit. Try again later.",
     ),
     (
         Kind::Busy,
         "busy",
         503,
-        "The host has too many calls under way",
+        "The host has too many calls in progress",
         "`http.max_calls` is the limit. Try again later.",
     ),
     (

@@ -59,7 +59,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .method_not_allowed_fallback(|| async {
             Problem::new(
                 Kind::WrongMethod,
-                "the header `Allow` lists those that it takes",
+                "the header `Allow` lists the accepted methods",
             )
         })
         .with_state(shared)
@@ -277,7 +277,7 @@ async fn administer(
         "pin" => method::PIN,
         "unpin" => method::UNPIN,
         _ => {
-            let detail = "a plugin takes the requests `rollback`, `pin` and `unpin`";
+            let detail = "a plugin accepts the requests `rollback`, `pin` and `unpin`";
             return Err(Problem::new(Kind::NoRoute, detail));
         }
     };

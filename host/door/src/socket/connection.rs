@@ -122,7 +122,7 @@ pub(super) fn refuse(mut stream: UnixStream, why: &Why) -> io::Result<()> {
         Why::Denied { uid } => (
             code::DENIED,
             format!(
-                "user {uid} has no role at this host; root or whoever configures the host can grant \
+                "user {uid} has no role on this host; root or whoever configures the host can grant \
                  one with an entry `[[door.allow]]` in its configuration"
             ),
         ),
@@ -172,7 +172,7 @@ fn respond(
         Turn::Closed => return None,
         Turn::Busy => {
             desk.door.tally.busy();
-            let text = "too many requests of this kind are under way; try again";
+            let text = "too many requests of this kind are in progress; try again";
             return Some(failure(id, code::BUSY, text));
         }
     }

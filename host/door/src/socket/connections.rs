@@ -229,7 +229,7 @@ impl Table {
             return false;
         };
         if let Some(connection) = self.open.remove(&id) {
-            tracing::debug!(target: "hotmerge::door", "a connection that asks nothing was closed for others");
+            tracing::debug!(target: "hotmerge::door", "closed an idle connection to make room for another");
             tally.closed();
             // Wakes its thread, which then ends.
             let _ = connection.stream.shutdown(Shutdown::Both);

@@ -99,7 +99,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// The system provides no epoll instance to notice disconnecting clients.
-    #[error("failed to make an epoll instance: {0}")]
+    #[error("failed to create an epoll instance: {0}")]
     Epoll(io::Error),
     /// The system provides no thread.
     #[error("failed to start the control threads: {0}")]
@@ -207,7 +207,7 @@ impl Drop for Server {
         if let Some(watching) = self.watching.take()
             && watching.join().is_err()
         {
-            tracing::error!(target: "hotmerge::door", "the thread that notices hang-ups panicked");
+            tracing::error!(target: "hotmerge::door", "the thread that watches for disconnects panicked");
         }
     }
 }
@@ -233,7 +233,7 @@ impl Entrance {
             source,
         };
         let listener = Arc::new(UnixListener::bind(path).map_err(bind)?);
-        let gone = || bind(io::Error::other("it was removed at once"));
+        let gone = || bind(io::Error::other("somebody removed it immediately"));
         let identity = identity(path).ok_or_else(gone)?;
         let closing = Arc::new(AtomicBool::new(false));
         let accepting = {
@@ -358,7 +358,7 @@ impl Strangers {
         if times.is_power_of_two() {
             tracing::warn!(
                 target: "hotmerge::audit", uid, times, outcome = "denied",
-                "a connection was refused: this user has no role"
+                "refused a connection: this user has no role"
             );
         }
     }

@@ -108,7 +108,7 @@ pub(super) enum NotStarted {
     #[error("its worker {0} while it started")]
     Ended(String),
     /// It took too long.
-    #[error("it has not started within {0} ms; its worker was ended")]
+    #[error("it did not start within {0} ms; its worker was killed")]
     TooSlow(u128),
     /// It did not take over the state of the process before it.
     #[error("it did not restore the last state: {0}")]
@@ -189,7 +189,7 @@ pub enum IsolationError {
         "this host cannot give it its own process ({0}), and the configuration says \
          `degraded = \"refuse\"`"
     )]
-    NothingLess(String),
+    DegradedRefused(String),
 }
 
 /// What kept a probe of the sandbox from its end.

@@ -144,7 +144,7 @@ fn terms_of_no_key_are_told_of() {
     lab.judge(&pair).unwrap();
     let problems = lab.keys().problems();
     assert!(
-        problems[0].contains("there is no key `alcie.pub`"),
+        problems[0].contains("describes the key `alcie.pub`"),
         "{problems:?}"
     );
     assert_eq!(problems.len(), 1);
@@ -158,7 +158,7 @@ fn a_signature_of_something_else_names_the_key() {
     let refused = lab.keys().judge(b"else", &sign(&pair, TEXT), now);
     let said = refused.unwrap_err().to_string();
     assert!(said.contains("its signature by `alice`"), "{said}");
-    assert!(said.contains("signature of something else"), "{said}");
+    assert!(said.contains("signature of other contents"), "{said}");
 }
 
 #[test]
