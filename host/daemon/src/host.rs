@@ -37,6 +37,7 @@ use crate::{
     record::{
         status::Snapshot,
         store::{Store, StoreError},
+        subscribers::Subscription,
     },
     supervise::{clock::Tick, overrides::OverrideError, state::HostState, supervisor::Supervisor},
 };
@@ -409,6 +410,12 @@ impl Host {
         }
     }
 
+    /// What happens to plugins from now on. A subscriber may lag behind by `waiting` events; the host
+    /// never waits for it, and [`Subscription::lost`] counts what found no room.
+    pub fn subscribe(&self, waiting: usize) -> Subscription {
+        self.supervisor.state().subscribers.add(waiting)
+    }
+
     /// Everything known about one plugin, for debugging.
     ///
     /// # Errors
@@ -510,6 +517,7 @@ impl Host {
             tracing::error!(target: "hotmerge::host", "the clock's thread panicked");
         }
         self.supervisor.workers.close();
+        self.supervisor.state().subscribers.close();
         left
     }
 }

@@ -10,9 +10,7 @@ use std::{
     time::Duration,
 };
 
-use hotmerge_daemon::{
-    Call, CallError, Cancel, Host, Media, Plugin, PluginError, Reply, config::Role, context,
-};
+use hotmerge_daemon::{Call, CallError, Cancel, Host, Media, Plugin, Reply, config::Role, context};
 use hotmerge_meta::{
     PluginName,
     control::{
@@ -330,21 +328,7 @@ fn possible(done: Result<impl Serialize, impl std::error::Error>) -> Answer {
 }
 
 fn refused(failed: &CallError) -> ErrorObjectOwned {
-    let code = match failed {
-        CallError::NotLoaded(_) => code::NO_PLUGIN,
-        CallError::TooDeep => code::INTERNAL,
-        CallError::Plugin(failed) => match failed {
-            PluginError::NoMethod(_) => code::NO_PLUGIN_METHOD,
-            PluginError::BadRequest(_) => code::BAD_REQUEST,
-            PluginError::Deadline => code::DEADLINE,
-            PluginError::Panicked(_) => code::PANICKED,
-            PluginError::ReplyTooLarge => code::REPLY_TOO_LARGE,
-            PluginError::NotAcceptable(_) => code::NOT_ACCEPTABLE,
-            PluginError::UnsupportedMedia(_) => code::UNSUPPORTED_MEDIA,
-            _ => code::PLUGIN_FAILED,
-        },
-    };
-    error(code, failed.to_string())
+    error(failed.code(), failed.to_string())
 }
 
 fn parse<T: DeserializeOwned>(params: Option<&RawValue>) -> Result<T, ErrorObjectOwned> {

@@ -29,6 +29,7 @@ impl HostState {
         match happened {
             Happened::Plugin(plugin, event) => {
                 self.count(&plugin, &event);
+                self.subscribers.tell(&plugin, &event);
                 let slot = self.machine.slot(plugin.as_str());
                 let at = slot.map_or((PluginState::Idle, None), |it| (it.state(), it.stage()));
                 self.history.record(&plugin, at, event);

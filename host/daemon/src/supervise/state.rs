@@ -26,7 +26,7 @@ use crate::{
         signed::{Newest, Signed},
     },
     plugin::Version,
-    record::{history::History, measured::Measured},
+    record::{history::History, measured::Measured, subscribers::Subscribers},
 };
 
 /// Counters for operators.
@@ -59,6 +59,7 @@ pub(crate) struct HostState {
     pub(crate) measured: Measured,
     pub(crate) attempts: HashMap<Ticket, Attempt>,
     pub(crate) history: History,
+    pub(crate) subscribers: Subscribers,
     pub(crate) health: HashMap<PluginName, Health>,
     pub(crate) problems: Vec<Problem>,
     /// Plugins with a candidate.
