@@ -184,7 +184,7 @@ fn options_of_the_user_are_checked_too(lab: &Lab) -> Result<()> {
     let with = |options: &str, action: &str| {
         let script = format!(
             "cp /etc/conf.d/hotmerge /tmp/confd
-            echo 'hotmerge_args=\"{options}\"' >> /etc/conf.d/hotmerge
+            echo \"hotmerge_args=\\\"{options}\\\"\" >> /etc/conf.d/hotmerge
             rc-service hotmerge {action}
             code=$?
             mv /tmp/confd /etc/conf.d/hotmerge

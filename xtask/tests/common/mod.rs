@@ -21,6 +21,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use walkdir::WalkDir;
 
+#[allow(unused_imports, reason = "each test file uses a part")]
 pub use self::{
     help::commands_of,
     streams::{closed_pipe, full_disk},
