@@ -515,6 +515,32 @@ fn times_at_their_ends_are_no_panic() {
 }
 
 #[test]
+fn paths_that_cross_processes_are_absolute() {
+    let lab = Lab::new();
+    let config = lab.path("host.toml");
+    let right = "plugin_dir = \"plugins\"\nstate_dir = \"state\"\nisolation = \"host\"\n";
+    fs::write(&config, right).unwrap();
+    let mut serve = lab.command();
+    serve.current_dir(lab.path(""));
+    serve.args(["serve", "--log-format", "json", "--config", "host.toml"]);
+    let host = TestHost::start(serve, lab.runtime_dir());
+    let shown = lab.hotmerge(["status", "--json"]).ok().json();
+    let is_at = |value: &Value, path: &std::path::Path| {
+        assert_eq!(value.as_str(), path.to_str());
+    };
+    let plugins = lab.plugin_dir().canonicalize().unwrap();
+    is_at(&shown["host"]["plugin_dir"], &plugins);
+    is_at(&shown["host"]["state_dir"], &lab.state_dir());
+    is_at(&shown["host"]["config"]["file"], &config);
+    fs::write(&config, format!("{right}drain_ms = \"long\"\n")).unwrap();
+    let place = format!("`{}`", config.display());
+    lab.hotmerge(["reload", "--config"])
+        .ended_with(3)
+        .said(&[&place, "drain_ms"]);
+    host.stop();
+}
+
+#[test]
 fn an_empty_variable_counts_as_unset() {
     let lab = Lab::new();
     let mut status = lab.command();

@@ -155,16 +155,15 @@ _install_completions() {
 pkg_postinst() {
 	tmpfiles_process hotmerge.conf
 
-	if [[ -n ${REPLACING_VERSIONS} ]]; then
-		elog "A running host keeps its old program and its plugins."
-		elog "Restart the hotmerge service to run this version."
-		_warn_of_lost_plugins
-	fi
+	[[ -n ${REPLACING_VERSIONS} ]] || return 0
+	hotmerge-service_is_elsewhere && return
+	elog "A running host keeps its old program and its plugins."
+	elog "Restart the hotmerge service to run this version."
+	_warn_of_lost_plugins
 }
 
 # Whoever restarts the host should know before what it will not run any more.
 _warn_of_lost_plugins() {
-	[[ -z ${ROOT} ]] || return 0
 	local line refused
 	refused=$(
 		"${EPREFIX}"/usr/bin/hotmerge verify --brief --config "$(hotmerge-service_config)" 2> /dev/null
@@ -177,7 +176,8 @@ _warn_of_lost_plugins() {
 }
 
 pkg_prerm() {
-	[[ -z ${REPLACED_BY_VERSION} && -z ${ROOT} ]] || return 0
+	[[ -z ${REPLACED_BY_VERSION} ]] || return 0
+	hotmerge-service_is_elsewhere && return
 	timeout 2 "${EPREFIX}"/usr/bin/hotmerge status \
 		--runtime-dir "$(hotmerge-service_runtime_dir)" &> /dev/null
 	case $? in

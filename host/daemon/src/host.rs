@@ -126,10 +126,10 @@ impl Host {
         for problem in Self::check_keys(&config) {
             tracing::warn!(target: "hotmerge::host", "signatures are required, but {problem}");
         }
-        let store = config
-            .state_dir
-            .as_ref()
-            .map(|dir| Store::open(dir, config.keep_versions))
+        // Who reads of it may be in another directory.
+        let state_dir = config.state_dir.as_deref().map(absolute);
+        let store = state_dir
+            .map(|dir| Store::open(&dir, config.keep_versions))
             .transpose()?;
         let supervisor = Arc::new_cyclic(|host: &Weak<Supervisor>| {
             let host = Weak::clone(host);
@@ -557,8 +557,11 @@ fn merge(plugins: &mut BTreeMap<PluginName, PluginReport>, report: &PluginReport
 
 /// A path for another process, which may have another working directory.
 fn for_everybody(path: &Path) -> PathBuf {
-    let real = path.canonicalize().or_else(|_| std::path::absolute(path));
-    real.unwrap_or_else(|_| path.to_owned())
+    path.canonicalize().unwrap_or_else(|_| absolute(path))
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Why the operator's choice keeps the version in the directory from running.

@@ -178,7 +178,11 @@ impl Serve {
 
     /// Has the file read again when a request or a signal asks for it. What the command line says
     /// still takes precedence, and the state directory of a host that chose one itself stays.
-    fn reread_config_on_request(self, host: &Arc<Host>, names_state_dir: bool) {
+    fn reread_config_on_request(mut self, host: &Arc<Host>, names_state_dir: bool) {
+        // Reports name it to clients, whose working directory is another.
+        if let Some(file) = &mut self.config {
+            *file = std::path::absolute(&*file).unwrap_or_else(|_| file.clone());
+        }
         let file = self.config.clone();
         let chosen = host.config().state_dir.clone();
         host.read_config_by(file, move || {
