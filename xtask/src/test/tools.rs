@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use xshell::{Shell, cmd};
 
 /// A program and its Debian package.
-const TOOLS: [(&str, &str); 11] = [
+const TOOLS: [(&str, &str); 13] = [
     ("cc", "gcc libc6-dev"),
     ("strip", "binutils"),
     ("objcopy", "binutils"),
@@ -16,6 +16,9 @@ const TOOLS: [(&str, &str); 11] = [
     ("mkfs.xfs", "xfsprogs"),
     // Slow HTTP clients.
     ("slowhttptest", "slowhttptest"),
+    // A browser, and the program through which others steer it.
+    ("chromium", "chromium"),
+    ("chromedriver", "chromium-driver"),
     // The linkers that authors use.
     ("mold", "mold"),
     ("ld.lld", "lld"),
