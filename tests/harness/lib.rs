@@ -16,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+mod browser;
 mod callers;
 mod cgroup;
 mod disk;
@@ -46,6 +47,7 @@ mod workspace;
 
 use std::time::Duration;
 
+pub use browser::Browser;
 pub use callers::{Callers, Tally};
 pub use cgroup::TestGroup;
 pub use disk::TinyDisk;

@@ -17,7 +17,7 @@ use hotmerge_lifecycle::{ChoiceError, Why};
 use hotmerge_meta::{
     PackageName, PluginName, Untrusted,
     control::{
-        Action, DebugReport, HostStatus, PluginReport, ReloadParams, ReloadReport, Status,
+        Action, Change, DebugReport, HostStatus, PluginReport, ReloadParams, ReloadReport, Status,
         Transition,
     },
 };
@@ -39,7 +39,12 @@ use crate::{
         store::{Store, StoreError},
         subscribers::Subscription,
     },
-    supervise::{clock::Tick, overrides::OverrideError, state::HostState, supervisor::Supervisor},
+    supervise::{
+        clock::Tick,
+        overrides::OverrideError,
+        state::{HostState, OnChange},
+        supervisor::Supervisor,
+    },
 };
 
 /// A task that runs at every look.
@@ -414,6 +419,20 @@ impl Host {
     /// never waits for it, and [`Subscription::lost`] counts what found no room.
     pub fn subscribe(&self, waiting: usize) -> Subscription {
         self.supervisor.state().subscribers.add(waiting)
+    }
+
+    /// The last changes of all plugins, at most so many of those that are remembered, oldest first.
+    pub fn changes(&self, most: usize) -> Vec<Change> {
+        self.supervisor.state().history.changes(most)
+    }
+
+    /// Has a function called whenever the status changes by more than counts and measurements. It must
+    /// return at once and ask the host for nothing: the host is locked meanwhile.
+    pub fn on_change(&self, tell: impl Fn() + Send + Sync + 'static) {
+        self.supervisor
+            .state()
+            .on_change
+            .push(OnChange(Box::new(tell)));
     }
 
     /// Everything known about one plugin, for debugging.

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use xshell::{Shell, cmd};
 
 /// A program and its Debian package.
-const TOOLS: [(&str, &str); 14] = [
+const TOOLS: [(&str, &str); 16] = [
     ("cc", "gcc libc6-dev"),
     // Main programs in other languages.
     ("c++", "g++"),
@@ -20,6 +20,9 @@ const TOOLS: [(&str, &str); 14] = [
     ("mkfs.xfs", "xfsprogs"),
     // Slow HTTP clients.
     ("slowhttptest", "slowhttptest"),
+    // A browser, and the program through which others steer it.
+    ("chromium", "chromium"),
+    ("chromedriver", "chromium-driver"),
     // The linkers that authors use.
     ("mold", "mold"),
     ("ld.lld", "lld"),

@@ -37,6 +37,14 @@ impl HostState {
             // The status shows problems that last.
             Happened::Problem(_) => {}
         }
+        self.changed();
+    }
+
+    /// Tells those who want to know that a status would differ from the one before.
+    pub(crate) fn changed(&self) {
+        for tell in &self.on_change {
+            (tell.0)();
+        }
     }
 
     /// What of an event the status and the figures show as numbers.

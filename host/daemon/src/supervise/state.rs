@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -81,6 +82,17 @@ pub(crate) struct HostState {
     /// Whether stopping waits for nothing.
     pub(crate) hurried: bool,
     pub(crate) configured: Configured,
+    /// Who is told of every change.
+    pub(crate) on_change: Vec<OnChange>,
+}
+
+/// A function of the embedding program that is called on every change, under the host's lock.
+pub(crate) struct OnChange(pub(crate) Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for OnChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnChange")
+    }
 }
 
 /// The outcome of the last reading of the configuration.

@@ -222,7 +222,10 @@ impl Supervisor {
         for problem in new {
             state.record(Happened::Problem(problem));
         }
-        state.problems = problems;
+        if state.problems != problems {
+            state.problems = problems;
+            state.changed();
+        }
         state.unsettled = unsettled;
     }
 

@@ -5,6 +5,7 @@
 //! | `POST /plugins/NAME/METHOD` | a call |
 //! | `GET /plugins`, `/plugins/NAME`, `/plugins/NAME/history`, `/status` | what runs and what happened |
 //! | `POST /admin/reload`, `/admin/plugins/NAME/{rollback,pin,unpin}` | administration |
+//! | `GET /`, `/events` | the status page, and when it changes (feature `page`) |
 //! | `GET /metrics` | what Prometheus scrapes (feature `metrics`) |
 //! | `GET /healthz`, `/readyz` | for load balancers |
 //! | `GET /openapi.json`, `/problems/NAME` | documentation of the interface |
@@ -44,7 +45,7 @@ use crate::{
 };
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
-    with_metrics(Router::new())
+    with_page(with_metrics(Router::new()))
         .route("/plugins/{name}/{method}", post(calls::call).get(of_plugin))
         .route("/plugins/{name}", get(plugin))
         .route("/plugins", get(plugins))
@@ -63,6 +64,18 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
             )
         })
         .with_state(shared)
+}
+
+#[cfg(feature = "page")]
+fn with_page(router: Router<Arc<Shared>>) -> Router<Arc<Shared>> {
+    router
+        .route("/", get(super::page::show))
+        .route("/events", get(super::page::events))
+}
+
+#[cfg(not(feature = "page"))]
+fn with_page(router: Router<Arc<Shared>>) -> Router<Arc<Shared>> {
+    router
 }
 
 #[cfg(feature = "metrics")]

@@ -142,6 +142,7 @@ impl Front {
             .clear();
         // No receiver exists if there never was a connection.
         self.stopping.send_replace(true);
+        self.shared.end();
         let patience = self.shared.config.stop();
         let left = runtime.block_on(async {
             // Connections that remain are counted below.

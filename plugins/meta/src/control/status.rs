@@ -293,6 +293,9 @@ pub struct PluginStatus {
     /// Requests in its meta that were not granted: `fs:/path`, `net`.
     #[serde(default)]
     pub not_granted: Vec<String>,
+    /// Calls that have ended, in whatever way.
+    #[serde(default)]
+    pub calls: u64,
     /// Calls that were answered with an error.
     pub calls_failed: u64,
     /// Calls cancelled by their callers or by disconnecting clients; not counted as failed.
