@@ -17,3 +17,6 @@ pub(crate) mod tell;
 pub(crate) mod unverified;
 pub(crate) mod watch;
 mod way;
+
+#[cfg(test)]
+pub(crate) use fanotify::PAUSE;
