@@ -145,7 +145,7 @@ pub(crate) struct Method {
     name: &'static str,
     /// The role that it needs.
     role: Role,
-    pub(crate) weight: Weight,
+    weight: Weight,
     run: fn(&Asked<'_>) -> Answer,
 }
 
@@ -216,27 +216,64 @@ impl Method {
         METHODS.iter().find(|method| method.name == name)
     }
 
-    /// Answers a request for it, if the client has the role.
-    pub(crate) fn answer(
-        &self,
-        door: &Door,
-        who: &Identity,
-        client: &dyn Client,
-        params: Option<&RawValue>,
-    ) -> Answer {
-        let asked = Asked {
+    /// A request for it, if the client has the role.
+    pub(crate) fn permit<'a>(
+        &'static self,
+        door: &'a Door,
+        who: &'a Identity,
+        params: Option<&'a RawValue>,
+    ) -> Result<Permitted<'a>, ErrorObjectOwned> {
+        let what = || format!("ask for `{}`", self.name);
+        let authorized = door.authorize(who, Access::Role(self.role), self.name, what);
+        authorized.map_err(|denied| error(code::DENIED, denied.to_string()))?;
+        Ok(Permitted {
+            method: self,
             door,
             who,
-            client,
             params,
-        };
-        let what = || format!("ask for `{}`", self.name);
-        asked.authorize(Access::Role(self.role), self.name, what)?;
-        let answer = (self.run)(&asked);
-        if self.role == Role::Admin {
-            audit::done(who, self.name, params, &answer);
-        }
+        })
+    }
+}
+
+/// A request whose client has the role for it, and which has not begun.
+pub(crate) struct Permitted<'a> {
+    method: &'static Method,
+    door: &'a Door,
+    who: &'a Identity,
+    params: Option<&'a RawValue>,
+}
+
+impl Permitted<'_> {
+    /// How long its answer may take.
+    pub(crate) fn weight(&self) -> Weight {
+        self.method.weight
+    }
+
+    /// Answers it.
+    pub(crate) fn answer(&self, client: &dyn Client) -> Answer {
+        let answer = (self.method.run)(&Asked {
+            door: self.door,
+            who: self.who,
+            client,
+            params: self.params,
+        });
+        self.record(&answer);
         answer
+    }
+
+    /// Refuses it for lack of room.
+    pub(crate) fn refuse_as_busy(&self) -> ErrorObjectOwned {
+        self.door.tally.busy();
+        let text = "too many requests of this kind are in progress; try again";
+        let busy = error(code::BUSY, text);
+        self.record(&Err(busy.clone()));
+        busy
+    }
+
+    fn record(&self, answer: &Answer) {
+        if self.method.role == Role::Admin {
+            audit::done(self.who, self.method.name, self.params, answer);
+        }
     }
 }
 
