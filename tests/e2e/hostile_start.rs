@@ -263,7 +263,7 @@ fn filters(host: &TestHost, plugin: &str) -> usize {
 fn a_plugin_cannot_answer_as_its_worker() {
     let lab = Lab::new();
     lab.package("hostile")
-        .put(&[&attacks_at("start=answer-itself")]);
+        .put(&[&attacks_at("check=answer-itself")]);
     lab.package("good").put(&[&actor("mark=1")]);
     let Some(host) = lab.start_sandboxed("call_ms = 2000\nteardown_ms = 300\n") else {
         return;

@@ -317,7 +317,9 @@ impl Slot {
         };
         match candidate.stage {
             // Its job is under way and will answer.
-            Stage::Verifying | Stage::Starting | Stage::HandingOver => {}
+            Stage::Verifying | Stage::HandingOver => {}
+            // Its code may never return.
+            Stage::Starting => out.push(Later::BreakOff(candidate.ticket).into()),
             Stage::Settling | Stage::Waiting => out.push(Now::Forget(candidate.ticket).into()),
             Stage::Trying => {
                 out.push(Now::EndTrial(candidate.ticket).into());

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotmerge_instance::{Failure, Instance, Restarts};
+use hotmerge_instance::{Cancel, Failure, Instance, Restarts};
 use hotmerge_lifecycle::{CHANGED, Machine, Slot, Stage, Target, Ticket};
 use hotmerge_loader::Verified;
 use hotmerge_meta::{
@@ -123,6 +123,8 @@ pub(crate) struct Attempt {
     pub(crate) generation: Arc<AtomicU64>,
     /// Who signed it.
     pub(crate) signed: Option<Arc<Signed>>,
+    /// Breaks its start off.
+    pub(crate) break_off: Arc<Cancel>,
 }
 
 /// The progress of a version, with the data of each step.
@@ -191,6 +193,7 @@ impl Attempt {
             progress: Progress::Verifying,
             generation: Arc::default(),
             signed: None,
+            break_off: Arc::default(),
         }
     }
 
@@ -256,7 +259,7 @@ impl Health {
         self.crashes += 1;
         self.last = Some(FailureStatus {
             time: format!("{:.3}", Timestamp::now()),
-            what: failure.what.clone(),
+            what: failure.told(),
             method: failure.method.clone(),
             trace_id: failure.trace.clone(),
             stack: stack.to_vec(),

@@ -11,6 +11,7 @@ use hotmerge_meta::PluginMeta;
 use hotmerge_wire::op;
 
 use crate::{
+    cancel::Cancelled,
     settings::StartWith,
     upward::Upward,
     worker::{
@@ -68,26 +69,27 @@ impl WorkerOwner {
             worker,
             thread: Some(thread),
         };
-        let mut state = owner.state();
+        let started = with
+            .break_off
+            .wait_in(owner.broken_off(), || owner.await_start());
+        match started {
+            Ok(Availability::Ended(End::NotLaunched(reason))) => Err(LoadError::NoProcess(reason)),
+            Ok(Availability::Ended(end)) => Err(refused(end.to_string())),
+            Ok(_) => Ok(owner),
+            Err(Cancelled) => Err(refused(End::Asked.to_string())),
+        }
+    }
+
+    /// Waits until the first process has started or ended.
+    fn await_start(&self) -> Availability {
+        let mut state = self.state();
         while state.availability == Availability::Starting {
-            state = owner
+            state = self
                 .changed
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        match state.availability.clone() {
-            Availability::Ended(end) => {
-                drop(state);
-                Err(match end {
-                    End::NotLaunched(reason) => LoadError::NoProcess(reason),
-                    End::Asked | End::NotStarted(_) => refused(end.to_string()),
-                })
-            }
-            _ => {
-                drop(state);
-                Ok(owner)
-            }
-        }
+        state.availability.clone()
     }
 
     /// Lets the plugin end its work, then ends its process.
@@ -113,9 +115,7 @@ impl WorkerOwner {
     }
 
     fn close(&mut self) {
-        self.state().stop = true;
-        self.changed.notify_all();
-        self.wake_up();
+        self.stop();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {

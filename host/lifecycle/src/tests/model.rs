@@ -91,6 +91,9 @@ impl Model {
                 self.jobs.push_back((plugin, ticket, Job::End));
             }
             Later::Discard(ticket) => self.move_to(ticket, Place::Ready, Place::Ended),
+            Later::BreakOff(ticket) => {
+                assert!(!self.started.contains_key(&ticket), "it has started");
+            }
             Later::Persist => {}
         }
     }
