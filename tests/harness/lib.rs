@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod callers;
+mod causes;
 mod cgroup;
 mod disk;
 mod forbidding;
@@ -45,6 +46,7 @@ mod workspace;
 use std::time::Duration;
 
 pub use callers::{Callers, Tally};
+pub use causes::cause;
 pub use cgroup::TestGroup;
 pub use disk::TinyDisk;
 pub use forbidding::{Forbidden, without};

@@ -55,13 +55,22 @@ impl Neighbour {
         self.before = Vitals::of(host);
     }
 
+    /// Waits until it was called again.
+    ///
+    /// # Panics
+    /// If calls do not go on.
+    #[track_caller]
+    pub fn go_on(&self) {
+        self.callers.go_on();
+    }
+
     /// Waits until it was called again and nothing is left of an attack.
     ///
     /// # Panics
     /// If that does not happen.
     #[track_caller]
     pub fn goes_on(&self, host: &TestHost, after: &str) {
-        self.callers.go_on();
+        self.go_on();
         self.before.regained(host, after);
     }
 

@@ -39,8 +39,12 @@ impl Failure {
     pub fn panic(text: &str) -> Self {
         let (message, frames) = split(text);
         let end = message.floor_char_boundary(LONGEST);
+        let what = on_one_line(&message[..end]);
         Self {
-            what: on_one_line(&message[..end]),
+            what: match what.trim().is_empty() {
+                true => "panicked".to_owned(),
+                false => what,
+            },
             frames,
             ..Self::default()
         }
@@ -67,7 +71,8 @@ impl Failure {
     #[must_use]
     pub fn in_call(mut self, method: &str, context: &CallContext) -> Self {
         let is_shown = |sign: &char| !sign.is_control();
-        self.method = Some(method.chars().filter(is_shown).take(64).collect());
+        let method: String = method.chars().filter(is_shown).take(64).collect();
+        self.method = (!method.trim().is_empty()).then_some(method);
         self.trace = (context.trace_id != [0; 16]).then(|| hex(&context.trace_id));
         self
     }
@@ -208,6 +213,14 @@ mod tests {
             )
         );
         assert_eq!(failure.frames, [0x10]);
+    }
+
+    #[test]
+    fn a_panic_that_says_nothing_is_a_panic() {
+        for text in ["", " ", "\x01\x01\n", "\nstack: 10"] {
+            let failure = Failure::panic(text).in_call("\x01", &CallContext::default());
+            assert_eq!(failure.to_string(), "panicked", "{text:?}");
+        }
     }
 
     #[test]

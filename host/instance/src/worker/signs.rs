@@ -22,9 +22,12 @@ const GRACE: Duration = Duration::from_secs(1);
 const UNANSWERED: u32 = 3;
 /// How often running calls are checked.
 const TICK: Duration = Duration::from_millis(100);
-/// How long a worker that closed its socket has to end by itself, so that its true status is
-/// known.
+/// How long a worker that closed its pipe, or that went on after a signal, has to end by itself, so
+/// that its true status is known.
 const LAST: Duration = Duration::from_millis(200);
+/// How long a worker has to end of a signal that is to kill it. Only on a busy machine does it take long,
+/// and whatever goes on after it is ended then.
+const DYING: Duration = Duration::from_secs(2);
 
 /// Ends that the kernel does not know.
 const CLOSED: &str = "closed its descriptors";
@@ -59,7 +62,10 @@ impl Worker {
         }
         if seen.is_last_word() {
             // The kernel's account of its end comes a little later.
-            process.end_by.get_or_insert_with(|| Instant::now() + LAST);
+            let is_dying = process.hit.is_some() && !seen.hung_up;
+            let end_by = Instant::now() + if is_dying { DYING } else { LAST };
+            let earlier = process.end_by.map_or(end_by, |before| before.min(end_by));
+            process.end_by = Some(earlier);
         }
         let what = if seen.forged {
             FORGED.into()
