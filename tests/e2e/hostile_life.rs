@@ -22,7 +22,7 @@ fn start(lab: &Lab) -> Option<TestHost> {
     lab.package("hostile").put(&[&attacks_at("")]);
     lab.package("good").put(&[&actor("mark=1")]);
     lab.start_sandboxed(&format!(
-        "{UNTIRING}teardown_ms = 300\nhandover_ms = 300\nstart_ms = 1000\n"
+        "{UNTIRING}teardown_ms = 300\nhandover_ms = 300\nstart_ms = 4000\n"
     ))
 }
 

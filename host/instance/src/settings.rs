@@ -186,7 +186,7 @@ pub struct StartWith<'a> {
     pub settings: &'a Settings,
     /// What the plugin is told, as a JSON object.
     pub config: &'a str,
-    /// Ends a worker in which the start is under way.
+    /// Ends the worker while the start is under way.
     pub break_off: &'a Cancel,
 }
 

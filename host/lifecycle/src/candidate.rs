@@ -224,7 +224,7 @@ impl Slot {
         let Some(candidate) = &self.candidate else {
             return;
         };
-        let stage = candidate.stage;
+        let (ticket, stage) = (candidate.ticket, candidate.stage);
         let refused = match candidate.attempt.why {
             Why::Reconfigured if self.live.is_some() => Refused {
                 reason: format!("with its new configuration: {}", refused.reason),
@@ -238,6 +238,8 @@ impl Slot {
         self.overtaken = 0;
         if stage == Stage::HandingOver {
             out.push(Now::Resume.into());
+            // It may be about to take the state over for ever.
+            out.push(Later::BreakOff(ticket).into());
             self.candidate = None;
         } else {
             self.abandon(out);

@@ -83,7 +83,7 @@ impl Supervisor {
         self.jobs.write_off(ticket, || self.add_thread(plugin));
     }
 
-    /// Ends the worker of an attempt that nobody wants any more, so that its thread returns.
+    /// Ends the worker of an attempt that nobody wants any more, so that the attempt's thread returns.
     pub(crate) fn break_off(&self, ticket: Ticket) {
         let attempt = self
             .state()

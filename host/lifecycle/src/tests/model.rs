@@ -92,7 +92,9 @@ impl Model {
             }
             Later::Discard(ticket) => self.move_to(ticket, Place::Ready, Place::Ended),
             Later::BreakOff(ticket) => {
-                assert!(!self.started.contains_key(&ticket), "it has started");
+                let place = self.started.get(&ticket).map(|(_, place)| *place);
+                let takes_no_calls = matches!(place, None | Some(Place::Ready | Place::Ended));
+                assert!(takes_no_calls, "{place:?} is broken off");
             }
             Later::Persist => {}
         }
