@@ -95,7 +95,12 @@ impl WorkerOwner {
     /// Lets the plugin end its work, then ends its process.
     pub fn end(mut self, limit: Duration) -> Result<(), Box<CallError>> {
         self.state().ending = true;
-        if let Some(link) = &*self.live.read().unwrap_or_else(PoisonError::into_inner) {
+        let live = self
+            .live
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(link) = &live {
             link.expect_end();
         }
         let limit_ns = u64::try_from(limit.as_nanos())
@@ -107,8 +112,11 @@ impl WorkerOwner {
             Err(error) if matches!(*error, CallError::Unavailable(_)) => Ok(()),
             other => other,
         };
-        if farewell.is_ok() {
-            let _ = self.ask(op::EXIT, "", &[], EXIT, &mut reply);
+        match (&farewell, &live) {
+            (Ok(()), _) => _ = self.ask(op::EXIT, "", &[], EXIT, &mut reply),
+            // Nobody has told it to exit, so there is nothing to wait for.
+            (Err(_), Some(link)) => self.order_kill(link, "was ended".to_owned()),
+            (Err(_), None) => {}
         }
         self.close();
         farewell
