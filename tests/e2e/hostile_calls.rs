@@ -75,6 +75,7 @@ const ATTACKS: &[(&str, Expected)] = &[
     ("stop", StopsOutside),
     ("ptrace", BY_FILTER),
     ("process-vm", BY_FILTER),
+    ("process-vm-write", BY_FILTER),
     // Files and sockets
     ("open", NOT_PERMITTED),
     ("proc", NOT_PERMITTED),
