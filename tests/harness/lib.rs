@@ -18,6 +18,7 @@
 
 mod browser;
 mod callers;
+mod causes;
 mod cgroup;
 mod disk;
 mod forbidding;
@@ -49,6 +50,7 @@ use std::time::Duration;
 
 pub use browser::Browser;
 pub use callers::{Callers, Tally};
+pub use causes::cause;
 pub use cgroup::TestGroup;
 pub use disk::TinyDisk;
 pub use forbidding::{Forbidden, without};

@@ -311,7 +311,7 @@ impl Plugin {
         self.calls.fail(Failed::of(&error));
         let error = match error {
             loader::CallError::Panicked(text) => {
-                let failure = Failure::panic(&text).during(call.method, call.context);
+                let failure = Failure::panic(&text).in_call(call.method, call.context);
                 version.instance.caught(failure);
                 // The stack frames are only for the host.
                 loader::CallError::Panicked(failure::message(text))

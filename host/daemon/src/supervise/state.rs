@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotmerge_instance::{Failure, Instance, Restarts};
+use hotmerge_instance::{Cancel, Failure, Instance, Restarts};
 use hotmerge_lifecycle::{CHANGED, Machine, Slot, Stage, Target, Ticket};
 use hotmerge_loader::Verified;
 use hotmerge_meta::{
@@ -136,6 +136,8 @@ pub(crate) struct Attempt {
     pub(crate) generation: Arc<AtomicU64>,
     /// Who signed it.
     pub(crate) signed: Option<Arc<Signed>>,
+    /// Breaks its start off.
+    pub(crate) break_off: Arc<Cancel>,
 }
 
 /// The progress of a version, with the data of each step.
@@ -206,6 +208,7 @@ impl Attempt {
             progress: Progress::Verifying,
             generation: Arc::default(),
             signed: None,
+            break_off: Arc::default(),
         }
     }
 
@@ -271,7 +274,7 @@ impl Health {
         self.crashes += 1;
         self.last = Some(FailureStatus {
             time: format!("{:.3}", Timestamp::now()),
-            what: failure.what.clone(),
+            what: failure.told(),
             method: failure.method.clone(),
             trace_id: failure.trace.clone(),
             stack: stack.to_vec(),

@@ -432,6 +432,7 @@ impl Supervisor {
                 }
                 Later::Drain(ticket) => self.end_in_background(&plugin, ticket),
                 Later::Discard(ticket) => self.discard_in_background(&plugin, ticket),
+                Later::BreakOff(ticket) => self.break_off(ticket),
                 Later::Persist => self.submit(Job::Persist(plugin)),
                 // The threads that started and drained it continue themselves.
                 Later::HandOver(_) | Later::End(_) => {}
