@@ -25,7 +25,9 @@ use hotmerge_instance::{
 };
 use hotmerge_meta::{PluginName, Trust};
 pub use http::{HttpConfig, Listen, ListenError};
-pub use log::LogConfig;
+pub use log::{
+    Facility, LogConfig, RouteConfig, SinkConfig, SinkType, SyslogAddress, SyslogAddressError,
+};
 use serde::Deserialize;
 
 use crate::find::choice::Watch;
@@ -116,7 +118,7 @@ pub struct Config {
     pub door: DoorConfig,
     /// Where the host answers HTTP.
     pub http: HttpConfig,
-    /// How much of its log the program around the host keeps in memory.
+    /// How much of its log the program around the host keeps in memory, and where else its records go.
     pub log: LogConfig,
     /// Settings of single plugins.
     pub plugin: BTreeMap<PluginName, PluginConfig>,
@@ -289,6 +291,7 @@ impl Config {
             let reason = format!("`http.{key}` must be from {least} to {most}");
             return Err(ConfigError::Value(reason));
         }
+        self.log.check().map_err(ConfigError::Value)?;
         if self.keep_versions == 0 {
             let reason = "`keep_versions` must be at least 1".to_owned();
             return Err(ConfigError::Value(reason));

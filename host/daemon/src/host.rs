@@ -17,8 +17,8 @@ use hotmerge_lifecycle::{ChoiceError, Why};
 use hotmerge_meta::{
     PackageName, PluginName, Untrusted,
     control::{
-        Action, Change, DebugReport, HostStatus, PluginReport, ReloadParams, ReloadReport, Status,
-        Transition,
+        Action, Change, DebugReport, HostStatus, LogSinkStatus, PluginReport, ReloadParams,
+        ReloadReport, Status, Transition,
     },
 };
 
@@ -49,6 +49,10 @@ use crate::{
 
 /// A task that runs at every look.
 type Upkeep = Box<dyn Fn() + Send + Sync>;
+/// What the sinks of the log do.
+type LogSinks = Box<dyn Fn() -> Vec<LogSinkStatus> + Send + Sync>;
+/// A task that runs with every new configuration.
+type AtConfiguration = Box<dyn Fn(&Config) + Send + Sync>;
 
 /// A running host. Stops gracefully when dropped.
 pub struct Host {
@@ -59,8 +63,12 @@ pub struct Host {
     upkeep: Arc<OnceLock<Upkeep>>,
     /// The source of the configuration, if it can be read again.
     source: OnceLock<Source>,
-    /// Number of lost log records, if the embedding program counts them.
-    log_dropped: OnceLock<fn() -> u64>,
+    /// What the sinks of the log do, if the embedding program has any.
+    log_sinks: OnceLock<LogSinks>,
+    /// A task of the embedding program that runs with every new configuration.
+    at_configuration: OnceLock<AtConfiguration>,
+    /// Held while a configuration is put in force.
+    reconfiguring: Mutex<()>,
 }
 
 impl std::fmt::Debug for Host {
@@ -181,7 +189,9 @@ impl Host {
             started: jiff::Timestamp::now(),
             upkeep,
             source: OnceLock::new(),
-            log_dropped: OnceLock::new(),
+            log_sinks: OnceLock::new(),
+            at_configuration: OnceLock::new(),
+            reconfiguring: Mutex::default(),
         };
         host.rescan();
         Ok(host)
@@ -459,11 +469,11 @@ impl Host {
         let _ = self.upkeep.set(Box::new(upkeep));
     }
 
-    /// Makes the status show the number of log records that the embedding program lost. Only the
-    /// first call has an effect.
-    pub fn show_log_dropped(&self, count: fn() -> u64) {
+    /// Makes the status show what the sinks of the embedding program's log do. Only the first call has an
+    /// effect.
+    pub fn show_log_sinks(&self, sinks: impl Fn() -> Vec<LogSinkStatus> + Send + Sync + 'static) {
         // A second one would be of the same program.
-        let _ = self.log_dropped.set(count);
+        let _ = self.log_sinks.set(Box::new(sinks));
     }
 
     /// The current status of the host and its plugins.
@@ -477,6 +487,8 @@ impl Host {
         } = self.supervisor.snapshot();
         config.file = self.source.get().and_then(|source| source.file.clone());
         let watchers = &self.supervisor.watchers;
+        let log_sinks = self.log_sinks.get().map_or_else(Vec::new, |sinks| sinks());
+        let dropped = log_sinks.iter().map(|it| it.dropped);
         Status {
             host: HostStatus {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -500,7 +512,8 @@ impl Host {
                 retained: counters.retained,
                 stuck: counters.stuck,
                 overdue: counters.overdue,
-                log_dropped: self.log_dropped.get().map_or(0, |count| count()),
+                log_dropped: dropped.map(|it| it.host + it.plugins).sum(),
+                log_sinks,
                 replies_given_up: self.supervisor.workers.replies_given_up(),
                 crash_signals: self.supervisor.workers.crash_signals(),
                 degraded: self.supervisor.workers.missing().to_vec(),

@@ -23,6 +23,7 @@ mod policy;
 mod reload;
 mod request;
 mod rollback;
+mod routes;
 mod run;
 mod serve;
 mod status;
@@ -47,6 +48,7 @@ enum Command {
     History(history::History),
     Debug(debug::Debug),
     Logs(logs::Logs),
+    Routes(routes::Routes),
     Rollback(rollback::Rollback),
     Pin(pin::Pin),
     Unpin(pin::Unpin),
@@ -96,6 +98,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CommandError> {
         Command::History(command) => command.run(),
         Command::Debug(command) => command.run(),
         Command::Logs(command) => command.run(),
+        Command::Routes(command) => command.run(),
         Command::Rollback(command) => command.run(),
         Command::Pin(command) => command.run(),
         Command::Unpin(command) => command.run(),

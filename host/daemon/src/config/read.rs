@@ -109,10 +109,17 @@ fn nearest(message: &str) -> Option<(&str, &str)> {
     let unknown = quoted(what)
         .next()
         .filter(|_| what.starts_with("unknown "))?;
+    Some((what, similar(unknown, quoted(list))?))
+}
+
+/// The known name that is most similar to an unknown one, if any is similar.
+pub(super) fn similar<'a>(
+    unknown: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     let likeness = |known: &&str| strsim::jaro_winkler(unknown, known);
-    let near = quoted(list).filter(|known| likeness(known) >= ALIKE);
-    let known = near.max_by(|one, other| likeness(one).total_cmp(&likeness(other)))?;
-    Some((what, known))
+    let near = known.into_iter().filter(|known| likeness(known) >= ALIKE);
+    near.max_by(|one, other| likeness(one).total_cmp(&likeness(other)))
 }
 
 /// The words between backticks.
@@ -125,13 +132,20 @@ fn key(reason: &str) -> Option<&str> {
     reason.strip_prefix('`')?.split('`').next()
 }
 
-/// The byte offset of a key's value.
+/// The byte offset of a key's value. A key may name an entry of an array, as in `log.sink[1].name`.
 fn find(text: &str, key: &str) -> Option<usize> {
     let table = DeTable::parse(text).ok()?;
     let mut table = table.get_ref();
     let mut offset = None;
     for part in key.split('.') {
-        let value = table.get(part)?;
+        let (name, entry) = match part.strip_suffix(']').and_then(|it| it.split_once('[')) {
+            Some((name, number)) => (name, number.parse::<usize>().ok()),
+            None => (part, None),
+        };
+        let mut value = table.get(name)?;
+        if let (Some(entry), DeValue::Array(entries)) = (entry, value.get_ref()) {
+            value = entries.get(entry)?;
+        }
         offset = Some(value.span().start);
         match value.get_ref() {
             DeValue::Table(inner) => table = inner,
