@@ -138,7 +138,7 @@ fn public(plugin: &PluginName, event: &PluginEvent) -> Option<Event> {
         | PluginEvent::PanickedAgain(_)
         | PluginEvent::NotRestartedYet { .. }
         | PluginEvent::DiedWhileReplaced(_)
-        | PluginEvent::AsksInVain { .. }
+        | PluginEvent::NotGranted { .. }
         | PluginEvent::Revived
         | PluginEvent::Pinned { .. }
         | PluginEvent::Unpinned

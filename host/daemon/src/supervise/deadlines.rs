@@ -185,7 +185,7 @@ impl Supervisor {
             Ok(Isolation::Process) => "its worker is ended",
             Ok(Isolation::Host | Isolation::Auto) | Err(_) => {
                 "the host stopped waiting for it, and keeps its thread"
-            },
+            }
         }
     }
 
