@@ -18,7 +18,7 @@ type Tried = (&'static [&'static str], bool);
 
 /// What each command is tried with. `None` stands for the help alone: these run for minutes, and write
 /// in the same way.
-const COMMANDS: [(&str, Option<Tried>); 8] = [
+const COMMANDS: [(&str, Option<Tried>); 9] = [
     (
         "build-plugins",
         Some((&["--offline", "--notify=never", "--profile=dev"], true)),
@@ -27,6 +27,7 @@ const COMMANDS: [(&str, Option<Tried>); 8] = [
     ("sign", Some((&["--new-key", NEW, "--no-password"], true))),
     ("man", Some((&["."], false))),
     ("completions", Some((&["bash"], true))),
+    ("capi", None),
     ("demo", None),
     ("test", None),
     ("bench", None),
