@@ -4,8 +4,12 @@ use anyhow::{Result, bail};
 use xshell::{Shell, cmd};
 
 /// A program and its Debian package.
-const TOOLS: [(&str, &str); 13] = [
+const TOOLS: [(&str, &str); 16] = [
     ("cc", "gcc libc6-dev"),
+    // Main programs in other languages.
+    ("c++", "g++"),
+    ("python3", "python3"),
+    ("valgrind", "valgrind"),
     ("strip", "binutils"),
     ("objcopy", "binutils"),
     ("unshare", "util-linux"),

@@ -212,7 +212,7 @@ impl Calls {
         std::iter::once(answered).chain(failed).collect()
     }
 
-    /// Calls that have begun and not ended.
+    /// Calls in progress.
     pub(crate) fn in_flight(&self) -> u64 {
         // In this order: none that began meanwhile may be missing from those that began.
         let ended = self.all_ended();
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_call_lets_the_next_one_be_measured() {
+    fn the_call_after_a_slow_one_is_measured() {
         let calls = Calls::new();
         for _ in 0..3 {
             let mut call = calls.begin();

@@ -15,7 +15,7 @@ use hotmerge_lifecycle::{Note, PluginState, Stage};
 
 use crate::record::{
     events::{Cause, Ending, PluginEvent},
-    words::{CRASHED, Told, continues, place},
+    words::{CRASHED, TransitionText, continues, place},
 };
 
 /// Most outcomes that are kept.
@@ -89,7 +89,7 @@ impl History {
             | PluginEvent::PanickedAgain(_)
             | PluginEvent::NotRestartedYet { .. }
             | PluginEvent::DiedWhileReplaced(_)
-            | PluginEvent::AsksInVain { .. }
+            | PluginEvent::NotGranted { .. }
             | PluginEvent::StateNotSaved { .. }
             | PluginEvent::NotPersisted { .. }
             | PluginEvent::PersistedAgain
@@ -207,20 +207,20 @@ enum Step {
 
 impl Entry {
     fn tell(&self) -> Transition {
-        let Told {
+        let TransitionText {
             old_version,
             from,
             to,
             reason,
         } = match &self.step {
-            Step::Note(note) => Told::of(note),
-            Step::Recovered(at, state_age) => Told {
+            Step::Note(note) => TransitionText::of(note),
+            Step::Recovered(at, state_age) => TransitionText {
                 old_version: None,
                 from: CRASHED.to_owned(),
                 to: place(*at),
                 reason: format!("started again; {}", continues(*state_age)),
             },
-            Step::Here(at, reason) => Told {
+            Step::Here(at, reason) => TransitionText {
                 old_version: None,
                 from: place(*at),
                 to: place(*at),
@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_remembered_is_bounded_and_the_newest_stays() {
+    fn history_is_bounded_and_keeps_the_newest() {
         let mut history = History::default();
         let plugin: PluginName = "a".parse().unwrap();
         for number in 0..TRANSITIONS + 10 {

@@ -29,6 +29,7 @@ impl HostState {
         match happened {
             Happened::Plugin(plugin, event) => {
                 self.count(&plugin, &event);
+                self.subscribers.tell(&plugin, &event);
                 let slot = self.machine.slot(plugin.as_str());
                 let at = slot.map_or((PluginState::Idle, None), |it| (it.state(), it.stage()));
                 self.history.record(&plugin, at, event);
@@ -63,7 +64,7 @@ impl HostState {
             PluginEvent::Transition(_)
             | PluginEvent::NotRestartedYet { .. }
             | PluginEvent::DiedWhileReplaced(_)
-            | PluginEvent::AsksInVain { .. }
+            | PluginEvent::NotGranted { .. }
             | PluginEvent::GivenUp { .. }
             | PluginEvent::Revived
             | PluginEvent::Pinned { .. }

@@ -206,7 +206,7 @@ fn waits_for_room(health: &Health) -> Option<String> {
     let (_, tries) = health.retry?;
     let tried = count(tries.into(), "time");
     Some(format!(
-        "the system had no room for a version (tried {tried}); it is tried again"
+        "the system lacked memory, processes or descriptors for a version (tried {tried}); it is tried again"
     ))
 }
 

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fixed_part_is_a_document_with_every_kind_of_problem() {
+    fn the_fixed_document_lists_every_kind_of_problem() {
         let document = fixed();
         assert_eq!(document["openapi"], "3.1.0");
         let types = &document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"];

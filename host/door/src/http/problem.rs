@@ -64,8 +64,8 @@ const KINDS: [Entry; 28] = [
         Kind::WrongMethod,
         "wrong-method",
         405,
-        "This address does not take this method",
-        "The header `Allow` lists those that it takes.",
+        "This address does not accept this method",
+        "The header `Allow` lists the accepted methods.",
     ),
     (
         Kind::NoPlugin,
@@ -106,7 +106,7 @@ const KINDS: [Entry; 28] = [
         Kind::Ambiguous,
         "ambiguous",
         400,
-        "The end of the request can be understood in two ways",
+        "The length of the request is ambiguous",
         "The detail says why. The connection is closed.",
     ),
     (
@@ -121,7 +121,7 @@ const KINDS: [Entry; 28] = [
         "forbidden",
         403,
         "The client may not do this",
-        "The detail says which role it takes, and who can grant it.",
+        "The detail says which role is needed, and who can grant it.",
     ),
     (
         Kind::CrossOrigin,
@@ -162,7 +162,7 @@ const KINDS: [Entry; 28] = [
         Kind::TooManyCalls,
         "too-many-calls",
         429,
-        "The client has too many calls under way",
+        "The client has too many calls in progress",
         "`http.max_calls_per_client` is the limit. Try again later.",
     ),
     (
@@ -176,7 +176,7 @@ const KINDS: [Entry; 28] = [
         Kind::Busy,
         "busy",
         503,
-        "The host has too many calls under way",
+        "The host has too many calls in progress",
         "`http.max_calls` is the limit. Try again later.",
     ),
     (
@@ -392,7 +392,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_one_entry_with_a_valid_status() {
+    fn every_problem_has_one_entry_and_valid_status() {
         let kinds: BTreeSet<_> = KINDS.iter().map(|(kind, ..)| *kind as u8).collect();
         assert_eq!(kinds.len(), Kind::Internal as usize + 1);
         let names: BTreeSet<_> = KINDS.iter().map(|(_, name, ..)| name).collect();

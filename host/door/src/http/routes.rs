@@ -40,7 +40,7 @@ use super::{
     visitor::Visitor,
 };
 use crate::{
-    answer::{self, Method},
+    answer::{self, Method, Weight},
     roles::Access,
 };
 
@@ -60,7 +60,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .method_not_allowed_fallback(|| async {
             Problem::new(
                 Kind::WrongMethod,
-                "the header `Allow` lists those that it takes",
+                "the header `Allow` lists the accepted methods",
             )
         })
         .with_state(shared)
@@ -140,7 +140,17 @@ async fn ask(
             .map(|params| RawValue::from_string(params.to_string()))
             .transpose()
             .map_err(Problem::internal)?;
-        let answer = method.answer(&shared.door, &visitor.who, &Unwatched, params.as_deref());
+        let permitted = method.permit(&shared.door, &visitor.who, params.as_deref());
+        let answer = permitted.and_then(|permitted| {
+            let _place = match permitted.weight() {
+                Weight::Waiting => match shared.waiting.take(&visitor.client, 1) {
+                    Ok(place) => Some(place),
+                    Err(_) => return Err(permitted.refuse_as_busy()),
+                },
+                Weight::Call | Weight::Following | Weight::Quick => None,
+            };
+            permitted.answer(&Unwatched)
+        });
         answer.map_err(|error| failed(&visitor, &error))
     };
     let answer = on_a_thread(run).await??;
@@ -164,6 +174,7 @@ fn failed(visitor: &Visitor, error: &ErrorObjectOwned) -> Problem {
         code::INVALID_PARAMS => Kind::BadParameters,
         code::NOT_POSSIBLE => Kind::NotPossible,
         code::NO_PLUGIN => Kind::NoPlugin,
+        code::BUSY => Kind::Busy,
         _ => Kind::Internal,
     };
     Problem::new(kind, error.message())
@@ -290,7 +301,7 @@ async fn administer(
         "pin" => method::PIN,
         "unpin" => method::UNPIN,
         _ => {
-            let detail = "a plugin takes the requests `rollback`, `pin` and `unpin`";
+            let detail = "a plugin accepts the requests `rollback`, `pin` and `unpin`";
             return Err(Problem::new(Kind::NoRoute, detail));
         }
     };

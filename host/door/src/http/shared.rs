@@ -14,6 +14,9 @@ use super::{
 };
 use crate::answer::Door;
 
+/// Most requests that wait until everything has settled.
+pub(super) const WAITING: usize = 8;
+
 /// The state that all requests share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -22,6 +25,8 @@ pub(super) struct Shared {
     pub(super) tokens: Tokens,
     /// Room for calls under way.
     pub(super) calls: Arc<Room>,
+    /// Room for requests that wait until everything has settled.
+    pub(super) waiting: Arc<Room>,
     /// Room for the bytes of bodies, while they arrive and during calls.
     pub(super) bodies: Arc<Room>,
     pub(super) descriptions: Arc<Descriptions>,
@@ -59,6 +64,7 @@ impl Shared {
             live: Live::of(&door.host),
             door,
             calls: Arc::new(Room::new("calls", most, own)),
+            waiting: Arc::new(Room::new("administrative requests", WAITING, WAITING)),
             bodies: Arc::new(Room::new("bytes of bodies", bytes(most), bytes(own))),
             config,
             tokens,

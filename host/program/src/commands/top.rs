@@ -93,6 +93,8 @@ impl Top {
         let mut terminal = ratatui::try_init().context("failed to prepare the terminal")?;
         listen_to_keys(happens);
         let ended = show(&mut terminal, &events, &ask);
+        // It shows the cursor again.
+        drop(terminal);
         let restored = ratatui::try_restore().context("failed to give the terminal back");
         if let Some(signal) = ended? {
             // It ends this process as it would have without a handler.

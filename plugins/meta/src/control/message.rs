@@ -90,7 +90,7 @@ pub struct ConfigReport {
 pub struct ReloadReport {
     /// Plugins that changed and plugins that were requested, by name.
     pub plugins: Vec<PluginReport>,
-    /// What in the plugin directory cannot be used.
+    /// Packages and files in the plugin directory that cannot be used.
     pub problems: Vec<Problem>,
     /// How many plugins the host knows; those that are not listed are unchanged.
     pub installed: u64,

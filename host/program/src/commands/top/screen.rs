@@ -25,6 +25,9 @@ use crate::{
 /// The longest text of others, in bytes.
 const TEXT: usize = 512;
 
+/// Blanks from one column to the next.
+const GAP: u16 = 1;
+
 const KEYS: &str = "↑↓ select  ←→ sort by  r reverse  Enter details  q quit";
 const DETAIL_KEYS: &str = "↑↓ scroll  Esc back  q quit";
 
@@ -135,7 +138,8 @@ fn draw_table(frame: &mut Frame<'_>, area: Rect, state: &State) {
         frame.render_widget(said, area);
         return;
     }
-    let heading = Column::ALL.iter().map(|(column, heading, _)| {
+    let columns = fitting(area.width);
+    let heading = columns.iter().map(|(column, heading, _)| {
         let is_sorted = *column == state.sort;
         let style = match is_sorted {
             true => Modifier::BOLD | Modifier::UNDERLINED,
@@ -144,19 +148,30 @@ fn draw_table(frame: &mut Frame<'_>, area: Rect, state: &State) {
         Cell::from(*heading).style(style)
     });
     let rows = state.rows.iter().map(|row| {
-        let cells = Column::ALL
-            .iter()
-            .map(|(column, ..)| cell(state, row, *column));
+        let cells = columns.iter().map(|(column, ..)| cell(state, row, *column));
         TableRow::new(cells)
     });
-    let widths = Column::ALL
+    let widths = columns
         .iter()
         .map(|(_, _, width)| Constraint::Length(*width));
     let table = Table::new(rows, widths)
+        .column_spacing(GAP)
         .header(TableRow::new(heading))
         .row_highlight_style(Modifier::REVERSED);
     let mut selected = TableState::new().with_selected(state.selected());
     frame.render_stateful_widget(table, area, &mut selected);
+}
+
+/// The first columns, as many as are whole in this width, but at least one.
+fn fitting(width: u16) -> &'static [(Column, &'static str, u16)] {
+    let mut left = width + GAP;
+    let fits = |(_, _, width): &&(Column, &str, u16)| {
+        let rest = left.checked_sub(width + GAP);
+        left = rest.unwrap_or_default();
+        rest.is_some()
+    };
+    let whole = Column::ALL.iter().take_while(fits).count();
+    &Column::ALL[..whole.max(1)]
 }
 
 fn cell(state: &State, row: &Row, column: Column) -> Cell<'static> {
