@@ -97,7 +97,7 @@ fn the_page_shows_plugins_and_reloads() {
     let hash = host.plugin("actor").hash.expect("it is live");
     for said in [
         "1 plugin, 1 active",
-        "<th scope=\"row\">actor</th>",
+        "<th scope=\"row\" rowspan=\"1\">actor</th>",
         "<span class=\"state good\">active</span>",
         &format!("<code title=\"{hash}\">{}</code>", hash.short()),
         " loaded</span>",

@@ -42,6 +42,7 @@ mod sandboxed;
 mod steady;
 mod storm;
 mod streams;
+mod terminal;
 mod variant;
 mod vitals;
 mod workspace;
@@ -74,6 +75,7 @@ pub use sandboxed::{HANGS_MS, UNTIRING};
 pub use steady::{Ask, Steady};
 pub use storm::{Numbers, Storm};
 pub use streams::{closed_pipe, full_disk};
+pub use terminal::Screen;
 pub use variant::{
     Variant, abrupt, actor, attacks, attacks_at, honest, lock, named_actor, plain, reader,
 };

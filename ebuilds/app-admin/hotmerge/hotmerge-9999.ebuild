@@ -27,8 +27,8 @@ LICENSE+=" Apache-2.0 BSD CC0-1.0 ISC MIT Unicode-3.0"
 # The sub-slot is ABI_MAJOR of plugins/abi.  Packages of plugins depend on the one that
 # their SDK speaks, so a host that cannot run them does not replace one that does.
 SLOT="0/1"
-IUSE="+driver +http +metrics test"
-REQUIRED_USE="metrics? ( http )"
+IUSE="+driver +http +metrics +page test +top"
+REQUIRED_USE="metrics? ( http ) page? ( http )"
 RESTRICT="!test? ( test )"
 
 RDEPEND="
@@ -67,7 +67,7 @@ _builds_driver() {
 }
 
 src_configure() {
-	local myfeatures=( $(usev http) $(usev metrics) )
+	local myfeatures=( $(usev http) $(usev metrics) $(usev page) $(usev top) )
 	cargo_src_configure --locked --no-default-features
 
 	scripts/services/render "${T}" \

@@ -28,6 +28,8 @@ mod run;
 mod serve;
 mod status;
 mod stop;
+#[cfg(feature = "top")]
+mod top;
 mod verify;
 
 /// Host for packaged plugins: hot-reloads what changed, without a restart.
@@ -42,6 +44,8 @@ pub(crate) struct Arguments {
 enum Command {
     Serve(serve::Serve),
     Status(status::Status),
+    #[cfg(feature = "top")]
+    Top(top::Top),
     Reload(reload::Reload),
     Call(call::Call),
     Describe(describe::Describe),
@@ -92,6 +96,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CommandError> {
     match command {
         Command::Serve(command) => command.run(),
         Command::Status(command) => command.run(),
+        #[cfg(feature = "top")]
+        Command::Top(command) => command.run(),
         Command::Reload(command) => command.run(),
         Command::Call(command) => command.run(),
         Command::Describe(command) => command.run(),

@@ -286,7 +286,7 @@ fn plugins_text(plugins: &[PluginStatus]) -> String {
     table::text(&table) + gap + &notes
 }
 
-fn mebibytes(bytes: u64) -> String {
+pub(super) fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
@@ -294,7 +294,7 @@ fn seconds(ms: u64) -> String {
     format!("{:.1} s", ms as f64 / 1e3)
 }
 
-fn meaning(state: PluginState) -> Meaning {
+pub(super) fn meaning(state: PluginState) -> Meaning {
     match state {
         PluginState::Active => Meaning::Good,
         PluginState::Error => Meaning::Bad,
@@ -342,7 +342,7 @@ fn of_worker(worker: &WorkerStatus) -> Vec<String> {
     notes
 }
 
-fn notes(plugin: &PluginStatus) -> Vec<String> {
+pub(super) fn notes(plugin: &PluginStatus) -> Vec<String> {
     let mut notes = Vec::new();
     if plugin.state == PluginState::Error && plugin.refused.is_none() {
         notes.push(plugin.reason.clone());

@@ -125,7 +125,6 @@ impl View {
                                 @for heading in [
                                     "Memory", "CPU", "Restarts", "Calls", "Failed", "In flight", "Median", "99 %",
                                 ] { th.number scope="col" { (heading) } }
-                                th scope="col" { "Notes" }
                             } }
                             tbody {
                                 @for plugin in all.iter().take(ROWS) { (self.plugin(plugin)) }
@@ -142,10 +141,12 @@ impl View {
         let figures = &self.figures.plugins;
         let own = figures.iter().find(|it| it.plugin.as_str() == plugin.name);
         let worker = plugin.worker.as_ref();
+        let notes = notes(plugin);
+        let rows = if notes.is_empty() { 1 } else { 2 };
         let percentile = |share| own.and_then(|own| figure::percentile(&own.latency, share));
         html! {
             tr {
-                th scope="row" { (text(&plugin.name)) }
+                th scope="row" rowspan=(rows) { (text(&plugin.name)) }
                 td { (state(plugin)) }
                 td { (optional(plugin.version.as_deref())) }
                 td { (plugin.generation) }
@@ -160,7 +161,9 @@ impl View {
                 @for share in [0.5, 0.99] {
                     td.number { (figure::or_dash(percentile(share))) }
                 }
-                td.notes { (notes(plugin)) }
+            }
+            @if !notes.is_empty() {
+                tr { td.notes colspan="13" { ul { @for note in &notes { li { (text(note)) } } } } }
             }
         }
     }
@@ -182,7 +185,6 @@ impl View {
                                     th scope="col" { (heading) }
                                 }
                                 @for heading in ["Pause of calls", "Took"] { th.number scope="col" { (heading) } }
-                                th scope="col" { "Reason" }
                             } }
                             tbody { @for change in changes.iter().rev() { (row(change)) } }
                         }
@@ -302,7 +304,7 @@ fn in_flight(figures: &PluginFigures) -> String {
 }
 
 /// What is worth a sentence, except for what has a column.
-fn notes(plugin: &PluginStatus) -> Markup {
+fn notes(plugin: &PluginStatus) -> Vec<String> {
     let mut notes = Vec::new();
     if plugin.state == PluginState::Error && plugin.refused.is_none() {
         notes.push(plugin.reason.clone());
@@ -342,20 +344,17 @@ fn notes(plugin: &PluginStatus) -> Markup {
         let requested = plugin.not_granted.join(", ");
         notes.push(format!("requested but not granted: {requested}"));
     }
-    html! {
-        @if !notes.is_empty() {
-            ul { @for note in notes { li { (text(&note)) } } }
-        }
-    }
+    notes
 }
 
 fn row(change: &Change) -> Markup {
     let report = &change.report;
     let version = report.version.as_ref().map(ToString::to_string);
+    let rows = if report.reason.is_some() { 2 } else { 1 };
     html! {
         tr {
-            td { (time(&change.time)) }
-            th scope="row" { (text(report.plugin.as_str())) }
+            td rowspan=(rows) { (time(&change.time)) }
+            th scope="row" rowspan=(rows) { (text(report.plugin.as_str())) }
             td { span.result { (timeline::shape(report.action)) " " (report.action.to_string()) } }
             td { (optional(version.as_deref())) }
             td { (figure::or_dash(report.generation)) }
@@ -363,8 +362,8 @@ fn row(change: &Change) -> Markup {
             td { (text(&change.cause)) }
             td.number { (figure::or_dash(report.pause_ms.map(Milliseconds))) }
             td.number { (Milliseconds(report.took_ms)) }
-            td.notes { (report.reason.as_deref().map(text).unwrap_or_default()) }
         }
+        @if let Some(reason) = &report.reason { tr { td.notes colspan="7" { (text(reason)) } } }
     }
 }
 

@@ -25,7 +25,7 @@ const NAME: usize = 20;
 /// Lengths in the drawing's units.
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 160.0;
-const RIGHT: f64 = 940.0;
+const RIGHT: f64 = 915.0;
 const LANE: f64 = 24.0;
 const TOP: f64 = 8.0;
 const PAUSES: f64 = 56.0;
