@@ -51,7 +51,7 @@ int main(int argc, char **argv) {
 	const hm_host *host;
 	pthread_t threads[THREADS];
 	if (argc != 4) return 2;
-	snprintf(configuration, sizeof configuration, "plugin_dir = '%s'\nisolation = '%s'\nworker = '%s'\n",
+	snprintf(configuration, sizeof configuration, "plugin_dir = '%s'\nisolation = '%s'\nworker = '%s'\nsymbols = 'off'\n",
 		argv[1], argv[2], argv[3]);
 	check(hm_start(configuration, &host));
 	check(hm_on_event(host, tell, NULL));
