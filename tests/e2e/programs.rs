@@ -486,7 +486,9 @@ fn completions_and_manual_pages_are_written() {
     let dir = lab.path("man");
     fs::create_dir(&dir).unwrap();
     lab.hotmerge(["man", &dir.display().to_string()]).ok();
-    assert!(dir.join("hotmerge.1").exists() && dir.join("hotmerge-serve.1").exists());
+    for page in ["hotmerge.1", "hotmerge-serve.1", "hotmerge.toml.5"] {
+        assert!(dir.join(page).exists(), "no {page}");
+    }
     let version = run(
         Command::new(hotmerge_tests::hotmerge()).arg("--version"),
         SOON,

@@ -79,7 +79,7 @@ pub use terminal::Screen;
 pub use variant::{
     Variant, abrupt, actor, attacks, attacks_at, honest, lock, named_actor, plain, reader,
 };
-pub use vitals::{Vitals, children};
+pub use vitals::{Vitals, children, cpu};
 pub use workspace::{Driver, Workspace, actions};
 
 /// How long a test waits for what should happen at once. Generous: a machine may be busy.

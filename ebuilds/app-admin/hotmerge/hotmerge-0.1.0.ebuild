@@ -129,6 +129,7 @@ src_install() {
 
 	keepdir "/usr/$(get_libdir)/hotmerge/plugins"
 
+	keepdir /etc/hotmerge/keys.d
 	insinto /etc/hotmerge
 	doins "${T}"/hotmerge.toml
 	newinitd "${T}"/hotmerge.initd hotmerge
@@ -139,7 +140,7 @@ src_install() {
 	insinto /etc/logrotate.d
 	newins "${T}"/hotmerge.logrotate hotmerge
 
-	doman "${T}"/man/*.1
+	doman "${T}"/man/*.[15]
 	_install_completions hotmerge
 	_builds_driver && _install_completions cargo-hotmerge
 

@@ -265,6 +265,13 @@ fn a_restart_that_would_fail_ends_no_host(lab: &Lab) -> Result<()> {
         );
         ensure!(pid(lab)? == before, "`{action}` ended the host");
     }
+    // The running host refuses it, too, and goes on with what it has.
+    let (code, said) = ended(&mut lab.command(&["rc-service", "hotmerge", "reload"]))?;
+    ensure!(
+        code != Some(0) && said.contains("alpha"),
+        "a reload does not name the plugin: {said}"
+    );
+    ensure!(pid(lab)? == before, "a reload ended the host");
     // An upgrade of the host says so before anybody thinks of a restart.
     let log = lab.emerge(&["--usepkgonly", "app-admin/hotmerge"])?;
     ensure!(

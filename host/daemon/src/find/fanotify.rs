@@ -317,7 +317,8 @@ fn read(group: &Group, stop: &OwnedFd, known: &Mutex<Handles>, teller: &Teller) 
         if is_told_to_stop(stop, Some(group), None)? {
             return Ok(());
         }
-        loop {
+        // A stream that never pauses must not keep it from its end.
+        while !is_told_to_stop(stop, None, Some(Duration::ZERO))? {
             match group.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(length) => tell_all(buffer.get(..length).unwrap_or_default(), known, teller),

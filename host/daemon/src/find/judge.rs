@@ -201,7 +201,9 @@ impl Judge<'_> {
         if isolation == Isolation::Host {
             return Ok(());
         }
-        grants::check(&own.allow, own.user, &self.trust).map_err(|error| error.to_string())
+        grants::check(&own.allow, own.user, &self.trust)
+            .map(drop)
+            .map_err(|error| error.to_string())
     }
 
     fn own(&self, meta: &PluginMeta) -> PluginSettings {

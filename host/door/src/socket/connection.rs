@@ -13,6 +13,10 @@ use hotmerge_meta::{
     control::{ErrorObjectOwned, Id, Request, Response, ResponsePayload, code},
     frame::{Frames, MAX_FRAME_BYTES, frame},
 };
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
 use serde_json::value::RawValue;
 
 use super::{
@@ -27,6 +31,9 @@ use crate::{
 
 /// The longest id of a request, in bytes; answers repeat it.
 const ID_LIMIT: usize = 1024;
+
+/// Bytes read at once.
+const READ_BYTES: usize = 64 * 1024;
 
 /// Bytes written at once: the system's own limit of time begins again with each piece that the peer reads.
 const PIECE: usize = 64 * 1024;
@@ -73,14 +80,35 @@ impl Client for Peer<'_> {
 
 /// Answers requests until the peer closes the connection or is idle for too long.
 pub(super) fn run(desk: &Desk<'_>, mut stream: UnixStream) -> io::Result<()> {
-    stream.set_read_timeout(Some(desk.idle))?;
     stream.set_write_timeout(Some(desk.idle))?;
     let mut frames = Frames::new();
-    let mut bytes = vec![0; 64 * 1024];
+    let mut bytes = vec![0; READ_BYTES];
     // When the first byte of an incomplete frame arrived.
     let mut began: Option<Instant> = None;
+    let mut needs_more = true;
     loop {
-        let turn = desk.share.turn();
+        let mut turn = None;
+        if needs_more {
+            // A peer that only connects, or that leaves, queues for no turn.
+            if !has_hung_up(&stream, desk.idle)? {
+                turn = Some(desk.share.turn());
+            }
+            let read = match stream.read(&mut bytes) {
+                Ok(0) => return Ok(()),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            frames.push(&bytes[..read]);
+            if began.get_or_insert_with(Instant::now).elapsed() > desk.idle {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let held = frames.pending();
+            if held > read {
+                desk.connections.hold(desk.id, held, &desk.door.tally);
+            }
+        }
+        let turn = turn.unwrap_or_else(|| desk.share.turn());
         match frames.next_frame() {
             Ok(Some(request)) => {
                 let Some(response) = respond(desk, turn, &stream, &request) else {
@@ -94,27 +122,28 @@ pub(super) fn run(desk: &Desk<'_>, mut stream: UnixStream) -> io::Result<()> {
                 desk.wait_for_peer(0);
                 written?;
                 began = None;
+                needs_more = frames.pending() == 0;
             }
-            Ok(None) => match read(turn, &mut stream, &mut bytes) {
-                Ok(0) => return Ok(()),
-                Ok(read) => {
-                    frames.push(&bytes[..read]);
-                    if began.get_or_insert_with(Instant::now).elapsed() > desk.idle {
-                        return Err(io::ErrorKind::TimedOut.into());
-                    }
-                    let held = frames.pending();
-                    if held > read {
-                        desk.connections.hold(desk.id, held, &desk.door.tally);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            },
+            Ok(None) => needs_more = true,
             Err(error) => {
                 drop(turn);
                 let error = error.to_string();
                 return stream.write_all(&failure(Id::Null, code::INVALID_REQUEST, &error));
             }
+        }
+    }
+}
+
+/// Waits until the peer has sent something, or has left; returns whether it has left.
+fn has_hung_up(stream: &UnixStream, limit: Duration) -> io::Result<bool> {
+    let limit = Timespec::try_from(limit).map_err(io::Error::other)?;
+    loop {
+        let mut source = [PollFd::new(stream, PollFlags::IN)];
+        match poll(&mut source, Some(&limit)) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => return Ok(source[0].revents().contains(PollFlags::HUP)),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }
@@ -144,12 +173,6 @@ fn write_within(limit: Duration, mut stream: &UnixStream, mut bytes: &[u8]) -> i
         bytes = rest;
     }
     Ok(())
-}
-
-/// Gives up the turn and reads what the peer sends.
-fn read(turn: ComputeTurn<'_>, stream: &mut UnixStream, bytes: &mut [u8]) -> io::Result<usize> {
-    drop(turn);
-    stream.read(bytes)
 }
 
 /// The answer to a request; none if the connection was closed to make room.

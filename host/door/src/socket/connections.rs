@@ -46,6 +46,8 @@ pub(super) struct Connections {
 #[derive(Debug, Default)]
 struct Table {
     open: HashMap<u64, Connection>,
+    /// The sum of what they hold, in bytes.
+    held: usize,
     /// Numbers the activities of connections, so that the oldest is known.
     turns: u64,
 }
@@ -118,20 +120,22 @@ impl Connections {
             return Turn::Closed;
         };
         let limit = match weight {
-            Weight::Call => CALLS,
-            Weight::Waiting => WAITING,
-            Weight::Following => FOLLOWING,
-            Weight::Quick => OF_ONE_USER,
+            Weight::Call => Some(CALLS),
+            Weight::Waiting => Some(WAITING),
+            Weight::Following => Some(FOLLOWING),
+            // There is never more than one on a connection.
+            Weight::Quick => None,
         };
         let doing = Doing::Answer(weight);
         let count = |is: &dyn Fn(&Connection) -> bool| {
             let open = table.open.values();
             open.filter(|it| is(it)).count()
         };
-        let is_full = weight != Weight::Quick
-            && count(&|it| it.is_slow()) >= SLOW + guest.reserve()
-            || count(&|it| (it.guest.user, it.doing) == (guest.user, doing)) >= limit;
-        if is_full {
+        let is_full = |limit| {
+            count(&|it| it.is_slow()) >= SLOW + guest.reserve()
+                || count(&|it| (it.guest.user, it.doing) == (guest.user, doing)) >= limit
+        };
+        if limit.is_some_and(is_full) {
             return Turn::Busy;
         }
         table.set(id, doing);
@@ -148,14 +152,15 @@ impl Connections {
     /// Notes the size of an incomplete request. Sending more of it makes it no younger.
     pub(super) fn hold(&self, id: u64, held: usize, tally: &Tally) {
         let mut table = self.lock();
-        if let Some(connection) = table.open.get_mut(&id) {
-            connection.doing = Doing::Peer { held };
+        let turn = table.open.get(&id).map(|it| it.turn);
+        if let Some(turn) = turn {
+            table.change(id, Doing::Peer { held }, turn);
             table.bound_held(tally);
         }
     }
 
     pub(super) fn remove(&self, id: u64) {
-        self.lock().open.remove(&id);
+        self.lock().remove(id);
         self.ended.notify_all();
     }
 
@@ -182,13 +187,25 @@ impl Table {
 
     fn set(&mut self, id: u64, doing: Doing) {
         let turn = self.next_turn();
+        self.change(id, doing, turn);
+    }
+
+    fn change(&mut self, id: u64, doing: Doing, turn: u64) {
         if let Some(connection) = self.open.get_mut(&id) {
+            self.held -= connection.held();
             (connection.doing, connection.turn) = (doing, turn);
+            self.held += connection.held();
         }
     }
 
+    fn remove(&mut self, id: u64) -> Option<Connection> {
+        let connection = self.open.remove(&id)?;
+        self.held -= connection.held();
+        Some(connection)
+    }
+
     fn bound_held(&mut self, tally: &Tally) {
-        while self.open.values().map(Connection::held).sum::<usize>() > HELD {
+        while self.held > HELD {
             let holds = |it: &Connection| it.held() > 0;
             let Some(user) = self.most(Connection::held, holds) else {
                 return;
@@ -230,7 +247,7 @@ impl Table {
         let Some(id) = waiting.min_by_key(|(_, it)| it.turn).map(|(id, _)| *id) else {
             return false;
         };
-        if let Some(connection) = self.open.remove(&id) {
+        if let Some(connection) = self.remove(id) {
             tracing::debug!(target: "hotmerge::door", "closed an idle connection to make room for another");
             tally.closed();
             // Wakes its thread, which then ends.
@@ -292,7 +309,9 @@ mod tests {
 
     fn held(connections: &Connections) -> usize {
         let table = connections.lock();
-        table.open.values().map(Connection::held).sum()
+        let sum = table.open.values().map(Connection::held).sum();
+        assert_eq!(table.held, sum);
+        sum
     }
 
     fn is_closed(stream: &UnixStream) -> bool {

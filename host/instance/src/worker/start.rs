@@ -29,6 +29,7 @@ impl Worker {
             header: bytes,
             constructors,
             grants: &self.settings.allow,
+            judged: &[],
             limits: self.settings.limits.into(),
             calls_others: !self.meta.requires.is_empty(),
             user: self.settings.user,
