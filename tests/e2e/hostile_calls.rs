@@ -179,12 +179,9 @@ const ATTACKS: &[(&str, Expected)] = &[
     ("ignore-sys", BY_FILTER),
     (
         "raise",
-        Ended("was ended after it survived SIGSEGV at 0x… in `{}`"),
+        Ended("was ended after it survived SIGSEGV in `{}`"),
     ),
-    (
-        "bus",
-        Ended("was ended after it survived SIGBUS at 0x… in `{}`"),
-    ),
+    ("bus", Ended("was ended after it survived SIGBUS in `{}`")),
     (
         "int3",
         Ended("was ended after it survived SIGTRAP at 0x0 in `{}`"),
@@ -198,10 +195,7 @@ const ATTACKS: &[(&str, Expected)] = &[
     ),
     // Reports that lie
     ("forge-panic", Ended("a lie in `forged`")),
-    (
-        "forge-signal",
-        Ended("was ended after it survived SIGSEGV at 0x…"),
-    ),
+    ("forge-signal", Ended("was ended after it survived SIGSEGV")),
     (
         "forge-overflow",
         Ended("was ended after it overflowed its stack"),
@@ -215,7 +209,7 @@ const ATTACKS: &[(&str, Expected)] = &[
     ("forge-huge", Ended("panicked")),
     (
         "forge-for-ever",
-        Ended("was ended after it survived SIGSEGV at 0x…"),
+        Ended("was ended after it survived SIGSEGV"),
     ),
     ("garbage-for-ever", GARBAGE),
     ("panics-for-ever", Ended("a lie in `forged`")),
