@@ -497,7 +497,7 @@ fn a_plugin_cannot_exceed_its_thread_limit() {
 }
 
 #[test]
-fn no_descriptor_of_a_worker_carries_more_than_bytes() {
+fn worker_descriptors_can_carry_nothing_but_bytes() {
     let lab = Lab::new();
     lab.package("hostile").put(&[&attacks()]);
     lab.package("good").put(&[&actor("mark=1")]);

@@ -28,7 +28,7 @@ fn start(lab: &Lab) -> Option<TestHost> {
 }
 
 const DEADLINE: &str = "the deadline of the call has passed";
-const TOO_LATE: &str = "its state has not changed hands within 5000 ms; its worker is ended";
+const TOO_LATE: &str = "its state was not handed over within 5000 ms; its worker is ended";
 const ADVICE: &str = "; `hotmerge reload attacks --without-state` replaces it without its state";
 
 /// How an attack ends its worker, if it does.

@@ -211,17 +211,17 @@ const CANDIDATES: [(&str, &str, &str); 8] = [
     (
         "load-hang",
         "load=hang",
-        "it has not started within 2000 ms; its worker was ended, while its constructors ran",
+        "it did not start within 2000 ms; its worker was ended, while its constructors ran",
     ),
     (
         "load-sleep",
         "load=sleep",
-        "it has not started within 2000 ms; its worker was ended, while its constructors ran",
+        "it did not start within 2000 ms; its worker was ended, while its constructors ran",
     ),
     (
         "start-fault",
         "start=fault-forever",
-        "it has not started within 2000 ms; its worker was ended, while it started",
+        "it did not start within 2000 ms; its worker was ended, while it started",
     ),
     (
         "start-segv",
@@ -236,7 +236,7 @@ const CANDIDATES: [(&str, &str, &str); 8] = [
     (
         "check-hang",
         "check=hang",
-        "it has not started within 2000 ms; its worker was ended, while it checked itself",
+        "it did not start within 2000 ms; its worker was ended, while it checked itself",
     ),
     (
         "check-abort",

@@ -340,7 +340,7 @@ fn files_are_granted_only_where_enforceable() {
     let host = start(&lab, &nothing, &grants);
     let reason = host.plugin("reader").refused.expect("it was refused");
     assert!(
-        reason.reason.contains("nothing would keep it to that"),
+        reason.reason.contains("nothing could confine it to that"),
         "{}",
         reason.reason
     );
@@ -362,6 +362,6 @@ fn root_without_other_users_reports_it() {
         .args(serve.get_args());
     copy_environment(&serve, &mut inside);
     let host = TestHost::start(inside, lab.runtime_dir());
-    names(&host, "users of their own");
+    names(&host, "separate users");
     attacks_fail(host);
 }

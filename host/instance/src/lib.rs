@@ -39,7 +39,7 @@ pub use crate::{
     },
 };
 use crate::{
-    rules::admission::{admit, asks_in_vain},
+    rules::admission::{admit, ungranted},
     settings::Symbols,
 };
 
@@ -85,8 +85,8 @@ impl Instance {
             .isolation_by(with.settings, plugin.as_str())
             .map_err(|error| LoadError::Refused(error.to_string()))?;
         let own = with.settings.of(plugin.as_str());
-        if let Some(what) = asks_in_vain(meta, own, isolation) {
-            upward.report(Report::AsksInVain { what });
+        if let Some(what) = ungranted(meta, own, isolation) {
+            upward.report(Report::NotGranted { what });
         }
         let policy = match with.settings.symbols {
             Symbols::Enforce => Some(workers.symbols.as_ref()),

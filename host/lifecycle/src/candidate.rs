@@ -29,7 +29,7 @@ impl Attempt {
 impl Slot {
     /// Whether an attempt must leave the candidate in peace. What an operator wants never waits
     /// for what the directory had.
-    fn must_let_on(&self, why: Why) -> bool {
+    fn must_not_overtake(&self, why: Why) -> bool {
         match self.stage() {
             Some(Stage::HandingOver) => true,
             // These come to an end by themselves, and soon.
@@ -42,7 +42,7 @@ impl Slot {
 
     /// Begins an attempt, which overtakes a candidate in progress.
     pub(super) fn begin(&mut self, ticket: Ticket, mut attempt: Attempt, out: &mut Vec<Action>) {
-        if self.must_let_on(attempt.why) {
+        if self.must_not_overtake(attempt.why) {
             if let Some(before) = &self.deferred {
                 attempt.inherit(before);
             }
@@ -121,7 +121,7 @@ impl Slot {
     /// File and meta do not agree yet.
     pub(super) fn differs(&mut self, ticket: Ticket) {
         if self.at(ticket, Stage::Verifying).is_some() {
-            self.advance(Stage::Settling, "its file and its meta do not agree yet");
+            self.advance(Stage::Settling, "its file and its meta do not match yet");
         }
     }
 

@@ -230,7 +230,7 @@ impl Why {
             Self::Unblocked => "the plugins that it requires have changed",
             Self::Fallback => "the version in the directory was refused; back to the last good one",
             Self::Reconfigured => RECONFIGURED,
-            Self::Crashed => "the running instance crashed; another one takes its place",
+            Self::Crashed => "the running instance crashed; a replacement takes over",
         }
     }
 }

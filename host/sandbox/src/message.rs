@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_pipe_takes_no_part_of_a_message() {
+    fn a_full_pipe_accepts_no_partial_message() {
         let (out, into) = pipe();
         let sent = (0..10_000).take_while(|_| send(&into, &[7; 100])).count();
         assert!(sent > 400, "only {sent}");

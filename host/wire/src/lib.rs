@@ -24,10 +24,10 @@
 use std::time::Duration;
 
 mod alarms;
-mod bed;
 mod caller;
 mod geometry;
 mod memory;
+mod parking;
 mod pool;
 mod request;
 mod server;

@@ -223,7 +223,7 @@ impl Supervisor {
 
     fn verify_stored(&self, meta: &PluginMeta) -> Result<Verified, Unverified> {
         let lost = match self.store.as_ref() {
-            None => "this host keeps no versions; give it a state_dir".to_owned(),
+            None => "this host keeps no versions; set `state_dir`".to_owned(),
             Some(store) => match verify_stored(store, meta) {
                 Ok(verified) => return Ok(verified),
                 Err(StoredError::NoRoom(error)) => {
@@ -455,7 +455,7 @@ impl Supervisor {
         };
         match handed {
             Ok(()) => {
-                trace!(target: "hotmerge::plugin", "the candidate has the state");
+                trace!(target: "hotmerge::plugin", "the candidate restored the state");
                 attempt.progress = Progress::Ready(instance);
                 drop(state);
                 self.apply(&meta.name, Event::HandedOver { ticket });

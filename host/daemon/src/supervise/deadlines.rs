@@ -160,7 +160,7 @@ impl Supervisor {
                 Some(overtime(until, now, false, || {
                     let ms = attempt.config.start().as_millis();
                     let follows = self.what_follows(name);
-                    format!("it has not started within {ms} ms; {follows}")
+                    format!("it did not start within {ms} ms; {follows}")
                 }))
             }
             Stage::HandingOver => {
@@ -171,7 +171,7 @@ impl Supervisor {
                 Some(overtime(until, now, true, || {
                     let follows = self.what_follows(name);
                     let advice = all_the_same(name);
-                    format!("its state has not changed hands within {ms} ms; {follows}{advice}")
+                    format!("its state was not handed over within {ms} ms; {follows}{advice}")
                 }))
             }
             Stage::Trying => self.judge(name, attempt, now),
@@ -183,7 +183,9 @@ impl Supervisor {
     fn what_follows(&self, name: &PluginName) -> &'static str {
         match self.workers.isolation(name.as_str()) {
             Ok(Isolation::Process) => "its worker is ended",
-            Ok(Isolation::Host | Isolation::Auto) | Err(_) => "it is given up, its thread is kept",
+            Ok(Isolation::Host | Isolation::Auto) | Err(_) => {
+                "the host stopped waiting for it, and keeps its thread"
+            }
         }
     }
 
@@ -199,7 +201,7 @@ impl Supervisor {
         Some(if is_bad && (is_clear || now >= until) {
             Due::Fail {
                 reason: format!(
-                    "{failed} of the {calls} calls of its share failed, more than {} %",
+                    "{failed} of the {calls} calls in its trial failed, more than {} %",
                     canary.max_error_rate * 100.0
                 ),
                 lasting: true,

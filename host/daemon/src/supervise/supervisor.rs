@@ -222,7 +222,10 @@ impl Supervisor {
         for problem in new {
             state.record(Happened::Problem(problem));
         }
-        state.problems = problems;
+        if state.problems != problems {
+            state.problems = problems;
+            state.changed();
+        }
         state.unsettled = unsettled;
     }
 
@@ -316,7 +319,7 @@ impl Supervisor {
             Now::Switch(ticket) => self.switch(state, name, ticket),
             Now::Withdraw => {
                 let old = self.handle(name).live.swap(None);
-                trace!(target: "hotmerge::plugin", plugin = %name, "no version takes calls any more");
+                trace!(target: "hotmerge::plugin", plugin = %name, "no version takes calls");
                 state.set_draining(old);
             }
             Now::Resume => {

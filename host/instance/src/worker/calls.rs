@@ -81,7 +81,7 @@ impl Worker {
         libraries: Vec<String>,
         with: &StartWith<'_>,
     ) -> Result<Arc<Self>, LaunchError> {
-        let wake = event().map_err(LaunchError::at("make an event descriptor"))?;
+        let wake = event().map_err(LaunchError::at("create an event descriptor"))?;
         Ok(Arc::new(Self {
             workers: Arc::clone(workers),
             log: PluginLog::new(meta.name.clone(), Arc::clone(&upward)),
@@ -121,7 +121,7 @@ impl Worker {
     pub(super) fn publish(&self, availability: Availability, waiting: Option<&str>) {
         let mut state = self.state();
         state.availability = availability;
-        state.waiting = waiting.map(|reason| format!("there is no other worker yet: {reason}"));
+        state.waiting = waiting.map(|reason| format!("no replacement could start yet: {reason}"));
         drop(state);
         self.changed.notify_all();
     }
@@ -321,7 +321,7 @@ impl Worker {
                 Availability::Starting => {}
                 Availability::Restarting(why) => {
                     return Err(CallError::Unavailable(format!(
-                        "its worker {why}, another one starts soon"
+                        "its worker {why}; a replacement starts soon"
                     )));
                 }
                 Availability::GivenUp(why) => {

@@ -111,7 +111,7 @@ pub(super) enum NotStarted {
     #[error("its worker {0}")]
     Ended(Failure),
     /// It took too long.
-    #[error("it has not started within {limit_ms} ms; its worker was ended, while {step}")]
+    #[error("it did not start within {limit_ms} ms; its worker was ended, while {step}")]
     TooSlow {
         /// How long it may take.
         limit_ms: u128,
@@ -197,7 +197,7 @@ pub enum IsolationError {
         "this host cannot give it its own process ({0}), and the configuration says \
          `degraded = \"refuse\"`"
     )]
-    NothingLess(String),
+    DegradedRefused(String),
 }
 
 /// What kept a probe of the sandbox from its end.

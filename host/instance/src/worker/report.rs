@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_killed_process_can_exceed_its_processor_time() {
+    fn only_killed_processes_have_exceeded_their_processor_time() {
         let described = |status, cpu_ms, cpu_s| {
             let status = ExitStatus::from_raw(status);
             let cpu = Duration::from_millis(cpu_ms);

@@ -31,10 +31,10 @@ const DYING: Duration = Duration::from_secs(2);
 
 /// Ends that the kernel does not know.
 const CLOSED: &str = "closed its descriptors";
-const FORGED: &str = "broke the protocol: it reported what no worker reports";
+const FORGED: &str = "broke the protocol: it sent an unknown report";
 const UNRESPONSIVE: &str =
-    "did not answer: calls in a row passed their deadlines before it took them";
-const HUNG: &str = "hung: a call went on after its deadline";
+    "did not answer: several calls in a row passed their deadlines before it accepted them";
+const HUNG: &str = "hung: a call continued after its deadline";
 
 impl Worker {
     /// Sleeps until one of the processes says something, or the thread is woken. Ends those that
@@ -60,7 +60,7 @@ impl Worker {
             process.link.record_end(cause(process, ended));
             return true;
         }
-        if seen.is_last_word() {
+        if seen.is_final() {
             // The kernel's account of its end comes a little later.
             let is_dying = process.hit.is_some() && !seen.hung_up;
             let end_by = Instant::now() + if is_dying { DYING } else { LAST };
@@ -95,7 +95,7 @@ impl Worker {
 
 impl Observed {
     /// Whether the worker has nothing more to say, and its end is near if it is honest.
-    fn is_last_word(&self) -> bool {
+    fn is_final(&self) -> bool {
         self.hung_up || self.was_hit
     }
 }

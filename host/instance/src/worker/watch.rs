@@ -78,7 +78,7 @@ impl Life {
             target: "hotmerge::worker",
             plugin = %self.worker.log.plugin(),
             ?event,
-            "something happened to it"
+            "an event of its worker"
         );
         let steps = self.machine.on(event, Instant::now());
         // Before the steps: whoever learns of them finds things as they are.
@@ -263,7 +263,7 @@ fn start(worker: &Arc<Worker>) -> Result<(Process, Starting), LaunchError> {
     let began = Instant::now();
     let process = worker.launch()?;
     let pid = process.link.pid;
-    tracing::trace!(target: "hotmerge::worker", pid, "the process runs; it shuts itself in");
+    tracing::trace!(target: "hotmerge::worker", pid, "the process runs and enters its sandbox");
     worker.forward_calls(&process.link)?;
     let has_answered = Arc::new(AtomicBool::new(false));
     let ask = {

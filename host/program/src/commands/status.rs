@@ -143,7 +143,7 @@ fn door_text(door: &DoorStatus) -> Option<String> {
 fn store_text(failure: &StoreFailure) -> String {
     let plugins: Vec<_> = failure.plugins.iter().map(|it| it.as_str()).collect();
     format!(
-        "not written down since {}, and forgotten if the host ends ({}): {}",
+        "not persisted since {}, and lost if the host ends ({}): {}",
         plain(&failure.since),
         plugins.join(", "),
         plain(&failure.reason)

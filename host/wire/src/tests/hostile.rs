@@ -59,7 +59,7 @@ fn breaks(what: &str, write: impl Fn(&Memory)) {
 }
 
 #[test]
-fn a_caller_that_breaks_the_rules_is_told_apart() {
+fn each_breach_by_a_caller_is_named() {
     breaks("two calls in one slot", |_| {});
     for used in [SMALL.slots + 1, u32::MAX] {
         breaks("a slot that is not there", |memory| {

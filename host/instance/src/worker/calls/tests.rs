@@ -123,7 +123,7 @@ fn callers_learn_why_there_is_no_process() {
         ),
         (
             Availability::Restarting("was killed by SIGSEGV".to_owned()),
-            "its worker was killed by SIGSEGV, another one starts soon",
+            "its worker was killed by SIGSEGV; a replacement starts soon",
         ),
         (Availability::Ended(End::Asked), "it was ended"),
     ];

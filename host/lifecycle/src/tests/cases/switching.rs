@@ -217,7 +217,7 @@ fn an_order_overtakes_a_candidate_let_through() {
 
 /// A hand-over that the operator lets fail ends without the state, and only once.
 #[test]
-fn a_state_that_may_be_discarded_keeps_nobody_out() {
+fn a_discardable_state_blocks_no_update() {
     let mut bench = Bench::default();
     let (one, two) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
     bench.live(&one);
