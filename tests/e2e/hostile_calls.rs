@@ -43,7 +43,7 @@ const BY_FILTER: Expected =
     Killed("was killed by SIGSYS: it made a system call that is never allowed, while `{}` ran");
 const BY_SEGV: Expected = Killed("was killed by SIGSEGV at 0x… in `{}`");
 const ABORTED: Expected = Killed("aborted in `{}`");
-const GARBAGE: Expected = Ended("broke the protocol: it reported what no worker reports");
+const GARBAGE: Expected = Ended("broke the protocol: it sent an unknown report");
 
 const TOO_MUCH: &str = "used … MiB of memory, and `limits.memory_mib` gives it …, while `{}` ran";
 
@@ -312,7 +312,7 @@ impl Tried<'_> {
             Hangs => {
                 self.was_told("the deadline of the call has passed")?;
                 self.ended(&whole(
-                    "hung: a call went on after its deadline, while `{}` ran",
+                    "hung: a call continued after its deadline, while `{}` ran",
                 ))
             }
         }

@@ -63,7 +63,7 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "forge-garbage",
-        "its worker broke the protocol: it reported what no worker reports",
+        "its worker broke the protocol: it sent an unknown report",
     ),
     ("exit", EXITED),
     (
