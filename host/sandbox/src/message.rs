@@ -99,8 +99,8 @@ pub mod report {
     /// the request in the fourth; after the head the 16 bytes of the call's trace id, the name, and what the plugin says.
     pub const PANIC: u8 = 1;
     /// A signal that is to kill: its number in the second byte, in the third the slot of the request
-    /// plus one, or 0 for none, in the fourth its operation; in the last 8 of the head the address, in
-    /// the machine's order.
+    /// plus one, or 0 for none, in the fourth its operation, in the fifth 1 if it was sent and 0 if the
+    /// kernel raised it for an address; in the last 8 of the head that address, in the machine's order.
     pub const SIGNAL: u8 = 2;
     /// As [`SIGNAL`], by a stack that has no room left.
     pub const STACK: u8 = 3;

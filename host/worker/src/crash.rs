@@ -32,8 +32,17 @@ const NEAR_BYTES: usize = 64 << 10;
 thread_local! {
     /// The slot of the request that this thread carries out, plus one, and its operation.
     static CURRENT: Cell<(u8, u8)> = const { Cell::new((0, 0)) };
-    /// The signal that this thread has reported and that was to kill it, with its address.
-    static HIT: Cell<Option<(u8, usize)>> = const { Cell::new(None) };
+    /// What this thread has reported and was to die of.
+    static HIT: Cell<Option<Hit>> = const { Cell::new(None) };
+}
+
+/// A signal that is to kill.
+#[derive(Clone, Copy)]
+struct Hit {
+    signal: u8,
+    /// Whether somebody sent it: then it has no address.
+    is_sent: bool,
+    address: usize,
 }
 
 /// Notes which request this thread carries out.
@@ -70,18 +79,28 @@ pub(crate) fn panicked(method: &[u8], trace_id: &[u8; 16], text: &[u8]) {
 /// anything was. Only a trap or a signal that was sent can be survived; the next one is reported
 /// as well.
 pub(crate) fn tell_survived(method: &[u8], trace_id: &[u8; 16]) {
-    let Some((signal, address)) = HIT.take() else {
+    let Some(hit) = HIT.take() else {
         return;
     };
     let method = &method[..method.len().min(METHOD)];
     let mut bytes = vec![0; LENGTH_BYTES];
     let (_, op) = CURRENT.get();
-    bytes.extend([report::SURVIVED, signal, method.len() as u8, op, 0, 0, 0, 0]);
-    bytes.extend((address as u64).to_ne_bytes());
+    let is_sent = u8::from(hit.is_sent);
+    bytes.extend([
+        report::SURVIVED,
+        hit.signal,
+        method.len() as u8,
+        op,
+        is_sent,
+        0,
+        0,
+        0,
+    ]);
+    bytes.extend((hit.address as u64).to_ne_bytes());
     bytes.extend(trace_id);
     bytes.extend(method);
     send(&mut bytes);
-    catch(signal.into());
+    catch(hit.signal.into());
 }
 
 /// Reports a text.
@@ -106,13 +125,14 @@ pub(crate) fn can_report() -> bool {
 }
 
 /// Reports a signal; may be called in its handler.
-fn tell_signal(kind: u8, signal: u8, address: usize) {
+fn tell_signal(kind: u8, hit: Hit) {
     let mut bytes = [0; LENGTH_BYTES + report::HEAD_BYTES];
     let (_, report) = bytes.split_at_mut(LENGTH_BYTES);
     report[0] = kind;
-    report[1] = signal;
+    report[1] = hit.signal;
     (report[2], report[3]) = CURRENT.get();
-    report[8..].copy_from_slice(&(address as u64).to_ne_bytes());
+    report[4] = hit.is_sent.into();
+    report[8..].copy_from_slice(&(hit.address as u64).to_ne_bytes());
     send(&mut bytes);
 }
 
@@ -145,8 +165,16 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut li
     // SAFETY: the kernel passes both, valid for the handler. Resetting the action lets the fault
     // that happens again on return kill, even the first process of a namespace.
     unsafe {
-        let address = (*info).si_addr().addr();
+        // Of a signal that was sent, its sender lies there.
+        let is_sent = (*info).si_code <= 0;
+        let address = if is_sent { 0 } else { (*info).si_addr().addr() };
+        let hit = Hit {
+            signal: signal as u8,
+            is_sent,
+            address,
+        };
         let overflow = signal == libc::SIGSEGV
+            && !is_sent
             && stack_pointer(context.cast())
                 .is_some_and(|stack| stack.abs_diff(address) < NEAR_BYTES);
         let kind = if overflow {
@@ -154,8 +182,8 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut li
         } else {
             report::SIGNAL
         };
-        tell_signal(kind, signal as u8, address);
-        HIT.set(Some((signal as u8, address)));
+        tell_signal(kind, hit);
+        HIT.set(Some(hit));
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = libc::SIG_DFL;
         libc::sigaction(signal, &raw const action, ptr::null_mut());

@@ -32,7 +32,8 @@ pub(super) enum Report {
 pub(super) struct Hit {
     signal: i32,
     overflow: bool,
-    address: u64,
+    /// For which the kernel raised it; none if somebody sent it.
+    address: Option<u64>,
     slot: Option<u32>,
     /// The operation it came in; 0 for none.
     op: u32,
@@ -97,7 +98,10 @@ impl Hit {
 
 impl fmt::Display for Hit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {:#x}", name(self.signal), self.address)
+        match self.address {
+            Some(address) => write!(f, "{} at {address:#x}", name(self.signal)),
+            None => f.write_str(&name(self.signal)),
+        }
     }
 }
 
@@ -117,7 +121,7 @@ impl Report {
         let hit = Hit {
             signal: bytes[1].into(),
             overflow: *kind == report::STACK,
-            address,
+            address: (bytes[4] == 0).then_some(address),
             slot: None,
             op: bytes[3].into(),
             call: Failure::default(),
@@ -215,7 +219,7 @@ mod tests {
         let expected = Hit {
             signal: 11,
             overflow: true,
-            address: 0,
+            address: Some(0),
             slot: Some(1),
             op: op::CALL,
             call: Failure::default(),
@@ -248,7 +252,7 @@ mod tests {
         let hit = |signal: i32| Hit {
             signal,
             overflow: false,
-            address: 0x10,
+            address: Some(0x10),
             slot: None,
             op: op::CALL,
             call: Failure::default().in_call("m", &CallContext::default()),
@@ -301,6 +305,16 @@ mod tests {
             let told = hit.killed().to_string();
             assert_eq!(told, format!("was killed by SIGSEGV at 0x8, {step}"));
         }
+    }
+
+    #[test]
+    fn a_signal_that_was_sent_has_no_address() {
+        let mut signal = [0; 16];
+        signal[..5].copy_from_slice(&[report::SIGNAL, 11, 0, 0, 1]);
+        let Some(Report::Signal(hit)) = Report::parse(&signal) else {
+            panic!("it is one");
+        };
+        assert_eq!(hit.killed().to_string(), "was killed by SIGSEGV");
     }
 
     #[test]
