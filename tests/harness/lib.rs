@@ -18,6 +18,7 @@
 
 mod callers;
 mod cgroup;
+mod debian;
 mod disk;
 mod forbidding;
 mod gate;
@@ -35,6 +36,7 @@ mod package;
 mod process;
 mod programs;
 mod prometheus;
+mod rsyslog;
 mod sandboxed;
 mod steady;
 mod storm;
@@ -63,6 +65,7 @@ pub use package::Package;
 pub use process::{Process, Ran, copy_environment, copy_program, is_ready, run};
 pub use programs::{driver, example, hotmerge, repository, scratch, worker};
 pub use prometheus::{hotmerge_metrics, prometheus};
+pub use rsyslog::Rsyslog;
 pub use sandboxed::{HANGS_MS, UNTIRING};
 pub use steady::{Ask, Steady};
 pub use storm::{Numbers, Storm};

@@ -67,7 +67,7 @@ _builds_driver() {
 }
 
 src_configure() {
-	local myfeatures=( $(usev http) $(usev metrics) )
+	local myfeatures=( log-file log-journald log-syslog $(usev http) $(usev metrics) )
 	cargo_src_configure --locked --no-default-features
 
 	scripts/services/render "${T}" \
