@@ -296,7 +296,7 @@ hotmerge-plugin_tell_host() {
 	fi
 
 	local output code
-	ebegin "Telling the hotmerge host to look at its plugins again"
+	ebegin "Asking the hotmerge host to rescan its plugins"
 	output=$(_hotmerge-plugin_reload "$@" 2>&1)
 	code=$?
 	# These are exit codes that hotmerge --help documents.
@@ -321,7 +321,7 @@ _hotmerge-plugin_show() {
 		[[ -z ${line} ]] || "${say}" "  ${line}"
 	done <<< "$2"
 	[[ $1 -eq 0 ]] && return
-	[[ $1 -eq 5 ]] || ewarn "The package is merged. A host that runs looks at it when it can."
+	[[ $1 -eq 5 ]] || ewarn "The package is merged. A running host picks it up at its next scan."
 	ewarn "Run '$(_hotmerge-plugin_advice)' to see what it runs."
 }
 
@@ -371,10 +371,8 @@ _hotmerge-plugin_names() {
 _hotmerge-plugin_why_not() {
 	if [[ -e ${EROOT}/etc/hotmerge/no-notify ]]; then
 		echo "${EROOT}/etc/hotmerge/no-notify says so"
-	elif [[ -n ${ROOT} ]]; then
-		echo "this is a merge for ${ROOT}"
-	elif [[ -z ${EPREFIX} ]] && _hotmerge-service_in_chroot; then
-		echo "this is a chroot"
+	elif hotmerge-service_is_elsewhere; then
+		echo "${HOTMERGE_SERVICE_ELSEWHERE}"
 	else
 		case $(hotmerge-service_manager) in
 			prefix)

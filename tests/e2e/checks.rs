@@ -144,7 +144,7 @@ fn a_filter_around_the_host_is_named() {
 }
 
 #[test]
-fn a_worker_that_cannot_run_is_named_with_its_cause() {
+fn a_worker_that_cannot_run_is_explained() {
     if !may_unshare(&USER) {
         return skipped("this user may not have namespaces");
     }
@@ -166,16 +166,13 @@ fn a_worker_that_cannot_run_is_named_with_its_cause() {
         (setup("exec", 0o644), "run `chmod +x` on it"),
     ] {
         let ran = run(&mut behind(&USER, &setup, &serve), SOON).ended_with(3);
-        let ran = ran.said(&[
-            "sandbox: plugins are to run in processes of their own",
-            told,
-        ]);
+        let ran = ran.said(&["sandbox: plugins must run in worker processes", told]);
         assert!(ran.stderr.contains("programs/w"), "{ran:?}");
     }
 }
 
 #[test]
-fn limits_of_the_host_are_compared_with_its_need() {
+fn limits_below_the_hosts_needs_are_named() {
     let lab = lab();
     let limited = |limit: &str| {
         let check = check(&lab, "");

@@ -114,7 +114,7 @@ fn a_wrong_configuration_changes_nothing() {
 }
 
 #[test]
-fn keys_that_need_a_restart_are_named_until_it() {
+fn keys_are_named_until_the_needed_restart() {
     let lab = two_actors();
     let host = lab.start_with("keep_versions = 2\n");
     rewrite(
@@ -147,7 +147,7 @@ fn keys_that_need_a_restart_are_named_until_it() {
 }
 
 #[test]
-fn a_plugin_that_refuses_its_settings_keeps_the_old_ones() {
+fn refused_settings_leave_the_old_ones_in_force() {
     for isolation in ["isolation = \"host\"\n", "isolation = \"process\"\n"] {
         let lab = two_actors();
         let good = format!("{isolation}[plugin.one.config]\nx = 1\n");
@@ -186,7 +186,7 @@ fn a_plugin_that_refuses_its_settings_keeps_the_old_ones() {
 }
 
 #[test]
-fn a_refused_plugin_is_tried_with_its_new_settings() {
+fn a_refused_plugin_is_tried_with_new_settings() {
     let lab = two_actors();
     let host = lab.start_with("[plugin.one.config]\nbad = 1\n");
     assert_eq!(generation(&host, "one"), 0);
@@ -198,7 +198,7 @@ fn a_refused_plugin_is_tried_with_its_new_settings() {
 }
 
 #[test]
-fn a_plugin_moves_into_its_own_process_with_its_state() {
+fn a_plugin_keeps_its_state_between_isolations() {
     let lab = two_actors();
     let host = lab.start_with("isolation = \"host\"\n");
     assert_eq!(host.count("one"), 1);
@@ -298,7 +298,7 @@ limits = { memory_mib = 1099511627776, threads = 4194304, files = 1073741824, cp
 
 /// A plugin may be refused by such limits, in a sentence; nothing else goes wrong.
 #[test]
-fn a_host_runs_with_every_number_at_its_end() {
+fn a_host_runs_with_every_number_extreme() {
     for numbers in [LEAST, MOST] {
         for isolation in ["host", "process"] {
             let lab = Lab::new();

@@ -77,7 +77,7 @@ fn wait_until_prepared(host: &mut TestHost) {
 }
 
 #[test]
-fn no_signal_from_the_first_microsecond_kills_a_host() {
+fn no_signal_kills_a_host_that_starts_blocked() {
     for _ in 0..times("HOTMERGE_STARTS", 25) {
         let lab = lab();
         let serve = with_signals_blocked(&lab.serve("rescan_s = 0\n"));
@@ -92,7 +92,7 @@ fn no_signal_from_the_first_microsecond_kills_a_host() {
 
 /// Nobody can keep a signal from a program whose starter has not, before the program runs.
 #[test]
-fn no_signal_after_the_first_instruction_kills_a_host() {
+fn no_signal_at_start_kills_a_host() {
     for _ in 0..times("HOTMERGE_STARTS", 25) {
         let lab = lab();
         let mut host = TestHost::spawn(lab.serve("rescan_s = 0\n"), lab.runtime_dir());
@@ -104,7 +104,7 @@ fn no_signal_after_the_first_instruction_kills_a_host() {
 }
 
 #[test]
-fn a_storm_of_hups_ends_with_the_last_state() {
+fn a_storm_of_hups_loses_no_change() {
     let storm = times("HOTMERGE_HUPS", 100_000);
     let lab = lab();
     let config =
@@ -165,7 +165,7 @@ fn a_second_term_waits_for_no_call() {
     );
     host.signal(Signal::TERM);
     assert!(host.ended().success(), "{}", host.log());
-    host.log().wait("ordered to stop once more");
+    host.log().wait("told to stop a second time");
     asking.join().unwrap().expect_err("nobody answers");
     drop(visitor);
 }

@@ -80,7 +80,7 @@ fn an_embedded_host_without_worker_says_so() {
     program.env("HOTMERGE_WORKER", lab.path("nowhere"));
     program.env_remove("RUST_BACKTRACE");
     let ran = run(&mut program, SOON).ended_with(1);
-    let ran = ran.said(&["processes of their own", "nowhere"]);
+    let ran = ran.said(&["worker processes", "nowhere"]);
     assert!(ran.stdout.is_empty(), "{ran:?}");
 }
 

@@ -209,7 +209,7 @@ fn replies_that_nobody_takes_are_bounded() {
     // Of 24 replies 8 may wait.
     host.log().wait_from(0, "that 16 are given up", |record| {
         let text = record["message"].as_str().unwrap_or_default();
-        text.starts_with("a reply to this plugin was given up") && record["times"] == 16
+        text.starts_with("dropped a reply to this plugin") && record["times"] == 16
     });
     assert_eq!(host.status().host.replies_given_up, 16);
     host.wait_for("room for what may wait", |_| {
@@ -252,7 +252,7 @@ fn replies_are_given_up_after_call_ms() {
 }
 
 #[test]
-fn a_bell_that_rings_for_nothing_ends_the_worker() {
+fn a_bell_rung_for_nothing_ends_the_worker() {
     let lab = Lab::new();
     let Some(host) = start_calling(&lab) else {
         return;

@@ -57,7 +57,7 @@ fn by_default_nobody_may_do_anything() {
 }
 
 #[test]
-fn a_role_of_everybody_is_not_that_of_an_administrator() {
+fn everybody_can_never_be_administrator() {
     let lab = Lab::new();
     lab.put(&actor("mark=one"));
     let (host, http) = Http::start(&lab, &open_http(""));
@@ -143,7 +143,7 @@ fn readable_tokens_keep_the_host_from_starting() {
     let refused = hotmerge_tests::run(&mut serve, SOON);
     refused
         .ended_with(3)
-        .said(&["can be read or written by others"]);
+        .said(&["can read or write the token file"]);
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn pages_of_other_sites_are_not_served() {
 }
 
 #[test]
-fn the_kernel_says_who_is_at_a_unix_socket() {
+fn a_unix_socket_identifies_its_user() {
     let lab = Lab::new();
     lab.put(&actor("mark=one"));
     let path = lab.path("http.sock");

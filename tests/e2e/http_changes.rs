@@ -181,7 +181,7 @@ fn kept_connections_move_to_the_next_host() {
 }
 
 #[test]
-fn a_missing_socket_of_the_manager_is_an_error() {
+fn a_socket_the_manager_lacks_is_an_error() {
     let lab = Lab::new();
     let config = open_http("").replace("tcp:127.0.0.1:0", "systemd");
     let refused = hotmerge_tests::run(&mut lab.serve(&config), hotmerge_tests::SOON);

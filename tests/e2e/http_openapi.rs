@@ -109,8 +109,8 @@ fn a_wild_description_leaves_the_document_valid() {
         "`../admin/{x}`: an address cannot hold this name",
         "`history`: `GET` of its address has another meaning",
         "the request schema of `mark`: `#/$ref` must be a reference to a place in the same schema",
-        "request types of `mark`: 2 are no media types or too many",
-        "the reply schema of `mark`: `#` refers to itself without an end",
+        "request types of `mark`: 2 are invalid media types or too many",
+        "the reply schema of `mark`: `#` refers to itself endlessly",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -136,7 +136,7 @@ fn a_hanging_description_holds_nothing_up() {
     lab.put(&actor("mark=old").with_abi(1, 1).named("old"));
     let (host, http) = front(&lab);
     let document = valid(&lab, &http);
-    let late = "Not described: it has not described itself yet; ask again";
+    let late = "Not described: it has not described itself yet; try again";
     assert_eq!(said(&document, "actor"), late);
     let status = http.get("/plugins/actor").json();
     assert!(status["not_described"].is_string(), "{status}");

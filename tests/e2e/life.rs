@@ -215,7 +215,7 @@ fn an_overtaken_candidate_never_takes_a_call() {
     bench
         .host
         .log()
-        .wait("a candidate that took no calls is ended");
+        .wait("ending a candidate that took no calls");
     let plugin = bench.host.plugin("actor");
     assert_eq!((plugin.generation, plugin.state), (2, PluginState::Active));
     assert_eq!(bench.host.text("actor", "mark"), "3");
@@ -271,7 +271,7 @@ fn a_stopping_host_tears_its_plugins_down() {
 }
 
 #[test]
-fn a_storm_of_signals_ends_in_the_final_state() {
+fn a_signal_storm_ends_in_the_final_state() {
     let lab = Lab::new();
     let package = lab.package("one");
     package.put(&[&actor("mark=0")]);
@@ -296,7 +296,7 @@ fn a_storm_of_signals_ends_in_the_final_state() {
 }
 
 #[test]
-fn a_signal_right_after_the_start_kills_no_host() {
+fn a_signal_right_after_start_kills_no_host() {
     for _ in 0..50 {
         let lab = Lab::new();
         let pid_file = lab.runtime_dir().pid_file();

@@ -175,7 +175,7 @@ fn cut(package: &Package, variant: &Variant, by: usize) {
 }
 
 #[test]
-fn a_merge_cut_off_anywhere_leaves_a_version_serving() {
+fn an_interrupted_merge_leaves_a_version_serving() {
     every_moment(Lab::start);
 }
 
@@ -221,7 +221,7 @@ fn every_moment(start: impl Fn(&Lab) -> TestHost) {
 }
 
 #[test]
-fn what_was_removed_while_no_host_ran_is_gone() {
+fn plugins_removed_between_hosts_stay_removed() {
     let lab = Lab::new();
     lab.put(&version("one", 1));
     lab.put(&version("two", 1));

@@ -95,7 +95,7 @@ fn replaced_late(scarce: Scarce) -> String {
     allow(&host, scarce, Some(1));
     host.signal(Signal::HUP);
     pidfd_send_signal(&worker, Signal::KILL).expect("it lives");
-    host.log().wait("there is no other worker yet");
+    host.log().wait("no replacement could start yet");
     if matches!(scarce, Scarce::Descriptors) {
         // A look at what cannot be opened takes nothing out of service.
         host.log().wait("plugins` cannot be opened");
@@ -133,7 +133,7 @@ fn room_for(host: &TestHost, more: usize) -> u64 {
 }
 
 #[test]
-fn a_version_without_room_starts_when_there_is_some() {
+fn a_version_without_room_starts_later() {
     let lab = Lab::new();
     lab.put(&actor("mark=1"));
     // Only this change is looked at, once.

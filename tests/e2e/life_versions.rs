@@ -130,7 +130,7 @@ fn a_pin_outlasts_changes_restarts_and_a_rollback() {
 }
 
 #[test]
-fn what_an_operator_asked_for_is_what_is_printed() {
+fn commands_print_what_the_operator_requested() {
     let (lab, host) = three_versions();
     let says = |arguments: &[&str], what: &str| {
         let done = lab.hotmerge(arguments.iter().copied());
@@ -305,7 +305,7 @@ fn a_pin_that_cannot_be_written_fails() {
     let failure = host.status().host.store_failure.expect("it cannot write");
     assert!(failure.reason.contains("No space left"), "{failure:?}");
     let ran = lab.hotmerge(["status"]);
-    assert!(ran.text().contains("not written down since"), "{ran:?}");
+    assert!(ran.text().contains("not persisted since"), "{ran:?}");
     let names = fs::read_dir(disk.path().join("plugins")).unwrap();
     let names: Vec<_> = names.map(|it| it.unwrap().file_name()).collect();
     assert_eq!(names, ["actor.json"], "nothing is left behind");
@@ -334,7 +334,7 @@ fn removing_a_plugin_removes_its_stored_versions() {
 }
 
 #[test]
-fn a_second_host_on_the_same_state_is_refused() {
+fn a_second_host_on_one_state_is_refused() {
     let (lab, host) = three_versions();
     let other = Lab::new();
     let mut command = other.command();
@@ -391,7 +391,7 @@ fn a_failing_canary_is_rolled_back() {
         }
     };
     assert!(
-        refused.reason.contains("calls of its share failed"),
+        refused.reason.contains("calls in its trial failed"),
         "{refused:?}"
     );
     let plugin = runs(&host, "1");
@@ -426,7 +426,7 @@ fn questions_do_not_count_against_a_canary() {
 }
 
 #[test]
-fn a_canary_of_a_plugin_with_state_is_refused() {
+fn a_plugin_with_state_gets_no_canary() {
     let lab = Lab::new();
     lab.package("one").put(&[&actor("mark=1 state=1")]);
     let host = lab.start_with(&CANARY.replace("FOR", "1"));

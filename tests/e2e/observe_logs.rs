@@ -39,7 +39,7 @@ fn logs(host: &TestHost, lab: &Lab, arguments: &[&str], wanted: usize) -> Vec<Va
 }
 
 #[test]
-fn a_plugins_record_is_read_back_with_its_context() {
+fn a_plugins_record_is_read_with_its_context() {
     let lab = Lab::new();
     let host = observed(&lab, "");
     say(&host, "first", None);

@@ -41,7 +41,7 @@ fn lab_with_actor() -> Lab {
 // --- The plugin directory
 
 #[test]
-fn a_host_without_its_plugin_directory_does_not_start() {
+fn no_host_starts_without_its_plugin_directory() {
     let lab = Lab::new();
     fs::remove_dir(lab.plugin_dir()).unwrap();
     run(&mut lab.serve(""), SOON).ended_with(3).said(&[
@@ -90,6 +90,53 @@ fn a_vanished_plugin_directory_unloads_nothing() {
     });
     callers.unharmed();
     host.stop();
+}
+
+/// A link that is turned to another release, and a directory that is removed and made again, which
+/// may have the inode number of the old one.
+#[test]
+fn another_plugin_directory_is_followed() {
+    let lab = Lab::new();
+    let package = |release: &str| Package::at(lab.path(release).join("one"));
+    let link = lab.path("current");
+    let turn = |release: &str| {
+        let mut ln = Command::new("ln");
+        run(ln.arg("-sfn").arg(lab.path(release)).arg(&link), SOON).ok();
+    };
+    let made = |release: &str, mark: u32| {
+        let _ = fs::remove_dir_all(lab.path(release));
+        package(release).put(&[&actor(&format!("mark={mark}"))]);
+    };
+    made("a", 1);
+    made("b", 2);
+    turn("a");
+    // No clock helps.
+    for watch in ["inotify", "auto"] {
+        let config = format!("rescan_s = 0\nwatch = {watch:?}\n");
+        let host = lab.start_by(lab.serve_from(&link, &config));
+        let runs = |mark: &str| {
+            host.wait_for(mark, |_| {
+                let run = host.call("actor", "mark", b"").ok()?;
+                (run.output_base64.0 == mark.as_bytes()).then_some(())
+            });
+            assert!(host.status().host.watch.starts_with("inotify"));
+        };
+        runs("1");
+        turn("b");
+        runs("2");
+        package("b").put(&[&actor("mark=3")]);
+        runs("3");
+        for mark in [4, 6, 8] {
+            made("b", mark);
+            runs(&mark.to_string());
+            package("b").put(&[&actor(&format!("mark={}", mark + 1))]);
+            runs(&(mark + 1).to_string());
+        }
+        turn("a");
+        runs("1");
+        made("b", 2);
+        host.stop();
+    }
 }
 
 #[test]
@@ -215,7 +262,7 @@ fn other_users_cannot_reach_a_host() {
     set_mode(lab.runtime_dir().path(), 0o755);
     set_mode(&lab.runtime_dir().control_socket(), 0o777);
     as_nobody(&["stop"]).ended_with(7).said(&[
-        &format!("user {NOBODY} has no role at this host"),
+        &format!("user {NOBODY} has no role on this host"),
         "`[[door.allow]]`",
     ]);
     assert_eq!(host.text("actor", "mark"), "1");
@@ -369,7 +416,7 @@ fn a_second_host_names_the_first_and_exits() {
 }
 
 #[test]
-fn a_runtime_directory_that_is_cleared_is_made_anew() {
+fn a_cleared_runtime_directory_is_created_again() {
     let lab = lab_with_actor();
     // No look at the plugins comes to its help, and nobody sends a signal.
     let host = lab.start_with("watch = false\nrescan_s = 0");

@@ -127,7 +127,7 @@ fn status_is_one_object_with_the_documented_fields() {
 }
 
 #[test]
-fn status_says_in_words_whether_the_directory_is_watched() {
+fn status_says_how_the_directory_is_watched() {
     for (config, says) in [
         ("watch = true", ", watched by inotify"),
         ("watch = \"inotify\"", ", watched by inotify; looked "),
@@ -149,7 +149,7 @@ fn status_says_in_words_whether_the_directory_is_watched() {
 }
 
 #[test]
-fn debug_shows_what_the_host_knows_of_a_plugin() {
+fn debug_shows_all_state_of_a_plugin() {
     let bench = GatedHost::new("mark=1", "watch = false");
     let lab = &bench.lab;
     bench.stage(&actor("mark=2 start=wait"));
@@ -513,6 +513,32 @@ fn times_at_their_ends_are_no_panic() {
         assert_eq!(none.stderr, sentence);
         host.stop();
     }
+}
+
+#[test]
+fn paths_that_cross_processes_are_absolute() {
+    let lab = Lab::new();
+    let config = lab.path("host.toml");
+    let right = "plugin_dir = \"plugins\"\nstate_dir = \"state\"\nisolation = \"host\"\n";
+    fs::write(&config, right).unwrap();
+    let mut serve = lab.command();
+    serve.current_dir(lab.path(""));
+    serve.args(["serve", "--log-format", "json", "--config", "host.toml"]);
+    let host = TestHost::start(serve, lab.runtime_dir());
+    let shown = lab.hotmerge(["status", "--json"]).ok().json();
+    let is_at = |value: &Value, path: &std::path::Path| {
+        assert_eq!(value.as_str(), path.to_str());
+    };
+    let plugins = lab.plugin_dir().canonicalize().unwrap();
+    is_at(&shown["host"]["plugin_dir"], &plugins);
+    is_at(&shown["host"]["state_dir"], &lab.state_dir());
+    is_at(&shown["host"]["config"]["file"], &config);
+    fs::write(&config, format!("{right}drain_ms = \"long\"\n")).unwrap();
+    let place = format!("`{}`", config.display());
+    lab.hotmerge(["reload", "--config"])
+        .ended_with(3)
+        .said(&[&place, "drain_ms"]);
+    host.stop();
 }
 
 #[test]

@@ -69,7 +69,12 @@ fn a_failed_run_tells_why_by_its_code() {
         (place("actor"), "no-media", 8, "not acceptable: only x/this"),
         (place("newer"), "mark", 5, "ABI 1.9"),
         (place("sick"), "mark", 5, "does not run"),
-        (plain_file.display().to_string(), "mark", 5, "is no plugin"),
+        (
+            plain_file.display().to_string(),
+            "mark",
+            5,
+            "is not a plugin",
+        ),
         (plugins, "mark", 1, "`--plugin` must say which plugin"),
         ("/does/not/exist".to_owned(), "mark", 1, "/does/not/exist"),
     ] {

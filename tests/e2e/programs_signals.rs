@@ -71,7 +71,7 @@ fn a_signal_without_a_meaning_is_logged() {
 }
 
 #[test]
-fn signals_with_a_use_of_their_own_end_nothing() {
+fn signals_for_other_uses_end_no_host() {
     let lab = lab();
     let host = lab.start();
     // SIGUSR1, which reports crashes, SIGCHLD and SIGVTALRM.
@@ -128,7 +128,7 @@ fn some_signals_end_a_host_well() {
 }
 
 #[test]
-fn what_the_starter_blocked_or_ignored_does_not_count() {
+fn signal_settings_of_the_starter_are_reset() {
     let lab = lab();
     let serve = lab.serve("isolation = \"process\"\n");
     let starter = [

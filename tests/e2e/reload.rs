@@ -351,7 +351,7 @@ const STEPS: &[&str] = &[
 ];
 
 #[test]
-fn the_trace_log_shows_each_step_of_a_reload() {
+fn the_trace_log_shows_each_reload_step() {
     let lab = Lab::new();
     lab.package("one").put(&[&actor("mark=1")]);
     let info = lab.serve(&format!("watch = false\n{}", lab.living_in("process")));

@@ -90,7 +90,7 @@ fn each_workers_cgroup_ends_with_it() {
             let set = fs::read_to_string(group.path().join(&first).join(file)).unwrap();
             assert_eq!(set.trim(), value, "{file}");
         } else if controller == "cpu" {
-            host.log().wait("its limit `cpus` does not hold");
+            host.log().wait("its limit `cpus` is not enforced");
         }
     }
     if controllers.trim().is_empty() {

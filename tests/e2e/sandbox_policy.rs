@@ -171,7 +171,7 @@ fn the_host_process_refuses_ungrouped_symbols() {
     assert_eq!(plugin.state, PluginState::Error);
     let reason = plugin.refused.expect("it was refused").reason;
     assert!(
-        reason.contains("`getcwd`: no group of the symbol policy has it"),
+        reason.contains("`getcwd`: it is in no group of the symbol policy"),
         "{reason}"
     );
     strict.stop();

@@ -45,7 +45,7 @@ fn workers_have_no_privileges_or_host_resources() {
 #[test]
 fn a_worker_that_has_not_locked_starts_nothing() {
     for (omits, reason) in [
-        ("no-lock", "3 of them should be its own"),
+        ("no-lock", "should have 3 of its own"),
         (
             "no-filters",
             "its worker has installed no system call filter",

@@ -166,15 +166,15 @@ fn a_signature_of_something_else_is_refused() {
     let other = meta_of(&version("1.0.0", "2"));
     package.replace(SIGNATURE_FILE, &sign(&other, &place.key, THEN));
     package.put_meta(&[&version("1.0.0", "1")]);
-    place.refused(&host, &["by `releases`", "signature of something else"]);
+    place.refused(&host, &["by `releases`", "signature of other contents"]);
     package.replace(SIGNATURE_FILE, b"not a signature\n");
     host.reload();
-    place.refused(&host, &[SIGNATURE_FILE, "no signature of minisign"]);
+    place.refused(&host, &[SIGNATURE_FILE, "not a minisign signature"]);
     host.stop();
 }
 
 #[test]
-fn a_half_published_package_settles_before_it_is_refused() {
+fn a_half_published_package_is_not_refused_early() {
     let place = Place::new();
     place.put(&version("1.0.0", "1"));
     let host = place.start("settle_ms = 60000");
@@ -275,7 +275,7 @@ fn an_older_signed_version_needs_the_operators_order() {
 }
 
 #[test]
-fn a_version_signed_before_the_last_one_is_refused() {
+fn a_version_signed_earlier_than_live_is_refused() {
     let place = Place::new();
     let host = place.start("signed_order = \"time\"");
     place.put_signed(&version("1.0.0", "1"), &place.key, THEN);
@@ -376,7 +376,7 @@ fn the_driver_signs_what_hosts_take() {
     fs::write(&password, "a password\n").unwrap();
     sign(&["--new-key", &key, "--password-file", &password]).ok();
     let again = sign(&["--new-key", &key, "--password-file", &password]).ended_with(1);
-    again.said(&["failed to make", "exists"]);
+    again.said(&["failed to create", "exists"]);
     fs::copy(place.lab.path("key.pub"), place.keys("driver.pub")).unwrap();
     let package = place.lab.package("one");
     package.put(&[&version("1.0.0", "1")]);

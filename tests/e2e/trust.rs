@@ -245,7 +245,7 @@ fn a_granted_path_others_may_turn_is_refused() {
 }
 
 #[test]
-fn a_granted_path_is_refused_by_the_host_itself() {
+fn the_host_itself_refuses_untrusted_granted_paths() {
     for place in Place::each() {
         let tree = place.path("data/tree");
         fs::create_dir_all(&tree).unwrap();

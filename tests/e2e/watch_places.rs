@@ -233,7 +233,7 @@ fn packages_are_mounted_and_unmounted() {
 
 /// The first directories of fresh file systems have equal handles.
 #[test]
-fn packages_with_file_systems_of_their_own_are_watched() {
+fn packages_with_separate_file_systems_are_watched() {
     if !may_mount() {
         return skipped("this user may not mount anything");
     }

@@ -112,7 +112,7 @@ fn too_many_crashes_stop_restarts_until_asked() {
         ..ReloadParams::default()
     });
     let reason = report.plugins[0].reason.as_deref().expect("it says so");
-    assert!(reason.contains("is started again"), "{reason}");
+    assert!(reason.contains("it starts again"), "{reason}");
     host.answers_again("attacks");
     host.stop();
 }

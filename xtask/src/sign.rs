@@ -118,7 +118,7 @@ impl Signer {
         let mode = fs::metadata(path).map_or(0, |it| it.mode());
         if mode & 0o077 != 0 {
             note(format_args!(
-                "others may read the secret key `{}`; run `chmod 600 {}`",
+                "other users can read the secret key `{}`; run `chmod 600 {}`",
                 path.display(),
                 shell_quoted(path)
             ));
@@ -145,7 +145,9 @@ impl Signer {
     }
 
     fn signature(&self, meta: &[u8]) -> Result<Vec<u8>> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.context("this machine's clock shows a time before 1970; set it, since hosts compare the times of signatures")?;
+        let now = now.as_secs();
         let comment = signature::comment(now, META_FILE);
         let by = format!("signature by hotmerge's key {}", self.public.id());
         let made = minisign::sign(
@@ -171,8 +173,8 @@ fn secret(text: &str, args: &Args) -> Result<SecretKey> {
     let is_asked = password.is_none();
     let secret = boxed()?.into_secret_key(password);
     match is_asked {
-        true => secret.context("it needs its password: enter it, or pass `--password-file`"),
-        false => secret.context("it is no secret key of minisign, or has another password"),
+        true => secret.context("it is encrypted: enter its password, or pass `--password-file`"),
+        false => secret.context("it is not a minisign secret key, or the password is wrong"),
     }
 }
 
@@ -218,7 +220,7 @@ fn new_key(path: &Path, args: &Args) -> Result<u8> {
     }
     written?;
     line(format_args!(
-        "made the secret key `{}`, and `{}` for the keys directory of hosts",
+        "created the secret key `{}`, and `{}` for the keys directory of hosts",
         path.display(),
         public.display()
     ));
@@ -236,5 +238,5 @@ fn generate(args: &Args) -> Result<KeyPair> {
 fn create(path: &Path, mode: u32) -> Result<File> {
     let mut options = OpenOptions::new();
     let file = options.write(true).create_new(true).mode(mode).open(path);
-    file.with_context(|| format!("failed to make `{}`", path.display()))
+    file.with_context(|| format!("failed to create `{}`", path.display()))
 }

@@ -311,7 +311,7 @@ fn signals_of_the_starter_do_not_matter() {
 
 /// As a supervisor stops a build that takes too long.
 #[test]
-fn a_driver_started_with_term_blocked_can_be_stopped() {
+fn a_driver_with_term_blocked_can_be_stopped() {
     let scratch = one_plugin();
     scratch.write("cargo", "#!/bin/sh\necho > \"$0.runs\"\nexec sleep 600\n");
     let cargo = scratch.path("cargo");

@@ -94,7 +94,7 @@ fn times_of_sources_do_not_matter() {
 }
 
 #[test]
-fn any_date_of_the_build_gives_the_same_bytes() {
+fn the_date_of_a_build_changes_no_byte() {
     let scratch = one_plugin();
     let hash = field(&lines(&mut dev(&scratch)), "one", "hash");
     for date in [

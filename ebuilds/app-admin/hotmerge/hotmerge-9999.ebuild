@@ -155,34 +155,34 @@ _install_completions() {
 pkg_postinst() {
 	tmpfiles_process hotmerge.conf
 
-	if [[ -n ${REPLACING_VERSIONS} ]]; then
-		elog "A host that runs goes on with its old program and its plugins."
-		elog "Restart the hotmerge service to run this version."
-		_warn_of_lost_plugins
-	fi
+	[[ -n ${REPLACING_VERSIONS} ]] || return 0
+	hotmerge-service_is_elsewhere && return
+	elog "A running host keeps its old program and its plugins."
+	elog "Restart the hotmerge service to run this version."
+	_warn_of_lost_plugins
 }
 
 # Whoever restarts the host should know before what it will not run any more.
 _warn_of_lost_plugins() {
-	[[ -z ${ROOT} ]] || return 0
 	local line refused
 	refused=$(
 		"${EPREFIX}"/usr/bin/hotmerge verify --brief --config "$(hotmerge-service_config)" 2> /dev/null
 	)
 	[[ -n ${refused} ]] || return 0
-	ewarn "After a restart these installed plugins would be refused; build them anew first:"
+	ewarn "A restarted host would refuse these installed plugins; rebuild them first:"
 	while IFS= read -r line; do
 		ewarn "  ${line}"
 	done <<< "${refused}"
 }
 
 pkg_prerm() {
-	[[ -z ${REPLACED_BY_VERSION} && -z ${ROOT} ]] || return 0
+	[[ -z ${REPLACED_BY_VERSION} ]] || return 0
+	hotmerge-service_is_elsewhere && return
 	timeout 2 "${EPREFIX}"/usr/bin/hotmerge status \
 		--runtime-dir "$(hotmerge-service_runtime_dir)" &> /dev/null
 	case $? in
 		# No host, or no program to ask it with; one that hangs is a host.
 		4|126|127) return 0 ;;
 	esac
-	ewarn "A hotmerge host runs, and goes on without its program: stop its service."
+	ewarn "A hotmerge host still runs although its program is removed: stop its service."
 }

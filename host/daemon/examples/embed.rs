@@ -51,7 +51,7 @@ fn main() -> Result<()> {
         config.worker = env::var_os("HOTMERGE_WORKER").map(PathBuf::from);
         if let Err(reason) = Host::worker_program(&config) {
             // Otherwise each plugin would be refused with this reason.
-            bail!("plugins are to run in processes of their own: {reason}");
+            bail!("plugins must run in worker processes: {reason}");
         }
     }
     let host = Host::start(config)?;

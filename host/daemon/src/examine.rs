@@ -108,12 +108,12 @@ fn without_processes(workers: &Workers, config: &Config, missing: &str) -> Findi
         Err(_) => finding(
             part,
             Verdict::Bad,
-            format!("plugins are to run in processes of their own: {missing}"),
+            format!("plugins must run in worker processes: {missing}"),
         ),
         Ok(_) if config.isolation == Some(Isolation::Host) => finding(
             part,
             Verdict::Less,
-            format!("plugins that are to run in processes of their own are refused: {missing}"),
+            format!("plugins that must run in worker processes are refused: {missing}"),
         ),
         Ok(_) => finding(
             part,
@@ -207,12 +207,12 @@ fn open_files(config: &Config) -> Finding {
         limit if limit >= least => finding(
             part,
             Verdict::Less,
-            format!("{need}, so that replacements wait for each other: raise it ({RAISE})"),
+            format!("{need}, so replacements wait for each other: raise it ({RAISE})"),
         ),
         _ => finding(
             part,
             Verdict::Less,
-            format!("{need}, so that some plugins wait until it is raised ({RAISE})"),
+            format!("{need}, so some plugins wait until it is raised ({RAISE})"),
         ),
     }
 }

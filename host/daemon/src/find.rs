@@ -9,6 +9,7 @@ mod inotify;
 pub mod judge;
 pub(crate) mod keys;
 mod kind;
+mod path_watch;
 mod place;
 pub(crate) mod requirements;
 pub mod scan;
@@ -16,4 +17,6 @@ pub(crate) mod signed;
 pub(crate) mod tell;
 pub(crate) mod unverified;
 pub(crate) mod watch;
-mod way;
+
+#[cfg(test)]
+pub(crate) use fanotify::PAUSE;

@@ -17,8 +17,8 @@ use hotmerge_lifecycle::{ChoiceError, Why};
 use hotmerge_meta::{
     PackageName, PluginName, Untrusted,
     control::{
-        Action, DebugReport, HostStatus, LogSinkStatus, PluginReport, ReloadParams, ReloadReport,
-        Status, Transition,
+        Action, Change, DebugReport, HostStatus, LogSinkStatus, PluginReport, ReloadParams,
+        ReloadReport, Status, Transition,
     },
 };
 
@@ -37,8 +37,14 @@ use crate::{
     record::{
         status::Snapshot,
         store::{Store, StoreError},
+        subscribers::Subscription,
     },
-    supervise::{clock::Tick, overrides::OverrideError, state::HostState, supervisor::Supervisor},
+    supervise::{
+        clock::Tick,
+        overrides::OverrideError,
+        state::{HostState, OnChange},
+        supervisor::Supervisor,
+    },
 };
 
 /// A task that runs at every look.
@@ -86,7 +92,7 @@ pub enum StartError {
     PluginDir(DirError),
     /// The embedding program has not said where plugins run.
     #[error(
-        "`Config::isolation` is not set, so that it is not known where plugins may run: set it to \
+        "`Config::isolation` is not set, so the host does not know where plugins may run: set it to \
          `Isolation::Process` (which needs the program `hotmerge-worker`), to `Isolation::Host` for \
          plugins that are trusted like this program, or to `Isolation::Auto`"
     )]
@@ -120,7 +126,7 @@ pub struct UnknownPlugin {
 
 /// The reason in the report of an unchanged plugin that a request restarts after it was given
 /// up.
-const REVIVED: &str = "it had been given up after too many crashes; it is started again";
+const REVIVED: &str = "the host had stopped restarting it after too many crashes; it starts again";
 
 impl Host {
     /// Starts a host and loads the settled packages of the plugin directory.
@@ -133,10 +139,10 @@ impl Host {
         for problem in Self::check_keys(&config) {
             tracing::warn!(target: "hotmerge::host", "signatures are required, but {problem}");
         }
-        let store = config
-            .state_dir
-            .as_ref()
-            .map(|dir| Store::open(dir, config.keep_versions))
+        // Who reads of it may be in another directory.
+        let state_dir = config.state_dir.as_deref().map(absolute);
+        let store = state_dir
+            .map(|dir| Store::open(&dir, config.keep_versions))
             .transpose()?;
         let supervisor = Arc::new_cyclic(|host: &Weak<Supervisor>| {
             let host = Weak::clone(host);
@@ -419,6 +425,26 @@ impl Host {
         }
     }
 
+    /// What happens to plugins from now on. A subscriber may lag behind by `waiting` events; the host
+    /// never waits for it, and [`Subscription::lost`] counts what found no room.
+    pub fn subscribe(&self, waiting: usize) -> Subscription {
+        self.supervisor.state().subscribers.add(waiting)
+    }
+
+    /// The last changes of all plugins, at most so many of those that are remembered, oldest first.
+    pub fn changes(&self, most: usize) -> Vec<Change> {
+        self.supervisor.state().history.changes(most)
+    }
+
+    /// Has a function called whenever the status changes by more than counts and measurements. It must
+    /// return at once and ask the host for nothing: the host is locked meanwhile.
+    pub fn on_change(&self, tell: impl Fn() + Send + Sync + 'static) {
+        self.supervisor
+            .state()
+            .on_change
+            .push(OnChange(Box::new(tell)));
+    }
+
     /// Everything known about one plugin, for debugging.
     ///
     /// # Errors
@@ -523,6 +549,7 @@ impl Host {
             tracing::error!(target: "hotmerge::host", "the clock's thread panicked");
         }
         self.supervisor.workers.close();
+        self.supervisor.state().subscribers.close();
         left
     }
 }
@@ -562,8 +589,11 @@ fn merge(plugins: &mut BTreeMap<PluginName, PluginReport>, report: &PluginReport
 
 /// A path for another process, which may have another working directory.
 fn for_everybody(path: &Path) -> PathBuf {
-    let real = path.canonicalize().or_else(|_| std::path::absolute(path));
-    real.unwrap_or_else(|_| path.to_owned())
+    path.canonicalize().unwrap_or_else(|_| absolute(path))
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Why the operator's choice keeps the version in the directory from running.

@@ -103,7 +103,7 @@ fn leave_out(value: &mut Value, over: usize) {
             list.truncate(list.len() - count);
             let reason = format!(
                 "{count} entries of `{name}` were left out: the answer is too long; \
-                 ask for single plugins"
+                 query one plugin at a time"
             );
             if let Some(Value::Array(problems)) = fields.get_mut("problems") {
                 problems.push(json!({"package": "", "reason": reason}));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_entries_of_a_history_are_left_out() {
+    fn the_oldest_history_entries_are_left_out() {
         let entry = |number| json!({"number": number, "reason": "r"});
         let answer: Value = (0..50_000).map(entry).collect();
         let fitted = fitted(&answer);

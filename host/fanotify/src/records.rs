@@ -23,13 +23,13 @@ const OVERFLOW: u64 = libc::FAN_Q_OVERFLOW;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// Less than a record's fixed part, or less than the record says.
-    #[error("a record of fanotify is cut off")]
+    #[error("a fanotify record is truncated")]
     CutOff,
     /// Another version.
-    #[error("records of fanotify have version {0}, which is not known")]
+    #[error("fanotify records have the unknown version {0}")]
     Version(u8),
     /// An information record that is cut off, or contradicts itself.
-    #[error("an information record of fanotify is damaged")]
+    #[error("an information record of fanotify is malformed")]
     Information,
 }
 

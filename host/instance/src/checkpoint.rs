@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_state_is_handed_out_with_its_version() {
+    fn the_last_checkpoint_is_returned_with_its_version() {
         let state = Checkpoint::default();
         state.remember("1.0.0", b"one");
         state.remember("1.0.0", b"two");

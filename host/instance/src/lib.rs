@@ -39,7 +39,7 @@ pub use crate::{
     },
 };
 use crate::{
-    rules::admission::{admit, asks_in_vain},
+    rules::admission::{admit, ungranted},
     settings::Symbols,
 };
 
@@ -85,8 +85,8 @@ impl Instance {
             .isolation_by(with.settings, plugin.as_str())
             .map_err(|error| LoadError::Refused(error.to_string()))?;
         let own = with.settings.of(plugin.as_str());
-        if let Some(what) = asks_in_vain(meta, own, isolation) {
-            upward.report(Report::AsksInVain { what });
+        if let Some(what) = ungranted(meta, own, isolation) {
+            upward.report(Report::NotGranted { what });
         }
         let policy = match with.settings.symbols {
             Symbols::Enforce => Some(workers.symbols.as_ref()),
@@ -127,11 +127,16 @@ impl Instance {
         }
     }
 
-    /// Hands over the state that version `from` saved.
-    pub fn restore(&self, from: &str, state: &[u8]) -> Result<(), Box<loader::CallError>> {
+    /// Hands over the state that version `from` saved. `break_off` ends the waiting for a worker.
+    pub fn restore(
+        &self,
+        from: &str,
+        state: &[u8],
+        break_off: &Cancel,
+    ) -> Result<(), Box<loader::CallError>> {
         match self {
             Self::Host(instance) => instance.restore(from, state),
-            Self::Worker(worker) => worker.restore(from, state),
+            Self::Worker(worker) => worker.restore(from, state, break_off),
         }
     }
 

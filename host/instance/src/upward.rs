@@ -44,7 +44,7 @@ pub enum Report {
         failure: Failure,
     },
     /// It requests what the configuration does not grant.
-    AsksInVain {
+    NotGranted {
         /// What it asks for.
         what: String,
     },

@@ -29,7 +29,7 @@ impl Attempt {
 impl Slot {
     /// Whether an attempt must leave the candidate in peace. What an operator wants never waits
     /// for what the directory had.
-    fn must_let_on(&self, why: Why) -> bool {
+    fn must_not_overtake(&self, why: Why) -> bool {
         match self.stage() {
             Some(Stage::HandingOver) => true,
             // These come to an end by themselves, and soon.
@@ -42,7 +42,7 @@ impl Slot {
 
     /// Begins an attempt, which overtakes a candidate in progress.
     pub(super) fn begin(&mut self, ticket: Ticket, mut attempt: Attempt, out: &mut Vec<Action>) {
-        if self.must_let_on(attempt.why) {
+        if self.must_not_overtake(attempt.why) {
             if let Some(before) = &self.deferred {
                 attempt.inherit(before);
             }
@@ -121,7 +121,7 @@ impl Slot {
     /// File and meta do not agree yet.
     pub(super) fn differs(&mut self, ticket: Ticket) {
         if self.at(ticket, Stage::Verifying).is_some() {
-            self.advance(Stage::Settling, "its file and its meta do not agree yet");
+            self.advance(Stage::Settling, "its file and its meta do not match yet");
         }
     }
 
@@ -224,7 +224,7 @@ impl Slot {
         let Some(candidate) = &self.candidate else {
             return;
         };
-        let stage = candidate.stage;
+        let (ticket, stage) = (candidate.ticket, candidate.stage);
         let refused = match candidate.attempt.why {
             Why::Reconfigured if self.live.is_some() => Refused {
                 reason: format!("with its new configuration: {}", refused.reason),
@@ -238,6 +238,8 @@ impl Slot {
         self.overtaken = 0;
         if stage == Stage::HandingOver {
             out.push(Now::Resume.into());
+            // It may be about to take the state over for ever.
+            out.push(Later::BreakOff(ticket).into());
             self.candidate = None;
         } else {
             self.abandon(out);
@@ -317,7 +319,9 @@ impl Slot {
         };
         match candidate.stage {
             // Its job is under way and will answer.
-            Stage::Verifying | Stage::Starting | Stage::HandingOver => {}
+            Stage::Verifying | Stage::HandingOver => {}
+            // Its code may never return.
+            Stage::Starting => out.push(Later::BreakOff(candidate.ticket).into()),
             Stage::Settling | Stage::Waiting => out.push(Now::Forget(candidate.ticket).into()),
             Stage::Trying => {
                 out.push(Now::EndTrial(candidate.ticket).into());

@@ -230,7 +230,7 @@ impl Why {
             Self::Unblocked => "the plugins that it requires have changed",
             Self::Fallback => "the version in the directory was refused; back to the last good one",
             Self::Reconfigured => RECONFIGURED,
-            Self::Crashed => "the running instance crashed; another one takes its place",
+            Self::Crashed => "the running instance crashed; a replacement takes over",
         }
     }
 }
@@ -439,6 +439,9 @@ pub enum Later {
     End(Ticket),
     /// End a version that never took a call. No answer is expected.
     Discard(Ticket),
+    /// Break off the start of a version that nobody wants any more, or its hand-over, as far as that is
+    /// possible and not over. Whatever is broken off still answers.
+    BreakOff(Ticket),
     /// Persist what runs and what was chosen, if anything. No answer is expected.
     Persist,
 }

@@ -426,7 +426,7 @@ impl Machine {
         for name in going {
             let why = match leaving.get(&name).cloned().flatten() {
                 Some(lost) => Leave::Unmet(format!(
-                    "`{name}` requires `{}` {}, which is not there any more: {name} → {}",
+                    "`{name}` requires `{}` {}, which is no longer there: {name} → {}",
                     lost.name, lost.version, lost.name
                 )),
                 None if self.stopped => Leave::Stopped,

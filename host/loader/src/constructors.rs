@@ -51,11 +51,11 @@ impl Constructors {
     /// # Errors
     /// If the loader might see others.
     pub fn of(image: &[u8]) -> Result<Self, ConstructorsError> {
-        let unknown = |_| ConstructorsError("it is no 64-bit ELF file");
+        let unknown = |_| ConstructorsError("it is not a 64-bit ELF file");
         let header = FileHeader64::<Endianness>::parse(image).map_err(unknown)?;
         let endian = header.endian().map_err(unknown)?;
         if endian != Endianness::default() {
-            return Err(ConstructorsError("its byte order is another"));
+            return Err(ConstructorsError("its byte order differs from the host's"));
         }
         let segments = header.program_headers(endian, image).map_err(unknown)?;
         let mut found = Self {
@@ -161,10 +161,10 @@ fn dynamic<'a>(
     let mut all = segments.iter().filter(of_type(elf::PT_DYNAMIC));
     let (Some(segment), None) = (all.next(), all.next()) else {
         return Err(ConstructorsError(
-            "it has no dynamic segment, or not only one",
+            "it must have exactly one dynamic segment",
         ));
     };
-    let outside = ConstructorsError("its dynamic segment lies outside of what is loaded");
+    let outside = ConstructorsError("its dynamic segment lies outside the loaded segments");
     let begin = loaded.iter().find_map(|load| {
         let skip = segment.p_vaddr(endian).checked_sub(load.p_vaddr(endian))?;
         let (offset, size) = load.file_range(endian);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn no_image_is_too_strange_to_be_looked_at() {
+    fn any_bytes_can_be_searched_for_constructors() {
         let image = object();
         for cut in (0..image.len().min(8192)).step_by(7) {
             let _ = Constructors::of(&image[..cut]);

@@ -102,7 +102,7 @@ impl Library {
             self.object = Some(Object::from_raw(handle));
             (told == 0).then(|| place.read())
         };
-        let lost = || LoadError::Dynamic("it is not known where it was loaded".into());
+        let lost = || LoadError::Dynamic("its load address is unknown".into());
         let base = base.ok_or_else(lost)?;
         let constructors = self.verified.as_ref().map(Verified::constructors);
         if let Some(Ok(constructors)) = constructors {

@@ -147,12 +147,12 @@ impl Reader<'_> {
                     ("DT_SYMENT", ENTRIES)
                 }
                 DT_ANDROID_REL | DT_ANDROID_RELA | DT_ANDROID_RELR => {
-                    ("packed relocations", "the loader would leave them undone")
+                    ("packed relocations", "the loader would not apply them")
                 }
                 // `DF_1_ORIGIN` has no effect: no path may contain `$ORIGIN`.
                 elf::DT_FLAGS_1 if value & !(elf::DF_1_NOW.0 | elf::DF_1_ORIGIN.0) != 0 => (
                     "DT_FLAGS_1",
-                    "it would stay for ever, or come before others",
+                    "it would never be unloaded, or take precedence over others",
                 ),
                 _ => continue,
             };
@@ -202,13 +202,13 @@ impl Reader<'_> {
 
     fn symbol(&mut self, dynamic: &Dynamic, index: u32) -> Result<(), FileError> {
         let at = symbol_at(dynamic.symbols, index.into())
-            .ok_or(FileError("a symbol lies outside of what is loaded"))?;
+            .ok_or(FileError("a symbol lies outside the loaded segments"))?;
         if self.has(at, elf::PF_W) {
             self.odd("DT_SYMTAB", MUST_BE_FIXED);
         }
         let [symbol] = self.table::<Sym64<Endianness>>(at, entry_bytes::<Sym64<Endianness>>())?
         else {
-            return Err(FileError("a symbol lies outside of what is loaded"));
+            return Err(FileError("a symbol lies outside the loaded segments"));
         };
         let offset = u64::from(symbol.st_name(self.endian));
         let name = self.string(dynamic.strings, offset)?;

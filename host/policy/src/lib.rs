@@ -69,8 +69,7 @@ pub fn judge(file: &File, groups: &Groups, rules: Rules) -> Vec<Objection> {
         if !LIBRARIES.contains(&library.as_str()) {
             objections.push(Objection {
                 subject: library.clone(),
-                rule: "a plugin needs no libraries but those of the C runtime; link it statically"
-                    .into(),
+                rule: "a plugin may need no library but the C runtime; link it statically".into(),
             });
         }
     }
@@ -87,7 +86,7 @@ pub fn judge(file: &File, groups: &Groups, rules: Rules) -> Vec<Objection> {
                     group.name, group.reason
                 ),
             },
-            None if rules.strict => "no group of the symbol policy has it".to_owned(),
+            None if rules.strict => "it is in no group of the symbol policy".to_owned(),
             None => continue,
         };
         objections.push(Objection {

@@ -17,7 +17,7 @@ use crate::{FileError, reader::Reader};
 const MOST_STEPS: u32 = 1 << 20;
 
 const NOT_FIXED: FileError =
-    FileError("its hash table leads to what is not loaded, or to memory that is written");
+    FileError("its hash table leads outside the loaded segments, or to writable memory");
 
 /// What the loader looks names up in.
 #[derive(Default)]

@@ -76,6 +76,6 @@ impl Reader<'_> {
         let table = self.table::<T>(at, size_of::<T>() as u64)?;
         table
             .first()
-            .ok_or(FileError("a table lies outside of what is loaded"))
+            .ok_or(FileError("a table lies outside the loaded segments"))
     }
 }

@@ -32,7 +32,7 @@ impl File {
     /// If the loader could not parse it either, or it is not a 64-bit file.
     pub fn read(data: &[u8]) -> Result<Self, FileError> {
         let header = FileHeader64::<Endianness>::parse(data)
-            .map_err(|_| FileError("it is no 64-bit ELF file"))?;
+            .map_err(|_| FileError("it is not a 64-bit ELF file"))?;
         let endian = header
             .endian()
             .map_err(|_| FileError("its byte order is unknown"))?;

@@ -48,7 +48,7 @@ impl<'a> Reader<'a> {
 
     /// Entries at an address.
     pub(crate) fn table<T: Pod>(&self, address: u64, bytes: u64) -> Result<&'a [T], FileError> {
-        let wrong = || FileError("a table lies outside of what is loaded");
+        let wrong = || FileError("a table lies outside the loaded segments");
         let count = usize::try_from(bytes).map_err(|_| wrong())? / size_of::<T>();
         if count > MOST {
             return Err(FileError("a table is far too long"));
@@ -75,7 +75,7 @@ impl<'a> Reader<'a> {
         let bytes = self.at(address).unwrap_or_default();
         let end = bytes.iter().take(4096).position(|byte| *byte == 0);
         end.map(|end| &bytes[..end])
-            .ok_or(FileError("a name lies outside of what is loaded"))
+            .ok_or(FileError("a name lies outside the loaded segments"))
     }
 
     /// A name of the string table at an address.

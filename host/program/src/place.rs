@@ -55,7 +55,7 @@ impl Place {
         });
         if let Err(error) = place.notice_clearings() {
             tracing::warn!(target: "hotmerge::host",
-                "that somebody clears the runtime directory is noticed at the next look only: {error:#}");
+                "the host notices only at its next scan if somebody clears the runtime directory: {error:#}");
         }
         place
     }
@@ -75,12 +75,12 @@ impl Place {
             Ok(false) => {}
             Ok(true) => {
                 trouble.clear();
-                tracing::warn!(target: "hotmerge::host", "somebody had cleared the runtime directory; its files are created again");
+                tracing::warn!(target: "hotmerge::host", "somebody cleared the runtime directory; the host created its files again");
             }
             Err(error) => {
                 let error = format!("{error:#}");
                 if *trouble != error {
-                    tracing::error!(target: "hotmerge::host", "clients cannot find this host any more: {error}");
+                    tracing::error!(target: "hotmerge::host", "clients can no longer find this host: {error}");
                     *trouble = error;
                 }
             }

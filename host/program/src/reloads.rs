@@ -125,7 +125,7 @@ fn order(orders: &SyncSender<()>) {
     match orders.try_send(()) {
         Ok(()) | Err(TrySendError::Full(())) => {}
         Err(TrySendError::Disconnected(())) => {
-            tracing::error!(target: "hotmerge::host", "nobody reloads any more: its thread has ended");
+            tracing::error!(target: "hotmerge::host", "the host no longer reloads: the thread for it has ended");
         }
     }
 }

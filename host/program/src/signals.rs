@@ -92,7 +92,7 @@ impl Orders {
                         // Whoever sends many must not fill the log.
                         if times.is_power_of_two() {
                             let signal = name(other);
-                            tracing::warn!(target: "hotmerge::host", signal, times, "ignored a signal that means nothing to a host");
+                            tracing::warn!(target: "hotmerge::host", signal, times, "ignored a signal that has no meaning for a host");
                         }
                     }
                 }

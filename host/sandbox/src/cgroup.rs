@@ -83,7 +83,7 @@ impl Cgroups {
     /// If `path` is no group, or not this host's to change.
     pub fn open(path: &Path) -> io::Result<Arc<Self>> {
         if statfs(path)?.f_type as u64 != MAGIC {
-            return Err(io::Error::other("it is no cgroup of version 2"));
+            return Err(io::Error::other("it is not a version 2 cgroup"));
         }
         if own().is_some_and(|own| own == path) {
             let leaf = path.join(LEAF);
@@ -239,9 +239,7 @@ fn claim(path: &Path) -> io::Result<(PathBuf, File)> {
             return Ok((dir, lock));
         }
     }
-    Err(io::Error::other(
-        "every name for a group of its own is taken",
-    ))
+    Err(io::Error::other("every name for its own cgroup is taken"))
 }
 
 /// Removes what hosts that are dead have left.

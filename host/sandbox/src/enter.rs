@@ -68,7 +68,7 @@ pub fn enter(plan: &Plan) -> io::Result<Entered> {
         if !plan.namespaces
             && let Some((grant, ..)) = grants::files(&plan.grants).next()
         {
-            let why = format!("nothing would keep it to that: no namespaces, and no {part}");
+            let why = format!("nothing could confine it to that: no namespaces, and no {part}");
             return Err(grants::refused(grant, &why));
         }
         missing.push(part);

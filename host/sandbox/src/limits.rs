@@ -47,7 +47,9 @@ pub(crate) fn set(plan: &Plan) -> Vec<String> {
     ];
     let mut missing = Vec::new();
     if !counts_alone {
-        missing.push("the limit on threads: it would count the host's user's own".to_owned());
+        missing.push(
+            "the limit on threads: it would also count other threads of the host's user".to_owned(),
+        );
     }
     for (resource, name, limit) in wanted {
         let Some(limit) = limit else { continue };

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pointer_is_compared_with_all_of_its_bits() {
+    fn a_pointer_is_compared_with_all_bits() {
         let with = |mask| {
             let line = format!("getuid = {{ reason = \"a test\", when = [[0, {mask}, 0]] }}");
             let text = Policy::BUILTIN.replace("[run]\n", &format!("[run]\n{line}\n"));

@@ -64,7 +64,7 @@ pub struct Spawned {
 #[non_exhaustive]
 pub enum SpawnError {
     /// The kernel does not make the process.
-    #[error("failed to make a process{}: {source}", if *namespaces { " with namespaces of its own" } else { "" })]
+    #[error("failed to create a process{}: {source}", if *namespaces { " with namespaces of its own" } else { "" })]
     Clone {
         /// Whether namespaces were asked for.
         namespaces: bool,

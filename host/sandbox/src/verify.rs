@@ -12,7 +12,7 @@ pub enum Unfiltered {
     #[error("its worker has installed no system call filter")]
     None,
     /// Some are missing.
-    #[error("its worker has only {found} system call filters, {own} of them should be its own")]
+    #[error("its worker has only {found} system call filters, and should have {own} of its own")]
     TooFew {
         /// All that it has, inherited ones included.
         found: usize,

@@ -218,7 +218,7 @@ fn swaps_from_many_threads_return_each_version_once() {
 }
 
 #[test]
-fn the_end_of_the_last_call_wakes_the_waiter() {
+fn the_last_call_to_end_wakes_the_waiter() {
     let ends = ends();
     let cell = full(1, &ends);
     let (first, second) = (LongCall::begin(&cell), LongCall::begin(&cell));
@@ -267,7 +267,7 @@ fn a_passed_deadline_returns_the_version_untouched() {
 }
 
 #[test]
-fn a_version_dropped_in_use_is_leaked_and_counted() {
+fn a_version_in_use_is_leaked_when_dropped() {
     let ends = ends();
     let cell = full(1, &ends);
     let call = LongCall::begin(&cell);

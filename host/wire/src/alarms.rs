@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn no_number_of_calls_justifies_more_than_the_most() {
+    fn the_number_of_alarms_has_an_upper_bound() {
         let alarms = alarms(false);
         (0..2 * MOST).for_each(|_| alarms.justified());
         let permitted = permitted(&alarms);

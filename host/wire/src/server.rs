@@ -19,9 +19,9 @@ use rustix::fs::Timespec;
 use crate::{
     Geometry,
     alarms::Alarms,
-    bed::{self, Bed},
     memory::Memory,
     now_ns,
+    parking::{self, Parking},
     slot::{Slot, WITHDRAWN},
     spin::Spin,
 };
@@ -33,7 +33,7 @@ pub struct Server {
     spin: Spin,
     /// Whether a thread polls for calls; one is enough.
     looking: AtomicBool,
-    bed: Bed,
+    parking: Parking,
     /// The limit on needless wake-ups by an untrusted caller.
     alarms: Option<Alarms>,
     /// One bit per slot whose call is under way.
@@ -46,7 +46,7 @@ pub struct Server {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Ended {
     /// [`Server::hang_up`] was called.
-    #[error("nobody calls any more")]
+    #[error("the caller has hung up")]
     HungUp,
     /// What the caller wrote makes no sense.
     #[error("the caller broke the protocol: {0}")]
@@ -79,7 +79,7 @@ impl Server {
             memory,
             spin,
             looking: AtomicBool::new(false),
-            bed: Bed::new(),
+            parking: Parking::new(),
             alarms,
             slots: AtomicU32::new(0),
             areas: AtomicU32::new(0),
@@ -94,7 +94,7 @@ impl Server {
     /// Ends all waiting and takes no further call, whatever the other side writes and to whichever word
     /// it has moved sleeping threads.
     pub fn hang_up(&self) {
-        self.bed.close();
+        self.parking.close();
     }
 
     /// Counts a log record that was dropped for lack of room.
@@ -182,8 +182,8 @@ impl Server {
     /// Sleeps while a word has this value, at most until the end or until `until_ns`, if that is not 0.
     fn wait(&self, word: &AtomicU32, value: u32, until_ns: u64) {
         match self.alarms {
-            Some(_) => self.bed.sleep(word, value, point(until_ns)),
-            None => bed::sleep_among_friends(word, value),
+            Some(_) => self.parking.sleep(word, value, point(until_ns)),
+            None => parking::park_trusting_peer(word, value),
         }
     }
 

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn short_sleeps_raise_the_budget_up_to_the_most() {
+    fn short_sleeps_raise_the_budget_to_its_maximum() {
         let spin = Spin::new(2);
         let mut before = budget(&spin);
         assert_eq!(before, 0);

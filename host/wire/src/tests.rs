@@ -117,7 +117,7 @@ fn with_echo(threads: usize, body: impl FnOnce(&Caller)) {
 }
 
 #[test]
-fn what_is_asked_comes_back_with_its_media_type() {
+fn a_reply_has_the_requested_media_type() {
     with_echo(1, |caller| {
         let mut reply = Reply::default();
         let context = CallContext::default();
@@ -210,7 +210,7 @@ fn the_file_can_neither_shrink_nor_grow() {
 }
 
 #[test]
-fn outgoing_requests_are_copied_and_end_on_hang_up() {
+fn outgoing_requests_are_copied_and_end_on_disconnect() {
     let (server, file) = Server::create(SMALL).unwrap();
     let caller = Caller::open(file, SMALL).unwrap();
     let context = CallContext::default();
@@ -274,7 +274,7 @@ fn payloads_arrive_whole_wherever_they_lie() {
 }
 
 #[test]
-fn a_reply_in_parts_arrives_whole_and_can_restart() {
+fn a_partial_reply_arrives_whole_or_restarts() {
     let (caller, file) = Caller::create(SMALL).unwrap();
     let server = Server::open(file, SMALL).unwrap();
     let context = CallContext::default();

@@ -9,6 +9,7 @@ use hotmerge_sandbox::{
     descriptor,
     message::{LARGEST, LENGTH_BYTES, length, report},
 };
+use hotmerge_wire::Taken;
 
 const CAUGHT: [c_int; 6] = [
     libc::SIGSEGV,
@@ -29,20 +30,20 @@ const TEXT: usize = 3 << 10;
 const NEAR_BYTES: usize = 64 << 10;
 
 thread_local! {
-    /// The slot of the call that this thread runs, plus one.
-    static CURRENT: Cell<u8> = const { Cell::new(0) };
+    /// The slot of the request that this thread carries out, plus one, and its operation.
+    static CURRENT: Cell<(u8, u8)> = const { Cell::new((0, 0)) };
     /// The signal that this thread has reported and that was to kill it, with its address.
     static HIT: Cell<Option<(u8, usize)>> = const { Cell::new(None) };
 }
 
-/// Notes which call this thread runs.
-pub(crate) fn enter_call(slot: u32) {
-    CURRENT.set(slot as u8 + 1);
+/// Notes which request this thread carries out.
+pub(crate) fn enter(taken: &Taken<'_>) {
+    CURRENT.set((taken.slot() as u8 + 1, taken.op() as u8));
 }
 
-/// Notes that this thread runs no call.
-pub(crate) fn leave_call() {
-    CURRENT.set(0);
+/// Notes that this thread carries out no request.
+pub(crate) fn leave() {
+    CURRENT.set((0, 0));
 }
 
 /// Reports a panic that was caught, with what the plugin says of it.
@@ -53,6 +54,7 @@ pub(crate) fn panicked(method: &[u8], trace_id: &[u8; 16], text: &[u8]) {
     let mut bytes = vec![0; LENGTH_BYTES + report::HEAD_BYTES];
     bytes[LENGTH_BYTES] = report::PANIC;
     bytes[LENGTH_BYTES + 1] = method.len() as u8;
+    (_, bytes[LENGTH_BYTES + 3]) = CURRENT.get();
     bytes.extend(trace_id);
     bytes.extend(method);
     // The host cuts what is longer; the end is what it needs most, for there are the frames.
@@ -64,7 +66,7 @@ pub(crate) fn panicked(method: &[u8], trace_id: &[u8; 16], text: &[u8]) {
     send(&mut bytes);
 }
 
-/// Reports what was to kill this thread during the call that it has just come back from, if
+/// Reports what was to kill this thread during the request that it has just come back from, if
 /// anything was. Only a trap or a signal that was sent can be survived; the next one is reported
 /// as well.
 pub(crate) fn tell_survived(method: &[u8], trace_id: &[u8; 16]) {
@@ -73,7 +75,8 @@ pub(crate) fn tell_survived(method: &[u8], trace_id: &[u8; 16]) {
     };
     let method = &method[..method.len().min(METHOD)];
     let mut bytes = vec![0; LENGTH_BYTES];
-    bytes.extend([report::SURVIVED, signal, method.len() as u8, 0, 0, 0, 0, 0]);
+    let (_, op) = CURRENT.get();
+    bytes.extend([report::SURVIVED, signal, method.len() as u8, op, 0, 0, 0, 0]);
     bytes.extend((address as u64).to_ne_bytes());
     bytes.extend(trace_id);
     bytes.extend(method);
@@ -108,7 +111,7 @@ fn tell_signal(kind: u8, signal: u8, address: usize) {
     let (_, report) = bytes.split_at_mut(LENGTH_BYTES);
     report[0] = kind;
     report[1] = signal;
-    report[2] = CURRENT.get();
+    (report[2], report[3]) = CURRENT.get();
     report[8..].copy_from_slice(&(address as u64).to_ne_bytes());
     send(&mut bytes);
 }

@@ -24,7 +24,7 @@ pub(crate) enum SetupError {
 /// Why the plugin was not loaded or started; the host shows it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
-    #[error("the host requested something else than to load and start the plugin")]
+    #[error("the host sent a request other than to load and start the plugin")]
     Order,
     #[error(transparent)]
     Enter(#[from] io::Error),

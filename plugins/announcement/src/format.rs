@@ -176,8 +176,8 @@ impl Choice {
             let all: Vec<_> = Format::all().collect();
             Error::UnsupportedMedia(format!("`{content_type}` {why} {}", usual_types(&all)))
         };
-        let wanted =
-            MediaType::parse(content_type).map_err(|_| unknown("is no media type; known are"))?;
+        let wanted = MediaType::parse(content_type)
+            .map_err(|_| unknown("is not a media type; known are"))?;
         if wanted
             .get_param(CHARSET)
             .is_some_and(|charset| !charset.unquoted_str().eq_ignore_ascii_case("utf-8"))

@@ -64,7 +64,7 @@ pub(crate) fn refuse_control(text: &str, allowed: &[char]) -> Result<(), String>
         // At the beginning of a document it would say how that is encoded.
         Some(c @ '\u{feff}') => Err(format!("has the byte order mark U+{:04X}", c as u32)),
         Some(c) if MARKS.contains(&c) => {
-            Err(format!("has U+{:04X}, which is no character", c as u32))
+            Err(format!("has U+{:04X}, which is not a character", c as u32))
         }
         Some(c) => Err(format!("has the control character U+{:04X}", c as u32)),
         None => Ok(()),
@@ -185,7 +185,7 @@ mod tests {
             ("bell \u{7}", "U+0007"),
             ("nul \0", "U+0000"),
             ("\u{feff}mark", "byte order mark"),
-            ("\u{ffff}", "no character"),
+            ("\u{ffff}", "not a character"),
         ] {
             let refused = paragraph(text).unwrap_err();
             assert!(refused.contains(reason), "{text:?}: {refused}");

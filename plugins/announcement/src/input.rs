@@ -59,9 +59,7 @@ impl Request {
                 render(&mut fields, release, template.as_ref(), templates)?;
             }
             (None, Some(_)) => {
-                return Err(Error::bad_request(
-                    "`template` is of use with `release` only",
-                ));
+                return Err(Error::bad_request("`template` applies to `release` only"));
             }
             (None, None) => {}
         }

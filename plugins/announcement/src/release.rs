@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_request_must_be_an_object_of_known_fields() {
+    fn a_request_with_unknown_fields_is_refused() {
         let mut request = sample();
         request["tittle"] = json!("x");
         assert!(refused(&request).contains("unknown field `tittle`"));

@@ -199,7 +199,7 @@ fn a_release_gives_title_and_body() {
     let input = json!({ "template": "go", "title": "x" });
     let reason = refused(input.to_string().as_bytes(), "application/json");
     assert!(
-        reason.contains("`template` is of use with `release` only"),
+        reason.contains("`template` applies to `release` only"),
         "{reason}"
     );
     let input = json!({ "release": { "name": "x" }, "published": "2026-11-27" });
@@ -224,7 +224,7 @@ fn a_news_items_violations_have_lines_and_rules() {
         "1: news-header: `Author` must be `Name",
         "2: news-header: `Title` must stand before `Author`",
         "2: news-title: ",
-        "3: news-header: `Title` is there twice",
+        "3: news-header: `Title` occurs twice",
         "4: news-header: `Content-Type` is of format 1.0 only",
         "5: news-header: `Posted`",
         "6: news-header: `Revision`",
@@ -232,8 +232,8 @@ fn a_news_items_violations_have_lines_and_rules() {
         "8: news-display: ",
         "9: news-display: ",
         "9: news-header: `Display-If-Installed` must stand before",
-        "10: news-header: `X-Mine` is no header",
-        "11: news-header: this is no header",
+        "10: news-header: `X-Mine` is not a header",
+        "11: news-header: this is not a header",
         "12: news-header: the value of `Display-If-Profile`",
         "14: news-columns: ",
         "15: news-body: a tab",
@@ -264,7 +264,7 @@ fn a_broken_feed_entry_is_told() {
         ),
         (
             "<entry>\n<id></title></entry>",
-            "2: atom-entry: it is no XML",
+            "2: atom-entry: it is not XML",
         ),
         ("<feed/>", "must be `entry`"),
         ("<entry><id/></entry>", "there must be one `updated`"),

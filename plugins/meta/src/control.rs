@@ -23,8 +23,9 @@ pub use logs::{
     LogsReply,
 };
 pub use message::{
-    Action, Base64, CallParams, CallReply, ConfigReport, HistoryParams, PluginParams, PluginReport,
-    Problem, ReloadParams, ReloadReport, RollbackParams, TraceParent, TraceParentError, Transition,
+    Action, Base64, CallParams, CallReply, Change, ConfigReport, HistoryParams, PluginParams,
+    PluginReport, Problem, ReloadParams, ReloadReport, RollbackParams, TraceParent,
+    TraceParentError, Transition,
 };
 pub use status::{
     CanaryStatus, ConfigRefused, ConfigStatus, DoorStatus, EndingStatus, FailureStatus, HostStatus,

@@ -31,11 +31,11 @@ pub struct PluginFigures {
     pub plugin: PluginName,
     /// Calls that have ended, by outcome.
     pub calls: Vec<(&'static str, u64)>,
-    /// Calls that have begun and not ended.
+    /// Calls in progress.
     pub in_flight: u64,
     /// How long calls took.
     pub latency: Distribution,
-    /// How often it crashed or a panic of it was caught.
+    /// How often it crashed or the host caught its panic.
     pub crashes: u64,
 }
 

@@ -40,13 +40,13 @@ impl fmt::Display for KeyId {
 #[non_exhaustive]
 pub enum SignatureError {
     /// Not a file of this kind.
-    #[error("it is no {0} of minisign")]
+    #[error("it is not a minisign {0}")]
     Malformed(&'static str),
     /// Not made of a hash.
-    #[error("it is a signature of minisign's legacy kind; sign it again")]
+    #[error("it is a legacy minisign signature; sign it again")]
     Legacy,
     /// Made by this key, but of other bytes or with another comment.
-    #[error("it is the signature of something else")]
+    #[error("it is a signature of other contents")]
     Other,
 }
 

@@ -80,10 +80,10 @@ pub enum Untrusted {
         command: String,
     },
     /// The path leads elsewhere than a moment ago.
-    #[error("`{}` was replaced while it was looked at", .0.display())]
+    #[error("`{}` was replaced while it was examined", .0.display())]
     Replaced(PathBuf),
     /// The way to it cannot be examined.
-    #[error("failed to look at `{}`: {source}", .path.display())]
+    #[error("failed to examine `{}`: {source}", .path.display())]
     Io {
         /// Where.
         path: PathBuf,

@@ -58,7 +58,7 @@ fn imaging_an_image_changes_nothing() {
 }
 
 #[test]
-fn the_table_is_found_in_every_kind_of_object() {
+fn the_table_is_found_in_every_object() {
     let header = TableHeader {
         abi_major: 0x0102,
         abi_minor: 0x0304,
@@ -97,7 +97,7 @@ fn a_machine_has_a_readable_name() {
 
 #[test]
 #[cfg(target_arch = "x86_64")]
-fn the_native_machine_is_the_one_of_this_program() {
+fn the_native_machine_is_this_programs_machine() {
     let file = std::fs::read(std::env::current_exe().unwrap()).unwrap();
     let machine = normalise(&file).unwrap().machine();
     assert_eq!(Machine::native(), Some(machine));

@@ -308,7 +308,7 @@ fn only_the_owner_can_access_a_runtime_directory() {
 }
 
 #[test]
-fn the_names_in_a_runtime_directory_do_not_change() {
+fn names_in_a_runtime_directory_never_change() {
     let runtime = RuntimeDir::new("/run/hotmerge");
     assert_eq!(
         runtime.control_socket().to_str(),

@@ -66,7 +66,7 @@ fn a_key_may_be_a_line_alone() {
     assert_ne!(alone, key);
     for text in ["", "\n", "untrusted comment: x\n", "RWQ", "x\ny\nz\n"] {
         let refused = PublicKey::parse(text.as_bytes()).unwrap_err();
-        assert_eq!(refused.to_string(), "it is no public key of minisign");
+        assert_eq!(refused.to_string(), "it is not a minisign public key");
     }
 }
 

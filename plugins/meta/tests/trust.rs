@@ -91,7 +91,7 @@ fn writable_files_and_parents_are_named_with_remedy() {
 }
 
 #[test]
-fn a_sticky_directory_may_lie_on_the_way_only() {
+fn a_sticky_directory_is_trusted_only_as_parent() {
     let tree = Tree::new();
     tree.set_mode("one", 0o1777);
     tree.check("one/two/file").unwrap();
@@ -116,7 +116,7 @@ fn an_access_list_shows_as_its_mask() {
 }
 
 #[test]
-fn each_link_on_the_way_is_followed_and_judged() {
+fn each_link_of_a_path_is_judged() {
     let tree = Tree::new();
     fs::create_dir(tree.path("open")).unwrap();
     symlink("../one/two", tree.path("open/link")).unwrap();
@@ -144,7 +144,7 @@ fn another_file_than_the_opened_one_is_refused() {
     fs::rename(tree.path("new"), &path).unwrap();
     let said = refused(Trust::own().check_way(&opened, &path));
     assert!(
-        said.ends_with("was replaced while it was looked at"),
+        said.ends_with("was replaced while it was examined"),
         "{said}"
     );
 }

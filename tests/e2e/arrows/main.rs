@@ -78,6 +78,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "hotmerge-sandbox",
         ],
     ),
+    ("hotmerge-capi", &["hotmerge-daemon", "hotmerge-meta"]),
 ];
 
 const PLUGINS_MAY_KNOW: &[&str] = &["hotmerge-announcement", "hotmerge-sdk"];
@@ -91,6 +92,7 @@ const TESTS: &[&str] = &["hotmerge-tests", "hotmerge-bench"];
 const UNSAFE: &[&str] = &[
     "hotmerge-abi",
     "hotmerge-sdk",
+    "hotmerge-capi",
     "hotmerge-fanotify",
     "hotmerge-loader",
     "hotmerge-sandbox",

@@ -25,7 +25,7 @@ fn a_binary_package_keeps_its_hash_and_notifies() -> Result<()> {
         let package = format!("=app-misc/alpha-{}", version.version);
         let log = builder.emerge(&["--buildpkg", &package])?;
         ensure!(
-            !log.contains("Telling the hotmerge host"),
+            !log.contains("Asking the hotmerge host"),
             "it was told:\n{log}"
         );
     }
@@ -39,7 +39,7 @@ fn a_binary_package_keeps_its_hash_and_notifies() -> Result<()> {
     let calls = Calls::start(&target, &["alpha"])?;
     let log = target.emerge(&["--usepkgonly", "=app-misc/alpha-2.0.0"])?;
     ensure!(
-        log.contains("Telling the hotmerge host"),
+        log.contains("Asking the hotmerge host"),
         "the host was not told:\n{log}"
     );
     ensure!(

@@ -98,7 +98,7 @@ fn base() -> Result<&'static Path> {
             rustix::process::geteuid().as_raw()
         ))
     };
-    fs::create_dir_all(&base).with_context(|| format!("failed to make `{}`", base.display()))?;
+    fs::create_dir_all(&base).with_context(|| format!("failed to create `{}`", base.display()))?;
     let meta = fs::symlink_metadata(&base)?;
     ensure!(
         meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw(),

@@ -41,7 +41,7 @@ fn a_terminated_lab_takes_everything_with_it() -> Result<()> {
 
 /// A real tree has newer ones, which would be built for hours.
 #[test]
-fn a_lab_takes_no_rust_of_its_main_repository() -> Result<()> {
+fn a_lab_uses_no_rust_from_its_repository() -> Result<()> {
     let dir = tempfile::Builder::new()
         .prefix("main-")
         .tempdir_in(cache()?.parent().context("the cache lies somewhere")?)?;

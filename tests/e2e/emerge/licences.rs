@@ -71,7 +71,7 @@ fn ebuilds_name_the_licences_of_linked_crates() -> Result<()> {
 
 /// A crate that only a build for another system needs may be linked tomorrow.
 #[test]
-fn every_licence_in_the_lock_file_has_a_name() -> Result<()> {
+fn every_licence_in_the_lock_is_known() -> Result<()> {
     let mut metadata = Command::new(env!("CARGO"));
     metadata.args(["metadata", "--format-version=1", "--locked", "--offline"]);
     let output = metadata.current_dir(repository()).output()?;

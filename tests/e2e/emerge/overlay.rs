@@ -127,7 +127,7 @@ fn ebuilds_name_the_major_version_of_the_contract() -> Result<()> {
 }
 
 #[test]
-fn the_overlays_own_plugins_run_in_the_overlays_host() -> Result<()> {
+fn the_overlays_plugins_run_in_its_host() -> Result<()> {
     if !is_root() {
         return Ok(());
     }

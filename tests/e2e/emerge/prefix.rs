@@ -27,12 +27,12 @@ fn the_host_of_a_prefix_follows_emerge_there() -> Result<()> {
     ensure!(greeting(&lab, "alpha")? == "Hello");
     let calls = Calls::start(&lab, &["alpha"])?;
     let log = lab.emerge(&["=app-misc/alpha-2.0.0"])?;
-    ensure!(log.contains("Telling the hotmerge host"), "{log}");
+    ensure!(log.contains("Asking the hotmerge host"), "{log}");
     ensure!(lab.plugin("alpha")?.generation == 2 && greeting(&lab, "alpha")? == "Good day");
     calls.none_failed()?;
 
     let log = lab.unmerge("app-misc/alpha")?;
-    ensure!(log.contains("Telling the hotmerge host"), "{log}");
+    ensure!(log.contains("Asking the hotmerge host"), "{log}");
     ensure!(lab.plugin("alpha").is_err(), "alpha still runs");
     drop(host);
     Ok(())

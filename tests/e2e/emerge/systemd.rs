@@ -50,7 +50,7 @@ fn a_systemd_host_follows_emerge_and_sandboxes_plugins() -> Result<()> {
     machine.shell("systemctl is-active hotmerge")?;
 
     let log = machine.shell("emerge --oneshot =app-misc/alpha-3.0.0 2>&1")?;
-    ensure!(log.contains("Telling the hotmerge host"), "{log}");
+    ensure!(log.contains("Asking the hotmerge host"), "{log}");
     greets(&machine, "Good evening")?;
 
     a_reload_checks_the_configuration(&machine)?;

@@ -65,7 +65,7 @@ fn emerge_upgrades_a_running_host_without_failed_calls() -> Result<()> {
         "the same sources give the same hash"
     );
 
-    a_version_that_refuses_to_start_leaves_the_old_one_serving(&lab)?;
+    a_failing_start_leaves_the_old_version_serving(&lab)?;
     ensure!(
         lab.plugin("beta")? == beta,
         "all this was none of beta's business"
@@ -107,7 +107,7 @@ fn an_upgrade_reloads_one_plugin(lab: &Lab) -> Result<()> {
         "there was no half-written file to see: {names:?}"
     );
     ensure!(
-        log.contains("Telling the hotmerge host"),
+        log.contains("Asking the hotmerge host"),
         "emerge does not say so:\n{log}"
     );
     let alpha = lab.plugin("alpha")?;
@@ -168,7 +168,7 @@ fn merging_again_reloads_nothing(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn a_version_that_refuses_to_start_leaves_the_old_one_serving(lab: &Lab) -> Result<()> {
+fn a_failing_start_leaves_the_old_version_serving(lab: &Lab) -> Result<()> {
     let before = lab.plugin("alpha")?;
     let log = lab
         .emerge(&["=app-misc/alpha-3.0.0"])
@@ -222,7 +222,7 @@ fn a_removal_ends_the_plugin_and_no_other(lab: &Lab) -> Result<()> {
     let calls = Calls::start(lab, &["alpha"])?;
     let log = lab.unmerge("app-misc/beta")?;
     ensure!(
-        log.contains("Telling the hotmerge host"),
+        log.contains("Asking the hotmerge host"),
         "emerge does not say so:\n{log}"
     );
     ensure!(lab.plugin("beta").is_err(), "beta still runs");

@@ -50,14 +50,14 @@ fn a_plugin_that_never_finishes_its_start() {
         .lab
         .package("other")
         .put(&[&actor("mark=3").named("other")]);
-    bench.fails_to_start(&["not started within 200 ms"]);
+    bench.fails_to_start(&["did not start within 200 ms"]);
     assert_eq!(bench.host.text("other", "mark"), "3", "others load");
     // Its thread is lost, its place is not: as many again, and more, are brought up.
     for round in 0..4 {
         bench
             .package()
             .put(&[&actor(&format!("mark={round} start=hang"))]);
-        bench.fails_to_start(&["not started within 200 ms"]);
+        bench.fails_to_start(&["did not start within 200 ms"]);
     }
     bench
         .lab

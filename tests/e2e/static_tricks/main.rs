@@ -21,7 +21,7 @@ const TRICKS: &[Trick] = &[
     (
         "needed",
         |elf| elf.replace_dynamic(1, 1),
-        &["needs no libraries"],
+        &["may need no library"],
     ),
     (
         "rpath",
@@ -333,7 +333,7 @@ fn the_host_process_refuses_each_trick() {
 
 /// No setting lets the loader run code of a file before its worker has confined itself.
 #[test]
-fn without_the_policy_ifunc_is_refused_all_the_same() {
+fn ifunc_is_refused_even_without_the_policy() {
     let lab = Lab::new();
     let one = TRICKS.iter().find(|(name, ..)| *name == "ifunc-symbol");
     lab.put(&trick(one.expect("it is listed")));
@@ -407,7 +407,7 @@ fn tricks_built_by_real_linkers_are_refused() {
 
 /// Nothing refers to the definition by its number: the loader finds it by its name.
 #[test]
-fn an_import_that_the_file_defines_runs_no_code() {
+fn an_import_the_file_defines_runs_no_code() {
     const EVADING: &str = "extern int others(void);\n\
          static int one(void) { return 1; }\n\
          static void *choose(void) { return one; }\n\

@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_to_listen_are_read_as_they_are_written() {
+    fn listen_addresses_are_read_as_written() {
         for text in [
             "tcp:127.0.0.1:8080",
             "tcp:[::1]:0",

@@ -123,7 +123,7 @@ fn calculate(config: &Config) {
 }
 
 #[test]
-fn every_number_is_taken_or_refused_by_a_sentence() {
+fn every_number_is_accepted_or_refused_with_reason() {
     for key in NUMBERS {
         for value in ENDS {
             match Config::parse(&document(key, value)) {

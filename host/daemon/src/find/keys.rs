@@ -168,7 +168,8 @@ impl Keys {
                 },
                 // An operator who misspelt its name believes that a key is revoked.
                 (None, Some(stem)) if is_terms(stem) => {
-                    let reason = format!("`{file}`: there is no key `{stem}.pub` that it is for");
+                    let reason =
+                        format!("`{file}` describes the key `{stem}.pub`, which does not exist");
                     keys.unusable.push(reason);
                 }
                 _ => {}

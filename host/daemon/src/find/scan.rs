@@ -258,7 +258,7 @@ impl Scanner {
             pass.cover.cover(&package.name, is_replaced);
             if told.is_none() && is_as_before(package, self.signatures, pass) {
                 package.seen = self.passes;
-                if !package.is_restless() {
+                if !package.is_in_every_pass() {
                     self.restless.remove(name);
                 }
                 return;
@@ -285,8 +285,8 @@ impl Scanner {
 
     /// Notes whether a package is part of every look from now on.
     fn note(&mut self, name: &PackageName) {
-        let is_restless = |package: &Package| package.is_restless();
-        if self.packages.get(name).is_some_and(is_restless) {
+        let is_in_every_pass = |package: &Package| package.is_in_every_pass();
+        if self.packages.get(name).is_some_and(is_in_every_pass) {
             self.restless.insert(name.clone());
         } else {
             self.restless.remove(name);

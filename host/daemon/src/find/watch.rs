@@ -20,13 +20,14 @@ use hotmerge_meta::{PackageName, control::WatcherStatus};
 use super::{
     choice::Watch,
     dirty::{Dirty, DirtySet},
+    errors::WatchError,
     fanotify::Fanotify,
     inotify::Inotify,
     kind::{Kind, Start},
+    path_watch::{PathChange, PathWatch},
     place::{self, Identity},
     scan::Cover,
     tell::Hint,
-    way::{Turned, Way},
 };
 
 /// How often watching is restarted immediately if the directory changes meanwhile.
@@ -46,7 +47,7 @@ struct Watching {
     at: Option<Identity>,
     /// Why none is watched.
     absent: Option<String>,
-    way: Option<Result<Way, String>>,
+    path: Option<Result<PathWatch, WatchError>>,
     signs: Arc<Signs>,
     kinds: [Kind; 2],
     is_stopped: bool,
@@ -56,7 +57,7 @@ struct Watching {
 #[derive(Default)]
 struct Signs {
     /// The path may name another directory now.
-    turned: AtomicBool,
+    gone: AtomicBool,
     /// File systems were mounted or unmounted.
     mounts: AtomicBool,
 }
@@ -79,7 +80,7 @@ impl Watchers {
             watching: Mutex::new(Watching {
                 at: None,
                 absent: None,
-                way: None,
+                path: None,
                 signs: Arc::default(),
                 kinds,
                 is_stopped: false,
@@ -126,31 +127,28 @@ impl Watchers {
         watching.absent = None;
         watching.at = Some(identity);
         watching.signs = Arc::default();
-        let way = self.watch_way(&watching.signs);
-        if let Err(reason) = &way {
+        let path = self.watch_path(&watching.signs);
+        if let Err(reason) = &path {
             tracing::warn!(target: "hotmerge::watch", "the path to the plugin directory is not watched: {reason}");
         }
-        watching.way = Some(way);
+        watching.path = Some(path);
         for kind in &mut watching.kinds {
             kind.begin(&self.dir, &self.dirty, &self.hint);
         }
     }
 
-    fn watch_way(&self, signs: &Arc<Signs>) -> Result<Way, String> {
-        let way = {
-            let (hint, dirty) = (Arc::clone(&self.hint), Arc::clone(&self.dirty));
-            let signs = Arc::clone(signs);
-            Way::watch(&self.dir, move |how| {
-                let sign = match how {
-                    Turned::Away => &signs.turned,
-                    Turned::Perhaps => &signs.mounts,
-                };
-                sign.store(true, Ordering::Release);
-                dirty.mark_all(false);
-                hint();
-            })
-        };
-        way.map_err(|error| error.to_string())
+    fn watch_path(&self, signs: &Arc<Signs>) -> Result<PathWatch, WatchError> {
+        let (hint, dirty) = (Arc::clone(&self.hint), Arc::clone(&self.dirty));
+        let signs = Arc::clone(signs);
+        PathWatch::watch(&self.dir, move |change| {
+            let sign = match change {
+                PathChange::Gone => &signs.gone,
+                PathChange::Mounts => &signs.mounts,
+            };
+            sign.store(true, Ordering::Release);
+            dirty.mark_all(false);
+            hint();
+        })
     }
 
     /// Restarts those kinds that may have missed something or could not start before.
@@ -158,8 +156,8 @@ impl Watchers {
         let is_stale = *dirty == Dirty::All { is_stale: true };
         let have_mounts_changed = watching.signs.mounts.swap(false, Ordering::AcqRel);
         let mut is_anew = false;
-        if is_full && matches!(watching.way, Some(Err(_))) {
-            watching.way = Some(self.watch_way(&watching.signs));
+        if is_full && matches!(watching.path, Some(Err(_))) {
+            watching.path = Some(self.watch_path(&watching.signs));
         }
         for kind in &mut watching.kinds {
             if have_mounts_changed {
@@ -196,7 +194,7 @@ impl Watchers {
         if let Some(kind) = remote.flatten() {
             return Some(format!("{kind} does not report changes made elsewhere"));
         }
-        if let Some(Err(why)) = &watching.way {
+        if let Some(Err(why)) = &watching.path {
             return Some(format!(
                 "the path to the plugin directory is not watched: {why}"
             ));
@@ -222,8 +220,8 @@ impl Watchers {
         if let Some(reason) = &watching.absent {
             return format!("off: {reason}");
         }
-        if watching.signs.turned.load(Ordering::Acquire) {
-            return "off: the plugin directory was replaced, and is looked for".to_owned();
+        if watching.signs.gone.load(Ordering::Acquire) {
+            return "off: the plugin directory is gone, and the host looks for another".to_owned();
         }
         let kinds = watching.kinds.iter().filter(|kind| kind.is_on());
         let kinds = kinds.map(|kind| kind.name.to_owned());
@@ -259,7 +257,7 @@ impl Watchers {
 impl Watching {
     /// Whether the watched directory is the one that the path names, as far as the kernel has reported.
     fn is_of(&self, now: Identity) -> bool {
-        self.at == Some(now) && !self.signs.turned.load(Ordering::Acquire)
+        self.at == Some(now) && !self.signs.gone.load(Ordering::Acquire)
     }
 
     /// Says once that nothing is watched any more though the host goes on.
@@ -273,7 +271,7 @@ impl Watching {
     fn end(&mut self, reason: &str) {
         self.at = None;
         self.absent = Some(reason.to_owned());
-        self.way = None;
+        self.path = None;
         for kind in &mut self.kinds {
             kind.end();
         }

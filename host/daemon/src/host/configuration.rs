@@ -43,7 +43,7 @@ impl Host {
     }
 
     /// Sets how, and from which file, the configuration is read again when a request or a signal asks for
-    /// it. Only the first call has an effect.
+    /// it. The file is named to other processes: let its path be absolute. Only the first call has an effect.
     pub fn read_config_by(
         &self,
         file: Option<PathBuf>,

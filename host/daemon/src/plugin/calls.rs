@@ -212,16 +212,20 @@ impl Calls {
         std::iter::once(answered).chain(failed).collect()
     }
 
-    /// Calls that have begun and not ended.
+    /// Calls in progress.
     pub(crate) fn in_flight(&self) -> u64 {
         // In this order: none that began meanwhile may be missing from those that began.
-        let answered = self.sum(|lane| &lane.answered);
-        let failed: u64 = Failed::ALL
-            .iter()
-            .map(|(how, _)| self.failed_as(*how))
-            .sum();
+        let ended = self.all_ended();
         let begun = self.sum(|lane| &lane.begun);
-        begun.saturating_sub(answered.wrapping_add(failed))
+        begun.saturating_sub(ended)
+    }
+
+    /// How many calls have ended.
+    pub(crate) fn all_ended(&self) -> u64 {
+        let answered = self.sum(|lane| &lane.answered);
+        let all = Failed::ALL.iter();
+        let failed: u64 = all.map(|(how, _)| self.failed_as(*how)).sum();
+        answered.wrapping_add(failed)
     }
 
     /// How long calls took.
@@ -338,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_call_lets_the_next_one_be_measured() {
+    fn the_call_after_a_slow_one_is_measured() {
         let calls = Calls::new();
         for _ in 0..3 {
             let mut call = calls.begin();

@@ -53,7 +53,7 @@ pub(crate) enum PluginEvent {
     /// A worker died while its replacement was starting.
     DiedWhileReplaced(Failure),
     /// It requests rights that the configuration does not grant.
-    AsksInVain { what: String },
+    NotGranted { what: String },
     /// It was started again on request after it had been given up.
     Revived,
     /// An operator pinned the running version.

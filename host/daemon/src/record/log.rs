@@ -7,7 +7,7 @@ use tracing::{debug, error, info, trace, warn};
 
 use crate::record::{
     events::{Ending, Happened, Outcome, PluginEvent},
-    words::{Told, continues},
+    words::{TransitionText, continues},
 };
 
 /// Logs an event.
@@ -37,9 +37,9 @@ fn of_plugin(plugin: &PluginName, event: &PluginEvent) {
             error!(target: "hotmerge::plugin", %plugin, "it {what}; trying again every {ms} ms");
         }
         PluginEvent::DiedWhileReplaced(failure) => {
-            warn!(target: "hotmerge::plugin", %plugin, "the worker to be replaced {failure}");
+            warn!(target: "hotmerge::plugin", %plugin, "the worker that was being replaced {failure}");
         }
-        PluginEvent::AsksInVain { what } => {
+        PluginEvent::NotGranted { what } => {
             warn!(target: "hotmerge::plugin", %plugin, "{what}");
         }
         PluginEvent::Revived => {
@@ -111,12 +111,12 @@ fn of_outcome(plugin: &PluginName, outcome: Outcome, report: &PluginReport) {
 
 fn transition(plugin: &PluginName, note: &Note) {
     if tracing::enabled!(target: "hotmerge::plugin", tracing::Level::DEBUG) {
-        let Told {
+        let TransitionText {
             old_version,
             from,
             to,
             reason,
-        } = Told::of(note);
+        } = TransitionText::of(note);
         let old_version = old_version.map(|hash| hash.short());
         debug!(
             target: "hotmerge::plugin",
@@ -177,7 +177,7 @@ fn of_ending(plugin: &PluginName, ending: &Ending) {
         Ending::CandidateEnded => info!(
             target: "hotmerge::plugin",
             %plugin,
-            "a candidate that took no calls is ended"
+            "ending a candidate that took no calls"
         ),
     }
 }

@@ -160,6 +160,7 @@ fn describe(
         saved: running.saved,
         worker: running.worker,
         not_granted: meta.map_or_else(Vec::new, |meta| not_granted(workers, meta)),
+        calls: count(|plugin| plugin.calls.all_ended()),
         calls_failed: count(|plugin| plugin.calls.failed()),
         calls_cancelled: count(|plugin| plugin.calls.failed_as(Failed::Cancelled)),
         calls_panicked: count(|plugin| plugin.calls.failed_as(Failed::Panicked)),
@@ -205,7 +206,7 @@ fn waits_for_room(health: &Health) -> Option<String> {
     let (_, tries) = health.retry?;
     let tried = count(tries.into(), "time");
     Some(format!(
-        "the system had no room for a version (tried {tried}); it is tried again"
+        "the system lacked memory, processes or descriptors for a version (tried {tried}); it is tried again"
     ))
 }
 

@@ -9,14 +9,14 @@ use hotmerge_meta::Digest;
 pub(crate) const CRASHED: &str = "crashed";
 
 /// A transition in words.
-pub(crate) struct Told {
+pub(crate) struct TransitionText {
     pub(crate) old_version: Option<Digest>,
     pub(crate) from: String,
     pub(crate) to: String,
     pub(crate) reason: String,
 }
 
-impl Told {
+impl TransitionText {
     pub(crate) fn of(note: &Note) -> Self {
         let (old_version, from, to, reason) = match note {
             Note::Plugin { from, to, reason } => {

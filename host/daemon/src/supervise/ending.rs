@@ -91,7 +91,7 @@ impl Supervisor {
                 let its = name.clone();
                 let again = move |host: &Arc<Self>| host.tear_down(&its, instance, ticket);
                 let task = ending("to tear it down", again);
-                let postponed = self.background.put_off(name, task, &error);
+                let postponed = self.background.postpone(name, task, &error);
                 return self.postponed(name, postponed);
             }
         };

@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_takes_long_lets_the_next_begin() {
+    fn a_slow_job_lets_the_next_begin() {
         let jobs = jobs(1);
         let threads = Cell::new(0);
         let spawn = || threads.set(threads.get() + 1);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_jobs_go_on_without_a_place() {
+    fn slow_jobs_beside_the_others_are_bounded() {
         let jobs = jobs(1);
         let threads = Cell::new(0);
         for ticket in 0..MOST_BESIDE as u64 + 2 {

@@ -18,7 +18,7 @@ pub enum OverrideError {
     #[error(transparent)]
     Choice(#[from] ChoiceError),
     /// The host has no store.
-    #[error("this host keeps no versions; give it a `state_dir`")]
+    #[error("this host keeps no versions; set `state_dir`")]
     NoStore,
     /// No older version is stored.
     #[error("no version of plugin `{0}` older than the running one is kept")]

@@ -78,7 +78,7 @@ impl Supervisor {
 
     /// A copy of a live version's image, also during a hand-over of its state.
     pub(crate) fn image(&self, live: &PluginMeta) -> io::Result<Vec<u8>> {
-        let gone = || io::Error::other("it runs no more");
+        let gone = || io::Error::other("it no longer runs");
         let plugin = self.plugin(live.name.as_str()).ok_or_else(gone)?;
         let is_it = |version: &&Version| version.hash == live.hash;
         let image =

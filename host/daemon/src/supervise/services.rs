@@ -142,7 +142,7 @@ impl Upward for Services {
             Report::DiedWhileReplaced { failure } => {
                 tell(PluginEvent::DiedWhileReplaced(failure));
             }
-            Report::AsksInVain { what } => tell(PluginEvent::AsksInVain { what }),
+            Report::NotGranted { what } => tell(PluginEvent::NotGranted { what }),
             Report::Restarted { state_age } => host.recovered(plugin, ticket, state_age),
             Report::GivenUp { reason } => host.given_up(plugin, ticket, reason),
             Report::Revived => host.apply(plugin, Event::Revived { ticket }),

@@ -222,7 +222,10 @@ impl Supervisor {
         for problem in new {
             state.record(Happened::Problem(problem));
         }
-        state.problems = problems;
+        if state.problems != problems {
+            state.problems = problems;
+            state.changed();
+        }
         state.unsettled = unsettled;
     }
 
@@ -316,7 +319,7 @@ impl Supervisor {
             Now::Switch(ticket) => self.switch(state, name, ticket),
             Now::Withdraw => {
                 let old = self.handle(name).live.swap(None);
-                trace!(target: "hotmerge::plugin", plugin = %name, "no version takes calls any more");
+                trace!(target: "hotmerge::plugin", plugin = %name, "no version takes calls");
                 state.set_draining(old);
             }
             Now::Resume => {
@@ -429,6 +432,7 @@ impl Supervisor {
                 }
                 Later::Drain(ticket) => self.end_in_background(&plugin, ticket),
                 Later::Discard(ticket) => self.discard_in_background(&plugin, ticket),
+                Later::BreakOff(ticket) => self.break_off(ticket),
                 Later::Persist => self.submit(Job::Persist(plugin)),
                 // The threads that started and drained it continue themselves.
                 Later::HandOver(_) | Later::End(_) => {}

@@ -116,14 +116,14 @@ impl<C: Send + Sync + 'static> Background<C> {
                     is_reported,
                     body,
                 };
-                return Some(self.put_off(plugin, task, &error));
+                return Some(self.postpone(plugin, task, &error));
             }
         }
         None
     }
 
     /// Queues work for which there was no thread.
-    pub(crate) fn put_off(
+    pub(crate) fn postpone(
         &self,
         plugin: &PluginName,
         mut task: Task<C>,

@@ -33,7 +33,7 @@ const PATIENCE_EACH: Duration = Duration::from_millis(500);
 /// The most plugins that are asked at a time: more than hang.
 const MOST: usize = 8;
 
-const LATE: &str = "it has not described itself yet; ask again";
+const LATE: &str = "it has not described itself yet; try again";
 
 /// When a plugin that failed is asked again.
 const RETRY: Duration = Duration::from_secs(30);

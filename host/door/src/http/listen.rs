@@ -120,7 +120,7 @@ pub enum ListenError {
     #[error("another program listens on `unix:{}`", .0.display())]
     Taken(PathBuf),
     /// A passed descriptor that is no socket.
-    #[error("failed to take a socket of the service manager: {0}")]
+    #[error("failed to use a socket of the service manager: {0}")]
     Inherited(io::Error),
     /// `listen` names the service manager, which passed no socket.
     #[error(
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockets_are_taken_by_the_process_that_is_named() {
+    fn only_the_named_process_takes_passed_sockets() {
         for (named, ours) in [
             (Some("7"), true),
             (Some("8"), false),
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_socket_is_left_alone() {
+    fn a_file_other_than_a_socket_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("http.sock");
         fs::write(&path, "precious").unwrap();

@@ -55,11 +55,17 @@ impl Written {
 /// The document of a host with these plugins. Of each it has the methods that the reader may see.
 pub(super) fn document(plugins: &[(String, Outcome)], sees: &dyn Fn(&str, &str) -> bool) -> Value {
     let mut document = fixed();
-    // `openapi.json` describes an address that this host does not serve.
-    if !cfg!(feature = "metrics")
-        && let Some(paths) = document["paths"].as_object_mut()
-    {
-        paths.remove("/metrics");
+    // `openapi.json` describes addresses that this host may not serve.
+    if let Some(paths) = document["paths"].as_object_mut() {
+        for (path, is_served) in [
+            ("/", cfg!(feature = "page")),
+            ("/events", cfg!(feature = "page")),
+            ("/metrics", cfg!(feature = "metrics")),
+        ] {
+            if !is_served {
+                paths.remove(path);
+            }
+        }
     }
     document["info"]["version"] = Value::from(env!("CARGO_PKG_VERSION"));
     let names: Vec<Value> = plugins
@@ -188,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fixed_part_is_a_document_with_every_kind_of_problem() {
+    fn the_fixed_document_lists_every_kind_of_problem() {
         let document = fixed();
         assert_eq!(document["openapi"], "3.1.0");
         let types = &document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"];

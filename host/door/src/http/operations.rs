@@ -163,7 +163,7 @@ impl Operations {
         let types: Vec<_> = known.take(TYPES_LIMIT).cloned().collect();
         if types.len() < all.len() {
             let count = all.len() - types.len();
-            let reason = format!("{count} are no media types or too many");
+            let reason = format!("{count} are invalid media types or too many");
             self.leave_out(&method.name, &format!("{name} types of "), reason);
         }
         match types.is_empty() {
@@ -231,7 +231,7 @@ mod tests {
                 "`a/b`: an address cannot hold this name as it is; encode it to call it",
                 "`history`: `GET` of its address has another meaning; `POST` calls it",
                 "the request schema of `c`: `#/type` must be a type of JSON or a list of such",
-                "request types of `c`: 1 are no media types or too many",
+                "request types of `c`: 1 are invalid media types or too many",
             ]
         );
         assert_eq!(made.all.len(), 1);

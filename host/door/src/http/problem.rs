@@ -34,6 +34,7 @@ pub(super) enum Kind {
     HeadTooLarge,
     TooSlow,
     TooManyCalls,
+    TooManyFollowers,
     Busy,
     Stopping,
     Deadline,
@@ -51,7 +52,7 @@ pub(super) enum Kind {
 type Entry = (Kind, &'static str, u16, &'static str, &'static str);
 
 /// Every kind there is.
-const KINDS: [Entry; 27] = [
+const KINDS: [Entry; 28] = [
     (
         Kind::NoRoute,
         "no-route",
@@ -63,8 +64,8 @@ const KINDS: [Entry; 27] = [
         Kind::WrongMethod,
         "wrong-method",
         405,
-        "This address does not take this method",
-        "The header `Allow` lists those that it takes.",
+        "This address does not accept this method",
+        "The header `Allow` lists the accepted methods.",
     ),
     (
         Kind::NoPlugin,
@@ -105,7 +106,7 @@ const KINDS: [Entry; 27] = [
         Kind::Ambiguous,
         "ambiguous",
         400,
-        "The end of the request can be understood in two ways",
+        "The length of the request is ambiguous",
         "The detail says why. The connection is closed.",
     ),
     (
@@ -120,7 +121,7 @@ const KINDS: [Entry; 27] = [
         "forbidden",
         403,
         "The client may not do this",
-        "The detail says which role it takes, and who can grant it.",
+        "The detail says which role is needed, and who can grant it.",
     ),
     (
         Kind::CrossOrigin,
@@ -161,14 +162,21 @@ const KINDS: [Entry; 27] = [
         Kind::TooManyCalls,
         "too-many-calls",
         429,
-        "The client has too many calls under way",
+        "The client has too many calls in progress",
         "`http.max_calls_per_client` is the limit. Try again later.",
+    ),
+    (
+        Kind::TooManyFollowers,
+        "too-many-followers",
+        503,
+        "Too many clients follow the host's changes",
+        "The status page shows the same without `/events`. Try again later.",
     ),
     (
         Kind::Busy,
         "busy",
         503,
-        "The host has too many calls under way",
+        "The host has too many calls in progress",
         "`http.max_calls` is the limit. Try again later.",
     ),
     (
@@ -324,7 +332,11 @@ impl IntoResponse for Problem {
         );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match kind {
-            Kind::NotLive | Kind::TooManyCalls | Kind::Busy | Kind::Stopping => {
+            Kind::NotLive
+            | Kind::TooManyCalls
+            | Kind::TooManyFollowers
+            | Kind::Busy
+            | Kind::Stopping => {
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER);
             }
             Kind::Unauthenticated => {
@@ -380,7 +392,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_one_entry_with_a_valid_status() {
+    fn every_problem_has_one_entry_and_valid_status() {
         let kinds: BTreeSet<_> = KINDS.iter().map(|(kind, ..)| *kind as u8).collect();
         assert_eq!(kinds.len(), Kind::Internal as usize + 1);
         let names: BTreeSet<_> = KINDS.iter().map(|(_, name, ..)| name).collect();
@@ -397,6 +409,7 @@ mod tests {
         for kind in [
             Kind::Busy,
             Kind::TooManyCalls,
+            Kind::TooManyFollowers,
             Kind::NotLive,
             Kind::Stopping,
         ] {

@@ -67,7 +67,7 @@ enum Failed {
 
 async fn read(shared: &Shared, head: &Parts, mut body: Limited<Body>) -> Result<Received, Failed> {
     let visitor = head.extensions.get::<Visitor>().ok_or_else(|| {
-        let detail = "it is not known who asks";
+        let detail = "the client's identity is unknown";
         Failed::Problem(Problem::new(Kind::Internal, detail))
     })?;
     let mut place = shared

@@ -146,11 +146,13 @@ impl Walk<'_> {
     fn follow_references(&self) -> Result<(), String> {
         for (at, target) in &self.references {
             if !self.schemas.contains(target) {
-                return Err(format!("`#{at}` leads to `#{target}`, which is no schema"));
+                return Err(format!(
+                    "`#{at}` leads to `#{target}`, which is not a schema"
+                ));
             }
         }
         match self.circle() {
-            Some(at) => Err(format!("`#{at}` refers to itself without an end")),
+            Some(at) => Err(format!("`#{at}` refers to itself endlessly")),
             None => Ok(()),
         }
     }
@@ -259,15 +261,12 @@ mod tests {
             ),
             (
                 json!({ "$ref": "#/required" , "required": [] }),
-                "`#/$ref` leads to `#/required`, which is no schema",
+                "`#/$ref` leads to `#/required`, which is not a schema",
             ),
-            (
-                json!({ "$ref": "#" }),
-                "`#` refers to itself without an end",
-            ),
+            (json!({ "$ref": "#" }), "`#` refers to itself endlessly"),
             (
                 json!({ "properties": { "a": { "allOf": [{ "not": { "$ref": "#/properties/a" } }] } } }),
-                "`#/properties/a` refers to itself without an end",
+                "`#/properties/a` refers to itself endlessly",
             ),
         ] {
             assert_eq!(embed(&schema, "#/x").unwrap_err(), expected, "{schema}");

@@ -81,11 +81,11 @@ impl Place {
         let mut taken = self.room.taken();
         let own = taken.by_client.get(&self.client).copied().unwrap_or(0);
         if own.saturating_add(amount) > most_per_client {
-            let detail = format!("{own} {what} of this client are under way");
+            let detail = format!("{own} {what} of this client are in progress");
             return Err(Problem::new(Kind::TooManyCalls, detail));
         }
         if taken.all.saturating_add(amount) > most {
-            let detail = format!("{} {what} are under way", taken.all);
+            let detail = format!("{} {what} are in progress", taken.all);
             return Err(Problem::new(Kind::Busy, detail));
         }
         if amount > 0 {

@@ -29,7 +29,7 @@ pub(super) struct Tokens(Vec<(String, [u8; 32])>);
 #[derive(Debug, thiserror::Error)]
 pub enum TokensError {
     /// The file cannot be read.
-    #[error("failed to read the tokens `{}`: {source}", .path.display())]
+    #[error("failed to read the token file `{}`: {source}", .path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -38,8 +38,8 @@ pub enum TokensError {
     },
     /// Others can read or write it.
     #[error(
-        "the tokens `{0}` can be read or written by others (mode {mode:04o}); `chmod 600 {0}` \
-         mends that", .path.display()
+        "other users can read or write the token \
+         file `{0}` (mode {mode:04o}); run `chmod 600 {0}`", .path.display()
     )]
     Open {
         /// The file.
@@ -48,7 +48,7 @@ pub enum TokensError {
         mode: u32,
     },
     /// Its contents are invalid.
-    #[error("tokens `{}`: {reason}", .path.display())]
+    #[error("token file `{}`: {reason}", .path.display())]
     Wrong {
         /// The file.
         path: PathBuf,

@@ -33,7 +33,7 @@ impl Visitor {
                 .flatten();
             let holder = holder.ok_or_else(|| {
                 shared.door.tally.denied();
-                Problem::new(Kind::Unauthenticated, "this token is not known")
+                Problem::new(Kind::Unauthenticated, "this token is unknown")
             })?;
             return Ok(Self {
                 who: Arc::new(Identity::of_token(holder)),

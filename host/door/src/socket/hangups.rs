@@ -81,7 +81,7 @@ impl Hangups {
             ) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => {
-                    tracing::error!(target: "hotmerge::door", "disconnecting clients are not noticed any more: {error}");
+                    tracing::error!(target: "hotmerge::door", "the host no longer notices when clients disconnect: {error}");
                     return;
                 }
             }

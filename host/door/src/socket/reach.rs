@@ -92,14 +92,14 @@ impl Reach {
         let trouble = match opened {
             Ok(audience) => blocked_above(dir, audience),
             Err(error) => Some(format!(
-                "`{}` cannot be opened to them: {error}",
+                "failed to open `{}` to them: {error}",
                 dir.display()
             )),
         };
         if let Some(why) = &trouble
             && self.trouble != trouble
         {
-            tracing::warn!(target: "hotmerge::door", "those whom `door.allow` names cannot reach the control socket: {why}");
+            tracing::warn!(target: "hotmerge::door", "users named in `door.allow` cannot reach the control socket: {why}");
         }
         self.trouble = trouble;
         Ok(())
@@ -152,7 +152,7 @@ fn blocked_above(dir: &Path, audience: Audience) -> Option<String> {
         })
     })?;
     Some(format!(
-        "`{}` lets nobody else pass; choose another `runtime_dir`",
+        "`{}` lets no other user pass; choose another `runtime_dir`",
         blocking.display()
     ))
 }

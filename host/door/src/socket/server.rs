@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     answer::Door,
-    roles::{Access, Identity},
+    roles::{Access, Identity, Stranger},
 };
 
 /// How long a closed door waits until the last replies are written; their calls have ended already.
@@ -99,7 +99,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// The system provides no epoll instance to notice disconnecting clients.
-    #[error("failed to make an epoll instance: {0}")]
+    #[error("failed to create an epoll instance: {0}")]
     Epoll(io::Error),
     /// The system provides no thread.
     #[error("failed to start the control threads: {0}")]
@@ -207,7 +207,7 @@ impl Drop for Server {
         if let Some(watching) = self.watching.take()
             && watching.join().is_err()
         {
-            tracing::error!(target: "hotmerge::door", "the thread that notices hang-ups panicked");
+            tracing::error!(target: "hotmerge::door", "the thread that watches for disconnects panicked");
         }
     }
 }
@@ -233,7 +233,7 @@ impl Entrance {
             source,
         };
         let listener = Arc::new(UnixListener::bind(path).map_err(bind)?);
-        let gone = || bind(io::Error::other("it was removed at once"));
+        let gone = || bind(io::Error::other("somebody removed it immediately"));
         let identity = identity(path).ok_or_else(gone)?;
         let closing = Arc::new(AtomicBool::new(false));
         let accepting = {
@@ -292,8 +292,6 @@ impl Shared {
         stream: UnixStream,
         strangers: &mut Strangers,
     ) -> io::Result<()> {
-        stream.set_read_timeout(Some(IDLE))?;
-        stream.set_write_timeout(Some(IDLE))?;
         let Peer { uid, gid, .. } = Peer::of(&stream)?;
         let mut groups = peer_groups(&stream)?;
         groups.push(gid);
@@ -302,7 +300,7 @@ impl Shared {
         if !who.may_enter(&config.door.allow) {
             self.door.tally.denied();
             strangers.note(uid);
-            return connection::refuse(stream, &Why::Denied { uid });
+            return connection::refuse(stream, &Why::Denied(Stranger { uid }));
         }
         let guest = Guest {
             user: uid,
@@ -326,6 +324,7 @@ impl Shared {
                     door: &this.door,
                     hangups: &this.hangups,
                     connections: &this.connections,
+                    idle: IDLE,
                 };
                 if let Err(error) = connection::run(&desk, stream) {
                     tracing::debug!(target: "hotmerge::door", "a connection ended: {error}");
@@ -358,7 +357,7 @@ impl Strangers {
         if times.is_power_of_two() {
             tracing::warn!(
                 target: "hotmerge::audit", uid, times, outcome = "denied",
-                "a connection was refused: this user has no role"
+                "refused a connection: this user has no role"
             );
         }
     }

@@ -45,7 +45,7 @@ fn a_marked_directory_tells_of_its_entries() {
 }
 
 #[test]
-fn a_marked_file_system_tells_of_all_its_directories() {
+fn a_marked_file_system_reports_all_its_directories() {
     let dir = tempfile::tempdir().unwrap();
     let sub = dir.path().join("sub");
     fs::create_dir(&sub).unwrap();
@@ -70,7 +70,7 @@ fn a_marked_file_system_tells_of_all_its_directories() {
 }
 
 #[test]
-fn another_directory_of_the_same_name_has_another_handle() {
+fn directories_of_equal_name_have_different_handles() {
     let dir = tempfile::tempdir().unwrap();
     let sub = dir.path().join("sub");
     let handle = || {

@@ -44,15 +44,11 @@ impl From<SymbolsError> for Inadmissible {
 }
 
 /// What a plugin asks for and is not granted, in a sentence.
-pub fn asks_in_vain(
-    meta: &PluginMeta,
-    own: &PluginSettings,
-    isolation: Isolation,
-) -> Option<String> {
+pub fn ungranted(meta: &PluginMeta, own: &PluginSettings, isolation: Isolation) -> Option<String> {
     let asked = not_granted(&meta.wants, &own.allow, isolation);
     let asked = (!asked.is_empty()).then(|| asked.join("`, `"))?;
     Some(format!(
-        "it asks for `{asked}`, which the configuration does not grant"
+        "it requests `{asked}`, which the configuration does not grant"
     ))
 }
 
@@ -81,7 +77,7 @@ pub fn admit(
         );
         judged.map_err(|error| Inadmissible::Symbols {
             error,
-            in_vain: asks_in_vain(meta, own, isolation),
+            in_vain: ungranted(meta, own, isolation),
         })?;
     }
     if is_apart {

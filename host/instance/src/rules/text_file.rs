@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_is_read_than_a_file_may_have() {
+    fn no_file_is_read_beyond_its_limit() {
         let anybody = Trust::anybody();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");

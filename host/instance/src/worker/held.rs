@@ -117,8 +117,8 @@ impl Table {
             if self.given_up.is_power_of_two() {
                 tracing::warn!(
                     target: "hotmerge::worker", plugin = %reply.plugin, times = self.given_up,
-                    "a reply to this plugin was given up: the plugin makes no room for it, and \
-                     replies that wait may take {} MiB",
+                    "dropped a reply to this plugin: the plugin does not \
+                     make room for it, and waiting replies may take at most {} MiB",
                     MOST_BYTES >> 20
                 );
             }

@@ -250,7 +250,7 @@ impl Machine {
             Event::Stop => self.stop(now, &mut steps),
             Event::Retry => self.retry(&mut steps),
         }
-        // Told as soon as it is known, which is when the phase has changed.
+        // TransitionText as soon as it is known, which is when the phase has changed.
         if let Phase::Waiting {
             replacing, reason, ..
         } = &mut self.phase
@@ -477,7 +477,7 @@ impl Machine {
 }
 
 fn no_process(cause: &Failure, reason: &str) -> String {
-    format!("{cause}, and there is no other worker yet: {reason}")
+    format!("{cause}, and no replacement could start yet: {reason}")
 }
 
 #[cfg(test)]

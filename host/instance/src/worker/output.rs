@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_records_of_a_worker_are_all_taken() {
+    fn all_final_records_of_a_worker_are_read() {
         let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
         let record = [&length(record::HEAD_BYTES)[..], &[0; record::HEAD_BYTES]].concat();
         let written = (0..200)
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_of_a_record_closes_the_log_for_a_while() {
+    fn a_partial_record_pauses_the_log() {
         let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
         let log = PluginLog::new("a".parse().unwrap(), Arc::new(Nobody));
         let (mut budget, mut inbox) = (Budget::new(), Inbox::default());

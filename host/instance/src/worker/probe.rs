@@ -88,9 +88,7 @@ fn lacks(
     }
     if can_have_users && !own_users {
         let last = reasons.last().map_or("", String::as_str);
-        missing.push(format!(
-            "users of their own, so that workers are root: {last}"
-        ));
+        missing.push(format!("separate users, so workers run as root: {last}"));
     }
     missing
 }
@@ -239,7 +237,7 @@ mod tests {
         let both = lacks((false, false), true);
         assert_eq!(both.len(), 2);
         assert!(
-            both[1].ends_with("so that workers are root: third"),
+            both[1].ends_with("so workers run as root: third"),
             "{both:?}"
         );
     }

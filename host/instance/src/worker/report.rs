@@ -4,13 +4,13 @@ use std::{fmt, os::unix::process::ExitStatusExt as _, time::Duration};
 
 use hotmerge_abi::CallContext;
 use hotmerge_sandbox::{Ended, Limits, message::report};
-use hotmerge_wire::Caller;
+use hotmerge_wire::{Caller, op};
 use signal_hook::{
     consts::{SIGABRT, SIGILL, SIGKILL, SIGSEGV, SIGSYS, SIGTRAP},
     low_level::signal_name,
 };
 
-use crate::failure::Failure;
+use crate::{failure::Failure, worker::exchange::doing};
 
 /// What a worker reported before its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) enum Report {
     Panic(Failure),
     /// A signal is about to kill it.
     Signal(Hit),
-    /// A signal was about to kill it, and the call that it came in went on to its end.
+    /// A signal was about to kill it, and the request that it came in went on to its end.
     Survived(Hit),
     /// Text of the probe.
     Text(String),
@@ -34,6 +34,8 @@ pub(super) struct Hit {
     overflow: bool,
     address: u64,
     slot: Option<u32>,
+    /// The operation it came in; 0 for none.
+    op: u32,
     /// The call it came in, without what happened.
     call: Failure,
 }
@@ -41,10 +43,11 @@ pub(super) struct Hit {
 impl Hit {
     /// With the call that the worker named by its slot. Later it may be another call's.
     pub(super) fn resolve(mut self, caller: &Caller) -> Self {
-        if let Some((method, context)) = self.slot.and_then(|slot| caller.describe(slot))
-            && !method.is_empty()
+        if matches!(self.op, op::CALL | op::CALL_MEDIA)
+            && let Some(requested) = self.slot.and_then(|slot| caller.describe(slot))
+            && !requested.method.is_empty()
         {
-            self.call = self.call.during(&method, &context);
+            self.call = self.call.in_call(&requested.method, &requested.context);
         }
         self
     }
@@ -84,10 +87,11 @@ impl Hit {
     }
 
     fn told(&self, what: String) -> Failure {
-        Failure {
+        let failure = Failure {
             what,
             ..self.call.clone()
-        }
+        };
+        failure.or_during(doing(self.op).map(str::to_owned))
     }
 }
 
@@ -115,12 +119,14 @@ impl Report {
             overflow: *kind == report::STACK,
             address,
             slot: None,
+            op: bytes[3].into(),
             call: Failure::default(),
         };
         match *kind {
             report::PANIC => {
                 let (call, text) = call(bytes[1].into(), text)?;
-                Some(Self::Panic(panic(call, text)))
+                let step = doing(bytes[3].into()).map(str::to_owned);
+                Some(Self::Panic(panic(call, text).or_during(step)))
             }
             report::SIGNAL | report::STACK if text.is_empty() => Some(Self::Signal(Hit {
                 slot: u32::from(bytes[2]).checked_sub(1),
@@ -146,7 +152,7 @@ fn call(method: usize, bytes: &[u8]) -> Option<(Failure, &[u8])> {
     };
     let call = match method {
         [] => Failure::default(),
-        method => Failure::default().during(&String::from_utf8_lossy(method), &context),
+        method => Failure::default().in_call(&String::from_utf8_lossy(method), &context),
     };
     Some((call, rest))
 }
@@ -204,13 +210,14 @@ mod tests {
     #[test]
     fn reports_of_any_length_are_read_or_refused() {
         let mut signal = [0; 16];
-        signal[..3].copy_from_slice(&[3, 11, 2]);
+        signal[..4].copy_from_slice(&[3, 11, 2, 1]);
         let report = Report::parse(&signal);
         let expected = Hit {
             signal: 11,
             overflow: true,
             address: 0,
             slot: Some(1),
+            op: op::CALL,
             call: Failure::default(),
         };
         assert_eq!(report, Some(Report::Signal(expected)));
@@ -243,7 +250,8 @@ mod tests {
             overflow: false,
             address: 0x10,
             slot: None,
-            call: Failure::default().during("m", &CallContext::default()),
+            op: op::CALL,
+            call: Failure::default().in_call("m", &CallContext::default()),
         };
         let ended = |status: i32| Ended {
             status: ExitStatus::from_raw(status),
@@ -275,7 +283,28 @@ mod tests {
     }
 
     #[test]
-    fn only_a_killed_process_can_exceed_its_processor_time() {
+    fn a_signal_outside_of_calls_names_the_step() {
+        for (op, step) in [
+            (op::CONSTRUCT, "while its constructors ran"),
+            (op::START, "while it started"),
+            (op::SELF_CHECK, "while it checked itself"),
+            (op::SAVE, "while it saved its state"),
+            (op::RESTORE, "while it restored a state"),
+            (op::TEARDOWN, "while it was torn down"),
+        ] {
+            let mut signal = [0; 16];
+            signal[..4].copy_from_slice(&[report::SIGNAL, 11, 1, op as u8]);
+            signal[8] = 8;
+            let Some(Report::Signal(hit)) = Report::parse(&signal) else {
+                panic!("it is one");
+            };
+            let told = hit.killed().to_string();
+            assert_eq!(told, format!("was killed by SIGSEGV at 0x8, {step}"));
+        }
+    }
+
+    #[test]
+    fn only_killed_processes_have_exceeded_their_processor_time() {
         let described = |status, cpu_ms, cpu_s| {
             let status = ExitStatus::from_raw(status);
             let cpu = Duration::from_millis(cpu_ms);

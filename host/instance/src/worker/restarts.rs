@@ -67,8 +67,8 @@ impl Restarts {
 /// Why something is not started again.
 pub fn too_often(config: RestartConfig, plugin: &PluginName, last: &Failure) -> String {
     format!(
-        "it crashed more than {} in {} s, and is not started again before a new version \
-         comes or `hotmerge reload {plugin}` asks; last it {last}",
+        "it crashed more than {} in {} s; the host starts it again only for a new \
+         version or for `hotmerge reload {plugin}`; the last time it {last}",
         count(config.most.into(), "time"),
         config.within_s
     )

@@ -217,7 +217,7 @@ impl Workers {
         for (plugin, _) in own.filter(|(_, own)| own.limits.cpus.is_some()) {
             tracing::warn!(
                 target: "hotmerge::worker", %plugin,
-                "its limit `cpus` does not hold: no cgroup with the controller `cpu` is delegated to this host"
+                "its limit `cpus` is not enforced: no cgroup with the controller `cpu` is delegated to this host"
             );
         }
     }
@@ -327,7 +327,7 @@ impl Workers {
                 Err(IsolationError::NoProcess(self.missing.join("; ")))
             }
             Isolation::Auto if settings.degraded == OnDegraded::Refuse => {
-                Err(IsolationError::NothingLess(self.missing.join("; ")))
+                Err(IsolationError::DegradedRefused(self.missing.join("; ")))
             }
             Isolation::Auto => Ok(Isolation::Host),
         }

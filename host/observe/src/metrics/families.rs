@@ -37,7 +37,7 @@ pub(super) fn host(rows: &mut Rows<'_>, status: &Status, figures: &Figures) -> f
     rows.gauges(
         (
             "directory_problems",
-            "What in the plugin directory cannot be used",
+            "Packages and files in the plugin directory that cannot be used",
             None,
         ),
         one(status.problems.len() as f64),
@@ -45,7 +45,7 @@ pub(super) fn host(rows: &mut Rows<'_>, status: &Status, figures: &Figures) -> f
     rows.gauges(
         (
             "config_refused",
-            "Whether the last configuration that was read cannot be used",
+            "Whether the last configuration that was read was refused",
             None,
         ),
         one(is(host.config.refused.is_some())),
@@ -77,7 +77,7 @@ pub(super) fn host(rows: &mut Rows<'_>, status: &Status, figures: &Figures) -> f
     rows.counters(
         (
             "replies_given_up",
-            "Replies to calls between plugins that were given up because too many waited",
+            "Replies to calls between plugins that were dropped because too many waited",
             None,
         ),
         one(host.replies_given_up),
@@ -85,7 +85,7 @@ pub(super) fn host(rows: &mut Rows<'_>, status: &Status, figures: &Figures) -> f
     rows.counters(
         (
             "looks",
-            "Looks at the plugin directory: at all of it, or at what may have changed",
+            "Scans of the plugin directory: of all packages, or of those that may have changed",
             None,
         ),
         [
@@ -155,7 +155,7 @@ pub(super) fn plugins(rows: &mut Rows<'_>, status: &Status) -> fmt::Result {
         "Whether the version in the directory was refused",
         |it| is(it.refused.is_some()),
     )?;
-    gauge("plugin_pinned", "Whether an operator keeps it", |it| {
+    gauge("plugin_pinned", "Whether an operator pinned it", |it| {
         is(it.pinned)
     })?;
     gauge(
@@ -166,7 +166,7 @@ pub(super) fn plugins(rows: &mut Rows<'_>, status: &Status) -> fmt::Result {
     rows.counters(
         (
             "plugin_restarts",
-            "How often it was started again after a crash",
+            "How often it was restarted after a crash",
             None,
         ),
         plugins.iter().map(|it| (of(&it.name), it.restarts)),
@@ -205,7 +205,7 @@ pub(super) fn workers(rows: &mut Rows<'_>, status: &Status) -> fmt::Result {
     rows.counters(
         (
             "worker_log_records_dropped",
-            "Log records of a plugin's worker for which there was no room",
+            "Log records of a plugin's worker dropped for lack of room",
             None,
         ),
         each(status, |it| Some(it.log_dropped)),
@@ -224,11 +224,7 @@ pub(super) fn calls(rows: &mut Rows<'_>, figures: &Figures) -> fmt::Result {
         plugins.iter().flat_map(ended),
     )?;
     rows.gauges(
-        (
-            "calls_in_flight",
-            "Calls that have begun and not ended",
-            None,
-        ),
+        ("calls_in_flight", "Calls in progress", None),
         plugins
             .iter()
             .map(|it| (of(it.plugin.as_str()), it.in_flight as f64)),
@@ -246,7 +242,7 @@ pub(super) fn calls(rows: &mut Rows<'_>, figures: &Figures) -> fmt::Result {
     rows.counters(
         (
             "plugin_crashes",
-            "How often it crashed or a panic of it was caught",
+            "How often it crashed or the host caught its panic",
             None,
         ),
         plugins
@@ -258,11 +254,7 @@ pub(super) fn calls(rows: &mut Rows<'_>, figures: &Figures) -> fmt::Result {
 pub(super) fn reloads(rows: &mut Rows<'_>, figures: &Figures) -> fmt::Result {
     let changes = figures.changes.iter();
     rows.counters(
-        (
-            "reloads",
-            "Changes of plugins that came to an end, by outcome and by what had led to them",
-            None,
-        ),
+        ("reloads", "Reloads that ended, by outcome and cause", None),
         changes.map(|it| {
             let labels = vec![("outcome", it.outcome), ("cause", it.cause)];
             (labels, it.count)
@@ -272,7 +264,7 @@ pub(super) fn reloads(rows: &mut Rows<'_>, figures: &Figures) -> fmt::Result {
     rows.histograms(
         (
             "reload_duration",
-            "From the first look at a version to its first call",
+            "Time from the detection of a version to its first call",
             seconds(),
         ),
         one(&figures.change),
@@ -382,16 +374,12 @@ pub(super) fn door(rows: &mut Rows<'_>, status: &Status) -> fmt::Result {
         return Ok(());
     };
     rows.gauges(
-        ("door_connections_open", "Connections that are open", None),
+        ("door_connections_open", "Open connections", None),
         one(door.open as f64),
     )?;
     for (name, help, count) in [
-        (
-            "door_connections",
-            "Connections that came",
-            door.connections,
-        ),
-        ("door_requests", "Requests that came", door.requests),
+        ("door_connections", "Connections accepted", door.connections),
+        ("door_requests", "Requests received", door.requests),
         (
             "door_denied",
             "Connections and requests refused for lack of a role",

@@ -52,14 +52,20 @@ pub(super) struct Logs {
 #[derive(Clone, Copy, Debug)]
 struct Since(Timestamp);
 
-impl FromStr for Since {
-    type Err = jiff::Error;
+/// The text names none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("give an age such as `10m`, or a time such as `2026-01-02T03:04:05Z`")]
+struct NoMoment;
 
-    fn from_str(text: &str) -> Result<Self, jiff::Error> {
-        match text.parse::<SignedDuration>() {
-            Ok(ago) => Timestamp::now().checked_sub(ago.unsigned_abs()).map(Self),
-            Err(_) => text.parse().map(Self),
-        }
+impl FromStr for Since {
+    type Err = NoMoment;
+
+    fn from_str(text: &str) -> Result<Self, NoMoment> {
+        let moment = match text.parse::<SignedDuration>() {
+            Ok(ago) => Timestamp::now().checked_sub(ago.unsigned_abs()),
+            Err(_) => text.parse(),
+        };
+        moment.map(Self).map_err(|_| NoMoment)
     }
 }
 
@@ -182,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_a_moment_or_a_span_back_from_now() {
+    fn since_takes_a_date_or_an_age() {
         let ago = |text: &str| {
             let since: Since = text.parse().unwrap();
             Timestamp::now().as_second() - since.0.as_second()

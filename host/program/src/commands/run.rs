@@ -180,7 +180,7 @@ fn of_file(file: &Path, dir: &Path) -> anyhow::Result<(Meta, PluginName)> {
 
 fn bare(file: &Path, name: &str) -> anyhow::Result<PluginMeta> {
     let bytes = fs::read(file).with_context(|| format!("failed to read `{}`", file.display()))?;
-    let refused = || format!("`{}` is no plugin", file.display());
+    let refused = || format!("`{}` is not a plugin", file.display());
     let image = Image::normalise(bytes).with_context(refused)?;
     let header = image.header().with_context(refused)?;
     let stem = name.strip_prefix("lib").unwrap_or(name);

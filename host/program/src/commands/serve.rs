@@ -104,7 +104,7 @@ impl Serve {
         // Before anything else gets their numbers.
         let inherited = front::inherited()?;
         // Signals are unblocked only once none kills.
-        let orders = Orders::take().context("failed to take signals");
+        let orders = Orders::take().context("failed to prepare signal handling");
         hotmerge_sandbox::reset_signals();
         self.run_host(orders?, inherited)
     }
@@ -182,7 +182,11 @@ impl Serve {
 
     /// Has the file read again when a request or a signal asks for it. What the command line says
     /// still takes precedence, and the state directory of a host that chose one itself stays.
-    fn reread_config_on_request(self, host: &Arc<Host>, names_state_dir: bool) {
+    fn reread_config_on_request(mut self, host: &Arc<Host>, names_state_dir: bool) {
+        // Reports name it to clients, whose working directory is another.
+        if let Some(file) = &mut self.config {
+            *file = std::path::absolute(&*file).unwrap_or_else(|_| file.clone());
+        }
         let file = self.config.clone();
         let chosen = host.config().state_dir.clone();
         host.read_config_by(file, move || {
@@ -294,7 +298,7 @@ fn start(config: Config) -> Result<Host, StartError> {
     with_state.state_dir = Some(default);
     match Host::start(with_state) {
         Err(StartError::State(error)) => {
-            tracing::warn!(target: "hotmerge::host", "versions are not kept for a rollback: {error}; pass `--state-dir`");
+            tracing::warn!(target: "hotmerge::host", "no versions are kept for a rollback: {error}; pass `--state-dir`");
             Host::start(config)
         }
         other => other,
@@ -338,12 +342,12 @@ fn hurry_on_request(mut orders: Orders, host: &Arc<Host>) {
     let watch = move || {
         while !matches!(orders.next(), Order::Stop | Order::ReportAndStop) {}
         if let Some(host) = host.upgrade() {
-            tracing::warn!(target: "hotmerge::host", "ordered to stop once more: running calls are not waited for");
+            tracing::warn!(target: "hotmerge::host", "told to stop a second time: no longer waiting for running calls");
             host.hurry();
         }
     };
     if let Err(error) = thread::Builder::new().name("hurry".into()).spawn(watch) {
-        tracing::warn!(target: "hotmerge::host", "a second order to stop will not hurry: {error}");
+        tracing::warn!(target: "hotmerge::host", "a second stop signal cannot shorten the shutdown: {error}");
     }
 }
 

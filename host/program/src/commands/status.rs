@@ -188,7 +188,7 @@ fn failing_text(sink: &LogSinkStatus) -> Option<String> {
 fn store_text(failure: &StoreFailure) -> String {
     let plugins: Vec<_> = failure.plugins.iter().map(|it| it.as_str()).collect();
     format!(
-        "not written down since {}, and forgotten if the host ends ({}): {}",
+        "not persisted since {}, and lost if the host ends ({}): {}",
         plain(&failure.since),
         plugins.join(", "),
         plain(&failure.reason)

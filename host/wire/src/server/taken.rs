@@ -19,7 +19,7 @@ impl Server {
     /// Why there is none.
     pub fn next(&self) -> Result<Taken<'_>, Ended> {
         loop {
-            if self.bed.is_closed() {
+            if self.parking.is_closed() {
                 return Err(Ended::HungUp);
             }
             match self.try_next() {
@@ -311,7 +311,7 @@ impl<'a> Writer<'a> {
         wake_caller(slot);
         let is_over = || {
             slot.cancelled.load(Ordering::SeqCst) != 0
-                || self.server.bed.is_closed()
+                || self.server.parking.is_closed()
                 || self.is_given_up()
         };
         // After too many needless wake-ups the reply gets no area; `Server::next` then reports why.

@@ -115,7 +115,7 @@ fn call_for(caller: &Caller, name: &str, deadline_ns: u64, cancel: &Cancel) -> O
 type Outcome = Result<Status, NoAnswer>;
 
 #[test]
-fn nobody_holds_more_than_a_share_of_the_slots() {
+fn no_caller_holds_more_than_its_slots() {
     let geometry = Geometry { slots: 8, ..SMALL };
     let (caller, file) = Caller::create(geometry).unwrap();
     let server = Server::open(&file, geometry).unwrap();

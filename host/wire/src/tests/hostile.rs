@@ -59,7 +59,7 @@ fn breaks(what: &str, write: impl Fn(&Memory)) {
 }
 
 #[test]
-fn a_caller_that_breaks_the_rules_is_told_apart() {
+fn each_breach_by_a_caller_is_named() {
     breaks("two calls in one slot", |_| {});
     for used in [SMALL.slots + 1, u32::MAX] {
         breaks("a slot that is not there", |memory| {
@@ -140,7 +140,7 @@ proptest! {
         caller.hang_up();
         let _ = caller.abandoned_due();
         for number in 0..64 {
-            let _ = caller.describe(number);
+            let _ = (caller.describe(number), caller.under_way());
         }
         let late = caller.call(&request(&context, b""), &mut Reply::default());
         let is_gone = matches!(late, Err(NoAnswer::Gone { .. } | NoAnswer::Deadline));

@@ -47,7 +47,7 @@ pub(crate) fn judge(atom: &str) -> Result<(), String> {
     if slot.is_some_and(|slot| {
         !slot.split('/').all(|part| word(part, ".")) || slot.matches('/').count() > 1
     }) {
-        return refuse("has a slot that cannot be");
+        return refuse("has an invalid slot");
     }
     Ok(())
 }

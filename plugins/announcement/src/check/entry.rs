@@ -33,7 +33,7 @@ pub(super) fn check(text: &str, violations: &mut Vec<Violation>) {
             }
             Ok(Event::Eof) => break,
             Ok(_) => continue,
-            Err(error) => return add(reader.error_position(), format!("it is no XML: {error}")),
+            Err(error) => return add(reader.error_position(), format!("it is not XML: {error}")),
         };
         match depth {
             0 => root = Some(name),
@@ -45,7 +45,7 @@ pub(super) fn check(text: &str, violations: &mut Vec<Violation>) {
     if depth > 0 {
         add(
             text.len() as u64,
-            "it is no XML: not all elements are closed".to_owned(),
+            "it is not XML: not all elements are closed".to_owned(),
         );
     }
     if root.as_deref() != Some("entry") {

@@ -73,7 +73,7 @@ pub(super) fn check_name(name: &str, text: &str, violations: &mut Vec<Violation>
     };
     let day = date.strip_suffix('-').unwrap_or_default();
     if is_day(day) != Some(true) {
-        let message = format!("the name begins with `{date}`, which is no day and `-`");
+        let message = format!("the name begins with `{date}`, which is not a day and `-`");
         add(violations, 1, Rule::NewsName, message);
     }
     if let Err(reason) = dependency::judge_short_name(short) {
@@ -85,7 +85,7 @@ pub(super) fn check_name(name: &str, text: &str, violations: &mut Vec<Violation>
         );
     }
     if !dependency::is_language(language) {
-        let message = format!("`{language}` is no language, as in `en`");
+        let message = format!("`{language}` is not a language tag such as `en`");
         add(violations, 1, Rule::NewsName, message);
     }
     let posted = text.lines().find_map(|line| line.strip_prefix("Posted: "));
@@ -116,19 +116,19 @@ impl Item<'_> {
 
     fn header(&mut self, line: &str, number: usize, seen: &mut Vec<usize>) {
         let Some((name, value)) = line.split_once(": ") else {
-            let message = "this is no header `Name: value`; a blank line must end the headers";
+            let message = "this is not a header `Name: value`; a blank line must end the headers";
             return self.add(number, Rule::NewsHeader, message);
         };
         let place = HEADERS.iter().position(|(known, ..)| *known == name);
         let Some(place) = place else {
             let message = match name {
                 "Content-Type" => "`Content-Type` is of format 1.0 only: remove it".to_owned(),
-                _ => format!("`{name}` is no header of a news item"),
+                _ => format!("`{name}` is not a header of a news item"),
             };
             return self.add(number, Rule::NewsHeader, message);
         };
         if seen.contains(&place) && !HEADERS[place].2 {
-            self.add(number, Rule::NewsHeader, format!("`{name}` is there twice"));
+            self.add(number, Rule::NewsHeader, format!("`{name}` occurs twice"));
         }
         if place < self.last {
             let before = HEADERS[self.last].0;

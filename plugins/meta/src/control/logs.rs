@@ -27,7 +27,7 @@ pub enum LogLevel {
 
 /// A text that names no level.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no level; write `error`, `warn`, `info`, `debug` or `trace`")]
+#[error("`{0}` is not a log level; write `error`, `warn`, `info`, `debug` or `trace`")]
 pub struct LogLevelError(String);
 
 impl LogLevel {

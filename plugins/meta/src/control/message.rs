@@ -90,7 +90,7 @@ pub struct ConfigReport {
 pub struct ReloadReport {
     /// Plugins that changed and plugins that were requested, by name.
     pub plugins: Vec<PluginReport>,
-    /// What in the plugin directory cannot be used.
+    /// Packages and files in the plugin directory that cannot be used.
     pub problems: Vec<Problem>,
     /// How many plugins the host knows; those that are not listed are unchanged.
     pub installed: u64,
@@ -134,6 +134,17 @@ pub struct PluginReport {
     pub not_durable: Option<String>,
     /// Time spent on this plugin in milliseconds.
     pub took_ms: f64,
+}
+
+/// A change of a plugin that has ended: a version went live or was refused, or the plugin is gone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// When it ended, RFC 3339.
+    pub time: String,
+    /// What had led to it, in one word for programs.
+    pub cause: String,
+    /// How it ended.
+    pub report: PluginReport,
 }
 
 /// Which plugin is meant.

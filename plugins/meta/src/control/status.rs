@@ -78,7 +78,7 @@ pub struct Status {
     pub host: HostStatus,
     /// Every plugin it knows, by name.
     pub plugins: Vec<PluginStatus>,
-    /// What in the plugin directory cannot be used, and why.
+    /// Packages and files in the plugin directory that cannot be used, and why.
     pub problems: Vec<Problem>,
 }
 
@@ -130,7 +130,7 @@ pub struct HostStatus {
     /// The sinks of the log.
     #[serde(default)]
     pub log_sinks: Vec<LogSinkStatus>,
-    /// Replies to calls between plugins that were given up because too many waited.
+    /// Replies to calls between plugins that were dropped because too many waited.
     #[serde(default)]
     pub replies_given_up: u64,
     /// Number of received SIGUSR1, with which workers report a crash. Simultaneous signals count
@@ -192,9 +192,9 @@ pub struct ConfigRefused {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DoorStatus {
-    /// Connections that came.
+    /// Connections accepted.
     pub connections: u64,
-    /// Connections that are open now.
+    /// Open connections.
     pub open: u64,
     /// Requests.
     pub requests: u64,
@@ -296,6 +296,9 @@ pub struct PluginStatus {
     /// Requests in its meta that were not granted: `fs:/path`, `net`.
     #[serde(default)]
     pub not_granted: Vec<String>,
+    /// Calls that have ended, in whatever way.
+    #[serde(default)]
+    pub calls: u64,
     /// Calls that were answered with an error.
     pub calls_failed: u64,
     /// Calls cancelled by their callers or by disconnecting clients; not counted as failed.

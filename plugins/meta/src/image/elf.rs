@@ -334,7 +334,7 @@ impl<'data, Elf: FileHeader<Endian = Endianness>> Object<'data, Elf> {
             .at(segment.p_vaddr(self.endian).into())
             .and_then(|bytes| bytes.get(..size));
         let Some(bytes) = bytes else {
-            return malformed("its dynamic segment is not among what is loaded");
+            return malformed("its dynamic segment lies outside the loaded segments");
         };
         match object::slice_from_bytes(bytes, bytes.len() / mem::size_of::<Elf::Dyn>()) {
             Ok((entries, _)) => Ok(entries),

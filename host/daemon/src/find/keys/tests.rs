@@ -69,7 +69,7 @@ fn several_keys_count_side_by_side() {
 }
 
 #[test]
-fn an_unknown_key_is_named_with_those_that_are_there() {
+fn an_unknown_key_is_named_beside_the_known() {
     let lab = Lab::new();
     let stranger = KeyPair::generate_unencrypted_keypair().unwrap();
     assert!(lab.refused(&stranger).contains("there are no keys"));
@@ -144,7 +144,7 @@ fn terms_of_no_key_are_told_of() {
     lab.judge(&pair).unwrap();
     let problems = lab.keys().problems();
     assert!(
-        problems[0].contains("there is no key `alcie.pub`"),
+        problems[0].contains("describes the key `alcie.pub`"),
         "{problems:?}"
     );
     assert_eq!(problems.len(), 1);
@@ -158,7 +158,7 @@ fn a_signature_of_something_else_names_the_key() {
     let refused = lab.keys().judge(b"else", &sign(&pair, TEXT), now);
     let said = refused.unwrap_err().to_string();
     assert!(said.contains("its signature by `alice`"), "{said}");
-    assert!(said.contains("signature of something else"), "{said}");
+    assert!(said.contains("signature of other contents"), "{said}");
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn keys_that_others_may_write_do_not_count() {
 }
 
 #[test]
-fn a_directory_that_is_not_there_has_no_keys() {
+fn a_missing_directory_has_no_keys() {
     let keys = Keys::read(Path::new("/nonexistent"), &Trust::own()).unwrap();
     assert_eq!(keys.problems(), ["there is no key in `/nonexistent`"]);
 }

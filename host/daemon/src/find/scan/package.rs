@@ -63,7 +63,7 @@ impl Package {
     }
 
     /// Whether every look includes it.
-    pub(super) fn is_restless(&self) -> bool {
+    pub(super) fn is_in_every_pass(&self) -> bool {
         !self.is_settled() || self.is_remembered || self.is_lost
     }
 }

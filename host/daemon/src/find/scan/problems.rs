@@ -38,8 +38,8 @@ impl Scanner {
                     Some(owner) => findings.problems.push(problem(
                         package.name.to_string(),
                         format!(
-                            "plugin `{plugin}` is also in package `{owner}`, which is the one \
-                             that counts; remove one of the two"
+                            "plugin `{plugin}` is also in package `{owner}`, which provides it; remove \
+                             one of the two"
                         ),
                     )),
                     // The other package contained it until this look.

@@ -125,7 +125,7 @@ fn is_quiet(findings: &Findings) -> bool {
 }
 
 #[test]
-fn the_first_pass_finds_everything_and_the_second_nothing() {
+fn a_second_pass_finds_nothing_new() {
     let mut bench = Bench::new();
     bench.package("one", &["a", "b"]);
     bench.package("two", &["c"]);
@@ -144,7 +144,7 @@ fn a_file_that_is_replaced_is_found_alone() {
 }
 
 #[test]
-fn a_meta_that_says_something_else_of_one_plugin_changes_that_one() {
+fn a_changed_meta_entry_changes_only_its_plugin() {
     let mut bench = Bench::new();
     bench.package("one", &["a"]);
     bench.scan();
@@ -157,7 +157,7 @@ fn a_meta_that_says_something_else_of_one_plugin_changes_that_one() {
 }
 
 #[test]
-fn a_meta_that_is_written_again_unchanged_changes_nothing() {
+fn rewriting_an_unchanged_meta_changes_nothing() {
     let mut bench = Bench::new();
     bench.package("one", &["a", "b"]);
     bench.scan();
@@ -166,7 +166,7 @@ fn a_meta_that_is_written_again_unchanged_changes_nothing() {
 }
 
 #[test]
-fn what_package_managers_leave_behind_is_not_looked_at() {
+fn leftovers_of_package_managers_are_ignored() {
     let mut bench = Bench::new();
     bench.package("one", &["a"]);
     bench.scan();
@@ -178,7 +178,7 @@ fn what_package_managers_leave_behind_is_not_looked_at() {
 }
 
 #[test]
-fn a_package_that_is_absent_for_a_moment_is_not_gone() {
+fn a_briefly_absent_package_is_not_removed() {
     let mut bench = Bench::new();
     bench.package("one", &["a"]);
     bench.scan();
@@ -201,7 +201,7 @@ fn a_package_that_stays_away_is_gone_once() {
 }
 
 #[test]
-fn a_package_that_lost_all_its_files_is_gone() {
+fn a_package_without_any_file_is_removed() {
     let mut bench = Bench::new();
     bench.package("one", &["a"]);
     bench.scan();
@@ -212,7 +212,7 @@ fn a_package_that_lost_all_its_files_is_gone() {
 }
 
 #[test]
-fn a_package_whose_meta_alone_is_missing_is_a_problem_and_stays() {
+fn a_package_that_only_lacks_its_meta_stays() {
     let mut bench = Bench::new();
     bench.package("one", &["a"]);
     bench.scan();
@@ -224,7 +224,7 @@ fn a_package_whose_meta_alone_is_missing_is_a_problem_and_stays() {
 }
 
 #[test]
-fn a_meta_that_cannot_be_read_is_a_problem_only_when_it_has_had_its_time() {
+fn an_unreadable_meta_becomes_a_problem_after_settling() {
     let mut bench = Bench::new();
     bench.package("one", &["a"]);
     bench.scan();
@@ -240,7 +240,7 @@ fn a_meta_that_cannot_be_read_is_a_problem_only_when_it_has_had_its_time() {
 }
 
 #[test]
-fn of_two_packages_with_one_plugin_the_first_counts_until_it_goes() {
+fn the_first_of_two_packages_provides_the_plugin() {
     let mut bench = Bench::new();
     bench.package("one", &["a"]);
     bench.scan();
@@ -267,7 +267,7 @@ fn of_two_packages_with_one_plugin_the_first_counts_until_it_goes() {
 }
 
 #[test]
-fn a_plugin_may_move_from_one_package_to_another() {
+fn a_plugin_may_move_to_another_package() {
     // In whichever order the directory lists the two.
     for (from, to) in [("one", "two"), ("two", "one")] {
         let mut bench = Bench::new();
@@ -318,7 +318,7 @@ fn what_is_not_a_package_is_named() {
 }
 
 #[test]
-fn a_package_that_becomes_a_symlink_keeps_what_runs() {
+fn a_package_replaced_by_a_symlink_keeps_running() {
     let mut bench = Bench::new();
     bench.package("one", &["a"]);
     bench.scan();
@@ -332,7 +332,7 @@ fn a_package_that_becomes_a_symlink_keeps_what_runs() {
 }
 
 #[test]
-fn a_plugin_directory_that_vanishes_is_a_problem_and_takes_nothing_with_it() {
+fn a_vanished_plugin_directory_removes_no_plugin() {
     let mut bench = Bench::new();
     bench.package("one", &["a"]);
     bench.scan();
@@ -355,7 +355,7 @@ fn a_package_without_anything_is_a_problem() {
 }
 
 #[test]
-fn a_file_that_a_reader_missed_is_found_anew() {
+fn a_file_a_reader_missed_is_found_again() {
     let mut bench = Bench::new();
     bench.package("one", &["a", "b"]);
     bench.scan();
@@ -480,7 +480,7 @@ fn problems_are_complete_at_every_look() {
 }
 
 #[test]
-fn a_directory_that_comes_back_is_looked_at_whole() {
+fn a_directory_that_returns_is_scanned_whole() {
     let mut bench = rested();
     let away = bench.dir.path().with_extension("away");
     fs::rename(bench.dir.path(), &away).unwrap();

@@ -197,7 +197,7 @@ fn a_path_to_another_directory_is_watched_anew() {
 }
 
 #[test]
-fn a_directory_that_is_gone_is_said_to_be() {
+fn a_missing_directory_is_reported_as_missing() {
     for kind in KINDS {
         let bench = Bench::new("one/plugins", kind);
         assert_eq!(bench.watchers.describe(0), bench.name);

@@ -130,7 +130,7 @@ impl Folder {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match openat(&parent, name, flags, Mode::empty()) {
             Ok(fd) => {
-                let stat = fstat(&fd).map_err(failed("look at", path))?;
+                let stat = fstat(&fd).map_err(failed("examine", path))?;
                 check(path, &stat, FileType::Directory)?;
                 Ok(Self {
                     path: path.to_owned(),
@@ -139,7 +139,7 @@ impl Folder {
             }
             Err(Errno::LOOP | Errno::NOTDIR) => {
                 let stat = statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)
-                    .map_err(failed("look at", path))?;
+                    .map_err(failed("examine", path))?;
                 Err(wrong_kind(path, &stat, FileType::Directory))
             }
             Err(error) => Err(failed("open", path)(error)),
@@ -198,7 +198,7 @@ impl Folder {
         let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match openat(&self.fd, name, flags, Mode::from_raw_mode(0o600)) {
             Ok(fd) => {
-                let stat = fstat(&fd).map_err(failed("look at", &path))?;
+                let stat = fstat(&fd).map_err(failed("examine", &path))?;
                 check(&path, &stat, FileType::RegularFile)?;
                 Ok(fd.into())
             }
@@ -246,7 +246,7 @@ impl Folder {
         let name = format!("check-{}", std::process::id());
         self.write(&name, b"\n")?;
         self.remove(&name)?;
-        let free = fstatvfs(&self.fd).map_err(failed("look at", &self.path))?;
+        let free = fstatvfs(&self.fd).map_err(failed("examine", &self.path))?;
         Ok(free.f_bavail.saturating_mul(free.f_frsize))
     }
 
@@ -278,7 +278,7 @@ pub(super) fn try_making(path: &Path) -> Result<u64, StoreError> {
         AtFlags::EACCESS,
     )
     .map_err(failed("make", path))?;
-    let free = statvfs(above).map_err(failed("look at", above))?;
+    let free = statvfs(above).map_err(failed("examine", above))?;
     Ok(free.f_bavail.saturating_mul(free.f_frsize))
 }
 

@@ -50,7 +50,7 @@ fn images(dir: &Path) -> usize {
 }
 
 #[test]
-fn the_last_good_versions_are_kept_and_no_more() {
+fn only_the_last_good_versions_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 2).unwrap();
     for number in ["1.0.0", "2.0.0", "3.0.0"] {
@@ -154,7 +154,7 @@ fn a_damaged_image_is_rewritten_when_live_again() {
 }
 
 #[test]
-fn a_damaged_record_costs_its_plugin_and_no_other() {
+fn a_damaged_record_affects_no_other_plugin() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 3).unwrap();
     keep(&store, &version("a", "1.0.0"), None);
@@ -284,7 +284,7 @@ fn what_others_may_write_is_refused() {
 }
 
 #[test]
-fn no_symlink_is_followed_and_no_fifo_waited_for() {
+fn symlinks_and_fifos_are_not_opened() {
     use std::os::unix::fs::symlink;
 
     let base = tempfile::tempdir().unwrap();
@@ -320,7 +320,7 @@ fn no_symlink_is_followed_and_no_fifo_waited_for() {
 }
 
 #[test]
-fn an_image_that_is_no_file_is_not_read() {
+fn only_regular_files_are_read_as_images() {
     let dir = tempfile::tempdir().unwrap();
     let (old, new) = (version("a", "1.0.0"), version("a", "2.0.0"));
     let store = Store::open(dir.path(), 3).unwrap();
@@ -349,7 +349,7 @@ fn block(dir: &Path, name: &str) -> PathBuf {
 }
 
 #[test]
-fn what_cannot_be_written_is_told_and_written_later() {
+fn a_failed_write_is_reported_and_retried() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 3).unwrap();
     let one = version("a", "1.0.0");

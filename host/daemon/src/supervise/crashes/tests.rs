@@ -52,7 +52,7 @@ fn a_panic_without_a_free_thread_is_queued() {
     let was_replaced = || {
         let history = &host.state().history;
         let mut told = history.transitions(None);
-        told.any(|it| it.reason.contains("another one takes its place"))
+        told.any(|it| it.reason.contains("a replacement takes over"))
     };
     trial::NONE.set(true);
     services.report(Report::Panicked {

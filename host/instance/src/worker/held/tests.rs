@@ -41,7 +41,7 @@ fn a_reply_that_was_taken_makes_room() {
 }
 
 #[test]
-fn one_worker_may_hold_all_that_it_can_call_for() {
+fn one_worker_may_hold_every_reply_it_requests() {
     let replies = HeldReplies::default();
     let hold = |_| replies.hold(&name("one"), LARGE).unwrap();
     let held: Vec<_> = (0..MOST_OUTGOING).map(hold).collect();

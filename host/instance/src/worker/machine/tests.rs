@@ -216,7 +216,7 @@ fn a_panicked_process_answers_until_it_is_replaced() {
 }
 
 #[test]
-fn a_replacement_that_does_not_start_is_another_crash() {
+fn a_replacement_that_fails_counts_as_a_crash() {
     let mut model = serving();
     model.on(Event::Panicked(failure()));
     model.has_next = false;
@@ -265,7 +265,7 @@ fn a_plugin_given_up_restarts_on_request() {
 }
 
 #[test]
-fn a_process_in_teardown_has_a_while_to_exit() {
+fn a_process_in_teardown_has_time_to_exit() {
     let mut model = serving();
     assert_eq!(model.on(Event::TearDown), []);
     assert_eq!(model.on(Event::Stop), []);
@@ -276,7 +276,7 @@ fn a_process_in_teardown_has_a_while_to_exit() {
 }
 
 #[test]
-fn an_ordered_end_during_a_replacement_is_no_news() {
+fn a_requested_end_during_replacement_reports_no_crash() {
     for is_starting in [false, true] {
         let mut model = serving();
         if !is_starting {

@@ -69,12 +69,13 @@ pub(in crate::worker) fn launch(
     groups: Option<&Arc<Cgroups>>,
 ) -> Result<Process, LaunchError> {
     let geometry = Geometry::default();
-    let (caller, wire) = Caller::create(geometry).map_err(LaunchError::at("make shared memory"))?;
+    let (caller, wire) =
+        Caller::create(geometry).map_err(LaunchError::at("create shared memory"))?;
     let outgoing_geometry = parts.calls_others.then(outgoing_geometry);
     let (outgoing, outgoing_wire) = outgoing_geometry
         .map(Server::create)
         .transpose()
-        .map_err(LaunchError::at("make shared memory"))?
+        .map_err(LaunchError::at("create shared memory"))?
         .unzip();
     let plan = plan(
         parts,
@@ -88,13 +89,13 @@ pub(in crate::worker) fn launch(
     let (crash, crash_in) = messages()?;
     let (out, out_in) = output()?;
     let (err, err_in) = output()?;
-    let unused = event().map_err(LaunchError::at("make an event descriptor"))?;
+    let unused = event().map_err(LaunchError::at("create an event descriptor"))?;
     // What a probe reports is asked of it after its end, and is no crash.
     if parts.image.is_some() {
-        signal_on_message(crash.as_fd()).map_err(LaunchError::at("ask for a signal"))?;
+        signal_on_message(crash.as_fd()).map_err(LaunchError::at("request a signal"))?;
     }
     let nothing = rustix::fs::memfd_create("hotmerge-probe", MemfdFlags::CLOEXEC)
-        .map_err(LaunchError::at("make a file"))?;
+        .map_err(LaunchError::at("create a file"))?;
     let image = parts.image.unwrap_or(nothing.as_fd());
     let fds = [
         null.as_fd(),
@@ -112,7 +113,7 @@ pub(in crate::worker) fn launch(
     let group = groups
         .map(|groups| groups.group(&parts.limits, shared_bytes(geometry, outgoing_geometry)))
         .transpose()
-        .map_err(LaunchError::at("make a cgroup for a worker"))?;
+        .map_err(LaunchError::at("create a cgroup for a worker"))?;
     let Spawned { pidfd, pid } = spawn(program, fds, namespaces, ids, group.as_ref())?;
     let link = Link::new(caller, outgoing, parts.plugin, pid, crash, unused);
     let pipes = Pipes { log, out, err };
@@ -171,7 +172,7 @@ fn plan_file(plan: &Plan) -> std::io::Result<OwnedFd> {
 
 /// The host's end and the worker's, of which none ever waits.
 fn messages() -> Result<(OwnedFd, OwnedFd), LaunchError> {
-    pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(LaunchError::at("make a pipe"))
+    pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(LaunchError::at("create a pipe"))
 }
 
 /// The host's end, which never waits, and the worker's, which does.
@@ -181,7 +182,7 @@ fn output() -> Result<(OwnedFd, OwnedFd), LaunchError> {
         rustix::io::ioctl_fionbio(&ours, true)?;
         Ok((ours, theirs))
     };
-    pipe().map_err(LaunchError::at("make a pipe"))
+    pipe().map_err(LaunchError::at("create a pipe"))
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ fn a_bad_version_at_start_falls_back() {
 }
 
 #[test]
-fn a_file_cut_off_falls_back_to_the_store() {
+fn a_truncated_file_falls_back_to_the_store() {
     let mut bench = Bench::default();
     let one = plugin("a", "1.0.0", &[]);
     let last_good = Some(Arc::clone(&one));

@@ -164,7 +164,7 @@ fn dependants_rebind_or_reload_as_declared() {
 }
 
 #[test]
-fn what_ends_with_the_host_is_stopped_not_removed() {
+fn plugins_of_a_stopping_host_are_not_removed() {
     let mut bench = Bench::default();
     let one = plugin("a", "1.0.0", &[]);
     bench.live(&one);

@@ -117,7 +117,7 @@ fn refused_settings_leave_the_version_running() {
 }
 
 #[test]
-fn a_version_that_was_refused_is_tried_with_other_settings() {
+fn a_refused_version_is_tried_with_new_settings() {
     let mut bench = Bench::default();
     let one = plugin("one", "1.0.0", &[]);
     drop(bench.scanned(&[&one]));

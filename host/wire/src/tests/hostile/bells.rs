@@ -62,7 +62,7 @@ fn post(hostile: &Memory) -> &Slot {
 }
 
 #[test]
-fn a_reply_that_gets_no_room_is_given_up() {
+fn a_reply_that_gets_no_room_is_dropped() {
     let (server, file) = Server::create(SMALL).unwrap();
     let hostile = Memory::open(&file, SMALL).unwrap();
     post(&hostile);

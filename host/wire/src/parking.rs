@@ -29,18 +29,18 @@ const NAP: Timespec = Timespec {
 
 /// The private word, and how threads wait on it.
 #[derive(Debug)]
-pub(crate) struct Bed {
+pub(crate) struct Parking {
     /// 0 until the end, then 1.
     closed: AtomicU32,
     /// Whether waiting on two words failed once: the kernel is too old, or a filter forbids it.
-    knows_one: AtomicBool,
+    has_waitv_failed: AtomicBool,
 }
 
-impl Bed {
+impl Parking {
     pub(crate) fn new() -> Self {
         Self {
             closed: AtomicU32::new(0),
-            knows_one: AtomicBool::new(false),
+            has_waitv_failed: AtomicBool::new(false),
         }
     }
 
@@ -56,7 +56,7 @@ impl Bed {
 
     /// Sleeps while a word has this value, at most until the end or until `until` on the monotonic clock.
     pub(crate) fn sleep(&self, word: &AtomicU32, value: u32, until: Option<Timespec>) {
-        if !self.knows_one.load(Ordering::Relaxed) {
+        if !self.has_waitv_failed.load(Ordering::Relaxed) {
             let both = [wait(word, value), wait(&self.closed, 0)];
             let slept = futex::waitv(
                 &both,
@@ -67,7 +67,7 @@ impl Bed {
             if !matches!(slept, Err(Errno::NOSYS | Errno::PERM)) {
                 return;
             }
-            self.knows_one.store(true, Ordering::Relaxed);
+            self.has_waitv_failed.store(true, Ordering::Relaxed);
         }
         if !self.is_closed() {
             let _ = futex::wait(word, Flags::empty(), value, Some(&NAP));
@@ -76,7 +76,7 @@ impl Bed {
 }
 
 /// Sleeps while a word has this value. Only for a side that trusts its peer: a worker, its own host.
-pub(crate) fn sleep_among_friends(word: &AtomicU32, value: u32) {
+pub(crate) fn park_trusting_peer(word: &AtomicU32, value: u32) {
     let _ = futex::wait(word, Flags::empty(), value, None);
 }
 

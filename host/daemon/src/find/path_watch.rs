@@ -30,25 +30,25 @@ const LINKS: usize = 40;
 
 /// What may have happened to a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turned {
+pub(super) enum PathChange {
     /// A component is gone. Further changes are not noticed.
-    Away,
+    Gone,
     /// Something was mounted or unmounted, here or elsewhere.
-    Perhaps,
+    Mounts,
 }
 
 /// Watches the components of a path until dropped.
 #[derive(Debug)]
-pub(super) struct Way {
+pub(super) struct PathWatch {
     stop: OwnedFd,
     watching: Option<JoinHandle<()>>,
 }
 
-impl Way {
-    /// `turned` is called from another thread, and must not block.
+impl PathWatch {
+    /// `changed` is called from another thread, and must not block.
     pub(super) fn watch(
         path: &Path,
-        turned: impl Fn(Turned) + Send + 'static,
+        changed: impl Fn(PathChange) + Send + 'static,
     ) -> Result<Self, WatchError> {
         let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
         let watch = watch.map_err(|error| match error {
@@ -72,8 +72,8 @@ impl Way {
         let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(io::Error::from)?;
         let stopped = stop.try_clone()?;
         let watching = thread::Builder::new()
-            .name("way".into())
-            .spawn(move || run(&watch, mounts.as_ref(), &stopped, &turned))?;
+            .name("path-watch".into())
+            .spawn(move || run(&watch, mounts.as_ref(), &stopped, &changed))?;
         Ok(Self {
             stop,
             watching: Some(watching),
@@ -81,7 +81,7 @@ impl Way {
     }
 }
 
-impl Drop for Way {
+impl Drop for PathWatch {
     fn drop(&mut self) {
         let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
         if let Some(watching) = self.watching.take() {
@@ -91,7 +91,7 @@ impl Drop for Way {
     }
 }
 
-fn run(watch: &OwnedFd, mounts: Option<&File>, stop: &OwnedFd, turned: &impl Fn(Turned)) {
+fn run(watch: &OwnedFd, mounts: Option<&File>, stop: &OwnedFd, changed: &impl Fn(PathChange)) {
     loop {
         let mut sources = vec![
             PollFd::new(stop, PollFlags::IN),
@@ -101,7 +101,7 @@ fn run(watch: &OwnedFd, mounts: Option<&File>, stop: &OwnedFd, turned: &impl Fn(
         sources.extend(mounts.map(|mounts| PollFd::new(mounts, PollFlags::PRI)));
         match poll(&mut sources, None) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => return turned(Turned::Away),
+            Err(_) => return changed(PathChange::Gone),
         }
         let told = |index: usize| {
             sources
@@ -112,10 +112,10 @@ fn run(watch: &OwnedFd, mounts: Option<&File>, stop: &OwnedFd, turned: &impl Fn(
             return;
         }
         if told(1) && is_gone(watch) {
-            return turned(Turned::Away);
+            return changed(PathChange::Gone);
         }
         if told(2) {
-            turned(Turned::Perhaps);
+            changed(PathChange::Mounts);
         }
     }
 }
