@@ -173,7 +173,7 @@ impl Delivery<'_> {
                 "the log sink fails and is tried again; its records wait while there is room: {reason}"
             );
         }
-        if *failures % ATTEMPTS == 0 {
+        if failures.is_multiple_of(ATTEMPTS) {
             let given_up = self.items.len().min(BATCH);
             self.items.drain(..given_up);
             self.tally.fail(given_up);
