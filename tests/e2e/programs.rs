@@ -72,6 +72,7 @@ fn status_is_one_object_with_the_documented_fields() {
             ("stuck", Value::is_u64),
             ("overdue", Value::is_u64),
             ("log_dropped", Value::is_u64),
+            ("log_sinks", Value::is_array),
         ],
     );
     assert_eq!(status["host"]["pid"], host.pid());

@@ -67,7 +67,10 @@ _builds_driver() {
 }
 
 src_configure() {
-	local myfeatures=( $(usev http) $(usev metrics) $(usev page) $(usev top) )
+	local myfeatures=(
+		log-file log-journald log-syslog
+		$(usev http) $(usev metrics) $(usev page) $(usev top)
+	)
 	cargo_src_configure --locked --no-default-features
 
 	scripts/services/render "${T}" \

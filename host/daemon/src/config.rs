@@ -13,6 +13,7 @@ mod log;
 #[cfg(test)]
 mod numbers;
 mod read;
+mod similar;
 pub(crate) mod source;
 
 pub use door::{Allow, DoorConfig, Principal, Role};

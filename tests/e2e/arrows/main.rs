@@ -111,7 +111,7 @@ const NOT_EMBEDDED: &[&str] = &[
     "clap_mangen",
     "comfy-table",
     "sd-notify",
-    "tracing-appender",
+    "syslog_fmt",
     "tracing-subscriber",
 ];
 

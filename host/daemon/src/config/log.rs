@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr};
 use hotmerge_meta::{PluginName, control::LogLevel};
 use serde::Deserialize;
 
-use super::read::similar;
+use super::similar::similar;
 
 /// The most sinks.
 const SINKS: usize = 32;

@@ -14,13 +14,10 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, similar::similar};
 
 /// Its name in messages.
 const WHAT: &str = "configuration";
-
-/// How similar two names must be for a suggestion, from 0 to 1.
-const ALIKE: f64 = 0.8;
 
 impl Config {
     /// Reads a TOML file.
@@ -110,16 +107,6 @@ fn nearest(message: &str) -> Option<(&str, &str)> {
         .next()
         .filter(|_| what.starts_with("unknown "))?;
     Some((what, similar(unknown, quoted(list))?))
-}
-
-/// The known name that is most similar to an unknown one, if any is similar.
-pub(super) fn similar<'a>(
-    unknown: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    let likeness = |known: &&str| strsim::jaro_winkler(unknown, known);
-    let near = known.into_iter().filter(|known| likeness(known) >= ALIKE);
-    near.max_by(|one, other| likeness(one).total_cmp(&likeness(other)))
 }
 
 /// The words between backticks.

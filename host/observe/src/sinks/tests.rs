@@ -6,8 +6,6 @@ fn record(level: LogLevel, target: &'static str) -> Arc<Record> {
     Arc::new(Record::new(level, target))
 }
 
-const SOON: Duration = Duration::from_secs(60);
-
 #[cfg(feature = "log-file")]
 mod files {
     use std::path::Path;
@@ -15,6 +13,8 @@ mod files {
     use hotmerge_meta::Trust;
 
     use super::*;
+
+    const SOON: Duration = Duration::from_secs(60);
 
     fn file(dir: &Path, name: &str, keep: u32) -> SinkSettings {
         SinkSettings {

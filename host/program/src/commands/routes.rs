@@ -246,7 +246,7 @@ mod tests {
         for (text, reason) in [
             ("level", "`level` is no `NAME=VALUE`"),
             ("=x", "`=x` is no `NAME=VALUE`"),
-            ("level=loud", "`loud` is no level"),
+            ("level=loud", "`loud` is not a log level"),
             ("generation=x", "`generation` is a number, not `x`"),
             ("message=\"a", "a quotation mark is not closed"),
         ] {
