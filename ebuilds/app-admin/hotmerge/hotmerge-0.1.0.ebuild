@@ -23,7 +23,7 @@ fi
 
 LICENSE="|| ( Apache-2.0 MIT )"
 # Of the crates that are linked in, as pycargoebuild puts it.
-LICENSE+=" Apache-2.0 BSD CC0-1.0 ISC MIT Unicode-3.0"
+LICENSE+=" Apache-2.0 BSD CC0-1.0 ISC MIT Unicode-3.0 ZLIB"
 # The sub-slot is ABI_MAJOR of plugins/abi.  Packages of plugins depend on the one that
 # their SDK speaks, so a host that cannot run them does not replace one that does.
 SLOT="0/1"

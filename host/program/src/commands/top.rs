@@ -63,7 +63,7 @@ enum Event {
     /// The terminal has another size.
     Resized,
     Signal(i32),
-    Answered(Result<Answer, CommandError>),
+    Answered(Result<Box<Answer>, CommandError>),
     /// No more keys come: the terminal is gone.
     Closed(io::Error),
 }
@@ -109,7 +109,7 @@ impl Top {
         thread::spawn(move || {
             let mut client = Some(client);
             for question in questions {
-                let answer = self.answer(&mut client, question);
+                let answer = self.answer(&mut client, question).map(Box::new);
                 if answer.is_err() {
                     // The next question goes to whoever runs then.
                     client = None;
@@ -200,7 +200,7 @@ fn show(
             Ok(Event::Answered(answer)) => {
                 is_asked = false;
                 match answer {
-                    Ok(answer) => state.take(answer, Instant::now()),
+                    Ok(answer) => state.take(*answer, Instant::now()),
                     Err(failure) => state.fail(&failure),
                 }
             }
