@@ -19,7 +19,7 @@ const ATTACKS: [&str; 8] = [
 ];
 
 /// Nothing is saved but when a version is replaced.
-const LIMITS: &str = "teardown_ms = 1000\nhandover_ms = 5000\nsave_s = 0\n";
+const LIMITS: &str = "teardown_ms = 3000\nhandover_ms = 5000\nsave_s = 0\n";
 
 fn start(lab: &Lab) -> Option<TestHost> {
     lab.package("hostile").put(&[&attacks_at("")]);
