@@ -69,6 +69,8 @@ fn the_interface_is_as_described() {
         .args(["--header", &format!("Authorization: Bearer {SECRET}")])
         .args(["--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance,unsupported_method"])
         .args(["--max-examples", "40", "--seed", "20261127", "--no-color", "--workers", "2"])
+        // An answer without an end; `http_page` reads it.
+        .args(["--exclude-path", "/events"])
         .args(["--phases", "examples,coverage,fuzzing"])
         .args(["--generation-database", "none"]);
     run(&mut schemathesis, BUILT).ok();
