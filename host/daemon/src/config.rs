@@ -26,6 +26,7 @@ use hotmerge_instance::{
 use hotmerge_meta::{PluginName, Trust};
 pub use http::{HttpConfig, Listen, ListenError};
 pub use log::LogConfig;
+pub use read::{ParseError, Place};
 use serde::Deserialize;
 
 use crate::find::choice::Watch;
