@@ -371,10 +371,8 @@ _hotmerge-plugin_names() {
 _hotmerge-plugin_why_not() {
 	if [[ -e ${EROOT}/etc/hotmerge/no-notify ]]; then
 		echo "${EROOT}/etc/hotmerge/no-notify says so"
-	elif [[ -n ${ROOT} ]]; then
-		echo "this is a merge for ${ROOT}"
-	elif [[ -z ${EPREFIX} ]] && _hotmerge-service_in_chroot; then
-		echo "this is a chroot"
+	elif hotmerge-service_is_elsewhere; then
+		echo "${HOTMERGE_SERVICE_ELSEWHERE}"
 	else
 		case $(hotmerge-service_manager) in
 			prefix)

@@ -20,6 +20,11 @@ case ${EAPI} in
 	*) die "${ECLASS}: EAPI ${EAPI:-0} not supported" ;;
 esac
 
+# @ECLASS_VARIABLE: HOTMERGE_SERVICE_ELSEWHERE
+# @OUTPUT_VARIABLE
+# @DESCRIPTION:
+# Why hotmerge-service_is_elsewhere succeeded, in words; empty if it did not.
+
 # @FUNCTION: hotmerge-service_runtime_dir
 # @DESCRIPTION:
 # Prints the directory where the host that the service manager runs is found.
@@ -50,6 +55,20 @@ hotmerge-service_manager() {
 	elif [[ -e /run/openrc/softlevel ]]; then
 		echo openrc
 	fi
+}
+
+# @FUNCTION: hotmerge-service_is_elsewhere
+# @DESCRIPTION:
+# Whether what is merged or removed belongs to another system than the running one,
+# so that no host here uses it; the reason is in HOTMERGE_SERVICE_ELSEWHERE.
+hotmerge-service_is_elsewhere() {
+	HOTMERGE_SERVICE_ELSEWHERE=
+	if [[ -n ${ROOT} ]]; then
+		HOTMERGE_SERVICE_ELSEWHERE="this is a merge for ${ROOT}"
+	elif [[ -z ${EPREFIX} ]] && _hotmerge-service_in_chroot; then
+		HOTMERGE_SERVICE_ELSEWHERE="this is a chroot"
+	fi
+	[[ -n ${HOTMERGE_SERVICE_ELSEWHERE} ]]
 }
 
 # @FUNCTION: _hotmerge-service_setting

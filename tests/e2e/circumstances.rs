@@ -205,6 +205,81 @@ fn times_of_files_do_not_matter() {
     host.stop();
 }
 
+/// For `LD_PRELOAD`: the date begins at so many seconds since 1970, and goes on from there.
+const CLOCK: &str = r#"
+    #define _GNU_SOURCE
+    #include <dlfcn.h>
+    #include <stdlib.h>
+    #include <time.h>
+
+    int clock_gettime(clockid_t clock, struct timespec *now) {
+        static int (*real)(clockid_t, struct timespec *);
+        static time_t offset;
+        if (!real) {
+            int (*found)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+            found(CLOCK_REALTIME, now);
+            offset = atoll(getenv("HOTMERGE_TEST_DATE")) - now->tv_sec;
+            real = found;
+        }
+        int failed = real(clock, now);
+        if (clock == CLOCK_REALTIME) now->tv_sec += offset;
+        return failed;
+    }
+"#;
+
+/// From 1969 to what 64 bits of nanoseconds hold. Files have the times of the real clock: those of a
+/// machine whose clock was set back, or forward.
+#[test]
+fn a_host_serves_at_any_date() {
+    let built = Lab::new();
+    let (source, clock) = (built.path("clock.c"), built.path("clock.so"));
+    fs::write(&source, CLOCK).unwrap();
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o"]);
+    run(compiler.arg(&clock).arg(&source), SOON).ok();
+    for (date, year) in [
+        (-31_000_000_i64, "1969"),
+        // The epoch passes while the host runs.
+        (-2, "19"),
+        (0, "1970"),
+        ((1 << 31) - 2, "2038"),
+        (1 << 32, "2106"),
+        (9_214_646_400, "2262"),
+    ] {
+        let lab = lab();
+        let dated = |mut command: Command| {
+            command.env("LD_PRELOAD", &clock);
+            command.env("HOTMERGE_TEST_DATE", date.to_string());
+            command
+        };
+        let mut host = lab.start_by(dated(lab.serve(&lab.living_in("process"))));
+        assert_eq!(host.text("actor", "mark"), "1", "{year}");
+        lab.put(&actor("mark=2"));
+        for arguments in [
+            &["reload"][..],
+            &["status"],
+            &["history"],
+            &["logs", "--since", "1h"],
+            &["call", "actor", "mark"],
+        ] {
+            let mut command = lab.command();
+            command.args(arguments);
+            let ran = run(&mut dated(command), SOON);
+            assert_eq!(ran.code, Some(0), "{year} {arguments:?}: {ran:?}");
+        }
+        assert_eq!(host.text("actor", "mark"), "2", "{year}");
+        let history = lab.hotmerge(["history", "--json"]).ok().json();
+        let time = history[0]["time"].as_str().expect("each entry has one");
+        assert!(time.starts_with(year), "{year}: {time}");
+        // What is kept is found again.
+        lab.hotmerge(["rollback", "actor"]).ok();
+        assert_eq!(host.text("actor", "mark"), "1", "{year}");
+        lab.hotmerge(["stop"]).ok();
+        assert!(host.ended().success(), "{year}");
+        assert!(!host.log().to_string().contains("panicked"), "{year}");
+    }
+}
+
 #[test]
 fn a_host_serves_from_a_read_only_disk() {
     if !may_mount() {

@@ -145,7 +145,7 @@ fn each_role_permits_its_requests_alone() {
                     format!("user {uid} may not ask for `{name}`"),
                     format!("needs the role `{role}`"),
                     format!("root or {grantor} can grant it"),
-                    "`[[door.allow]]`".to_owned(),
+                    format!("`[[door.allow]]`, `user = {uid}`, `role = \"{role}\"`"),
                 ] {
                     assert!(text.contains(&words), "no `{words}` in: {text}");
                 }
@@ -206,11 +206,17 @@ fn users_without_a_role_learn_the_remedy() {
         let host = start(&lab, owner, ROLES);
         let text = denied(client(&lab, STRANGER).request(method::STATUS, &(), SOON));
         let text = text.expect("it is refused");
-        let who = format!("user {STRANGER} has no role on this host");
-        assert!(
-            text.contains(&who) && text.contains("`[[door.allow]]`"),
-            "{text}"
-        );
+        let grantor = match owner {
+            Owner::Root => "whoever configures the host".to_owned(),
+            Owner::Ordinary => format!("user `nobody` ({NOBODY})"),
+        };
+        for words in [
+            format!("user {STRANGER} has no role on this host"),
+            format!("root or {grantor} can grant one"),
+            format!("`[[door.allow]]`, `user = {STRANGER}`, and `role = \"read\"` for status"),
+        ] {
+            assert!(text.contains(&words), "no `{words}` in: {text}");
+        }
         let counted = host.status().host.door.expect("it counts");
         assert_eq!(counted.denied, 1);
         host.log()
@@ -298,6 +304,96 @@ fn only_administrators_see_memory_addresses() {
         assert!(address(ADMIN).is_some());
         assert_eq!(address(READER), None);
         host.stop();
+    });
+}
+
+/// Four users ask for as many calls as there are common places, and another one still reads.
+#[test]
+fn many_users_calls_leave_room_to_read() {
+    const CALLS: u32 = 60;
+    const PLACES: u32 = 200;
+
+    for_each_owner(|owner| {
+        let lab = lab();
+        let gate = Gate::new(&lab);
+        let callers = 61_001..61_005;
+        let entries: String = callers
+            .clone()
+            .map(|user| format!("[[door.allow]]\nuser = {user}\nrole = \"call\"\n"))
+            .collect();
+        let config = format!("{}\n{ROLES}{entries}", gate.config("actor"));
+        let mut host = start(&lab, owner, &config);
+        let (told, ends) = mpsc::channel();
+        let all = callers.flat_map(|user| (0..CALLS).map(move |_| user));
+        let threads: Vec<_> = all
+            .map(|user| {
+                let (mut client, told) = (client(&lab, user), told.clone());
+                thread::spawn(move || {
+                    let ended = call(&mut client, "actor", "wait", b"").map(drop);
+                    // It keeps its place until the test has ended.
+                    told.send(ended).map(|()| client)
+                })
+            })
+            .collect();
+        // The others wait in the plugin.
+        for _ in 0..4 * CALLS - PLACES {
+            let ended = ends.recv_timeout(SOON).unwrap();
+            let Err(ClientError::Refused(why)) = &ended else {
+                panic!("{ended:?}");
+            };
+            assert_eq!(why.code(), code::BUSY, "{why}");
+        }
+        let mut reader = client(&lab, READER);
+        let status: Status = reader.request(method::STATUS, &(), SOON).unwrap();
+        assert_eq!(status.plugins.len(), 1);
+        let _: Value = reader.request(method::HISTORY, &(), SOON).unwrap();
+        let _: Value = client(&lab, ADMIN)
+            .request(method::STOP, &(), SOON)
+            .unwrap();
+        drop(gate);
+        host.ended();
+        for thread in threads {
+            let _ = thread.join().unwrap();
+        }
+    });
+}
+
+/// Eight reloads of one user wait for a candidate; the ninth one is refused.
+#[test]
+fn a_refused_busy_administrator_leaves_an_audit_record() {
+    for_each_owner(|owner| {
+        let lab = lab();
+        let gate = Gate::new(&lab);
+        let host = start(&lab, owner, &format!("{}\n{ROLES}", gate.config("actor")));
+        lab.put(&actor("mark=2 start=wait"));
+        let (told, ends) = mpsc::channel();
+        let threads: Vec<_> = (0..9)
+            .map(|_| {
+                let (mut client, told) = (client(&lab, ADMIN), told.clone());
+                thread::spawn(move || {
+                    let ended: Result<Value, _> = client.request(method::RELOAD, &(), SOON);
+                    // The test may have ended.
+                    let _ = told.send(refusal(ended));
+                })
+            })
+            .collect();
+        let visitor = gate.visitor();
+        let (code, _) = ends.recv_timeout(SOON).unwrap().expect("it is refused");
+        assert_eq!(code, code::BUSY);
+        visitor.let_go();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        let log = host.stop();
+        let outcomes: Vec<_> = log
+            .records()
+            .into_iter()
+            .filter(|record| record["target"] == "hotmerge::audit" && record["method"] == "reload")
+            .map(|record| record["outcome"].clone())
+            .collect();
+        assert_eq!(outcomes.len(), 9, "{outcomes:?}");
+        assert_eq!(outcomes[0], "failed");
+        assert!(outcomes[1..].iter().all(|it| it == "done"), "{outcomes:?}");
     });
 }
 

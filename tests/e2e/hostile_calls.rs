@@ -8,37 +8,51 @@ use hotmerge_meta::{
     control::{CallParams, CallReply, method},
 };
 use hotmerge_tests::{
-    Callers, HANGS_MS, Lab, Neighbour, SOON, TestHost, UNTIRING, actor, attacks, call_params,
+    Callers, Forbidden, HANGS_MS, Lab, Neighbour, SOON, TestHost, UNTIRING, actor, attacks,
+    call_params, cause, keep_one_heap, without,
 };
 
-/// What becomes of an attack.
+/// What becomes of an attack. Causes are whole: see [`cause`] for what is left out of them, and `{}`
+/// stands for the method.
 #[derive(Clone, Copy, Debug)]
 enum Expected {
     /// The system says no, and the plugin lives on.
     Refused(&'static str),
     /// It has no effect that matters, and the plugin lives on.
     Harmless,
-    /// The plugin answers, and is ended then: the reason has these words.
+    /// The plugin is ended, and answers before unless that takes longer.
     Ended(&'static str),
     /// The caller learns that the plugin is ended, and why.
     Killed(&'static str),
-    /// The same, and why is one of these.
+    /// The same, and how far it comes is a matter of time.
     KilledByOneOf(&'static [&'static str]),
+    /// The caller learns of a panic, and the plugin is replaced.
+    Panics(&'static str),
     /// The caller waits no longer than it may, and the plugin is ended.
     Hangs,
+    /// It has no effect on the first process of a namespace, and any other one hangs.
+    StopsOutside,
 }
 
-use Expected::{Ended, Hangs, Harmless, Killed, KilledByOneOf, Refused};
+use Expected::{Ended, Hangs, Harmless, Killed, KilledByOneOf, Panics, Refused, StopsOutside};
 
-const NOT_PERMITTED: Expected = Refused("Operation not permitted");
-const NO_SUCH_CALL: Expected = Refused("Function not implemented");
-const BY_FILTER: Expected = Killed("SIGSYS: it made a system call that is never allowed");
+const NOT_PERMITTED: Expected = Refused("Operation not permitted (os error 1)");
+const NO_SUCH_CALL: Expected = Refused("Function not implemented (os error 38)");
+const NO_MEMORY: Expected = Refused("Cannot allocate memory (os error 12)");
+const BY_FILTER: Expected =
+    Killed("was killed by SIGSYS: it made a system call that is never allowed, while `{}` ran");
+const BY_SEGV: Expected = Killed("was killed by SIGSEGV at 0x… in `{}`");
+const ABORTED: Expected = Killed("aborted in `{}`");
+const GARBAGE: Expected = Ended("broke the protocol: it sent an unknown report");
 
-const TOO_MUCH: Expected = Killed("MiB of memory, and `limits.memory_mib` gives it 256");
+const TOO_MUCH: &str = "used … MiB of memory, and `limits.memory_mib` gives it …, while `{}` ran";
 
 /// Its worker may find no memory for a call or a stack before the host sees that it has too much.
-const OVERWRITTEN: Expected =
-    KilledByOneOf(&["`limits.memory_mib` gives it", "aborted", "SIGSEGV"]);
+const OVERWRITTEN: Expected = KilledByOneOf(&[
+    TOO_MUCH,
+    "aborted in `{}`",
+    "was killed by SIGSEGV at 0x… in `{}`",
+]);
 
 /// Every attack, and what becomes of it in a call.
 const ATTACKS: &[(&str, Expected)] = &[
@@ -58,9 +72,10 @@ const ATTACKS: &[(&str, Expected)] = &[
     ("queue-parent", NOT_PERMITTED),
     ("tgkill-parent", NOT_PERMITTED),
     ("pidfd", NOT_PERMITTED),
-    ("stop", Harmless),
+    ("stop", StopsOutside),
     ("ptrace", BY_FILTER),
     ("process-vm", BY_FILTER),
+    ("process-vm-write", BY_FILTER),
     // Files and sockets
     ("open", NOT_PERMITTED),
     ("proc", NOT_PERMITTED),
@@ -115,59 +130,89 @@ const ATTACKS: &[(&str, Expected)] = &[
     ("keep-rwx", NOT_PERMITTED),
     ("mprotect", NOT_PERMITTED),
     ("remap", Harmless),
-    ("patch", Killed("SIGSEGV")),
-    ("shellcode", Killed("SIGSEGV")),
-    ("cover", Killed("SIGSEGV")),
-    ("memory", Killed("aborted in `memory`")),
+    ("patch", BY_SEGV),
+    ("shellcode", BY_SEGV),
+    // The code that would have reported it is gone.
+    ("cover", Killed("was killed by SIGSEGV, while `{}` ran")),
+    ("memory", ABORTED),
     ("grow-down", NOT_PERMITTED),
-    ("late-write", TOO_MUCH),
+    ("late-write", Killed(TOO_MUCH)),
     ("write-over", OVERWRITTEN),
     ("lock", NOT_PERMITTED),
-    ("reserve", Refused("Cannot allocate memory")),
+    ("reserve", NO_MEMORY),
     // Ends
-    ("abort", Killed("aborted in `abort`")),
-    ("segv", Killed("SIGSEGV at 0x8 in `segv`")),
-    ("illegal", Killed("SIGILL")),
-    ("divide", Killed("SIGFPE")),
-    ("stack", Killed("overflowed its stack in `stack`")),
-    ("thread-stack", Killed("SIGSEGV")),
-    ("exit", Killed("exited with status 0")),
-    ("exit-raw", Killed("exited with status 3")),
+    ("abort", ABORTED),
+    ("segv", Killed("was killed by SIGSEGV at 0x8 in `{}`")),
+    ("illegal", Killed("was killed by SIGILL at 0x… in `{}`")),
+    ("divide", Killed("was killed by SIGFPE at 0x… in `{}`")),
+    ("stack", Killed("overflowed its stack in `{}`")),
+    (
+        "thread-stack",
+        Killed("was killed by SIGSEGV, while `{}` ran"),
+    ),
+    (
+        "exit",
+        Killed("exited with status 0 without being asked to, while `{}` ran"),
+    ),
+    (
+        "exit-raw",
+        Killed("exited with status 3 without being asked to, while `{}` ran"),
+    ),
     ("exit-thread", Hangs),
-    ("pthread-exit", Killed("aborted in `pthread-exit`")),
+    ("pthread-exit", ABORTED),
     ("hang", Hangs),
     ("sleep", Hangs),
     ("hang-apart", Harmless),
-    ("panic", Killed("panicked")),
-    ("panic-twice", Killed("aborted in `panic-twice`")),
+    (
+        "panic",
+        Panics("panicked at hostile/attacks/src/ending.rs:… as asked"),
+    ),
+    ("panic-twice", ABORTED),
     ("panic-apart", Harmless),
-    ("ignore-segv", Killed("SIGSEGV")),
+    (
+        "ignore-segv",
+        Killed("was killed by SIGSEGV, while `{}` ran"),
+    ),
     ("handle-segv", BY_FILTER),
     ("fault-forever", Hangs),
     ("hang-in-handler", Hangs),
     ("ignore-sys", BY_FILTER),
-    ("raise", Ended("was ended after it survived SIGSEGV")),
-    ("bus", Ended("was ended after it survived SIGBUS")),
-    ("int3", Ended("was ended after it survived SIGTRAP")),
+    (
+        "raise",
+        Ended("was ended after it survived SIGSEGV in `{}`"),
+    ),
+    ("bus", Ended("was ended after it survived SIGBUS in `{}`")),
+    (
+        "int3",
+        Ended("was ended after it survived SIGTRAP at 0x0 in `{}`"),
+    ),
     (
         "int3-exit",
-        Killed("exited with status 3 without being asked to, after it had survived SIGTRAP"),
+        Killed(
+            "exited with status 3 without being asked to, while `{}` ran, after it had survived \
+             SIGTRAP at 0x0 in `{}`",
+        ),
     ),
     // Reports that lie
     ("forge-panic", Ended("a lie in `forged`")),
-    ("forge-signal", Ended("SIGSEGV")),
-    ("forge-overflow", Ended("overflowed its stack")),
-    ("forge-text", Ended("broke the protocol")),
-    ("forge-garbage", Ended("broke the protocol")),
+    ("forge-signal", Ended("was ended after it survived SIGSEGV")),
+    (
+        "forge-overflow",
+        Ended("was ended after it overflowed its stack"),
+    ),
+    ("forge-text", GARBAGE),
+    ("forge-garbage", GARBAGE),
     ("forge-empty", Harmless),
-    ("forge-nothing", Ended("broke the protocol")),
-    ("forge-part", Ended("broke the protocol")),
-    ("drip-reports-for-ever", Ended("broke the protocol")),
-    ("forge-huge", Ended("")),
-    ("forge-for-ever", Ended("SIGSEGV")),
-    ("garbage-for-ever", Ended("broke the protocol")),
-    // As a lie about a panic, or as too many of them.
-    ("panics-for-ever", Ended("")),
+    ("forge-nothing", GARBAGE),
+    ("forge-part", GARBAGE),
+    ("drip-reports-for-ever", GARBAGE),
+    ("forge-huge", Ended("panicked")),
+    (
+        "forge-for-ever",
+        Ended("was ended after it survived SIGSEGV"),
+    ),
+    ("garbage-for-ever", GARBAGE),
+    ("panics-for-ever", Ended("a lie in `forged`")),
 ];
 
 /// Calls a method; one that hangs is given up soon.
@@ -179,87 +224,186 @@ fn call(host: &TestHost, name: &str, expected: Expected) -> Result<String, Strin
     let reply: Result<CallReply, _> = host.client().request(method::CALL, &params, SOON);
     match reply {
         Ok(reply) => Ok(String::from_utf8_lossy(&reply.output_base64.0).into_owned()),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(cause(&error.to_string())),
+    }
+}
+
+/// What a plugin with the fixture `attacks` was asked for, and what came of it.
+struct Tried<'a> {
+    host: &'a TestHost,
+    name: &'a str,
+    expected: Expected,
+    pid: Option<i32>,
+    restarts: u64,
+    outcome: Result<String, String>,
+}
+
+impl Tried<'_> {
+    fn ensure(&self, is_so: bool, seen: &str) -> Result<(), String> {
+        let (name, expected, outcome) = (self.name, self.expected, &self.outcome);
+        let told = || format!("{name} should be {expected:?}, but: {seen} (the call: {outcome:?})");
+        if is_so { Ok(()) } else { Err(told()) }
+    }
+
+    /// The plugin was ended once, for this.
+    fn ended(&self, expected: &str) -> Result<(), String> {
+        let failure = cause(&self.host.replaced("attacks", self.restarts + 1));
+        self.host.answers_again("attacks");
+        let restarts = self.host.plugin("attacks").restarts;
+        self.ensure(failure == expected, &failure)?;
+        self.ensure(
+            restarts == self.restarts + 1,
+            &format!("{restarts} restarts"),
+        )
+    }
+
+    /// The caller was told this.
+    fn was_told(&self, told: &str) -> Result<(), String> {
+        self.ensure(
+            self.outcome.as_ref() == Err(&told.to_owned()),
+            "other words",
+        )
+    }
+
+    fn lives_on(&self) -> Result<(), String> {
+        self.ensure(
+            self.host.worker("attacks").pid == self.pid,
+            "it was not survived",
+        )?;
+        // Some leave threads that would be in the way of the next one.
+        let ended = call(self.host, "exit-raw", Harmless);
+        self.ensure(ended.is_err(), "it stays")?;
+        self.ended("exited with status 3 without being asked to, while `exit-raw` ran")
+    }
+
+    fn is_as_expected(&self) -> Result<(), String> {
+        let name = self.name;
+        let answered = self.outcome.as_deref().unwrap_or_default();
+        let whole = |cause: &str| cause.replace("{}", name);
+        match self.expected {
+            Refused(words) => {
+                self.ensure(answered == words, "other words")?;
+                self.lives_on()
+            }
+            Harmless | StopsOutside => {
+                self.ensure(answered.starts_with("did it: "), "other words")?;
+                self.lives_on()
+            }
+            Ended(words) => {
+                let told = format!("the plugin {}", whole(words));
+                let is_told = self.outcome.as_ref() == Err(&told);
+                self.ensure(is_told || answered.starts_with("did it: "), "other words")?;
+                self.ended(&whole(words))
+            }
+            Killed(words) => {
+                self.was_told(&format!("the plugin {}", whole(words)))?;
+                self.ended(&whole(words))
+            }
+            KilledByOneOf(causes) => {
+                let mut causes = causes.iter().map(|it| whole(it));
+                let found = causes.find(|it| self.was_told(&format!("the plugin {it}")).is_ok());
+                self.ensure(found.is_some(), "other words")?;
+                self.ended(&found.unwrap_or_default())
+            }
+            Panics(words) => {
+                self.was_told(&format!("the plugin {words}"))?;
+                self.ended(&format!("{words} in `{name}`"))
+            }
+            Hangs => {
+                self.was_told("the deadline of the call has passed")?;
+                self.ended(&whole(
+                    "hung: a call continued after its deadline, while `{}` ran",
+                ))
+            }
+        }
     }
 }
 
 /// Attacks once, and tells what happens that is not expected.
 fn attack(host: &TestHost, name: &str, expected: Expected) -> Result<(), String> {
-    let pid = host.worker("attacks").pid;
-    let restarts = host.plugin("attacks").restarts;
-    let outcome = call(host, name, expected);
-    let said = match &outcome {
-        Ok(said) | Err(said) => said,
+    let expected = match expected {
+        StopsOutside if host.worker("attacks").degraded.is_empty() => Harmless,
+        StopsOutside => Hangs,
+        other => other,
     };
-    let ensure = |is_so: bool, seen: &str| {
-        let told = || format!("{name} should be {expected:?}, but: {seen} (said: {said})");
-        if is_so { Ok(()) } else { Err(told()) }
+    let tried = Tried {
+        host,
+        name,
+        expected,
+        pid: host.worker("attacks").pid,
+        restarts: host.plugin("attacks").restarts,
+        outcome: call(host, name, expected),
     };
-    let ended = |words: &str| {
-        let failure = host.replaced("attacks", restarts + 1);
-        ensure(failure.contains(words), &failure)
-    };
-    let lives_on = || {
-        ensure(host.worker("attacks").pid == pid, "it was not survived")?;
-        // Some leave threads that would be in the way of the next one.
-        ensure(call(host, "exit-raw", Harmless).is_err(), "it stays")?;
-        ended("exited with status 3")
-    };
-    match expected {
-        Refused(words) => {
-            ensure(outcome.is_ok() && said.contains(words), "other words")?;
-            lives_on()?;
-        }
-        Harmless => {
-            ensure(outcome.is_ok() && said.contains("did it"), "other words")?;
-            lives_on()?;
-        }
-        Ended(words) => ended(words)?,
-        Killed(words) => {
-            ensure(outcome.is_err() && said.contains(words), "other words")?;
-            ended(words)?;
-        }
-        KilledByOneOf(causes) => {
-            let cause = causes.iter().find(|words| said.contains(*words));
-            ensure(outcome.is_err() && cause.is_some(), "other words")?;
-            ended(cause.unwrap_or(&""))?;
-        }
-        Hangs => {
-            ensure(outcome.is_err() && said.contains("deadline"), "other words")?;
-            ended("hung: a call continued after its deadline")?;
-        }
-    }
-    host.answers_again("attacks");
-    Ok(())
-}
-
-fn attack_in_every_way(host: &TestHost, after_each: impl Fn(&str)) {
-    let unexpected: Vec<_> = ATTACKS
-        .iter()
-        .filter_map(|(name, expected)| {
-            let outcome = attack(host, name, *expected);
-            after_each(name);
-            outcome.err()
-        })
-        .collect();
-    assert!(unexpected.is_empty(), "{}", unexpected.join("\n"));
+    tried.is_as_expected()
 }
 
 #[test]
 fn an_attack_during_calls_stays_in_its_worker() {
-    let lab = Lab::new();
-    lab.package("hostile").put(&[&attacks()]);
-    lab.package("good").put(&[&actor("mark=1")]);
+    let lab = attacked();
     let Some(host) = lab.start_sandboxed(UNTIRING) else {
         return;
     };
-    let mut neighbour = Neighbour::of(&host, "actor", "mark");
-    // Once more, so that what is made once is there before it counts.
-    attack_in_every_way(&host, |_| ());
-    neighbour.remember(&host);
-    attack_in_every_way(&host, |name| {
-        neighbour.goes_on(&host, name);
+    attack_and_recover(host);
+}
+
+/// The operator's own policy looks at every symbol, and minds none.
+#[test]
+fn permitted_imports_open_no_way_out() {
+    let lab = attacked();
+    let policy = lab.path("symbols.toml");
+    let shown = lab.hotmerge(["policy", "symbols"]).ok().text();
+    let permitted = ["never", "fs", "net"].iter().fold(shown, |text, when| {
+        text.replace(&format!("when = \"{when}\""), "when = \"always\"")
     });
+    std::fs::write(&policy, permitted).expect("the test's own directory");
+    let config = format!("{UNTIRING}symbols = \"enforce\"\nsymbol_policy = {policy:?}\n");
+    let Some(host) = lab.start_sandboxed(&config) else {
+        return;
+    };
+    attack_and_recover(host);
+}
+
+#[test]
+fn filters_alone_keep_attacks_in_their_worker() {
+    let lab = attacked();
+    let config = format!("{}{UNTIRING}", lab.living_in("process"));
+    let mut serve = lab.serve(&config);
+    keep_one_heap(&mut serve);
+    let forbidden = [Forbidden::Namespaces, Forbidden::Landlock];
+    let host = without(&forbidden, || lab.start_by(serve));
+    attack_and_recover(host);
+}
+
+fn attacked() -> Lab {
+    let lab = Lab::new();
+    lab.package("hostile").put(&[&attacks()]);
+    lab.package("good").put(&[&actor("mark=1")]);
+    lab
+}
+
+/// Attacks in every way; each leaves the host as it was.
+fn attack_and_recover(host: TestHost) {
+    let mut neighbour = Neighbour::of(&host, "actor", "mark");
+    // What is made once is no leak.
+    for kind in ["panic", "exec", "memory", "panics-for-ever"] {
+        let restarts = host.plugin("attacks").restarts;
+        let _ = call(&host, kind, Harmless);
+        host.replaced("attacks", restarts + 1);
+        host.answers_again("attacks");
+    }
+    neighbour.remember(&host);
+    let attack = |(name, expected): &(&str, Expected)| {
+        let outcome = attack(&host, name, *expected);
+        if outcome.is_err() {
+            // Whatever is left of it would be taken for the next one's.
+            let _ = call(&host, "exit-raw", Harmless);
+            host.answers_again("attacks");
+        }
+        neighbour.goes_on(&host, name);
+        outcome.err()
+    };
+    let unexpected: Vec<_> = ATTACKS.iter().filter_map(attack).collect();
+    assert!(unexpected.is_empty(), "{}", unexpected.join("\n"));
     neighbour.unharmed(host);
 }
 
@@ -278,10 +422,10 @@ fn a_small_memory_limit_stops_every_attack() {
     let neighbour = Neighbour::of(&host, "actor", "mark");
     for (name, expected) in [
         ("grow-down", NOT_PERMITTED),
-        ("late-write", Killed("`limits.memory_mib` gives it 32")),
+        ("late-write", Killed(TOO_MUCH)),
         ("write-over", OVERWRITTEN),
-        ("memory", Killed("aborted in `memory`")),
-        ("reserve", Refused("Cannot allocate memory")),
+        ("memory", ABORTED),
+        ("reserve", NO_MEMORY),
     ] {
         let outcome = attack(&host, name, expected);
         assert_eq!(outcome, Ok(()), "{name}");
@@ -317,7 +461,8 @@ fn a_survived_signal_explains_no_later_death() {
     for (method, expected) in [
         (
             "exit-raw",
-            "exited with status 3 without being asked to, after it had survived SIGTRAP at",
+            "exited with status 3 without being asked to, while `exit-raw` ran, after it had survived \
+             SIGTRAP at",
         ),
         ("segv", "was killed by SIGSEGV at 0x8 in `segv`"),
         ("abort", "aborted in `abort`"),

@@ -89,7 +89,10 @@ fn a_scrape_shows_what_happened() {
         (r#"hotmerge_plugin_live{plugin="actor"}"#, 1.0),
         (r#"hotmerge_plugin_generation{plugin="actor"}"#, 1.0),
         (r#"hotmerge_plugin_crashes_total{plugin="actor"}"#, 0.0),
-        (r#"hotmerge_log_records_dropped_total{sink="stderr"}"#, 0.0),
+        (
+            r#"hotmerge_log_records_dropped_total{sink="stderr",source="host"}"#,
+            0.0,
+        ),
         ("hotmerge_replies_given_up_total", 0.0),
     ] {
         assert_eq!(value(&text, series), Some(wanted), "{series} in {text}");

@@ -92,6 +92,53 @@ fn a_vanished_plugin_directory_unloads_nothing() {
     host.stop();
 }
 
+/// A link that is turned to another release, and a directory that is removed and made again, which
+/// may have the inode number of the old one.
+#[test]
+fn another_plugin_directory_is_followed() {
+    let lab = Lab::new();
+    let package = |release: &str| Package::at(lab.path(release).join("one"));
+    let link = lab.path("current");
+    let turn = |release: &str| {
+        let mut ln = Command::new("ln");
+        run(ln.arg("-sfn").arg(lab.path(release)).arg(&link), SOON).ok();
+    };
+    let made = |release: &str, mark: u32| {
+        let _ = fs::remove_dir_all(lab.path(release));
+        package(release).put(&[&actor(&format!("mark={mark}"))]);
+    };
+    made("a", 1);
+    made("b", 2);
+    turn("a");
+    // No clock helps.
+    for watch in ["inotify", "auto"] {
+        let config = format!("rescan_s = 0\nwatch = {watch:?}\n");
+        let host = lab.start_by(lab.serve_from(&link, &config));
+        let runs = |mark: &str| {
+            host.wait_for(mark, |_| {
+                let run = host.call("actor", "mark", b"").ok()?;
+                (run.output_base64.0 == mark.as_bytes()).then_some(())
+            });
+            assert!(host.status().host.watch.starts_with("inotify"));
+        };
+        runs("1");
+        turn("b");
+        runs("2");
+        package("b").put(&[&actor("mark=3")]);
+        runs("3");
+        for mark in [4, 6, 8] {
+            made("b", mark);
+            runs(&mark.to_string());
+            package("b").put(&[&actor(&format!("mark={}", mark + 1))]);
+            runs(&(mark + 1).to_string());
+        }
+        turn("a");
+        runs("1");
+        made("b", 2);
+        host.stop();
+    }
+}
+
 #[test]
 fn a_mount_over_the_plugin_directory_is_noticed() {
     let own_mounts = || {

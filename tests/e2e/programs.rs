@@ -72,6 +72,7 @@ fn status_is_one_object_with_the_documented_fields() {
             ("stuck", Value::is_u64),
             ("overdue", Value::is_u64),
             ("log_dropped", Value::is_u64),
+            ("log_sinks", Value::is_array),
         ],
     );
     assert_eq!(status["host"]["pid"], host.pid());
@@ -486,7 +487,9 @@ fn completions_and_manual_pages_are_written() {
     let dir = lab.path("man");
     fs::create_dir(&dir).unwrap();
     lab.hotmerge(["man", &dir.display().to_string()]).ok();
-    assert!(dir.join("hotmerge.1").exists() && dir.join("hotmerge-serve.1").exists());
+    for page in ["hotmerge.1", "hotmerge-serve.1", "hotmerge.toml.5"] {
+        assert!(dir.join(page).exists(), "no {page}");
+    }
     let version = run(
         Command::new(hotmerge_tests::hotmerge()).arg("--version"),
         SOON,
@@ -512,6 +515,32 @@ fn times_at_their_ends_are_no_panic() {
         assert_eq!(none.stderr, sentence);
         host.stop();
     }
+}
+
+#[test]
+fn paths_that_cross_processes_are_absolute() {
+    let lab = Lab::new();
+    let config = lab.path("host.toml");
+    let right = "plugin_dir = \"plugins\"\nstate_dir = \"state\"\nisolation = \"host\"\n";
+    fs::write(&config, right).unwrap();
+    let mut serve = lab.command();
+    serve.current_dir(lab.path(""));
+    serve.args(["serve", "--log-format", "json", "--config", "host.toml"]);
+    let host = TestHost::start(serve, lab.runtime_dir());
+    let shown = lab.hotmerge(["status", "--json"]).ok().json();
+    let is_at = |value: &Value, path: &std::path::Path| {
+        assert_eq!(value.as_str(), path.to_str());
+    };
+    let plugins = lab.plugin_dir().canonicalize().unwrap();
+    is_at(&shown["host"]["plugin_dir"], &plugins);
+    is_at(&shown["host"]["state_dir"], &lab.state_dir());
+    is_at(&shown["host"]["config"]["file"], &config);
+    fs::write(&config, format!("{right}drain_ms = \"long\"\n")).unwrap();
+    let place = format!("`{}`", config.display());
+    lab.hotmerge(["reload", "--config"])
+        .ended_with(3)
+        .said(&[&place, "drain_ms"]);
+    host.stop();
 }
 
 #[test]

@@ -2,14 +2,16 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, OpenOptions},
-    io::{self, BufRead as _, BufReader, Write as _},
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
     os::unix::net::UnixListener,
     process::{Command, Stdio},
     thread,
 };
 
-use hotmerge_tests::{Lab, SOON, TestHost, actor, copy_environment, run};
+use hotmerge_tests::{
+    Lab, SOON, TestHost, actor, closed_pipe, commands_of, copy_environment, full_disk, run,
+};
 use serde_json::{Value, json};
 
 /// A lab whose host runs the second of two versions, and every command that writes something when
@@ -76,28 +78,6 @@ fn commands() -> (Lab, TestHost, Vec<Vec<String>>) {
 /// What writes nothing when all is well.
 const SILENT: [&str; 2] = ["man", "stop"];
 
-fn full_disk() -> Stdio {
-    let full = OpenOptions::new().write(true).open("/dev/full");
-    full.expect("`/dev/full` is there").into()
-}
-
-/// A pipe that nobody reads any more.
-fn closed_pipe() -> Stdio {
-    let (reader, writer) = io::pipe().unwrap();
-    drop(reader);
-    writer.into()
-}
-
-/// The commands that the help lists.
-fn listed(help: &str) -> BTreeSet<&str> {
-    let (_, rest) = help.split_once("Commands:\n").expect("it lists them");
-    let (commands, _) = rest.split_once("\n\n").expect("options follow");
-    let lines = commands.lines().filter_map(|line| line.strip_prefix("  "));
-    let names = lines.filter_map(|line| line.split(' ').next());
-    // A description that goes on is indented further.
-    names.filter(|name| !name.is_empty()).collect()
-}
-
 const FULL: &str =
     "hotmerge: failed to write to standard output: No space left on device (os error 28)\n";
 
@@ -131,7 +111,8 @@ fn no_command_is_missing_here() {
     let tried = commands.iter().map(|words| &*words[0]);
     let tried = tried.filter(|word| !word.starts_with('-'));
     let tried: BTreeSet<_> = tried.chain(SILENT).collect();
-    assert_eq!(listed(&main), tried);
+    let listed: BTreeSet<_> = commands_of(&main).into_iter().collect();
+    assert_eq!(listed, tried);
     host.stop();
 }
 

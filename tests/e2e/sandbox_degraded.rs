@@ -195,6 +195,49 @@ fn a_host_that_workers_see_hides_its_memory() {
     }
 }
 
+/// An operator's policy that permits workers to open files.
+fn opening(lab: &Lab) -> String {
+    let path = lab.path("syscalls.toml");
+    let shown = lab.hotmerge(["policy", "syscalls"]).ok().text();
+    let permits = "[run]\nopen = \"a mistake\"\nopenat = \"a mistake\"\n";
+    fs::write(&path, shown.replace("[run]\n", permits)).unwrap();
+    format!("syscall_policy = {path:?}\n")
+}
+
+/// Not by a system call for it, nor as a file; the latter not even where a worker may open files.
+#[test]
+fn no_constructor_reaches_the_hosts_memory() {
+    for forbidden in [
+        &[Forbidden::Namespaces][..],
+        &[Forbidden::Mounts],
+        &[Forbidden::Namespaces, Forbidden::Landlock],
+    ] {
+        for opens in [false, true] {
+            let lab = Lab::new();
+            let file = attacks_at("load=host-memory").named("file");
+            let call = attacks_at("load=process-vm-write").named("call");
+            lab.package("hostile").put(&[&file, &call]);
+            lab.package("good").put(&[&actor("mark=1")]);
+            let policy = if opens { opening(&lab) } else { String::new() };
+            let host = start(&lab, forbidden, &policy);
+            let neighbour = Neighbour::of(&host, "actor", "mark");
+            let refused = host.plugin("call").refused.expect("it is refused");
+            assert_eq!(
+                refused.reason,
+                "its worker was killed by SIGSYS: it made a system call that is never allowed, \
+                 while its constructors ran"
+            );
+            // What it opened stays open.
+            let opened = open_files(host.worker("file").pid.expect("it runs"));
+            let memory: Vec<_> = opened.iter().filter(|it| it.ends_with("/mem")).collect();
+            assert_eq!(memory, [""; 0], "opens: {opens}, without {forbidden:?}");
+            let said = host.text("file", "host-memory");
+            assert!(!said.contains("did it"), "{said}, without {forbidden:?}");
+            neighbour.unharmed(host);
+        }
+    }
+}
+
 /// What a worker has open besides pipes, its image, and nothing.
 fn open_files(pid: i32) -> Vec<String> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();

@@ -100,9 +100,10 @@ impl Lab {
     pub fn verify_objects(&self, plugin: &str) -> Option<String> {
         let config = self.path("hotmerge.toml").display().to_string();
         let dir = self.plugin_dir().display().to_string();
-        let lines = self
-            .hotmerge(["verify", "--json", "--config", &config, &dir])
-            .lines();
+        let mut verify = self.command();
+        verify.args(["verify", "--json", "--config", &config, &dir]);
+        // Root does not believe a plugin directory of the host's user.
+        let lines = run(&mut self.as_host_user(verify), SOON).lines();
         let told = lines.iter().find(|line| line["plugin"] == plugin);
         let told = told.unwrap_or_else(|| panic!("nothing of `{plugin}` in {lines:#?}"));
         told["problem"].as_str().map(str::to_owned)

@@ -16,13 +16,17 @@
 
 #![forbid(unsafe_code)]
 
+mod browser;
 mod callers;
+mod causes;
 mod cgroup;
+mod debian;
 mod disk;
 mod forbidding;
 mod gate;
 mod gated;
 mod ground;
+mod help;
 mod host;
 mod http;
 mod kept;
@@ -35,22 +39,28 @@ mod package;
 mod process;
 mod programs;
 mod prometheus;
+mod rsyslog;
 mod sandboxed;
 mod steady;
 mod storm;
+mod streams;
+mod terminal;
 mod variant;
 mod vitals;
 mod workspace;
 
 use std::time::Duration;
 
+pub use browser::Browser;
 pub use callers::{Callers, Tally};
+pub use causes::cause;
 pub use cgroup::TestGroup;
 pub use disk::TinyDisk;
 pub use forbidding::{Forbidden, without};
 pub use gate::{Gate, Visitor};
 pub use gated::GatedHost;
 pub use ground::Ground;
+pub use help::commands_of;
 pub use host::{TestHost, call, call_params, reload_after};
 pub use http::{Answer, Http, closed_http, open_http, read_all};
 pub use kept::{Kept, Unanswered};
@@ -61,15 +71,18 @@ pub use neighbour::Neighbour;
 pub use ordinary::{NOBODY, hosts_are_ordinary, listen_as};
 pub use package::Package;
 pub use process::{Process, Ran, copy_environment, copy_program, is_ready, run};
-pub use programs::{driver, example, hotmerge, repository, scratch, worker};
+pub use programs::{announcer, driver, example, hotmerge, repository, scratch, worker};
 pub use prometheus::{hotmerge_metrics, prometheus};
+pub use rsyslog::Rsyslog;
 pub use sandboxed::{HANGS_MS, UNTIRING};
 pub use steady::{Ask, Steady};
 pub use storm::{Numbers, Storm};
+pub use streams::{closed_pipe, full_disk};
+pub use terminal::Screen;
 pub use variant::{
     Variant, abrupt, actor, attacks, attacks_at, honest, lock, named_actor, plain, reader,
 };
-pub use vitals::{Vitals, children};
+pub use vitals::{Vitals, children, cpu};
 pub use workspace::{Driver, Workspace, actions};
 
 /// How long a test waits for what should happen at once. Generous: a machine may be busy.

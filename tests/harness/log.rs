@@ -103,7 +103,7 @@ impl Log {
     /// # Panics
     /// If it keeps it open.
     #[track_caller]
-    pub(crate) fn wait_end(&self) {
+    pub fn wait_end(&self) {
         let waited = self
             .0
             .grown

@@ -55,13 +55,22 @@ impl Neighbour {
         self.before = Vitals::of(host);
     }
 
+    /// Waits until it was called again.
+    ///
+    /// # Panics
+    /// If calls do not go on.
+    #[track_caller]
+    pub fn go_on(&self) {
+        self.callers.go_on();
+    }
+
     /// Waits until it was called again and nothing is left of an attack.
     ///
     /// # Panics
     /// If that does not happen.
     #[track_caller]
     pub fn goes_on(&self, host: &TestHost, after: &str) {
-        self.callers.go_on();
+        self.go_on();
         self.before.regained(host, after);
     }
 
@@ -72,7 +81,7 @@ impl Neighbour {
     /// If anything is not so.
     #[track_caller]
     pub fn unharmed(self, host: TestHost) -> Log {
-        self.unharmed_within(host, ENDS)
+        self.unharmed_though(host, Duration::ZERO)
     }
 
     /// As [`Neighbour::unharmed`], of a host whose plugins hinder its end as long as they may.
@@ -80,7 +89,7 @@ impl Neighbour {
     /// # Panics
     /// If anything is not so.
     #[track_caller]
-    pub fn unharmed_within(self, host: TestHost, ends: Duration) -> Log {
+    pub fn unharmed_though(self, host: TestHost, hindered: Duration) -> Log {
         let Self {
             callers,
             plugin,
@@ -96,7 +105,7 @@ impl Neighbour {
         let (usual, _) = time(|| quiet.stop());
         let (took, log) = time(|| host.stop());
         assert!(
-            took <= ends.max(10 * usual),
+            took <= hindered + ENDS.max(10 * usual),
             "it took {took:?} to end, and {usual:?} the host that nobody attacked"
         );
         log

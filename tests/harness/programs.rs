@@ -70,6 +70,15 @@ pub fn driver() -> &'static Path {
     &PROGRAMS.driver
 }
 
+/// The program `hotmerge-announce`.
+pub fn announcer() -> &'static Path {
+    static ANNOUNCER: LazyLock<PathBuf> = LazyLock::new(|| {
+        let what = ["--package", "hotmerge-announcement", "--features", "cli"];
+        executable(&build(&what), "hotmerge-announce")
+    });
+    &ANNOUNCER
+}
+
 /// The example of that name beside the host.
 ///
 /// # Panics

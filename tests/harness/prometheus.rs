@@ -1,43 +1,18 @@
 //! Prometheus and its lint, as Debian ships them.
 //!
-//! They are unpacked, not installed: the package would start a service.
+//! Absent on purpose: unpacking them.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::Command,
     sync::LazyLock,
 };
 
-use crate::{BUILT, run, scratch};
+use crate::debian::unpacked;
 
-/// The directory of the programs, unpacked once.
-static PROGRAMS: LazyLock<PathBuf> = LazyLock::new(|| {
-    let root = scratch().join("prometheus");
-    let programs = root.join("usr/bin");
-    if programs.is_dir() {
-        return programs;
-    }
-    // Other test programs may be about to do the same.
-    let made = tempfile::tempdir_in(scratch()).expect("a directory can be made");
-    let mut download = Command::new("apt-get");
-    download
-        .current_dir(made.path())
-        .args(["download", "prometheus"]);
-    run(&mut download, BUILT).ok();
-    let package = fs::read_dir(made.path()).expect("it is a directory");
-    let package = package
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|it| it == "deb"))
-        .expect("apt-get has downloaded a package");
-    let unpacked = made.path().join("unpacked");
-    let mut unpack = Command::new("dpkg-deb");
-    run(unpack.arg("--extract").args([&package, &unpacked]), BUILT).ok();
-    if fs::rename(&unpacked, &root).is_err() {
-        assert!(programs.is_dir(), "`{}` cannot be made", root.display());
-    }
-    programs
-});
+/// The directory of the programs.
+static PROGRAMS: LazyLock<PathBuf> =
+    LazyLock::new(|| unpacked("prometheus", &["prometheus"]).join("usr/bin"));
 
 /// `prometheus` or `promtool`.
 pub fn prometheus(program: &str) -> Command {

@@ -110,7 +110,10 @@ impl TestHost {
 }
 
 /// The processor time that a process has used, in whole ticks.
-fn cpu(pid: u32) -> Duration {
+///
+/// # Panics
+/// If there is no such process.
+pub fn cpu(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
     let (_, fields) = stat.rsplit_once(')').expect("the kernel tells");
     let fields = fields.split_ascii_whitespace().skip(11).take(2);

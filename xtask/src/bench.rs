@@ -11,7 +11,7 @@ use crate::{cargo::Cargo, exit};
 /// figures of one machine say little about another.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Run only these: call, reload, switch, rescan, driver, worker, http
+    /// Run only these: call, reload, switch, rescan, watch, driver, worker, http
     #[arg(value_name = "BENCH")]
     benches: Vec<String>,
     /// Print one JSON object per line

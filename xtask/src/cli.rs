@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::Resettable};
 
-use crate::{bench, build_plugins, demo, documents, exit, new_plugin, output, sign, test};
+use crate::{bench, build_plugins, capi, demo, documents, exit, new_plugin, output, sign, test};
 
 /// Build hotmerge plugins, stage them and notify the running host.
 #[derive(Debug, Parser)]
@@ -23,6 +23,7 @@ enum Command {
     BuildPlugins(build_plugins::Args),
     NewPlugin(new_plugin::Args),
     Sign(sign::Args),
+    Capi(capi::Args),
     Demo(demo::Args),
     Test(test::Args),
     Bench(bench::Args),
@@ -49,6 +50,7 @@ pub(crate) fn run(name: &'static str) -> Result<u8> {
         Command::BuildPlugins(args) => build_plugins::run(&args),
         Command::NewPlugin(args) => new_plugin::run(&args, name),
         Command::Sign(args) => sign::run(&args),
+        Command::Capi(args) => capi::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -10,6 +10,7 @@
 
 pub mod bench;
 pub mod build_plugins;
+pub mod capi;
 mod cargo;
 mod cli;
 pub mod demo;

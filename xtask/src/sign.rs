@@ -145,7 +145,9 @@ impl Signer {
     }
 
     fn signature(&self, meta: &[u8]) -> Result<Vec<u8>> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.context("this machine's clock shows a time before 1970; set it, since hosts compare the times of signatures")?;
+        let now = now.as_secs();
         let comment = signature::comment(now, META_FILE);
         let by = format!("signature by hotmerge's key {}", self.public.id());
         let made = minisign::sign(

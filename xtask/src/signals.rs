@@ -13,7 +13,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 use anyhow::{Context as _, Result};
 use nix::sys::signal::SigSet;
 use signal_hook::{
-    consts::{SIGCHLD, SIGTERM},
+    consts::{SIGCHLD, SIGTERM, SIGXFSZ},
     flag,
 };
 
@@ -21,6 +21,8 @@ use signal_hook::{
 pub(crate) fn reset() -> Result<()> {
     // Any handler prevents that the status of children is discarded.
     flag::register(SIGCHLD, Arc::default()).context("failed to handle SIGCHLD")?;
+    // A file at its size limit (`ulimit -f`) is an error of the write; by default it kills.
+    flag::register(SIGXFSZ, Arc::default()).context("failed to handle SIGXFSZ")?;
     let always = Arc::new(AtomicBool::new(true));
     flag::register_conditional_default(SIGTERM, always).context("failed to handle SIGTERM")?;
     let none = SigSet::empty();

@@ -54,6 +54,8 @@ enum Family {
     Watch,
     /// Plugins over HTTP: calls, access, limits, restarts, and the description of it all
     Http,
+    /// Main processes in other languages
+    Foreign,
     /// What a host counts and measures, as Prometheus reads it
     Observe,
     /// Builds and reloads under real Portage
@@ -107,6 +109,7 @@ fn family_of(program: &str) -> Family {
     match program.split('_').next() {
         Some("emerge") => Family::Emerge,
         Some("http") => Family::Http,
+        Some("foreign") => Family::Foreign,
         Some("observe") => Family::Observe,
         Some("life") => Family::Life,
         Some("watch") => Family::Watch,
@@ -197,6 +200,7 @@ fn commands(family: Family, cargo: &Cargo, wanted: fn(&str) -> bool) -> Result<V
         | Family::Sandbox
         | Family::Watch
         | Family::Http
+        | Family::Foreign
         | Family::Observe
         | Family::Emerge => {
             command.args(["--package", "hotmerge-tests"]);

@@ -152,7 +152,7 @@ fn settings_count_from_wherever_cargo_takes_them() {
 
 #[test]
 fn any_path_of_a_workspace_builds() {
-    for place in ["a {b}", "number #1", "a=b,c;d ü 'x'"] {
+    for place in ["a {b}", "number #1", "a=b,c;d ü 'x'", "$HOME `x` & (y)!"] {
         let scratch = one_plugin_at(place);
         lines(&mut dev(&scratch));
         scratch.write(

@@ -4,7 +4,7 @@ mod common;
 
 use std::{
     fs,
-    io::{self, BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Write as _},
     os::unix::net::UnixListener,
     path::Path,
     process::{Command, Stdio},
@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use common::{HELLO, Scratch, dev, failure, field, lines, one_plugin};
+use common::{HELLO, Scratch, closed_pipe, dev, failure, field, full_disk, lines, one_plugin};
 use hotmerge_meta::{PidFile, RuntimeDir};
 use serde_json::{Value, json};
 
@@ -174,15 +174,13 @@ fn a_host_of_another_directory_is_no_host() {
 fn output_that_fails_comes_after_the_work() {
     let scratch = one_plugin();
     lines(&mut dev(&scratch));
-    let full = || Stdio::from(fs::File::options().write(true).open("/dev/full").unwrap());
-    let closed = || Stdio::from(io::pipe().unwrap().1);
     for (at, (stdout, stderr, code)) in [
-        (None, Some(full()), 1),
-        (None, Some(closed()), 0),
-        (Some(full()), None, 1),
-        (Some(closed()), None, 0),
-        (Some(full()), Some(full()), 1),
-        (Some(closed()), Some(closed()), 0),
+        (None, Some(full_disk()), 1),
+        (None, Some(closed_pipe()), 0),
+        (Some(full_disk()), None, 1),
+        (Some(closed_pipe()), None, 0),
+        (Some(full_disk()), Some(full_disk()), 1),
+        (Some(closed_pipe()), Some(closed_pipe()), 0),
     ]
     .into_iter()
     .enumerate()

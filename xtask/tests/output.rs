@@ -4,11 +4,11 @@ mod common;
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fs,
     process::{Command, Stdio},
 };
 
-use common::{Scratch, failure};
+use common::{Scratch, closed_pipe, commands_of, failure, full_disk};
 
 /// A name for what each run makes, since nothing is made twice.
 const NEW: &str = "NEW";
@@ -18,7 +18,7 @@ type Tried = (&'static [&'static str], bool);
 
 /// What each command is tried with. `None` stands for the help alone: these run for minutes, and write
 /// in the same way.
-const COMMANDS: [(&str, Option<Tried>); 8] = [
+const COMMANDS: [(&str, Option<Tried>); 9] = [
     (
         "build-plugins",
         Some((&["--offline", "--notify=never", "--profile=dev"], true)),
@@ -27,30 +27,11 @@ const COMMANDS: [(&str, Option<Tried>); 8] = [
     ("sign", Some((&["--new-key", NEW, "--no-password"], true))),
     ("man", Some((&["."], false))),
     ("completions", Some((&["bash"], true))),
+    ("capi", None),
     ("demo", None),
     ("test", None),
     ("bench", None),
 ];
-
-fn full_disk() -> Stdio {
-    let full = fs::File::options().write(true).open("/dev/full");
-    full.expect("`/dev/full` is there").into()
-}
-
-/// A pipe that nobody reads any more.
-fn closed_pipe() -> Stdio {
-    io::pipe().expect("there are descriptors").1.into()
-}
-
-/// The commands that the help lists.
-fn listed(help: &str) -> BTreeSet<&str> {
-    let (_, rest) = help.split_once("Commands:\n").expect("it lists them");
-    let (commands, _) = rest.split_once("\n\n").expect("options follow");
-    let lines = commands.lines().filter_map(|line| line.strip_prefix("  "));
-    let names = lines.filter_map(|line| line.split(' ').next());
-    // A description that goes on is indented further.
-    names.filter(|name| !name.is_empty()).collect()
-}
 
 fn code(driver: &mut Command, stdout: Stdio) -> Option<i32> {
     let driver = driver.stdin(Stdio::null()).stdout(stdout);
@@ -63,7 +44,8 @@ fn no_command_is_missing_here() {
     let help = scratch.driver().arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     let tried: BTreeSet<_> = COMMANDS.iter().map(|(command, _)| *command).collect();
-    assert_eq!(listed(&help), tried);
+    let listed: BTreeSet<_> = commands_of(&help).into_iter().collect();
+    assert_eq!(listed, tried);
 }
 
 #[test]
@@ -124,4 +106,32 @@ fn signing(scratch: &Scratch) -> Command {
     let mut driver = scratch.driver();
     driver.args(["sign", "--key", "sign-full", "target/hotmerge/staging"]);
     driver
+}
+
+#[test]
+fn a_file_size_limit_is_a_sentence() {
+    let scratch = Scratch::new();
+    let large = "File too large";
+    for (arguments, redirected, words) in [
+        (&["completions", "bash"][..], "> out", large),
+        (&["sign", "--new-key", "key", "--no-password"], "", large),
+        (&["man", "."], "", large),
+        // Cargo is killed, as by itself.
+        (
+            &["new-plugin", "big"],
+            "",
+            "was killed (signal: 25 (SIGXFSZ)",
+        ),
+    ] {
+        let driver = scratch.driver();
+        let mut limited = Command::new("sh");
+        limited.args(["-c", &format!("ulimit -f 0 && exec \"$@\" {redirected}")]);
+        limited.arg("sh").arg(driver.get_program());
+        limited.args(driver.get_args()).args(arguments);
+        limited.current_dir(scratch.path("plugins"));
+        let (code, said) = failure(&mut limited);
+        assert_eq!(code, 1, "{arguments:?}: {said}");
+        assert!(said.contains(words), "{arguments:?}: {said}");
+    }
+    assert!(!scratch.path("plugins/big").exists());
 }

@@ -23,12 +23,12 @@ fi
 
 LICENSE="|| ( Apache-2.0 MIT )"
 # Of the crates that are linked in, as pycargoebuild puts it.
-LICENSE+=" Apache-2.0 BSD CC0-1.0 ISC MIT Unicode-3.0"
+LICENSE+=" Apache-2.0 BSD CC0-1.0 ISC MIT Unicode-3.0 ZLIB"
 # The sub-slot is ABI_MAJOR of plugins/abi.  Packages of plugins depend on the one that
 # their SDK speaks, so a host that cannot run them does not replace one that does.
 SLOT="0/1"
-IUSE="+driver +http +metrics test"
-REQUIRED_USE="metrics? ( http )"
+IUSE="+driver +http +metrics +page test +top"
+REQUIRED_USE="metrics? ( http ) page? ( http )"
 RESTRICT="!test? ( test )"
 
 RDEPEND="
@@ -67,7 +67,10 @@ _builds_driver() {
 }
 
 src_configure() {
-	local myfeatures=( $(usev http) $(usev metrics) )
+	local myfeatures=(
+		log-file log-journald log-syslog
+		$(usev http) $(usev metrics) $(usev page) $(usev top)
+	)
 	cargo_src_configure --locked --no-default-features
 
 	scripts/services/render "${T}" \
@@ -129,6 +132,7 @@ src_install() {
 
 	keepdir "/usr/$(get_libdir)/hotmerge/plugins"
 
+	keepdir /etc/hotmerge/keys.d
 	insinto /etc/hotmerge
 	doins "${T}"/hotmerge.toml
 	newinitd "${T}"/hotmerge.initd hotmerge
@@ -139,7 +143,7 @@ src_install() {
 	insinto /etc/logrotate.d
 	newins "${T}"/hotmerge.logrotate hotmerge
 
-	doman "${T}"/man/*.1
+	doman "${T}"/man/*.[15]
 	_install_completions hotmerge
 	_builds_driver && _install_completions cargo-hotmerge
 
@@ -155,16 +159,15 @@ _install_completions() {
 pkg_postinst() {
 	tmpfiles_process hotmerge.conf
 
-	if [[ -n ${REPLACING_VERSIONS} ]]; then
-		elog "A running host keeps its old program and its plugins."
-		elog "Restart the hotmerge service to run this version."
-		_warn_of_lost_plugins
-	fi
+	[[ -n ${REPLACING_VERSIONS} ]] || return 0
+	hotmerge-service_is_elsewhere && return
+	elog "A running host keeps its old program and its plugins."
+	elog "Restart the hotmerge service to run this version."
+	_warn_of_lost_plugins
 }
 
 # Whoever restarts the host should know before what it will not run any more.
 _warn_of_lost_plugins() {
-	[[ -z ${ROOT} ]] || return 0
 	local line refused
 	refused=$(
 		"${EPREFIX}"/usr/bin/hotmerge verify --brief --config "$(hotmerge-service_config)" 2> /dev/null
@@ -177,7 +180,8 @@ _warn_of_lost_plugins() {
 }
 
 pkg_prerm() {
-	[[ -z ${REPLACED_BY_VERSION} && -z ${ROOT} ]] || return 0
+	[[ -z ${REPLACED_BY_VERSION} ]] || return 0
+	hotmerge-service_is_elsewhere && return
 	timeout 2 "${EPREFIX}"/usr/bin/hotmerge status \
 		--runtime-dir "$(hotmerge-service_runtime_dir)" &> /dev/null
 	case $? in

@@ -13,6 +13,7 @@ mod log;
 #[cfg(test)]
 mod numbers;
 mod read;
+mod similar;
 pub(crate) mod source;
 
 pub use door::{Allow, DoorConfig, Principal, Role};
@@ -25,7 +26,9 @@ use hotmerge_instance::{
 };
 use hotmerge_meta::{PluginName, Trust};
 pub use http::{HttpConfig, Listen, ListenError};
-pub use log::LogConfig;
+pub use log::{
+    Facility, LogConfig, RouteConfig, SinkConfig, SinkType, SyslogAddress, SyslogAddressError,
+};
 pub use read::{ParseError, Place};
 use serde::Deserialize;
 
@@ -117,7 +120,7 @@ pub struct Config {
     pub door: DoorConfig,
     /// Where the host answers HTTP.
     pub http: HttpConfig,
-    /// How much of its log the program around the host keeps in memory.
+    /// How much of its log the program around the host keeps in memory, and where else its records go.
     pub log: LogConfig,
     /// Settings of single plugins.
     pub plugin: BTreeMap<PluginName, PluginConfig>,
@@ -290,6 +293,7 @@ impl Config {
             let reason = format!("`http.{key}` must be from {least} to {most}");
             return Err(ConfigError::Value(reason));
         }
+        self.log.check().map_err(ConfigError::Value)?;
         if self.keep_versions == 0 {
             let reason = "`keep_versions` must be at least 1".to_owned();
             return Err(ConfigError::Value(reason));

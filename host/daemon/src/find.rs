@@ -17,3 +17,6 @@ pub(crate) mod signed;
 pub(crate) mod tell;
 pub(crate) mod unverified;
 pub(crate) mod watch;
+
+#[cfg(test)]
+pub(crate) use fanotify::PAUSE;

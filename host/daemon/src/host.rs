@@ -17,8 +17,8 @@ use hotmerge_lifecycle::{ChoiceError, Why};
 use hotmerge_meta::{
     PackageName, PluginName, Untrusted,
     control::{
-        Action, DebugReport, HostStatus, PluginReport, ReloadParams, ReloadReport, Status,
-        Transition,
+        Action, Change, DebugReport, HostStatus, LogSinkStatus, PluginReport, ReloadParams,
+        ReloadReport, Status, Transition,
     },
 };
 
@@ -37,12 +37,22 @@ use crate::{
     record::{
         status::Snapshot,
         store::{Store, StoreError},
+        subscribers::Subscription,
     },
-    supervise::{clock::Tick, overrides::OverrideError, state::HostState, supervisor::Supervisor},
+    supervise::{
+        clock::Tick,
+        overrides::OverrideError,
+        state::{HostState, OnChange},
+        supervisor::Supervisor,
+    },
 };
 
 /// A task that runs at every look.
 type Upkeep = Box<dyn Fn() + Send + Sync>;
+/// What the sinks of the log do.
+type LogSinks = Box<dyn Fn() -> Vec<LogSinkStatus> + Send + Sync>;
+/// A task that runs with every new configuration.
+type AtConfiguration = Box<dyn Fn(&Config) + Send + Sync>;
 
 /// A running host. Stops gracefully when dropped.
 pub struct Host {
@@ -53,8 +63,12 @@ pub struct Host {
     upkeep: Arc<OnceLock<Upkeep>>,
     /// The source of the configuration, if it can be read again.
     source: OnceLock<Source>,
-    /// Number of lost log records, if the embedding program counts them.
-    log_dropped: OnceLock<fn() -> u64>,
+    /// What the sinks of the log do, if the embedding program has any.
+    log_sinks: OnceLock<LogSinks>,
+    /// A task of the embedding program that runs with every new configuration.
+    at_configuration: OnceLock<AtConfiguration>,
+    /// Held while a configuration is put in force.
+    reconfiguring: Mutex<()>,
 }
 
 impl std::fmt::Debug for Host {
@@ -125,10 +139,10 @@ impl Host {
         for problem in Self::check_keys(&config) {
             tracing::warn!(target: "hotmerge::host", "signatures are required, but {problem}");
         }
-        let store = config
-            .state_dir
-            .as_ref()
-            .map(|dir| Store::open(dir, config.keep_versions))
+        // Who reads of it may be in another directory.
+        let state_dir = config.state_dir.as_deref().map(absolute);
+        let store = state_dir
+            .map(|dir| Store::open(&dir, config.keep_versions))
             .transpose()?;
         let supervisor = Arc::new_cyclic(|host: &Weak<Supervisor>| {
             let host = Weak::clone(host);
@@ -175,7 +189,9 @@ impl Host {
             started: jiff::Timestamp::now(),
             upkeep,
             source: OnceLock::new(),
-            log_dropped: OnceLock::new(),
+            log_sinks: OnceLock::new(),
+            at_configuration: OnceLock::new(),
+            reconfiguring: Mutex::default(),
         };
         host.rescan();
         Ok(host)
@@ -409,6 +425,26 @@ impl Host {
         }
     }
 
+    /// What happens to plugins from now on. A subscriber may lag behind by `waiting` events; the host
+    /// never waits for it, and [`Subscription::lost`] counts what found no room.
+    pub fn subscribe(&self, waiting: usize) -> Subscription {
+        self.supervisor.state().subscribers.add(waiting)
+    }
+
+    /// The last changes of all plugins, at most so many of those that are remembered, oldest first.
+    pub fn changes(&self, most: usize) -> Vec<Change> {
+        self.supervisor.state().history.changes(most)
+    }
+
+    /// Has a function called whenever the status changes by more than counts and measurements. It must
+    /// return at once and ask the host for nothing: the host is locked meanwhile.
+    pub fn on_change(&self, tell: impl Fn() + Send + Sync + 'static) {
+        self.supervisor
+            .state()
+            .on_change
+            .push(OnChange(Box::new(tell)));
+    }
+
     /// Everything known about one plugin, for debugging.
     ///
     /// # Errors
@@ -433,11 +469,11 @@ impl Host {
         let _ = self.upkeep.set(Box::new(upkeep));
     }
 
-    /// Makes the status show the number of log records that the embedding program lost. Only the
-    /// first call has an effect.
-    pub fn show_log_dropped(&self, count: fn() -> u64) {
+    /// Makes the status show what the sinks of the embedding program's log do. Only the first call has an
+    /// effect.
+    pub fn show_log_sinks(&self, sinks: impl Fn() -> Vec<LogSinkStatus> + Send + Sync + 'static) {
         // A second one would be of the same program.
-        let _ = self.log_dropped.set(count);
+        let _ = self.log_sinks.set(Box::new(sinks));
     }
 
     /// The current status of the host and its plugins.
@@ -451,6 +487,8 @@ impl Host {
         } = self.supervisor.snapshot();
         config.file = self.source.get().and_then(|source| source.file.clone());
         let watchers = &self.supervisor.watchers;
+        let log_sinks = self.log_sinks.get().map_or_else(Vec::new, |sinks| sinks());
+        let dropped = log_sinks.iter().map(|it| it.dropped);
         Status {
             host: HostStatus {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -474,7 +512,8 @@ impl Host {
                 retained: counters.retained,
                 stuck: counters.stuck,
                 overdue: counters.overdue,
-                log_dropped: self.log_dropped.get().map_or(0, |count| count()),
+                log_dropped: dropped.map(|it| it.host + it.plugins).sum(),
+                log_sinks,
                 replies_given_up: self.supervisor.workers.replies_given_up(),
                 crash_signals: self.supervisor.workers.crash_signals(),
                 degraded: self.supervisor.workers.missing().to_vec(),
@@ -510,6 +549,7 @@ impl Host {
             tracing::error!(target: "hotmerge::host", "the clock's thread panicked");
         }
         self.supervisor.workers.close();
+        self.supervisor.state().subscribers.close();
         left
     }
 }
@@ -549,8 +589,11 @@ fn merge(plugins: &mut BTreeMap<PluginName, PluginReport>, report: &PluginReport
 
 /// A path for another process, which may have another working directory.
 fn for_everybody(path: &Path) -> PathBuf {
-    let real = path.canonicalize().or_else(|_| std::path::absolute(path));
-    real.unwrap_or_else(|_| path.to_owned())
+    path.canonicalize().unwrap_or_else(|_| absolute(path))
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Why the operator's choice keeps the version in the directory from running.

@@ -56,7 +56,11 @@ pub use hotmerge_loader::{
     CallError as PluginError, Media, MediaError, Reply, give_back_large_blocks,
 };
 pub use plugin::{Answered, CallError, Plugin};
-pub use record::{status, store::StoreError};
+pub use record::{
+    status,
+    store::StoreError,
+    subscribers::{Event, EventKind, Subscription},
+};
 pub use supervise::overrides::OverrideError;
 
 /// The target triple of this host.

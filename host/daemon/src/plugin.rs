@@ -8,7 +8,7 @@ use hotmerge_instance::{
     failure::{self},
 };
 use hotmerge_loader::{self as loader, Reply};
-use hotmerge_meta::{Digest, PluginName};
+use hotmerge_meta::{Digest, PluginName, control::code};
 use hotmerge_swap::{Draining, Gate, VersionCell};
 
 mod calls;
@@ -67,6 +67,26 @@ pub enum CallError {
     /// The plugin answered with an error.
     #[error(transparent)]
     Plugin(#[from] loader::CallError),
+}
+
+impl CallError {
+    /// Its [`code`] in the control protocol.
+    pub fn code(&self) -> i32 {
+        match self {
+            Self::NotLoaded(_) => code::NO_PLUGIN,
+            Self::TooDeep => code::INTERNAL,
+            Self::Plugin(error) => match error {
+                loader::CallError::NoMethod(_) => code::NO_PLUGIN_METHOD,
+                loader::CallError::BadRequest(_) => code::BAD_REQUEST,
+                loader::CallError::Deadline => code::DEADLINE,
+                loader::CallError::Panicked(_) => code::PANICKED,
+                loader::CallError::ReplyTooLarge => code::REPLY_TOO_LARGE,
+                loader::CallError::NotAcceptable(_) => code::NOT_ACCEPTABLE,
+                loader::CallError::UnsupportedMedia(_) => code::UNSUPPORTED_MEDIA,
+                _ => code::PLUGIN_FAILED,
+            },
+        }
+    }
 }
 
 impl Plugin {
@@ -291,7 +311,7 @@ impl Plugin {
         self.calls.fail(Failed::of(&error));
         let error = match error {
             loader::CallError::Panicked(text) => {
-                let failure = Failure::panic(&text).during(call.method, call.context);
+                let failure = Failure::panic(&text).in_call(call.method, call.context);
                 version.instance.caught(failure);
                 // The stack frames are only for the host.
                 loader::CallError::Panicked(failure::message(text))

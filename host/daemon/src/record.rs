@@ -9,4 +9,5 @@ pub(crate) mod report;
 pub(crate) mod spread;
 pub mod status;
 pub(crate) mod store;
+pub(crate) mod subscribers;
 pub(crate) mod words;

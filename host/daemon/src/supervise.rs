@@ -4,6 +4,7 @@
 //! [`supervisor`] holds the machine and uses none of the other files; they add the code for each kind of
 //! step.
 
+mod alarms;
 pub(crate) mod bring_up;
 pub(crate) mod clock;
 pub(crate) mod crashes;

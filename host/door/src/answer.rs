@@ -10,9 +10,7 @@ use std::{
     time::Duration,
 };
 
-use hotmerge_daemon::{
-    Call, CallError, Cancel, Host, Media, Plugin, PluginError, Reply, config::Role, context,
-};
+use hotmerge_daemon::{Call, CallError, Cancel, Host, Media, Plugin, Reply, config::Role, context};
 use hotmerge_meta::{
     PluginName,
     control::{
@@ -147,7 +145,7 @@ pub(crate) struct Method {
     name: &'static str,
     /// The role that it needs.
     role: Role,
-    pub(crate) weight: Weight,
+    weight: Weight,
     run: fn(&Asked<'_>) -> Answer,
 }
 
@@ -218,27 +216,64 @@ impl Method {
         METHODS.iter().find(|method| method.name == name)
     }
 
-    /// Answers a request for it, if the client has the role.
-    pub(crate) fn answer(
-        &self,
-        door: &Door,
-        who: &Identity,
-        client: &dyn Client,
-        params: Option<&RawValue>,
-    ) -> Answer {
-        let asked = Asked {
+    /// A request for it, if the client has the role.
+    pub(crate) fn permit<'a>(
+        &'static self,
+        door: &'a Door,
+        who: &'a Identity,
+        params: Option<&'a RawValue>,
+    ) -> Result<Permitted<'a>, ErrorObjectOwned> {
+        let what = || format!("ask for `{}`", self.name);
+        let authorized = door.authorize(who, Access::Role(self.role), self.name, what);
+        authorized.map_err(|denied| error(code::DENIED, denied.to_string()))?;
+        Ok(Permitted {
+            method: self,
             door,
             who,
-            client,
             params,
-        };
-        let what = || format!("ask for `{}`", self.name);
-        asked.authorize(Access::Role(self.role), self.name, what)?;
-        let answer = (self.run)(&asked);
-        if self.role == Role::Admin {
-            audit::done(who, self.name, params, &answer);
-        }
+        })
+    }
+}
+
+/// A request whose client has the role for it, and which has not begun.
+pub(crate) struct Permitted<'a> {
+    method: &'static Method,
+    door: &'a Door,
+    who: &'a Identity,
+    params: Option<&'a RawValue>,
+}
+
+impl Permitted<'_> {
+    /// How long its answer may take.
+    pub(crate) fn weight(&self) -> Weight {
+        self.method.weight
+    }
+
+    /// Answers it.
+    pub(crate) fn answer(&self, client: &dyn Client) -> Answer {
+        let answer = (self.method.run)(&Asked {
+            door: self.door,
+            who: self.who,
+            client,
+            params: self.params,
+        });
+        self.record(&answer);
         answer
+    }
+
+    /// Refuses it for lack of room.
+    pub(crate) fn refuse_as_busy(&self) -> ErrorObjectOwned {
+        self.door.tally.busy();
+        let text = "too many requests of this kind are in progress; try again";
+        let busy = error(code::BUSY, text);
+        self.record(&Err(busy.clone()));
+        busy
+    }
+
+    fn record(&self, answer: &Answer) {
+        if self.method.role == Role::Admin {
+            audit::done(self.who, self.method.name, self.params, answer);
+        }
     }
 }
 
@@ -330,21 +365,7 @@ fn possible(done: Result<impl Serialize, impl std::error::Error>) -> Answer {
 }
 
 fn refused(failed: &CallError) -> ErrorObjectOwned {
-    let code = match failed {
-        CallError::NotLoaded(_) => code::NO_PLUGIN,
-        CallError::TooDeep => code::INTERNAL,
-        CallError::Plugin(failed) => match failed {
-            PluginError::NoMethod(_) => code::NO_PLUGIN_METHOD,
-            PluginError::BadRequest(_) => code::BAD_REQUEST,
-            PluginError::Deadline => code::DEADLINE,
-            PluginError::Panicked(_) => code::PANICKED,
-            PluginError::ReplyTooLarge => code::REPLY_TOO_LARGE,
-            PluginError::NotAcceptable(_) => code::NOT_ACCEPTABLE,
-            PluginError::UnsupportedMedia(_) => code::UNSUPPORTED_MEDIA,
-            _ => code::PLUGIN_FAILED,
-        },
-    };
-    error(code, failed.to_string())
+    error(failed.code(), failed.to_string())
 }
 
 fn parse<T: DeserializeOwned>(params: Option<&RawValue>) -> Result<T, ErrorObjectOwned> {

@@ -6,7 +6,8 @@
 //! connections, `routes` maps addresses to handlers, `calls` calls plugins, `problem` defines every
 //! refusal (RFC 9457), `visitor` and `tokens` identify clients, `guard` rejects requests by web pages of
 //! other sites, `framing` requests with two meanings; `descriptions` asks plugins to describe
-//! themselves, and `operations` and `schema` turn that into parts of `openapi`.
+//! themselves, and `operations` and `schema` turn that into parts of `openapi`; `page` is for people, and `live`
+//! tells it of changes.
 //!
 //! Invariant: `roles` decides who may do what, as for the control socket; a client without an entry in
 //! `[[door.allow]]` reaches only the two health checks.
@@ -20,10 +21,14 @@ mod extract;
 mod framing;
 mod guard;
 mod listen;
+#[cfg(feature = "page")]
+mod live;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod openapi;
 mod operations;
+#[cfg(feature = "page")]
+mod page;
 mod problem;
 mod receive;
 mod routes;

@@ -8,7 +8,7 @@
 //!
 //! Absent on purpose: which request needs which role (`answer` has that table), sockets.
 
-use std::fmt;
+use std::{fmt, sync::OnceLock};
 
 use hotmerge_daemon::config::{Allow, Principal, Role};
 use nix::unistd::{Uid, User};
@@ -16,10 +16,20 @@ use nix::unistd::{Uid, User};
 /// The proven identity of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
-    name: String,
+    client: Client,
     /// Whether it is root or the host's own user, who may do everything.
     is_owner: bool,
     principals: Vec<Principal>,
+}
+
+/// Whom an identity stands for. A user's name is looked up only to be shown, because that may take long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Client {
+    User(u32),
+    #[cfg(feature = "http")]
+    Token(String),
+    #[cfg(feature = "http")]
+    Address(std::net::IpAddr),
 }
 
 /// The access that a request needs.
@@ -31,18 +41,41 @@ pub(crate) enum Access<'a> {
     Call { plugin: &'a str, method: &'a str },
 }
 
-/// A refusal: who was refused what, and who could permit it.
+/// A refusal: who was refused what, and who could permit it by which entry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{who} may not {what}, which needs the role `{role}`{of}; root or {owner} can grant it with an \
-     entry `[[door.allow]]` in the host's configuration"
+    "{who} may not {what}, which needs the role `{role}`{of}; root or {} can grant it by these lines in the \
+     host's configuration: `[[door.allow]]`, `{entry}`, `role = \"{role}\"`",
+    grantor()
 )]
 pub(crate) struct Denied {
     who: String,
     what: String,
     role: Role,
     of: String,
-    owner: String,
+    entry: String,
+}
+
+/// The refusal of a user without any role, before it has asked for anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "user {uid} has no role on this host; root or {} can grant one by these lines in the host's \
+     configuration: `[[door.allow]]`, `user = {uid}`, and `role = \"read\"` for status, history and log, \
+     `role = \"call\"` for calls, or `role = \"admin\"` for everything",
+    grantor()
+)]
+pub(crate) struct Stranger {
+    /// By number: looking up a name may take long, and other clients wait for this thread.
+    pub(crate) uid: u32,
+}
+
+/// Who besides root decides about roles.
+fn grantor() -> &'static str {
+    static GRANTOR: OnceLock<String> = OnceLock::new();
+    GRANTOR.get_or_init(|| match rustix::process::geteuid().as_raw() {
+        0 => "whoever configures the host".to_owned(),
+        uid => user(uid),
+    })
 }
 
 impl Identity {
@@ -51,7 +84,7 @@ impl Identity {
         let own = Principal::User(uid);
         let groups = groups.into_iter().map(Principal::Group);
         Self {
-            name: user(uid),
+            client: Client::User(uid),
             is_owner: uid == 0 || uid == rustix::process::geteuid().as_raw(),
             principals: std::iter::once(own).chain(groups).collect(),
         }
@@ -61,7 +94,7 @@ impl Identity {
     #[cfg(feature = "http")]
     pub(crate) fn of_token(name: &str) -> Self {
         Self {
-            name: format!("the holder of token `{name}`"),
+            client: Client::Token(name.to_owned()),
             is_owner: false,
             principals: vec![Principal::Token(name.to_owned()), Principal::Anybody],
         }
@@ -71,7 +104,7 @@ impl Identity {
     #[cfg(feature = "http")]
     pub(crate) fn of_address(address: std::net::IpAddr) -> Self {
         Self {
-            name: format!("a client without a token at `{address}`"),
+            client: Client::Address(address),
             is_owner: false,
             principals: vec![Principal::Anybody],
         }
@@ -113,30 +146,61 @@ impl Identity {
             ),
         };
         Denied {
-            who: self.name.clone(),
+            who: self.to_string(),
             what: what.into(),
             role,
             of,
-            owner: match rustix::process::geteuid().as_raw() {
-                0 => "whoever configures the host".to_owned(),
-                uid => user(uid),
+            entry: self.client.entry(role),
+        }
+    }
+}
+
+impl Client {
+    /// The line of an entry that names it.
+    #[cfg_attr(
+        not(feature = "http"),
+        expect(unused_variables, reason = "users may have every role")
+    )]
+    fn entry(&self, role: Role) -> String {
+        match self {
+            Self::User(uid) => match name(*uid) {
+                Some(name) => format!("user = {name:?}"),
+                None => format!("user = {uid}"),
             },
+            #[cfg(feature = "http")]
+            Self::Token(name) => format!("token = {name:?}"),
+            // Nobody may make an administrator of everybody.
+            #[cfg(feature = "http")]
+            Self::Address(_) if role == Role::Admin => "token = \"NAME\"".to_owned(),
+            #[cfg(feature = "http")]
+            Self::Address(_) => "anybody = true".to_owned(),
         }
     }
 }
 
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
+        match &self.client {
+            Client::User(uid) => f.write_str(&user(*uid)),
+            #[cfg(feature = "http")]
+            Client::Token(name) => write!(f, "the holder of token `{name}`"),
+            #[cfg(feature = "http")]
+            Client::Address(address) => write!(f, "a client without a token at `{address}`"),
+        }
     }
 }
 
-/// A user's name, or its number.
+/// A user's name and number, or its number alone.
 fn user(uid: u32) -> String {
-    match User::from_uid(Uid::from_raw(uid)) {
-        Ok(Some(user)) => format!("user `{}` ({uid})", user.name),
-        _ => format!("user {uid}"),
+    match name(uid) {
+        Some(name) => format!("user `{name}` ({uid})"),
+        None => format!("user {uid}"),
     }
+}
+
+fn name(uid: u32) -> Option<String> {
+    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten()?;
+    Some(user.name)
 }
 
 #[cfg(test)]
@@ -183,6 +247,37 @@ mod tests {
             !Identity::of_user(12, [4711]).may_enter(&allow),
             "numbers of another kind"
         );
+    }
+
+    /// The entry that a refusal proposes, as a configuration has it.
+    fn proposed(refusal: &str) -> Vec<Allow> {
+        let (_, lines) = refusal.split_once("configuration: ").unwrap();
+        let lines = lines.split('`').skip(1).step_by(2).take(3);
+        let text: Vec<_> = lines.map(|line| line.replace("door.", "")).collect();
+        allow(&text.join("\n"))
+    }
+
+    #[test]
+    fn the_entry_of_a_refusal_grants_the_access() {
+        let identities = [
+            Identity::of_user(SOMEBODY, []),
+            #[cfg(feature = "http")]
+            Identity::of_token("a \"quoted\" one"),
+            #[cfg(feature = "http")]
+            Identity::of_address(std::net::Ipv4Addr::LOCALHOST.into()),
+        ];
+        for identity in identities {
+            for role in [Role::Read, Role::Call, Role::Admin] {
+                let access = Access::Role(role);
+                let said = identity.denied(access, "do it").to_string();
+                let allow = proposed(&said);
+                let is_named = said.contains("NAME");
+                assert!(is_named || identity.may(&allow, access), "{said}");
+            }
+        }
+        let said = Stranger { uid: SOMEBODY }.to_string();
+        let somebody = Identity::of_user(SOMEBODY, []);
+        assert_eq!(roles(&somebody, &proposed(&said)), [true, false, false]);
     }
 
     #[test]

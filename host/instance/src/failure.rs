@@ -23,6 +23,9 @@ const NAME: usize = 120;
 pub struct Failure {
     /// What happened, as a predicate for "it": `was killed by SIGSEGV at 0x8`.
     pub what: String,
+    /// What the plugin was doing meanwhile, as a clause that follows "while", if no report names the
+    /// call.
+    pub during: Option<String>,
     /// In which method.
     pub method: Option<String>,
     /// The trace of the call, in hexadecimal.
@@ -36,17 +39,40 @@ impl Failure {
     pub fn panic(text: &str) -> Self {
         let (message, frames) = split(text);
         let end = message.floor_char_boundary(LONGEST);
+        let what = on_one_line(&message[..end]);
         Self {
-            what: on_one_line(&message[..end]),
+            what: match what.trim().is_empty() {
+                true => "panicked".to_owned(),
+                false => what,
+            },
             frames,
             ..Self::default()
         }
     }
 
+    /// What happened, and meanwhile.
+    pub fn told(&self) -> String {
+        match &self.during {
+            Some(during) => format!("{}, while {during}", self.what),
+            None => self.what.clone(),
+        }
+    }
+
+    /// Names what the plugin was doing, unless it is known better.
+    #[must_use]
+    pub fn or_during(mut self, during: Option<String>) -> Self {
+        if self.method.is_none() && self.during.is_none() {
+            self.during = during;
+        }
+        self
+    }
+
     /// The call that it happened in.
-    pub fn during(mut self, method: &str, context: &CallContext) -> Self {
+    #[must_use]
+    pub fn in_call(mut self, method: &str, context: &CallContext) -> Self {
         let is_shown = |sign: &char| !sign.is_control();
-        self.method = Some(method.chars().filter(is_shown).take(64).collect());
+        let method: String = method.chars().filter(is_shown).take(64).collect();
+        self.method = (!method.trim().is_empty()).then_some(method);
         self.trace = (context.trace_id != [0; 16]).then(|| hex(&context.trace_id));
         self
     }
@@ -72,7 +98,12 @@ impl From<String> for Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        control::sentence(f, &self.what, self.method.as_deref(), self.trace.as_deref())
+        control::sentence(
+            f,
+            &self.told(),
+            self.method.as_deref(),
+            self.trace.as_deref(),
+        )
     }
 }
 
@@ -173,7 +204,7 @@ mod tests {
             ..CallContext::default()
         };
         let failure =
-            Failure::panic("panicked at a.rs:1:2:\x1bno\nstack: 10").during("go", &context);
+            Failure::panic("panicked at a.rs:1:2:\x1bno\nstack: 10").in_call("go", &context);
         assert_eq!(
             failure.to_string(),
             format!(
@@ -182,6 +213,14 @@ mod tests {
             )
         );
         assert_eq!(failure.frames, [0x10]);
+    }
+
+    #[test]
+    fn a_panic_that_says_nothing_is_a_panic() {
+        for text in ["", " ", "\x01\x01\n", "\nstack: 10"] {
+            let failure = Failure::panic(text).in_call("\x01", &CallContext::default());
+            assert_eq!(failure.to_string(), "panicked", "{text:?}");
+        }
     }
 
     #[test]

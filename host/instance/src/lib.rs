@@ -127,11 +127,16 @@ impl Instance {
         }
     }
 
-    /// Hands over the state that version `from` saved.
-    pub fn restore(&self, from: &str, state: &[u8]) -> Result<(), Box<loader::CallError>> {
+    /// Hands over the state that version `from` saved. `break_off` ends the waiting for a worker.
+    pub fn restore(
+        &self,
+        from: &str,
+        state: &[u8],
+        break_off: &Cancel,
+    ) -> Result<(), Box<loader::CallError>> {
         match self {
             Self::Host(instance) => instance.restore(from, state),
-            Self::Worker(worker) => worker.restore(from, state),
+            Self::Worker(worker) => worker.restore(from, state, break_off),
         }
     }
 

@@ -7,6 +7,8 @@ pub use hotmerge_sandbox::Grant;
 use hotmerge_sandbox::Limits;
 use serde::Deserialize;
 
+use crate::cancel::Cancel;
+
 /// How a plugin is kept apart from the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -184,6 +186,8 @@ pub struct StartWith<'a> {
     pub settings: &'a Settings,
     /// What the plugin is told, as a JSON object.
     pub config: &'a str,
+    /// Ends the worker while the start is under way.
+    pub break_off: &'a Cancel,
 }
 
 impl Settings {

@@ -224,7 +224,7 @@ impl Slot {
         let Some(candidate) = &self.candidate else {
             return;
         };
-        let stage = candidate.stage;
+        let (ticket, stage) = (candidate.ticket, candidate.stage);
         let refused = match candidate.attempt.why {
             Why::Reconfigured if self.live.is_some() => Refused {
                 reason: format!("with its new configuration: {}", refused.reason),
@@ -248,6 +248,8 @@ impl Slot {
         self.overtaken = 0;
         if stage == Stage::HandingOver {
             out.push(Now::Resume.into());
+            // It may be about to take the state over for ever.
+            out.push(Later::BreakOff(ticket).into());
             self.candidate = None;
         } else {
             self.abandon(out);
@@ -333,7 +335,9 @@ impl Slot {
         };
         match candidate.stage {
             // Its job is under way and will answer.
-            Stage::Verifying | Stage::Starting | Stage::HandingOver => {}
+            Stage::Verifying | Stage::HandingOver => {}
+            // Its code may never return.
+            Stage::Starting => out.push(Later::BreakOff(candidate.ticket).into()),
             Stage::Settling | Stage::Waiting => out.push(Now::Forget(candidate.ticket).into()),
             Stage::Trying => {
                 out.push(Now::EndTrial(candidate.ticket).into());

@@ -434,6 +434,9 @@ pub enum Later {
     End(Ticket),
     /// End a version that never took a call. No answer is expected.
     Discard(Ticket),
+    /// Break off the start of a version that nobody wants any more, or its hand-over, as far as that is
+    /// possible and not over. Whatever is broken off still answers.
+    BreakOff(Ticket),
     /// Persist what runs and what was chosen, if anything. No answer is expected.
     Persist,
 }

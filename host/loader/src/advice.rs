@@ -82,6 +82,13 @@ const BY_FILTER: &str = "a filter of system calls is in force for the host, such
                          unit's: it must permit `clone` with new namespaces, `mount`, `pivot_root`, \
                          `seccomp` and Landlock";
 
+/// Names the AppArmor profile of this process.
+const PROFILE: &str = "/proc/self/attr/current";
+/// Behind the name of a profile that forbids.
+const ENFORCED: &str = " (enforce)";
+const BY_PROFILE: &str = "an AppArmor profile is in force for the host, such as a container's: it must permit `userns`, \
+                          `mount`, `umount` and `pivot_root`";
+
 /// What an error means whatever the settings are.
 const ALWAYS: &[(Errno, &str)] = &[
     (
@@ -131,6 +138,7 @@ fn suspect(read: impl Fn(&str) -> Option<String>) -> String {
         .iter()
         .filter(|(errno, path, line, _)| *errno == Errno::PERM && has(&read, path, line))
         .map(|(.., advice)| *advice)
+        .chain(is_confined(&read).then_some(BY_PROFILE))
         .collect();
     all.dedup();
     match all.is_empty() {
@@ -144,6 +152,10 @@ fn has(read: &impl Fn(&str) -> Option<String>, path: &str, line: &str) -> bool {
     read(path).is_some_and(|text| text.lines().any(|it| it.trim_end() == line))
 }
 
+fn is_confined(read: &impl Fn(&str) -> Option<String>) -> bool {
+    read(PROFILE).is_some_and(|profile| profile.trim_end().ends_with(ENFORCED))
+}
+
 fn advise(error: &io::Error, read: impl Fn(&str) -> Option<String>) -> String {
     let Some(number) = Errno::from_io_error(error) else {
         return String::new();
@@ -151,7 +163,8 @@ fn advise(error: &io::Error, read: impl Fn(&str) -> Option<String>) -> String {
     let setting = SETTINGS
         .iter()
         .find(|(errno, path, line, _)| *errno == number && has(&read, path, line))
-        .map(|(.., advice)| *advice);
+        .map(|(.., advice)| *advice)
+        .or_else(|| (number == Errno::ACCESS && is_confined(&read)).then_some(BY_PROFILE));
     let always = ALWAYS.iter().find(|(errno, _)| *errno == number);
     match setting.or(always.map(|(_, advice)| *advice)) {
         Some(advice) => format!(" ({advice})"),
@@ -179,6 +192,21 @@ mod tests {
             }
         }
         assert_eq!(suspect(|_| Some("17\n".to_owned())), "");
+    }
+
+    #[test]
+    fn only_a_profile_in_force_is_named() {
+        let denied = io::Error::from(Errno::ACCESS);
+        let confined = |profile: &'static str| {
+            move |asked: &str| (asked == PROFILE).then(|| format!("{profile}\n"))
+        };
+        for none in ["unconfined", "it (complain)", "user_u:role_r:type_t:s0"] {
+            assert_eq!(advise(&denied, confined(none)), "", "{none}");
+            assert_eq!(suspect(confined(none)), "", "{none}");
+        }
+        let profile = || confined("docker-default (enforce)");
+        assert_eq!(advise(&denied, profile()), format!(" ({BY_PROFILE})"));
+        assert_eq!(suspect(profile()), format!(" ({BY_PROFILE})"));
     }
 
     #[test]

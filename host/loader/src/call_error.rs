@@ -18,6 +18,9 @@ pub fn reason_text(bytes: &[u8]) -> String {
     format!("{head} … ({lost} bytes left out) … {tail}")
 }
 
+/// What stands for a reason that a plugin owes.
+const NO_REASON: &str = "it gave no reason";
+
 /// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -67,9 +70,14 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// Converts a status of the contract other than "ok". A long reason is cut.
+    /// Converts a status of the contract other than "ok". A long reason is cut, and a missing one is
+    /// said to be missing.
     pub fn of(status: Status, reason: &[u8], method: &str) -> Self {
-        let reason = reason_text(reason);
+        let reason = match reason_text(reason) {
+            none if none.trim().is_empty() && status == abi::STATUS_PANIC => "panicked".to_owned(),
+            none if none.trim().is_empty() => NO_REASON.to_owned(),
+            reason => reason,
+        };
         match status {
             abi::STATUS_FAILED => Self::Failed(reason),
             abi::STATUS_NO_METHOD => Self::NoMethod(method.to_owned()),
@@ -123,6 +131,28 @@ mod tests {
         assert!(error.len() < 6 << 10, "{}", error.len());
         assert!(error.starts_with("aaa") && error.ends_with("\nstack: 1a 2b"));
         assert!(error.contains("(1043469 bytes left out)"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_reason_is_said_to_be_missing() {
+        for (status, said) in [
+            (abi::STATUS_FAILED, "it gave no reason"),
+            (abi::STATUS_BAD_REQUEST, "bad request: it gave no reason"),
+            (abi::STATUS_NO_PLUGIN, "it gave no reason"),
+            (
+                abi::STATUS_NOT_ACCEPTABLE,
+                "not acceptable: it gave no reason",
+            ),
+            (
+                abi::STATUS_UNSUPPORTED_MEDIA,
+                "unsupported media type: it gave no reason",
+            ),
+            (abi::STATUS_PANIC, "the plugin panicked"),
+        ] {
+            for reason in [&b""[..], b" \n\t"] {
+                assert_eq!(CallError::of(status, reason, "go").to_string(), said);
+            }
+        }
     }
 
     #[test]

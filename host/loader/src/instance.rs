@@ -42,7 +42,22 @@ impl Loaded {
         Library::open(verified).map(Self)
     }
 
-    /// Runs the constructors, and starts the plugin: see [`Instance::start`].
+    /// Runs the constructors.
+    ///
+    /// # Errors
+    /// If the loader does not tell where the plugin lies.
+    pub fn construct(mut self) -> Result<Constructed, LoadError> {
+        self.0.construct()?;
+        Ok(Constructed(self.0))
+    }
+}
+
+/// A plugin whose constructors have run, and nothing else of it.
+#[derive(Debug)]
+pub struct Constructed(Library);
+
+impl Constructed {
+    /// Starts the plugin: see [`Instance::start`].
     ///
     /// # Errors
     /// As there.
@@ -51,7 +66,6 @@ impl Loaded {
         config: &str,
         services: Arc<dyn HostServices>,
     ) -> Result<Instance, LoadError> {
-        self.0.construct()?;
         self.0.find_table()?;
         Instance::create(self.0, config, services)
     }
@@ -106,7 +120,7 @@ impl Instance {
                 if library.unload() == Unloaded::Retained {
                     std::mem::forget(context);
                 }
-                Err(LoadError::Refused(error.to_string()))
+                Err(LoadError::Refused(not_started(&error)))
             }
         }
     }
@@ -303,6 +317,18 @@ impl Remains {
             std::mem::forget(self.context);
         }
         unloaded
+    }
+}
+
+/// Why a plugin did not start. A panic can come from any step, and is told with the step.
+fn not_started(error: &CallError) -> String {
+    let told = error.to_string();
+    if !matches!(error, CallError::Panicked(_)) {
+        return told;
+    }
+    match told.split_once("\nstack: ") {
+        Some((message, stack)) => format!("{message}, while it started\nstack: {stack}"),
+        None => format!("{told}, while it started"),
     }
 }
 

@@ -27,7 +27,7 @@ pub use advice::{advice, suspicions};
 pub use call_error::{CallError, reason_text};
 pub use constructors::{Constructors, ConstructorsError};
 pub use heap::give_back_large_blocks;
-pub use instance::{Instance, Loaded, Remains};
+pub use instance::{Constructed, Instance, Loaded, Remains};
 pub use library::Unloaded;
 pub use media::{Media, MediaError};
 pub use reply::Reply;

@@ -4,7 +4,11 @@
 
 #![forbid(unsafe_code)]
 
+mod capture;
 pub mod log;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+pub mod record;
 pub mod records;
+pub mod routes;
+pub mod sinks;

@@ -1,28 +1,31 @@
-//! The program's log: to standard error, for people or as JSON lines, and never waited for; and its
-//! last records into memory.
+//! The program's log: to its sinks, of which standard error is one, and never waited for; and its last
+//! records into memory.
 
 use std::{
     io::{self, IsTerminal},
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
-use hotmerge_meta::plain;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use hotmerge_meta::{control::LogLevel, plain};
+use tracing::Metadata;
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
     field::MakeExt as _,
     filter::{LevelFilter, ParseError},
-    fmt::{self, format::debug_fn},
+    fmt::{self, MakeWriter, format::debug_fn},
     layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
 };
 
-use crate::records::{Capture, Records};
+use crate::{
+    capture::{self, Capture},
+    record::Source,
+    records::Records,
+    sinks::Router,
+};
 
 /// The first part of the targets of the host's records, and the target of its plugins' own.
 const OWN: &[&str] = &["hotmerge", "plugin"];
-
-static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
 /// How log records look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +52,8 @@ pub enum LogError {
     Start(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Starts logging to standard error and, with `records`, into memory. Records that find no room on
-/// their way to standard error are dropped and counted. The guard writes out what is left when it is dropped.
+/// Starts logging to the sinks of a router and, with `records`, into memory. Lines for standard error look as
+/// `format` says.
 ///
 /// # Errors
 /// If `filter` is no filter (`info`, `plugin=debug,warn`, …), or logging is on already.
@@ -58,15 +61,13 @@ pub fn start(
     format: Format,
     filter: &str,
     records: Option<&Arc<Records>>,
-) -> Result<WorkerGuard, LogError> {
-    let (writer, guard) = NonBlockingBuilder::default()
-        .lossy(true)
-        .thread_name("log")
-        .finish(io::stderr());
-    let _ = DROPPED.set(writer.error_counter());
+    router: &Arc<Router>,
+) -> Result<(), LogError> {
     let filter = parse(filter)?;
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = fmt::layer().with_ansi(colours).with_writer(writer);
+    let lines = fmt::layer()
+        .with_ansi(colours)
+        .with_writer(ToRouter(Arc::clone(router)));
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
         Format::Text => {
             let fields = debug_fn(|writer, field, value| {
@@ -80,13 +81,52 @@ pub fn start(
         }
         Format::Json => Box::new(lines.json().flatten_event(true)),
     };
-    let all = tracing_subscriber::registry()
-        .with(lines)
-        .with(records.map(|records| Capture(Arc::clone(records))))
-        .with(filter);
+    let capture = Capture::new(records.cloned(), Some(Arc::clone(router)), lines);
+    let all = tracing_subscriber::registry().with(capture).with(filter);
     all.try_init()
-        .map_err(|error| LogError::Start(error.into()))?;
-    Ok(guard)
+        .map_err(|error| LogError::Start(error.into()))
+}
+
+/// Takes lines to the sink for standard error.
+struct ToRouter(Arc<Router>);
+
+/// Takes one line there.
+struct LineToRouter<'a> {
+    router: &'a Router,
+    level: LogLevel,
+    source: Source,
+}
+
+impl<'a> MakeWriter<'a> for ToRouter {
+    type Writer = LineToRouter<'a>;
+
+    fn make_writer(&'a self) -> LineToRouter<'a> {
+        LineToRouter {
+            router: &self.0,
+            level: LogLevel::Info,
+            source: Source::Host,
+        }
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> LineToRouter<'a> {
+        LineToRouter {
+            router: &self.0,
+            level: capture::level(metadata.level()),
+            source: Source::of(metadata.target()),
+        }
+    }
+}
+
+impl io::Write for LineToRouter<'_> {
+    /// The layer writes a whole line at once.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.router.line(self.level, self.source, line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Reads a filter. A level alone is for the host and its plugins: what libraries log appears only
@@ -111,13 +151,6 @@ fn parse(filter: &str) -> Result<EnvFilter, LogError> {
         filter: filter.to_owned(),
         source,
     })
-}
-
-/// How many records found no room.
-pub fn dropped() -> u64 {
-    DROPPED
-        .get()
-        .map_or(0, |counter| counter.dropped_lines() as u64)
 }
 
 #[cfg(test)]

@@ -71,6 +71,7 @@ impl Collector for Scrape {
         families::calls(&mut rows, &self.figures)?;
         families::reloads(&mut rows, &self.figures)?;
         families::watchers(&mut rows, &self.status)?;
+        families::sinks(&mut rows, &self.status)?;
         families::door(&mut rows, &self.status)
     }
 }

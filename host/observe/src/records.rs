@@ -5,19 +5,16 @@
 //!
 //! Absent on purpose: who may read, and where else records go.
 
-mod capture;
-
 use std::{
     collections::VecDeque,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
-use hotmerge_meta::control::{LogEntry, LogLevel, LogsParams, LogsReply};
+use hotmerge_meta::control::{LogsParams, LogsReply};
 use jiff::Timestamp;
-use serde_json::{Map, Value};
 
-pub use capture::Capture;
+use crate::record::Record;
 
 /// The most records that are read under the lock at once.
 const PORTION: usize = 256;
@@ -27,10 +24,6 @@ const ANSWER: usize = 1024;
 const ANSWER_BYTES: usize = 1 << 20;
 /// The longest time that a reader may wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// The longest text of a record, in bytes.
-const TEXT: usize = 16 << 10;
-/// What a record takes beside its texts, about.
-const OVERHEAD: usize = size_of::<Record>() + 64;
 
 /// How much to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,21 +32,6 @@ pub struct Limits {
     pub records: usize,
     /// The most bytes, approximately.
     pub bytes: usize,
-}
-
-/// A record as it is kept.
-#[derive(Debug)]
-struct Record {
-    time: SystemTime,
-    level: LogLevel,
-    target: &'static str,
-    plugin: Option<String>,
-    version: Option<String>,
-    generation: Option<u64>,
-    trace_id: Option<String>,
-    span_id: Option<String>,
-    message: String,
-    fields: Map<String, Value>,
 }
 
 /// The last records of the log.
@@ -92,8 +70,7 @@ impl Records {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, record: Record) {
-        let record = Arc::new(record);
+    pub(crate) fn push(&self, record: Arc<Record>) {
         let mut gone = Vec::new();
         {
             let mut kept = self.lock();
@@ -157,9 +134,9 @@ impl Records {
                 if is_full {
                     return;
                 }
-                if record.is_wanted(wanted) {
+                if is_wanted(&record, wanted) {
                     bytes += record.bytes();
-                    reply.records.push(record.tell(reply.next));
+                    reply.records.push(record.entry(reply.next));
                 }
                 reply.next += 1;
             }
@@ -179,51 +156,22 @@ impl Records {
     }
 }
 
-impl Record {
-    fn bytes(&self) -> usize {
-        let texts = [&self.plugin, &self.version, &self.trace_id, &self.span_id];
-        let texts = texts.into_iter().flatten().map(String::len);
-        let fields = self.fields.iter().map(|(name, value)| {
-            let value = value.as_str().map_or(size_of::<Value>(), str::len);
-            OVERHEAD / 4 + name.len() + value
-        });
-        OVERHEAD + self.message.len() + texts.sum::<usize>() + fields.sum::<usize>()
-    }
-
-    fn is_wanted(&self, wanted: &LogsParams) -> bool {
-        let LogsParams {
-            from: _,
-            plugins,
-            level,
-            since_ms,
-            trace_id,
-            wait_ms: _,
-        } = wanted;
-        let plugin = self.plugin.as_deref();
-        (plugins.is_empty() || plugin.is_some_and(|own| plugins.iter().any(|it| *it == *own)))
-            && level.is_none_or(|least| self.level >= least)
-            && since_ms.is_none_or(|since| ms(self.time) >= since)
-            && trace_id
-                .as_ref()
-                .is_none_or(|id| self.trace_id.as_ref() == Some(id))
-    }
-
-    fn tell(&self, position: u64) -> LogEntry {
-        let time = Timestamp::try_from(self.time).unwrap_or(Timestamp::UNIX_EPOCH);
-        LogEntry {
-            position,
-            time: format!("{time:.6}"),
-            level: self.level.to_string(),
-            target: self.target.to_owned(),
-            plugin: self.plugin.clone(),
-            version: self.version.clone(),
-            generation: self.generation,
-            trace_id: self.trace_id.clone(),
-            span_id: self.span_id.clone(),
-            message: self.message.clone(),
-            fields: self.fields.clone(),
-        }
-    }
+fn is_wanted(record: &Record, wanted: &LogsParams) -> bool {
+    let LogsParams {
+        from: _,
+        plugins,
+        level,
+        since_ms,
+        trace_id,
+        wait_ms: _,
+    } = wanted;
+    let plugin = record.plugin.as_deref();
+    (plugins.is_empty() || plugin.is_some_and(|own| plugins.iter().any(|it| *it == *own)))
+        && level.is_none_or(|least| record.level >= least)
+        && since_ms.is_none_or(|since| ms(record.time) >= since)
+        && trace_id
+            .as_ref()
+            .is_none_or(|id| record.trace_id.as_ref() == Some(id))
 }
 
 /// Milliseconds since 1970.

@@ -23,10 +23,13 @@ mod policy;
 mod reload;
 mod request;
 mod rollback;
+mod routes;
 mod run;
 mod serve;
 mod status;
 mod stop;
+#[cfg(feature = "top")]
+mod top;
 mod verify;
 
 /// Host for packaged plugins: hot-reloads what changed, without a restart.
@@ -41,12 +44,15 @@ pub(crate) struct Arguments {
 enum Command {
     Serve(serve::Serve),
     Status(status::Status),
+    #[cfg(feature = "top")]
+    Top(top::Top),
     Reload(reload::Reload),
     Call(call::Call),
     Describe(describe::Describe),
     History(history::History),
     Debug(debug::Debug),
     Logs(logs::Logs),
+    Routes(routes::Routes),
     Rollback(rollback::Rollback),
     Pin(pin::Pin),
     Unpin(pin::Unpin),
@@ -90,12 +96,15 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), CommandError> {
     match command {
         Command::Serve(command) => command.run(),
         Command::Status(command) => command.run(),
+        #[cfg(feature = "top")]
+        Command::Top(command) => command.run(),
         Command::Reload(command) => command.run(),
         Command::Call(command) => command.run(),
         Command::Describe(command) => command.run(),
         Command::History(command) => command.run(),
         Command::Debug(command) => command.run(),
         Command::Logs(command) => command.run(),
+        Command::Routes(command) => command.run(),
         Command::Rollback(command) => command.run(),
         Command::Pin(command) => command.run(),
         Command::Unpin(command) => command.run(),

@@ -16,9 +16,11 @@ use exit::CommandError;
 
 mod commands;
 mod exit;
+mod log_sinks;
 mod manager;
 mod output;
 mod place;
+mod plan;
 mod reloads;
 mod signals;
 mod table;

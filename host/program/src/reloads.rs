@@ -16,6 +16,7 @@ use std::{
 };
 
 use hotmerge_daemon::Host;
+use hotmerge_observe::sinks::Router;
 use sd_notify::NotifyState;
 
 use crate::manager;
@@ -81,15 +82,17 @@ impl ServiceManager {
 
 impl Reloads {
     /// Starts the threads that reload.
-    pub(crate) fn start(host: &Arc<Host>) -> io::Result<Self> {
+    pub(crate) fn start(host: &Arc<Host>, log: &Arc<Router>) -> io::Result<Self> {
         // One order that waits covers all that come before it is taken.
         let (orders, ordered) = sync_channel(1);
         let (looks, looked) = sync_channel(1);
         let manager = Arc::<ServiceManager>::default();
         start(host, "look", ordered, {
-            let manager = Arc::clone(&manager);
+            let (manager, log) = (Arc::clone(&manager), Arc::clone(log));
             move |host| {
                 manager.look_begins();
+                // Whoever has renamed a file expects that, whatever the configuration is worth.
+                log.reopen();
                 let _ = host.reread_config();
                 host.rescan();
                 manager.look_ends();

@@ -16,13 +16,18 @@ pub(crate) fn new(heading: &[&str]) -> Table {
                 .iter()
                 .map(|text| Cell::new(text).add_attribute(Attribute::Bold)),
         );
-    if !std::io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some() {
+    if !std::io::stdout().is_terminal() || !colours_are_wanted() {
         table.force_no_tty();
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
     table
+}
+
+/// Whether the user has nothing against colours, where there can be any.
+pub(crate) fn colours_are_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none()
 }
 
 /// The lines of a table without the blanks that its last column leaves.

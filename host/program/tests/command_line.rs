@@ -1,6 +1,9 @@
 //! What people read of the program without a host: the help of every command, and the sentence
 //! that each kind of failure gets. Held as files in `snapshots`.
 
+#[path = "../../../tests/harness/help.rs"]
+mod help;
+
 use std::{
     fmt::Write as _,
     fs,
@@ -28,15 +31,7 @@ fn help(arguments: &[&str]) -> String {
 #[test]
 fn every_command_has_its_help() {
     let main = help(&["--help"]);
-    let (_, rest) = main.split_once("Commands:\n").expect("it lists them");
-    let (commands, _) = rest.split_once("\n\n").expect("options follow");
-    let names = commands
-        .lines()
-        // A description that goes on is indented further.
-        .filter_map(|line| line.strip_prefix("  "))
-        .filter(|line| !line.starts_with(' '))
-        .filter_map(|line| line.split(' ').next());
-    for name in names {
+    for name in help::commands_of(&main) {
         insta::assert_snapshot!(format!("help_{name}"), help(&[name, "--help"]));
     }
     insta::assert_snapshot!("help", main);
@@ -76,6 +71,8 @@ fn each_failure_is_one_sentence() {
         "call actor echo --timeout long",
         "call actor echo --timeout 18446744073709551616",
         "call actor echo --trace nonsense",
+        "logs --since 99999999999999999h",
+        "logs --since yesterday",
         "hash missing",
         "hash text",
         "inspect missing",

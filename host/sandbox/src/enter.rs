@@ -51,7 +51,7 @@ pub fn enter(plan: &Plan) -> io::Result<Entered> {
     // SAFETY: the descriptor is the worker's by agreement and stays open.
     let image = unsafe { BorrowedFd::borrow_raw(descriptor::IMAGE) };
     let plugin = if plan.namespaces {
-        root::change(image, &plan.disarmed, &plan.grants)?;
+        root::change(image, &plan.disarmed, (&plan.grants, &plan.judged))?;
         PathBuf::from(PLUGIN_PATH)
     } else {
         missing.push(
@@ -187,7 +187,7 @@ fn restrict(plan: &Plan) -> Result<RulesetStatus, Box<dyn std::error::Error>> {
         created = created.add_rules(path_beneath_rules([PLUGIN_PATH], read))?;
     }
     for (grant, path, write) in grants::files(&plan.grants) {
-        let file = grants::open(grant, path)?;
+        let file = grants::open(grant, path, &plan.judged)?;
         let access = grants::access(LANDLOCK, write, grants::is_dir(&file)?);
         created = created.add_rule(PathBeneath::new(file, access))?;
     }

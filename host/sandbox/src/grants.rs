@@ -1,7 +1,8 @@
 //! Granted files: how they are found, and whether the worker's user may have them.
 //!
 //! Invariant: no symbolic link is followed on the way to a granted path. A plugin that may
-//! write in one tree could otherwise replace what leads to another.
+//! write in one tree could otherwise replace what leads to another. Only what the host has judged is
+//! taken, whatever was put in its place since then.
 
 use std::{io, os::fd::OwnedFd, path::Path};
 
@@ -11,7 +12,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{Grant, Plan};
+use crate::{Grant, Judged, Plan};
 
 /// The files and directories among the grants, those that contain others first.
 pub(crate) fn files(grants: &[Grant]) -> impl Iterator<Item = (&Grant, &Path, bool)> {
@@ -30,10 +31,10 @@ pub(crate) fn files(grants: &[Grant]) -> impl Iterator<Item = (&Grant, &Path, bo
 ///
 /// # Errors
 /// One sentence that names the grant.
-pub(crate) fn open(grant: &Grant, path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn open(grant: &Grant, path: &Path, judged: &[Judged]) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    openat2(CWD, path, flags, Mode::empty(), resolve).map_err(|error| {
+    let found = openat2(CWD, path, flags, Mode::empty(), resolve).map_err(|error| {
         let path = path.display();
         let why = match error {
             Errno::NOENT => format!("there is no `{path}`"),
@@ -43,7 +44,16 @@ pub(crate) fn open(grant: &Grant, path: &Path) -> io::Result<OwnedFd> {
             error => format!("`{path}` cannot be reached: {error}"),
         };
         refused(grant, &why)
-    })
+    })?;
+    let judged = judged.iter().find(|it| it.path == path);
+    if judged.is_some_and(|judged| Judged::of(path, &found).is_ok_and(|it| it != *judged)) {
+        let why = format!(
+            "`{}` was replaced after the host had judged it; reload the plugin",
+            path.display()
+        );
+        return Err(refused(grant, &why));
+    }
+    Ok(found)
 }
 
 pub(crate) fn refused(grant: &Grant, why: &str) -> io::Error {
@@ -62,7 +72,7 @@ pub(crate) fn is_dir(file: &OwnedFd) -> io::Result<bool> {
 pub(crate) fn check(plan: &Plan) -> io::Result<()> {
     for (grant, path, write) in files(&plan.grants) {
         let mut access = Access::READ_OK;
-        if is_dir(&open(grant, path)?)? {
+        if is_dir(&open(grant, path, &plan.judged)?)? {
             access |= Access::EXEC_OK;
         }
         let may = |access| accessat(CWD, path, access, AtFlags::EACCESS);
@@ -103,5 +113,30 @@ pub(crate) fn access(abi: ABI, write: bool, is_dir: bool) -> BitFlags<AccessFs> 
         access
     } else {
         access & AccessFs::from_file(abi)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_path_replaced_after_its_judgement_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().canonicalize().unwrap().join("tree");
+        fs::create_dir(&path).unwrap();
+        let grant = Grant::Files {
+            path: path.clone(),
+            write: false,
+        };
+        let judged = [Judged::of(&path, fs::File::open(&path).unwrap()).unwrap()];
+        open(&grant, &path, &judged).unwrap();
+        fs::create_dir(path.with_extension("new")).unwrap();
+        fs::rename(path.with_extension("new"), &path).unwrap();
+        let refused = open(&grant, &path, &judged).unwrap_err().to_string();
+        assert!(refused.contains("was replaced"), "{refused}");
+        open(&grant, &path, &[]).unwrap();
     }
 }

@@ -40,7 +40,7 @@ pub use enter::{Entered, enter, lock, probe};
 pub use filter::FilterError;
 pub use notice::{no_signal_on_message, signal_on_message};
 pub use peer::peer_groups;
-pub use plan::{Grant, GrantError, Limits, Plan, Program};
+pub use plan::{Grant, GrantError, Judged, Limits, Plan, Program};
 pub use policy::{Policy, PolicyError};
 pub use reap::{Ended, reap};
 pub use signals::{hold_signals, reset_signals};

@@ -95,18 +95,19 @@ pub mod record {
 /// A report of a crash, on [`descriptor::CRASH`](crate::descriptor::CRASH): the kind, then what
 /// belongs to it.
 pub mod report {
-    /// A panic that was caught: the length of the method's name in the second byte; after the
-    /// head the 16 bytes of the call's trace id, the name, and what the plugin says.
+    /// A panic that was caught: the length of the method's name in the second byte, the operation of
+    /// the request in the fourth; after the head the 16 bytes of the call's trace id, the name, and what the plugin says.
     pub const PANIC: u8 = 1;
-    /// A signal that is to kill: its number in the second byte, in the third the slot of the call
-    /// plus one, or 0 for none; in the last 8 of the head the address, in the machine's order.
+    /// A signal that is to kill: its number in the second byte, in the third the slot of the request
+    /// plus one, or 0 for none, in the fourth its operation, in the fifth 1 if it was sent and 0 if the
+    /// kernel raised it for an address; in the last 8 of the head that address, in the machine's order.
     pub const SIGNAL: u8 = 2;
     /// As [`SIGNAL`], by a stack that has no room left.
     pub const STACK: u8 = 3;
     /// A text, right after the kind: only while probing.
     pub const TEXT: u8 = 4;
 
-    /// A signal that was to kill and has not: the call in which it came goes on to its end. As
+    /// A signal that was to kill and has not: the request in which it came goes on to its end. As
     /// [`SIGNAL`], with the length of the method's name in the third byte; after the head the 16
     /// bytes of the call's trace id and the name.
     pub const SURVIVED: u8 = 5;

@@ -1,6 +1,11 @@
 //! What the host decided for one worker, as it is handed over.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{
+    fmt, io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -106,6 +111,30 @@ impl Default for Limits {
     }
 }
 
+/// What a granted path led to when the host judged it: the worker takes nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judged {
+    /// The granted path.
+    pub path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Judged {
+    /// The open file or directory that the host found there.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn of(path: &Path, found: impl AsFd) -> io::Result<Self> {
+        let stat = rustix::fs::fstat(found)?;
+        Ok(Self {
+            path: path.to_owned(),
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        })
+    }
+}
+
 /// A compiled filter: one word an instruction.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program(pub Vec<u64>);
@@ -121,6 +150,8 @@ pub struct Plan {
     pub user: u32,
     /// What was granted.
     pub grants: Vec<Grant>,
+    /// What its paths must lead to; those that the host did not judge may lead anywhere.
+    pub judged: Vec<Judged>,
     /// How much it may use.
     pub limits: Limits,
     /// Size of the shared memory in bytes, which counts as address space.

@@ -20,7 +20,7 @@ use rustix::{
     process::{chdir, pivot_root, umask},
 };
 
-use crate::{Grant, PLUGIN_PATH, grants, image};
+use crate::{Grant, Judged, PLUGIN_PATH, grants, image};
 
 /// Directories that systems have, one of which becomes the place of the new root.
 const PLACES: [&str; 4] = ["/tmp", "/run", "/mnt", "/var"];
@@ -29,7 +29,7 @@ const PLACES: [&str; 4] = ["/tmp", "/run", "/mnt", "/var"];
 pub(crate) fn change(
     image: BorrowedFd<'_>,
     disarmed: &[(u64, u64)],
-    granted: &[Grant],
+    (granted, judged): (&[Grant], &[Judged]),
 ) -> io::Result<()> {
     mount_change(
         "/",
@@ -38,7 +38,10 @@ pub(crate) fn change(
     .map_err(|error| failed("make mounts private", error.into()))?;
     // Before the new root covers whatever is where it comes to lie.
     let granted = grants::files(granted)
-        .map(|(grant, path, write)| Ok((path, take(grant, path, write)?)))
+        .map(|(grant, path, write)| {
+            let source = grants::open(grant, path, judged)?;
+            Ok((path, take(&source, write)?))
+        })
         .collect::<io::Result<Vec<_>>>()?;
     let place = place()?;
     let plugin = place.join(PLUGIN_PATH.trim_start_matches('/'));
@@ -85,15 +88,14 @@ fn create(path: &Path) -> io::Result<fs::File> {
 }
 
 /// A copy of the mounts of a granted tree, and whether it is a directory.
-fn take(grant: &Grant, path: &Path, write: bool) -> io::Result<(OwnedFd, bool)> {
-    let source = grants::open(grant, path)?;
+fn take(source: &OwnedFd, write: bool) -> io::Result<(OwnedFd, bool)> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE
         | OpenTreeFlags::AT_EMPTY_PATH;
-    let tree = open_tree(&source, "", flags)?;
+    let tree = open_tree(source, "", flags)?;
     restrict(&tree, write)?;
-    Ok((tree, grants::is_dir(&source)?))
+    Ok((tree, grants::is_dir(source)?))
 }
 
 /// Brings a granted tree in, at the path that it has outside.

@@ -9,11 +9,10 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
-use hotmerge_abi::CallContext;
 use rustix::thread::futex::{self, Flags};
 
 use crate::{
-    Cancel, Geometry, NoAnswer, Request,
+    Cancel, Geometry, NoAnswer, Request, Requested,
     memory::Memory,
     pool::{Pool, passed},
     shares::Shares,
@@ -26,6 +25,8 @@ use crate::{
 struct Private {
     /// The number of its newest call.
     newest: AtomicU32,
+    /// The operation that this call requests.
+    op: AtomicU32,
     /// The value of its state word until the called side changes it.
     state: AtomicU32,
     /// Its area, encoded as in [`Slot::area`].
@@ -144,11 +145,25 @@ impl Caller {
         self.memory.head().dropped.load(Ordering::Relaxed)
     }
 
-    /// Method and context of the call in a slot that the worker named, if the slot still holds them.
-    /// Only for reports: nothing may depend on it.
-    pub fn describe(&self, number: u32) -> Option<(String, CallContext)> {
+    /// What the worker has taken and not answered. Only for reports: nothing may depend on it.
+    pub fn under_way(&self) -> Vec<Requested> {
+        let is_taken = |number: &u32| {
+            let (slot, private) = (self.memory.slot(*number), &self.private[*number as usize]);
+            let newest = private.newest.load(Ordering::Relaxed);
+            slot.claim.load(Ordering::SeqCst) == newest
+                && private.state.load(Ordering::Relaxed) != state::of(newest, state::DONE)
+        };
+        let used = 0..self.used.load(Ordering::Relaxed);
+        let taken = used.filter(is_taken);
+        taken.filter_map(|number| self.describe(number)).collect()
+    }
+
+    /// The request in a slot that the worker named, or the last one that was. Only for reports: nothing
+    /// may depend on it.
+    pub fn describe(&self, number: u32) -> Option<Requested> {
         let number = (number < self.memory.geometry.slots).then_some(number)?;
         let slot = self.memory.slot(number);
+        let op = self.private[number as usize].op.load(Ordering::Relaxed);
         let method_len = slot.method_len.load(Ordering::Relaxed) as usize;
         let request_len = slot.request_len.load(Ordering::Relaxed) as usize;
         let area = area(self.private[number as usize].area.load(Ordering::Relaxed));
@@ -157,11 +172,15 @@ impl Caller {
         let mut name = Vec::new();
         self.memory.read(begin, method_len.min(64), &mut name);
         let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
-        let name = String::from_utf8_lossy(name)
+        let method = String::from_utf8_lossy(name)
             .chars()
             .filter(|sign| !sign.is_control())
             .collect();
-        Some((name, slot.context()))
+        Some(Requested {
+            op,
+            method,
+            context: slot.context(),
+        })
     }
 
     fn take_slot(&self, request: &Request<'_>) -> Result<u32, NoAnswer> {

@@ -39,14 +39,14 @@ mod spin;
 pub use breach::Breach;
 pub use caller::Caller;
 pub use geometry::{Geometry, GeometryError};
-pub use request::{Answer, Cancel, NoAnswer, Reply, Request};
+pub use request::{Answer, Cancel, NoAnswer, Reply, Request, Requested};
 pub use server::{Ended, Server, Taken, Writer};
 
 /// The operations that a host requests from a worker.
 pub mod op {
     /// A call of a method of the plugin.
     pub const CALL: u32 = 1;
-    /// Run the plugin's constructors and start it; the request is its configuration.
+    /// Start the plugin; the request is its configuration.
     pub const START: u32 = 2;
     /// Save the state; the reply is the state.
     pub const SAVE: u32 = 3;
@@ -64,6 +64,10 @@ pub mod op {
     pub const CALL_MEDIA: u32 = 9;
     /// Describe the plugin; the reply is its description of itself.
     pub const DESCRIBE: u32 = 10;
+    /// Run the plugin's constructors, after [`LOAD`] and before [`START`].
+    pub const CONSTRUCT: u32 = 11;
+    /// Let the plugin check itself, after [`START`].
+    pub const SELF_CHECK: u32 = 12;
     /// Call another plugin: the only operation that a worker requests from its host. The method is
     /// `PLUGIN METHOD`, separated by the first space, followed by media types as in [`CALL_MEDIA`]
     /// if the caller gives any.

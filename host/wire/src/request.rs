@@ -33,6 +33,17 @@ pub struct Request<'a> {
     pub on_behalf_of: Option<&'a Arc<str>>,
 }
 
+/// A request as reports show it.
+#[derive(Clone, Debug)]
+pub struct Requested {
+    /// The operation, as the caller noted it.
+    pub op: u32,
+    /// What stands in the place of a method's name; the worker may have written there.
+    pub method: String,
+    /// The context; the worker may have written there.
+    pub context: CallContext,
+}
+
 /// The reply, copied into the caller's memory.
 #[derive(Debug, Default)]
 pub struct Reply {

@@ -9,6 +9,7 @@ use hotmerge_sandbox::{
     descriptor,
     message::{LARGEST, LENGTH_BYTES, length, report},
 };
+use hotmerge_wire::Taken;
 
 const CAUGHT: [c_int; 6] = [
     libc::SIGSEGV,
@@ -29,20 +30,29 @@ const TEXT: usize = 3 << 10;
 const NEAR_BYTES: usize = 64 << 10;
 
 thread_local! {
-    /// The slot of the call that this thread runs, plus one.
-    static CURRENT: Cell<u8> = const { Cell::new(0) };
-    /// The signal that this thread has reported and that was to kill it, with its address.
-    static HIT: Cell<Option<(u8, usize)>> = const { Cell::new(None) };
+    /// The slot of the request that this thread carries out, plus one, and its operation.
+    static CURRENT: Cell<(u8, u8)> = const { Cell::new((0, 0)) };
+    /// What this thread has reported and was to die of.
+    static HIT: Cell<Option<Hit>> = const { Cell::new(None) };
 }
 
-/// Notes which call this thread runs.
-pub(crate) fn enter_call(slot: u32) {
-    CURRENT.set(slot as u8 + 1);
+/// A signal that is to kill.
+#[derive(Clone, Copy)]
+struct Hit {
+    signal: u8,
+    /// Whether somebody sent it: then it has no address.
+    is_sent: bool,
+    address: usize,
 }
 
-/// Notes that this thread runs no call.
-pub(crate) fn leave_call() {
-    CURRENT.set(0);
+/// Notes which request this thread carries out.
+pub(crate) fn enter(taken: &Taken<'_>) {
+    CURRENT.set((taken.slot() as u8 + 1, taken.op() as u8));
+}
+
+/// Notes that this thread carries out no request.
+pub(crate) fn leave() {
+    CURRENT.set((0, 0));
 }
 
 /// Reports a panic that was caught, with what the plugin says of it.
@@ -53,6 +63,7 @@ pub(crate) fn panicked(method: &[u8], trace_id: &[u8; 16], text: &[u8]) {
     let mut bytes = vec![0; LENGTH_BYTES + report::HEAD_BYTES];
     bytes[LENGTH_BYTES] = report::PANIC;
     bytes[LENGTH_BYTES + 1] = method.len() as u8;
+    (_, bytes[LENGTH_BYTES + 3]) = CURRENT.get();
     bytes.extend(trace_id);
     bytes.extend(method);
     // The host cuts what is longer; the end is what it needs most, for there are the frames.
@@ -64,21 +75,32 @@ pub(crate) fn panicked(method: &[u8], trace_id: &[u8; 16], text: &[u8]) {
     send(&mut bytes);
 }
 
-/// Reports what was to kill this thread during the call that it has just come back from, if
+/// Reports what was to kill this thread during the request that it has just come back from, if
 /// anything was. Only a trap or a signal that was sent can be survived; the next one is reported
 /// as well.
 pub(crate) fn tell_survived(method: &[u8], trace_id: &[u8; 16]) {
-    let Some((signal, address)) = HIT.take() else {
+    let Some(hit) = HIT.take() else {
         return;
     };
     let method = &method[..method.len().min(METHOD)];
     let mut bytes = vec![0; LENGTH_BYTES];
-    bytes.extend([report::SURVIVED, signal, method.len() as u8, 0, 0, 0, 0, 0]);
-    bytes.extend((address as u64).to_ne_bytes());
+    let (_, op) = CURRENT.get();
+    let is_sent = u8::from(hit.is_sent);
+    bytes.extend([
+        report::SURVIVED,
+        hit.signal,
+        method.len() as u8,
+        op,
+        is_sent,
+        0,
+        0,
+        0,
+    ]);
+    bytes.extend((hit.address as u64).to_ne_bytes());
     bytes.extend(trace_id);
     bytes.extend(method);
     send(&mut bytes);
-    catch(signal.into());
+    catch(hit.signal.into());
 }
 
 /// Reports a text.
@@ -103,13 +125,14 @@ pub(crate) fn can_report() -> bool {
 }
 
 /// Reports a signal; may be called in its handler.
-fn tell_signal(kind: u8, signal: u8, address: usize) {
+fn tell_signal(kind: u8, hit: Hit) {
     let mut bytes = [0; LENGTH_BYTES + report::HEAD_BYTES];
     let (_, report) = bytes.split_at_mut(LENGTH_BYTES);
     report[0] = kind;
-    report[1] = signal;
-    report[2] = CURRENT.get();
-    report[8..].copy_from_slice(&(address as u64).to_ne_bytes());
+    report[1] = hit.signal;
+    (report[2], report[3]) = CURRENT.get();
+    report[4] = hit.is_sent.into();
+    report[8..].copy_from_slice(&(hit.address as u64).to_ne_bytes());
     send(&mut bytes);
 }
 
@@ -142,8 +165,16 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut li
     // SAFETY: the kernel passes both, valid for the handler. Resetting the action lets the fault
     // that happens again on return kill, even the first process of a namespace.
     unsafe {
-        let address = (*info).si_addr().addr();
+        // Of a signal that was sent, its sender lies there.
+        let is_sent = (*info).si_code <= 0;
+        let address = if is_sent { 0 } else { (*info).si_addr().addr() };
+        let hit = Hit {
+            signal: signal as u8,
+            is_sent,
+            address,
+        };
         let overflow = signal == libc::SIGSEGV
+            && !is_sent
             && stack_pointer(context.cast())
                 .is_some_and(|stack| stack.abs_diff(address) < NEAR_BYTES);
         let kind = if overflow {
@@ -151,8 +182,8 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut li
         } else {
             report::SIGNAL
         };
-        tell_signal(kind, signal as u8, address);
-        HIT.set(Some((signal as u8, address)));
+        tell_signal(kind, hit);
+        HIT.set(Some(hit));
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = libc::SIG_DFL;
         libc::sigaction(signal, &raw const action, ptr::null_mut());

@@ -10,7 +10,7 @@ use std::{
 };
 
 use hotmerge_abi::{self as abi, Status};
-use hotmerge_loader::{CallError, Instance, Loaded, Media};
+use hotmerge_loader::{CallError, Constructed, Instance, Media};
 use hotmerge_sandbox::{Entered, Plan};
 use hotmerge_wire::{Server, Taken, Writer, op};
 
@@ -44,13 +44,20 @@ pub(crate) fn run(
         let loaded = start::load(plan, entered.plugin)?;
         Ok((loaded, entered.missing.join("\n")))
     });
-    let started = loaded.and_then(|loaded| {
+    let constructed = loaded.and_then(|loaded| {
+        worker.conclude(op::CONSTRUCT, |_| Ok((loaded.construct()?, String::new())))
+    });
+    let started = constructed.and_then(|constructed| {
         worker.conclude(op::START, |taken| {
-            begin(worker, loaded, services, taken).map(|()| ((), String::new()))
+            Ok((begin(constructed, services, taken)?, String::new()))
         })
     });
-    match started {
-        Some(()) => {
+    let checked = started.and_then(|instance| {
+        worker.conclude(op::SELF_CHECK, |_| Ok((check(instance)?, String::new())))
+    });
+    match checked {
+        Some(instance) => {
+            worker.instance.get_or_init(|| instance);
             // While the host gets to its first call, so that the one after it finds somebody who waits.
             worker.add_thread();
             worker.serve();
@@ -63,22 +70,24 @@ pub(crate) fn run(
 }
 
 fn begin(
-    worker: &Worker,
-    loaded: Loaded,
+    constructed: Constructed,
     services: Arc<Services>,
     taken: &Taken<'_>,
-) -> Result<(), StartError> {
+) -> Result<Instance, StartError> {
     // SAFETY: the host leaves a request alone until it is answered.
     let (_, config) = unsafe { taken.request() };
     let config = str::from_utf8(config).map_err(|_| StartError::Configuration)?;
-    let instance = start::start(loaded, config, services)?;
+    Ok(constructed.start(config, services)?)
+}
+
+fn check(instance: Instance) -> Result<Instance, StartError> {
+    instance.self_check().map_err(StartError::SelfCheck)?;
     if !crash::can_report() {
         // The host sees the end of its pipe later than this answer if another worker is just
         // being made, which holds all that the host holds until it is another program.
         return Err(StartError::Descriptors);
     }
-    worker.instance.get_or_init(|| instance);
-    Ok(())
+    Ok(instance)
 }
 
 impl Worker {
@@ -90,6 +99,7 @@ impl Worker {
     ) -> Option<R> {
         let taken = self.next();
         let mut writer = taken.writer();
+        crash::enter(&taken);
         let outcome = match taken.op() == op {
             true => body(&taken),
             false => Err(StartError::Order),
@@ -98,6 +108,8 @@ impl Worker {
             Ok((result, said)) => (abi::STATUS_OK, Some(result), said),
             Err(error) => (abi::STATUS_FAILED, None, error.to_string()),
         };
+        crash::tell_survived(b"", &[0; 16]);
+        crash::leave();
         writer.write(said.as_bytes());
         taken.finish(status, &writer);
         result
@@ -159,7 +171,7 @@ impl Worker {
             taken.finish(abi::STATUS_DEADLINE, &writer);
             return;
         }
-        crash::enter_call(taken.slot());
+        crash::enter(&taken);
         let status = match self.instance.get() {
             Some(instance) => run_op(instance, &taken, &mut writer),
             None => abi::STATUS_FAILED,
@@ -175,7 +187,7 @@ impl Worker {
         if status == abi::STATUS_PANIC {
             crash::panicked(method, &taken.context().trace_id, &writer.written());
         }
-        crash::leave_call();
+        crash::leave();
         taken.finish(status, &writer);
     }
 }

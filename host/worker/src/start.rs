@@ -6,14 +6,13 @@ use std::{
     os::fd::{FromRawFd as _, OwnedFd},
     path::PathBuf,
     ptr,
-    sync::Arc,
 };
 
 use hotmerge_abi::TableHeader;
-use hotmerge_loader::{Constructors, Instance, Loaded, Verified};
+use hotmerge_loader::{Constructors, Loaded, Verified};
 use hotmerge_sandbox::{Plan, descriptor};
 
-use crate::{error::StartError, services::Services};
+use crate::error::StartError;
 
 /// The host starts this program with all signals blocked.
 pub(crate) fn let_signals_in() {
@@ -66,17 +65,6 @@ pub(crate) fn load(plan: &Plan, plugin: PathBuf) -> Result<Loaded, StartError> {
             Err(StartError::Lock(error))
         }
     }
-}
-
-/// Runs the plugin's constructors, starts it, and asks it to check itself.
-pub(crate) fn start(
-    loaded: Loaded,
-    config: &str,
-    services: Arc<Services>,
-) -> Result<Instance, StartError> {
-    let instance = loaded.start(config, services)?;
-    instance.self_check().map_err(StartError::SelfCheck)?;
-    Ok(instance)
 }
 
 fn header(plan: &Plan) -> TableHeader {

@@ -4,14 +4,13 @@
 //!
 //! Absent on purpose: text of their own.
 
-use std::{
-    io::{self, Write as _},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Command};
 use clap_complete::Shell;
+
+use crate::output;
 
 const PROGRAM: &str = "hotmerge-announce";
 
@@ -39,10 +38,9 @@ impl Man {
 }
 
 impl Completions {
-    pub(crate) fn run(self, mut command: Command) -> Result<bool> {
+    pub(crate) fn run(self, mut command: Command) {
         let mut text = Vec::new();
         clap_complete::generate(self.shell, &mut command, PROGRAM, &mut text);
-        io::stdout().write_all(&text)?;
-        Ok(true)
+        output::print(&text);
     }
 }

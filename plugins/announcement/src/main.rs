@@ -6,10 +6,11 @@
 #![forbid(unsafe_code)]
 
 mod documents;
+mod output;
 
 use std::{
     fs,
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -96,19 +97,48 @@ struct Release {
 }
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().command {
-        Command::Check(command) => command.run(),
-        Command::Generate(command) => command.run(),
-        Command::Release(command) => command.run(),
-        Command::Man(command) => command.run(Arguments::command()),
-        Command::Completions(command) => command.run(Arguments::command()),
+    let code = match Arguments::try_parse() {
+        Ok(arguments) => arguments.run(),
+        Err(asked_or_wrong) => {
+            output::keep(asked_or_wrong.print());
+            if asked_or_wrong.use_stderr() {
+                FAILED
+            } else {
+                0
+            }
+        }
     };
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(VIOLATIONS),
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "hotmerge-announce: {error:#}");
-            ExitCode::from(FAILED)
+    match output::lost() {
+        // If standard error is what failed, only the code says it.
+        Some(error) if code == 0 => {
+            output::complain(&format!(
+                "hotmerge-announce: failed to write the result: {error}"
+            ));
+            FAILED.into()
+        }
+        _ => code.into(),
+    }
+}
+
+impl Arguments {
+    fn run(self) -> u8 {
+        let done = match self.command {
+            Command::Check(command) => command.run(),
+            Command::Generate(command) => command.run(),
+            Command::Release(command) => command.run(),
+            Command::Man(command) => command.run(Self::command()),
+            Command::Completions(command) => {
+                command.run(Self::command());
+                Ok(true)
+            }
+        };
+        match done {
+            Ok(true) => 0,
+            Ok(false) => VIOLATIONS,
+            Err(error) => {
+                output::complain(&format!("hotmerge-announce: {error:#}"));
+                FAILED
+            }
         }
     }
 }
@@ -133,7 +163,7 @@ impl Check {
             true => format!("{}\n", json!({ "ok": all_ok, "files": files })),
             false => lines,
         };
-        io::stdout().write_all(text.as_bytes())?;
+        output::print(text.as_bytes());
         Ok(all_ok)
     }
 }
@@ -177,7 +207,7 @@ impl Generate {
             None => request.format.unwrap_or(Format::Markdown),
         };
         let bytes = generate(&request.announcement, format, &templates)?;
-        io::stdout().write_all(&bytes)?;
+        output::print(&bytes);
         Ok(true)
     }
 }
@@ -197,7 +227,7 @@ impl Release {
         }
         for (path, bytes) in files {
             write(&path, &bytes)?;
-            writeln!(io::stdout(), "{}", path.display())?;
+            output::print(format!("{}\n", path.display()).as_bytes());
         }
         Ok(true)
     }

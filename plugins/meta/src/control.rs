@@ -18,10 +18,14 @@ pub use debug::{
 };
 pub use description::{DescribedMethod, Description, DescriptionError, Payload};
 pub use jsonrpsee_types::{ErrorObjectOwned, Id, Request, Response, ResponsePayload};
-pub use logs::{LogEntry, LogLevel, LogLevelError, LogsParams, LogsReply};
+pub use logs::{
+    LogDropped, LogEntry, LogLevel, LogLevelError, LogSinkError, LogSinkStatus, LogsParams,
+    LogsReply,
+};
 pub use message::{
-    Action, Base64, CallParams, CallReply, ConfigReport, HistoryParams, PluginParams, PluginReport,
-    Problem, ReloadParams, ReloadReport, RollbackParams, TraceParent, TraceParentError, Transition,
+    Action, Base64, CallParams, CallReply, Change, ConfigReport, HistoryParams, PluginParams,
+    PluginReport, Problem, ReloadParams, ReloadReport, RollbackParams, TraceParent,
+    TraceParentError, Transition,
 };
 pub use status::{
     CanaryStatus, ConfigRefused, ConfigStatus, DoorStatus, EndingStatus, FailureStatus, HostStatus,

@@ -122,11 +122,32 @@ impl<'a> Reply<'a> {
     }
 
     pub(crate) fn replace(&mut self, text: &str) {
+        self.clear();
+        if self.bytes(text.as_bytes()).is_err() {
+            // The status alone would not say why.
+            self.clear();
+            let _ = self.bytes(shortened(text).as_bytes());
+        }
+    }
+
+    fn clear(&mut self) {
         // SAFETY: as in `bytes`.
         unsafe { (self.sink.clear)(self.sink.context) };
-        // A reason that does not fit is lost; the status still reports the failure.
-        let _ = self.bytes(text.as_bytes());
     }
+}
+
+/// What is left of a reason for which the host has no room, in bytes: its begin, where it says what
+/// happened …
+const HEAD: usize = 3 << 10;
+/// … and its end, where a panic says from where it comes.
+const TAIL: usize = 1 << 10;
+
+fn shortened(reason: &str) -> String {
+    let head = &reason[..reason.floor_char_boundary(HEAD)];
+    let tail =
+        &reason[reason.ceil_char_boundary(reason.len().saturating_sub(TAIL).max(head.len()))..];
+    let lost = reason.len() - head.len() - tail.len();
+    format!("{head} … ({lost} bytes left out) … {tail}")
 }
 
 impl io::Write for Reply<'_> {
@@ -144,5 +165,69 @@ impl io::Write for Reply<'_> {
 impl fmt::Write for Reply<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.bytes(text.as_bytes()).map_err(|_| fmt::Error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::c_void;
+
+    use super::*;
+
+    /// A host that takes so many bytes of one reply.
+    struct Room {
+        bytes: Vec<u8>,
+        most: usize,
+    }
+
+    unsafe extern "C" fn write(context: *mut c_void, bytes: Bytes) -> abi::Status {
+        // SAFETY: the context is the room of `said`, and the bytes live for the call.
+        let (room, bytes) = unsafe { (&mut *context.cast::<Room>(), bytes.as_slice()) };
+        if room.bytes.len() + bytes.len() > room.most {
+            return abi::STATUS_REPLY_TOO_LARGE;
+        }
+        room.bytes.extend(bytes);
+        abi::STATUS_OK
+    }
+
+    unsafe extern "C" fn clear(context: *mut c_void) {
+        // SAFETY: as in `write`.
+        unsafe { (*context.cast::<Room>()).bytes.clear() };
+    }
+
+    unsafe extern "C" fn content_type(_: *mut c_void, _: Bytes) -> abi::Status {
+        abi::STATUS_OK
+    }
+
+    /// What a host with room for 64 KiB is told instead of what was written before.
+    fn said(reason: &str) -> String {
+        let mut room = Room {
+            bytes: b"a reply".to_vec(),
+            most: 64 << 10,
+        };
+        let sink = Sink {
+            size: size_of::<Sink>(),
+            context: (&raw mut room).cast(),
+            write,
+            clear,
+            content_type,
+        };
+        Reply::new(&sink).replace(reason);
+        String::from_utf8(room.bytes).expect("it is text")
+    }
+
+    #[test]
+    fn a_reason_that_fits_stays_whole() {
+        let reason = "x".repeat(64 << 10);
+        assert_eq!(said(&reason), reason);
+        assert_eq!(said(""), "");
+    }
+
+    #[test]
+    fn a_reason_without_room_keeps_both_ends() {
+        let said = said(&format!("why{}\nstack: 1a 2b", "ü".repeat(64 << 10)));
+        assert!(said.len() < 5 << 10, "{}", said.len());
+        assert!(said.starts_with("whyü") && said.ends_with("ü\nstack: 1a 2b"));
+        assert!(said.contains("bytes left out"), "{said}");
     }
 }

@@ -161,7 +161,7 @@ fn hints(rounds: usize, figures: &mut Figures) -> anyhow::Result<()> {
 }
 
 /// Lists the directory and stats both files of each package.
-pub(crate) fn stat_pass(dir: &Path) -> anyhow::Result<Duration> {
+fn stat_pass(dir: &Path) -> anyhow::Result<Duration> {
     let (took, done) = time(|| {
         let root = OwnedFd::from(fs::File::open(dir)?);
         for entry in rustix::fs::Dir::read_from(&root)? {

@@ -25,7 +25,6 @@ use tempfile::TempDir;
 
 use crate::{
     figure::{Figure, Figures, median, micros},
-    rescan::stat_pass,
     subject::{self, Subject, host_with},
 };
 
@@ -35,6 +34,9 @@ const PROCESSES: u64 = 4;
 const START: u64 = 1_000_000_000;
 /// How often the directory is polled, by the host and by the loop of `stat`.
 const POLL: Duration = Duration::from_millis(50);
+
+/// What a host waits for at least after a hint, which may come before this program looks at the clock.
+const SILENCE: Duration = Duration::from_millis(19);
 
 const KINDS: [(&str, Watch); 4] = [
     ("inotify", Watch::Inotify),
@@ -149,8 +151,9 @@ fn latency(
     let following = Following::start(dir.path(), watch)?;
     let mut took = Vec::new();
     for round in 0..rounds as u64 {
-        let before = following.0.position();
-        let text = storm.text("p7", START + 10_000 + round)?;
+        let number = START + 10_000 + round;
+        let text = storm.text("p7", number)?;
+        let wanted = BTreeMap::from([("p7".to_owned(), number)]);
         let (new, file) = (
             dir.path().join("p7/.new"),
             dir.path().join("p7/plugin.meta"),
@@ -158,10 +161,16 @@ fn latency(
         fs::write(&new, text)?;
         fs::rename(new, file)?;
         let began = Instant::now();
-        while following.0.position() == before {
+        // What is still told of the round before is not this one's.
+        while !following.knows(&wanted) {
             thread::yield_now();
         }
-        took.push(micros(began.elapsed()));
+        let known = began.elapsed();
+        anyhow::ensure!(
+            watch == Watch::Poll || known >= SILENCE,
+            "{name}: known after {known:?}, before the host looks"
+        );
+        took.push(micros(known));
         following.0.settle();
     }
     figures.tell(&Figure {
@@ -228,12 +237,14 @@ struct StatLoop {
 
 impl StatLoop {
     fn start(dir: &Path) -> anyhow::Result<Box<dyn Follower>> {
+        let found = stat_all(dir)?;
+        anyhow::ensure!(found == PACKAGES, "{found} of {PACKAGES} metas are there");
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, dir) = (Arc::clone(&stop), dir.to_owned());
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                // A package that is being replaced is not there.
-                let _ = stat_pass(&dir);
+                // The directory itself stays.
+                let _ = stat_all(&dir);
                 thread::park_timeout(POLL);
             }
         });
@@ -248,6 +259,17 @@ impl Follower for StatLoop {
     fn knows(&self, _: &BTreeMap<String, u64>) -> bool {
         true
     }
+}
+
+/// Looks at the stamp of each package's meta; how many there are. One that is being replaced is not there.
+fn stat_all(dir: &Path) -> anyhow::Result<u64> {
+    let root = fs::File::open(dir)?;
+    let mut found = 0;
+    for entry in fs::read_dir(dir)? {
+        let meta = Path::new(&entry?.file_name()).join("plugin.meta");
+        found += u64::from(hotmerge_meta::stamp(&root, meta).is_ok());
+    }
+    Ok(found)
 }
 
 impl Drop for StatLoop {

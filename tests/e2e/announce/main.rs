@@ -3,6 +3,7 @@
 //!
 //! Deterministic: the same announcements every time, and the same versions of the parsers.
 
+mod output;
 mod plugin;
 
 use std::{

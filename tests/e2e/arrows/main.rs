@@ -1,6 +1,7 @@
 //! Who may know whom, and who may do what: the arrows of ARCHITECTURE.md, as data.
 
 mod circles;
+mod names;
 mod targets;
 
 use std::{collections::BTreeSet, fs, path::Path, sync::LazyLock};
@@ -78,6 +79,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "hotmerge-sandbox",
         ],
     ),
+    ("hotmerge-capi", &["hotmerge-daemon", "hotmerge-meta"]),
 ];
 
 const PLUGINS_MAY_KNOW: &[&str] = &["hotmerge-announcement", "hotmerge-sdk"];
@@ -91,6 +93,7 @@ const TESTS: &[&str] = &["hotmerge-tests", "hotmerge-bench"];
 const UNSAFE: &[&str] = &[
     "hotmerge-abi",
     "hotmerge-sdk",
+    "hotmerge-capi",
     "hotmerge-fanotify",
     "hotmerge-loader",
     "hotmerge-sandbox",
@@ -109,7 +112,7 @@ const NOT_EMBEDDED: &[&str] = &[
     "clap_mangen",
     "comfy-table",
     "sd-notify",
-    "tracing-appender",
+    "syslog_fmt",
     "tracing-subscriber",
 ];
 

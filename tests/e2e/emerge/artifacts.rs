@@ -178,7 +178,7 @@ fn build_next_host(kept: &Path, major: u16) -> Result<()> {
 fn what_makes_the_host() -> Result<String> {
     let list = "tar --sort=name --mtime=@0 --owner=0 --group=0 --create \
         Cargo.toml Cargo.lock host plugins/abi plugins/meta xtask scripts/services \
-        ebuilds/app-admin/hotmerge/*.ebuild ebuilds/acct-user ebuilds/acct-group tests/gentoo/repo | sha256sum";
+        ebuilds/app-admin/hotmerge/*.ebuild ebuilds/eclass/*.eclass ebuilds/acct-user ebuilds/acct-group tests/gentoo/repo | sha256sum";
     let sum = said(
         Command::new("bash")
             .args(["-ec", list])

@@ -190,7 +190,7 @@ fn a_cross_built_host_has_its_documents() -> Result<()> {
     has_documents_if_cross_built(
         "hotmerge",
         "cd /target/usr/share
-        test -s man/man1/hotmerge.1 -a -s man/man1/hotmerge-reload.1
+        test -s man/man1/hotmerge.1 -a -s man/man1/hotmerge-reload.1 -a -s man/man5/hotmerge.toml.5
         test -s bash-completion/completions/hotmerge -a -s zsh/site-functions/_hotmerge
         test -s fish/vendor_completions.d/hotmerge.fish
         test ! -e /target/usr/bin/cargo-hotmerge -a ! -e man/man1/cargo-hotmerge.1",

@@ -94,7 +94,22 @@ fn in_a_chroot(lab: &Lab) -> Result<()> {
     ))?;
     let log = lab.shell("chroot /mnt/chroot emerge --oneshot =app-misc/alpha-2.0.0 2>&1")?;
     is_quiet(&log, "this is a chroot")?;
+    the_host_of_a_chroot_is_no_running_one(lab)?;
     lab.shell("umount --lazy --recursive /mnt")?;
+    Ok(())
+}
+
+/// Its package warns of nothing: what runs is the machine's.
+fn the_host_of_a_chroot_is_no_running_one(lab: &Lab) -> Result<()> {
+    lab.shell("echo none > /mnt/chroot/usr/lib64/hotmerge/plugins/alpha/libalpha.so")?;
+    let emerge = "chroot /mnt/chroot emerge";
+    let upgrade = format!("{emerge} --oneshot --usepkgonly app-admin/hotmerge 2>&1");
+    let removal = format!("{emerge} --unmerge app-admin/hotmerge 2>&1");
+    let log = lab.shell(&upgrade)? + &lab.shell(&removal)?;
+    for words in ["host that runs", "would be refused", "hotmerge host runs"] {
+        ensure!(!log.contains(words), "a chroot's package says so:\n{log}");
+    }
+    lab.shell("test ! -e /mnt/chroot/usr/bin/hotmerge -a -e /usr/bin/hotmerge")?;
     Ok(())
 }
 

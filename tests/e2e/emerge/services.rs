@@ -84,6 +84,7 @@ fn openrc_starts_reloads_restarts_and_stops_the_host() -> Result<()> {
     let calls = Calls::start(&lab, &["alpha"])?;
     lab.shell("rc-service hotmerge checkconfig && rc-service hotmerge reload && rc-service hotmerge status")?;
     a_bad_configuration_neither_reloads_nor_restarts(&lab)?;
+    options_of_the_user_are_checked_too(&lab)?;
     calls.none_failed()?;
 
     a_changed_configuration_waits_for_a_restart(&lab)?;
@@ -177,6 +178,36 @@ fn with_a_bad_configuration(lab: &Lab, action: &str) -> Result<(Option<i32>, Str
     ended(&mut lab.command(&["bash", "-c", &script]))
 }
 
+/// As the supervisor takes them, with quotes.
+fn options_of_the_user_are_checked_too(lab: &Lab) -> Result<()> {
+    let before = pid(lab)?;
+    let with = |options: &str, action: &str| {
+        let script = format!(
+            "cp /etc/conf.d/hotmerge /tmp/confd
+            echo \"hotmerge_args=\\\"{options}\\\"\" >> /etc/conf.d/hotmerge
+            rc-service hotmerge {action}
+            code=$?
+            mv /tmp/confd /etc/conf.d/hotmerge
+            exit $code"
+        );
+        ended(&mut lab.command(&["bash", "-c", &script]))
+    };
+    for action in ["checkconfig", "reload", "restart"] {
+        let (code, said) = with("--log-format=song", action)?;
+        ensure!(
+            code != Some(0) && said.contains("--log-format"),
+            "`{action}` took a wrong option: {said}"
+        );
+        ensure!(pid(lab)? == before, "`{action}` ended the host");
+    }
+    let (code, said) = with("--state-dir '/srv/a state'", "checkconfig")?;
+    ensure!(
+        code == Some(0) && said.contains("`/srv/a state` does not exist yet"),
+        "an option is not checked as it was written: {said}"
+    );
+    Ok(())
+}
+
 /// Without its worker a host would take its plugins into its own process.
 fn a_host_without_sandbox_does_not_start(lab: &Lab) -> Result<()> {
     let worker = "/usr/libexec/hotmerge/hotmerge-worker";
@@ -234,6 +265,13 @@ fn a_restart_that_would_fail_ends_no_host(lab: &Lab) -> Result<()> {
         );
         ensure!(pid(lab)? == before, "`{action}` ended the host");
     }
+    // The running host refuses it, too, and goes on with what it has.
+    let (code, said) = ended(&mut lab.command(&["rc-service", "hotmerge", "reload"]))?;
+    ensure!(
+        code != Some(0) && said.contains("alpha"),
+        "a reload does not name the plugin: {said}"
+    );
+    ensure!(pid(lab)? == before, "a reload ended the host");
     // An upgrade of the host says so before anybody thinks of a restart.
     let log = lab.emerge(&["--usepkgonly", "app-admin/hotmerge"])?;
     ensure!(

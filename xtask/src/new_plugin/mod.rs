@@ -8,13 +8,13 @@ mod manifest;
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use hotmerge_meta::PluginName;
 use semver::VersionReq;
 use toml_edit::DocumentMut;
-use xshell::{Shell, cmd};
 
 use self::manifest::{Inherited, Sdk};
 use crate::{cargo, exit, output};
@@ -90,17 +90,18 @@ pub fn run(args: &Args, program: &str) -> Result<u8> {
 /// Lets cargo reject invalid crate names (keywords, `test`) with its own messages.
 fn ask_cargo(name: &PluginName) -> Result<()> {
     let scratch = tempfile::tempdir()?;
-    let shell = Shell::new()?;
-    shell.change_dir(scratch.path());
-    let (cargo, name) = (cargo::program(), name.as_str());
-    cmd!(
-        shell,
-        "{cargo} new --quiet --lib --vcs none --name {name} crate"
-    )
-    .envs(cargo::absolute_paths())
-    .quiet()
-    .run()
-    .map_err(|_| anyhow!("`{name}` cannot be the name of a crate"))
+    let mut cargo = Command::new(cargo::program());
+    cargo
+        .current_dir(scratch.path())
+        .envs(cargo::absolute_paths())
+        .args(["new", "--quiet", "--lib", "--vcs", "none"])
+        .args(["--name", name.as_str(), "crate"]);
+    let ended = cargo.status().context("failed to run cargo")?;
+    match ended.code() {
+        Some(0) => Ok(()),
+        Some(_) => bail!("`{name}` cannot be the name of a crate"),
+        None => bail!("cargo, which judges the name `{name}`, was killed ({ended})"),
+    }
 }
 
 fn directory(args: &Args) -> Result<PathBuf> {

@@ -4,8 +4,12 @@ use anyhow::{Result, bail};
 use xshell::{Shell, cmd};
 
 /// A program and its Debian package.
-const TOOLS: [(&str, &str); 11] = [
+const TOOLS: [(&str, &str); 16] = [
     ("cc", "gcc libc6-dev"),
+    // Main programs in other languages.
+    ("c++", "g++"),
+    ("python3", "python3"),
+    ("valgrind", "valgrind"),
     ("strip", "binutils"),
     ("objcopy", "binutils"),
     ("unshare", "util-linux"),
@@ -16,6 +20,9 @@ const TOOLS: [(&str, &str); 11] = [
     ("mkfs.xfs", "xfsprogs"),
     // Slow HTTP clients.
     ("slowhttptest", "slowhttptest"),
+    // A browser, and the program through which others steer it.
+    ("chromium", "chromium"),
+    ("chromedriver", "chromium-driver"),
     // The linkers that authors use.
     ("mold", "mold"),
     ("ld.lld", "lld"),

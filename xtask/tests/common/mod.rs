@@ -5,6 +5,11 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+#[path = "../../../tests/harness/help.rs"]
+mod help;
+#[path = "../../../tests/harness/streams.rs"]
+mod streams;
+
 use std::{
     env,
     fs::{self, File},
@@ -15,6 +20,12 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 use walkdir::WalkDir;
+
+#[allow(unused_imports, reason = "each test file uses a part")]
+pub use self::{
+    help::commands_of,
+    streams::{closed_pipe, full_disk},
+};
 
 /// The root of this repository.
 pub fn repository() -> PathBuf {

@@ -83,7 +83,8 @@ impl Config {
         self.untrusted_files = running.untrusted_files;
         self.cgroup.clone_from(&running.cgroup);
         self.http.clone_from(&running.http);
-        self.log.clone_from(&running.log);
+        self.log.records = running.log.records;
+        self.log.bytes = running.log.bytes;
         self
     }
 
@@ -105,7 +106,14 @@ impl Config {
             untrusted_files,
             cgroup,
             http,
-            log: LogConfig { records, bytes },
+            log:
+                LogConfig {
+                    records,
+                    bytes,
+                    // The embedding program puts these in force.
+                    sink: _,
+                    route: _,
+                },
             // The host reads these whenever it needs them.
             start_ms: _,
             drain_ms: _,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Config;
 
 /// Every key that holds a number.
-const NUMBERS: [&str; 38] = [
+const NUMBERS: [&str; 41] = [
     "settle_ms",
     "start_ms",
     "drain_ms",
@@ -32,6 +32,9 @@ const NUMBERS: [&str; 38] = [
     "http.stop_ms",
     "log.records",
     "log.bytes",
+    "log.sink.queue_bytes",
+    "log.sink.max_bytes",
+    "log.sink.keep",
     "plugin.one.drain_ms",
     "plugin.one.teardown_ms",
     "plugin.one.handover_ms",
@@ -70,6 +73,12 @@ const ENDS: [&str; 18] = [
 
 /// With what else the key's section demands.
 fn document(key: &str, value: &str) -> String {
+    if let Some(key) = key.strip_prefix("log.sink.") {
+        return format!(
+            "[[log.route]]\nto = [\"a\"]\n\
+             [[log.sink]]\nname = \"a\"\ntype = \"file\"\npath = \"/a\"\n{key} = {value}\n"
+        );
+    }
     let mut text = format!("{key} = {value}\n");
     if let Some((section, _)) = key.split_once(".canary.") {
         for (other, value) in [("share", "0.5"), ("for_s", "1"), ("max_error_rate", "0.5")] {

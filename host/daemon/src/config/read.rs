@@ -14,7 +14,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, similar::similar};
 
 /// What is wrong with the text of a configuration, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,9 +43,6 @@ impl fmt::Display for Place {
 
 /// Its name in messages.
 const WHAT: &str = "configuration";
-
-/// How similar two names must be for a suggestion, from 0 to 1.
-const ALIKE: f64 = 0.8;
 
 impl Config {
     /// Reads a TOML file.
@@ -136,10 +133,7 @@ fn nearest(message: &str) -> Option<(&str, &str)> {
     let unknown = quoted(what)
         .next()
         .filter(|_| what.starts_with("unknown "))?;
-    let likeness = |known: &&str| strsim::jaro_winkler(unknown, known);
-    let near = quoted(list).filter(|known| likeness(known) >= ALIKE);
-    let known = near.max_by(|one, other| likeness(one).total_cmp(&likeness(other)))?;
-    Some((what, known))
+    Some((what, similar(unknown, quoted(list))?))
 }
 
 /// The words between backticks.
@@ -152,13 +146,20 @@ fn key(reason: &str) -> Option<&str> {
     reason.strip_prefix('`')?.split('`').next()
 }
 
-/// The byte offset of a key's value.
+/// The byte offset of a key's value. A key may name an entry of an array, as in `log.sink[1].name`.
 fn find(text: &str, key: &str) -> Option<usize> {
     let table = DeTable::parse(text).ok()?;
     let mut table = table.get_ref();
     let mut offset = None;
     for part in key.split('.') {
-        let value = table.get(part)?;
+        let (name, entry) = match part.strip_suffix(']').and_then(|it| it.split_once('[')) {
+            Some((name, number)) => (name, number.parse::<usize>().ok()),
+            None => (part, None),
+        };
+        let mut value = table.get(name)?;
+        if let (Some(entry), DeValue::Array(entries)) = (entry, value.get_ref()) {
+            value = entries.get(entry)?;
+        }
         offset = Some(value.span().start);
         match value.get_ref() {
             DeValue::Table(inner) => table = inner,

@@ -15,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use hotmerge_fanotify::{
@@ -37,10 +38,7 @@ use super::{
 
 /// Pause between two reads, so that a busy file system's many foreign events are read together. Shorter
 /// than the time for which the clock waits for the end of a burst.
-const PAUSE: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 10_000_000,
-};
+pub(crate) const PAUSE: Duration = Duration::from_millis(10);
 
 /// Room for some hundred records.
 const BUFFER_BYTES: usize = 32 << 10;
@@ -319,7 +317,8 @@ fn read(group: &Group, stop: &OwnedFd, known: &Mutex<Handles>, teller: &Teller) 
         if is_told_to_stop(stop, Some(group), None)? {
             return Ok(());
         }
-        loop {
+        // A stream that never pauses must not keep it from its end.
+        while !is_told_to_stop(stop, None, Some(Duration::ZERO))? {
             match group.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(length) => tell_all(buffer.get(..length).unwrap_or_default(), known, teller),
@@ -330,7 +329,7 @@ fn read(group: &Group, stop: &OwnedFd, known: &Mutex<Handles>, teller: &Teller) 
                 },
             }
         }
-        if is_told_to_stop(stop, None, Some(&PAUSE))? {
+        if is_told_to_stop(stop, None, Some(PAUSE))? {
             return Ok(());
         }
     }
@@ -340,11 +339,12 @@ fn read(group: &Group, stop: &OwnedFd, known: &Mutex<Handles>, teller: &Teller) 
 fn is_told_to_stop(
     stop: &OwnedFd,
     group: Option<&Group>,
-    limit: Option<&Timespec>,
+    limit: Option<Duration>,
 ) -> io::Result<bool> {
     let mut sources = vec![PollFd::new(stop, PollFlags::IN)];
     sources.extend(group.map(|group| PollFd::new(group, PollFlags::IN)));
-    match poll(&mut sources, limit) {
+    let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+    match poll(&mut sources, limit.as_ref()) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(error) => return Err(error.into()),
     }

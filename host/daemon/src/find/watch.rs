@@ -8,7 +8,8 @@
 //! Neither name nor inode number identifies a directory: both are reused.
 
 use std::{
-    path::PathBuf,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -39,6 +40,8 @@ pub(crate) struct Watchers {
     choice: Watch,
     dirty: Arc<DirtySet>,
     hint: Hint,
+    /// Names the file system of a directory if others can change it without this kernel's knowledge.
+    remote: fn(&Path) -> Option<&'static str>,
     watching: Mutex<Watching>,
 }
 
@@ -50,6 +53,10 @@ struct Watching {
     path: Option<Result<PathWatch, WatchError>>,
     signs: Arc<Signs>,
     kinds: [Kind; 2],
+    /// The file system of the plugin directory, if it is remote.
+    remote: Option<&'static str>,
+    /// The file systems of packages; none for those that are not remote.
+    remote_packages: BTreeMap<PackageName, Option<&'static str>>,
     is_stopped: bool,
 }
 
@@ -77,12 +84,15 @@ impl Watchers {
             choice,
             dirty: Arc::default(),
             hint,
+            remote: place::remote,
             watching: Mutex::new(Watching {
                 at: None,
                 absent: None,
                 path: None,
                 signs: Arc::default(),
                 kinds,
+                remote: None,
+                remote_packages: BTreeMap::new(),
                 is_stopped: false,
             }),
         }
@@ -126,6 +136,8 @@ impl Watchers {
     fn begin(&self, watching: &mut Watching, identity: Identity) {
         watching.absent = None;
         watching.at = Some(identity);
+        watching.remote = (self.remote)(&self.dir);
+        watching.remote_packages.clear();
         watching.signs = Arc::default();
         let path = self.watch_path(&watching.signs);
         if let Err(reason) = &path {
@@ -155,6 +167,9 @@ impl Watchers {
     fn keep_kinds(&self, watching: &mut Watching, dirty: &Dirty, is_full: bool) -> bool {
         let is_stale = *dirty == Dirty::All { is_stale: true };
         let have_mounts_changed = watching.signs.mounts.swap(false, Ordering::AcqRel);
+        if have_mounts_changed {
+            watching.remote_packages.clear();
+        }
         let mut is_anew = false;
         if is_full && matches!(watching.path, Some(Err(_))) {
             watching.path = Some(self.watch_path(&watching.signs));
@@ -190,8 +205,7 @@ impl Watchers {
         if watching.is_stopped || watching.at.is_none() {
             return None;
         }
-        let remote = (self.choice == Watch::Auto).then(|| place::remote(&self.dir));
-        if let Some(kind) = remote.flatten() {
+        if let Some(kind) = watching.remote_kind() {
             return Some(format!("{kind} does not report changes made elsewhere"));
         }
         if let Some(Err(why)) = &watching.path {
@@ -260,6 +274,12 @@ impl Watching {
         self.at == Some(now) && !self.signs.gone.load(Ordering::Acquire)
     }
 
+    /// The remote file system of the plugin directory, or of a package.
+    fn remote_kind(&self) -> Option<&'static str> {
+        let packages = self.remote_packages.values().copied();
+        self.remote.or_else(|| packages.flatten().next())
+    }
+
     /// Says once that nothing is watched any more though the host goes on.
     fn lose(&mut self, reason: &str) {
         if self.absent.as_deref() != Some(reason) && !self.is_stopped {
@@ -281,15 +301,22 @@ impl Watching {
 /// Each call takes the lock separately, so that a status request never waits for a whole pass.
 impl Cover for &Watchers {
     fn cover(&mut self, package: &PackageName, is_replaced: bool) {
-        for kind in &mut self.lock().kinds {
+        let mut watching = self.lock();
+        for kind in &mut watching.kinds {
             kind.cover(package, is_replaced);
+        }
+        if is_replaced || !watching.remote_packages.contains_key(package) {
+            let remote = (self.remote)(&self.dir.join(package.as_str()));
+            watching.remote_packages.insert(package.clone(), remote);
         }
     }
 
     fn uncover(&mut self, package: &PackageName) {
-        for kind in &mut self.lock().kinds {
+        let mut watching = self.lock();
+        for kind in &mut watching.kinds {
             kind.uncover(package);
         }
+        watching.remote_packages.remove(package);
     }
 }
 

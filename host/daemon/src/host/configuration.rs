@@ -2,7 +2,7 @@
 //!
 //! Absent on purpose: the place of the file, which the embedding program knows.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::PoisonError};
 
 use hotmerge_meta::control::ConfigReport;
 
@@ -18,7 +18,15 @@ impl Host {
     /// # Errors
     /// What is wrong with it; the previous one stays in force.
     pub fn reconfigure(&self, new: Config) -> Result<ConfigReport, ConfigError> {
+        // The embedding program gets them in the order in which they take effect.
+        let _one = self
+            .reconfiguring
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let change = self.supervisor.reconfigure(new)?;
+        if let Some(task) = self.at_configuration.get() {
+            task(&self.config());
+        }
         Ok(ConfigReport {
             file: self.source.get().and_then(|source| source.file.clone()),
             refused: None,
@@ -27,8 +35,15 @@ impl Host {
         })
     }
 
+    /// Runs a task of the embedding program with every configuration that takes effect from now on, to put in
+    /// force what the host knows nothing of. It must be quick. Only the first call has an effect.
+    pub fn at_every_configuration(&self, task: impl Fn(&Config) + Send + Sync + 'static) {
+        // A second one would be of the same program.
+        let _ = self.at_configuration.set(Box::new(task));
+    }
+
     /// Sets how, and from which file, the configuration is read again when a request or a signal asks for
-    /// it. Only the first call has an effect.
+    /// it. The file is named to other processes: let its path be absolute. Only the first call has an effect.
     pub fn read_config_by(
         &self,
         file: Option<PathBuf>,

@@ -215,13 +215,17 @@ impl Calls {
     /// Calls in progress.
     pub(crate) fn in_flight(&self) -> u64 {
         // In this order: none that began meanwhile may be missing from those that began.
-        let answered = self.sum(|lane| &lane.answered);
-        let failed: u64 = Failed::ALL
-            .iter()
-            .map(|(how, _)| self.failed_as(*how))
-            .sum();
+        let ended = self.all_ended();
         let begun = self.sum(|lane| &lane.begun);
-        begun.saturating_sub(answered.wrapping_add(failed))
+        begun.saturating_sub(ended)
+    }
+
+    /// How many calls have ended.
+    pub(crate) fn all_ended(&self) -> u64 {
+        let answered = self.sum(|lane| &lane.answered);
+        let all = Failed::ALL.iter();
+        let failed: u64 = all.map(|(how, _)| self.failed_as(*how)).sum();
+        answered.wrapping_add(failed)
     }
 
     /// How long calls took.

@@ -7,14 +7,14 @@ use std::{
 
 use hotmerge_meta::{
     PluginName,
-    control::{PluginReport, Transition},
+    control::{Action, Change, PluginReport, Transition},
 };
 use jiff::Timestamp;
 
 use hotmerge_lifecycle::{Note, PluginState, Stage};
 
 use crate::record::{
-    events::{Ending, PluginEvent},
+    events::{Cause, Ending, PluginEvent},
     words::{CRASHED, TransitionText, continues, place},
 };
 
@@ -26,7 +26,7 @@ const TRANSITIONS: usize = 4096;
 /// Outcomes, with positions that only grow, and transitions.
 #[derive(Debug)]
 pub(crate) struct History {
-    outcomes: VecDeque<PluginReport>,
+    outcomes: VecDeque<Ended>,
     forgotten: u64,
     transitions: VecDeque<Entry>,
     /// Since when each plugin is in its current state.
@@ -61,7 +61,7 @@ impl History {
     ) {
         let here = |reason: &str| Step::Here(at, reason.to_owned());
         match event {
-            PluginEvent::Outcome(_, _, report) => self.push(*report),
+            PluginEvent::Outcome(_, cause, report) => self.push(cause, *report),
             PluginEvent::Transition(note) => self.note(plugin, note),
             PluginEvent::Recovered {
                 state_age,
@@ -97,12 +97,16 @@ impl History {
         }
     }
 
-    fn push(&mut self, report: PluginReport) {
+    fn push(&mut self, cause: Cause, report: PluginReport) {
         if self.outcomes.len() == OUTCOMES {
             self.outcomes.pop_front();
             self.forgotten += 1;
         }
-        self.outcomes.push_back(report);
+        self.outcomes.push_back(Ended {
+            time: Timestamp::now(),
+            cause,
+            report,
+        });
     }
 
     /// The outcomes at and after a position, oldest first.
@@ -111,6 +115,16 @@ impl History {
         self.outcomes
             .iter()
             .skip(usize::try_from(skip).unwrap_or(usize::MAX))
+            .map(|it| &it.report)
+    }
+
+    /// The last changes, at most so many, oldest first. That nothing changed is no change.
+    pub(crate) fn changes(&self, most: usize) -> Vec<Change> {
+        let newest = self.outcomes.iter().rev();
+        let changes = newest.filter(|it| it.report.action != Action::Unchanged);
+        let mut changes: Vec<_> = changes.take(most).map(Ended::tell).collect();
+        changes.reverse();
+        changes
     }
 
     fn note(&mut self, plugin: &PluginName, note: Note) {
@@ -152,6 +166,24 @@ impl History {
     /// Since when a plugin is in its current state, as RFC 3339.
     pub(crate) fn unchanged_since(&self, plugin: &str) -> Option<String> {
         Some(format!("{:.3}", self.since.get(plugin)?))
+    }
+}
+
+/// The outcome of an attempt, and when it came.
+#[derive(Debug)]
+struct Ended {
+    time: Timestamp,
+    cause: Cause,
+    report: PluginReport,
+}
+
+impl Ended {
+    fn tell(&self) -> Change {
+        Change {
+            time: format!("{:.3}", self.time),
+            cause: self.cause.to_owned(),
+            report: self.report.clone(),
+        }
     }
 }
 
@@ -224,5 +256,29 @@ mod tests {
         assert_eq!(told[0].reason, "10");
         let other = "b".parse().unwrap();
         assert_eq!(history.transitions(Some(&other)).count(), 0);
+    }
+    #[test]
+    fn the_newest_changes_are_told_in_order() {
+        let mut history = History::default();
+        let report = |took_ms, action| PluginReport {
+            plugin: "a".parse().unwrap(),
+            action,
+            old_hash: None,
+            hash: None,
+            version: None,
+            generation: None,
+            reason: None,
+            pause_ms: None,
+            not_durable: None,
+            took_ms,
+        };
+        for number in 0..5 {
+            history.push("changed", report(f64::from(number), Action::Reloaded));
+            history.push("asked", report(0.0, Action::Unchanged));
+        }
+        let told = history.changes(2);
+        let took: Vec<_> = told.iter().map(|it| it.report.took_ms).collect();
+        assert_eq!(took, [3.0, 4.0]);
+        assert_eq!(told[1].cause, "changed");
     }
 }

@@ -29,12 +29,21 @@ impl HostState {
         match happened {
             Happened::Plugin(plugin, event) => {
                 self.count(&plugin, &event);
+                self.subscribers.tell(&plugin, &event);
                 let slot = self.machine.slot(plugin.as_str());
                 let at = slot.map_or((PluginState::Idle, None), |it| (it.state(), it.stage()));
                 self.history.record(&plugin, at, event);
             }
             // The status shows problems that last.
             Happened::Problem(_) => {}
+        }
+        self.changed();
+    }
+
+    /// Tells those who want to know that a status would differ from the one before.
+    pub(crate) fn changed(&self) {
+        for tell in &self.on_change {
+            (tell.0)();
         }
     }
 

@@ -160,6 +160,7 @@ fn describe(
         saved: running.saved,
         worker: running.worker,
         not_granted: meta.map_or_else(Vec::new, |meta| not_granted(workers, meta)),
+        calls: count(|plugin| plugin.calls.all_ended()),
         calls_failed: count(|plugin| plugin.calls.failed()),
         calls_cancelled: count(|plugin| plugin.calls.failed_as(Failed::Cancelled)),
         calls_panicked: count(|plugin| plugin.calls.failed_as(Failed::Panicked)),

@@ -2,9 +2,13 @@
 
 mod error;
 
-use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
+use std::{
+    os::fd::OwnedFd,
+    sync::{Arc, atomic::AtomicU64},
+    time::Instant,
+};
 
-use hotmerge_instance::{Instance, STATE_LIMIT, StartWith, failure};
+use hotmerge_instance::{Cancel, Instance, STATE_LIMIT, StartWith, failure};
 use hotmerge_lifecycle::{Event, Later, Next, Origin, Refused, Target, Ticket};
 use hotmerge_loader::{CallError, LoadError, Reply, Verified};
 use hotmerge_meta::{Handover, PackageName, PluginMeta, PluginName, count};
@@ -43,6 +47,13 @@ enum Fault {
     Loader,
 }
 
+/// What an attempt has for the start of its version.
+struct Begun {
+    config: Arc<Config>,
+    generation: Arc<AtomicU64>,
+    break_off: Arc<Cancel>,
+}
+
 impl Fault {
     fn of(error: &LoadError) -> Self {
         match error {
@@ -70,6 +81,18 @@ impl Supervisor {
     /// Abandons an attempt that a thread is working on.
     pub(crate) fn write_off(self: &Arc<Self>, plugin: &PluginName, ticket: Ticket) {
         self.jobs.write_off(ticket, || self.add_thread(plugin));
+    }
+
+    /// Ends the worker of an attempt that nobody wants any more, so that the attempt's thread returns.
+    pub(crate) fn break_off(&self, ticket: Ticket) {
+        let attempt = self
+            .state()
+            .attempts
+            .get(&ticket)
+            .map(|it| Arc::clone(&it.break_off));
+        if let Some(break_off) = attempt {
+            break_off.cancel();
+        }
     }
 
     fn add_thread(self: &Arc<Self>, plugin: &PluginName) {
@@ -244,7 +267,12 @@ impl Supervisor {
     fn start(self: &Arc<Self>, ticket: Ticket, target: &Target, verified: Verified) {
         let meta = &target.meta;
         let now = Instant::now();
-        let Some(config) = self.begin_start(ticket, target, now) else {
+        let Some(Begun {
+            config,
+            generation,
+            break_off,
+        }) = self.begin_start(ticket, target, now)
+        else {
             return;
         };
         let told = match config.plugin_json(&meta.name) {
@@ -254,27 +282,25 @@ impl Supervisor {
         self.clock
             .wake_at(now + self.start_limit(&meta.name, &config));
         trace!(target: "hotmerge::plugin", version = %meta.version, "starting");
-        let generation = {
-            let state = self.state();
-            let attempt = state.attempts.get(&ticket);
-            attempt.map(|attempt| Arc::clone(&attempt.generation))
-        };
         let host = Arc::downgrade(self);
-        let services = Services::new(meta, ticket, generation.unwrap_or_default(), host);
+        let services = Services::new(meta, ticket, generation, host);
         let services = Arc::new(services);
         let with = StartWith {
             settings: &config.settings(),
             config: &told,
+            break_off: &break_off,
         };
         let result = Instance::start(&self.workers, services, meta, verified, &with)
             .map_err(|error| (error.to_string(), Fault::of(&error)))
-            .and_then(|instance| match self.prepare(target, &config, &instance) {
-                Ok(next) => Ok((instance, next)),
-                Err(error) => {
-                    self.discard(&meta.name, instance);
-                    Err((error.to_string(), Fault::Handover))
-                }
-            });
+            .and_then(
+                |instance| match self.prepare(target, &config, &instance, &break_off) {
+                    Ok(next) => Ok((instance, next)),
+                    Err(error) => {
+                        self.discard(&meta.name, instance);
+                        Err((error.to_string(), Fault::Handover))
+                    }
+                },
+            );
         let mut state = self.state();
         let Some(attempt) = state.attempts.get_mut(&ticket) else {
             drop(state);
@@ -311,7 +337,7 @@ impl Supervisor {
 
     /// Notes that an attempt's code runs from now on, and with which configuration: the one in force, or, for
     /// the replacement of a crashed instance, the one that it had accepted.
-    fn begin_start(&self, ticket: Ticket, target: &Target, now: Instant) -> Option<Arc<Config>> {
+    fn begin_start(&self, ticket: Ticket, target: &Target, now: Instant) -> Option<Begun> {
         let mut state = self.state();
         let live = match &target.origin {
             Origin::Running(_) => state.live_config(target.meta.name.as_str()),
@@ -321,7 +347,11 @@ impl Supervisor {
         let attempt = state.attempts.get_mut(&ticket)?;
         attempt.config = Arc::clone(&config);
         attempt.progress = Progress::Starting(now);
-        Some(config)
+        Some(Begun {
+            config,
+            generation: Arc::clone(&attempt.generation),
+            break_off: Arc::clone(&attempt.break_off),
+        })
     }
 
     /// Determines the steps between the start of a candidate and its first call. State of a live
@@ -331,6 +361,7 @@ impl Supervisor {
         target: &Target,
         config: &Config,
         candidate: &Instance,
+        break_off: &Cancel,
     ) -> Result<Next, StateError> {
         let name = &target.meta.name;
         // An operator's order is no trial.
@@ -364,7 +395,7 @@ impl Supervisor {
             // A checkpoint from before a crash does not change while calls continue.
             Ok(_) if live.handover == Handover::Pause && !is_failing => Ok(Next::HandOver),
             Ok(from) => candidate
-                .restore(&from, state.bytes())
+                .restore(&from, state.bytes(), break_off)
                 .map(|()| Next::Switch)
                 .map_err(|error| {
                     // The same version does not get it twice.
@@ -386,6 +417,7 @@ impl Supervisor {
         };
         let limit = attempt.config.handover(&meta.name);
         let deadline = began + limit;
+        let break_off = Arc::clone(&attempt.break_off);
         attempt.paused = Some(began);
         let instance = attempt.take_ready(Progress::HandingOver(None));
         drop(state);
@@ -414,7 +446,7 @@ impl Supervisor {
                 let len = bytes.bytes().len();
                 trace!(target: "hotmerge::plugin", from, bytes = len, "the state is saved");
                 instance
-                    .restore(&from, bytes.bytes())
+                    .restore(&from, bytes.bytes(), &break_off)
                     .map_err(StateError::NotRestored)
             });
         let mut state = self.state();

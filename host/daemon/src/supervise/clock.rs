@@ -1,14 +1,15 @@
 //! The host's only timer: it sleeps until something is due, or forever.
+//!
+//! Absent on purpose: what is due when, which `alarms` decides.
 
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-/// The host waits until no hint has come for this long …
-const QUIET: Duration = Duration::from_millis(20);
-/// … but at most this long in total.
-const PATIENCE: Duration = Duration::from_millis(200);
+use super::alarms::{Alarms, Next};
+
+pub(crate) use super::alarms::Tick;
 
 /// How soon the clock checks again while work with a deadline is in progress.
 pub(crate) const RECHECK: Duration = Duration::from_millis(100);
@@ -19,56 +20,27 @@ pub(crate) struct Clock {
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
-struct Alarms {
-    hinted: Option<(Instant, Instant)>,
-    due: Option<Instant>,
-    /// When to look at everything, whatever happened.
-    full: Option<Instant>,
-    stop: bool,
-}
-
-/// Why the clock woke.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tick {
-    /// A burst of hints has ended: look at what is dirty.
-    Hinted,
-    /// A requested time has come.
-    Due,
-    /// Time to look at everything, with or without a hint.
-    Full,
-}
-
 impl Clock {
     /// Takes a hint: the directory may have changed.
     pub(crate) fn hint(&self) {
-        let now = Instant::now();
-        let mut state = self.lock();
-        let first = state.hinted.map_or(now, |(first, _)| first);
-        let was_quiet = state.hinted.replace((first, now)).is_none();
-        drop(state);
-        if was_quiet {
+        let is_first = self.lock().hint(Instant::now());
+        if is_first {
             self.changed.notify_one();
         }
     }
 
     /// Makes sure that the clock wakes at `due` or earlier.
     pub(crate) fn wake_at(&self, due: Instant) {
-        let mut state = self.lock();
-        if state.due.is_none_or(|other| due < other) {
-            state.due = Some(due);
-            drop(state);
+        let is_earlier = self.lock().wake_at(due);
+        if is_earlier {
             self.changed.notify_one();
         }
     }
 
     /// Makes sure that everything is looked at within `period` from now.
     pub(crate) fn full_within(&self, period: Duration) {
-        let latest = Instant::now() + period;
-        let mut state = self.lock();
-        if state.full.is_none_or(|other| latest < other) {
-            state.full = Some(latest);
-            drop(state);
+        let is_earlier = self.lock().full_at(Instant::now() + period);
+        if is_earlier {
             self.changed.notify_one();
         }
     }
@@ -81,43 +53,25 @@ impl Clock {
     }
 
     pub(crate) fn stop(&self) {
-        self.lock().stop = true;
+        self.lock().stop();
         self.changed.notify_one();
     }
 
-    /// Waits for the next reason to wake; `None` when the host stops. `Due` and `Full` clear the
-    /// requested time: callers that need another must request it again.
+    /// Waits for the next reason to wake; `None` when the host stops.
     fn next(&self) -> Option<Tick> {
         let mut state = self.lock();
         loop {
-            if state.stop {
-                return None;
-            }
             let now = Instant::now();
-            let rest = state
-                .hinted
-                .map(|(first, last)| (last + QUIET).min(first + PATIENCE));
-            if rest.is_some_and(|rest| rest <= now) {
-                state.hinted = None;
-                return Some(Tick::Hinted);
-            }
-            if state.full.is_some_and(|full| full <= now) {
-                state.full = None;
-                return Some(Tick::Full);
-            }
-            if state.due.is_some_and(|due| due <= now) {
-                state.due = None;
-                return Some(Tick::Due);
-            }
-            let alarms = [rest, state.full, state.due];
-            state = match alarms.into_iter().flatten().min() {
-                Some(next) => {
+            state = match state.next(now) {
+                Next::Stop => return None,
+                Next::Tick(tick) => return Some(tick),
+                Next::At(next) => {
                     self.changed
                         .wait_timeout(state, next - now)
                         .unwrap_or_else(PoisonError::into_inner)
                         .0
                 }
-                None => self
+                Next::Never => self
                     .changed
                     .wait(state)
                     .unwrap_or_else(PoisonError::into_inner),

@@ -159,9 +159,8 @@ impl Supervisor {
                 let until = since + self.start_limit(name, &attempt.config);
                 Some(overtime(until, now, false, || {
                     let ms = attempt.config.start().as_millis();
-                    format!(
-                        "it did not start within {ms} ms; the host stopped waiting for it, and keeps its thread"
-                    )
+                    let follows = self.what_follows(name);
+                    format!("it did not start within {ms} ms; {follows}")
                 }))
             }
             Stage::HandingOver => {
@@ -170,15 +169,23 @@ impl Supervisor {
                 };
                 let ms = attempt.config.handover(name).as_millis();
                 Some(overtime(until, now, true, || {
-                    format!(
-                        "its state was not handed over within {ms} ms; \
-                         the host stopped waiting for it, and keeps its thread{}",
-                        all_the_same(name)
-                    )
+                    let follows = self.what_follows(name);
+                    let advice = all_the_same(name);
+                    format!("its state was not handed over within {ms} ms; {follows}{advice}")
                 }))
             }
             Stage::Trying => self.judge(name, attempt, now),
             Stage::Verifying | Stage::Waiting => None,
+        }
+    }
+
+    /// What becomes of a candidate whose code does not return.
+    fn what_follows(&self, name: &PluginName) -> &'static str {
+        match self.workers.isolation(name.as_str()) {
+            Ok(Isolation::Process) => "its worker is ended",
+            Ok(Isolation::Host | Isolation::Auto) | Err(_) => {
+                "the host stopped waiting for it, and keeps its thread"
+            }
         }
     }
 

@@ -48,6 +48,7 @@ impl Supervisor {
                 needs_restart: needs_restart.clone(),
                 refused: None,
             };
+            state.changed();
             let concerned = concerned(state, &running, &new);
             let starts_anew = concerned
                 .iter()
@@ -67,6 +68,7 @@ impl Supervisor {
     pub(crate) fn refuse_config(&self, reason: &str) {
         let mut state = self.state();
         state.configured.refused = Some((Timestamp::now(), reason.to_owned()));
+        state.changed();
         tracing::error!(
             target: "hotmerge::host",
             "the configuration was refused; the previous one stays in force: {reason}"

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotmerge_instance::{Failure, Instance, Restarts};
+use hotmerge_instance::{Cancel, Failure, Instance, Restarts};
 use hotmerge_lifecycle::{Machine, Slot, Stage, Target, Ticket, Why};
 use hotmerge_loader::Verified;
 use hotmerge_meta::{
@@ -26,7 +27,7 @@ use crate::{
         signed::{Newest, Signed},
     },
     plugin::Version,
-    record::{history::History, measured::Measured},
+    record::{history::History, measured::Measured, subscribers::Subscribers},
 };
 
 /// Counters for operators.
@@ -59,6 +60,7 @@ pub(crate) struct HostState {
     pub(crate) measured: Measured,
     pub(crate) attempts: HashMap<Ticket, Attempt>,
     pub(crate) history: History,
+    pub(crate) subscribers: Subscribers,
     pub(crate) health: HashMap<PluginName, Health>,
     pub(crate) problems: Vec<Problem>,
     /// Plugins with a candidate.
@@ -80,6 +82,17 @@ pub(crate) struct HostState {
     /// Whether stopping waits for nothing.
     pub(crate) hurried: bool,
     pub(crate) configured: Configured,
+    /// Who is told of every change.
+    pub(crate) on_change: Vec<OnChange>,
+}
+
+/// A function of the embedding program that is called on every change, under the host's lock.
+pub(crate) struct OnChange(pub(crate) Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for OnChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnChange")
+    }
 }
 
 /// The outcome of the last reading of the configuration.
@@ -120,6 +133,8 @@ pub(crate) struct Attempt {
     pub(crate) generation: Arc<AtomicU64>,
     /// Who signed it.
     pub(crate) signed: Option<Arc<Signed>>,
+    /// Breaks its start off.
+    pub(crate) break_off: Arc<Cancel>,
 }
 
 /// The progress of a version, with the data of each step.
@@ -184,6 +199,7 @@ impl Attempt {
             progress: Progress::Verifying,
             generation: Arc::default(),
             signed: None,
+            break_off: Arc::default(),
         }
     }
 
@@ -249,7 +265,7 @@ impl Health {
         self.crashes += 1;
         self.last = Some(FailureStatus {
             time: format!("{:.3}", Timestamp::now()),
-            what: failure.what.clone(),
+            what: failure.told(),
             method: failure.method.clone(),
             trace_id: failure.trace.clone(),
             stack: stack.to_vec(),

@@ -222,7 +222,10 @@ impl Supervisor {
         for problem in new {
             state.record(Happened::Problem(problem));
         }
-        state.problems = problems;
+        if state.problems != problems {
+            state.problems = problems;
+            state.changed();
+        }
         state.unsettled = unsettled;
     }
 
@@ -430,6 +433,7 @@ impl Supervisor {
                 }
                 Later::Drain(ticket) => self.end_in_background(&plugin, ticket),
                 Later::Discard(ticket) => self.discard_in_background(&plugin, ticket),
+                Later::BreakOff(ticket) => self.break_off(ticket),
                 Later::Persist => self.submit(Job::Persist(plugin)),
                 // The threads that started and drained it continue themselves.
                 Later::HandOver(_) | Later::End(_) => {}

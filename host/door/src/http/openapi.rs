@@ -55,11 +55,17 @@ impl Written {
 /// The document of a host with these plugins. Of each it has the methods that the reader may see.
 pub(super) fn document(plugins: &[(String, Outcome)], sees: &dyn Fn(&str, &str) -> bool) -> Value {
     let mut document = fixed();
-    // `openapi.json` describes an address that this host does not serve.
-    if !cfg!(feature = "metrics")
-        && let Some(paths) = document["paths"].as_object_mut()
-    {
-        paths.remove("/metrics");
+    // `openapi.json` describes addresses that this host may not serve.
+    if let Some(paths) = document["paths"].as_object_mut() {
+        for (path, is_served) in [
+            ("/", cfg!(feature = "page")),
+            ("/events", cfg!(feature = "page")),
+            ("/metrics", cfg!(feature = "metrics")),
+        ] {
+            if !is_served {
+                paths.remove(path);
+            }
+        }
     }
     document["info"]["version"] = Value::from(env!("CARGO_PKG_VERSION"));
     let names: Vec<Value> = plugins

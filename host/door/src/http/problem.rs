@@ -34,6 +34,7 @@ pub(super) enum Kind {
     HeadTooLarge,
     TooSlow,
     TooManyCalls,
+    TooManyFollowers,
     Busy,
     Stopping,
     Deadline,
@@ -51,7 +52,7 @@ pub(super) enum Kind {
 type Entry = (Kind, &'static str, u16, &'static str, &'static str);
 
 /// Every kind there is.
-const KINDS: [Entry; 27] = [
+const KINDS: [Entry; 28] = [
     (
         Kind::NoRoute,
         "no-route",
@@ -163,6 +164,13 @@ const KINDS: [Entry; 27] = [
         429,
         "The client has too many calls in progress",
         "`http.max_calls_per_client` is the limit. Try again later.",
+    ),
+    (
+        Kind::TooManyFollowers,
+        "too-many-followers",
+        503,
+        "Too many clients follow the host's changes",
+        "The status page shows the same without `/events`. Try again later.",
     ),
     (
         Kind::Busy,
@@ -324,7 +332,11 @@ impl IntoResponse for Problem {
         );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match kind {
-            Kind::NotLive | Kind::TooManyCalls | Kind::Busy | Kind::Stopping => {
+            Kind::NotLive
+            | Kind::TooManyCalls
+            | Kind::TooManyFollowers
+            | Kind::Busy
+            | Kind::Stopping => {
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER);
             }
             Kind::Unauthenticated => {
@@ -415,6 +427,7 @@ mod tests {
         for kind in [
             Kind::Busy,
             Kind::TooManyCalls,
+            Kind::TooManyFollowers,
             Kind::NotLive,
             Kind::Stopping,
         ] {

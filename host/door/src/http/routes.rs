@@ -5,6 +5,7 @@
 //! | `POST /plugins/NAME/METHOD` | a call |
 //! | `GET /plugins`, `/plugins/NAME`, `/plugins/NAME/history`, `/status` | what runs and what happened |
 //! | `POST /admin/reload`, `/admin/plugins/NAME/{rollback,pin,unpin}` | administration |
+//! | `GET /`, `/events` | the status page, and when it changes (feature `page`) |
 //! | `GET /metrics` | what Prometheus scrapes (feature `metrics`) |
 //! | `GET /healthz`, `/readyz` | for load balancers |
 //! | `GET /openapi.json`, `/problems/NAME` | documentation of the interface |
@@ -39,12 +40,12 @@ use super::{
     visitor::Visitor,
 };
 use crate::{
-    answer::{self, Method},
+    answer::{self, Method, Weight},
     roles::Access,
 };
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
-    with_metrics(Router::new())
+    with_page(with_metrics(Router::new()))
         .route("/plugins/{name}/{method}", post(calls::call).get(of_plugin))
         .route("/plugins/{name}", get(plugin))
         .route("/plugins", get(plugins))
@@ -63,6 +64,18 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
             )
         })
         .with_state(shared)
+}
+
+#[cfg(feature = "page")]
+fn with_page(router: Router<Arc<Shared>>) -> Router<Arc<Shared>> {
+    router
+        .route("/", get(super::page::show))
+        .route("/events", get(super::page::events))
+}
+
+#[cfg(not(feature = "page"))]
+fn with_page(router: Router<Arc<Shared>>) -> Router<Arc<Shared>> {
+    router
 }
 
 #[cfg(feature = "metrics")]
@@ -127,7 +140,17 @@ async fn ask(
             .map(|params| RawValue::from_string(params.to_string()))
             .transpose()
             .map_err(Problem::internal)?;
-        let answer = method.answer(&shared.door, &visitor.who, &Unwatched, params.as_deref());
+        let permitted = method.permit(&shared.door, &visitor.who, params.as_deref());
+        let answer = permitted.and_then(|permitted| {
+            let _place = match permitted.weight() {
+                Weight::Waiting => match shared.waiting.take(&visitor.client, 1) {
+                    Ok(place) => Some(place),
+                    Err(_) => return Err(permitted.refuse_as_busy()),
+                },
+                Weight::Call | Weight::Following | Weight::Quick => None,
+            };
+            permitted.answer(&Unwatched)
+        });
         answer.map_err(|error| failed(&visitor, &error))
     };
     let answer = on_a_thread(run).await??;
@@ -151,6 +174,7 @@ fn failed(visitor: &Visitor, error: &ErrorObjectOwned) -> Problem {
         code::INVALID_PARAMS => Kind::BadParameters,
         code::NOT_POSSIBLE => Kind::NotPossible,
         code::NO_PLUGIN => Kind::NoPlugin,
+        code::BUSY => Kind::Busy,
         _ => Kind::Internal,
     };
     Problem::new(kind, error.message())

@@ -26,13 +26,16 @@ use super::{
     connections::{Connections, Guest, UnderWay},
     listen::{self, Inherited, ListenError, Listener, SocketFile},
     routes,
-    shared::{Peer, Shared},
+    shared::{Peer, Shared, WAITING},
     tokens::{Tokens, TokensError},
 };
 use crate::answer::Door;
 
 /// Threads that read and write HTTP; calls have threads of their own.
 const THREADS: usize = 2;
+
+/// Threads for status, history, metrics and documents, which no call and no administrative request takes.
+const QUICK: usize = 4;
 
 /// How long a client that connects while the host stops may take for its first request: if
 /// its connection were closed sooner, there would be no use in accepting it.
@@ -81,7 +84,7 @@ impl Front {
         let places = listeners.iter().map(Listener::name).collect();
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
-            .max_blocking_threads(config.max_calls + THREADS)
+            .max_blocking_threads(config.max_calls + WAITING + QUICK)
             .thread_name("http")
             .enable_all()
             .build()
@@ -142,6 +145,7 @@ impl Front {
             .clear();
         // No receiver exists if there never was a connection.
         self.stopping.send_replace(true);
+        self.shared.end();
         let patience = self.shared.config.stop();
         let left = runtime.block_on(async {
             // Connections that remain are counted below.

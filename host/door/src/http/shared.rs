@@ -7,10 +7,15 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use hotmerge_daemon::config::HttpConfig;
 use tokio::sync::watch;
 
+#[cfg(feature = "page")]
+use super::live::Live;
 use super::{
     descriptions::Descriptions, openapi::Written, problem::Problem, share::Room, tokens::Tokens,
 };
 use crate::answer::Door;
+
+/// Most requests that wait until everything has settled.
+pub(super) const WAITING: usize = 8;
 
 /// The state that all requests share.
 #[derive(Debug)]
@@ -20,10 +25,15 @@ pub(super) struct Shared {
     pub(super) tokens: Tokens,
     /// Room for calls under way.
     pub(super) calls: Arc<Room>,
+    /// Room for requests that wait until everything has settled.
+    pub(super) waiting: Arc<Room>,
     /// Room for the bytes of bodies, while they arrive and during calls.
     pub(super) bodies: Arc<Room>,
     pub(super) descriptions: Arc<Descriptions>,
     pub(super) document: Written,
+    /// Tells the readers of the page of changes.
+    #[cfg(feature = "page")]
+    pub(super) live: Arc<Live>,
     /// Whether the host has tried all plugins once.
     ready: watch::Sender<bool>,
 }
@@ -50,8 +60,11 @@ impl Shared {
         let (most, own) = (config.max_calls, config.max_calls_per_client);
         let bytes = |calls: usize| calls.saturating_mul(config.max_body_bytes);
         Self {
+            #[cfg(feature = "page")]
+            live: Live::of(&door.host),
             door,
             calls: Arc::new(Room::new("calls", most, own)),
+            waiting: Arc::new(Room::new("administrative requests", WAITING, WAITING)),
             bodies: Arc::new(Room::new("bytes of bodies", bytes(most), bytes(own))),
             config,
             tokens,
@@ -59,6 +72,12 @@ impl Shared {
             document: Written::default(),
             ready: watch::Sender::new(false),
         }
+    }
+
+    /// Ends what would go on as long as the host runs.
+    pub(super) fn end(&self) {
+        #[cfg(feature = "page")]
+        self.live.end();
     }
 
     /// Notes that the host has tried all plugins once.

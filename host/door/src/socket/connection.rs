@@ -4,7 +4,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::net::UnixStream,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use hotmerge_daemon::Cancel;
@@ -13,28 +13,35 @@ use hotmerge_meta::{
     control::{ErrorObjectOwned, Id, Request, Response, ResponsePayload, code},
     frame::{Frames, MAX_FRAME_BYTES, frame},
 };
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
 use serde_json::value::RawValue;
 
 use super::{
-    IDLE,
     connections::{Connections, Turn},
     hangups::Hangups,
     shares::{Share, Turn as ComputeTurn},
 };
 use crate::{
     answer::{Client, Door, Method, Weight, unknown},
-    roles::Identity,
+    roles::{Identity, Stranger},
 };
 
 /// The longest id of a request, in bytes; answers repeat it.
 const ID_LIMIT: usize = 1024;
 
+/// Bytes read at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Bytes written at once: the system's own limit of time begins again with each piece that the peer reads.
+const PIECE: usize = 64 * 1024;
+
 /// Why a connection is not served.
 pub(super) enum Why {
     /// The user has no role.
-    Denied {
-        uid: u32,
-    },
+    Denied(Stranger),
     Busy,
 }
 
@@ -46,6 +53,8 @@ pub(super) struct Desk<'a> {
     pub(super) door: &'a Door,
     pub(super) hangups: &'a Hangups,
     pub(super) connections: &'a Connections,
+    /// How long the peer may be silent, take to send a request, and take to read a reply.
+    pub(super) idle: Duration,
 }
 
 impl Desk<'_> {
@@ -71,12 +80,35 @@ impl Client for Peer<'_> {
 
 /// Answers requests until the peer closes the connection or is idle for too long.
 pub(super) fn run(desk: &Desk<'_>, mut stream: UnixStream) -> io::Result<()> {
+    stream.set_write_timeout(Some(desk.idle))?;
     let mut frames = Frames::new();
-    let mut bytes = vec![0; 64 * 1024];
+    let mut bytes = vec![0; READ_BYTES];
     // When the first byte of an incomplete frame arrived.
     let mut began: Option<Instant> = None;
+    let mut needs_more = true;
     loop {
-        let turn = desk.share.turn();
+        let mut turn = None;
+        if needs_more {
+            // A peer that only connects, or that leaves, queues for no turn.
+            if !has_hung_up(&stream, desk.idle)? {
+                turn = Some(desk.share.turn());
+            }
+            let read = match stream.read(&mut bytes) {
+                Ok(0) => return Ok(()),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            frames.push(&bytes[..read]);
+            if began.get_or_insert_with(Instant::now).elapsed() > desk.idle {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let held = frames.pending();
+            if held > read {
+                desk.connections.hold(desk.id, held, &desk.door.tally);
+            }
+        }
+        let turn = turn.unwrap_or_else(|| desk.share.turn());
         match frames.next_frame() {
             Ok(Some(request)) => {
                 let Some(response) = respond(desk, turn, &stream, &request) else {
@@ -85,27 +117,14 @@ pub(super) fn run(desk: &Desk<'_>, mut stream: UnixStream) -> io::Result<()> {
                 // The peer may read the reply late, or never.
                 drop(request);
                 desk.wait_for_peer(response.len());
-                let written = stream.write_all(&response);
+                let written = write_within(desk.idle, &stream, &response);
                 drop(response);
                 desk.wait_for_peer(0);
                 written?;
                 began = None;
+                needs_more = frames.pending() == 0;
             }
-            Ok(None) => match read(turn, &mut stream, &mut bytes) {
-                Ok(0) => return Ok(()),
-                Ok(read) => {
-                    frames.push(&bytes[..read]);
-                    if began.get_or_insert_with(Instant::now).elapsed() > IDLE {
-                        return Err(io::ErrorKind::TimedOut.into());
-                    }
-                    let held = frames.pending();
-                    if held > read {
-                        desk.connections.hold(desk.id, held, &desk.door.tally);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            },
+            Ok(None) => needs_more = true,
             Err(error) => {
                 drop(turn);
                 let error = error.to_string();
@@ -115,17 +134,24 @@ pub(super) fn run(desk: &Desk<'_>, mut stream: UnixStream) -> io::Result<()> {
     }
 }
 
+/// Waits until the peer has sent something, or has left; returns whether it has left.
+fn has_hung_up(stream: &UnixStream, limit: Duration) -> io::Result<bool> {
+    let limit = Timespec::try_from(limit).map_err(io::Error::other)?;
+    loop {
+        let mut source = [PollFd::new(stream, PollFlags::IN)];
+        match poll(&mut source, Some(&limit)) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => return Ok(source[0].revents().contains(PollFlags::HUP)),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// Tells the peer why it is not served.
 pub(super) fn refuse(mut stream: UnixStream, why: &Why) -> io::Result<()> {
     let (code, text) = match why {
-        // By number: looking up a name may take long, and other clients wait for this thread.
-        Why::Denied { uid } => (
-            code::DENIED,
-            format!(
-                "user {uid} has no role on this host; root or whoever configures the host can grant \
-                 one with an entry `[[door.allow]]` in its configuration"
-            ),
-        ),
+        Why::Denied(stranger) => (code::DENIED, stranger.to_string()),
         Why::Busy => {
             let text = "the host has too many connections; try again";
             (code::BUSY, text.to_owned())
@@ -134,10 +160,19 @@ pub(super) fn refuse(mut stream: UnixStream, why: &Why) -> io::Result<()> {
     stream.write_all(&failure(Id::Null, code, &text))
 }
 
-/// Gives up the turn and reads what the peer sends.
-fn read(turn: ComputeTurn<'_>, stream: &mut UnixStream, bytes: &mut [u8]) -> io::Result<usize> {
-    drop(turn);
-    stream.read(bytes)
+/// Writes everything within this time, however steadily the peer reads.
+fn write_within(limit: Duration, mut stream: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
+    let began = Instant::now();
+    while let (piece, rest) = bytes.split_at(bytes.len().min(PIECE))
+        && !piece.is_empty()
+    {
+        if began.elapsed() > limit {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.write_all(piece)?;
+        bytes = rest;
+    }
+    Ok(())
 }
 
 /// The answer to a request; none if the connection was closed to make room.
@@ -167,23 +202,22 @@ fn respond(
     let Some(method) = Method::find(&request.method) else {
         return Some(failure_with(id, unknown(&request.method)));
     };
-    match desk.connections.begin(desk.id, method.weight) {
+    let permitted = match method.permit(desk.door, desk.who, request.params.as_deref()) {
+        Ok(permitted) => permitted,
+        Err(denied) => return Some(failure_with(id, denied)),
+    };
+    match desk.connections.begin(desk.id, permitted.weight()) {
         Turn::Yours => {}
         Turn::Closed => return None,
-        Turn::Busy => {
-            desk.door.tally.busy();
-            let text = "too many requests of this kind are in progress; try again";
-            return Some(failure(id, code::BUSY, text));
-        }
+        Turn::Busy => return Some(failure_with(id, permitted.refuse_as_busy())),
     }
     // Slow requests must not keep the turn.
-    let _turn = (method.weight == Weight::Quick).then_some(turn);
+    let _turn = (permitted.weight() == Weight::Quick).then_some(turn);
     let peer = Peer {
         stream,
         hangups: desk.hangups,
     };
-    let params = request.params.as_deref();
-    Some(match method.answer(desk.door, desk.who, &peer, params) {
+    Some(match permitted.answer(&peer) {
         Ok(result) => success(id, result),
         Err(error) => failure_with(id, error),
     })
@@ -213,3 +247,6 @@ fn failure_with(id: Id<'_>, error: ErrorObjectOwned) -> Vec<u8> {
     // A code and two strings always serialize.
     frame(serde_json::to_vec(&response).unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
 //! Which connections are open, what each is doing, and which one is closed when there is no room.
 //!
-//! Invariants: whatever one user does, quick requests of every user are answered. Slow requests have
-//! fewer places than there are connections, one user may have only a part of all connections, and the
-//! last places are for administrators. When there is no room, a connection that keeps the host waiting
+//! Invariants: whatever all users do, quick requests of every user are answered. Slow requests of all users
+//! together have fewer places than there are connections, one user may have only a part of all
+//! connections, and the last places are for administrators. When there is no room, a connection that keeps the host waiting
 //! (for its next request, or to read its reply) is closed: of the user with most connections, the one
 //! that has waited longest. The memory of incomplete requests and unread replies is bounded: beyond
 //! that the user who holds most gives way.
@@ -27,6 +27,9 @@ const RESERVE: usize = 16;
 const OF_ONE_USER: usize = 80;
 /// Most concurrent calls of one user.
 const CALLS: usize = 64;
+/// Most concurrent slow requests of all users, but for administrators. The remaining places are for quick
+/// requests alone.
+const SLOW: usize = 200;
 /// Most other slow requests of one user at a time. The remaining connections are for quick requests.
 const WAITING: usize = 8;
 /// Most requests of one user at a time that read the log, and may wait for it.
@@ -43,6 +46,8 @@ pub(super) struct Connections {
 #[derive(Debug, Default)]
 struct Table {
     open: HashMap<u64, Connection>,
+    /// The sum of what they hold, in bytes.
+    held: usize,
     /// Numbers the activities of connections, so that the oldest is known.
     turns: u64,
 }
@@ -57,7 +62,7 @@ pub(super) struct Guest {
 
 #[derive(Debug)]
 struct Connection {
-    user: u32,
+    guest: Guest,
     stream: UnixStream,
     doing: Doing,
     /// When it began that, as a number of [`Table::turns`].
@@ -90,18 +95,15 @@ impl Connections {
     /// Accepts a connection, if there is room or room can be made.
     pub(super) fn admit(&self, id: u64, guest: Guest, stream: UnixStream, tally: &Tally) -> bool {
         let mut table = self.lock();
-        let Guest {
-            user,
-            may_have_reserve,
-        } = guest;
-        let places = CONNECTIONS - if may_have_reserve { 0 } else { RESERVE };
-        let own = table.open.values().filter(|it| it.user == user).count();
-        let has_room = (own < OF_ONE_USER || table.close_oldest_of(user, tally))
+        let places = CONNECTIONS - RESERVE + guest.reserve();
+        let is_own = |it: &&Connection| it.guest.user == guest.user;
+        let own = table.open.values().filter(is_own).count();
+        let has_room = (own < OF_ONE_USER || table.close_oldest_of(guest.user, tally))
             && (table.open.len() < places || table.close_one_of_most(tally));
         if has_room {
             let turn = table.next_turn();
             let connection = Connection {
-                user,
+                guest,
                 stream,
                 doing: Doing::Peer { held: 0 },
                 turn,
@@ -114,22 +116,26 @@ impl Connections {
     /// Notes that a connection begins to answer a request.
     pub(super) fn begin(&self, id: u64, weight: Weight) -> Turn {
         let mut table = self.lock();
-        let Some(user) = table.open.get(&id).map(|it| it.user) else {
+        let Some(guest) = table.open.get(&id).map(|it| it.guest) else {
             return Turn::Closed;
         };
         let limit = match weight {
-            Weight::Call => CALLS,
-            Weight::Waiting => WAITING,
-            Weight::Following => FOLLOWING,
-            Weight::Quick => OF_ONE_USER,
+            Weight::Call => Some(CALLS),
+            Weight::Waiting => Some(WAITING),
+            Weight::Following => Some(FOLLOWING),
+            // There is never more than one on a connection.
+            Weight::Quick => None,
         };
         let doing = Doing::Answer(weight);
-        let alike = table.open.values();
-        if alike
-            .filter(|it| (it.user, it.doing) == (user, doing))
-            .count()
-            >= limit
-        {
+        let count = |is: &dyn Fn(&Connection) -> bool| {
+            let open = table.open.values();
+            open.filter(|it| is(it)).count()
+        };
+        let is_full = |limit| {
+            count(&|it| it.is_slow()) >= SLOW + guest.reserve()
+                || count(&|it| (it.guest.user, it.doing) == (guest.user, doing)) >= limit
+        };
+        if limit.is_some_and(is_full) {
             return Turn::Busy;
         }
         table.set(id, doing);
@@ -146,14 +152,15 @@ impl Connections {
     /// Notes the size of an incomplete request. Sending more of it makes it no younger.
     pub(super) fn hold(&self, id: u64, held: usize, tally: &Tally) {
         let mut table = self.lock();
-        if let Some(connection) = table.open.get_mut(&id) {
-            connection.doing = Doing::Peer { held };
+        let turn = table.open.get(&id).map(|it| it.turn);
+        if let Some(turn) = turn {
+            table.change(id, Doing::Peer { held }, turn);
             table.bound_held(tally);
         }
     }
 
     pub(super) fn remove(&self, id: u64) {
-        self.lock().open.remove(&id);
+        self.lock().remove(id);
         self.ended.notify_all();
     }
 
@@ -180,18 +187,30 @@ impl Table {
 
     fn set(&mut self, id: u64, doing: Doing) {
         let turn = self.next_turn();
+        self.change(id, doing, turn);
+    }
+
+    fn change(&mut self, id: u64, doing: Doing, turn: u64) {
         if let Some(connection) = self.open.get_mut(&id) {
+            self.held -= connection.held();
             (connection.doing, connection.turn) = (doing, turn);
+            self.held += connection.held();
         }
     }
 
+    fn remove(&mut self, id: u64) -> Option<Connection> {
+        let connection = self.open.remove(&id)?;
+        self.held -= connection.held();
+        Some(connection)
+    }
+
     fn bound_held(&mut self, tally: &Tally) {
-        while self.open.values().map(Connection::held).sum::<usize>() > HELD {
+        while self.held > HELD {
             let holds = |it: &Connection| it.held() > 0;
             let Some(user) = self.most(Connection::held, holds) else {
                 return;
             };
-            self.close_oldest(|it| holds(it) && it.user == user, tally);
+            self.close_oldest(|it| holds(it) && it.guest.user == user, tally);
         }
     }
 
@@ -203,7 +222,7 @@ impl Table {
     ) -> Option<u32> {
         let mut users: HashMap<u32, (usize, bool)> = HashMap::new();
         for connection in self.open.values() {
-            let (sum, is_closable) = users.entry(connection.user).or_default();
+            let (sum, is_closable) = users.entry(connection.guest.user).or_default();
             *sum += weigh(connection);
             *is_closable |= connection.waits() && may(connection);
         }
@@ -219,7 +238,7 @@ impl Table {
     }
 
     fn close_oldest_of(&mut self, user: u32, tally: &Tally) -> bool {
-        self.close_oldest(|it| it.user == user, tally)
+        self.close_oldest(|it| it.guest.user == user, tally)
     }
 
     /// Of the connections that may be closed, closes the one that has waited longest for its peer.
@@ -228,7 +247,7 @@ impl Table {
         let Some(id) = waiting.min_by_key(|(_, it)| it.turn).map(|(id, _)| *id) else {
             return false;
         };
-        if let Some(connection) = self.open.remove(&id) {
+        if let Some(connection) = self.remove(id) {
             tracing::debug!(target: "hotmerge::door", "closed an idle connection to make room for another");
             tally.closed();
             // Wakes its thread, which then ends.
@@ -238,7 +257,21 @@ impl Table {
     }
 }
 
+impl Guest {
+    /// How many more places it may use than others.
+    fn reserve(self) -> usize {
+        match self.may_have_reserve {
+            true => RESERVE,
+            false => 0,
+        }
+    }
+}
+
 impl Connection {
+    fn is_slow(&self) -> bool {
+        matches!(self.doing, Doing::Answer(weight) if weight != Weight::Quick)
+    }
+
     fn waits(&self) -> bool {
         matches!(self.doing, Doing::Peer { .. })
     }
@@ -276,7 +309,9 @@ mod tests {
 
     fn held(connections: &Connections) -> usize {
         let table = connections.lock();
-        table.open.values().map(Connection::held).sum()
+        let sum = table.open.values().map(Connection::held).sum();
+        assert_eq!(table.held, sum);
+        sum
     }
 
     fn is_closed(stream: &UnixStream) -> bool {
@@ -354,25 +389,48 @@ mod tests {
         assert!(many.iter().any(is_closed));
     }
 
+    /// Fills all common places with connections of many users, each of which asks for a call. Returns those
+    /// that find no place for it.
+    fn call_from_everywhere(connections: &Connections) -> (Vec<UnixStream>, Vec<u64>) {
+        let all = (CONNECTIONS - RESERVE) as u64;
+        let peers = (0..all).flat_map(|id| fill(connections, id, 1, (id / 60) as u32));
+        let peers = peers.collect();
+        let busy = (0..all).filter(|id| connections.begin(*id, Weight::Call) == Turn::Busy);
+        (peers, busy.collect())
+    }
+
+    fn admit(connections: &Connections, id: u64, may_have_reserve: bool) -> Option<UnixStream> {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let guest = Guest {
+            user: 1000,
+            may_have_reserve,
+        };
+        let is_in = connections.admit(id, guest, ours, &Tally::default());
+        is_in.then_some(theirs)
+    }
+
+    #[test]
+    fn quick_requests_have_places_of_their_own() {
+        let connections = Connections::default();
+        let (_peers, busy) = call_from_everywhere(&connections);
+        assert_eq!(busy.len(), CONNECTIONS - RESERVE - SLOW);
+        let _reader = admit(&connections, 5000, false).expect("there is room for readers");
+        assert_eq!(connections.begin(5000, Weight::Quick), Turn::Yours);
+        connections.wait_for_peer(5000, 0, &Tally::default());
+        assert_eq!(connections.begin(5000, Weight::Call), Turn::Busy);
+    }
+
     #[test]
     fn administrators_get_in_when_all_are_busy() {
         let connections = Connections::default();
-        let mut peers = Vec::new();
-        for id in 0..(CONNECTIONS - RESERVE) as u64 {
-            peers.extend(fill(&connections, id, 1, (id / 60) as u32));
-            assert_eq!(connections.begin(id, Weight::Call), Turn::Yours);
+        let (_peers, busy) = call_from_everywhere(&connections);
+        for id in busy {
+            assert_eq!(connections.begin(id, Weight::Quick), Turn::Yours);
         }
-        let mut admit = |id, may_have_reserve| {
-            let (ours, theirs) = UnixStream::pair().unwrap();
-            peers.push(theirs);
-            let guest = Guest {
-                user: 1000,
-                may_have_reserve,
-            };
-            connections.admit(id, guest, ours, &Tally::default())
-        };
-        assert!(!admit(5000, false));
-        assert!(admit(5001, true));
+        assert!(admit(&connections, 5000, false).is_none());
+        let _admin = admit(&connections, 5001, true).expect("places are reserved");
         assert_eq!(connections.begin(5001, Weight::Quick), Turn::Yours);
+        let _other = admit(&connections, 5002, true).expect("places are reserved");
+        assert_eq!(connections.begin(5002, Weight::Waiting), Turn::Yours);
     }
 }

@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     answer::Door,
-    roles::{Access, Identity},
+    roles::{Access, Identity, Stranger},
 };
 
 /// How long a closed door waits until the last replies are written; their calls have ended already.
@@ -292,8 +292,6 @@ impl Shared {
         stream: UnixStream,
         strangers: &mut Strangers,
     ) -> io::Result<()> {
-        stream.set_read_timeout(Some(IDLE))?;
-        stream.set_write_timeout(Some(IDLE))?;
         let Peer { uid, gid, .. } = Peer::of(&stream)?;
         let mut groups = peer_groups(&stream)?;
         groups.push(gid);
@@ -302,7 +300,7 @@ impl Shared {
         if !who.may_enter(&config.door.allow) {
             self.door.tally.denied();
             strangers.note(uid);
-            return connection::refuse(stream, &Why::Denied { uid });
+            return connection::refuse(stream, &Why::Denied(Stranger { uid }));
         }
         let guest = Guest {
             user: uid,
@@ -326,6 +324,7 @@ impl Shared {
                     door: &this.door,
                     hangups: &this.hangups,
                     connections: &this.connections,
+                    idle: IDLE,
                 };
                 if let Err(error) = connection::run(&desk, stream) {
                     tracing::debug!(target: "hotmerge::door", "a connection ended: {error}");

@@ -69,6 +69,18 @@ fn a_marked_file_system_reports_all_its_directories() {
     assert_eq!(names(&group, &handle), ["one"]);
 }
 
+/// Why there is no such mark between that of a file system and that of a directory: it would report only writes.
+#[test]
+fn marks_of_mounts_report_no_entries() {
+    let dir = tempfile::tempdir().unwrap();
+    let group = Group::new().unwrap();
+    let open = File::open(dir.path()).unwrap();
+    let refused = group.mark(libc::FAN_MARK_MOUNT, CHANGES, open.as_fd());
+    let error = refused.unwrap_err().raw_os_error().unwrap();
+    // Ordinary users may not mark mounts in any case.
+    assert!([libc::EINVAL, libc::EPERM].contains(&error), "{error}");
+}
+
 #[test]
 fn directories_of_equal_name_have_different_handles() {
     let dir = tempfile::tempdir().unwrap();

@@ -3,10 +3,11 @@
 //! Invariant: whoever could turn a granted path elsewhere, or write what it leads to, is root, the
 //! host's user, or the user that the plugin's worker runs as, who may no more there than before.
 //!
-//! Absent on purpose: opening the path for the worker, which does that itself.
+//! Absent on purpose: opening the path for the worker, which does that itself and takes only what was judged
+//! here.
 
 use hotmerge_meta::{Trust, Untrusted};
-use hotmerge_sandbox::Grant;
+use hotmerge_sandbox::{Grant, Judged};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 
 /// Somebody else could turn a granted path elsewhere.
@@ -19,17 +20,22 @@ pub struct UntrustedGrant {
     source: Untrusted,
 }
 
-/// Checks every granted path of a plugin whose worker runs as this user.
+/// Checks every granted path of a plugin whose worker runs as this user. Returns what the paths lead to.
 ///
 /// # Errors
 /// The first path that somebody else could turn elsewhere.
-pub fn check(grants: &[Grant], user: Option<u32>, trust: &Trust) -> Result<(), UntrustedGrant> {
+pub fn check(
+    grants: &[Grant],
+    user: Option<u32>,
+    trust: &Trust,
+) -> Result<Vec<Judged>, UntrustedGrant> {
     let trust = match user {
         Some(user) => &trust.and(user),
         None => trust,
     };
+    let mut judged = Vec::new();
     if trust.is_anybody() {
-        return Ok(());
+        return Ok(judged);
     }
     for grant in grants {
         let Grant::Files { path, .. } = grant else {
@@ -41,12 +47,16 @@ pub fn check(grants: &[Grant], user: Option<u32>, trust: &Trust) -> Result<(), U
         let Ok(found) = openat2(CWD, path, flags, Mode::empty(), resolve) else {
             continue;
         };
-        trust
-            .check_way(&found, path)
-            .map_err(|source| UntrustedGrant {
-                grant: grant.clone(),
-                source,
-            })?;
+        let refused = |source| UntrustedGrant {
+            grant: grant.clone(),
+            source,
+        };
+        trust.check_way(&found, path).map_err(refused)?;
+        let found = Judged::of(path, &found).map_err(|source| Untrusted::Io {
+            path: path.clone(),
+            source,
+        });
+        judged.push(found.map_err(refused)?);
     }
-    Ok(())
+    Ok(judged)
 }

@@ -239,6 +239,18 @@ impl Worker {
         self.settings.idempotent.iter().any(|name| name == method)
     }
 
+    /// Ends the worker at once, whatever it does.
+    pub(super) fn stop(&self) {
+        self.state().stop = true;
+        self.changed.notify_all();
+        self.wake_up();
+    }
+
+    /// Where somebody waits who has the worker ended if the waiting is broken off.
+    pub(super) fn broken_off(self: &Arc<Self>) -> Arc<dyn Wake> {
+        Arc::new(BrokenOff(Arc::clone(self)))
+    }
+
     /// Orders the end of a process that cannot be trusted any more.
     pub(super) fn order_kill(&self, link: &Link, why: String) {
         link.order_kill(why);
@@ -405,16 +417,18 @@ impl Worker {
         self.checkpoint.refresh(|| self.save(&mut state).map(drop))
     }
 
-    /// Hands a state over, and remembers it for the case of a crash.
-    pub fn restore(&self, from: &str, state: &[u8]) -> Result<(), Box<CallError>> {
+    /// Hands a state over, and remembers it for the case of a crash. `break_off` ends the worker.
+    pub fn restore(
+        self: &Arc<Self>,
+        from: &str,
+        state: &[u8],
+        break_off: &Cancel,
+    ) -> Result<(), Box<CallError>> {
+        let limit = self.workers.settings().start_limit;
         let mut reply = Reply::with_limit(REASON_LIMIT);
-        self.ask(
-            op::RESTORE,
-            from,
-            state,
-            self.workers.settings().start_limit,
-            &mut reply,
-        )?;
+        let ask = || self.ask(op::RESTORE, from, state, limit, &mut reply);
+        let restored = break_off.wait_in(self.broken_off(), ask);
+        restored.unwrap_or_else(|_| Err(Box::new(CallError::Cancelled)))?;
         self.checkpoint.remember(from, state);
         Ok(())
     }
@@ -478,6 +492,16 @@ impl Wake for Worker {
         // Whoever holds it may be between its look at the mark and its sleep.
         drop(self.state());
         self.changed.notify_all();
+    }
+}
+
+/// A worker that is ended if the waiting for it is broken off.
+#[derive(Debug)]
+struct BrokenOff(Arc<Worker>);
+
+impl Wake for BrokenOff {
+    fn wake(&self, _: &hotmerge_wire::Cancel) {
+        self.0.stop();
     }
 }
 

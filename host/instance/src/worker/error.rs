@@ -7,7 +7,10 @@ use hotmerge_meta::Untrusted;
 use hotmerge_sandbox::{PolicyError, SpawnError, Unfiltered};
 use rustix::io::Errno;
 
-use crate::rules::{grants::UntrustedGrant, text_file::TextFileError};
+use crate::{
+    failure::Failure,
+    rules::{grants::UntrustedGrant, text_file::TextFileError},
+};
 
 /// Why no worker process could be started.
 #[derive(Debug, thiserror::Error)]
@@ -105,11 +108,16 @@ pub(super) enum NotStarted {
     #[error(transparent)]
     Unfiltered(#[from] Unfiltered),
     /// The process ended, or had to be ended.
-    #[error("its worker {0} while it started")]
-    Ended(String),
+    #[error("its worker {0}")]
+    Ended(Failure),
     /// It took too long.
-    #[error("it did not start within {0} ms; its worker was killed")]
-    TooSlow(u128),
+    #[error("it did not start within {limit_ms} ms; its worker was ended, while {step}")]
+    TooSlow {
+        /// How long it may take.
+        limit_ms: u128,
+        /// What it was doing.
+        step: &'static str,
+    },
     /// It did not take over the state of the process before it.
     #[error("it did not restore the last state: {0}")]
     State(Box<Self>),

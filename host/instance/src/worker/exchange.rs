@@ -1,7 +1,7 @@
 //! One request to a worker and its answer.
 
 use hotmerge_loader::{CallError, Reply};
-use hotmerge_wire::{Answer, NoAnswer, Request};
+use hotmerge_wire::{Answer, NoAnswer, Request, op};
 
 use crate::worker::process::Link;
 
@@ -36,4 +36,21 @@ pub(super) fn exchange(
         }
         Err(failure) => Err(Unanswered::Failed(failure)),
     }
+}
+
+/// What a plugin does while its worker carries out an operation that is no call of a method, as a
+/// clause that follows "while".
+pub(super) fn doing(op: u32) -> Option<&'static str> {
+    Some(match op {
+        op::LOAD => "it was loaded",
+        op::CONSTRUCT => "its constructors ran",
+        op::START => "it started",
+        op::SELF_CHECK => "it checked itself",
+        op::DESCRIBE => "it described itself",
+        op::SAVE => "it saved its state",
+        op::RESTORE => "it restored a state",
+        op::TEARDOWN => "it was torn down",
+        op::EXIT => "it ended",
+        _ => return None,
+    })
 }

@@ -137,6 +137,7 @@ pub(super) fn worker(settings: Settings, host: Arc<Host>) -> Arc<Worker> {
     let with = StartWith {
         settings: &workers.settings(),
         config: "{}",
+        break_off: &Cancel::default(),
     };
     Worker::new(&workers, host, &meta, image(), Vec::new(), &with).unwrap()
 }

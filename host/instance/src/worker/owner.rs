@@ -11,6 +11,7 @@ use hotmerge_meta::PluginMeta;
 use hotmerge_wire::op;
 
 use crate::{
+    cancel::Cancelled,
     settings::StartWith,
     upward::Upward,
     worker::{
@@ -68,32 +69,38 @@ impl WorkerOwner {
             worker,
             thread: Some(thread),
         };
-        let mut state = owner.state();
+        let started = with
+            .break_off
+            .wait_in(owner.broken_off(), || owner.await_start());
+        match started {
+            Ok(Availability::Ended(End::NotLaunched(reason))) => Err(LoadError::NoProcess(reason)),
+            Ok(Availability::Ended(end)) => Err(refused(end.to_string())),
+            Ok(_) => Ok(owner),
+            Err(Cancelled) => Err(refused(End::Asked.to_string())),
+        }
+    }
+
+    /// Waits until the first process has started or ended.
+    fn await_start(&self) -> Availability {
+        let mut state = self.state();
         while state.availability == Availability::Starting {
-            state = owner
+            state = self
                 .changed
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        match state.availability.clone() {
-            Availability::Ended(end) => {
-                drop(state);
-                Err(match end {
-                    End::NotLaunched(reason) => LoadError::NoProcess(reason),
-                    End::Asked | End::NotStarted(_) => refused(end.to_string()),
-                })
-            }
-            _ => {
-                drop(state);
-                Ok(owner)
-            }
-        }
+        state.availability.clone()
     }
 
     /// Lets the plugin end its work, then ends its process.
     pub fn end(mut self, limit: Duration) -> Result<(), Box<CallError>> {
         self.state().ending = true;
-        if let Some(link) = &*self.live.read().unwrap_or_else(PoisonError::into_inner) {
+        let live = self
+            .live
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(link) = &live {
             link.expect_end();
         }
         let limit_ns = u64::try_from(limit.as_nanos())
@@ -105,17 +112,18 @@ impl WorkerOwner {
             Err(error) if matches!(*error, CallError::Unavailable(_)) => Ok(()),
             other => other,
         };
-        if farewell.is_ok() {
-            let _ = self.ask(op::EXIT, "", &[], EXIT, &mut reply);
+        match (&farewell, &live) {
+            (Ok(()), _) => _ = self.ask(op::EXIT, "", &[], EXIT, &mut reply),
+            // Nobody has told it to exit, so there is nothing to wait for.
+            (Err(_), Some(link)) => self.order_kill(link, "was ended".to_owned()),
+            (Err(_), None) => {}
         }
         self.close();
         farewell
     }
 
     fn close(&mut self) {
-        self.state().stop = true;
-        self.changed.notify_all();
-        self.wake_up();
+        self.stop();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {

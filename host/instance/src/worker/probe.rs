@@ -55,6 +55,7 @@ impl Workers {
             header: [0; 16],
             constructors: &Constructors::default(),
             grants: &[],
+            judged: &[],
             limits: Limits::default(),
             calls_others: false,
             user: None,

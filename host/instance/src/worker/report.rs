@@ -4,13 +4,13 @@ use std::{fmt, os::unix::process::ExitStatusExt as _, time::Duration};
 
 use hotmerge_abi::CallContext;
 use hotmerge_sandbox::{Ended, Limits, message::report};
-use hotmerge_wire::Caller;
+use hotmerge_wire::{Caller, op};
 use signal_hook::{
     consts::{SIGABRT, SIGILL, SIGKILL, SIGSEGV, SIGSYS, SIGTRAP},
     low_level::signal_name,
 };
 
-use crate::failure::Failure;
+use crate::{failure::Failure, worker::exchange::doing};
 
 /// What a worker reported before its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) enum Report {
     Panic(Failure),
     /// A signal is about to kill it.
     Signal(Hit),
-    /// A signal was about to kill it, and the call that it came in went on to its end.
+    /// A signal was about to kill it, and the request that it came in went on to its end.
     Survived(Hit),
     /// Text of the probe.
     Text(String),
@@ -32,8 +32,11 @@ pub(super) enum Report {
 pub(super) struct Hit {
     signal: i32,
     overflow: bool,
-    address: u64,
+    /// For which the kernel raised it; none if somebody sent it.
+    address: Option<u64>,
     slot: Option<u32>,
+    /// The operation it came in; 0 for none.
+    op: u32,
     /// The call it came in, without what happened.
     call: Failure,
 }
@@ -41,10 +44,11 @@ pub(super) struct Hit {
 impl Hit {
     /// With the call that the worker named by its slot. Later it may be another call's.
     pub(super) fn resolve(mut self, caller: &Caller) -> Self {
-        if let Some((method, context)) = self.slot.and_then(|slot| caller.describe(slot))
-            && !method.is_empty()
+        if matches!(self.op, op::CALL | op::CALL_MEDIA)
+            && let Some(requested) = self.slot.and_then(|slot| caller.describe(slot))
+            && !requested.method.is_empty()
         {
-            self.call = self.call.during(&method, &context);
+            self.call = self.call.in_call(&requested.method, &requested.context);
         }
         self
     }
@@ -84,16 +88,20 @@ impl Hit {
     }
 
     fn told(&self, what: String) -> Failure {
-        Failure {
+        let failure = Failure {
             what,
             ..self.call.clone()
-        }
+        };
+        failure.or_during(doing(self.op).map(str::to_owned))
     }
 }
 
 impl fmt::Display for Hit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {:#x}", name(self.signal), self.address)
+        match self.address {
+            Some(address) => write!(f, "{} at {address:#x}", name(self.signal)),
+            None => f.write_str(&name(self.signal)),
+        }
     }
 }
 
@@ -113,14 +121,16 @@ impl Report {
         let hit = Hit {
             signal: bytes[1].into(),
             overflow: *kind == report::STACK,
-            address,
+            address: (bytes[4] == 0).then_some(address),
             slot: None,
+            op: bytes[3].into(),
             call: Failure::default(),
         };
         match *kind {
             report::PANIC => {
                 let (call, text) = call(bytes[1].into(), text)?;
-                Some(Self::Panic(panic(call, text)))
+                let step = doing(bytes[3].into()).map(str::to_owned);
+                Some(Self::Panic(panic(call, text).or_during(step)))
             }
             report::SIGNAL | report::STACK if text.is_empty() => Some(Self::Signal(Hit {
                 slot: u32::from(bytes[2]).checked_sub(1),
@@ -146,7 +156,7 @@ fn call(method: usize, bytes: &[u8]) -> Option<(Failure, &[u8])> {
     };
     let call = match method {
         [] => Failure::default(),
-        method => Failure::default().during(&String::from_utf8_lossy(method), &context),
+        method => Failure::default().in_call(&String::from_utf8_lossy(method), &context),
     };
     Some((call, rest))
 }
@@ -204,13 +214,14 @@ mod tests {
     #[test]
     fn reports_of_any_length_are_read_or_refused() {
         let mut signal = [0; 16];
-        signal[..3].copy_from_slice(&[3, 11, 2]);
+        signal[..4].copy_from_slice(&[3, 11, 2, 1]);
         let report = Report::parse(&signal);
         let expected = Hit {
             signal: 11,
             overflow: true,
-            address: 0,
+            address: Some(0),
             slot: Some(1),
+            op: op::CALL,
             call: Failure::default(),
         };
         assert_eq!(report, Some(Report::Signal(expected)));
@@ -241,9 +252,10 @@ mod tests {
         let hit = |signal: i32| Hit {
             signal,
             overflow: false,
-            address: 0x10,
+            address: Some(0x10),
             slot: None,
-            call: Failure::default().during("m", &CallContext::default()),
+            op: op::CALL,
+            call: Failure::default().in_call("m", &CallContext::default()),
         };
         let ended = |status: i32| Ended {
             status: ExitStatus::from_raw(status),
@@ -272,6 +284,37 @@ mod tests {
         );
         let told = hit(SIGTRAP).outlived().to_string();
         assert_eq!(told, "was ended after it survived SIGTRAP at 0x10 in `m`");
+    }
+
+    #[test]
+    fn a_signal_outside_of_calls_names_the_step() {
+        for (op, step) in [
+            (op::CONSTRUCT, "while its constructors ran"),
+            (op::START, "while it started"),
+            (op::SELF_CHECK, "while it checked itself"),
+            (op::SAVE, "while it saved its state"),
+            (op::RESTORE, "while it restored a state"),
+            (op::TEARDOWN, "while it was torn down"),
+        ] {
+            let mut signal = [0; 16];
+            signal[..4].copy_from_slice(&[report::SIGNAL, 11, 1, op as u8]);
+            signal[8] = 8;
+            let Some(Report::Signal(hit)) = Report::parse(&signal) else {
+                panic!("it is one");
+            };
+            let told = hit.killed().to_string();
+            assert_eq!(told, format!("was killed by SIGSEGV at 0x8, {step}"));
+        }
+    }
+
+    #[test]
+    fn a_signal_that_was_sent_has_no_address() {
+        let mut signal = [0; 16];
+        signal[..5].copy_from_slice(&[report::SIGNAL, 11, 0, 0, 1]);
+        let Some(Report::Signal(hit)) = Report::parse(&signal) else {
+            panic!("it is one");
+        };
+        assert_eq!(hit.killed().to_string(), "was killed by SIGSEGV");
     }
 
     #[test]

@@ -337,7 +337,11 @@ impl Workers {
     pub(super) fn launch(&self, parts: Parts<'_>) -> Result<Process, LaunchError> {
         let program = self.program.as_ref().ok_or(LaunchError::NoProgram)?;
         let filters = self.filters(parts.grants)?;
-        grants::check(parts.grants, parts.user, &self.settings().trust)?;
+        let judged = grants::check(parts.grants, parts.user, &self.settings().trust)?;
+        let parts = Parts {
+            judged: &judged,
+            ..parts
+        };
         let namespaces = if self.namespaces {
             Namespaces::Own {
                 network: !parts.grants.contains(&Grant::Network),

@@ -10,6 +10,7 @@ use crate::{
     failure::Failure,
     worker::{
         calls::Worker,
+        exchange::doing,
         process::{Link, Observed, Process, poll_all},
         report,
     },
@@ -21,9 +22,12 @@ const GRACE: Duration = Duration::from_secs(1);
 const UNANSWERED: u32 = 3;
 /// How often running calls are checked.
 const TICK: Duration = Duration::from_millis(100);
-/// How long a worker that closed its socket has to end by itself, so that its true status is
-/// known.
+/// How long a worker that closed its pipe, or that went on after a signal, has to end by itself, so
+/// that its true status is known.
 const LAST: Duration = Duration::from_millis(200);
+/// How long a worker has to end of a signal that is to kill it. Only on a busy machine does it take long,
+/// and whatever goes on after it is ended then.
+const DYING: Duration = Duration::from_secs(2);
 
 /// Ends that the kernel does not know.
 const CLOSED: &str = "closed its descriptors";
@@ -58,24 +62,27 @@ impl Worker {
         }
         if seen.is_final() {
             // The kernel's account of its end comes a little later.
-            process.end_by.get_or_insert_with(|| Instant::now() + LAST);
+            let is_dying = process.hit.is_some() && !seen.hung_up;
+            let end_by = Instant::now() + if is_dying { DYING } else { LAST };
+            let earlier = process.end_by.map_or(end_by, |before| before.min(end_by));
+            process.end_by = Some(earlier);
         }
         let what = if seen.forged {
-            FORGED.to_owned()
+            FORGED.into()
         } else if let Some(what) = process.link.kill_order() {
-            what
+            what.into()
         } else if let Some(what) = process.watched.excess() {
-            what
+            meanwhile(&what, &process.link)
         } else if hangs(&process.link) {
-            HUNG.to_owned()
+            meanwhile(HUNG, &process.link)
         } else if process.link.caller.unanswered() >= UNANSWERED {
-            UNRESPONSIVE.to_owned()
+            UNRESPONSIVE.into()
         } else if process.end_by.is_some_and(|end| end <= Instant::now()) {
             let hit = process.hit.take().or(process.survived.take());
             if let Some(hit) = hit {
                 process.link.record_end(hit.outlived());
             }
-            CLOSED.to_owned()
+            CLOSED.into()
         } else {
             return false;
         };
@@ -110,12 +117,27 @@ fn hangs(link: &Link) -> bool {
 /// What a worker has ended of. The kernel names the fact. What the worker reported before names the
 /// place, but only if this is the end that it was about.
 fn cause(process: &Process, ended: &Ended) -> Failure {
-    let end = report::ended(ended, &process.limits);
+    let end = meanwhile(&report::ended(ended, &process.limits), &process.link);
     match (&process.hit, &process.survived) {
-        (Some(hit), _) if hit.explains(ended) => hit.killed(),
-        (Some(hit), _) | (None, Some(hit)) => hit.before(&end),
-        (None, None) => end.into(),
+        (Some(hit), _) if hit.explains(ended) => hit.killed().or_during(end.during),
+        (Some(hit), _) | (None, Some(hit)) => hit.before(&end.to_string()),
+        (None, None) => end,
     }
+}
+
+/// What happened, and what the worker was about meanwhile, if that was one thing: the kernel does not
+/// say which thread it was.
+fn meanwhile(what: &str, link: &Link) -> Failure {
+    let under_way = link.caller.under_way();
+    let during = match &under_way[..] {
+        [] => None,
+        [one] => match doing(one.op) {
+            Some(step) => Some(step.to_owned()),
+            None => Some(format!("`{}` ran", one.method)),
+        },
+        several => Some(format!("{} calls ran", several.len())),
+    };
+    Failure::from(what).or_during(during)
 }
 
 /// How long until a point on the monotonic clock in nanoseconds.

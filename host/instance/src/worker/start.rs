@@ -8,7 +8,7 @@ use crate::rules::admission::loadable;
 use crate::worker::{
     calls::Worker,
     error::{LaunchError, NotStarted},
-    exchange::{REASON_LIMIT, Unanswered, exchange},
+    exchange::{REASON_LIMIT, Unanswered, doing, exchange},
     process::{Link, Parts, Process},
 };
 
@@ -29,6 +29,7 @@ impl Worker {
             header: bytes,
             constructors,
             grants: &self.settings.allow,
+            judged: &[],
             limits: self.settings.limits.into(),
             calls_others: !self.meta.requires.is_empty(),
             user: self.settings.user,
@@ -42,7 +43,9 @@ impl Worker {
         let missing = self.demand(link, op::LOAD, "", &[], until_ns)?;
         // Nothing of the plugin has run so far that could make it look so.
         self.workers.check_filters(&self.settings.allow, link.pid)?;
+        self.demand(link, op::CONSTRUCT, "", &[], until_ns)?;
         self.demand(link, op::START, "", self.config.as_bytes(), until_ns)?;
+        self.demand(link, op::SELF_CHECK, "", &[], until_ns)?;
         if let Some(saved) = self.checkpoint.last()
             && let Err(error) = self.demand(
                 link,
@@ -76,6 +79,7 @@ impl Worker {
     ) -> Result<String, NotStarted> {
         let context = CallContext::default();
         let limit = self.workers.settings().start_limit;
+        let step = doing(op).unwrap_or("it started");
         let request = Request {
             op,
             context: &context,
@@ -91,12 +95,13 @@ impl Worker {
             Ok(()) => Ok(String::from_utf8_lossy(reply.bytes()).into_owned()),
             Err(Unanswered::Refused(error)) => Err(NotStarted::Refused(error.to_string())),
             Err(Unanswered::Failed(NoAnswer::Gone { .. })) => {
-                let end = link.end().unwrap_or_else(|| "has ended".into());
-                Err(NotStarted::Ended(end))
+                let end = link.failure().unwrap_or_else(|| "has ended".into());
+                Err(NotStarted::Ended(end.or_during(Some(step.to_owned()))))
             }
-            Err(Unanswered::Failed(NoAnswer::Deadline)) => {
-                Err(NotStarted::TooSlow(limit.as_millis()))
-            }
+            Err(Unanswered::Failed(NoAnswer::Deadline)) => Err(NotStarted::TooSlow {
+                limit_ms: limit.as_millis(),
+                step,
+            }),
             Err(Unanswered::Failed(failure)) => Err(NotStarted::Refused(failure.to_string())),
         }
     }

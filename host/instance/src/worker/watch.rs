@@ -24,6 +24,9 @@ use crate::{
     },
 };
 
+/// What a plugin does between its start and its first call, as a clause that follows "while".
+const STARTED: &str = "it was about to take calls";
+
 /// The processes of a worker, and the machine that decides about them.
 struct Life {
     worker: Arc<Worker>,
@@ -90,7 +93,7 @@ impl Life {
                 Step::Launch => self.launch(),
                 Step::Abort => {
                     if let Some(next) = &self.next {
-                        next.link.record_end("was ended while it started");
+                        next.link.record_end("was ended");
                         next.kill();
                     }
                 }
@@ -229,8 +232,8 @@ impl Life {
             link.hang_up();
         }
         let outcome = starting.thread.join().unwrap_or(Err(NotStarted::Panicked));
-        let outcome = outcome.and_then(|missing| match link.end() {
-            Some(end) => Err(NotStarted::Ended(end)),
+        let outcome = outcome.and_then(|missing| match link.failure() {
+            Some(end) => Err(NotStarted::Ended(end.or_during(Some(STARTED.to_owned())))),
             None => Ok(missing),
         });
         self.events.push_back(match outcome {

@@ -91,6 +91,11 @@ impl Model {
                 self.jobs.push_back((plugin, ticket, Job::End));
             }
             Later::Discard(ticket) => self.move_to(ticket, Place::Ready, Place::Ended),
+            Later::BreakOff(ticket) => {
+                let place = self.started.get(&ticket).map(|(_, place)| *place);
+                let takes_no_calls = matches!(place, None | Some(Place::Ready | Place::Ended));
+                assert!(takes_no_calls, "{place:?} is broken off");
+            }
             Later::Persist => {}
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use hotmerge_meta::{
-    control::{PluginStatus, Status, WorkerStatus},
+    control::{LogSinkStatus, PluginStatus, Status, WorkerStatus},
     figures::{Figures, PluginFigures},
 };
 use prometheus_client::registry::Unit;
@@ -73,14 +73,6 @@ pub(super) fn host(rows: &mut Rows<'_>, status: &Status, figures: &Figures) -> f
             None,
         ),
         one(host.degraded.len() as f64),
-    )?;
-    rows.counters(
-        (
-            "log_records_dropped",
-            "Log records dropped for lack of room, by destination",
-            None,
-        ),
-        [(vec![("sink", "stderr")], host.log_dropped)],
     )?;
     rows.counters(
         (
@@ -327,6 +319,53 @@ pub(super) fn watchers(rows: &mut Rows<'_>, status: &Status) -> fmt::Result {
         watchers
             .iter()
             .map(|it| (by(it.name.as_str()), it.overflows)),
+    )
+}
+
+/// Of the log's sinks, whose names are the configuration's.
+pub(super) fn sinks(rows: &mut Rows<'_>, status: &Status) -> fmt::Result {
+    let sinks = &status.host.log_sinks;
+    fn by(sink: &LogSinkStatus) -> Labels<'_> {
+        vec![("sink", sink.name.as_str())]
+    }
+    for (name, help, count) in [
+        (
+            "log_records_delivered",
+            "Log records that a sink took",
+            (|it| it.delivered) as fn(&LogSinkStatus) -> u64,
+        ),
+        (
+            "log_records_failed",
+            "Log records that were given up, because a sink refused them or failed for too long",
+            |it| it.failed,
+        ),
+    ] {
+        let rows_of = sinks.iter().map(|it| (by(it), count(it)));
+        rows.counters((name, help, None), rows_of)?;
+    }
+    rows.counters(
+        (
+            "log_records_dropped",
+            "Log records for which there was no room before a sink, by who had logged them",
+            None,
+        ),
+        sinks.iter().flat_map(|it| {
+            let dropped = [("host", it.dropped.host), ("plugin", it.dropped.plugins)];
+            let name = it.name.as_str();
+            dropped.map(|(source, count)| (vec![("sink", name), ("source", source)], count))
+        }),
+    )?;
+    rows.gauges(
+        (
+            "log_records_waiting",
+            "Log records that wait for a sink",
+            None,
+        ),
+        sinks.iter().map(|it| (by(it), it.waiting as f64)),
+    )?;
+    rows.gauges(
+        ("log_sink_failing", "Whether a sink does not work", None),
+        sinks.iter().map(|it| (by(it), is(it.failing))),
     )
 }
 

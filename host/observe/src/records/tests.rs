@@ -5,7 +5,16 @@ use std::thread;
 use tracing::{debug_span, error, info};
 use tracing_subscriber::layer::SubscriberExt as _;
 
+use hotmerge_meta::control::LogLevel;
+use serde_json::Value;
+use tracing_subscriber::layer::Identity;
+
 use super::*;
+use crate::capture::Capture;
+
+fn capture(records: &Arc<Records>) -> Capture<Identity> {
+    Capture::new(Some(Arc::clone(records)), None, Identity::new())
+}
 
 const ROOM: Limits = Limits {
     records: 8,
@@ -15,7 +24,7 @@ const ROOM: Limits = Limits {
 /// What is kept of what happens in `body`.
 fn kept(limits: Limits, body: impl FnOnce()) -> Arc<Records> {
     let records = Records::new(limits);
-    let subscriber = tracing_subscriber::registry().with(Capture(Arc::clone(&records)));
+    let subscriber = tracing_subscriber::registry().with(capture(&records));
     tracing::subscriber::with_default(subscriber, body);
     records
 }
@@ -154,7 +163,7 @@ fn a_reader_waits_for_the_next_record() {
     };
     thread::scope(|scope| {
         let reader = scope.spawn(|| records.read(&wanted));
-        let subscriber = tracing_subscriber::registry().with(Capture(Arc::clone(&records)));
+        let subscriber = tracing_subscriber::registry().with(capture(&records));
         tracing::subscriber::with_default(subscriber, || info!(target: "hotmerge::host", "after"));
         let reply = reader.join().unwrap();
         assert_eq!(reply.records[0].message, "after");
@@ -165,7 +174,7 @@ fn a_reader_waits_for_the_next_record() {
 fn a_reader_that_keeps_still_holds_up_nobody() {
     let records = kept(ROOM, || info!(target: "hotmerge::host", "first"));
     let position = records.read(&all()).next;
-    let subscriber = tracing_subscriber::registry().with(Capture(Arc::clone(&records)));
+    let subscriber = tracing_subscriber::registry().with(capture(&records));
     tracing::subscriber::with_default(subscriber, || {
         for number in 0..1000 {
             info!(target: "hotmerge::host", "{number}");

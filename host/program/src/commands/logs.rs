@@ -52,14 +52,20 @@ pub(super) struct Logs {
 #[derive(Clone, Copy, Debug)]
 struct Since(Timestamp);
 
-impl FromStr for Since {
-    type Err = jiff::Error;
+/// The text names none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("give an age such as `10m`, or a time such as `2026-01-02T03:04:05Z`")]
+struct NoMoment;
 
-    fn from_str(text: &str) -> Result<Self, jiff::Error> {
-        match text.parse::<SignedDuration>() {
-            Ok(ago) => Timestamp::now().checked_sub(ago.unsigned_abs()).map(Self),
-            Err(_) => text.parse().map(Self),
-        }
+impl FromStr for Since {
+    type Err = NoMoment;
+
+    fn from_str(text: &str) -> Result<Self, NoMoment> {
+        let moment = match text.parse::<SignedDuration>() {
+            Ok(ago) => Timestamp::now().checked_sub(ago.unsigned_abs()),
+            Err(_) => text.parse(),
+        };
+        moment.map(Self).map_err(|_| NoMoment)
     }
 }
 

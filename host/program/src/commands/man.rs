@@ -1,6 +1,8 @@
 //! `hotmerge man`: manual pages.
 
-use std::path::PathBuf;
+mod configuration;
+
+use std::{fs, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Command};
@@ -16,9 +18,12 @@ pub(super) struct Man {
 
 impl Man {
     pub(super) fn run(self, command: Command) -> Result<(), CommandError> {
-        clap_mangen::generate_to(command, &self.dir).with_context(|| {
-            format!("failed to write manual pages into `{}`", self.dir.display())
-        })?;
+        let page = self.dir.join(configuration::PAGE);
+        clap_mangen::generate_to(command, &self.dir)
+            .and_then(|()| fs::write(page, configuration::page()))
+            .with_context(|| {
+                format!("failed to write manual pages into `{}`", self.dir.display())
+            })?;
         Ok(())
     }
 }

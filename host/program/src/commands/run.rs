@@ -18,12 +18,13 @@ use hotmerge_daemon::{
 use hotmerge_meta::{
     Abi, FileName, Image, META_FILE, Meta, PackageName, PluginMeta, PluginName, publish,
 };
-use hotmerge_observe::log;
+use hotmerge_observe::{log, sinks::Plan};
 use tempfile::TempDir;
 
 use super::{host::configuration, request::Request};
 use crate::{
     exit::{self, CommandError},
+    log_sinks::Log,
     output,
 };
 
@@ -63,7 +64,7 @@ struct Place {
 
 impl Run {
     pub(super) fn run(self) -> Result<(), CommandError> {
-        let _log = log::start(log::Format::Text, &self.log, None)
+        let _log = Log::start(log::Format::Text, &self.log, None, Plan::default())
             .map_err(|error| CommandError::new(exit::USAGE, error))?;
         let mut config = configuration(self.config.as_deref())?;
         let place = self.place()?;

@@ -16,6 +16,7 @@ use hotmerge_meta::{
 use hotmerge_observe::{
     log,
     records::{Limits, Records},
+    sinks::Router,
 };
 use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 use sd_notify::NotifyState;
@@ -23,8 +24,10 @@ use sd_notify::NotifyState;
 use super::front::{self, Front, Inherited};
 use crate::{
     exit::{self, CommandError},
+    log_sinks::Log,
     manager, output,
     place::Place,
+    plan::{check as check_sinks, plan},
     reloads::Reloads,
     signals::{Order, Orders},
 };
@@ -127,19 +130,20 @@ impl Serve {
             records: config.log.records,
             bytes: config.log.bytes,
         });
-        let _log = log::start(self.log_format.into(), &self.log, Some(&records))
+        let format = self.log_format.into();
+        let log = Log::start(format, &self.log, Some(&records), plan(&config))
             .map_err(|error| CommandError::new(exit::CONFIG, error))?;
         allow_more_files();
         let pid_file = lock(&dir)?;
         let names_state_dir = config.state_dir.is_some();
         let host = start(config.clone()).map_err(|error| CommandError::new(exit::CONFIG, error))?;
-        host.show_log_dropped(log::dropped);
         let host = Arc::new(host);
+        connect(&host, &log.router);
         let door = Door::new(Arc::clone(&host), Box::new(StopBySignal), records);
         let server = Server::open(&dir, Arc::clone(&door))?;
         let front = Arc::new(front::open(&config.http, inherited, door)?);
         self.reread_config_on_request(&host, names_state_dir);
-        let reloads = Reloads::start(&host).context("failed to start a thread")?;
+        let reloads = Reloads::start(&host, &log.router).context("failed to start a thread")?;
         // The signals of whoever learns the pid are taken already.
         pid_file.write_pid()?;
         let place = Place::new(dir, pid_file, server);
@@ -178,7 +182,11 @@ impl Serve {
 
     /// Has the file read again when a request or a signal asks for it. What the command line says
     /// still takes precedence, and the state directory of a host that chose one itself stays.
-    fn reread_config_on_request(self, host: &Arc<Host>, names_state_dir: bool) {
+    fn reread_config_on_request(mut self, host: &Arc<Host>, names_state_dir: bool) {
+        // Reports name it to clients, whose working directory is another.
+        if let Some(file) = &mut self.config {
+            *file = std::path::absolute(&*file).unwrap_or_else(|_| file.clone());
+        }
         let file = self.config.clone();
         let chosen = host.config().state_dir.clone();
         host.read_config_by(file, move || {
@@ -211,8 +219,17 @@ impl Serve {
             config.state_dir.clone_from(&self.state_dir);
         }
         config.isolation.get_or_insert(Isolation::Auto);
+        check_sinks(&config)?;
         Ok(config)
     }
+}
+
+/// Lets the host show what the log's sinks do, and the log follow the host's configuration.
+fn connect(host: &Host, router: &Arc<Router>) {
+    let shown = Arc::clone(router);
+    host.show_log_sinks(move || shown.status());
+    let router = Arc::clone(router);
+    host.at_every_configuration(move |config| router.apply(plan(config)));
 }
 
 /// Tries what a host with this configuration needs, and says what came of it, part by part.

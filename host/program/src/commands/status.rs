@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::{Args, builder::styling::AnsiColor};
 use comfy_table::Cell;
 use hotmerge_meta::control::{
-    ConfigRefused, ConfigStatus, DoorStatus, FailureStatus, HostStatus, PluginState, PluginStatus,
-    Status as Report, StoreFailure, WatcherStatus, WorkerStatus, method,
+    ConfigRefused, ConfigStatus, DoorStatus, FailureStatus, HostStatus, LogSinkStatus, PluginState,
+    PluginStatus, Status as Report, StoreFailure, WatcherStatus, WorkerStatus, method,
 };
 use hotmerge_meta::{count, plain};
 
@@ -86,6 +86,7 @@ fn host_text(host: &HostStatus) -> String {
     }
     lines.push(format!("worker limits: {}", plain(&host.limits)));
     lines.extend(host.door.as_ref().and_then(door_text));
+    lines.extend(sinks_text(&host.log_sinks));
     lines.extend(config_text(&host.config));
     let red = AnsiColor::Red.on_default();
     let degraded = host.degraded.iter();
@@ -93,10 +94,12 @@ fn host_text(host: &HostStatus) -> String {
     let store = host.store_failure.as_ref().map(store_text);
     let refused = host.config.refused.as_ref().map(refused_text);
     let watchers = host.watchers.iter().filter_map(not_watched_text);
+    let sinks = host.log_sinks.iter().filter_map(failing_text);
     lines.extend(
         watchers
             .chain(degraded)
             .chain(store)
+            .chain(sinks)
             .chain(refused)
             .map(|line| format!("{red}{line}{red:#}")),
     );
@@ -138,6 +141,48 @@ fn door_text(door: &DoorStatus) -> Option<String> {
         let requests = count(door.requests, "request");
         format!("control socket: {requests}; {}", told.join(", "))
     })
+}
+
+/// What the log's sinks do, if any are configured.
+fn sinks_text(sinks: &[LogSinkStatus]) -> Vec<String> {
+    // Without any, all goes to standard error.
+    if let [only] = sinks
+        && only.name == only.kind
+        && only.kind == "stderr"
+    {
+        return Vec::new();
+    }
+    sinks.iter().map(sink_text).collect()
+}
+
+fn sink_text(sink: &LogSinkStatus) -> String {
+    let name = plain(&sink.name);
+    let mut line = format!(
+        "log sink {name} ({}): {} delivered, {} dropped, {} failed, {} waiting",
+        plain(&sink.kind),
+        sink.delivered,
+        sink.dropped.host + sink.dropped.plugins,
+        sink.failed,
+        sink.waiting
+    );
+    if let Some(last) = sink.last_error.as_ref().filter(|_| !sink.failing) {
+        line.push_str(&format!(
+            "; last error at {}: {}",
+            plain(&last.time),
+            plain(&last.reason)
+        ));
+    }
+    line
+}
+
+fn failing_text(sink: &LogSinkStatus) -> Option<String> {
+    let last = sink.last_error.as_ref().filter(|_| sink.failing)?;
+    Some(format!(
+        "the log sink {} fails, last at {}: {}",
+        plain(&sink.name),
+        plain(&last.time),
+        plain(&last.reason)
+    ))
 }
 
 fn store_text(failure: &StoreFailure) -> String {
@@ -241,7 +286,7 @@ fn plugins_text(plugins: &[PluginStatus]) -> String {
     table::text(&table) + gap + &notes
 }
 
-fn mebibytes(bytes: u64) -> String {
+pub(super) fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
@@ -249,7 +294,7 @@ fn seconds(ms: u64) -> String {
     format!("{:.1} s", ms as f64 / 1e3)
 }
 
-fn meaning(state: PluginState) -> Meaning {
+pub(super) fn meaning(state: PluginState) -> Meaning {
     match state {
         PluginState::Active => Meaning::Good,
         PluginState::Error => Meaning::Bad,
@@ -297,7 +342,7 @@ fn of_worker(worker: &WorkerStatus) -> Vec<String> {
     notes
 }
 
-fn notes(plugin: &PluginStatus) -> Vec<String> {
+pub(super) fn notes(plugin: &PluginStatus) -> Vec<String> {
     let mut notes = Vec::new();
     if plugin.state == PluginState::Error && plugin.refused.is_none() {
         notes.push(plugin.reason.clone());

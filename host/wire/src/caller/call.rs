@@ -137,6 +137,7 @@ impl Call<'_> {
             self.caller.used.fetch_max(used, Ordering::SeqCst);
             head.used.fetch_max(used, Ordering::SeqCst);
         }
+        self.private.op.store(request.op, Ordering::Relaxed);
         self.private.newest.store(self.number, Ordering::Relaxed);
 
         let slot = self.slot;

@@ -137,7 +137,7 @@ proptest! {
         caller.hang_up();
         let _ = caller.abandoned_due();
         for number in 0..64 {
-            let _ = caller.describe(number);
+            let _ = (caller.describe(number), caller.under_way());
         }
         let late = caller.call(&request(&context, b""), &mut Reply::default());
         let is_gone = matches!(late, Err(NoAnswer::Gone { .. } | NoAnswer::Deadline));

@@ -314,7 +314,11 @@ fn lines(text: &str) -> String {
 
 /// Who may talk to a host, to those whom modes keep away.
 fn whom(owner: Option<u32>) -> String {
-    let grant = "or have yourself named in `[[door.allow]]` of its configuration";
+    let uid = rustix::process::geteuid().as_raw();
+    let grant = format!(
+        "or have these lines added to its configuration: `[[door.allow]]`, `user = {uid}`, and \
+         `role = \"read\"`, `\"call\"` or `\"admin\"`"
+    );
     match owner {
         Some(0) => format!("run this as root, for example with `sudo`, {grant}"),
         Some(uid) => {

@@ -123,3 +123,44 @@ pub struct LogEntry {
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub fields: Map<String, Value>,
 }
+
+/// A destination of the host's log, and what became of the records that were meant for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSinkStatus {
+    /// Its name in the configuration.
+    pub name: String,
+    /// What it is: `stderr`, `file`, `journald` or `syslog`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Records that it took.
+    pub delivered: u64,
+    /// Records that wait for it.
+    pub waiting: u64,
+    /// Records that were given up, because it refused them or failed for too long.
+    pub failed: u64,
+    /// Records that found no room before it.
+    pub dropped: LogDropped,
+    /// Whether it does not work at the moment.
+    pub failing: bool,
+    /// Why a record was last not delivered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<LogSinkError>,
+}
+
+/// Records that found no room, by who logged them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogDropped {
+    /// The host's own.
+    pub host: u64,
+    /// Its plugins'.
+    pub plugins: u64,
+}
+
+/// Why a record was not delivered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSinkError {
+    /// When, RFC 3339.
+    pub time: String,
+    /// Why.
+    pub reason: String,
+}

@@ -136,6 +136,17 @@ pub struct PluginReport {
     pub took_ms: f64,
 }
 
+/// A change of a plugin that has ended: a version went live or was refused, or the plugin is gone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// When it ended, RFC 3339.
+    pub time: String,
+    /// What had led to it, in one word for programs.
+    pub cause: String,
+    /// How it ended.
+    pub report: PluginReport,
+}
+
 /// Which plugin is meant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Problem;
+use super::{LogSinkStatus, Problem};
 use crate::{Digest, PluginName};
 
 /// The state of a plugin as users see it.
@@ -125,8 +125,11 @@ pub struct HostStatus {
     pub stuck: u64,
     /// How often calls on an old version took longer than the drain time.
     pub overdue: u64,
-    /// Log records that found no room.
+    /// Log records that found no room, of all sinks.
     pub log_dropped: u64,
+    /// The sinks of the log.
+    #[serde(default)]
+    pub log_sinks: Vec<LogSinkStatus>,
     /// Replies to calls between plugins that were dropped because too many waited.
     #[serde(default)]
     pub replies_given_up: u64,
@@ -293,6 +296,9 @@ pub struct PluginStatus {
     /// Requests in its meta that were not granted: `fs:/path`, `net`.
     #[serde(default)]
     pub not_granted: Vec<String>,
+    /// Calls that have ended, in whatever way.
+    #[serde(default)]
+    pub calls: u64,
     /// Calls that were answered with an error.
     pub calls_failed: u64,
     /// Calls cancelled by their callers or by disconnecting clients; not counted as failed.

@@ -296,6 +296,63 @@ fn reading_makes_nothing_dirty() {
     }
 }
 
+/// Others change what is on a remote file system, which no watcher here is told of.
+#[test]
+fn remote_file_systems_are_polled_by_any_choice() {
+    for kind in KINDS {
+        let mut bench = Bench::new("one/plugins", kind);
+        bench.watchers.remote = |path| path.ends_with("far").then_some("nfs");
+        assert_eq!(bench.watchers.must_poll(), None);
+        for package in ["near", "far"] {
+            fs::create_dir(bench.package(package)).unwrap();
+            bench.cover(package, Change::Directory);
+        }
+        let why = bench.watchers.must_poll().expect("it is polled");
+        assert!(why.starts_with("nfs does not report"), "{why}");
+        let described = bench.watchers.describe(50);
+        let polling = format!("{} and polling every 50 ms (nfs", bench.name);
+        assert!(described.starts_with(&polling), "{described}");
+        (&bench.watchers).uncover(&"far".parse().unwrap());
+        assert_eq!(bench.watchers.must_poll(), None);
+    }
+    let mut bench = Bench::new("one/plugins", KINDS[0]);
+    bench.watchers.remote = |_| Some("fuse");
+    fs::rename(bench.path("one"), bench.path("away")).unwrap();
+    fs::rename(bench.path("two"), bench.path("one")).unwrap();
+    bench.is_told();
+    bench.watchers.take(true);
+    let why = bench.watchers.must_poll().expect("it is polled");
+    assert!(why.starts_with("fuse does not report"), "{why}");
+}
+
+/// Each report causes the next one, so that the queue is never empty.
+#[test]
+fn fanotify_stops_in_the_midst_of_a_stream() {
+    let dir = tempfile::tempdir().unwrap();
+    let again = dir.path().join("again");
+    let (fed, feeding) = channel();
+    let hint = Arc::new(move || {
+        // The test, and with it the directory, may have ended.
+        let _ = fs::write(&again, "");
+        let _ = fed.send(());
+    });
+    let watchers = Arc::new(Watchers::new(dir.path().to_owned(), Watch::Fanotify, hint));
+    watchers.take(true);
+    fs::write(dir.path().join("first"), "").unwrap();
+    for _ in 0..100 {
+        feeding.recv_timeout(SOON).expect("a report");
+    }
+    let (told, stopped) = channel();
+    std::thread::spawn({
+        let watchers = Arc::clone(&watchers);
+        move || {
+            watchers.stop();
+            told.send(())
+        }
+    });
+    stopped.recv_timeout(SOON).expect("it stops");
+}
+
 /// The capacity of a queue, in events.
 fn queue(kind: &str) -> usize {
     let path = format!("/proc/sys/fs/{kind}/max_queued_events");

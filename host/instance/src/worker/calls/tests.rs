@@ -220,7 +220,9 @@ fn a_saved_state_is_the_next_checkpoint() {
         let mut state = Reply::with_limit(STATE_LIMIT);
         assert_eq!(worker.save(&mut state).unwrap(), "1.0.0");
         assert_eq!(state.bytes(), format!("{}  ", op::SAVE).as_bytes());
-        worker.restore("0.9.0", b"older").unwrap();
+        worker
+            .restore("0.9.0", b"older", &Cancel::default())
+            .unwrap();
     });
     worker.publish(Availability::Restarting("crashed".to_owned()), None);
     let mut state = Reply::with_limit(STATE_LIMIT);

@@ -5,6 +5,7 @@ use std::fs::File;
 use hotmerge_meta::testing::plugin;
 
 use super::*;
+use crate::cancel::Cancel;
 use crate::worker::fixtures::{Host, image, settings};
 
 fn start(workers: &Arc<Workers>) -> LoadError {
@@ -13,6 +14,7 @@ fn start(workers: &Arc<Workers>) -> LoadError {
     let with = StartWith {
         settings: &workers.settings(),
         config: "{}",
+        break_off: &Cancel::default(),
     };
     let started = WorkerOwner::start(workers, host, &meta, image(), Vec::new(), &with);
     started.expect_err("it cannot start")
@@ -35,7 +37,7 @@ fn a_program_that_ends_at_once_is_reported() {
     assert!(matches!(refused, LoadError::Refused(_)), "{refused}");
     let text = refused.to_string();
     assert!(
-        text.contains("exited with status 0") && text.contains("while it started"),
+        text.contains("exited with status 0") && text.contains("while it was loaded"),
         "{text}"
     );
 }

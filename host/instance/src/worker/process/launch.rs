@@ -10,7 +10,8 @@ use std::{
 
 use hotmerge_loader::Constructors;
 use hotmerge_sandbox::{
-    Cgroups, Grant, Ids, Limits, Namespaces, Plan, Program, Spawned, signal_on_message, spawn,
+    Cgroups, Grant, Ids, Judged, Limits, Namespaces, Plan, Program, Spawned, signal_on_message,
+    spawn,
 };
 use hotmerge_wire::{Caller, Geometry, Server};
 use rustix::{
@@ -52,6 +53,8 @@ pub(in crate::worker) struct Parts<'a> {
     /// What of the image would run while it is loaded.
     pub(in crate::worker) constructors: &'a Constructors,
     pub(in crate::worker) grants: &'a [Grant],
+    /// What they lead to, as far as it was judged.
+    pub(in crate::worker) judged: &'a [Judged],
     pub(in crate::worker) limits: Limits,
     /// Whether the plugin requires others, which it may call.
     pub(in crate::worker) calls_others: bool,
@@ -140,6 +143,7 @@ fn plan(
             Ids::Other(id) => id,
         },
         grants: parts.grants.to_vec(),
+        judged: parts.judged.to_vec(),
         limits: parts.limits,
         shared_bytes,
         first: filters.0.clone(),
@@ -208,6 +212,7 @@ mod tests {
             header: [7; 16],
             constructors,
             grants: &[],
+            judged: &[],
             limits: Limits::default(),
             calls_others: false,
             user: None,

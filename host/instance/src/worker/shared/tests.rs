@@ -112,6 +112,7 @@ fn only_a_root_host_changes_users() {
         header: [0; 16],
         constructors: &none,
         grants: &[],
+        judged: &[],
         limits: Default::default(),
         calls_others: false,
         user: Some(70_000),

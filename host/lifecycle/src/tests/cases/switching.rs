@@ -70,6 +70,22 @@ fn an_overtaken_candidate_is_discarded_once_started() {
 }
 
 #[test]
+fn an_unwanted_start_is_broken_off() {
+    for is_removed in [true, false] {
+        let mut bench = Bench::default();
+        let (first, second) = (plugin("a", "1.0.0", &[]), plugin("a", "2.0.0", &[]));
+        drop(bench.scanned(&[&first]));
+        drop(bench.verified(&first));
+        let ticket = bench.ticket(&first);
+        let steps = match is_removed {
+            true => bench.machine.scanned(Vec::new(), &[name(&first).clone()]),
+            false => bench.scanned(&[&second]),
+        };
+        assert_eq!(done(steps)[0], Later::BreakOff(ticket).into());
+    }
+}
+
+#[test]
 fn changes_during_a_handover_apply_after_it() {
     let mut bench = Bench::default();
     let [one, two, three] = ["1.0.0", "2.0.0", "3.0.0"].map(|it| plugin("a", it, &[]));
@@ -105,7 +121,11 @@ fn a_failed_handover_keeps_the_old_version() {
     drop(bench.scanned(&[&two]));
     drop(bench.verified(&two));
     drop(bench.started(&two, Next::HandOver));
-    assert_eq!(done(bench.failed(&two, true)), [Now::Resume.into()]);
+    let ticket = bench.ticket(&two);
+    assert_eq!(
+        done(bench.failed(&two, true)),
+        [Now::Resume.into(), Later::BreakOff(ticket).into()]
+    );
     assert_eq!(bench.slot(&one).live().unwrap().meta, one);
     assert_eq!(bench.slot(&one).state(), PluginState::Active);
 }

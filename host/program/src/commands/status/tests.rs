@@ -93,6 +93,24 @@ fn a_host_in_trouble() {
 }
 
 #[test]
+fn sinks_of_the_log_and_their_troubles() {
+    let sink = |name: &str, kind: &str, failing: bool| {
+        json!({
+            "name": name, "type": kind, "delivered": 100, "waiting": 2, "failed": 3,
+            "dropped": { "host": 4, "plugins": 5 }, "failing": failing,
+            "last_error": {
+                "time": "2026-01-02T03:04:06Z",
+                "reason": "failed to write to `/a\u{1b}[2J`: No space left on device",
+            },
+        })
+    };
+    let host = json!({
+        "log_sinks": [sink("json", "file", true), sink("central", "syslog", false)],
+    });
+    insta::assert_snapshot!(shown(&host, &json!([]), &json!([])));
+}
+
+#[test]
 fn plugins_with_all_their_notes() {
     let plugins = json!([
         plugin(json!({

@@ -204,7 +204,7 @@ fn round_of_calls(seed: u64) {
         _ => stop.store(true, Ordering::Relaxed),
     });
     let last = caller.describe(0);
-    assert!(last.is_some_and(|(name, _)| name.len() <= 64 * 3));
+    assert!(last.is_some_and(|last| last.method.len() <= 64 * 3));
 }
 
 fn round_of_answers(seed: u64) {

@@ -2,58 +2,92 @@
 //!
 //! A record that names no plugin is about that of the span that it is in, if one names a plugin.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{fmt, sync::Arc};
 
 use hotmerge_meta::{control::LogLevel, cut};
 use serde_json::Value;
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
-    span::{Attributes, Id},
+    span::{self, Attributes, Id},
 };
 use tracing_subscriber::{Layer, layer::Context, registry::LookupSpan};
 
-use super::{Record, Records, TEXT};
+use crate::{record::Record, records::Records, sinks::Router};
 
-/// A layer that keeps each record.
-#[derive(Debug)]
-pub struct Capture(pub Arc<Records>);
+/// The longest text of a record, in bytes.
+const TEXT: usize = 16 << 10;
+
+/// A layer that keeps each record and hands it to the routes, and writes those as lines that go to standard
+/// error.
+pub(crate) struct Capture<L> {
+    records: Option<Arc<Records>>,
+    router: Option<Arc<Router>>,
+    lines: L,
+}
+
+impl<L> Capture<L> {
+    pub(crate) fn new(
+        records: Option<Arc<Records>>,
+        router: Option<Arc<Router>>,
+        lines: L,
+    ) -> Self {
+        Self {
+            records,
+            router,
+            lines,
+        }
+    }
+
+    fn take(&self, record: Record) -> bool {
+        let record = Arc::new(record);
+        if let Some(records) = &self.records {
+            records.push(Arc::clone(&record));
+        }
+        self.router.as_ref().is_some_and(|it| it.take(&record))
+    }
+}
 
 /// The plugin that a span is about.
 struct OfPlugin(String);
 
-impl<S> Layer<S> for Capture
+impl<S, L> Layer<S> for Capture<L>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
+    L: Layer<S>,
 {
+    fn on_layer(&mut self, subscriber: &mut S) {
+        self.lines.on_layer(subscriber);
+    }
+
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut plugin = NamesPlugin(None);
         attributes.record(&mut plugin);
         if let (Some(plugin), Some(span)) = (plugin.0, context.span(id)) {
             span.extensions_mut().insert(OfPlugin(plugin));
         }
+        self.lines.on_new_span(attributes, id, context);
+    }
+
+    fn on_record(&self, span: &Id, values: &span::Record<'_>, context: Context<'_, S>) {
+        self.lines.on_record(span, values, context);
+    }
+
+    fn on_enter(&self, id: &Id, context: Context<'_, S>) {
+        self.lines.on_enter(id, context);
+    }
+
+    fn on_exit(&self, id: &Id, context: Context<'_, S>) {
+        self.lines.on_exit(id, context);
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        self.lines.on_close(id, context);
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let metadata = event.metadata();
-        let mut record = Record {
-            time: SystemTime::now(),
-            level: match *metadata.level() {
-                Level::ERROR => LogLevel::Error,
-                Level::WARN => LogLevel::Warn,
-                Level::INFO => LogLevel::Info,
-                Level::DEBUG => LogLevel::Debug,
-                Level::TRACE => LogLevel::Trace,
-            },
-            target: metadata.target(),
-            plugin: None,
-            version: None,
-            generation: None,
-            trace_id: None,
-            span_id: None,
-            message: String::new(),
-            fields: serde_json::Map::new(),
-        };
+        let mut record = Record::new(level(metadata.level()), metadata.target());
         event.record(&mut record);
         if record.plugin.is_none() {
             let mut spans = context.event_scope(event).into_iter().flatten();
@@ -62,7 +96,20 @@ where
                 extensions.get::<OfPlugin>().map(|it| it.0.clone())
             });
         }
-        self.0.push(record);
+        if self.take(record) {
+            self.lines.on_event(event, context);
+        }
+    }
+}
+
+/// A level of `tracing`.
+pub(crate) fn level(level: &Level) -> LogLevel {
+    match *level {
+        Level::ERROR => LogLevel::Error,
+        Level::WARN => LogLevel::Warn,
+        Level::INFO => LogLevel::Info,
+        Level::DEBUG => LogLevel::Debug,
+        Level::TRACE => LogLevel::Trace,
     }
 }
 
