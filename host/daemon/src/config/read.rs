@@ -5,7 +5,7 @@
 //!
 //! Absent on purpose: what a value means.
 
-use std::{fmt, path::Path};
+use std::path::Path;
 
 use hotmerge_instance::rules::text_file::{self, TextFileError};
 use hotmerge_meta::Trust;
@@ -14,32 +14,11 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Config, ConfigError, similar::similar};
-
-/// What is wrong with the text of a configuration, and where.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}{reason}", .place.map_or_else(String::new, |place| format!("{place}: ")))]
-pub struct ParseError {
-    /// Where, if it is known.
-    pub place: Option<Place>,
-    /// What, in a sentence.
-    pub reason: String,
-}
-
-/// A place in a text, both counted from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The line.
-    pub line: usize,
-    /// The column, in characters.
-    pub column: usize,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}, column {}", self.line, self.column)
-    }
-}
+use super::{
+    Config, ConfigError,
+    parse_error::{ParseError, Place},
+    similar::similar,
+};
 
 /// Its name in messages.
 const WHAT: &str = "configuration";
