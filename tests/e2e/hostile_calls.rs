@@ -364,7 +364,7 @@ fn permitted_imports_open_no_way_out() {
 }
 
 #[test]
-fn with_filters_alone_every_attack_stays_in_its_worker() {
+fn filters_alone_keep_attacks_in_their_worker() {
     let lab = attacked();
     let config = format!("{}{UNTIRING}", lab.living_in("process"));
     let mut serve = lab.serve(&config);

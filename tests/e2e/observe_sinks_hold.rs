@@ -160,7 +160,7 @@ fn a_full_disk_is_named_and_outlived() {
 }
 
 #[test]
-fn a_device_without_room_loses_only_what_is_counted() {
+fn a_full_device_loses_only_counted_records() {
     let lab = Lab::new();
     let host = started(&lab, Path::new("/dev/full"), "queue_bytes = 65536");
     produce(&host, 0..1000);

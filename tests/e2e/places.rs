@@ -449,7 +449,7 @@ fn a_cleared_runtime_directory_is_created_again() {
             .wait_from(from, "that it is created again", |record| {
                 record["message"]
                     .as_str()
-                    .is_some_and(|it| it.contains("created again"))
+                    .is_some_and(|it| it.contains("created its files again"))
             });
         lab.hotmerge(["status"]).ok();
         let told = runtime::send_hup(&dir).unwrap();

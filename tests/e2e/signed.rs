@@ -390,7 +390,7 @@ fn the_driver_signs_what_hosts_take() {
     fs::write(&password, "another\n").unwrap();
     sign(&["--key", &key, "--password-file", &password, &plugins])
         .ended_with(1)
-        .said(&["another password"]);
+        .said(&["the password is wrong"]);
     fs::write(&password, "a password\n").unwrap();
     let signed = sign(&["--key", &key, "--password-file", &password, &plugins]).ok();
     assert!(signed.text().contains(" signed by "), "{}", signed.text());

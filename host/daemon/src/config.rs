@@ -12,6 +12,7 @@ mod http;
 mod log;
 #[cfg(test)]
 mod numbers;
+mod parse_error;
 mod read;
 mod similar;
 pub(crate) mod source;
@@ -29,6 +30,7 @@ pub use http::{HttpConfig, Listen, ListenError};
 pub use log::{
     Facility, LogConfig, RouteConfig, SinkConfig, SinkType, SyslogAddress, SyslogAddressError,
 };
+pub use parse_error::{ParseError, Place};
 use serde::Deserialize;
 
 use crate::find::choice::Watch;

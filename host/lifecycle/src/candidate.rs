@@ -36,7 +36,7 @@ impl Slot {
             Some(Stage::Verifying | Stage::Starting) => {
                 why == Why::Changed && self.overtaken >= MOST_OVERTAKEN
             }
-            _ => false,
+            Some(Stage::Settling | Stage::Waiting | Stage::Trying) | None => false,
         }
     }
 
@@ -114,7 +114,7 @@ impl Slot {
                 self.conclude("it was refused before");
                 out.push(Now::Report(ticket, outcome).into());
             }
-            _ => self.advance(Stage::Waiting, "verified; waits for its requirements"),
+            Some(_) | None => self.advance(Stage::Waiting, "verified; waits for its requirements"),
         }
     }
 
@@ -230,7 +230,17 @@ impl Slot {
                 reason: format!("with its new configuration: {}", refused.reason),
                 ..refused
             },
-            _ => refused,
+            Why::Reconfigured
+            | Why::Changed
+            | Why::Asked
+            | Why::AskedWithoutState
+            | Why::WithoutState
+            | Why::Chosen
+            | Why::Unpinned
+            | Why::Replaced
+            | Why::Unblocked
+            | Why::Fallback
+            | Why::Crashed => refused,
         };
         // Report while the attempt is still known.
         let outcome = Outcome::Refused(refused.clone());
@@ -286,7 +296,13 @@ impl Slot {
         let keeps = match attempt.why {
             Why::Replaced | Why::Fallback | Why::Crashed => true,
             Why::Reconfigured => is_other,
-            _ => false,
+            Why::Changed
+            | Why::Asked
+            | Why::AskedWithoutState
+            | Why::WithoutState
+            | Why::Chosen
+            | Why::Unpinned
+            | Why::Unblocked => false,
         };
         if !keeps {
             self.clear_refusal();

@@ -241,7 +241,16 @@ impl Machine {
             // Removing a pin offers no version that could be refused.
             let outcome = match why {
                 Why::Unpinned => Outcome::StaysOut(refused),
-                _ => Outcome::Refused(refused),
+                Why::Changed
+                | Why::Asked
+                | Why::AskedWithoutState
+                | Why::WithoutState
+                | Why::Chosen
+                | Why::Replaced
+                | Why::Unblocked
+                | Why::Fallback
+                | Why::Crashed
+                | Why::Reconfigured => Outcome::Refused(refused),
             };
             push(steps, name, Now::Report(live.ticket, outcome).into());
             // A candidate in progress comes from the directory's earlier contents.

@@ -174,12 +174,6 @@ pub enum Why {
     Reconfigured,
 }
 
-/// The reason for an attempt to start the same version with other settings.
-pub const RECONFIGURED: &str = "its configuration has changed";
-
-/// The cause of a change that the plugin directory has led to.
-pub const CHANGED: &str = "changed";
-
 impl Why {
     /// Whether somebody asked for it.
     fn is_asked(self) -> bool {
@@ -198,9 +192,9 @@ impl Why {
     }
 
     /// In one word, for programs.
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
-            Self::Changed => CHANGED,
+            Self::Changed => "changed",
             Self::Asked => "asked",
             Self::AskedWithoutState => "asked_without_state",
             Self::WithoutState => "without_state",
@@ -214,7 +208,8 @@ impl Why {
         }
     }
 
-    fn text(self) -> &'static str {
+    /// In a sentence, for people.
+    pub fn text(self) -> &'static str {
         match self {
             Self::Changed => "the plugin directory has changed",
             Self::Asked => "an operator asked to try it again",
@@ -229,7 +224,7 @@ impl Why {
             Self::Replaced => "a plugin that it requires was replaced",
             Self::Unblocked => "the plugins that it requires have changed",
             Self::Fallback => "the version in the directory was refused; back to the last good one",
-            Self::Reconfigured => RECONFIGURED,
+            Self::Reconfigured => "its configuration has changed",
             Self::Crashed => "the running instance crashed; a replacement takes over",
         }
     }

@@ -41,7 +41,19 @@ impl Slot {
         {
             candidate.stale = match candidate.stale {
                 Some(Why::Replaced) => candidate.stale,
-                _ => what.candidate.then_some(Why::Reconfigured),
+                Some(
+                    Why::Changed
+                    | Why::Asked
+                    | Why::AskedWithoutState
+                    | Why::WithoutState
+                    | Why::Chosen
+                    | Why::Unpinned
+                    | Why::Unblocked
+                    | Why::Fallback
+                    | Why::Crashed
+                    | Why::Reconfigured,
+                )
+                | None => what.candidate.then_some(Why::Reconfigured),
             };
         }
         self.outdated = what.live;

@@ -222,10 +222,27 @@ impl Machine {
         }
         let (live, choice) = (slot.live().map(|live| live.ticket), slot.choice.clone());
         let failed = actions.iter().find_map(|action| match action {
-            Action::Now(Now::Report(_, Outcome::Refused(refused))) => {
-                Some((!is_unread).then_some(refused.meta.hash))
-            }
-            _ => None,
+            Action::Now(Now::Report(_, outcome)) => match outcome {
+                Outcome::Refused(refused) => Some((!is_unread).then_some(refused.meta.hash)),
+                Outcome::Loaded
+                | Outcome::Reloaded(_)
+                | Outcome::Unchanged
+                | Outcome::Trying
+                | Outcome::StaysOut(_)
+                | Outcome::Removed(_)
+                | Outcome::Stopped(_) => None,
+            },
+            Action::Now(
+                Now::Begin(..)
+                | Now::Resume
+                | Now::BeginTrial(_)
+                | Now::EndTrial(_)
+                | Now::Switch(_)
+                | Now::Withdraw
+                | Now::Forget(_)
+                | Now::Note(_),
+            )
+            | Action::Later(_) => None,
         });
         for action in actions {
             if action == Action::Later(Later::Persist) {

@@ -200,7 +200,7 @@ impl Machine {
         let Target { meta, .. } = self.directory.get(name)?;
         Some(match self.choice(name) {
             Some(choice) if choice.stands_against(&meta.hash) => &choice.meta,
-            _ => meta,
+            Some(_) | None => meta,
         })
     }
 }

@@ -158,13 +158,8 @@ impl Slot {
     }
 
     /// Why the attempt that is under way was made.
-    pub fn why(&self) -> Option<&'static str> {
-        Some(self.candidate.as_ref()?.attempt.why.text())
-    }
-
-    /// The same, in one word for programs.
-    pub fn cause(&self) -> Option<&'static str> {
-        Some(self.candidate.as_ref()?.attempt.why.name())
+    pub fn why(&self) -> Option<Why> {
+        Some(self.candidate.as_ref()?.attempt.why)
     }
 
     /// What is to be brought up once the state has changed hands.

@@ -24,6 +24,7 @@
 use std::time::Duration;
 
 mod alarms;
+mod breach;
 mod caller;
 mod geometry;
 mod memory;
@@ -35,6 +36,7 @@ mod shares;
 mod slot;
 mod spin;
 
+pub use breach::Breach;
 pub use caller::Caller;
 pub use geometry::{Geometry, GeometryError};
 pub use request::{Answer, Cancel, NoAnswer, Reply, Request, Requested};

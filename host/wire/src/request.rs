@@ -7,7 +7,7 @@ use std::sync::{
 
 use hotmerge_abi::{CallContext, Status};
 
-use crate::METHOD_LIMIT;
+use crate::{Breach, METHOD_LIMIT};
 
 /// A request to a worker.
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +90,7 @@ pub enum NoAnswer {
     },
     /// The worker broke the protocol and must be killed.
     #[error("the worker broke the protocol: {0}")]
-    Broken(&'static str),
+    Broken(#[from] Breach),
     /// The request is too large.
     #[error("the request has {bytes} bytes; a worker accepts at most {room}")]
     TooLarge {

@@ -17,7 +17,7 @@ pub use self::taken::{Taken, Writer};
 use rustix::fs::Timespec;
 
 use crate::{
-    Geometry,
+    Breach, Geometry,
     alarms::Alarms,
     memory::Memory,
     now_ns,
@@ -50,7 +50,7 @@ pub enum Ended {
     HungUp,
     /// What the caller wrote makes no sense.
     #[error("the caller broke the protocol: {0}")]
-    Broken(&'static str),
+    Broken(#[from] Breach),
 }
 
 impl Server {
@@ -103,10 +103,10 @@ impl Server {
     }
 
     /// How many slots may hold a call.
-    fn used(&self) -> Result<u32, &'static str> {
+    fn used(&self) -> Result<u32, Breach> {
         let used = self.memory.head().used.load(Ordering::SeqCst);
         if used > self.memory.geometry.slots {
-            return Err("a call in a slot that is not there");
+            return Err(Breach::NoSuchSlot);
         }
         Ok(used)
     }
@@ -121,15 +121,15 @@ impl Server {
     }
 
     /// The area that a slot names, if it is a valid one.
-    fn area(&self, slot: &Slot) -> Result<Option<u32>, &'static str> {
+    fn area(&self, slot: &Slot) -> Result<Option<u32>, Breach> {
         let Some(area) = slot.area.load(Ordering::Relaxed).checked_sub(1) else {
             return Ok(None);
         };
         if area >= self.memory.geometry.areas {
-            return Err("an area that is not there");
+            return Err(Breach::NoSuchArea);
         }
         if !occupy(&self.areas, area) {
-            return Err("two calls in one area");
+            return Err(Breach::AreaInUse);
         }
         Ok(Some(area))
     }

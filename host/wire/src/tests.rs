@@ -9,7 +9,7 @@ use hotmerge_abi::{CallContext, STATUS_OK, STATUS_REPLY_TOO_LARGE, Status};
 use proptest::prelude::*;
 
 use crate::{
-    Caller, Cancel, Ended, Geometry, NoAnswer, Reply, Request, Server, Taken, after_ns,
+    Breach, Caller, Cancel, Ended, Geometry, NoAnswer, Reply, Request, Server, Taken, after_ns,
     memory::Memory,
     now_ns,
     pool::Pool,

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_that_fits_is_told_as_it_is() {
+    fn a_reason_that_fits_stays_whole() {
         let reason = "x".repeat(64 << 10);
         assert_eq!(said(&reason), reason);
         assert_eq!(said(""), "");

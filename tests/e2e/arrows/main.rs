@@ -1,6 +1,7 @@
 //! Who may know whom, and who may do what: the arrows of ARCHITECTURE.md, as data.
 
 mod circles;
+mod names;
 mod targets;
 
 use std::{collections::BTreeSet, fs, path::Path, sync::LazyLock};

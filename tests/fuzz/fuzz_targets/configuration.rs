@@ -14,6 +14,6 @@ fuzz_target!(|text: &str| {
                 assert_ne!(allow.plugins.as_deref(), Some(&[][..]));
             }
         }
-        Err(reason) => assert!(!reason.is_empty()),
+        Err(error) => assert!(!error.to_string().is_empty()),
     }
 });

@@ -428,7 +428,7 @@ mod tests {
                 "line 7, column 1: unknown field `levl`; did you mean `level`?",
             ),
         ] {
-            let refused = Config::parse(&text).unwrap_err();
+            let refused = Config::parse(&text).unwrap_err().to_string();
             assert!(refused.starts_with(place), "{text}\n{refused}");
         }
     }

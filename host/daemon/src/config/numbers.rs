@@ -128,7 +128,8 @@ fn every_number_is_accepted_or_refused_with_reason() {
         for value in ENDS {
             match Config::parse(&document(key, value)) {
                 Ok(config) => calculate(&config),
-                Err(reason) => {
+                Err(error) => {
+                    let reason = error.to_string();
                     let name = key.rsplit('.').next().unwrap();
                     assert!(reason.contains(name), "{key} = {value}: {reason}");
                     assert!(!reason.contains(char::is_control), "{key}: {reason:?}");

@@ -14,7 +14,11 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Config, ConfigError, similar::similar};
+use super::{
+    Config, ConfigError,
+    parse_error::{ParseError, Place},
+    similar::similar,
+};
 
 /// Its name in messages.
 const WHAT: &str = "configuration";
@@ -27,10 +31,10 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let read = |trust: &Trust| -> Result<Self, ConfigError> {
             let text = text_file::read(WHAT, path, trust)?;
-            let wrong = |reason| TextFileError::Wrong {
+            let wrong = |error: ParseError| TextFileError::Wrong {
                 what: WHAT,
                 path: path.to_owned(),
-                reason,
+                reason: error.to_string(),
             };
             Ok(Self::parse(&text).map_err(wrong)?)
         };
@@ -47,33 +51,35 @@ impl Config {
     ///
     /// # Errors
     /// Where it is wrong, and how.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
         let config: Self = toml::from_str(text).map_err(|error| not_toml(text, &error))?;
         match config.check_with_plugins() {
             Ok(()) => Ok(config),
             Err(ConfigError::Value(reason)) => {
-                Err(match key(&reason).and_then(|it| find(text, it)) {
-                    Some(offset) => at(text, offset, &reason),
-                    None => reason,
-                })
+                let offset = key(&reason).and_then(|it| find(text, it));
+                let place = offset.map(|offset| place(text, offset));
+                Err(ParseError { place, reason })
             }
-            Err(other) => Err(other.to_string()),
+            Err(other) => Err(ParseError {
+                place: None,
+                reason: other.to_string(),
+            }),
         }
     }
 }
 
-fn not_toml(text: &str, error: &toml::de::Error) -> String {
+fn not_toml(text: &str, error: &toml::de::Error) -> ParseError {
     let reason = match nearest(error.message()) {
         Some((what, known)) => format!("{what}; did you mean `{known}`?"),
         None => error.message().trim_end().replace('\n', ", "),
     };
-    let Some(span) = error.span() else {
-        return reason;
+    let offset = error.span().map(|span| span.start);
+    let reason = match offset.and_then(|offset| key_at(text, offset)) {
+        Some(key) => format!("`{key}`: {reason}"),
+        None => reason,
     };
-    match key_at(text, span.start) {
-        Some(key) => at(text, span.start, &format!("`{key}`: {reason}")),
-        None => at(text, span.start, &reason),
-    }
+    let place = offset.map(|offset| place(text, offset));
+    ParseError { place, reason }
 }
 
 /// The key of the value at this offset, if the text is TOML.
@@ -142,12 +148,12 @@ fn find(text: &str, key: &str) -> Option<usize> {
     offset
 }
 
-fn at(text: &str, offset: usize, reason: &str) -> String {
+fn place(text: &str, offset: usize) -> Place {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
     let begin = before.rfind('\n').map_or(0, |end| end + 1);
     let column = before[begin..].chars().count() + 1;
-    format!("line {line}, column {column}: {reason}")
+    Place { line, column }
 }
 
 #[cfg(test)]
@@ -174,9 +180,9 @@ mod tests {
                 "line 3, column 8: `door.allow.role`: unknown variant `amdin`; did you mean `admin`?",
             ),
         ] {
-            assert_eq!(Config::parse(text).unwrap_err(), reason);
+            assert_eq!(Config::parse(text).unwrap_err().to_string(), reason);
         }
-        let far = Config::parse("zzz = 1").unwrap_err();
+        let far = Config::parse("zzz = 1").unwrap_err().to_string();
         assert!(far.contains("expected one of `plugin_dir`"), "{far}");
     }
 
@@ -209,7 +215,7 @@ mod tests {
                 "line 2, column 8: `door.allow.user`: this system has no user",
             ),
         ] {
-            let refused = Config::parse(text).unwrap_err();
+            let refused = Config::parse(text).unwrap_err().to_string();
             assert!(refused.starts_with(place), "{text}: {refused}");
         }
     }

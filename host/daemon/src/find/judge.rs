@@ -17,7 +17,13 @@ use std::{
 
 use hotmerge_instance::{
     Settings,
-    rules::{admission::admit, grants, policies, symbols::Groups, text_file::TextFileError},
+    rules::{
+        admission::{Inadmissible, admit},
+        grants::{self, UntrustedGrant},
+        policies,
+        symbols::Groups,
+        text_file::TextFileError,
+    },
     settings::{Grant, Isolation, PluginSettings, Symbols},
 };
 use hotmerge_loader::{LoadError, Verified};
@@ -27,6 +33,7 @@ use hotmerge_meta::{
 
 use crate::{
     Config,
+    config::NotJson,
     find::{
         requirements::{self, Candidate},
         scan::{Scanner, open_dir, open_package},
@@ -128,6 +135,17 @@ fn judge_requirements(all: &mut [Judgement]) {
     }
 }
 
+/// Why a host would refuse a verified plugin before it starts the plugin's code.
+#[derive(Debug, thiserror::Error)]
+enum NotAdmitted {
+    #[error(transparent)]
+    Config(#[from] NotJson),
+    #[error(transparent)]
+    Rules(#[from] Inadmissible),
+    #[error(transparent)]
+    Grant(#[from] UntrustedGrant),
+}
+
 struct Judge<'a> {
     config: Option<&'a Config>,
     settings: Settings,
@@ -172,7 +190,7 @@ impl Judge<'_> {
             .and(signature)
             .and_then(|()| verify(&open, meta, &self.trust));
         let problem = match judged {
-            Ok(verified) => self.admit(&verified, meta).err(),
+            Ok(verified) => self.admit(&verified, meta).err().map(|it| it.to_string()),
             Err(error) => Some(error.to_string()),
         };
         Judgement {
@@ -184,12 +202,12 @@ impl Judge<'_> {
     }
 
     /// What would be said before the plugin's own code runs.
-    fn admit(&self, verified: &Verified, meta: &PluginMeta) -> Result<(), String> {
+    fn admit(&self, verified: &Verified, meta: &PluginMeta) -> Result<(), NotAdmitted> {
         let config = self
             .config
             .unwrap_or(&Config::default())
             .plugin_json(&meta.name);
-        config.map_err(|error| error.to_string())?;
+        config?;
         let own = self.own(meta);
         let isolation = match self.settings.isolation_of(meta.name.as_str()) {
             Some(Isolation::Host) => Isolation::Host,
@@ -197,13 +215,12 @@ impl Judge<'_> {
             _ => Isolation::Process,
         };
         let policy = (self.settings.symbols == Symbols::Enforce).then_some(&self.groups);
-        admit(meta, verified, &own, isolation, policy).map_err(|error| error.to_string())?;
+        admit(meta, verified, &own, isolation, policy)?;
         if isolation == Isolation::Host {
             return Ok(());
         }
-        grants::check(&own.allow, own.user, &self.trust)
-            .map(drop)
-            .map_err(|error| error.to_string())
+        grants::check(&own.allow, own.user, &self.trust)?;
+        Ok(())
     }
 
     fn own(&self, meta: &PluginMeta) -> PluginSettings {

@@ -31,8 +31,7 @@ use serde::Deserialize;
 pub struct Keys {
     dir: PathBuf,
     keys: Vec<Key>,
-    /// Files that are no keys, and why.
-    unusable: Vec<String>,
+    unusable: Vec<Unusable>,
 }
 
 #[derive(Debug)]
@@ -50,6 +49,36 @@ struct Terms {
     expires: Option<toml::value::Datetime>,
     /// Why it is revoked, if it is.
     revoked: Option<String>,
+}
+
+/// A file of the directory that is not a key, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("`{file}`{source}")]
+struct Unusable {
+    file: String,
+    source: KeyError,
+}
+
+/// Why a file of the directory is not a key.
+#[derive(Debug, thiserror::Error)]
+enum KeyError {
+    #[error(": {0}")]
+    Read(#[from] ReadError),
+    #[error(": {0}")]
+    Malformed(#[from] SignatureError),
+    #[error(": `{file}` is not valid: {source}")]
+    Terms { file: String, source: TermsError },
+    #[error(" describes the key `{0}`, which does not exist")]
+    NoKey(String),
+}
+
+/// What is wrong with the terms of a key.
+#[derive(Debug, thiserror::Error)]
+enum TermsError {
+    #[error("{}", .0.message())]
+    NotToml(#[from] toml::de::Error),
+    #[error("`expires` is {0}, but must be a date, or a time with its offset from UTC")]
+    Expires(String),
 }
 
 /// Who signed.
@@ -164,13 +193,17 @@ impl Keys {
             match (file.strip_suffix(".pub"), file.strip_suffix(".toml")) {
                 (Some(name), _) => match Key::read(&open, name, trust) {
                     Ok(key) => keys.keys.push(key),
-                    Err(reason) => keys.unusable.push(format!("`{file}`: {reason}")),
+                    Err(source) => keys.unusable.push(Unusable {
+                        file: file.clone(),
+                        source,
+                    }),
                 },
                 // An operator who misspelt its name believes that a key is revoked.
                 (None, Some(stem)) if is_terms(stem) => {
-                    let reason =
-                        format!("`{file}` describes the key `{stem}.pub`, which does not exist");
-                    keys.unusable.push(reason);
+                    keys.unusable.push(Unusable {
+                        file: file.clone(),
+                        source: KeyError::NoKey(format!("{stem}.pub")),
+                    });
                 }
                 _ => {}
             }
@@ -209,7 +242,9 @@ impl Keys {
             return Err(NotSigned::UnknownKey {
                 key: signature.key(),
                 dir: self.dir.clone(),
-                keys: names.chain(self.unusable.iter().cloned()).collect(),
+                keys: names
+                    .chain(self.unusable.iter().map(ToString::to_string))
+                    .collect(),
             });
         };
         let verified = |key: &&Key| key.public.verify(bytes, signature).is_ok();
@@ -230,20 +265,17 @@ impl Keys {
 }
 
 impl Key {
-    fn read(dir: &OwnedFd, name: &str, trust: &Trust) -> Result<Self, String> {
+    fn read(dir: &OwnedFd, name: &str, trust: &Trust) -> Result<Self, KeyError> {
         let read = |file: &str| read_trusted(dir, file, MAX_SIGNATURE_BYTES, trust);
-        let (bytes, _) = read(&format!("{name}.pub")).map_err(|error| error.to_string())?;
-        let public = PublicKey::parse(&bytes).map_err(|error| error.to_string())?;
+        let (bytes, _) = read(&format!("{name}.pub"))?;
+        let public = PublicKey::parse(&bytes)?;
         let terms = match read(&format!("{name}.toml")) {
             Err(ReadError::Missing(_)) => Terms::default(),
-            Err(error) => return Err(error.to_string()),
-            Ok((bytes, _)) => {
-                let file = format!("`{name}.toml` is not valid: ");
-                let terms = toml::from_slice::<Terms>(&bytes);
-                let terms = terms.map_err(|error| file.clone() + error.message())?;
-                terms.end().map_err(|reason| file + &reason)?;
-                terms
-            }
+            Err(error) => return Err(error.into()),
+            Ok((bytes, _)) => Terms::parse(&bytes).map_err(|source| KeyError::Terms {
+                file: format!("{name}.toml"),
+                source,
+            })?,
         };
         Ok(Self {
             name: name.to_owned(),
@@ -275,8 +307,14 @@ impl Key {
 }
 
 impl Terms {
+    fn parse(bytes: &[u8]) -> Result<Self, TermsError> {
+        let terms: Self = toml::from_slice(bytes)?;
+        terms.end()?;
+        Ok(terms)
+    }
+
     /// When the key expires.
-    fn end(&self) -> Result<Option<Timestamp>, String> {
+    fn end(&self) -> Result<Option<Timestamp>, TermsError> {
         let Some(expires) = &self.expires else {
             return Ok(None);
         };
@@ -288,9 +326,7 @@ impl Terms {
             };
             Ok(date.to_zoned(TimeZone::UTC)?.timestamp())
         });
-        end.map(Some).map_err(|_| {
-            format!("`expires` is {text}, but must be a date, or a time with its offset from UTC")
-        })
+        end.map(Some).map_err(|_| TermsError::Expires(text))
     }
 }
 

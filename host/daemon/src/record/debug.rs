@@ -51,7 +51,7 @@ impl Supervisor {
             generation: live.map(|live| live.generation),
             given_up: live.is_some_and(|live| live.given_up),
             candidate: candidate.map(|(ticket, it)| state.debug_attempt(ticket, &it.meta)),
-            why: slot.and_then(Slot::why).map(str::to_owned),
+            why: slot.and_then(Slot::why).map(|why| why.text().to_owned()),
             deferred: slot.and_then(Slot::deferred).map(version),
             differs: state.differing.get(name).map(|(_, reason)| reason.clone()),
             retiring: retiring.collect(),

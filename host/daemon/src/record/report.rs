@@ -3,7 +3,7 @@
 //! Invariant: this runs under the host's lock, together with the change of state, so that a status is one
 //! consistent picture.
 
-use hotmerge_lifecycle::{CHANGED, Outcome, PluginState, RECONFIGURED, Slot, Ticket};
+use hotmerge_lifecycle::{Outcome, PluginState, Slot, Ticket, Why};
 use hotmerge_meta::{
     PluginName,
     control::{Action as Did, PluginReport},
@@ -116,8 +116,8 @@ impl HostState {
         if matches!(outcome, Outcome::Loaded | Outcome::Reloaded(_)) {
             let paused = attempt.paused.map(|since| since.elapsed());
             // Nothing else shows why the same version was started again.
-            let is_reconfigured = attempt.why == Some(RECONFIGURED);
-            report.reason = is_reconfigured.then(|| RECONFIGURED.to_owned());
+            let is_reconfigured = attempt.why == Why::Reconfigured;
+            report.reason = is_reconfigured.then(|| attempt.why.text().to_owned());
             report.pause_ms = paused.map(|pause| pause.as_secs_f64() * 1e3);
         }
         if matches!(outcome, Outcome::Trying) {
@@ -130,9 +130,14 @@ impl HostState {
             report.took_ms = 0.0;
         }
         let cause = match outcome {
-            Outcome::Removed(_) => CHANGED,
+            Outcome::Removed(_) => Why::Changed.name(),
             Outcome::Stopped(_) => "stopping",
-            _ => attempt.cause,
+            Outcome::Loaded
+            | Outcome::Reloaded(_)
+            | Outcome::Unchanged
+            | Outcome::Trying
+            | Outcome::Refused(_)
+            | Outcome::StaysOut(_) => attempt.why.name(),
         };
         let what = fill(&mut report, outcome);
         self.happened(name, PluginEvent::Outcome(what, cause, Box::new(report)));

@@ -325,7 +325,8 @@ impl Supervisor {
                 drop(state);
                 match fault {
                     Fault::Handover => self.not_handed_over(ticket, meta, &reason),
-                    _ => self.fail(ticket, meta, reason, fault == Fault::Plugin),
+                    Fault::Plugin => self.fail(ticket, meta, reason, true),
+                    Fault::System | Fault::Loader => self.fail(ticket, meta, reason, false),
                 }
                 if fault == Fault::System {
                     self.retry_later(&meta.name);
@@ -340,7 +341,7 @@ impl Supervisor {
         let mut state = self.state();
         let live = match &target.origin {
             Origin::Running(_) => state.live_config(target.meta.name.as_str()),
-            _ => None,
+            Origin::Package(_) | Origin::Store => None,
         };
         let config = live.unwrap_or_else(|| self.config());
         let attempt = state.attempts.get_mut(&ticket)?;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use hotmerge_instance::{Cancel, Failure, Instance, Restarts};
-use hotmerge_lifecycle::{CHANGED, Machine, Slot, Stage, Target, Ticket};
+use hotmerge_lifecycle::{Machine, Slot, Stage, Target, Ticket, Why};
 use hotmerge_loader::Verified;
 use hotmerge_meta::{
     Digest, PluginMeta, PluginName,
@@ -120,10 +120,7 @@ impl Default for Configured {
 #[derive(Debug)]
 pub(crate) struct Attempt {
     pub(crate) target: Target,
-    /// Why the attempt began, for people.
-    pub(crate) why: Option<&'static str>,
-    /// The same in one word, for programs.
-    pub(crate) cause: &'static str,
+    pub(crate) why: Why,
     /// The configuration with which it starts, and which its version keeps.
     pub(crate) config: Arc<Config>,
     pub(crate) began: Instant,
@@ -191,16 +188,10 @@ impl Progress {
 }
 
 impl Attempt {
-    /// `why` is the reason for people and for programs.
-    pub(crate) fn new(
-        target: Target,
-        why: Option<(&'static str, &'static str)>,
-        config: Arc<Config>,
-    ) -> Self {
+    pub(crate) fn new(target: Target, why: Why, config: Arc<Config>) -> Self {
         Self {
             target,
-            why: why.map(|(text, _)| text),
-            cause: why.map_or(CHANGED, |(_, cause)| cause),
+            why,
             config,
             began: Instant::now(),
             paused: None,

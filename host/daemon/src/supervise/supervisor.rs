@@ -12,7 +12,7 @@ use std::{
 
 use hotmerge_instance::Workers;
 use hotmerge_lifecycle::{
-    Action, Event, Later, Now, Origin, Outcome, Step, Target, Ticket, Why, set,
+    Action, Event, Later, Now, Origin, Outcome, Slot, Step, Target, Ticket, Why, set,
 };
 use hotmerge_meta::{PluginName, control::Problem};
 use jiff::Timestamp;
@@ -312,7 +312,8 @@ impl Supervisor {
         match now {
             Now::Begin(ticket, target) => {
                 let slot = state.machine.slot(name.as_str());
-                let why = slot.and_then(|slot| Some((slot.why()?, slot.cause()?)));
+                // An attempt that begins is its slot's candidate.
+                let why = slot.and_then(Slot::why).unwrap_or(Why::Changed);
                 let attempt = Attempt::new(target, why, self.config());
                 state.attempts.insert(ticket, attempt);
             }

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_free_once_its_follower_is_gone() {
+    fn a_leaving_follower_frees_its_place() {
         let live = Arc::new(Live::new());
         let mut all: Vec<_> = (0..PLACES).map(|_| live.follow().unwrap()).collect();
         assert!(live.follow().is_none(), "no place is left");

@@ -5,6 +5,8 @@
 //!
 //! Absent on purpose: what is the same for all methods, which `openapi` adds.
 
+use std::fmt;
+
 use hotmerge_meta::control::{DescribedMethod, Description, Payload};
 use mediatype::MediaType;
 use serde_json::{Map, Value, json};
@@ -76,22 +78,31 @@ pub(super) fn of(plugin: &str, description: &Description) -> Operations {
     made
 }
 
+/// Why a method has no address of its own in the document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum NoAddress {
+    #[error("`GET` of its address has another meaning; `POST` calls it")]
+    Taken,
+    #[error("an address cannot hold this name as it is; encode it to call it")]
+    Encoded,
+}
+
 /// Whether a method can have an address of its own in the document.
-fn check_address(name: &str) -> Result<(), &'static str> {
+fn check_address(name: &str) -> Result<(), NoAddress> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if name == "history" {
-        return Err("`GET` of its address has another meaning; `POST` calls it");
+        return Err(NoAddress::Taken);
     }
     match name.bytes().all(is_plain) && name.len() <= NAME_LIMIT && name != "." && name != ".." {
         true => Ok(()),
-        false => Err("an address cannot hold this name as it is; encode it to call it"),
+        false => Err(NoAddress::Encoded),
     }
 }
 
 impl Operations {
-    fn leave_out(&mut self, method: &str, what: &str, reason: impl AsRef<str>) {
+    fn leave_out(&mut self, method: &str, what: &str, reason: impl fmt::Display) {
         let method = plain_within(method, NAME_LIMIT);
-        let reason = plain_within(reason.as_ref(), SENTENCE_LIMIT);
+        let reason = plain_within(&reason.to_string(), SENTENCE_LIMIT);
         self.left_out.push(format!("{what}`{method}`: {reason}"));
     }
 

@@ -349,7 +349,25 @@ impl IntoResponse for Problem {
             Kind::TooLarge | Kind::TooSlow | Kind::Ambiguous => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            _ => {}
+            Kind::BadParameters
+            | Kind::BadRequest
+            | Kind::CrossOrigin
+            | Kind::Deadline
+            | Kind::Forbidden
+            | Kind::HeadTooLarge
+            | Kind::Internal
+            | Kind::NoMethod
+            | Kind::NoPlugin
+            | Kind::NoRoute
+            | Kind::NotAcceptable
+            | Kind::NotPossible
+            | Kind::PluginCrashed
+            | Kind::PluginPanicked
+            | Kind::PluginRefused
+            | Kind::ReplyTooLarge
+            | Kind::UnsupportedMedia
+            | Kind::WrongHost
+            | Kind::WrongMethod => {}
         }
         if let Some(allow) = self.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));

@@ -25,14 +25,37 @@ const POINTER_LIMIT: usize = 1024;
 /// The longest schema, in bytes.
 const LIMIT: usize = 64 << 10;
 
+/// What is wrong with a schema, and where.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum SchemaError {
+    /// It is too long.
+    #[error("it has {bytes} bytes, the limit is {LIMIT}")]
+    TooLong { bytes: usize },
+    /// The pointer to a part of it is too long.
+    #[error("a schema below `#{begin}` lies deeper than {POINTER_LIMIT} bytes of names")]
+    TooDeep { begin: String },
+    /// A keyword has a value of another kind.
+    #[error("`#{at}` must be {expected}")]
+    Wrong { at: String, expected: &'static str },
+    /// A keyword changes what references mean.
+    #[error("`#{at}` changes what references mean")]
+    Rebased { at: String },
+    /// A reference leads to something else than a schema.
+    #[error("`#{at}` leads to `#{target}`, which is not a schema")]
+    Dangling { at: String, target: String },
+    /// Its references lead in a circle.
+    #[error("`#{at}` refers to itself endlessly")]
+    Endless { at: String },
+}
+
 /// A schema as it can stand at `place`, a reference of the document such as `#/components/schemas/a`.
 ///
 /// # Errors
 /// What is wrong with it, and where.
-pub(super) fn embed(schema: &Value, place: &str) -> Result<Value, String> {
+pub(super) fn embed(schema: &Value, place: &str) -> Result<Value, SchemaError> {
     let bytes = encoded_len(schema);
     if bytes > LIMIT {
-        return Err(format!("it has {bytes} bytes, the limit is {LIMIT}"));
+        return Err(SchemaError::TooLong { bytes });
     }
     let mut walk = Walk {
         place,
@@ -54,12 +77,10 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn schema(&mut self, schema: &Value, at: String) -> Result<Value, String> {
+    fn schema(&mut self, schema: &Value, at: String) -> Result<Value, SchemaError> {
         if at.len() > POINTER_LIMIT {
-            let begin = &at[..at.floor_char_boundary(64)];
-            return Err(format!(
-                "a schema below `#{begin}` lies deeper than {POINTER_LIMIT} bytes of names"
-            ));
+            let begin = at[..at.floor_char_boundary(64)].to_owned();
+            return Err(SchemaError::TooDeep { begin });
         }
         self.schemas.insert(at.clone());
         let map = match schema {
@@ -83,7 +104,7 @@ impl Walk<'_> {
         keyword: &str,
         shape: Shape,
         value: &Value,
-    ) -> Result<Value, String> {
+    ) -> Result<Value, SchemaError> {
         let at = below(owner, keyword);
         let expected = match shape {
             Shape::Schema => return self.member(owner, keyword, value, at),
@@ -108,7 +129,7 @@ impl Walk<'_> {
                 None => "an object of schemas",
             },
             Shape::Reference => return self.reference(owner, &at, value),
-            Shape::Refused => return Err(format!("`#{at}` changes what references mean")),
+            Shape::Refused => return Err(SchemaError::Rebased { at }),
             _ if shape.fits(value) => return Ok(value.clone()),
             _ => shape.expected(),
         };
@@ -121,7 +142,7 @@ impl Walk<'_> {
         keyword: &str,
         value: &Value,
         at: String,
-    ) -> Result<Value, String> {
+    ) -> Result<Value, SchemaError> {
         if is_in_place(keyword) {
             self.lead(owner, &at);
         }
@@ -133,7 +154,7 @@ impl Walk<'_> {
         all.push(to.to_owned());
     }
 
-    fn reference(&mut self, owner: &str, at: &str, value: &Value) -> Result<Value, String> {
+    fn reference(&mut self, owner: &str, at: &str, value: &Value) -> Result<Value, SchemaError> {
         let target = value.as_str().and_then(|text| text.strip_prefix('#'));
         let Some(target) = target else {
             return Err(wrong(at, "a reference to a place in the same schema"));
@@ -143,16 +164,15 @@ impl Walk<'_> {
         Ok(Value::from(format!("{}{target}", self.place)))
     }
 
-    fn follow_references(&self) -> Result<(), String> {
+    fn follow_references(&self) -> Result<(), SchemaError> {
         for (at, target) in &self.references {
             if !self.schemas.contains(target) {
-                return Err(format!(
-                    "`#{at}` leads to `#{target}`, which is not a schema"
-                ));
+                let (at, target) = (at.clone(), target.clone());
+                return Err(SchemaError::Dangling { at, target });
             }
         }
         match self.circle() {
-            Some(at) => Err(format!("`#{at}` refers to itself endlessly")),
+            Some(at) => Err(SchemaError::Endless { at: at.to_owned() }),
             None => Ok(()),
         }
     }
@@ -188,8 +208,9 @@ impl Walk<'_> {
     }
 }
 
-fn wrong(at: &str, expected: &str) -> String {
-    format!("`#{at}` must be {expected}")
+fn wrong(at: &str, expected: &'static str) -> SchemaError {
+    let at = at.to_owned();
+    SchemaError::Wrong { at, expected }
 }
 
 /// The pointer of a member.
@@ -269,20 +290,21 @@ mod tests {
                 "`#/properties/a` refers to itself endlessly",
             ),
         ] {
-            assert_eq!(embed(&schema, "#/x").unwrap_err(), expected, "{schema}");
+            let refused = embed(&schema, "#/x").unwrap_err().to_string();
+            assert_eq!(refused, expected, "{schema}");
         }
     }
 
     #[test]
     fn a_schema_that_would_cost_much_is_refused() {
         let long = json!({ "properties": { ("x".repeat(2000)): {} } });
-        let refused = embed(&long, "#/x").unwrap_err();
+        let refused = embed(&long, "#/x").unwrap_err().to_string();
         assert!(
             refused.ends_with("lies deeper than 1024 bytes of names"),
             "{refused}"
         );
         let large = json!({ "title": "x".repeat(LIMIT) });
-        let refused = embed(&large, "#/x").unwrap_err();
+        let refused = embed(&large, "#/x").unwrap_err().to_string();
         assert_eq!(refused, "it has 65548 bytes, the limit is 65536");
         // Long chains are no circles, and take no time to tell.
         let link = |number| {

@@ -48,12 +48,26 @@ pub enum TokensError {
         mode: u32,
     },
     /// Its contents are invalid.
-    #[error("token file `{}`: {reason}", .path.display())]
+    #[error("token file `{}`: {source}", .path.display())]
     Wrong {
         /// The file.
         path: PathBuf,
         /// What is wrong, and where.
-        reason: String,
+        source: WrongTokens,
+    },
+}
+
+/// What is wrong with the contents of a token file.
+#[derive(Debug, thiserror::Error)]
+pub enum WrongTokens {
+    /// It is not a TOML table of texts.
+    #[error("{}", .0.to_string().trim_end())]
+    NotToml(#[from] toml::de::Error),
+    /// A secret could be guessed.
+    #[error("`{name}` is shorter than {SHORTEST} characters")]
+    Short {
+        /// The name of the token.
+        name: String,
     },
 }
 
@@ -78,18 +92,17 @@ impl Tokens {
             .take(FILE_LIMIT)
             .read_to_string(&mut text)
             .map_err(failed)?;
-        Self::parse(&text).map_err(|reason| TokensError::Wrong {
+        Self::parse(&text).map_err(|source| TokensError::Wrong {
             path: path.to_owned(),
-            reason,
+            source,
         })
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
-        let secrets: BTreeMap<String, String> =
-            toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+    fn parse(text: &str) -> Result<Self, WrongTokens> {
+        let secrets: BTreeMap<String, String> = toml::from_str(text)?;
         let digest = |(name, secret): (String, String)| {
             if secret.len() < SHORTEST {
-                return Err(format!("`{name}` is shorter than {SHORTEST} characters"));
+                return Err(WrongTokens::Short { name });
             }
             Ok((name, Sha256::digest(secret).into()))
         };
@@ -132,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_short_token_is_refused() {
-        let refused = Tokens::parse("ci = \"secret\"").unwrap_err();
+        let refused = Tokens::parse("ci = \"secret\"").unwrap_err().to_string();
         assert!(refused.contains("shorter than 16"), "{refused}");
     }
 

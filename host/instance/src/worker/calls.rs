@@ -260,13 +260,14 @@ impl Worker {
     /// Why a process that still runs gave no answer.
     fn failed(&self, link: &Link, failure: NoAnswer) -> CallError {
         match failure {
-            NoAnswer::Deadline | NoAnswer::Cancelled => {
-                // It may hang; the watching thread finds out.
+            // It may hang; the watching thread finds out.
+            NoAnswer::Deadline => {
                 self.wake_up();
-                match failure {
-                    NoAnswer::Cancelled => CallError::Cancelled,
-                    _ => CallError::Deadline,
-                }
+                CallError::Deadline
+            }
+            NoAnswer::Cancelled => {
+                self.wake_up();
+                CallError::Cancelled
             }
             NoAnswer::TooLarge { .. } => CallError::BadRequest(failure.to_string()),
             NoAnswer::Broken(what) => {

@@ -194,7 +194,13 @@ impl Machine {
     pub(super) fn waits_for_system(&self) -> Option<&str> {
         match &self.phase {
             Phase::Waiting { reason, .. } => Some(reason),
-            _ => None,
+            Phase::First
+            | Phase::Serving
+            | Phase::Pausing { .. }
+            | Phase::Replacing(_)
+            | Phase::GivenUp(_)
+            | Phase::Exiting(_)
+            | Phase::Ended(_) => None,
         }
     }
 

@@ -10,7 +10,7 @@ use rustix::{
 
 use super::{Caller, Private, area};
 use crate::{
-    Answer, HEAD_LIMIT, METHOD_LIMIT, NoAnswer, Reply, Request, now_ns, op,
+    Answer, Breach, HEAD_LIMIT, METHOD_LIMIT, NoAnswer, Reply, Request, now_ns, op,
     slot::{NO_AREA, Slot, WITHDRAWN, following, state},
 };
 
@@ -220,7 +220,7 @@ impl Call<'_> {
             } else if now == state::of(self.number, state::WANTS_AREA) {
                 self.grant(request)?;
             } else {
-                return Err(NoAnswer::Broken("a state that no slot has"));
+                return Err(Breach::UnknownState.into());
             }
         }
     }
@@ -251,9 +251,7 @@ impl Call<'_> {
             }
             let by_us = self.caller.wakes.load(Ordering::SeqCst).wrapping_sub(wakes);
             if woken.saturating_sub(by_us) > FALSE_ALARMS {
-                return Err(NoAnswer::Broken(
-                    "it wakes its caller and has nothing to say",
-                ));
+                return Err(Breach::FalseWakes.into());
             }
             let nap = nap(request.context.deadline_ns).min(nap(request.give_up_ns));
             let nap = Timespec {
@@ -269,7 +267,7 @@ impl Call<'_> {
     fn grant(&mut self, request: &Request<'_>) -> Result<(), NoAnswer> {
         let has_heard = self.before == state::of(self.number, state::HEARD);
         if has_heard || self.private.area.load(Ordering::Relaxed) != NO_AREA {
-            return Err(NoAnswer::Broken("it wants a second area"));
+            return Err(Breach::SecondArea.into());
         }
         if self.caller.memory.geometry.areas > 0 {
             self.take_area(request)?;
@@ -286,7 +284,7 @@ impl Call<'_> {
             return Err(NoAnswer::Gone { begun: true });
         }
         if end.is_err() {
-            return Err(NoAnswer::Broken("it wants an area no more"));
+            return Err(Breach::AreaDeclined.into());
         }
         if self.slot.server_sleeps.load(Ordering::SeqCst) != 0 {
             let _ = futex::wake(&self.slot.state, Flags::empty(), 1);
@@ -300,10 +298,10 @@ impl Call<'_> {
         let area = area(self.private.area.load(Ordering::Relaxed));
         let len = self.slot.reply_len.load(Ordering::Relaxed) as usize;
         if len > request.reply_limit || len > geometry.room(self.slot_number, area).bytes {
-            return Err(NoAnswer::Broken("a reply that is larger than its room"));
+            return Err(Breach::LongReply.into());
         }
         let media_type = self.slot.media_type();
-        reply.media_type = media_type.ok_or(NoAnswer::Broken("a media type that is too long"))?;
+        reply.media_type = media_type.ok_or(Breach::LongMediaType)?;
         let begin = geometry.reply(self.slot_number, area, len);
         self.caller.memory.read(begin, len, &mut reply.bytes);
         Ok(self.slot.status.load(Ordering::Relaxed))

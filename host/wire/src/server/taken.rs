@@ -7,7 +7,7 @@ use rustix::thread::futex::{self, Flags};
 
 use super::{Ended, Server, occupy};
 use crate::{
-    HEAD_LIMIT, now_ns,
+    Breach, HEAD_LIMIT, now_ns,
     pool::passed,
     slot::{INLINE_REPLY, Slot, state},
 };
@@ -25,17 +25,17 @@ impl Server {
             match self.try_next() {
                 Ok(None) if self.poll() => {}
                 Ok(None) if self.may_sleep() => self.sleep(),
-                Ok(None) => return Err(Ended::Broken("it rings without end and calls nobody")),
+                Ok(None) => return Err(Breach::FalseAlarms.into()),
                 Ok(Some(taken)) => {
                     self.alarms.as_ref().inspect(|alarms| alarms.justified());
                     return Ok(taken);
                 }
-                Err(what) => return Err(Ended::Broken(what)),
+                Err(breach) => return Err(breach.into()),
             }
         }
     }
 
-    fn try_next(&self) -> Result<Option<Taken<'_>>, &'static str> {
+    fn try_next(&self) -> Result<Option<Taken<'_>>, Breach> {
         for number in 0..self.used()? {
             if let Some(call) = self.claim(self.memory.slot(number)) {
                 return self.take(number, call).map(Some);
@@ -45,17 +45,17 @@ impl Server {
     }
 
     /// Copies the fields of a call, and checks the copy.
-    fn take(&self, number: u32, call: u32) -> Result<Taken<'_>, &'static str> {
+    fn take(&self, number: u32, call: u32) -> Result<Taken<'_>, Breach> {
         let slot = self.memory.slot(number);
         if !occupy(&self.slots, number) {
-            return Err("two calls in one slot");
+            return Err(Breach::SlotInUse);
         }
         let area = self.area(slot)?;
         let method_len = slot.method_len.load(Ordering::Relaxed) as usize;
         let request_len = slot.request_len.load(Ordering::Relaxed) as usize;
         let room = self.memory.geometry.room(number, area).bytes;
         if method_len > HEAD_LIMIT || method_len.saturating_add(request_len) > room {
-            return Err("a request that is larger than its room");
+            return Err(Breach::LongRequest);
         }
         Ok(Taken {
             server: self,

@@ -40,7 +40,7 @@ fn post(hostile: &Memory, number: u32) {
 
 /// Checks what the host reports about something that a hostile worker wrote.
 #[track_caller]
-fn breaks(what: &str, write: impl Fn(&Memory)) {
+fn breaks(breach: Breach, write: impl Fn(&Memory)) {
     let (server, file) = Server::create(SMALL).unwrap();
     let hostile = Memory::open(&file, SMALL).unwrap();
     write(&hostile);
@@ -52,34 +52,31 @@ fn breaks(what: &str, write: impl Fn(&Memory)) {
             Err(ended) => break ended,
         };
     };
-    assert!(
-        matches!(ended, Ended::Broken(why) if why.contains(what)),
-        "{ended:?}"
-    );
+    assert!(ended == Ended::Broken(breach), "{ended:?}");
 }
 
 #[test]
 fn each_breach_by_a_caller_is_named() {
-    breaks("two calls in one slot", |_| {});
+    breaks(Breach::SlotInUse, |_| {});
     for used in [SMALL.slots + 1, u32::MAX] {
-        breaks("a slot that is not there", |memory| {
+        breaks(Breach::NoSuchSlot, |memory| {
             memory.head().used.store(used, Ordering::SeqCst);
         });
     }
-    breaks("an area that is not there", |memory| {
+    breaks(Breach::NoSuchArea, |memory| {
         memory.slot(0).area.store(2, Ordering::SeqCst)
     });
-    breaks("an area that is not there", |memory| {
+    breaks(Breach::NoSuchArea, |memory| {
         memory.slot(0).area.store(u32::MAX, Ordering::SeqCst)
     });
-    breaks("larger than its room", |memory| {
+    breaks(Breach::LongRequest, |memory| {
         let long = crate::HEAD_LIMIT as u32 + 1;
         memory.slot(0).method_len.store(long, Ordering::SeqCst)
     });
-    breaks("larger than its room", |memory| {
+    breaks(Breach::LongRequest, |memory| {
         memory.slot(0).request_len.store(4097, Ordering::SeqCst)
     });
-    breaks("larger than its room", |memory| {
+    breaks(Breach::LongRequest, |memory| {
         memory.slot(0).request_len.store(u32::MAX, Ordering::SeqCst)
     });
 }
@@ -94,7 +91,7 @@ fn two_calls_cannot_have_one_area() {
     }
     let _first = server.next().unwrap();
     let second = server.next().unwrap_err();
-    assert_eq!(second, Ended::Broken("two calls in one area"));
+    assert_eq!(second, Ended::Broken(Breach::AreaInUse));
 }
 
 proptest! {

@@ -68,7 +68,7 @@ fn a_single_write_settles_within_50_ms() {
 }
 
 #[test]
-fn a_burst_leads_to_one_look_after_its_end() {
+fn a_burst_leads_to_one_final_scan() {
     let mut day = Day::new(MS);
     let given = day.hints(&[5 * MS; 30]);
     let woke: Vec<_> = day.ticks.iter().map(|(at, _)| *at).collect();

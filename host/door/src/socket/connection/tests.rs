@@ -77,7 +77,7 @@ fn status(id: u32) -> String {
 }
 
 #[test]
-fn a_peer_that_asks_and_leaves_is_no_error() {
+fn a_peer_may_ask_and_disconnect() {
     serve(LONG, |peer| {
         peer.write_all(status(1).as_bytes()).unwrap();
         peer.shutdown(Shutdown::Write).unwrap();
@@ -105,7 +105,7 @@ fn a_request_without_end_is_closed() {
 
 /// The peer takes what the system still sends, byte by byte, and never all of it in time.
 #[test]
-fn a_reply_read_byte_by_byte_is_given_up() {
+fn a_reply_read_too_slowly_is_dropped() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     ours.set_write_timeout(Some(LONG)).unwrap();
     let reply = vec![b'x'; MAX_FRAME_BYTES];

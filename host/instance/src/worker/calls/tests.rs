@@ -202,8 +202,8 @@ fn cancelling_ends_the_wait_for_an_answer() {
 fn a_broken_protocol_orders_a_kill() {
     let worker = worker(settings(), Host::alone().0);
     let (link, _server) = link();
-    let failed = worker.failed(&link, NoAnswer::Broken("a state that no slot has"));
-    let what = "broke the protocol: a state that no slot has".to_owned();
+    let failed = worker.failed(&link, NoAnswer::Broken(hotmerge_wire::Breach::UnknownState));
+    let what = "broke the protocol: it wrote an unknown state into a slot".to_owned();
     assert_eq!(failed, CallError::Crashed(what.clone()));
     assert_eq!(link.kill_order(), Some(what));
     assert!(is_woken(&worker));

@@ -78,7 +78,7 @@ fn other_settings_start_the_same_version_anew() {
             .machine
             .reconfigured(&[(name(&one).clone(), NEW_SETTINGS)]),
     );
-    assert_eq!(bench.slot(&one).why(), Some(RECONFIGURED));
+    assert_eq!(bench.slot(&one).why(), Some(Why::Reconfigured));
     drop(bench.verified(&one));
     assert_eq!(bench.slot(&one).stage(), Some(Stage::Starting));
     drop(bench.started(&one, Next::Switch));
