@@ -58,6 +58,8 @@ fn commands() -> (Lab, TestHost, Vec<Vec<String>>) {
         "pin actor --json",
         "unpin actor --json",
         &format!("run {file} mark --config {alone}"),
+        &format!("routes test level=ERROR --config {config}"),
+        &format!("routes test level=ERROR --json --config {config}"),
         "policy syscalls",
         "policy symbols",
         "completions bash",
@@ -77,6 +79,9 @@ fn commands() -> (Lab, TestHost, Vec<Vec<String>>) {
 
 /// What writes nothing when all is well.
 const SILENT: [&str; 2] = ["man", "stop"];
+
+/// What writes to terminals only (`observe_top`).
+const DRAWN: [&str; 1] = ["top"];
 
 const FULL: &str =
     "hotmerge: failed to write to standard output: No space left on device (os error 28)\n";
@@ -110,7 +115,7 @@ fn no_command_is_missing_here() {
     let main = lab.hotmerge(["--help"]).ok().text();
     let tried = commands.iter().map(|words| &*words[0]);
     let tried = tried.filter(|word| !word.starts_with('-'));
-    let tried: BTreeSet<_> = tried.chain(SILENT).collect();
+    let tried: BTreeSet<_> = tried.chain(SILENT).chain(DRAWN).collect();
     let listed: BTreeSet<_> = commands_of(&main).into_iter().collect();
     assert_eq!(listed, tried);
     host.stop();

@@ -220,7 +220,7 @@ fn a_news_items_violations_have_lines_and_rules() {
     for begin in [
         "1: news-name: the name begins with",
         "1: news-name: the name behind the date",
-        "1: news-name: `e` is no language",
+        "1: news-name: `e` is not a language tag",
         "1: news-header: `Author` must be `Name",
         "2: news-header: `Title` must stand before `Author`",
         "2: news-title: ",

@@ -7,6 +7,7 @@
 
 mod document;
 mod figure;
+mod text;
 mod timeline;
 
 use std::{

@@ -8,6 +8,7 @@
 //!
 //! Absent on purpose: `output`, because a terminal is drawn on and not written to.
 
+mod question;
 mod screen;
 mod state;
 
@@ -20,10 +21,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use hotmerge_meta::{
-    PluginName,
-    control::{Client, HistoryParams, Status, Transition, method},
-};
+use hotmerge_meta::control::{Client, HistoryParams, method};
 use ratatui::{
     DefaultTerminal,
     crossterm::event::{self, KeyEvent, KeyEventKind},
@@ -34,7 +32,10 @@ use signal_hook::{
     low_level::emulate_default_handler,
 };
 
-use self::state::{Next, State};
+use self::{
+    question::{Answer, Question},
+    state::{Next, State},
+};
 use super::host::HostArguments;
 use crate::{
     exit::{self, CommandError},
@@ -67,16 +68,6 @@ enum Event {
     /// No more keys come: the terminal is gone.
     Closed(io::Error),
 }
-
-/// What the host says.
-struct Answer {
-    status: Status,
-    /// Of the plugin that was asked about.
-    history: Option<(PluginName, Vec<Transition>)>,
-}
-
-/// Whose history is wanted beside the status.
-type Question = Option<PluginName>;
 
 impl Top {
     pub(super) fn run(self) -> Result<(), CommandError> {

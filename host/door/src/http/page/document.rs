@@ -18,9 +18,9 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{
     figure::{self, Milliseconds},
+    text::text,
     timeline,
 };
-use crate::bounded::plain_within;
 
 /// The style and the script of every page.
 pub(super) const STYLE: &str = include_str!("page.css");
@@ -28,9 +28,6 @@ pub(super) const SCRIPT: &str = include_str!("page.js");
 
 /// The most plugins and problems that the page shows.
 const ROWS: usize = 1000;
-
-/// The longest text of others, in bytes.
-const TEXT: usize = 512;
 
 /// An icon, so that browsers ask for none.
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E\
@@ -44,11 +41,6 @@ pub(super) struct View {
     /// Oldest first.
     pub(super) changes: Vec<Change>,
     pub(super) now: Timestamp,
-}
-
-/// A text of others.
-pub(super) fn text(of: &str) -> String {
-    plain_within(of, TEXT)
 }
 
 impl View {

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 
 use super::{
-    document::text,
     figure::{self, Milliseconds},
+    text::text,
 };
 
 /// The most plugins that have a line.

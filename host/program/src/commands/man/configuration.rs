@@ -11,10 +11,11 @@ use clap_mangen::roff::{Roff, bold, roman};
 const FILE: &str = include_str!("../../../../../scripts/services/hotmerge.toml.in");
 
 /// What the names stand for where a system has not chosen otherwise.
-const DIRECTORIES: [(&str, &str); 3] = [
+const DIRECTORIES: [(&str, &str); 4] = [
     ("@libdir@", "/usr/lib64"),
     ("@sysconfdir@", "/etc"),
     ("@statedir@", "/var/lib"),
+    ("@logdir@", "/var/log"),
 ];
 
 /// The name of the page's file.

@@ -7,7 +7,7 @@ use std::{cmp::Ordering, collections::HashMap, time::Instant};
 use hotmerge_meta::control::{PluginStatus, Status, Transition};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::{Answer, Question};
+use super::question::{Answer, Question};
 use crate::exit::CommandError;
 
 /// A column, by which the table may be sorted.
