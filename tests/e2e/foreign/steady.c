@@ -1,5 +1,5 @@
 /* Calls a plugin from several threads until standard input ends, and tells how many calls there were, how many
- * failed, and which generations answered. Arguments: plugin directory, isolation, worker program. */
+ * failed, and which generation answers at the end. Arguments: plugin directory, isolation, worker program. */
 
 #include <hotmerge.h>
 #include <pthread.h>
@@ -11,23 +11,24 @@
 
 static const hm_plugin_handle *plugin;
 static atomic_bool stop;
-static atomic_ulong calls, failed, newest;
+static atomic_ulong calls, failed;
 
-static void *call(void *unused) {
+/* The generation that answered, or 0. */
+static unsigned long call(void) {
+	uint8_t reply[64];
+	size_t length;
+	hm_answer answer = {.size = sizeof answer};
+	const int code = hm_call(plugin, "mark", NULL, 0, NULL, reply, sizeof reply, &length, &answer);
+	calls++;
+	if (code == HM_OK) return answer.generation;
+	failed++;
+	fprintf(stderr, "%d: %s\n", code, hm_last_error());
+	return 0;
+}
+
+static void *call_on(void *unused) {
 	(void)unused;
-	while (!stop) {
-		uint8_t reply[64];
-		size_t length;
-		hm_answer answer = {.size = sizeof answer};
-		const int code = hm_call(plugin, "mark", NULL, 0, NULL, reply, sizeof reply, &length, &answer);
-		calls++;
-		if (code != HM_OK) {
-			failed++;
-			fprintf(stderr, "%d: %s\n", code, hm_last_error());
-		} else if (answer.generation > newest) {
-			newest = answer.generation;
-		}
-	}
+	while (!stop) call();
 	return NULL;
 }
 
@@ -56,13 +57,14 @@ int main(int argc, char **argv) {
 	check(hm_start(configuration, &host));
 	check(hm_on_event(host, tell, NULL));
 	check(hm_plugin(host, "actor", &plugin));
-	for (int i = 0; i < THREADS; i++) pthread_create(&threads[i], NULL, call, NULL);
+	for (int i = 0; i < THREADS; i++) pthread_create(&threads[i], NULL, call_on, NULL);
 	puts("calling");
 	fflush(stdout);
 	while (getchar() != EOF) {
 	}
 	stop = 1;
 	for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
+	const unsigned long newest = call();
 	check(hm_stop(host));
 	printf("calls %lu failed %lu newest %lu\n", calls, failed, newest);
 	return 0;
