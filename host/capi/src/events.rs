@@ -211,7 +211,7 @@ pub unsafe extern "C" fn hm_on_event(
     exported::run(|| {
         // SAFETY: the caller's promise.
         let host = unsafe { exported::reference(host, "host") }?;
-        let callback = callback.ok_or_else(|| Failure::invalid("`callback` is null"))?;
+        let callback = exported::given(callback, "callback")?;
         let (events, address) = (&host.events, callback as usize);
         host.running()?;
         events
@@ -241,7 +241,7 @@ pub unsafe extern "C" fn hm_off_event(
     exported::run(|| {
         // SAFETY: the caller's promise.
         let host = unsafe { exported::reference(host, "host") }?;
-        let callback = callback.ok_or_else(|| Failure::invalid("`callback` is null"))?;
+        let callback = exported::given(callback, "callback")?;
         let callbacks = &host.events.callbacks;
         callbacks
             .unregister(callback as usize, User(user))

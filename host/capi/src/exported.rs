@@ -71,7 +71,7 @@ pub extern "C" fn hm_last_error() -> *const c_char {
 /// Otherwise it points to a valid `T` that outlives the call and that nobody changes meanwhile.
 pub(crate) unsafe fn reference<'a, T>(pointer: *const T, what: &str) -> Result<&'a T, Failure> {
     // SAFETY: the caller's promise.
-    unsafe { pointer.as_ref() }.ok_or_else(|| Failure::invalid(format!("`{what}` is null")))
+    given(unsafe { pointer.as_ref() }, what)
 }
 
 /// A place where the caller wants a result.
@@ -83,7 +83,15 @@ pub(crate) unsafe fn reference<'a, T>(pointer: *const T, what: &str) -> Result<&
 /// Otherwise it is valid for writing a `T` during the call, and nobody else uses it.
 pub(crate) unsafe fn place<'a, T>(pointer: *mut T, what: &str) -> Result<&'a mut T, Failure> {
     // SAFETY: the caller's promise.
-    unsafe { pointer.as_mut() }.ok_or_else(|| Failure::invalid(format!("`{what}` is null")))
+    given(unsafe { pointer.as_mut() }, what)
+}
+
+/// What the caller may not leave out, such as a function.
+///
+/// # Errors
+/// If it is null.
+pub(crate) fn given<T>(value: Option<T>, what: &str) -> Result<T, Failure> {
+    value.ok_or_else(|| Failure::invalid(format!("`{what}` is null")))
 }
 
 /// Text that ends with NUL.

@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     ffi::{c_char, c_int, c_void},
-    fmt, ptr,
+    fmt, io, ptr,
     sync::{
         Mutex, OnceLock, PoisonError,
         atomic::{AtomicU8, AtomicU64, Ordering},
@@ -20,7 +20,10 @@ use tracing::{
     subscriber::Interest,
 };
 use tracing_subscriber::{
-    Layer, layer::Context, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    Layer,
+    layer::Context,
+    layer::SubscriberExt as _,
+    util::{SubscriberInitExt as _, TryInitError},
 };
 
 use crate::{
@@ -87,7 +90,18 @@ impl Log {
     }
 }
 
-static LOG: OnceLock<Result<&'static Log, String>> = OnceLock::new();
+static LOG: OnceLock<Result<&'static Log, NoLog>> = OnceLock::new();
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+enum NoLog {
+    /// The system has no thread for it.
+    #[error("failed to start the thread for log records: {0}")]
+    Thread(io::Error),
+    /// Somebody else in this process takes the records.
+    #[error("failed to start logging: {0}")]
+    Taken(TryInitError),
+}
 
 /// A record on its way.
 #[derive(Debug, Default)]
@@ -198,10 +212,10 @@ fn log() -> Result<&'static Log, Failure> {
     begun
         .as_ref()
         .copied()
-        .map_err(|reason| Failure::new(HM_FAILED, reason.clone()))
+        .map_err(|reason| Failure::new(HM_FAILED, reason.to_string()))
 }
 
-fn begin() -> Result<&'static Log, String> {
+fn begin() -> Result<&'static Log, NoLog> {
     let log: &'static Log = Box::leak(Box::new(Log {
         callbacks: Callbacks::default(),
         level: AtomicU8::new(0),
@@ -212,10 +226,9 @@ fn begin() -> Result<&'static Log, String> {
     thread::Builder::new()
         .name("log".into())
         .spawn(move || tell_all(log, &records))
-        .map_err(|error| format!("failed to start the thread for log records: {error}"))?;
+        .map_err(NoLog::Thread)?;
     let all = tracing_subscriber::registry().with(Collector { log, queue });
-    all.try_init()
-        .map_err(|error| format!("failed to start logging: {error}"))?;
+    all.try_init().map_err(NoLog::Taken)?;
     Ok(log)
 }
 
@@ -260,7 +273,7 @@ pub unsafe extern "C" fn hm_on_log(
     user: *mut c_void,
 ) -> c_int {
     exported::run(|| {
-        let callback = callback.ok_or_else(|| Failure::invalid("`callback` is null"))?;
+        let callback = exported::given(callback, "callback")?;
         let level = u8::try_from(level)
             .ok()
             .filter(|level| (1..=5).contains(level))
@@ -284,7 +297,7 @@ pub unsafe extern "C" fn hm_on_log(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hm_off_log(callback: LogCallback, user: *mut c_void) -> c_int {
     exported::run(|| {
-        let callback = callback.ok_or_else(|| Failure::invalid("`callback` is null"))?;
+        let callback = exported::given(callback, "callback")?;
         let log = log()?;
         log.callbacks
             .unregister(callback as usize, User(user))
