@@ -41,6 +41,9 @@ mod tests {
     #[test]
     fn greets_by_name() {
         let example = Instance::<Example>::start("{}").unwrap();
-        assert_eq!(example.call("greet", b"Larry").unwrap().bytes, b"Hello, Larry!");
+        assert_eq!(
+            example.call("greet", b"Larry").unwrap().bytes,
+            b"Hello, Larry!"
+        );
     }
 }
