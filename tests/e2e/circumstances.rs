@@ -320,7 +320,7 @@ fn a_host_serves_or_explains_a_full_disk() {
     let state = format!("state_dir = {:?}\n", disk.path());
     let host = TestHost::start(lab.serve(&state), lab.runtime_dir());
     assert_eq!(host.text("actor", "mark"), "1");
-    let failure = host.wait_for("the full disk is told", |status| {
+    let failure = host.wait_for("the full disk is reported", |status| {
         status.host.store_failure.clone()
     });
     assert!(

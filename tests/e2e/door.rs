@@ -51,7 +51,7 @@ fn slow_calls_leave_the_door_open() {
             })
         })
         .collect();
-    // Those that find no place are told at once; the others wait in the plugin.
+    // Those without a place are refused at once; the others wait in the plugin.
     for _ in 0..6 {
         let ended = ends.recv_timeout(SOON).unwrap();
         let Err(ClientError::Refused(why)) = &ended else {

@@ -170,7 +170,7 @@ fn a_second_term_waits_for_no_call() {
     drop(visitor);
 }
 
-/// What a service manager is told next.
+/// The next notification to a service manager.
 #[track_caller]
 fn told(manager: &UnixDatagram) -> String {
     let mut message = [0; 200];
@@ -209,7 +209,7 @@ fn the_manager_learns_when_a_reload_is_done() {
     drop(visitor);
     assert_eq!(told(&manager), "READY=1\n");
     assert_eq!(host.text("actor", "mark"), "2");
-    // A host that reloads still ends when it is told to.
+    // A host that reloads still stops on request.
     lab.put(&actor("mark=3 start=wait"));
     host.signal(Signal::HUP);
     assert!(told(&manager).starts_with("RELOADING=1\n"));

@@ -64,7 +64,7 @@ fn only_notify_require_fails_without_a_host() {
     assert_eq!(
         host.text("told", "answer"),
         "told two",
-        "nobody told the host"
+        "nobody notified the host"
     );
     host.stop();
 }

@@ -117,7 +117,7 @@ fn a_host_without_isolation_does_not_start() {
     assert_eq!(host.stop(), 0);
 }
 
-/// A host in this process, with the fixture `actor` living as it is told and its gate shown.
+/// A host in this process, with the fixture `actor` in the given isolation, and its gate.
 fn embedded(lab: &Lab, isolation: Isolation, more: &str) -> Host {
     lab.put(&actor("mark=1"));
     let path = lab.path("embedded.toml");

@@ -257,7 +257,7 @@ impl Tried<'_> {
         )
     }
 
-    /// The caller was told this.
+    /// The caller's error.
     fn was_told(&self, told: &str) -> Result<(), String> {
         self.ensure(
             self.outcome.as_ref() == Err(&told.to_owned()),

@@ -126,7 +126,7 @@ const IN_VAIN: &[&str] = &[
     "forge-empty",
 ];
 
-/// Whether a reason is the expected one. A lie is told at one step, and may be read at the next.
+/// Whether a reason is the expected one. A forged report is written at one step, and may be read at the next.
 fn is_expected(name: &str, expected: &str, reason: &str, step: &str) -> bool {
     let is = |expected: &str| reason == expected.replace("{}", step);
     match name {

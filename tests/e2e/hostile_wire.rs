@@ -30,7 +30,7 @@ fn outgoing() -> usize {
     geometry.bytes()
 }
 
-/// What an attack on the memory is told, so long that it lies where payloads do.
+/// The request of an attack on the memory, long enough to lie where payloads do.
 fn places(more: impl std::fmt::Display) -> String {
     format!("{:<100}", format!("{} {more}", head()))
 }

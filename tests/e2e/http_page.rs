@@ -167,7 +167,7 @@ fn followers_hear_of_every_change() {
     assert!(!first.contains(" reloaded</span>"), "{first}");
     host.reload_after(|| lab.put(&actor("mark=two")));
     let mut page = follower.catch_up(&http);
-    // A reload has several steps, of which the first may be told alone.
+    // A reload has several steps, of which the first may be reported alone.
     while !page.contains(" reloaded</span>") {
         page = follower.catch_up(&http);
     }

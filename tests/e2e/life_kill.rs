@@ -54,7 +54,7 @@ fn check_store(dir: &Path) {
 struct Expected {
     /// What the directory has.
     staged: u64,
-    /// What an operator was told that it runs instead.
+    /// The version that runs instead, as reported to an operator.
     chosen: Option<u64>,
 }
 

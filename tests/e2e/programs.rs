@@ -298,7 +298,7 @@ fn a_failed_call_gives_the_reason_on_stderr() {
         ran.said(&["hotmerge: ", words]);
         assert!(
             sentence.matches(" ms").count() <= 1,
-            "told twice: {sentence}"
+            "reported twice: {sentence}"
         );
         let told = lab.hotmerge(call.into_iter().chain(["--json"]));
         let error = told.ended_with(code).json()["error"].clone();

@@ -183,7 +183,7 @@ fn completions_survive_a_lost_output() {
     host.stop();
 }
 
-/// Nobody can be told that nobody can be told: only the exit code is left.
+/// A full standard error cannot report itself: only the exit code is left.
 #[test]
 fn a_full_disk_behind_stderr_fails_a_success() {
     let logs = |lab: &Lab| {

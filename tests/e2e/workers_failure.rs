@@ -54,7 +54,7 @@ fn restarted(host: &TestHost, restarts: u64) -> PluginStatus {
 
 #[track_caller]
 fn failure(plugin: &PluginStatus) -> FailureStatus {
-    plugin.last_failure.clone().expect("it is told")
+    plugin.last_failure.clone().expect("it is reported")
 }
 
 fn history(host: &TestHost) -> Vec<Transition> {
@@ -224,7 +224,7 @@ fn a_given_up_plugin_fails_calls_immediately() {
         let last = told
             .iter()
             .rfind(|it| it.to == "error")
-            .expect("it is told");
+            .expect("it is reported");
         assert!(
             last.reason.contains("crashed more than 5 times"),
             "{last:?}"

@@ -177,7 +177,7 @@ fn secret(text: &str, args: &Args) -> Result<SecretKey> {
     let is_asked = password.is_none();
     let secret = boxed()?.into_secret_key(password);
     match is_asked {
-        true => secret.context("it is encrypted: enter its password, or pass `--password-file`"),
+        true => secret.context("it is not a minisign secret key, or it is encrypted: enter its password, or pass `--password-file`"),
         false => secret.context("it is not a minisign secret key, or the password is wrong"),
     }
 }

@@ -19,7 +19,7 @@ fn is_quiet(log: &str, why: &str) -> Result<()> {
     ensure!(log.contains(&line), "emerge does not say `{line}`:\n{log}");
     ensure!(
         !log.contains("Asking the hotmerge host"),
-        "a host was told:\n{log}"
+        "a host was notified:\n{log}"
     );
     Ok(())
 }
@@ -66,7 +66,10 @@ fn another_host_hears_nothing(lab: &Lab) -> Result<()> {
     let log = lab.emerge(&["=app-misc/alpha-1.0.0"])?;
     is_quiet(&log, "the hotmerge service is not started")?;
     let status = lab.status_in(OTHER)?;
-    ensure!(status["host"]["rescans"] == 1, "it was told: {status:#}");
+    ensure!(
+        status["host"]["rescans"] == 1,
+        "it was notified: {status:#}"
+    );
     other.stop(lab)
 }
 
