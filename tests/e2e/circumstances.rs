@@ -43,7 +43,7 @@ fn may_mount() -> bool {
     run(&mut unshare, SOON).code == Some(0)
 }
 
-/// Calls the plugin until it answers: whoever has no log to read learns nothing else.
+/// Calls the plugin until it answers: without a log there is nothing else to wait for.
 fn answers(lab: &Lab, host: &mut Process) {
     let mark = || {
         let mut call = lab.command();

@@ -1,4 +1,4 @@
-//! A door stays open to those who ask little, whatever other clients do.
+//! The control socket serves modest clients, whatever other clients do.
 
 use std::{io::Write as _, os::unix::net::UnixStream, process::Command, sync::mpsc, thread};
 
@@ -61,7 +61,7 @@ fn slow_calls_leave_the_door_open() {
     }
     is_open(&lab);
     lab.hotmerge(["stop"]).ok();
-    // Whoever waits finds a gate that is gone.
+    // A waiting call finds a gate that is gone.
     drop(gate);
     host.ended();
     for thread in threads {

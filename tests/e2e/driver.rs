@@ -1,4 +1,4 @@
-//! The driver beside a running host: what it says, and what a failure leaves as it was.
+//! The driver beside a running host: what it reports, and what a failure leaves unchanged.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! The host as a library: the example that embeds it, run as its words say.
+//! The host as a library: the example that embeds it, run as its comments say.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -91,7 +91,7 @@ fn a_host_without_isolation_does_not_start() {
     let mut config = Config::default();
     config.plugin_dir = Some(lab.plugin_dir());
     config.symbols = Symbols::Off;
-    // A worker at hand is no answer.
+    // An available worker is not an answer.
     config.worker = Some(worker().to_owned());
     let refused = Host::start(config.clone()).expect_err("nobody said where plugins run");
     assert!(matches!(refused, StartError::NoIsolation), "{refused}");

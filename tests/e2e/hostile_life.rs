@@ -96,7 +96,7 @@ fn attack(check: impl Fn(&TestHost, &str, &dyn Fn(&str))) {
         assert!(said < 64 << 10, "after {name}: a status of {said} bytes");
         assert!(refused.is_none(), "after {name}: {refused:?}");
     };
-    // What is made once, such as the log's room and versions that are kept, is no leak.
+    // What is made once, such as the log's room and versions that are kept, is not a leak.
     for name in ["print-flood", "segv", "fail-long"] {
         tries(name);
     }

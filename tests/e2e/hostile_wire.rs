@@ -1,4 +1,4 @@
-//! Plugins that write where the host and the worker speak to each other: the host believes
+//! Plugins that write to the memory shared by host and worker: the host trusts
 //! nothing that it has not checked, and no other plugin notices.
 
 use std::thread;

@@ -47,9 +47,9 @@ use crate::{
     },
 };
 
-/// A task that runs at every look.
+/// A task that runs at every scan.
 type Upkeep = Box<dyn Fn() + Send + Sync>;
-/// What the sinks of the log do.
+/// The state of the log's sinks.
 type LogSinks = Box<dyn Fn() -> Vec<LogSinkStatus> + Send + Sync>;
 /// A task that runs with every new configuration.
 type AtConfiguration = Box<dyn Fn(&Config) + Send + Sync>;
@@ -59,11 +59,11 @@ pub struct Host {
     supervisor: Arc<Supervisor>,
     clock: Mutex<Option<JoinHandle<()>>>,
     started: jiff::Timestamp,
-    /// A task of the embedding program that runs at every look.
+    /// A task of the embedding program that runs at every scan.
     upkeep: Arc<OnceLock<Upkeep>>,
     /// The source of the configuration, if it can be read again.
     source: OnceLock<Source>,
-    /// What the sinks of the log do, if the embedding program has any.
+    /// The state of the log's sinks, if the embedding program has any.
     log_sinks: OnceLock<LogSinks>,
     /// A task of the embedding program that runs with every new configuration.
     at_configuration: OnceLock<AtConfiguration>,
@@ -132,14 +132,14 @@ impl Host {
     /// Starts a host and loads the settled packages of the plugin directory.
     ///
     /// # Errors
-    /// See [`StartError`]. Bad plugins are no error: the host refuses them, and [`Host::status`]
+    /// See [`StartError`]. Bad plugins are not an error: the host refuses them, and [`Host::status`]
     /// has the reasons.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let plugin_dir = Self::check(&config)?;
         for problem in Self::check_keys(&config) {
             tracing::warn!(target: "hotmerge::host", "signatures are required, but {problem}");
         }
-        // Who reads of it may be in another directory.
+        // A reader of it may be in another directory.
         let state_dir = config.state_dir.as_deref().map(absolute);
         let store = state_dir
             .map(|dir| Store::open(&dir, config.keep_versions))
@@ -268,7 +268,7 @@ impl Host {
         self.supervisor.plugin(name)
     }
 
-    /// Looks at these packages only, as if a watcher had reported them; does not wait for the reloads.
+    /// Scans these packages only, as if a watcher had reported them; does not wait for the reloads.
     /// For embedders that know what they have changed: the cost depends on these packages, not on the
     /// whole directory.
     pub fn look_at(&self, packages: impl IntoIterator<Item = PackageName>) {
@@ -462,7 +462,7 @@ impl Host {
         self.supervisor.forget_gone();
     }
 
-    /// Runs a task of the embedding program at every look, whatever triggers it. It must be quick. Only
+    /// Runs a task of the embedding program at every scan, whatever triggers it. It must be quick. Only
     /// the first call has an effect.
     pub fn at_every_look(&self, upkeep: impl Fn() + Send + Sync + 'static) {
         // A second one would be of the same program.

@@ -1,4 +1,4 @@
-//! What an instance reports to its host, and requests of it: the only arrow upwards.
+//! What an instance reports to its host, and requests from it: the only arrow upwards.
 
 use std::{fmt, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{cancel::Cancel, failure::Failure};
 /// What happened to an instance.
 #[derive(Clone, Debug)]
 pub enum Report {
-    /// Its worker crashed, or was ended for what it did; the instance replaces it itself.
+    /// Its worker crashed, or was killed for its behaviour; the instance replaces it itself.
     Crashed {
         /// What happened.
         failure: Failure,
@@ -43,9 +43,9 @@ pub enum Report {
         /// What happened.
         failure: Failure,
     },
-    /// It requests what the configuration does not grant.
+    /// It requests rights that the configuration does not grant.
     NotGranted {
-        /// What it asks for.
+        /// The rights.
         what: String,
     },
     /// Crashed too often: no other worker is started.

@@ -306,7 +306,7 @@ fn any_plugin() -> impl Strategy<Value = PluginMeta> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_back(plugins in proptest::collection::vec(any_plugin(), 1..5)) {
+    fn written_data_is_read_back(plugins in proptest::collection::vec(any_plugin(), 1..5)) {
         match Meta::new(plugins) {
             Ok(meta) => {
                 let text = meta.to_toml();

@@ -89,7 +89,7 @@ impl Host {
     }
 
     /// Like [`Host::call_in`], with the request's media type and those that are accepted for the
-    /// reply; either may be empty. A plugin that was built with an older SDK is not told of them.
+    /// reply; either may be empty. A plugin that was built with an older SDK does not see them.
     ///
     /// # Errors
     /// As [`Host::call`].

@@ -132,7 +132,7 @@ impl<P: Plugin> Instance<P> {
         Ok(String::from_utf8_lossy(&answer.bytes).into_owned())
     }
 
-    /// Checks what the plugin says of itself against what it answers: it has every method that it
+    /// Checks the plugin's description against its answers: it has every method that it
     /// describes and none called `no-such-method`, each example succeeds, and the reply has one of the
     /// described media types, also where a caller accepts only that one.
     ///

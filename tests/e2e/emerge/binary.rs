@@ -44,7 +44,7 @@ fn a_binary_package_keeps_its_hash_and_notifies() -> Result<()> {
     );
     ensure!(
         !log.contains("Compiling"),
-        "this was no binary package:\n{log}"
+        "this was not a binary package:\n{log}"
     );
 
     let merged = target.plugin("alpha")?;

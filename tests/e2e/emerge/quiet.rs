@@ -1,4 +1,4 @@
-//! When nobody is to be told, nobody is, and `emerge` says why in one line.
+//! When no host is to be notified, none is, and `emerge` says why in one line.
 
 use std::process::{Child, Stdio};
 
@@ -15,7 +15,7 @@ const ALPHA_2: Greeter = Greeter::new("alpha", "2.0.0", "Good day");
 
 /// The line, and nothing of a host.
 fn is_quiet(log: &str, why: &str) -> Result<()> {
-    let line = format!("No hotmerge host was told of alpha: {why}.");
+    let line = format!("No hotmerge host was notified of alpha: {why}.");
     ensure!(log.contains(&line), "emerge does not say `{line}`:\n{log}");
     ensure!(
         !log.contains("Asking the hotmerge host"),
@@ -44,7 +44,7 @@ fn emerge_notifies_only_the_target_systems_host() -> Result<()> {
     for_another_root(&lab)?;
     in_a_chroot(&lab)?;
     if_the_user_says_so(&lab)?;
-    ensure!(lab.requests()? == 0, "the host was asked to look");
+    ensure!(lab.requests()? == 0, "the host was asked to rescan");
 
     // And to be sure that it would have been:
     lab.emerge(&["=app-misc/alpha-2.0.0"])?;

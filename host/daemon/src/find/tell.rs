@@ -9,7 +9,7 @@ use hotmerge_meta::PackageName;
 
 use super::dirty::{Change, DirtySet};
 
-/// Triggers a look. Called from the watchers' threads; it must not block.
+/// Triggers a scan. Called from the watchers' threads; it must not block.
 pub(crate) type Hint = Arc<dyn Fn() + Send + Sync>;
 
 /// Watches the plugin directory and the directories of packages in it, until it is dropped.
@@ -82,7 +82,7 @@ impl Teller {
     /// Reports lost events: everything is dirty, and the watcher is restarted, because it may have missed
     /// that directories were replaced.
     pub(super) fn lost_events(&self, why: &dyn std::fmt::Display) {
-        tracing::warn!(target: "hotmerge::watch", "events were lost, so everything is looked at: {why}");
+        tracing::warn!(target: "hotmerge::watch", "events were lost, so the host scans everything: {why}");
         self.counts.overflows.fetch_add(1, Ordering::Relaxed);
         self.is_behind.store(true, Ordering::Release);
         self.dirty.mark_all(false);

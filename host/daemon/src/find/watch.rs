@@ -1,8 +1,8 @@
 //! Watches the plugin directory, the packages in it, and the path to it. A watcher only hints: whatever
-//! it reports or misses, the next look finds the truth.
+//! it reports or misses, the next scan finds the truth.
 //!
 //! Two kinds run side by side where they may, and both write into one set of dirty packages. A kind that
-//! has lost events is restarted before a look at everything, because it may have missed that a directory
+//! has lost events is restarted before a scan of everything, because it may have missed that a directory
 //! was replaced. Where no kind notices all changes, the directory is polled.
 //!
 //! Neither name nor inode number identifies a directory: both are reused.
@@ -98,7 +98,7 @@ impl Watchers {
         }
     }
 
-    /// Takes what may have changed. The caller must look at it, at everything if `is_full`. Afterwards
+    /// Takes what may have changed. The caller must scan it, or everything if `is_full`. Afterwards
     /// the directory that the path names is watched; if it was not before, everything is dirty.
     pub(crate) fn take(&self, is_full: bool) -> Dirty {
         let mut dirty = self.dirty.take();
@@ -235,7 +235,7 @@ impl Watchers {
             return format!("off: {reason}");
         }
         if watching.signs.gone.load(Ordering::Acquire) {
-            return "off: the plugin directory is gone, and the host looks for another".to_owned();
+            return "off: the plugin directory is gone, and the host waits for another".to_owned();
         }
         let kinds = watching.kinds.iter().filter(|kind| kind.is_on());
         let kinds = kinds.map(|kind| kind.name.to_owned());

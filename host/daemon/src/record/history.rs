@@ -74,7 +74,7 @@ impl History {
             | PluginEvent::GivenUp { .. }
             | PluginEvent::Revived
             | PluginEvent::RollbackAsked { .. }
-            // Transitions tell what happens to draining versions.
+            // Transitions report what happens to draining versions.
             | PluginEvent::Recovered { is_live: false, .. }
             | PluginEvent::Ending(
                 Ending::DrainOverdue { .. }
@@ -118,7 +118,7 @@ impl History {
             .map(|it| &it.report)
     }
 
-    /// The last changes, at most so many, oldest first. That nothing changed is no change.
+    /// The last changes, at most so many, oldest first. That nothing changed is not a change.
     pub(crate) fn changes(&self, most: usize) -> Vec<Change> {
         let newest = self.outcomes.iter().rev();
         let changes = newest.filter(|it| it.report.action != Action::Unchanged);

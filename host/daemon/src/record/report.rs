@@ -40,14 +40,14 @@ impl HostState {
         self.changed();
     }
 
-    /// Tells those who want to know that a status would differ from the one before.
+    /// Notifies followers that the status has changed.
     pub(crate) fn changed(&self) {
         for tell in &self.on_change {
             (tell.0)();
         }
     }
 
-    /// What of an event the status and the figures show as numbers.
+    /// The parts of an event that status and figures show as numbers.
     fn count(&mut self, plugin: &PluginName, event: &PluginEvent) {
         match event {
             PluginEvent::Outcome(outcome, cause, report) => {

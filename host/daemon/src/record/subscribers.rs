@@ -1,4 +1,4 @@
-//! Events for whoever embeds the host.
+//! Events for programs that embed the host.
 //!
 //! Invariant: the host never waits for a subscriber; what finds no room is counted and lost.
 
@@ -99,7 +99,7 @@ impl Subscribers {
         self.all.clear();
     }
 
-    /// Tells everybody what happened, if it concerns them.
+    /// Notifies every subscriber whom the event concerns.
     pub(crate) fn tell(&mut self, plugin: &PluginName, event: &PluginEvent) {
         if self.all.is_empty() {
             return;

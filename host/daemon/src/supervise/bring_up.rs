@@ -371,7 +371,7 @@ impl Supervisor {
         break_off: &Cancel,
     ) -> Result<Next, StateError> {
         let name = &target.meta.name;
-        // An operator's order is no trial.
+        // An operator's order is not a trial.
         let canary = config.canary(name).filter(|_| !target.is_ordered);
         let (Some(live), Some(plugin)) = (
             self.state().live_meta(name.as_str()).cloned(),
@@ -390,7 +390,7 @@ impl Supervisor {
             (live.instance.is_failing(), live.instance.save(&mut state))
         });
         let (is_failing, saved) = saved?;
-        // A crashed version is no baseline for a canary.
+        // A crashed version is not a baseline for a canary.
         let canary = canary.filter(|_| !is_failing);
         match saved {
             Err(error) if *error == CallError::Unsupported => Ok(match canary {

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_others_have_read_to_makes_no_difference() {
+    fn readers_positions_are_independent() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"an image").unwrap();
         assert_eq!(read_all(&file).unwrap(), b"an image");

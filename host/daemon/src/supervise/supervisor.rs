@@ -38,7 +38,7 @@ use crate::{
     },
 };
 
-/// How often the clock looks for a missing plugin directory.
+/// How often the clock checks for a missing plugin directory.
 const LOOK_FOR_DIR: Duration = Duration::from_secs(1);
 
 pub(crate) struct Supervisor {
@@ -134,7 +134,7 @@ impl Supervisor {
         Arc::clone(plugins.entry(name.clone()).or_insert_with(new))
     }
 
-    /// Looks at the whole directory and starts the resulting attempts. `retry` names plugins whose refused
+    /// Scans the whole directory and starts the resulting attempts. `retry` names plugins whose refused
     /// versions are to be tried again, and `why` the kind of retry. It starts those of them again that were
     /// given up, and returns them.
     pub(crate) fn rescan(self: &Arc<Self>, retry: &[PluginName], why: Why) -> Vec<PluginName> {
@@ -142,7 +142,7 @@ impl Supervisor {
         self.look(&dirty, retry, why)
     }
 
-    /// Looks at what may have changed.
+    /// Scans what may have changed.
     pub(crate) fn look_at_dirty(self: &Arc<Self>) {
         let dirty = self.watchers.take(false);
         if !dirty.is_empty() || !self.scanner().is_at_rest() {
@@ -150,7 +150,7 @@ impl Supervisor {
         }
     }
 
-    /// Looks at these packages as if a watcher had reported them.
+    /// Scans these packages as if a watcher had reported them.
     pub(crate) fn look(
         self: &Arc<Self>,
         dirty: &Dirty,
@@ -175,7 +175,7 @@ impl Supervisor {
             .filter_map(|name| scanner.find(name.as_str()))
             .map(|found| (target(found), why))
             .collect();
-        // The scanner stays locked until the findings are applied, so that those of concurrent looks are
+        // The scanner stays locked until the findings are applied, so that those of concurrent scans are
         // applied in order.
         self.take(findings, again);
         drop(scanner);
@@ -325,7 +325,7 @@ impl Supervisor {
             }
             Now::Resume => {
                 self.handle(name).resume();
-                trace!(target: "hotmerge::plugin", plugin = %name, "calls go on as before");
+                trace!(target: "hotmerge::plugin", plugin = %name, "calls continue as before");
             }
             Now::BeginTrial(ticket) => self.begin_trial(state, name, ticket),
             Now::EndTrial(_) => {
@@ -507,7 +507,7 @@ fn tell_of_pass(findings: &Findings) {
         gone = findings.gone.len(),
         problems = findings.problems.len(),
         unsettled = findings.next_look.is_some(),
-        "looked at the plugin directory"
+        "scanned the plugin directory"
     );
     for Found { package, meta, .. } in &findings.changed {
         let (plugin, hash) = (&meta.name, meta.hash.short());

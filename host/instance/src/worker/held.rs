@@ -18,7 +18,7 @@ use hotmerge_meta::PluginName;
 
 use super::process::{LARGEST_OUTGOING, MOST_OUTGOING};
 
-/// Most memory of waiting replies, in bytes: what one worker can call for at once.
+/// The most memory of waiting replies, in bytes: what one worker can request at once.
 const MOST_BYTES: usize = MOST_OUTGOING as usize * LARGEST_OUTGOING as usize;
 
 /// Replies up to this size, in bytes, lie in the slot of their call.

@@ -109,7 +109,7 @@ impl Bench {
         }
     }
 
-    /// Covers a package, as a look does first.
+    /// Covers a package, as a scan does first.
     fn cover(&self, package: &str, change: Change) {
         let name = package.parse().unwrap();
         (&self.watchers).cover(&name, change == Change::Directory);
@@ -212,7 +212,7 @@ fn a_missing_directory_is_reported_as_missing() {
 }
 
 #[test]
-fn what_happens_beside_the_way_wakes_nobody() {
+fn changes_beside_the_path_wake_nobody() {
     for kind in KINDS {
         let bench = Bench::new("link/plugins", kind);
         fs::write(bench.path("beside"), "").unwrap();
@@ -226,7 +226,7 @@ fn what_happens_beside_the_way_wakes_nobody() {
 }
 
 #[test]
-fn what_is_being_staged_wakes_nobody() {
+fn staging_wakes_nobody() {
     for kind in SINGLE {
         let bench = Bench::new("one/plugins", kind);
         fs::write(bench.package(".new-1"), "").unwrap();
@@ -296,7 +296,7 @@ fn reading_makes_nothing_dirty() {
     }
 }
 
-/// Others change what is on a remote file system, which no watcher here is told of.
+/// Other machines change a remote file system, and no watcher on this one notices.
 #[test]
 fn remote_file_systems_are_polled_by_any_choice() {
     for kind in KINDS {
@@ -360,7 +360,7 @@ fn queue(kind: &str) -> usize {
     text.trim().parse().unwrap()
 }
 
-/// A reader that stalls until both queues are full must look at everything and be restarted: among the
+/// A reader that stalls until both queues are full must scan everything and be restarted: among the
 /// events that it missed is the replacement of a package.
 #[test]
 fn a_full_queue_makes_everything_dirty() {

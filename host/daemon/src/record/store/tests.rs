@@ -83,7 +83,7 @@ fn records_are_written_in_the_order_of_events() {
             });
             // Without the lock the other thread may read and write before this one.
             let order = store.records.try_lock().map(drop);
-            order.expect_err("nobody else writes between a look and what it leads to");
+            order.expect_err("nobody else writes between a scan and what it leads to");
             assert!(has_looked.try_recv().is_err());
             seen
         };
@@ -257,7 +257,7 @@ fn entry(dir: &Path, name: &str) -> PathBuf {
 }
 
 #[test]
-fn what_others_may_write_is_refused() {
+fn files_others_may_write_are_refused() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let base = tempfile::tempdir().unwrap();

@@ -14,7 +14,7 @@ fn given_up(held: &[Held<'_>]) -> Vec<bool> {
 }
 
 #[test]
-fn whoever_holds_most_loses_its_oldest_reply() {
+fn the_largest_holder_loses_its_oldest_reply() {
     let replies = HeldReplies::default();
     let hold = |plugin: &str, count: u32| {
         let hold = |_| replies.hold(&name(plugin), LARGE).unwrap();
