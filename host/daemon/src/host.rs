@@ -35,6 +35,7 @@ use crate::{
     },
     plugin::Plugin,
     record::{
+        events::{Happened, HostEvent},
         status::Snapshot,
         store::{Store, StoreError},
         subscribers::Subscription,
@@ -136,23 +137,31 @@ impl Host {
     /// has the reasons.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let plugin_dir = Self::check(&config)?;
-        for problem in Self::check_keys(&config) {
-            tracing::warn!(target: "hotmerge::host", "signatures are required, but {problem}");
-        }
+        let keys = Self::check_keys(&config);
         // A reader of it may be in another directory.
         let state_dir = config.state_dir.as_deref().map(absolute);
         let store = state_dir
             .map(|dir| Store::open(&dir, config.keep_versions))
             .transpose()?;
         let supervisor = Arc::new_cyclic(|host: &Weak<Supervisor>| {
-            let host = Weak::clone(host);
+            let (hinted, told) = (Weak::clone(host), Weak::clone(host));
             let hint = move || {
-                if let Some(host) = host.upgrade() {
+                if let Some(host) = hinted.upgrade() {
                     host.clock.hint();
                 }
             };
-            Supervisor::new(config, plugin_dir, store, Arc::new(hint))
+            let tell = move |event| {
+                if let Some(host) = told.upgrade() {
+                    let event = HostEvent::Watch(event);
+                    host.state().record(Happened::Host(event));
+                }
+            };
+            Supervisor::new(config, plugin_dir, store, Arc::new(hint), Arc::new(tell))
         });
+        for reason in keys {
+            let event = HostEvent::KeysUnusable { reason };
+            supervisor.state().record(Happened::Host(event));
+        }
         let upkeep = Arc::new(OnceLock::<Upkeep>::new());
         let clock = {
             let host = Arc::clone(&supervisor);
@@ -546,7 +555,8 @@ impl Host {
         self.supervisor.clock.stop();
         let left = self.supervisor.stop();
         if clock.join().is_err() {
-            tracing::error!(target: "hotmerge::host", "the clock's thread panicked");
+            let event = HostEvent::ClockPanicked;
+            self.supervisor.state().record(Happened::Host(event));
         }
         self.supervisor.workers.close();
         self.supervisor.state().subscribers.close();

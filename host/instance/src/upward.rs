@@ -48,6 +48,25 @@ pub enum Report {
         /// The rights.
         what: String,
     },
+    /// Its worker's memory is checked only when the worker writes something.
+    MemoryUnwatched {
+        /// What the system does not provide.
+        reason: String,
+    },
+    /// It made no room for a reply, which was dropped. Reported for the 1st, 2nd, 4th, 8th, …
+    ReplyDropped {
+        /// How many replies to all plugins were dropped so far.
+        times: u64,
+        /// Most memory of waiting replies, in bytes.
+        most_bytes: usize,
+    },
+    /// A worker that was replaced ends before its last call, because the system has no free thread.
+    EndedEarly {
+        /// What the system says.
+        reason: String,
+    },
+    /// The thread that watches its worker panicked.
+    WatcherPanicked,
     /// Crashed too often: no other worker is started.
     GivenUp {
         /// Why, for people.

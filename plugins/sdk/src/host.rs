@@ -25,6 +25,16 @@ pub enum Level {
 }
 
 impl Level {
+    pub(crate) fn from_code(code: u32) -> Self {
+        match code {
+            abi::level::ERROR => Self::Error,
+            abi::level::WARN => Self::Warn,
+            abi::level::INFO => Self::Info,
+            abi::level::DEBUG => Self::Debug,
+            _ => Self::Trace,
+        }
+    }
+
     fn code(self) -> u32 {
         match self {
             Self::Error => abi::level::ERROR,

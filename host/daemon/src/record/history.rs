@@ -93,7 +93,14 @@ impl History {
             | PluginEvent::StateNotSaved { .. }
             | PluginEvent::NotPersisted { .. }
             | PluginEvent::PersistedAgain
-            | PluginEvent::Postponed { .. } => {}
+            | PluginEvent::RecordUnused { .. }
+            | PluginEvent::RecordUnreadable { .. }
+            | PluginEvent::Postponed { .. }
+            | PluginEvent::CpusNotEnforced
+            | PluginEvent::MemoryUnwatched { .. }
+            | PluginEvent::ReplyDropped { .. }
+            | PluginEvent::EndedEarly { .. }
+            | PluginEvent::WatcherPanicked => {}
         }
     }
 

@@ -147,7 +147,14 @@ fn public(plugin: &PluginName, event: &PluginEvent) -> Option<Event> {
         | PluginEvent::StateNotSaved { .. }
         | PluginEvent::NotPersisted { .. }
         | PluginEvent::PersistedAgain
-        | PluginEvent::Postponed { .. } => return None,
+        | PluginEvent::RecordUnused { .. }
+        | PluginEvent::RecordUnreadable { .. }
+        | PluginEvent::Postponed { .. }
+        | PluginEvent::CpusNotEnforced
+        | PluginEvent::MemoryUnwatched { .. }
+        | PluginEvent::ReplyDropped { .. }
+        | PluginEvent::EndedEarly { .. }
+        | PluginEvent::WatcherPanicked => return None,
     };
     Some(Event {
         plugin: plugin.clone(),

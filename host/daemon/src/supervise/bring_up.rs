@@ -23,7 +23,10 @@ use crate::{
         signed::{self, Signed},
         unverified::Unverified,
     },
-    record::store::Store,
+    record::{
+        events::{Ending, PluginEvent},
+        store::Store,
+    },
     supervise::{
         jobs::{Job, KEEPS_PLACE, Waits},
         services::Services,
@@ -302,6 +305,10 @@ impl Supervisor {
                 },
             );
         let mut state = self.state();
+        if result.is_err() && break_off.is_cancelled() {
+            let ended = PluginEvent::Ending(Ending::CandidateEnded);
+            state.happened(&meta.name, ended);
+        }
         let Some(attempt) = state.attempts.get_mut(&ticket) else {
             drop(state);
             if let Ok((instance, _)) = result {

@@ -29,8 +29,15 @@ impl Supervisor {
             (Some(_), Ok(())) => Some(PluginEvent::PersistedAgain),
             (None, Ok(())) => None,
         };
-        if let Some(event) = event {
-            self.state().happened(name, event);
+        let news = store.take_news();
+        if event.is_some() || !news.is_empty() {
+            let mut state = self.state();
+            for noticed in news {
+                state.record(noticed);
+            }
+            if let Some(event) = event {
+                state.happened(name, event);
+            }
         }
         if let Some(retry) = store.retry_at() {
             self.clock.wake_at(retry);

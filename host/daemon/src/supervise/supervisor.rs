@@ -22,12 +22,12 @@ use crate::{
     Config,
     find::{
         scan::{Dirty, Findings, Found, Scanner},
-        tell::Hint,
+        tell::{Hint, Tell},
         watch::Watchers,
     },
     plugin::Plugin,
     record::{
-        events::{Happened, PluginEvent},
+        events::{Happened, HostEvent, PluginEvent},
         store::Store,
     },
     supervise::{
@@ -65,6 +65,7 @@ impl Supervisor {
         plugin_dir: PathBuf,
         store: Option<Store>,
         hint: Hint,
+        tell: Tell,
     ) -> Self {
         let mut scanner =
             Scanner::new(plugin_dir.clone(), config.settle()).trusting(config.trust());
@@ -76,11 +77,13 @@ impl Supervisor {
             }
             state.machine.remember(last.plugin, last.live, last.choice);
         }
-        let watchers = Watchers::new(plugin_dir.clone(), config.watch, hint);
+        let watchers = Watchers::new(plugin_dir.clone(), config.watch, hint, tell);
+        let workers = Workers::new(config.settings());
+        state.found_at_start(store.as_ref(), &workers);
         Self {
             plugin_dir,
             watchers,
-            workers: Workers::new(config.settings()),
+            workers,
             config: RwLock::new(Arc::new(config)),
             pending_config: Mutex::default(),
             clock: Clock::default(),
@@ -220,7 +223,7 @@ impl Supervisor {
         let is_new = |it: &&Problem| !state.problems.contains(it);
         let new: Vec<_> = problems.iter().filter(is_new).cloned().collect();
         for problem in new {
-            state.record(Happened::Problem(problem));
+            state.record(Happened::Host(HostEvent::Problem(problem)));
         }
         if state.problems != problems {
             state.problems = problems;

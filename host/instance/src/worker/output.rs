@@ -12,7 +12,7 @@ use hotmerge_meta::PluginName;
 use hotmerge_sandbox::message::{Inbox, Taken, record};
 use rustix::io::Errno;
 
-use crate::upward::Upward;
+use crate::{log, upward::Upward};
 
 /// How much one source may say …
 const BUDGET: usize = 256 << 10;
@@ -121,7 +121,7 @@ impl Printed {
     pub(super) fn flush(&mut self, plugin: &PluginName) {
         if !self.line.is_empty() {
             let text = String::from_utf8_lossy(&self.line);
-            tracing::info!(target: "plugin", %plugin, stream = self.name, "{text}");
+            log::printed(plugin, self.name, &text);
             self.line.clear();
         }
     }

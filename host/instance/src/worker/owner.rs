@@ -13,7 +13,7 @@ use hotmerge_wire::op;
 use crate::{
     cancel::Cancelled,
     settings::StartWith,
-    upward::Upward,
+    upward::{Report, Upward},
     worker::{
         calls::Worker,
         error::End,
@@ -127,7 +127,7 @@ impl WorkerOwner {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!(target: "hotmerge::worker", "the thread of a worker panicked");
+            self.upward.report(Report::WatcherPanicked);
         }
     }
 }

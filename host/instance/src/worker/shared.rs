@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use hotmerge_meta::Trust;
+use hotmerge_meta::{PluginName, Trust};
 use hotmerge_policy::Groups;
 use hotmerge_sandbox::{Cgroups, Grant, Ids, Namespaces, Policy, SpawnError, check_filters};
 use rustix::fs::{StatVfsMountFlags, fstat, fstatvfs};
@@ -64,6 +64,8 @@ pub struct Workers {
     pub(super) own_users: bool,
     users: AtomicU32,
     groups: Option<Arc<Cgroups>>,
+    /// Why there are none, although one was delegated.
+    no_cgroups: Option<String>,
     /// The missing parts of the sandbox, for people.
     pub(super) missing: Vec<String>,
     /// Whether SIGUSR1 has arrived since this was last checked.
@@ -83,16 +85,12 @@ impl Workers {
     pub fn new(settings: Settings) -> Arc<Self> {
         let mut workers = Self::unprepared(settings);
         workers.open_groups();
-        workers.warn_of_limits();
         match workers.prepare() {
             Ok(()) => {
                 workers.probe();
                 workers.hide_memory();
             }
             Err(error) => workers.missing.push(error.to_string()),
-        }
-        for part in &workers.missing {
-            tracing::warn!(target: "hotmerge::worker", "the sandbox is degraded: {part}");
         }
         Arc::new(workers)
     }
@@ -111,7 +109,6 @@ impl Workers {
             .settings
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
-        self.warn_of_limits();
     }
 
     /// How long a call without a deadline may take.
@@ -135,6 +132,7 @@ impl Workers {
             own_users: rustix::process::geteuid().is_root(),
             users: AtomicU32::new(0),
             groups: None,
+            no_cgroups: None,
             missing: Vec::new(),
             signalled: Arc::default(),
             crash_signals: AtomicU64::new(0),
@@ -193,7 +191,7 @@ impl Workers {
                 if named.is_some() {
                     self.missing.push(what);
                 } else {
-                    tracing::warn!(target: "hotmerge::worker", "workers have no cgroups of their own: {what}");
+                    self.no_cgroups = Some(what);
                 }
             }
         }
@@ -206,20 +204,21 @@ impl Workers {
         }
     }
 
-    /// Reports limits that are configured but not enforced.
-    fn warn_of_limits(&self) {
+    /// Why workers have no cgroups of their own, although one was delegated.
+    pub fn no_cgroups(&self) -> Option<&str> {
+        self.no_cgroups.as_deref()
+    }
+
+    /// The plugins whose limit `cpus` is not enforced: no cgroup with that controller is delegated.
+    pub fn without_cpu_limit(&self) -> Vec<PluginName> {
         let has_cpu = |groups: &Arc<Cgroups>| groups.has().contains(&"cpu");
         if self.groups.as_ref().is_some_and(has_cpu) {
-            return;
+            return Vec::new();
         }
         let settings = self.settings();
-        let own = settings.plugins.iter();
-        for (plugin, _) in own.filter(|(_, own)| own.limits.cpus.is_some()) {
-            tracing::warn!(
-                target: "hotmerge::worker", %plugin,
-                "its limit `cpus` is not enforced: no cgroup with the controller `cpu` is delegated to this host"
-            );
-        }
+        let limited = settings.plugins.iter();
+        let limited = limited.filter(|(_, own)| own.limits.cpus.is_some());
+        limited.map(|(plugin, _)| plugin.clone()).collect()
     }
 
     /// What enforces the workers' limits, for people.

@@ -264,6 +264,10 @@ fn start(worker: &Arc<Worker>) -> Result<(Process, Starting), LaunchError> {
     let process = worker.launch()?;
     let pid = process.link.pid;
     tracing::trace!(target: "hotmerge::worker", pid, "the process runs and enters its sandbox");
+    if let Some(error) = process.watched.failure() {
+        let reason = error.to_string();
+        worker.upward.report(Report::MemoryUnwatched { reason });
+    }
     worker.forward_calls(&process.link)?;
     let has_answered = Arc::new(AtomicBool::new(false));
     let ask = {
@@ -310,7 +314,8 @@ fn retire(worker: &Arc<Worker>, process: Process) {
         drop(process);
     };
     if let Err((error, process)) = spawn::give("retire", process, retire) {
-        tracing::error!(target: "hotmerge::worker", "failed to start a thread, so a worker is ended at once: {error}");
+        let reason = error.to_string();
+        worker.upward.report(Report::EndedEarly { reason });
         drop(process);
     }
 }

@@ -31,6 +31,7 @@ struct Bench {
     name: &'static str,
     watchers: Watchers,
     hinted: Receiver<()>,
+    told: Receiver<WatchEvent>,
     marks: Cell<u32>,
 }
 
@@ -44,13 +45,16 @@ impl Bench {
         symlink("one", base.path().join("link")).unwrap();
         let (hint, hinted) = channel();
         let hint = Arc::new(move || hint.send(()).unwrap_or_default());
-        let watchers = Watchers::new(base.path().join(dir), choice, hint);
+        let (tell, told) = channel();
+        let tell = Arc::new(move |event| tell.send(event).unwrap_or_default());
+        let watchers = Watchers::new(base.path().join(dir), choice, hint, tell);
         assert_eq!(watchers.take(true), Dirty::ALL);
         Self {
             base,
             name,
             watchers,
             hinted,
+            told,
             marks: Cell::new(0),
         }
     }
@@ -336,9 +340,11 @@ fn fanotify_stops_in_the_midst_of_a_stream() {
         let _ = fs::write(&again, "");
         let _ = fed.send(());
     });
-    let watchers = Arc::new(Watchers::new(dir.path().to_owned(), Watch::Fanotify, hint));
+    let dir = dir.path().to_owned();
+    let watchers = Watchers::new(dir.clone(), Watch::Fanotify, hint, Arc::new(drop));
+    let watchers = Arc::new(watchers);
     watchers.take(true);
-    fs::write(dir.path().join("first"), "").unwrap();
+    fs::write(dir.join("first"), "").unwrap();
     for _ in 0..100 {
         feeding.recv_timeout(SOON).expect("a report");
     }
@@ -390,6 +396,11 @@ fn a_full_queue_makes_everything_dirty() {
         while !lost(&bench) {
             bench.is_told();
         }
+        let told = bench.told.recv_timeout(SOON);
+        assert!(
+            matches!(told, Ok(WatchEvent::EventsLost { .. })),
+            "{told:?}"
+        );
         assert!(matches!(bench.watchers.take(false), Dirty::All { .. }));
         bench.cover("p", Change::Contents);
         bench.is_covered("p");
