@@ -66,7 +66,7 @@ pub(crate) enum WatchEvent {
     PathUnwatched { reason: String },
     /// The plugin directory is not watched.
     DirectoryUnwatched { reason: String },
-    /// Events were lost, so everything is looked at.
+    /// Events were lost, so the host scans everything.
     EventsLost { reason: String },
 }
 

@@ -98,7 +98,7 @@ fn of_watch(event: &WatchEvent) {
             warn!(target: "hotmerge::watch", "the plugin directory is not watched: {reason}");
         }
         WatchEvent::EventsLost { reason } => {
-            warn!(target: "hotmerge::watch", "events were lost, so everything is looked at: {reason}");
+            warn!(target: "hotmerge::watch", "events were lost, so the host scans everything: {reason}");
         }
     }
 }

@@ -94,7 +94,7 @@ impl HeldReplies {
         while table.bytes() > MOST_BYTES {
             dropped.extend(table.give_one_up());
         }
-        // Whoever is told may take longer than others can wait for the table.
+        // The callback may take longer than others can wait for the table.
         drop(table);
         for (reply, times) in dropped {
             if times.is_power_of_two() {

@@ -54,7 +54,7 @@ impl<P: Plugin> Running<P> {
         }
     }
 
-    /// The plugin itself. Whoever has the `Instance` keeps it alive.
+    /// The plugin itself. The owner of the `Instance` keeps it alive.
     pub(super) fn plugin(&self) -> &P {
         // SAFETY: `create` made the instance as a `P`, which lives until `end`.
         unsafe { &*self.instance.cast::<P>() }
