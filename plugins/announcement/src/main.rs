@@ -83,7 +83,7 @@ struct Generate {
     format: Option<String>,
 }
 
-/// Write everything that a release publishes: ANNOUNCEMENT.md, the news item and the feed entry
+/// Write all that a release publishes: ANNOUNCEMENT.md, the news item and the feed's entry
 #[derive(Args)]
 struct Release {
     #[command(flatten)]
