@@ -302,8 +302,8 @@ fn a_non_package_is_named() {
     assert_eq!(reasons.len(), 4, "{reasons:?}");
     for (package, word) in [
         ("file", "not a directory"),
-        ("a b", "only A-Z"),
-        ("a\nb", "only A-Z"),
+        ("a b", "only contain A-Z"),
+        ("a\nb", "only contain A-Z"),
         ("link", "symbolic link"),
     ] {
         let found = reasons
