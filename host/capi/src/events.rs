@@ -9,7 +9,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use hotmerge_daemon::{self as daemon, Subscription};
+use hotmerge_daemon::{self as daemon, News, Subscription};
 
 use crate::{
     callbacks::{Callbacks, Duplicate, Unknown, User},
@@ -115,7 +115,10 @@ impl Dispatcher {
 }
 
 fn tell_all(events: &Subscription, callbacks: &Callbacks<EventFunction>) {
-    while let Some(happened) = events.next() {
+    while let Some(news) = events.next() {
+        let News::Plugin(happened) = news else {
+            continue;
+        };
         let told = Told::new(&happened);
         let event = told.event(events.lost());
         callbacks.each(|callback, user| {

@@ -16,6 +16,7 @@ mod parse_error;
 mod read;
 mod similar;
 pub(crate) mod source;
+mod wrong;
 
 pub use door::{Allow, DoorConfig, Principal, Role};
 pub use hotmerge_instance::settings::{
@@ -32,6 +33,7 @@ pub use log::{
 };
 pub use parse_error::{ParseError, Place};
 use serde::Deserialize;
+pub use wrong::WrongValue;
 
 use crate::find::choice::Watch;
 
@@ -205,21 +207,20 @@ impl CanaryConfig {
         Duration::from_secs_f64(self.for_s)
     }
 
-    fn check(&self, plugin: &PluginName) -> Result<(), ConfigError> {
-        let wrong = |what| {
-            Err(ConfigError::Value(format!(
-                "`plugin.{plugin}.canary`: {what}"
-            )))
+    fn check(&self, plugin: &PluginName) -> Result<(), WrongValue> {
+        let wrong = |key, reason| {
+            let wrong = WrongValue::new(key, reason);
+            Err(wrong.within(format_args!("plugin.{plugin}.canary")))
         };
         // Comparisons with NaN are false.
         if !(self.share > 0.0 && self.share < 1.0) {
-            return wrong("`share` must be more than 0 and less than 1");
+            return wrong("share", "must be more than 0 and less than 1");
         }
         if !(self.for_s >= 0.0 && self.for_s <= 1e9) {
-            return wrong("`for_s` must be a number of seconds");
+            return wrong("for_s", "must be a number of seconds");
         }
         if !(0.0..=1.0).contains(&self.max_error_rate) {
-            return wrong("`max_error_rate` must be from 0 to 1");
+            return wrong("max_error_rate", "must be from 0 to 1");
         }
         Ok(())
     }
@@ -270,12 +271,12 @@ pub enum ConfigError {
     File(#[from] TextFileError),
     /// A value in it is invalid.
     #[error("configuration: {0}")]
-    Value(String),
+    Value(#[from] WrongValue),
 }
 
 /// A plugin's configuration has a value that JSON cannot represent.
 #[derive(Debug, thiserror::Error)]
-#[error("its configuration cannot be written as JSON: {0}")]
+#[error("cannot be written as JSON: {0}")]
 pub(crate) struct NotJson(#[source] serde_json::Error);
 
 impl Config {
@@ -288,24 +289,23 @@ impl Config {
         }
     }
 
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check(&self) -> Result<(), WrongValue> {
         self.check_sizes()?;
         if let Some((key, least, most)) = self.http.out_of_range(LONGEST_S * 1000) {
-            let reason = format!("`http.{key}` must be from {least} to {most}");
-            return Err(ConfigError::Value(reason));
+            let reason = format!("must be from {least} to {most}");
+            return Err(WrongValue::new(key, reason).within("http"));
         }
-        self.log.check().map_err(ConfigError::Value)?;
+        self.log.check()?;
         if self.keep_versions == 0 {
-            let reason = "`keep_versions` must be at least 1".to_owned();
-            return Err(ConfigError::Value(reason));
+            return Err(WrongValue::new("keep_versions", "must be at least 1"));
         }
         if self.poll_ms < LEAST_POLL_MS {
-            let reason = format!("`poll_ms` must be at least {LEAST_POLL_MS}");
-            return Err(ConfigError::Value(reason));
+            let reason = format!("must be at least {LEAST_POLL_MS}");
+            return Err(WrongValue::new("poll_ms", reason));
         }
         if let Some((name, _)) = self.plugin.iter().find(|(_, own)| own.user == Some(0)) {
-            let reason = format!("`plugin.{name}.user`: a worker is never root");
-            return Err(ConfigError::Value(reason));
+            let key = format!("plugin.{name}.user");
+            return Err(WrongValue::new(key, "is 0, but a worker is never root"));
         }
         // Comparisons with NaN are false.
         let sound = |cpus: f64| (0.01..=1024.0).contains(&cpus);
@@ -314,8 +314,8 @@ impl Config {
             .iter()
             .find(|(_, own)| own.limits.cpus.is_some_and(|cpus| !sound(cpus)))
         {
-            let reason = format!("`plugin.{name}.limits.cpus` must be from 0.01 to 1024");
-            return Err(ConfigError::Value(reason));
+            let key = format!("plugin.{name}.limits.cpus");
+            return Err(WrongValue::new(key, "must be from 0.01 to 1024"));
         }
         self.plugin
             .iter()
@@ -324,7 +324,7 @@ impl Config {
     }
 
     /// Checks that every time and size is small enough to calculate with.
-    fn check_sizes(&self) -> Result<(), ConfigError> {
+    fn check_sizes(&self) -> Result<(), WrongValue> {
         let ms = LONGEST_S * 1000;
         let all = [
             ("settle_ms", self.settle_ms, ms),
@@ -509,12 +509,13 @@ impl Config {
 }
 
 /// Checks each field against its maximum.
-fn check_most(section: &str, fields: &[(&str, u64, u64)]) -> Result<(), ConfigError> {
+fn check_most(section: &str, fields: &[(&str, u64, u64)]) -> Result<(), WrongValue> {
     match fields.iter().find(|(_, value, most)| value > most) {
         None => Ok(()),
-        Some((field, value, most)) => Err(ConfigError::Value(format!(
-            "`{section}{field}` is {value}, but must be at most {most}"
-        ))),
+        Some((field, value, most)) => Err(WrongValue::new(
+            format_args!("{section}{field}"),
+            format_args!("is {value}, but must be at most {most}"),
+        )),
     }
 }
 

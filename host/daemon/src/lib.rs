@@ -45,7 +45,7 @@ pub use find::{
     judge::{JudgeError, Judgement, judge},
     scan,
 };
-pub use host::{Host, StartError, UnknownPlugin};
+pub use host::{Host, RefusedGrant, StartError, UnknownPlugin};
 pub use hotmerge_abi::CallContext;
 pub use hotmerge_instance::{
     Call, Cancel, NoWorkers, context,
@@ -59,7 +59,7 @@ pub use plugin::{Answered, CallError, Plugin};
 pub use record::{
     status,
     store::StoreError,
-    subscribers::{Event, EventKind, Subscription},
+    subscribers::{Event, EventKind, News, Subscription},
 };
 pub use supervise::overrides::OverrideError;
 

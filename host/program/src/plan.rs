@@ -3,8 +3,8 @@
 //! Absent on purpose: checking them, which reading the configuration does.
 
 use hotmerge_daemon::{
-    Config, ConfigError,
-    config::{RouteConfig, SinkConfig, SinkType, SyslogAddress as Address},
+    Config,
+    config::{RouteConfig, SinkConfig, SinkType, SyslogAddress as Address, WrongValue},
 };
 use hotmerge_meta::Trust;
 use hotmerge_observe::{
@@ -36,13 +36,14 @@ pub(crate) fn plan(config: &Config) -> Plan {
 ///
 /// # Errors
 /// The first one that it was built without.
-pub(crate) fn check(config: &Config) -> Result<(), ConfigError> {
+pub(crate) fn check(config: &Config) -> Result<(), WrongValue> {
     for (number, sink) in plan(config).sinks.iter().enumerate() {
         if let Some(feature) = sink.kind.missing_feature() {
             let kind = sink.kind.name();
-            return Err(ConfigError::Value(format!(
-                "`log.sink[{number}].type` is `{kind}`, but this program was built without it (feature `{feature}`)"
-            )));
+            let key = format!("log.sink[{number}].type");
+            let reason =
+                format!("is `{kind}`, but this program was built without it (feature `{feature}`)");
+            return Err(WrongValue::new(key, reason));
         }
     }
     Ok(())

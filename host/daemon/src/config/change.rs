@@ -11,7 +11,7 @@ use std::{fmt, path::PathBuf};
 use hotmerge_instance::settings::{Grant, Isolation, LimitsConfig};
 use hotmerge_meta::{PluginName, control::KeyChange};
 
-use super::{Config, ConfigError, HttpConfig, LogConfig};
+use super::{Config, HttpConfig, LogConfig, WrongValue};
 
 /// The settings with which a plugin starts.
 #[derive(Debug, PartialEq)]
@@ -32,12 +32,11 @@ struct Key {
 
 impl Config {
     /// Checks it as a whole, including the plugins' own configurations.
-    pub(crate) fn check_with_plugins(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check_with_plugins(&self) -> Result<(), WrongValue> {
         self.check()?;
         self.plugin.keys().try_for_each(|name| {
-            let told = self.plugin_json(name);
-            told.map(drop)
-                .map_err(|error| ConfigError::Value(format!("`plugin.{name}.config`: {error}")))
+            let wrong = |error| WrongValue::new(format_args!("plugin.{name}.config"), error);
+            self.plugin_json(name).map(drop).map_err(wrong)
         })
     }
 

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr};
 use hotmerge_meta::{PluginName, control::LogLevel};
 use serde::Deserialize;
 
-use super::similar::similar;
+use super::{similar::similar, wrong::WrongValue};
 
 /// The most sinks.
 const SINKS: usize = 32;
@@ -217,60 +217,57 @@ impl LogConfig {
     /// Checks sinks and routes together.
     ///
     /// # Errors
-    /// What is wrong; it begins with the key in backticks.
-    pub(super) fn check(&self) -> Result<(), String> {
+    /// The first value that is wrong.
+    pub(super) fn check(&self) -> Result<(), WrongValue> {
         if self.sink.len() > SINKS {
-            return Err(format!("`log.sink` has more than {SINKS} entries"));
+            let reason = format!("has more than {SINKS} entries");
+            return Err(WrongValue::new("log.sink", reason));
         }
         for (number, sink) in self.sink.iter().enumerate() {
             sink.check(&self.sink[..number])
-                .map_err(|(key, reason)| format!("`log.sink[{number}].{key}` {reason}"))?;
+                .map_err(|wrong| wrong.within(format_args!("log.sink[{number}]")))?;
         }
         if let ([], [_, ..]) = (&*self.sink, &*self.route) {
-            return Err(
-                "`log.route` has routes, but there is no sink to which they could lead; add a `[[log.sink]]`"
-                    .to_owned(),
-            );
+            return Err(WrongValue::new(
+                "log.route",
+                "has routes, but there is no sink to which they could lead; add a `[[log.sink]]`",
+            ));
         }
         for (number, route) in self.route.iter().enumerate() {
             route
                 .check(&self.sink)
-                .map_err(|(key, reason)| format!("`log.route[{number}].{key}` {reason}"))?;
+                .map_err(|wrong| wrong.within(format_args!("log.route[{number}]")))?;
         }
         let used = |sink: &SinkConfig| self.route.iter().any(|it| it.to.contains(&sink.name));
         match self.sink.iter().position(|sink| !used(sink)) {
             None => Ok(()),
-            Some(number) => Err(format!(
-                "`log.sink[{number}].name`: no route leads to `{}`; add a `[[log.route]]` with it in `to`",
-                self.sink[number].name
+            Some(number) => Err(WrongValue::new(
+                format_args!("log.sink[{number}].name"),
+                format_args!(
+                    "is `{}`, to which no route leads; add a `[[log.route]]` with it in `to`",
+                    self.sink[number].name
+                ),
             )),
         }
     }
 }
 
-/// A key within an entry, and what is wrong with its value.
-type Wrong = (String, String);
-
-fn wrong(key: &str, reason: impl Into<String>) -> Wrong {
-    (key.to_owned(), reason.into())
-}
-
 impl SinkConfig {
-    fn check(&self, before: &[Self]) -> Result<(), Wrong> {
+    fn check(&self, before: &[Self]) -> Result<(), WrongValue> {
         let is_part = |sign: u8| sign.is_ascii_lowercase() || sign.is_ascii_digit() || sign == b'-';
         let is_name = self.name.bytes().all(is_part) && !self.name.is_empty();
         if !is_name || self.name.len() > LONGEST_NAME {
             let reason = format!(
                 "must be of lower-case letters, digits and `-`, and not longer than {LONGEST_NAME}"
             );
-            return Err(wrong("name", reason));
+            return Err(WrongValue::new("name", reason));
         }
         if before.iter().any(|it| it.name == self.name) {
-            return Err(wrong("name", "is the name of another sink, too"));
+            return Err(WrongValue::new("name", "is the name of another sink, too"));
         }
         let is_stderr = |it: &Self| it.kind == SinkType::Stderr;
         if is_stderr(self) && before.iter().any(is_stderr) {
-            return Err(wrong(
+            return Err(WrongValue::new(
                 "type",
                 "is `stderr` for another sink, too; there is only one",
             ));
@@ -278,7 +275,7 @@ impl SinkConfig {
         self.check_keys()?;
         // Not less than a few records, and little enough to calculate with.
         if !(64 << 10..=1 << 32).contains(&self.queue_bytes) {
-            return Err(wrong(
+            return Err(WrongValue::new(
                 "queue_bytes",
                 format!("must be from {} to {}", 64 << 10, 1_u64 << 32),
             ));
@@ -287,27 +284,27 @@ impl SinkConfig {
             .max_bytes
             .is_some_and(|it| it != 0 && !(4096..=1 << 50).contains(&it))
         {
-            return Err(wrong(
+            return Err(WrongValue::new(
                 "max_bytes",
                 format!("must be 0 or from 4096 to {}", 1_u64 << 50),
             ));
         }
         if self.keep.is_some_and(|it| !(1..=1000).contains(&it)) {
-            return Err(wrong("keep", "must be from 1 to 1000"));
+            return Err(WrongValue::new("keep", "must be from 1 to 1000"));
         }
         for (key, path) in [("path", &self.path), ("socket", &self.socket)] {
             if path
                 .as_ref()
                 .is_some_and(|it| !it.is_absolute() || it.file_name().is_none())
             {
-                return Err(wrong(key, "must be an absolute path of a file"));
+                return Err(WrongValue::new(key, "must be an absolute path of a file"));
             }
         }
         Ok(())
     }
 
     /// Checks that it has the keys of its type and no others.
-    fn check_keys(&self) -> Result<(), Wrong> {
+    fn check_keys(&self) -> Result<(), WrongValue> {
         use SinkType::{File, Journald, Syslog};
         let keys = [
             ("path", self.path.is_some(), File),
@@ -322,22 +319,22 @@ impl SinkConfig {
             .find(|(_, is_set, of)| *is_set && *of != self.kind)
         {
             let kind = format!("{kind:?}").to_lowercase();
-            return Err(wrong(
+            return Err(WrongValue::new(
                 key,
                 format!("is for sinks of the type `{kind}` only"),
             ));
         }
         match (self.kind, &self.path) {
-            (File, None) => Err(wrong("type", "is `file`, which needs a `path`")),
+            (File, None) => Err(WrongValue::new("type", "is `file`, which needs a `path`")),
             _ => Ok(()),
         }
     }
 }
 
 impl RouteConfig {
-    fn check(&self, sinks: &[SinkConfig]) -> Result<(), Wrong> {
+    fn check(&self, sinks: &[SinkConfig]) -> Result<(), WrongValue> {
         if self.to.is_empty() {
-            return Err(wrong("to", "names no sink"));
+            return Err(WrongValue::new("to", "names no sink"));
         }
         let names = || sinks.iter().map(|it| it.name.as_str());
         if let Some(name) = self.to.iter().find(|name| !names().any(|it| it == **name)) {
@@ -345,7 +342,7 @@ impl RouteConfig {
                 "names the sink `{name}`, which there is not{}",
                 did_you_mean(name, names())
             );
-            return Err(wrong("to", reason));
+            return Err(WrongValue::new("to", reason));
         }
         // Libraries may be named as well.
         let is_own = |source: &str| source.split("::").next() == Some(OWN);
@@ -355,15 +352,15 @@ impl RouteConfig {
         };
         if let Some(source) = self.sources.iter().find(unknown) {
             let near = did_you_mean(source, TARGETS);
-            return Err(wrong(
+            return Err(WrongValue::new(
                 "sources",
                 format!("names `{source}`, which logs nothing{near}"),
             ));
         }
         match self.fields.iter().find(|(_, value)| text(value).is_none()) {
             None => Ok(()),
-            Some((name, _)) => Err(wrong(
-                &format!("fields.{name}"),
+            Some((name, _)) => Err(WrongValue::new(
+                format_args!("fields.{name}"),
                 "must be a text, a number or a boolean",
             )),
         }
@@ -413,7 +410,7 @@ mod tests {
             ),
             (
                 FILE.to_owned(),
-                "line 2, column 8: `log.sink[0].name`: no route leads to `file`",
+                "line 2, column 8: `log.sink[0].name` is `file`, to which no route leads",
             ),
             (
                 ROUTE.to_owned(),

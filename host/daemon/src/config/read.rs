@@ -55,14 +55,9 @@ impl Config {
         let config: Self = toml::from_str(text).map_err(|error| not_toml(text, &error))?;
         match config.check_with_plugins() {
             Ok(()) => Ok(config),
-            Err(ConfigError::Value(reason)) => {
-                let offset = key(&reason).and_then(|it| find(text, it));
-                let place = offset.map(|offset| place(text, offset));
-                Err(ParseError { place, reason })
-            }
-            Err(other) => Err(ParseError {
-                place: None,
-                reason: other.to_string(),
+            Err(wrong) => Err(ParseError {
+                place: find(text, &wrong.key).map(|offset| place(text, offset)),
+                reason: wrong.to_string(),
             }),
         }
     }
@@ -118,11 +113,6 @@ fn nearest(message: &str) -> Option<(&str, &str)> {
 /// The words between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
-}
-
-/// The key with which a reason begins.
-fn key(reason: &str) -> Option<&str> {
-    reason.strip_prefix('`')?.split('`').next()
 }
 
 /// The byte offset of a key's value. A key may name an entry of an array, as in `log.sink[1].name`.

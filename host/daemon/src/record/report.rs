@@ -28,10 +28,10 @@ impl HostState {
     /// Records an event.
     pub(crate) fn record(&mut self, happened: Happened) {
         log::write(&happened);
+        self.subscribers.tell(&happened);
         match happened {
             Happened::Plugin(plugin, event) => {
                 self.count(&plugin, &event);
-                self.subscribers.tell(&plugin, &event);
                 let slot = self.machine.slot(plugin.as_str());
                 let at = slot.map_or((PluginState::Idle, None), |it| (it.state(), it.stage()));
                 self.history.record(&plugin, at, event);
@@ -56,7 +56,6 @@ impl HostState {
                 ),
             ) => {}
         }
-        self.changed();
     }
 
     /// Records what the host noticed before there was anybody to tell.
@@ -79,13 +78,6 @@ impl HostState {
     pub(crate) fn limits_not_enforced(&mut self, workers: &Workers) {
         for plugin in workers.without_cpu_limit() {
             self.happened(&plugin, PluginEvent::CpusNotEnforced);
-        }
-    }
-
-    /// Notifies followers that the status has changed.
-    pub(crate) fn changed(&self) {
-        for tell in &self.on_change {
-            (tell.0)();
         }
     }
 

@@ -1,17 +1,29 @@
-//! Events for programs that embed the host.
+//! News for programs that embed the host.
 //!
-//! Invariant: the host never waits for a subscriber; what finds no room is counted and lost.
+//! Invariant: the host never waits for a subscriber; an event that finds no room is counted and lost. Whatever
+//! changes the status, there is news to receive afterwards.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
     mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
 };
 
 use hotmerge_meta::{Digest, PluginName};
 use semver::Version;
 
-use crate::record::events::{Outcome, PluginEvent};
+use crate::record::events::{Happened, Outcome, PluginEvent};
+
+/// What a subscriber is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Something happened to a plugin.
+    Plugin(Event),
+    /// The status has changed in another way, by more than counts and measurements. Comes once for all such
+    /// changes until it is received, and not if other news leaves no room: every news says that the status
+    /// has changed.
+    Status,
+}
 
 /// What happened to a plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,29 +67,43 @@ pub enum EventKind {
     GivenUp,
 }
 
-/// Events from the moment of the subscription on. Ends with the host; unsubscribes when dropped.
+/// News from the moment of the subscription on. Ends with the host; unsubscribes when dropped.
 #[derive(Debug)]
 pub struct Subscription {
-    events: Receiver<Event>,
-    lost: Arc<AtomicU64>,
+    news: Receiver<News>,
+    shared: Arc<Shared>,
 }
 
 impl Subscription {
-    /// The next event, for which it waits; `None` once the host has stopped and all were received.
-    pub fn next(&self) -> Option<Event> {
-        self.events.recv().ok()
+    /// The next news, for which it waits; `None` once the host has stopped and all were received.
+    pub fn next(&self) -> Option<News> {
+        let news = self.news.recv().ok()?;
+        if news == News::Status {
+            // Before the caller looks at the status: a later change is news again.
+            self.shared.is_status_told.store(false, Ordering::Release);
+        }
+        Some(news)
     }
 
     /// How many events found no room so far.
     pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+        self.shared.lost.load(Ordering::Relaxed)
     }
+}
+
+/// What a subscription and its host both know.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Whether [`News::Status`] waits for the subscriber.
+    is_status_told: AtomicBool,
+    /// How many events found no room.
+    lost: AtomicU64,
 }
 
 /// The subscribers of a host.
 #[derive(Debug, Default)]
 pub(crate) struct Subscribers {
-    all: Vec<(SyncSender<Event>, Arc<AtomicU64>)>,
+    all: Vec<(SyncSender<News>, Arc<Shared>)>,
     /// Whether there will be no more events.
     is_closed: bool,
 }
@@ -85,12 +111,13 @@ pub(crate) struct Subscribers {
 impl Subscribers {
     /// Adds one that may lag behind by so many events.
     pub(crate) fn add(&mut self, waiting: usize) -> Subscription {
-        let (sender, events) = sync_channel(waiting);
-        let lost = Arc::default();
+        // Without any room there would be news for those alone that wait for it.
+        let (sender, news) = sync_channel(waiting.max(1));
+        let shared = Arc::default();
         if !self.is_closed {
-            self.all.push((sender, Arc::clone(&lost)));
+            self.all.push((sender, Arc::clone(&shared)));
         }
-        Subscription { events, lost }
+        Subscription { news, shared }
     }
 
     /// Ends all subscriptions.
@@ -99,22 +126,49 @@ impl Subscribers {
         self.all.clear();
     }
 
-    /// Notifies every subscriber whom the event concerns.
-    pub(crate) fn tell(&mut self, plugin: &PluginName, event: &PluginEvent) {
+    /// Notifies every subscriber of what happened, or at least that the status has changed.
+    pub(crate) fn tell(&mut self, happened: &Happened) {
         if self.all.is_empty() {
             return;
         }
-        if let Some(event) = public(plugin, event) {
-            self.all
-                .retain(|(sender, lost)| match sender.try_send(event.clone()) {
-                    Ok(()) => true,
-                    Err(TrySendError::Full(_)) => {
-                        lost.fetch_add(1, Ordering::Relaxed);
-                        true
-                    }
-                    Err(TrySendError::Disconnected(_)) => false,
-                });
+        let event = match happened {
+            Happened::Plugin(plugin, event) => public(plugin, event),
+            Happened::Host(_) => None,
+        };
+        match event {
+            Some(event) => self.send(|sender, shared| {
+                let sent = sender.try_send(News::Plugin(event.clone()));
+                if matches!(sent, Err(TrySendError::Full(_))) {
+                    shared.lost.fetch_add(1, Ordering::Relaxed);
+                }
+                sent
+            }),
+            None => self.tell_of_status(),
         }
+    }
+
+    /// Tells everybody that the status has changed. Who has unread news will look at it anyway.
+    pub(crate) fn tell_of_status(&mut self) {
+        self.send(|sender, shared| {
+            if shared.is_status_told.swap(true, Ordering::AcqRel) {
+                return Ok(());
+            }
+            let sent = sender.try_send(News::Status);
+            if sent.is_err() {
+                shared.is_status_told.store(false, Ordering::Release);
+            }
+            sent
+        });
+    }
+
+    /// Forgets those that are gone.
+    fn send(
+        &mut self,
+        send: impl Fn(&SyncSender<News>, &Shared) -> Result<(), TrySendError<News>>,
+    ) {
+        self.all.retain(|(sender, shared)| {
+            !matches!(send(sender, shared), Err(TrySendError::Disconnected(_)))
+        });
     }
 }
 
@@ -181,21 +235,29 @@ fn of_outcome(outcome: Outcome) -> EventKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::events::HostEvent;
 
-    fn given_up() -> PluginEvent {
+    fn given_up() -> Happened {
         let reason = "too often".to_owned();
-        PluginEvent::GivenUp { reason }
+        let plugin = "one".parse().unwrap();
+        Happened::Plugin(plugin, PluginEvent::GivenUp { reason })
+    }
+
+    fn kind(news: Option<News>) -> EventKind {
+        match news {
+            Some(News::Plugin(event)) => event.kind,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
     fn events_beyond_the_room_are_counted() {
         let mut subscribers = Subscribers::default();
         let slow = subscribers.add(1);
-        let name: PluginName = "one".parse().unwrap();
         for _ in 0..3 {
-            subscribers.tell(&name, &given_up());
+            subscribers.tell(&given_up());
         }
-        assert_eq!(slow.next().unwrap().kind, EventKind::GivenUp);
+        assert_eq!(kind(slow.next()), EventKind::GivenUp);
         assert_eq!(slow.lost(), 2);
         subscribers.close();
         assert_eq!(slow.next(), None);
@@ -204,10 +266,39 @@ mod tests {
     }
 
     #[test]
+    fn a_changed_status_is_told_once() {
+        let mut subscribers = Subscribers::default();
+        let slow = subscribers.add(3);
+        let clock = || Happened::Host(HostEvent::ClockPanicked);
+        subscribers.tell(&clock());
+        subscribers.tell_of_status();
+        subscribers.tell(&given_up());
+        assert_eq!(slow.next(), Some(News::Status));
+        // It may have looked at the status by now.
+        subscribers.tell(&clock());
+        subscribers.close();
+        assert_eq!(kind(slow.next()), EventKind::GivenUp);
+        assert_eq!(slow.next(), Some(News::Status));
+        assert_eq!((slow.next(), slow.lost()), (None, 0));
+    }
+
+    #[test]
+    fn a_changed_status_needs_no_room() {
+        let mut subscribers = Subscribers::default();
+        let full = subscribers.add(1);
+        subscribers.tell(&given_up());
+        subscribers.tell_of_status();
+        assert_eq!(kind(full.next()), EventKind::GivenUp);
+        subscribers.tell_of_status();
+        subscribers.close();
+        assert_eq!((full.next(), full.lost()), (Some(News::Status), 0));
+    }
+
+    #[test]
     fn dropped_subscriptions_are_forgotten() {
         let mut subscribers = Subscribers::default();
         drop(subscribers.add(1));
-        subscribers.tell(&"one".parse().unwrap(), &given_up());
+        subscribers.tell(&given_up());
         assert!(subscribers.all.is_empty());
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{
     sync::{Arc, mpsc},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use hotmerge_instance::{Instance, spawn};
@@ -74,7 +74,7 @@ impl Supervisor {
                 }
             }
         };
-        let took = since.map_or(Duration::ZERO, |since| since.elapsed());
+        let took = since.elapsed();
         let drained = PluginEvent::Ending(Ending::Drained { took });
         self.tell_and_apply(name, [drained], Some(Event::Drained { ticket }));
         self.tear_down(name, version.instance, Some(ticket));

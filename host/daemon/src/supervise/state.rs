@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -82,17 +81,6 @@ pub(crate) struct HostState {
     /// Whether stopping waits for nothing.
     pub(crate) hurried: bool,
     pub(crate) configured: Configured,
-    /// Called after every change.
-    pub(crate) on_change: Vec<OnChange>,
-}
-
-/// A function of the embedding program that is called on every change, under the host's lock.
-pub(crate) struct OnChange(pub(crate) Box<dyn Fn() + Send + Sync>);
-
-impl fmt::Debug for OnChange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("OnChange")
-    }
 }
 
 /// The outcome of the last reading of the configuration.
@@ -126,8 +114,6 @@ pub(crate) struct Attempt {
     pub(crate) began: Instant,
     /// Since when calls have waited for it, if they do.
     pub(crate) paused: Option<Instant>,
-    /// Since when it takes no new calls, if it is an old version.
-    pub(crate) replaced: Option<Instant>,
     pub(crate) progress: Progress,
     /// Its generation, which its records carry; 0 before it takes calls.
     pub(crate) generation: Arc<AtomicU64>,
@@ -160,8 +146,8 @@ pub(crate) enum Progress {
     Live,
     /// It failed, and is about to be refused.
     Failed,
-    /// It takes no new calls.
-    Draining(Draining<Version>),
+    /// It has taken no new calls since then.
+    Draining(Draining<Version>, Instant),
     /// It is being torn down.
     Ending,
 }
@@ -181,7 +167,7 @@ impl Progress {
             Self::Trying(_) => "trying",
             Self::Live => "live",
             Self::Failed => "failed",
-            Self::Draining(_) => "draining",
+            Self::Draining(..) => "draining",
             Self::Ending => "ending",
         }
     }
@@ -195,7 +181,6 @@ impl Attempt {
             config,
             began: Instant::now(),
             paused: None,
-            replaced: None,
             progress: Progress::Verifying,
             generation: Arc::default(),
             signed: None,
@@ -227,9 +212,9 @@ impl Attempt {
 
     /// Takes the draining version and since when it drains, if it is in that step; it is about to be
     /// torn down then.
-    pub(crate) fn take_draining(&mut self) -> Option<(Draining<Version>, Option<Instant>)> {
+    pub(crate) fn take_draining(&mut self) -> Option<(Draining<Version>, Instant)> {
         match std::mem::replace(&mut self.progress, Progress::Ending) {
-            Progress::Draining(version) => Some((version, self.replaced)),
+            Progress::Draining(version, since) => Some((version, since)),
             other => {
                 self.progress = other;
                 None
@@ -367,8 +352,7 @@ impl HostState {
         if let Some(old) = old
             && let Some(attempt) = self.attempts.get_mut(&old.ticket)
         {
-            attempt.replaced = Some(Instant::now());
-            attempt.progress = Progress::Draining(old);
+            attempt.progress = Progress::Draining(old, Instant::now());
         }
     }
 

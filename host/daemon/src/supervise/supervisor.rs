@@ -227,7 +227,7 @@ impl Supervisor {
         }
         if state.problems != problems {
             state.problems = problems;
-            state.changed();
+            state.subscribers.tell_of_status();
         }
         state.unsettled = unsettled;
     }

@@ -6,7 +6,9 @@
 //! Absent on purpose: what has changed, and HTTP.
 
 use std::{
+    io,
     sync::Arc,
+    thread,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -15,6 +17,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// How many may wait for changes at once.
 const PLACES: usize = 16;
+
+/// How many changes may wait: one makes readers fetch everything.
+const WAITING: usize = 1;
 
 /// Notifies followers of changes.
 #[derive(Debug)]
@@ -42,16 +47,23 @@ pub(super) struct Follower {
 }
 
 impl Live {
-    /// Notifies followers of this host's changes.
-    pub(super) fn of(host: &Host) -> Arc<Self> {
+    /// Notifies followers of this host's changes, on a thread that ends with either.
+    ///
+    /// # Errors
+    /// If the system has no thread for it.
+    pub(super) fn of(host: &Host) -> io::Result<Arc<Self>> {
         let live = Arc::new(Self::new());
-        let told = Arc::downgrade(&live);
-        host.on_change(move || {
-            if let Some(live) = told.upgrade() {
-                live.changed();
+        let (told, news) = (Arc::downgrade(&live), host.subscribe(WAITING));
+        let tell = move || {
+            while news.next().is_some() {
+                match told.upgrade() {
+                    Some(live) => live.changed(),
+                    None => return,
+                }
             }
-        });
-        live
+        };
+        thread::Builder::new().name("changes".into()).spawn(tell)?;
+        Ok(live)
     }
 
     fn new() -> Self {

@@ -89,11 +89,8 @@ impl Front {
             .enable_all()
             .build()
             .map_err(FrontError::Runtime)?;
-        let shared = Arc::new(Shared::new(
-            door,
-            config.clone(),
-            tokens.unwrap_or_default(),
-        ));
+        let shared = Shared::new(door, config.clone(), tokens.unwrap_or_default());
+        let shared = Arc::new(shared.map_err(FrontError::Runtime)?);
         let connections = Arc::new(Connections::new(config.max_connections));
         let (stopping, _) = watch::channel(false);
         let router = routes::router(Arc::clone(&shared));

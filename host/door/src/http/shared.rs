@@ -2,7 +2,7 @@
 //!
 //! Absent on purpose: connections, which `connections` counts.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use hotmerge_daemon::config::HttpConfig;
 use tokio::sync::watch;
@@ -56,12 +56,14 @@ pub(super) enum Peer {
 }
 
 impl Shared {
-    pub(super) fn new(door: Arc<Door>, config: HttpConfig, tokens: Tokens) -> Self {
+    /// # Errors
+    /// If the system has no thread for it.
+    pub(super) fn new(door: Arc<Door>, config: HttpConfig, tokens: Tokens) -> io::Result<Self> {
         let (most, own) = (config.max_calls, config.max_calls_per_client);
         let bytes = |calls: usize| calls.saturating_mul(config.max_body_bytes);
-        Self {
+        Ok(Self {
             #[cfg(feature = "page")]
-            live: Live::of(&door.host),
+            live: Live::of(&door.host)?,
             door,
             calls: Arc::new(Room::new("calls", most, own)),
             waiting: Arc::new(Room::new("administrative requests", WAITING, WAITING)),
@@ -71,7 +73,7 @@ impl Shared {
             descriptions: Arc::default(),
             document: Written::default(),
             ready: watch::Sender::new(false),
-        }
+        })
     }
 
     /// Ends work that would otherwise continue as long as the host runs.

@@ -267,9 +267,10 @@ fn conclude(findings: Vec<Finding>) -> (String, Result<(), CommandError>) {
 
 /// Checks that granted paths can be trusted, and that required signatures can be verified.
 fn check_trust(config: &Config) -> Result<(), CommandError> {
-    let refused = Host::check_grants(config);
+    let refused = Host::check_grants(config).err().into_iter().flatten();
+    let refused = refused.map(|it| it.to_string());
     let keys = Host::check_keys(config);
-    let reasons: Vec<_> = refused.err().into_iter().flatten().chain(keys).collect();
+    let reasons: Vec<_> = refused.chain(keys).collect();
     match reasons.is_empty() {
         true => Ok(()),
         false => Err(CommandError::text(exit::CONFIG, reasons.join("; "))),
