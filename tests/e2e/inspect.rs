@@ -158,6 +158,8 @@ fn inspect_json_is_one_object() {
     let expected = json!({
         "subject": "connect",
         "rule": "the network is not granted to it (with `net` in `allow`)",
+        "grant": "net",
+        "likely": "`std::net`",
     });
     let mut objections = refused["objections"].as_array().expect("a list").iter();
     assert!(objections.any(|it| *it == expected), "{refused}");

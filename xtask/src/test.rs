@@ -54,6 +54,8 @@ enum Family {
     Watch,
     /// Plugins over HTTP: calls, access, limits, restarts, and the OpenAPI description
     Http,
+    /// What plugin authors meet: the test kit, refusals, and what the sandbox says
+    Author,
     /// Hosts inside programs in other languages
     Foreign,
     /// Metrics, log records and `hotmerge top`
@@ -109,6 +111,7 @@ fn family_of(program: &str) -> Family {
     match program.split('_').next() {
         Some("emerge") => Family::Emerge,
         Some("http") => Family::Http,
+        Some("author") => Family::Author,
         Some("foreign") => Family::Foreign,
         Some("observe") => Family::Observe,
         Some("life") => Family::Life,
@@ -194,6 +197,16 @@ fn commands(family: Family, cargo: &Cargo, wanted: fn(&str) -> bool) -> Result<V
                 lives.env("PROPTEST_RNG_SEED", SEED);
             }
             return Ok(vec![command, lives]);
+        }
+        Family::Author => {
+            command.args(["--package", "hotmerge-tests"]);
+            for name in end_to_end(cargo, family)?.iter().filter(|it| wanted(it)) {
+                command.args(["--test", name]);
+            }
+            // The kit belongs to the SDK, which knows none of the other crates.
+            let mut kit = cargo.command();
+            kit.args(["test", "--package", "hotmerge-sdk", "--test", "author_kit"]);
+            return Ok(vec![command, kit]);
         }
         Family::Main
         | Family::Life

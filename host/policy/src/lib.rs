@@ -21,7 +21,7 @@ mod reader;
 mod symbols;
 
 pub use file::{File, FileError, Segment};
-pub use objection::Objection;
+pub use objection::{Grouped, Objection};
 pub use symbols::{Group, Groups, GroupsError, When};
 
 /// Libraries that a plugin may need; the loader would load any other unverified.
@@ -62,46 +62,132 @@ pub struct Rules {
     pub strict: bool,
 }
 
-/// All reasons against a plugin.
+/// All reasons against a plugin: first those that no grant changes.
 pub fn judge(file: &File, groups: &Groups, rules: Rules) -> Vec<Objection> {
     let mut objections = file.oddities.clone();
     for library in &file.needed {
         if !LIBRARIES.contains(&library.as_str()) {
-            objections.push(Objection {
-                subject: library.clone(),
-                rule: "a plugin may need no library but the C runtime; link it statically".into(),
-            });
+            objections.push(Objection::fatal(
+                library,
+                "a plugin may need no library but the C runtime; link it statically",
+            ));
         }
-    }
-    for symbol in &file.imports {
-        let rule = match groups.of(symbol) {
-            Some(group) => match group.when {
-                When::Always => continue,
-                When::Fs if rules.fs => continue,
-                When::Net if rules.net => continue,
-                When::Fs => format!("files are not granted to it ({})", group.reason),
-                When::Net => format!("the network is not granted to it ({})", group.reason),
-                When::Never => format!(
-                    "imports of the group \"{}\" are never allowed: {}",
-                    group.name, group.reason
-                ),
-            },
-            None if rules.strict => "it is in no group of the symbol policy".to_owned(),
-            None => continue,
-        };
-        objections.push(Objection {
-            subject: symbol.clone(),
-            rule,
-        });
     }
     // The host's own process ends where a plugin cannot unwind.
     if rules.strict && !file.imports.contains(UNWIND) {
-        objections.push(Objection {
-            subject: UNWIND.into(),
-            rule: "a plugin that does not import it ends the host's process when it panics; build \
-                   it with `panic = \"unwind\"`"
-                .into(),
-        });
+        objections.push(Objection::fatal(
+            UNWIND,
+            "a plugin that does not import it ends the host's process when it panics; build \
+             it with `panic = \"unwind\"`",
+        ));
     }
+    let of_symbols = file.imports.iter();
+    objections.extend(of_symbols.filter_map(|symbol| against(symbol, groups, rules)));
+    objections.sort_by_key(|objection| objection.grant);
     objections
+}
+
+/// What speaks against a symbol.
+fn against(symbol: &str, groups: &Groups, rules: Rules) -> Option<Objection> {
+    let Some(group) = groups.of(symbol) else {
+        let rule = "it is in no group of the symbol policy";
+        return rules.strict.then(|| Objection::fatal(symbol, rule));
+    };
+    let (rule, grant) = match group.when {
+        When::Always => return None,
+        When::Fs if rules.fs => return None,
+        When::Net if rules.net => return None,
+        When::Host if rules.strict => return None,
+        When::Fs => (
+            format!("files are not granted to it ({})", group.reason),
+            Some("fs:PATH:ro"),
+        ),
+        When::Net => (
+            format!("the network is not granted to it ({})", group.reason),
+            Some("net"),
+        ),
+        When::Host => (
+            format!(
+                "imports of the group \"{}\" are for the host's own process only: {}",
+                group.name, group.reason
+            ),
+            None,
+        ),
+        When::Never => (
+            format!(
+                "imports of the group \"{}\" are never allowed: {}",
+                group.name, group.reason
+            ),
+            None,
+        ),
+    };
+    Some(Objection {
+        subject: symbol.to_owned(),
+        rule,
+        grant,
+        likely: group.likely.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_grant_changes_comes_first() {
+        let imports = [
+            "accept4",
+            "connect",
+            "fork",
+            "mkdir",
+            "posix_spawnp",
+            "read",
+        ];
+        let file = File {
+            imports: imports.map(str::to_owned).into(),
+            needed: vec!["libz.so.1".to_owned()],
+            ..File::default()
+        };
+        let groups = Groups::parse(Groups::BUILTIN).unwrap();
+        let judged = |rules| {
+            let objections = judge(&file, &groups, rules);
+            let subjects = objections.iter().map(|it| it.subject.clone());
+            (subjects.collect::<Vec<_>>(), objections)
+        };
+        let rules = Rules {
+            fs: false,
+            net: false,
+            strict: false,
+        };
+        let (subjects, objections) = judged(rules);
+        assert_eq!(
+            subjects,
+            [
+                "libz.so.1",
+                "fork",
+                "posix_spawnp",
+                "mkdir",
+                "accept4",
+                "connect"
+            ]
+        );
+        let said: Vec<_> = Grouped::all(&objections)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert!(
+            said[1].contains("most likely `std::process::Command`"),
+            "{said:?}"
+        );
+        assert!(
+            said[2].starts_with("`mkdir`: files are not granted"),
+            "{said:?}"
+        );
+        let rules = Rules {
+            fs: true,
+            net: true,
+            ..rules
+        };
+        assert_eq!(judged(rules).0, ["libz.so.1", "fork", "posix_spawnp"]);
+    }
 }

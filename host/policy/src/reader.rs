@@ -22,10 +22,7 @@ pub(crate) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Records a forbidden property, once.
     pub(crate) fn odd(&mut self, subject: &str, rule: &str) {
-        let objection = Objection {
-            subject: subject.into(),
-            rule: rule.into(),
-        };
+        let objection = Objection::fatal(subject, rule);
         if !self.file.oddities.contains(&objection) {
             self.file.oddities.push(objection);
         }

@@ -12,6 +12,8 @@ pub enum When {
     Fs,
     /// If the network was granted.
     Net,
+    /// In the host's own process only: no worker's system call filter permits what is behind them.
+    Host,
     /// By no plugin.
     Never,
 }
@@ -26,7 +28,15 @@ pub struct Group {
     pub when: When,
     /// Why.
     pub reason: String,
+    /// What of a language's library leads there most often, for authors who never wrote such a name.
+    pub likely: Option<String>,
     symbols: Vec<String>,
+}
+
+impl Group {
+    fn patterns(&self) -> impl Iterator<Item = &str> {
+        self.symbols.iter().map(String::as_str)
+    }
 }
 
 /// All groups, in order of precedence.
@@ -64,6 +74,12 @@ impl Groups {
         }
     }
 
+    /// All of them, with their patterns, in order of precedence.
+    pub fn patterns(&self) -> impl Iterator<Item = (&Group, &str)> {
+        let of = |group| Group::patterns(group).map(move |pattern| (group, pattern));
+        self.group.iter().flat_map(of)
+    }
+
     /// The group of a symbol.
     pub fn of(&self, symbol: &str) -> Option<&Group> {
         let has = |group: &&Group| group.symbols.iter().any(|pattern| matches(pattern, symbol));
@@ -92,6 +108,7 @@ mod tests {
         assert_eq!(when("process_vm_readv"), Some(When::Never));
         assert_eq!(when("opendir"), Some(When::Fs));
         assert_eq!(when("getaddrinfo"), Some(When::Net));
+        assert_eq!(when("symlinkat"), Some(When::Host));
         assert_eq!(when("frobnicate"), None);
     }
 }

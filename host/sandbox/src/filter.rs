@@ -245,7 +245,7 @@ mod tests {
         let load = ("load code", SYS_mmap, code);
         let lock = ("lock again", SYS_seccomp, filter(SYNC, &permits_all));
         let policy = Policy::parse(Policy::BUILTIN).unwrap();
-        let (first, second) = policy.compile(&[]).unwrap();
+        let (first, second) = policy.compile(&[], true).unwrap();
 
         let before = |it| Step::Try("before any filter", it, 0);
         let between = |it| Step::Try("before the lock", it, libc::EPERM);
@@ -266,6 +266,142 @@ mod tests {
             .zip(results)
             .filter_map(|(step, it)| step.judge(it));
         let wrong: Vec<_> = wrong.collect();
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn filters_tell_own_descriptors_from_given_ones() {
+        const OPEN_NOWHERE: c_long = 1000;
+        let mut pair = [0 as c_int; 2];
+        let place = pair.as_mut_ptr() as c_long;
+        let unix = c_long::from(libc::AF_UNIX);
+        let pair = |family, kind: c_int| [family, kind.into(), 0, place, 0, 0];
+        let close = |number| [number, 0, 0, 0, 0, 0];
+        let send = |number, address| [number, place, 1, 0, address, 16];
+        let (ok, no, none) = (0, libc::EPERM, libc::EBADF);
+        let attempts: [(Attempt, i32); 14] = [
+            (("make a pipe", libc::SYS_pipe2, [place, 0, 0, 0, 0, 0]), ok),
+            (
+                (
+                    "make a pair",
+                    libc::SYS_socketpair,
+                    pair(unix, libc::SOCK_STREAM),
+                ),
+                ok,
+            ),
+            (
+                (
+                    "pair datagrams",
+                    libc::SYS_socketpair,
+                    pair(unix, libc::SOCK_DGRAM),
+                ),
+                no,
+            ),
+            (
+                (
+                    "pair packets",
+                    libc::SYS_socketpair,
+                    pair(unix, libc::SOCK_SEQPACKET),
+                ),
+                no,
+            ),
+            (
+                (
+                    "pair others",
+                    libc::SYS_socketpair,
+                    pair(2, libc::SOCK_STREAM),
+                ),
+                no,
+            ),
+            (("wake", libc::SYS_eventfd2, [0; 6]), ok),
+            (
+                ("close its own", libc::SYS_close, close(OPEN_NOWHERE)),
+                none,
+            ),
+            (("close its input", libc::SYS_close, close(0)), no),
+            (("close its log", libc::SYS_close, close(6)), no),
+            (
+                ("close its report", libc::SYS_close, close(0x1_0000_0007)),
+                no,
+            ),
+            (
+                ("send on its own", libc::SYS_sendto, send(OPEN_NOWHERE, 0)),
+                none,
+            ),
+            (
+                (
+                    "send elsewhere",
+                    libc::SYS_sendto,
+                    send(OPEN_NOWHERE, place),
+                ),
+                no,
+            ),
+            (("send on its log", libc::SYS_sendto, send(6, 0)), no),
+            (
+                (
+                    "set a mode",
+                    libc::SYS_fchmod,
+                    [OPEN_NOWHERE, 0o644, 0, 0, 0, 0],
+                ),
+                no,
+            ),
+        ];
+        let policy = Policy::parse(Policy::BUILTIN).unwrap();
+        let without = policy.compile(&[], true).unwrap().1;
+        try_all(&without, &attempts);
+    }
+
+    #[test]
+    fn granted_files_can_be_mapped_and_changed() {
+        const OPEN_NOWHERE: c_long = 1000;
+        let own = File::open("/proc/self/exe").unwrap();
+        let file = c_long::from(own.as_raw_fd());
+        let view =
+            |protection: c_int, flags: c_int| [0, 4096, protection.into(), flags.into(), file, 0];
+        let mode = |bits| [OPEN_NOWHERE, bits, 0, 0, 0, 0];
+        let anonymous = MAP_SHARED | MAP_ANONYMOUS;
+        let attempts: [(Attempt, i32); 5] = [
+            (("map a file", SYS_mmap, view(PROT_READ, MAP_SHARED)), 0),
+            (
+                (
+                    "share memory",
+                    SYS_mmap,
+                    view(PROT_READ | PROT_WRITE, anonymous),
+                ),
+                libc::EPERM,
+            ),
+            (
+                (
+                    "run a file",
+                    SYS_mmap,
+                    view(PROT_READ | PROT_EXEC, MAP_SHARED),
+                ),
+                libc::EPERM,
+            ),
+            (("set a mode", libc::SYS_fchmod, mode(0o644)), libc::EBADF),
+            (
+                ("set a user id", libc::SYS_fchmod, mode(0o4755)),
+                libc::EPERM,
+            ),
+        ];
+        let files = crate::Grant::Files {
+            path: "/srv".into(),
+            write: true,
+        };
+        let policy = Policy::parse(Policy::BUILTIN).unwrap();
+        let granted = policy.compile(&[files], true).unwrap().1;
+        try_all(&granted, &attempts);
+    }
+
+    /// Makes attempts under a filter, in a process of its own.
+    fn try_all(filter: &Program, attempts: &[(Attempt, i32)]) {
+        let tried = attempts.iter();
+        let tried = tried.map(|(attempt, error)| Step::Try("after the lock", attempt, *error));
+        let steps: Vec<_> = std::iter::once(Step::Install(filter))
+            .chain(tried)
+            .collect();
+        let results = steps.iter().zip(in_child(&steps));
+        let wrong: Vec<_> = results.filter_map(|(step, it)| step.judge(it)).collect();
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 }

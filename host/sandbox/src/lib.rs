@@ -67,4 +67,7 @@ pub mod descriptor {
     pub const OUTGOING: i32 = 8;
     /// How many there are.
     pub const COUNT: usize = 9;
+    /// Those that stay the worker's once the plugin runs, with its input and output. The other numbers are
+    /// given back by then, and become those of what the plugin opens.
+    pub(crate) const KEPT: [u64; 6] = [0, 1, 2, IMAGE as u64, LOG as u64, CRASH as u64];
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    Grant, Program,
+    Grant, Program, descriptor,
     filter::{self, SELF},
 };
 
@@ -27,11 +27,52 @@ struct Data {
     fs_read: Group,
     #[serde(rename = "fs-write")]
     fs_write: Group,
+    /// Older policies of operators do not have it.
+    #[serde(rename = "fs-write-in-root", default)]
+    fs_write_in_root: Group,
     net: Group,
     never: Group,
 }
 
 type Group = BTreeMap<String, Entries>;
+
+/// What must hold of an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Condition {
+    /// These bits of it have this value.
+    Masked(u8, u64, u64),
+    /// It is no such number of 32 bits.
+    Not(u8, u64),
+}
+
+impl Condition {
+    fn holds(self, arguments: &[u64; 6]) -> bool {
+        let of = |index: u8| arguments.get(usize::from(index)).copied();
+        match self {
+            Self::Masked(index, mask, value) => of(index).is_some_and(|it| it & mask == value),
+            Self::Not(index, value) => of(index).is_some_and(|it| it & 0xffff_ffff != value),
+        }
+    }
+
+    fn json(self) -> Value {
+        match self {
+            Self::Masked(index, mask, value) => {
+                // What the kernel takes as a number of 32 bits may have anything in the others.
+                let kind = match u32::try_from(mask) {
+                    Ok(_) => "dword",
+                    Err(_) => "qword",
+                };
+                json!({ "index": index, "type": kind, "op": { "masked_eq": mask }, "val": value })
+            }
+            Self::Not(index, value) => {
+                json!({ "index": index, "type": "dword", "op": "ne", "val": value })
+            }
+        }
+    }
+}
+
+/// For each call the cases in which it is permitted; one without conditions is every case.
+type Rules<'a> = BTreeMap<&'a str, BTreeSet<Vec<Condition>>>;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
@@ -80,6 +121,22 @@ impl Operand {
     }
 }
 
+impl Entry {
+    fn conditions(&self) -> Result<Vec<Condition>, PolicyError> {
+        let mut conditions = Vec::new();
+        for (index, mask, operand) in &self.when {
+            match (mask, operand) {
+                (Operand::Word(is), Operand::Word(own)) if is == "is" && own == "own" => {
+                    let given = descriptor::KEPT.iter();
+                    conditions.extend(given.map(|it| Condition::Not(*index, *it)));
+                }
+                _ => conditions.push(Condition::Masked(*index, mask.mask()?, operand.value()?)),
+            }
+        }
+        Ok(conditions)
+    }
+}
+
 impl Entries {
     fn list(&self) -> Vec<Entry> {
         match self {
@@ -116,15 +173,59 @@ impl Policy {
             path: "/".into(),
             write: true,
         };
-        policy.compile(&[files, Grant::Network])?;
+        policy.compile(&[files, Grant::Network], true)?;
         Ok(policy)
     }
 
-    /// The filters before loading, and the one after it.
+    /// The filters before loading, and the one after it, for a worker that has a root of its own
+    /// (`in_root`) or has not.
     ///
     /// # Errors
     /// If a name is unknown, or the machine is.
-    pub fn compile(&self, grants: &[Grant]) -> Result<(Vec<Program>, Program), PolicyError> {
+    pub fn compile(
+        &self,
+        grants: &[Grant],
+        in_root: bool,
+    ) -> Result<(Vec<Program>, Program), PolicyError> {
+        let mut groups = self.groups(grants, in_root);
+        let second = program(&groups, json!({ "errno": libc::EPERM }), json!("allow"))?;
+        groups.push(&self.data.load);
+        let first = program(&groups, json!({ "errno": libc::EPERM }), json!("allow"))?;
+        let never = program(&[&self.data.never], json!("allow"), json!("kill_process"))?;
+        let guard =
+            |program| filter::guarded(self.data.newest, program).ok_or_else(unknown_machine);
+        Ok((vec![guard(first)?, never], guard(second)?))
+    }
+
+    /// Whether a plugin with these grants may make a call with these arguments, once it runs.
+    ///
+    /// # Errors
+    /// If the policy cannot be used.
+    pub fn permits(
+        &self,
+        (grants, in_root): (&[Grant], bool),
+        call: &str,
+        arguments: &[u64; 6],
+    ) -> Result<bool, PolicyError> {
+        let rules = rules(&self.groups(grants, in_root))?;
+        let holds = |case: &Vec<Condition>| case.iter().all(|it| it.holds(arguments));
+        Ok(rules.get(call).is_some_and(|cases| cases.iter().any(holds)))
+    }
+
+    /// The names of the calls that some grant permits and nothing does without it.
+    pub fn granted_calls(&self) -> impl Iterator<Item = &str> {
+        let data = &self.data;
+        [
+            &data.fs_read,
+            &data.fs_write,
+            &data.fs_write_in_root,
+            &data.net,
+        ]
+        .into_iter()
+        .flat_map(|group| group.keys().map(String::as_str))
+    }
+
+    fn groups(&self, grants: &[Grant], in_root: bool) -> Vec<&Group> {
         let mut groups = vec![&self.data.run];
         for grant in grants {
             match grant {
@@ -134,16 +235,13 @@ impl Policy {
                     if *write {
                         groups.push(&self.data.fs_write);
                     }
+                    if *write && in_root {
+                        groups.push(&self.data.fs_write_in_root);
+                    }
                 }
             }
         }
-        let second = program(&groups, json!({ "errno": libc::EPERM }), json!("allow"))?;
-        groups.push(&self.data.load);
-        let first = program(&groups, json!({ "errno": libc::EPERM }), json!("allow"))?;
-        let never = program(&[&self.data.never], json!("allow"), json!("kill_process"))?;
-        let guard =
-            |program| filter::guarded(self.data.newest, program).ok_or_else(unknown_machine);
-        Ok((vec![guard(first)?, never], guard(second)?))
+        groups
     }
 }
 
@@ -151,9 +249,9 @@ fn unknown_machine() -> PolicyError {
     PolicyError(format!("there is no table for {}", std::env::consts::ARCH))
 }
 
-fn program(groups: &[&Group], otherwise: Value, matched: Value) -> Result<Program, PolicyError> {
+fn rules<'a>(groups: &[&'a Group]) -> Result<Rules<'a>, PolicyError> {
     let arch = std::env::consts::ARCH;
-    let mut rules = BTreeMap::<&str, BTreeSet<Vec<(u8, u64, u64)>>>::new();
+    let mut rules = Rules::new();
     for (name, entries) in groups.iter().copied().flatten() {
         for entry in entries.list() {
             if entry.reason.trim().is_empty() {
@@ -162,32 +260,22 @@ fn program(groups: &[&Group], otherwise: Value, matched: Value) -> Result<Progra
             if entry.arch.as_deref().is_some_and(|only| only != arch) {
                 continue;
             }
-            let when = entry
-                .when
-                .iter()
-                .map(|(index, mask, operand)| Ok((*index, mask.mask()?, operand.value()?)))
-                .collect::<Result<_, PolicyError>>()?;
-            rules.entry(name).or_default().insert(when);
+            rules.entry(name).or_default().insert(entry.conditions()?);
         }
     }
+    Ok(rules)
+}
+
+fn program(groups: &[&Group], otherwise: Value, matched: Value) -> Result<Program, PolicyError> {
+    let arch = std::env::consts::ARCH;
     let mut list = Vec::new();
-    for (name, cases) in rules {
+    for (name, cases) in rules(groups)? {
         if cases.contains(&Vec::new()) {
             list.push(json!({ "syscall": name }));
             continue;
         }
         for case in cases {
-            let conditions: Vec<_> = case
-                .into_iter()
-                .map(|(index, mask, value)| {
-                    // What the kernel takes as a number of 32 bits may have anything in the others.
-                    let kind = match u32::try_from(mask) {
-                        Ok(_) => "dword",
-                        Err(_) => "qword",
-                    };
-                    json!({ "index": index, "type": kind, "op": { "masked_eq": mask }, "val": value })
-                })
-                .collect();
+            let conditions: Vec<_> = case.into_iter().map(Condition::json).collect();
             list.push(json!({ "syscall": name, "args": conditions }));
         }
     }
@@ -215,15 +303,23 @@ mod tests {
             path: "/srv".into(),
             write: true,
         };
-        let (first, second) = policy.compile(&[]).unwrap();
+        let (first, second) = policy.compile(&[], true).unwrap();
         assert_eq!(first.len(), 2);
-        let (_, more) = policy.compile(&[files, Grant::Network]).unwrap();
+        let (_, more) = policy.compile(&[files, Grant::Network], true).unwrap();
         assert!(more.0.len() > second.0.len());
     }
 
     #[test]
     fn unknown_calls_and_missing_reasons_are_refused() {
-        for group in ["run", "load", "fs-read", "fs-write", "net", "never"] {
+        for group in [
+            "run",
+            "load",
+            "fs-read",
+            "fs-write",
+            "fs-write-in-root",
+            "net",
+            "never",
+        ] {
             let heading = format!("[{group}]\n");
             let with = |line| Policy::BUILTIN.replace(&heading, &format!("{heading}{line}\n"));
             for (line, name) in [
@@ -241,7 +337,7 @@ mod tests {
         let with = |mask| {
             let line = format!("getuid = {{ reason = \"a test\", when = [[0, {mask}, 0]] }}");
             let text = Policy::BUILTIN.replace("[run]\n", &format!("[run]\n{line}\n"));
-            Policy::parse(&text).and_then(|policy| policy.compile(&[]))
+            Policy::parse(&text).and_then(|policy| policy.compile(&[], true))
         };
         // Each half takes a load, a mask and a jump.
         let half = with("0xffffffff").unwrap().1.0.len();

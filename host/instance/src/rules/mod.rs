@@ -6,3 +6,6 @@ pub mod policies;
 pub mod symbols;
 pub mod text_file;
 pub mod wants;
+
+#[cfg(test)]
+mod agreement;

@@ -4,12 +4,12 @@ use std::{fs::File as Bytes, io, os::unix::fs::FileExt as _};
 
 use hotmerge_loader::Verified;
 pub use hotmerge_policy::Groups;
-use hotmerge_policy::{File, FileError, Objection, judge};
+use hotmerge_policy::{File, FileError, Grouped, Objection, judge};
 use hotmerge_sandbox::Grant;
 
 use crate::{rules::policies, settings::Isolation};
 
-/// Most objections that are listed in one sentence.
+/// Most broken rules that are listed in one sentence.
 const MOST_LISTED: usize = 5;
 
 /// The symbol policy's objections to a file.
@@ -31,10 +31,11 @@ pub enum SymbolsError {
 }
 
 fn list(objections: &[Objection]) -> String {
-    let listed = objections.iter().take(MOST_LISTED);
+    let rules = Grouped::all(objections);
+    let listed = rules.iter().take(MOST_LISTED);
     let mut listed: Vec<_> = listed.map(ToString::to_string).collect();
-    if objections.len() > listed.len() {
-        listed.push(format!("and {} more", objections.len() - listed.len()));
+    if rules.len() > listed.len() {
+        listed.push(format!("and {} more", rules.len() - listed.len()));
     }
     listed.join("; ")
 }

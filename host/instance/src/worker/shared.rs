@@ -411,7 +411,7 @@ impl Workers {
             return Ok(Arc::clone(filters));
         }
         let policy = self.policy.as_ref().ok_or(LaunchError::NoPolicy)?;
-        let filters = Arc::new(policy.compile(grants)?);
+        let filters = Arc::new(policy.compile(grants, self.namespaces)?);
         known.insert(grants.to_vec(), Arc::clone(&filters));
         Ok(filters)
     }
