@@ -4,12 +4,14 @@ use anyhow::{Result, bail};
 use xshell::{Shell, cmd};
 
 /// A program and its Debian package.
-const TOOLS: [(&str, &str); 16] = [
+const TOOLS: [(&str, &str); 17] = [
     ("cc", "gcc libc6-dev"),
     // Main programs in other languages.
     ("c++", "g++"),
     ("python3", "python3"),
     ("valgrind", "valgrind"),
+    // Plugins in other languages.
+    ("make", "make"),
     ("strip", "binutils"),
     ("objcopy", "binutils"),
     ("unshare", "util-linux"),
