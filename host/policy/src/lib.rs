@@ -65,6 +65,15 @@ pub struct Rules {
 /// All reasons against a plugin.
 pub fn judge(file: &File, groups: &Groups, rules: Rules) -> Vec<Objection> {
     let mut objections = file.oddities.clone();
+    // First: whoever reads the first few of them reads why.
+    if rules.strict && file.stays_loaded {
+        objections.push(Objection {
+            subject: "DT_FLAGS_1".into(),
+            rule: "it can never be unloaded (NODELETE, as everything in Go), so that each version would stay in \
+                   the host's process; run it in a worker, with `isolation = \"process\"`"
+                .into(),
+        });
+    }
     for library in &file.needed {
         if !LIBRARIES.contains(&library.as_str()) {
             objections.push(Objection {
@@ -79,6 +88,8 @@ pub fn judge(file: &File, groups: &Groups, rules: Rules) -> Vec<Objection> {
                 When::Always => continue,
                 When::Fs if rules.fs => continue,
                 When::Net if rules.net => continue,
+                When::Worker if !rules.strict => continue,
+                When::Worker => format!("only a worker may import it ({})", group.reason),
                 When::Fs => format!("files are not granted to it ({})", group.reason),
                 When::Net => format!("the network is not granted to it ({})", group.reason),
                 When::Never => format!(
@@ -94,8 +105,10 @@ pub fn judge(file: &File, groups: &Groups, rules: Rules) -> Vec<Objection> {
             rule,
         });
     }
-    // The host's own process ends where a plugin cannot unwind.
-    if rules.strict && !file.imports.contains(UNWIND) {
+    // The host's own process ends where a plugin cannot unwind. Rust's standard library needs the unwinder in any
+    // case, for backtraces; what imports nothing of it has no panics, such as a plugin in C.
+    let can_panic = file.imports.iter().any(|it| it.starts_with("_Unwind_"));
+    if rules.strict && can_panic && !file.imports.contains(UNWIND) {
         objections.push(Objection {
             subject: UNWIND.into(),
             rule: "a plugin that does not import it ends the host's process when it panics; build \

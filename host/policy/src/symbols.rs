@@ -12,6 +12,8 @@ pub enum When {
     Fs,
     /// If the network was granted.
     Net,
+    /// In a worker, where the filters decide.
+    Worker,
     /// By no plugin.
     Never,
 }
@@ -92,6 +94,7 @@ mod tests {
         assert_eq!(when("process_vm_readv"), Some(When::Never));
         assert_eq!(when("opendir"), Some(When::Fs));
         assert_eq!(when("getaddrinfo"), Some(When::Net));
+        assert_eq!(when("setuid"), Some(When::Worker));
         assert_eq!(when("frobnicate"), None);
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use xshell::{Shell, cmd};
 
 /// A program and its Debian package.
-const TOOLS: [(&str, &str); 17] = [
+const TOOLS: [(&str, &str); 18] = [
     ("cc", "gcc libc6-dev"),
     // Main programs in other languages.
     ("c++", "g++"),
@@ -12,6 +12,7 @@ const TOOLS: [(&str, &str); 17] = [
     ("valgrind", "valgrind"),
     // Plugins in other languages.
     ("make", "make"),
+    ("go", "golang-go"),
     ("strip", "binutils"),
     ("objcopy", "binutils"),
     ("unshare", "util-linux"),
