@@ -11,12 +11,12 @@
 # Builds the plugin crates of a cargo workspace with cargo-hotmerge, the build
 # driver that the host's package brings, and installs each package directory
 # below /usr/$(get_libdir)/hotmerge/plugins.  After a merge and after a real
-# removal it makes a running host look again; the host then replaces exactly
+# removal it makes a running host rescan; the host then replaces exactly
 # those plugins whose loadable bytes changed, while it goes on serving.
 #
-# Nobody is told for another ROOT, in a chroot, if no host runs or if the user
+# No host is notified for another ROOT, in a chroot, if no host runs or if the user
 # made a file /etc/hotmerge/no-notify: one elog line says so, and the host finds
-# the plugins when it is started or looks by itself.  It is a file because the
+# the plugins when it is started or rescans by itself.  It is a file because the
 # package manager restores all variables of a binary package, and of one that is
 # removed, as they were when and where it was built.
 #
@@ -125,7 +125,7 @@ _HOTMERGE_ANSWER_SECONDS=8
 
 # @FUNCTION: hotmerge-plugin_get_plugindir
 # @DESCRIPTION:
-# Prints the directory, without prefix, whose subdirectories a host looks at.
+# Prints the directory, without prefix, whose subdirectories a host scans.
 hotmerge-plugin_get_plugindir() {
 	debug-print-function ${FUNCNAME} "$@"
 
@@ -253,7 +253,7 @@ hotmerge-plugin_pkg_preinst() {
 
 # @FUNCTION: hotmerge-plugin_pkg_postinst
 # @DESCRIPTION:
-# Makes a running host look again, and tells what it did with the package's
+# Makes a running host rescan, and reports what it did with the package's
 # plugins.  Never fails.
 hotmerge-plugin_pkg_postinst() {
 	debug-print-function ${FUNCNAME} "$@"
@@ -272,8 +272,8 @@ hotmerge-plugin_pkg_prerm() {
 
 # @FUNCTION: hotmerge-plugin_pkg_postrm
 # @DESCRIPTION:
-# Makes a running host look again, unless another version takes this one's
-# place and will tell it.  Never fails.
+# Makes a running host rescan, unless another version takes this one's
+# place and will notify it.  Never fails.
 hotmerge-plugin_pkg_postrm() {
 	debug-print-function ${FUNCNAME} "$@"
 
@@ -283,15 +283,15 @@ hotmerge-plugin_pkg_postrm() {
 # @FUNCTION: hotmerge-plugin_tell_host
 # @USAGE: [--removed] [<plugin>...]
 # @DESCRIPTION:
-# Makes a running host look again, waits some seconds, tells what it did with the
-# plugins, and warns if it refused one.  If nobody is told, one elog line says
+# Makes a running host rescan, waits some seconds, reports what it did with the
+# plugins, and warns if it refused one.  If no host is notified, one elog line says
 # why.  For ebuilds with phase functions of their own.  Never fails.
 hotmerge-plugin_tell_host() {
 	debug-print-function ${FUNCNAME} "$@"
 
 	local reason
 	if reason=$(_hotmerge-plugin_why_not); then
-		elog "No hotmerge host was told of ${PN}: ${reason}."
+		elog "No hotmerge host was notified of ${PN}: ${reason}."
 		return 0
 	fi
 
@@ -303,7 +303,7 @@ hotmerge-plugin_tell_host() {
 	case ${code} in
 		0) eend 0 ;;
 		5) eend 1 "The host refused what was merged" ;;
-		*) eend 1 "What the host did is not known" ;;
+		*) eend 1 "The result is unknown" ;;
 	esac
 	_hotmerge-plugin_show "${code}" "${output}"
 	return 0
@@ -367,7 +367,7 @@ _hotmerge-plugin_names() {
 # @FUNCTION: _hotmerge-plugin_why_not
 # @INTERNAL
 # @DESCRIPTION:
-# Prints why no host is to be told; fails if one is.
+# Prints why no host is to be notified; fails if one is.
 _hotmerge-plugin_why_not() {
 	if [[ -e ${EROOT}/etc/hotmerge/no-notify ]]; then
 		echo "${EROOT}/etc/hotmerge/no-notify says so"
@@ -411,7 +411,7 @@ _hotmerge-plugin_status() {
 # @INTERNAL
 # @DESCRIPTION:
 # Remembers the end of the host's history: a host that watches its directory may
-# be through with the package before it is told of it.
+# be done with the package before it is notified.
 _hotmerge-plugin_remember() {
 	_HOTMERGE_POSITION=
 	_hotmerge-plugin_why_not > /dev/null && return
@@ -423,9 +423,9 @@ _hotmerge-plugin_remember() {
 # @USAGE: [--removed] [<plugin>...]
 # @INTERNAL
 # @DESCRIPTION:
-# Has the running host look again and prints what it did with the plugins, in
+# Has the running host rescan and prints what it did with the plugins, in
 # short lines; the status is hotmerge's.  Only a host that cannot be asked itself
-# is told through its service manager, which can say less.
+# is notified through its service manager, which can say less.
 _hotmerge-plugin_reload() {
 	local removed=()
 	[[ $1 == --removed ]] && removed=( --removed ) && shift

@@ -144,7 +144,7 @@ impl Crasher {
                 assert!(matches!(error, ClientError::Refused(_)), "{kind}: {error}");
             }
             ended(&worker, kind);
-            // Whoever calls now waits for the next one, or learns that it came too early.
+            // A caller now waits for the next one, or learns that it came too early.
             let deadline = Instant::now() + SOON;
             while let Err(error) = call(&mut self.client, self.plugin, "echo") {
                 assert!(matches!(error, ClientError::Refused(_)), "{kind}: {error}");

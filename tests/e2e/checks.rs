@@ -1,5 +1,5 @@
-//! `hotmerge serve --check`: each part of the system that a host needs is tried, and what stands in the
-//! way is named with the setting behind it.
+//! `hotmerge serve --check` tries each part of the system that a host needs, and names the setting behind
+//! each problem.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 

@@ -43,7 +43,7 @@ fn may_mount() -> bool {
     run(&mut unshare, SOON).code == Some(0)
 }
 
-/// Calls the plugin until it answers: whoever has no log to read learns nothing else.
+/// Calls the plugin until it answers: without a log there is nothing else to wait for.
 fn answers(lab: &Lab, host: &mut Process) {
     let mark = || {
         let mut call = lab.command();
@@ -320,7 +320,7 @@ fn a_host_serves_or_explains_a_full_disk() {
     let state = format!("state_dir = {:?}\n", disk.path());
     let host = TestHost::start(lab.serve(&state), lab.runtime_dir());
     assert_eq!(host.text("actor", "mark"), "1");
-    let failure = host.wait_for("the full disk is told", |status| {
+    let failure = host.wait_for("the full disk is reported", |status| {
         status.host.store_failure.clone()
     });
     assert!(

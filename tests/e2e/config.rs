@@ -1,5 +1,5 @@
-//! Another configuration while the host runs: all of it or nothing, and no plugin starts anew that it
-//! does not concern.
+//! A new configuration while the host runs: all of it is applied or nothing, and only plugins that it
+//! concerns are restarted.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
@@ -62,7 +62,7 @@ fn only_plugins_with_changed_settings_start_anew() {
         assert_eq!((generation(&host, "one"), generation(&host, "two")), (2, 1));
         let calls = callers.unharmed();
         assert_eq!(calls["two"].generations, [1].into());
-        // The same once more is no change.
+        // The same once more is not a change.
         let (config, report) = reload_config(&host);
         assert!(config.restarted.is_empty() && report.plugins.is_empty());
         host.stop();

@@ -1,4 +1,4 @@
-//! A door stays open to those who ask little, whatever other clients do.
+//! The control socket serves modest clients, whatever other clients do.
 
 use std::{io::Write as _, os::unix::net::UnixStream, process::Command, sync::mpsc, thread};
 
@@ -51,7 +51,7 @@ fn slow_calls_leave_the_door_open() {
             })
         })
         .collect();
-    // Those that find no place are told at once; the others wait in the plugin.
+    // Those without a place are refused at once; the others wait in the plugin.
     for _ in 0..6 {
         let ended = ends.recv_timeout(SOON).unwrap();
         let Err(ClientError::Refused(why)) = &ended else {
@@ -61,7 +61,7 @@ fn slow_calls_leave_the_door_open() {
     }
     is_open(&lab);
     lab.hotmerge(["stop"]).ok();
-    // Whoever waits finds a gate that is gone.
+    // A waiting call finds a gate that is gone.
     drop(gate);
     host.ended();
     for thread in threads {

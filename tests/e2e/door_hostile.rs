@@ -1,4 +1,4 @@
-//! Hostile clients of all kinds, and others who are served all the while.
+//! Hostile clients of all kinds, and honest clients who are served meanwhile.
 
 use std::{
     collections::VecDeque,
@@ -45,7 +45,7 @@ fn attacks() -> usize {
 /// What one connection does that no honest one would, by number.
 fn misbehave(mut stream: UnixStream, kind: usize) -> Option<UnixStream> {
     let status = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\"}\n";
-    // Whoever is closed for others, or has filled a buffer, goes on with the next.
+    // A connection that was closed for others, or has filled a buffer, is replaced by the next.
     stream.set_nonblocking(true).expect("a socket");
     let mut send = |bytes: &[u8]| stream.write(bytes).unwrap_or(0);
     match kind {
@@ -195,7 +195,7 @@ fn percentile(took: &mut [Duration], of_1000: usize) -> Duration {
     took[(took.len() * of_1000 / 1_000).min(took.len() - 1)]
 }
 
-/// Where two processors serve attackers, attacked and honest clients, whoever waits for a processor waits for the
+/// Where two processors serve attackers, attacked and honest clients, a thread that waits for a processor waits for the
 /// scheduler. So the calls are compared with those beside an equal load that leaves the host alone.
 #[test]
 fn hostile_connections_slow_calls_no_more_than_load() {
@@ -217,9 +217,9 @@ fn hostile_connections_slow_calls_no_more_than_load() {
     let mut neighbour = Neighbour::of(&host, "actor", "mark");
     let before = Footprint::of(host.pid());
     let socket: PathBuf = lab.runtime_dir().control_socket();
-    // Once more below, since what is made once is no leak.
+    // Once more below, since what is made once is not a leak.
     wave(&socket, attacks());
-    // The neighbour's caller and whoever asks for the status.
+    // The neighbour's caller and the one that asks for the status.
     host.wait_for("the end of hostile connections", |status| {
         (status.host.door.as_ref()?.open <= 3).then_some(())
     });

@@ -138,7 +138,7 @@ fn each_role_permits_its_requests_alone() {
                 assert_eq!(refused.is_none(), may, "{own} asks for {name}: {refused:?}");
                 let Some(text) = refused else { continue };
                 let grantor = match owner {
-                    Owner::Root => "whoever configures the host".to_owned(),
+                    Owner::Root => "the host's administrator".to_owned(),
                     Owner::Ordinary => format!("user `nobody` ({NOBODY})"),
                 };
                 for words in [
@@ -207,7 +207,7 @@ fn users_without_a_role_learn_the_remedy() {
         let text = denied(client(&lab, STRANGER).request(method::STATUS, &(), SOON));
         let text = text.expect("it is refused");
         let grantor = match owner {
-            Owner::Root => "whoever configures the host".to_owned(),
+            Owner::Root => "the host's administrator".to_owned(),
             Owner::Ordinary => format!("user `nobody` ({NOBODY})"),
         };
         for words in [
@@ -231,7 +231,7 @@ fn the_socket_opens_only_for_existing_roles() {
         let group = format!("[[door.allow]]\ngroup = {GROUP}\nrole = \"read\"\n");
         let of_group = match owner {
             Owner::Root => [0o710, 0o660],
-            // It is no member and cannot hand files to the group.
+            // It is not a member and cannot hand files to the group.
             Owner::Ordinary => [0o711, 0o666],
         };
         for (config, modes) in [

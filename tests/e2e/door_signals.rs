@@ -1,5 +1,5 @@
-//! Signals: what each orders, that none ever ends a host that is not to end, and that nothing is lost
-//! in a storm of them.
+//! Signals: what each does, that none ends a host by accident, and that none is lost in a storm of
+//! them.
 
 use std::{
     env, fs,
@@ -128,7 +128,7 @@ fn a_storm_of_hups_loses_no_change() {
     let rescans = host.status().host.rescans;
     assert!(
         rescans <= storm as u64 + 2,
-        "{rescans} looks for {storm} signals"
+        "{rescans} scans for {storm} signals"
     );
     host.stop();
 }
@@ -165,12 +165,12 @@ fn a_second_term_waits_for_no_call() {
     );
     host.signal(Signal::TERM);
     assert!(host.ended().success(), "{}", host.log());
-    host.log().wait("told to stop a second time");
+    host.log().wait("received a second order to stop");
     asking.join().unwrap().expect_err("nobody answers");
     drop(visitor);
 }
 
-/// What a service manager is told next.
+/// The next notification to a service manager.
 #[track_caller]
 fn told(manager: &UnixDatagram) -> String {
     let mut message = [0; 200];
@@ -209,7 +209,7 @@ fn the_manager_learns_when_a_reload_is_done() {
     drop(visitor);
     assert_eq!(told(&manager), "READY=1\n");
     assert_eq!(host.text("actor", "mark"), "2");
-    // A host that reloads still ends when it is told to.
+    // A host that reloads still stops on request.
     lab.put(&actor("mark=3 start=wait"));
     host.signal(Signal::HUP);
     assert!(told(&manager).starts_with("RELOADING=1\n"));

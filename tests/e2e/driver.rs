@@ -1,4 +1,4 @@
-//! The driver beside a running host: what it says, and what a failure leaves as it was.
+//! The driver beside a running host: what it reports, and what a failure leaves unchanged.
 
 use std::{
     collections::BTreeMap,
@@ -64,7 +64,7 @@ fn only_notify_require_fails_without_a_host() {
     assert_eq!(
         host.text("told", "answer"),
         "told two",
-        "nobody told the host"
+        "nobody notified the host"
     );
     host.stop();
 }

@@ -1,4 +1,4 @@
-//! The host as a library: the example that embeds it, run as its words say.
+//! The host as a library: the example that embeds it, run as its comments say.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -91,7 +91,7 @@ fn a_host_without_isolation_does_not_start() {
     let mut config = Config::default();
     config.plugin_dir = Some(lab.plugin_dir());
     config.symbols = Symbols::Off;
-    // A worker at hand is no answer.
+    // An available worker is not an answer.
     config.worker = Some(worker().to_owned());
     let refused = Host::start(config.clone()).expect_err("nobody said where plugins run");
     assert!(matches!(refused, StartError::NoIsolation), "{refused}");
@@ -117,7 +117,7 @@ fn a_host_without_isolation_does_not_start() {
     assert_eq!(host.stop(), 0);
 }
 
-/// A host in this process, with the fixture `actor` living as it is told and its gate shown.
+/// A host in this process, with the fixture `actor` in the given isolation, and its gate.
 fn embedded(lab: &Lab, isolation: Isolation, more: &str) -> Host {
     lab.put(&actor("mark=1"));
     let path = lab.path("embedded.toml");

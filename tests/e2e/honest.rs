@@ -1,5 +1,5 @@
-//! Honest plugins do not notice the sandbox: with everything as it is by default and nothing
-//! granted they load, and answer what they answer anywhere.
+//! Honest plugins do not notice the sandbox: with default settings and without grants
+//! they load, and answer as they do anywhere.
 
 use hotmerge_daemon::lifecycle::PluginState;
 use hotmerge_tests::{Lab, TestHost, UNTIRING, honest};

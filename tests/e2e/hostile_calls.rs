@@ -228,7 +228,7 @@ fn call(host: &TestHost, name: &str, expected: Expected) -> Result<String, Strin
     }
 }
 
-/// What a plugin with the fixture `attacks` was asked for, and what came of it.
+/// What a plugin with the fixture `attacks` was asked for, and the result.
 struct Tried<'a> {
     host: &'a TestHost,
     name: &'a str,
@@ -257,7 +257,7 @@ impl Tried<'_> {
         )
     }
 
-    /// The caller was told this.
+    /// The caller's error.
     fn was_told(&self, told: &str) -> Result<(), String> {
         self.ensure(
             self.outcome.as_ref() == Err(&told.to_owned()),
@@ -384,7 +384,7 @@ fn attacked() -> Lab {
 /// Attacks in every way; each leaves the host as it was.
 fn attack_and_recover(host: TestHost) {
     let mut neighbour = Neighbour::of(&host, "actor", "mark");
-    // What is made once is no leak.
+    // What is made once is not a leak.
     for kind in ["panic", "exec", "memory", "panics-for-ever"] {
         let restarts = host.plugin("attacks").restarts;
         let _ = call(&host, kind, Harmless);

@@ -42,7 +42,7 @@ fn killed(name: &str, step: &str) -> Option<String> {
     Some(format!("{how}, while {step}"))
 }
 
-/// Why a step fails, if it does, and if that is told. In a teardown nothing but its end is expected.
+/// Why a step fails, if it does and the reason is reported. In a teardown nothing but its end is expected.
 fn failure(name: &str, step: &str) -> Option<String> {
     let told = killed(name, step).map(|how| format!("the plugin {how}"));
     told.or_else(|| (name == "fail-long").then(|| "x … (… bytes left out) … x".to_owned()))
@@ -96,7 +96,7 @@ fn attack(check: impl Fn(&TestHost, &str, &dyn Fn(&str))) {
         assert!(said < 64 << 10, "after {name}: a status of {said} bytes");
         assert!(refused.is_none(), "after {name}: {refused:?}");
     };
-    // What is made once, such as the log's room and versions that are kept, is no leak.
+    // What is made once, such as the log's room and versions that are kept, is not a leak.
     for name in ["print-flood", "segv", "fail-long"] {
         tries(name);
     }

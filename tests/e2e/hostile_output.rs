@@ -213,7 +213,7 @@ fn a_panic_of_a_huge_file_costs_little() {
         .expect("the test's own directory");
     host.reload();
     host.answers_again("attacks");
-    // Whoever loads a file reads all of it.
+    // Loading a file reads all of it.
     let loaded = Vitals::most_kib(&host);
     for round in 1..=3 {
         host.call("attacks", "panic", b"").expect_err("it panics");

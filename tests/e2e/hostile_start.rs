@@ -126,7 +126,7 @@ const IN_VAIN: &[&str] = &[
     "forge-empty",
 ];
 
-/// Whether a reason is the expected one. A lie is told at one step, and may be read at the next.
+/// Whether a reason is the expected one. A forged report is written at one step, and may be read at the next.
 fn is_expected(name: &str, expected: &str, reason: &str, step: &str) -> bool {
     let is = |expected: &str| reason == expected.replace("{}", step);
     match name {
@@ -178,7 +178,7 @@ fn attack(lab: &Lab, moment: &str, step: &str) {
     assert!(unexpected.is_empty(), "{}", unexpected.join("\n"));
     remove();
     neighbour.remember(&host);
-    // Once more, since what is made once is no leak.
+    // Once more, since what is made once is not a leak.
     put(&mut refused());
     remove();
     neighbour.goes_on(&host, "all attacks");
@@ -331,7 +331,7 @@ fn candidates_that_nobody_wants_end_at_once() {
     neighbour.unharmed(host);
 }
 
-/// What a plugin did while it was loaded or started is no use to it in calls.
+/// What a plugin did while it was loaded or started is of no use to it in calls.
 #[test]
 fn nothing_prepared_during_the_start_helps_later() {
     let lab = Lab::new();

@@ -1,4 +1,4 @@
-//! Plugins that write where the host and the worker speak to each other: the host believes
+//! Plugins that write to the memory shared by host and worker: the host trusts
 //! nothing that it has not checked, and no other plugin notices.
 
 use std::thread;
@@ -30,7 +30,7 @@ fn outgoing() -> usize {
     geometry.bytes()
 }
 
-/// What an attack on the memory is told, so long that it lies where payloads do.
+/// The request of an attack on the memory, long enough to lie where payloads do.
 fn places(more: impl std::fmt::Display) -> String {
     format!("{:<100}", format!("{} {more}", head()))
 }

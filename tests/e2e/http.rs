@@ -1,4 +1,4 @@
-//! Plugins are called, and seen, over HTTP.
+//! Calls and status of plugins over HTTP.
 
 use hotmerge_tests::{Gate, Http, Lab, actor, closed_http, open_http};
 
@@ -160,7 +160,7 @@ fn a_client_that_goes_cancels_its_call() {
 }
 
 #[test]
-fn what_runs_can_be_seen() {
+fn running_plugins_are_shown() {
     let (_lab, host, http) = front();
     assert_eq!(http.get("/plugins").json()[0]["name"], "actor");
     let seen = http.get("/plugins/actor").json();

@@ -1,4 +1,4 @@
-//! Over HTTP, nobody does what no entry of the configuration permits.
+//! Over HTTP, clients can do only what an entry of the configuration permits.
 
 use std::{
     fs,
@@ -123,7 +123,7 @@ fn an_unknown_token_is_refused_everywhere() {
     let (lab, line) = with_tokens();
     let (_host, http) = Http::start(&lab, &open_http(&line));
     let stranger = http.with_token("nobody has ever seen this token");
-    // Also where no token is needed: whoever shows one means it.
+    // Also where no token is needed: a client that sends one means it.
     assert_eq!(
         stranger.post("/plugins/actor/mark", b"").problem(),
         "unauthenticated"

@@ -106,7 +106,7 @@ fn requests_under_way_are_answered_at_the_end() {
     let visitor = gate.visitor();
     host.signal(Signal::TERM);
     host.log().wait("stopping");
-    // Whoever waits for nothing is closed at once.
+    // A client that waits for nothing is closed at once.
     assert!(read_all(idle).starts_with("HTTP/1.1 200"));
     drop(visitor);
     let said = read_all(stream);

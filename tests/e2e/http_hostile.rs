@@ -1,5 +1,5 @@
-//! Hostile HTTP of other makes: a public tool that holds connections open, and a public corpus of requests
-//! that two readers of HTTP may understand differently. Whoever calls beside them notices nothing.
+//! Hostile HTTP from third parties: a public tool that holds connections open, and a public corpus of requests
+//! that two HTTP parsers may understand differently. Other clients notice nothing.
 
 use std::{io::Write as _, path::PathBuf, process::Command, thread};
 

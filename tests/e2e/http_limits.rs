@@ -1,4 +1,4 @@
-//! Slow, greedy and hostile HTTP clients are told so, and harm nobody else.
+//! Slow, greedy and hostile HTTP clients get an error, and harm nobody else.
 
 use std::{
     io::{Read as _, Write as _},
@@ -53,7 +53,7 @@ fn a_head_over_the_limit_is_refused() {
 fn a_slow_client_is_given_up() {
     let (_lab, host, http) = front("header_ms = 50\nbody_ms = 50");
     let neighbour = Neighbour::of(&host, "actor", "mark");
-    // It sends a head and no end of it; whoever never ends is closed without a word.
+    // It sends a head and no end of it; a client that never ends it is closed without a reply.
     let said = http.exchange(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: ");
     assert!(said.is_empty() || status(&said) == "408", "{said}");
     let said = http.exchange(
@@ -221,7 +221,7 @@ fn replies_that_nobody_reads_are_given_back() {
         stream.read_exact(&mut [0; 12]).unwrap();
         stream
     };
-    // Once more, since what is made once is no leak.
+    // Once more, since what is made once is not a leak.
     for _ in 0..2 {
         neighbour.remember(&host);
         let streams: Vec<_> = (0..20).map(|_| ask()).collect();

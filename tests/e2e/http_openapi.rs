@@ -1,5 +1,5 @@
-//! The description of the HTTP interface is what the host does, as foreign programs judge it, whatever
-//! plugins say of themselves.
+//! The description of the HTTP interface matches the host, as third-party programs judge it, whatever
+//! the descriptions of plugins contain.
 
 use std::{fs, path::PathBuf, process::Command, sync::LazyLock};
 

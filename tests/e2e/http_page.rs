@@ -1,4 +1,4 @@
-//! The status page shows what happens, to whoever may know, as it happens.
+//! The status page shows what happens, as it happens, to clients with the role.
 
 use std::{
     fs,
@@ -167,11 +167,11 @@ fn followers_hear_of_every_change() {
     assert!(!first.contains(" reloaded</span>"), "{first}");
     host.reload_after(|| lab.put(&actor("mark=two")));
     let mut page = follower.catch_up(&http);
-    // A reload has several steps, of which the first may be told alone.
+    // A reload has several steps, of which the first may be reported alone.
     while !page.contains(" reloaded</span>") {
         page = follower.catch_up(&http);
     }
-    // What is no version of a plugin is a change too, and so is that it is gone.
+    // A package without a plugin version is a change too, and so is its removal.
     fs::create_dir(lab.plugin_dir().join("odd")).unwrap();
     fs::write(lab.plugin_dir().join("odd/plugin.meta"), "nonsense").unwrap();
     host.reload();

@@ -120,7 +120,10 @@ fn an_overdue_drain_is_reported_and_still_answered() {
 
 #[test]
 fn an_overdue_teardown_is_reported_until_it_returns() {
-    let bench = GatedHost::new("mark=1 teardown=wait", "teardown_ms = 50");
+    let bench = GatedHost::new(
+        "mark=1 teardown=wait",
+        "isolation = \"host\"\nteardown_ms = 50",
+    );
     bench.put("mark=2");
     let teardown = bench.gate.visitor();
     wait_for(&bench, "a stuck teardown", |status| status.host.stuck == 1);
@@ -133,8 +136,27 @@ fn an_overdue_teardown_is_reported_until_it_returns() {
 }
 
 #[test]
+fn a_worker_that_overruns_its_teardown_is_killed() {
+    let bench = GatedHost::new(
+        "mark=1 teardown=wait",
+        "isolation = \"process\"\nteardown_ms = 50",
+    );
+    bench.put("mark=2");
+    let _teardown = bench.gate.visitor();
+    let record = bench.host.log().wait("teardown failed");
+    assert_eq!(record["level"], "WARN");
+    wait_for(&bench, "the end of the old version", nothing_ends);
+    assert_eq!(bench.host.log().count("has not returned"), 0);
+    assert_eq!(bench.host.status().host.stuck, 0);
+    bench.host.stop();
+}
+
+#[test]
 fn counters_and_states_change_at_the_same_moment() {
-    let bench = GatedHost::new("mark=1 teardown=wait", "teardown_ms = 20");
+    let bench = GatedHost::new(
+        "mark=1 teardown=wait",
+        "isolation = \"host\"\nteardown_ms = 20",
+    );
     let is_one_picture = |status: &Status| {
         let endings = status.plugins.iter().flat_map(|it| &it.ending);
         let stuck = endings.filter(|it| it.state == "stuck").count() as u64;

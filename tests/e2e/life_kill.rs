@@ -1,5 +1,5 @@
-//! A host that is killed at any moment comes up again as the directory says, with a store
-//! that makes sense. `HOTMERGE_KILLS` says how often.
+//! A host that was killed at any moment restarts with the directory's plugins and a consistent
+//! store. `HOTMERGE_KILLS` says how often.
 
 use std::{
     collections::BTreeSet,
@@ -54,7 +54,7 @@ fn check_store(dir: &Path) {
 struct Expected {
     /// What the directory has.
     staged: u64,
-    /// What an operator was told that it runs instead.
+    /// The version that runs instead, as reported to an operator.
     chosen: Option<u64>,
 }
 
@@ -182,7 +182,7 @@ fn an_interrupted_merge_leaves_a_version_serving() {
 #[test]
 fn ordinary_hosts_survive_merges_cut_off_anywhere() {
     if !geteuid().is_root() {
-        return skipped("whoever runs the tests is an ordinary user");
+        return skipped("the user who runs the tests is not root");
     }
     every_moment(|lab| TestHost::start(lab.as_ordinary_user(lab.serve("")), lab.runtime_dir()));
 }
@@ -237,7 +237,7 @@ fn plugins_removed_between_hosts_stay_removed() {
     host.stop();
 }
 
-/// Numbers that differ from run to run; quality is no matter.
+/// Numbers that differ from run to run; quality does not matter.
 fn numbers(mut seed: u64) -> impl FnMut() -> u64 {
     move || {
         seed = seed

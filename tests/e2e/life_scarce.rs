@@ -1,4 +1,4 @@
-//! A host that the system gives no threads and no processes for a while.
+//! A host that gets no threads and no processes from the system for a while.
 
 use std::{os::unix::process::CommandExt as _, process::Command};
 
@@ -87,7 +87,7 @@ fn work_is_queued_and_reported_without_free_threads() {
 fn replaced_late(scarce: Scarce) -> String {
     let lab = Lab::new();
     lab.put(&actor("mark=1"));
-    // What the system does not give is no second crash.
+    // A lack of system resources is not a second crash.
     let once = "restart = { most = 1, within_s = 1000, pause_ms = 0 }\n";
     let (host, mut client) = start(&lab, &format!("isolation = \"process\"\n{once}"));
     let worker = host.worker("actor").pid.and_then(Pid::from_raw);
@@ -97,7 +97,7 @@ fn replaced_late(scarce: Scarce) -> String {
     pidfd_send_signal(&worker, Signal::KILL).expect("it lives");
     host.log().wait("no replacement could start yet");
     if matches!(scarce, Scarce::Descriptors) {
-        // A look at what cannot be opened takes nothing out of service.
+        // A scan of what cannot be opened takes nothing out of service.
         host.log().wait("plugins` cannot be opened");
     }
     let mut waits = waiting(&mut client);
@@ -136,10 +136,10 @@ fn room_for(host: &TestHost, more: usize) -> u64 {
 fn a_version_without_room_starts_later() {
     let lab = Lab::new();
     lab.put(&actor("mark=1"));
-    // Only this change is looked at, once.
+    // Only this change is scanned, once.
     let config = "isolation = \"process\"\nwatch = false\nrescan_s = 0\n";
     let (host, mut client) = start(&lab, config);
-    // Enough to look and to read, not enough for a worker.
+    // Enough to scan and to read, not enough for a worker.
     allow(&host, Scarce::Descriptors, Some(room_for(&host, 8)));
     lab.put(&actor("mark=2"));
     host.signal(Signal::HUP);

@@ -1,4 +1,4 @@
-//! State goes from one version to the next while calls wait, or not at all.
+//! Versions hand over their state completely while calls wait, or not at all.
 
 use hotmerge_instance::STATE_LIMIT;
 use hotmerge_meta::{Handover, control::Action};

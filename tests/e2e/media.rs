@@ -1,5 +1,5 @@
-//! What crosses the contract with a call beside its bytes: media types both ways, and what a plugin says
-//! of itself; in the host's process and in a worker, and with plugins that know nothing of either.
+//! What a call passes besides its bytes: media types both ways, and a plugin's description; in the
+//! host's process and in a worker, also with plugins that support neither.
 
 use hotmerge_meta::{
     OnReplace, PluginName,

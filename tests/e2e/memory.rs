@@ -1,4 +1,4 @@
-//! A thousand reloads, and what stays of them in the host's memory.
+//! A thousand reloads leave nothing in the host's memory.
 
 use hotmerge_meta::control::Client;
 use hotmerge_tests::{Lab, Variant, actor, call, reload_after};

@@ -1,4 +1,4 @@
-//! What is counted and measured can be scraped, by whoever may, and stays small.
+//! Metrics can be scraped by clients with the role, and stay small.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -84,7 +84,7 @@ fn a_plugins_record_is_read_with_its_context() {
 }
 
 #[test]
-fn what_comes_can_be_followed() {
+fn new_records_can_be_followed() {
     let lab = Lab::new();
     let host = observed(&lab, "");
     let mut command = lab.command();
@@ -141,7 +141,7 @@ fn a_host_keeps_no_more_records_than_configured() {
         (last.as_deref() == Some("19")).then_some(reply)
     });
     assert_eq!((kept.records.len(), kept.lost), (4, 0));
-    // Whoever reads on from long ago is told what was lost.
+    // A reader that continues from long ago learns how much was lost.
     assert_eq!(ask(Some(0)).lost, kept.end - 4);
 }
 

@@ -1,4 +1,4 @@
-//! Records of the log reach the sinks that the routes name, and servers of others understand them.
+//! Records of the log reach the sinks that the routes name, and third-party servers understand them.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Sinks that are full, slow, rotated or killed lose only what they count, and slow nobody.
+//! Sinks that are full, slow, rotated or killed lose only what they count, and slow nobody down.
 
 use std::{
     fs,
@@ -145,7 +145,7 @@ fn a_full_disk_is_named_and_outlived() {
     host.log().wait("the log sink fails and is tried again");
     let shown = lab.hotmerge(["status"]).ok().text();
     assert!(
-        shown.contains("the log sink file fails, last at "),
+        shown.contains("the log sink file is failing, last at "),
         "{shown}"
     );
     let kept = records(disk.path(), "log");

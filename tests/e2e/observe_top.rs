@@ -1,4 +1,4 @@
-//! `hotmerge top` shows on a terminal what happens, and gives the terminal back.
+//! `hotmerge top` shows on a terminal what happens, and restores the terminal.
 
 use std::os::unix::process::ExitStatusExt as _;
 
@@ -50,7 +50,7 @@ fn top_sorts_by_the_chosen_column() {
 }
 
 #[test]
-fn a_signal_gives_the_terminal_back() {
+fn a_signal_restores_the_terminal() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let (_lab, _host, mut screen) = observed();
         screen.signal(signal);

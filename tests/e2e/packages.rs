@@ -69,13 +69,13 @@ fn plugins_in_one_package_change_independently() {
 fn moving_a_package_away_and_back_reloads_nothing() {
     let lab = Lab::new();
     lab.package("one").put(&[&actor("mark=1")]);
-    // Long enough for a look in between.
+    // Long enough for a scan in between.
     let host = lab.start_with("settle_ms = 600000");
     let callers = Callers::start(&host, 1, ["actor"], "mark");
     let before = host.plugin("actor").address;
     let looks = host.status().host.rescans;
     fs::rename(lab.plugin_dir().join("one"), lab.path("away")).unwrap();
-    host.wait_for("a look at the empty directory", |status| {
+    host.wait_for("a scan of the empty directory", |status| {
         (status.host.rescans > looks).then_some(())
     });
     fs::rename(lab.path("away"), lab.plugin_dir().join("one")).unwrap();
@@ -108,12 +108,12 @@ fn a_half_written_package_is_no_error() {
     let callers = Callers::start(&host, 1, ["actor"], "mark");
     let two = actor("mark=2");
 
-    // Piece by piece, in place, with a look of the host after each.
+    // Piece by piece, in place, with a scan of the host after each.
     let third = two.bytes.len() / 3;
     for end in [third, 2 * third, two.bytes.len()] {
         let looks = host.status().host.rescans;
         fs::write(package.file_path(&two), &two.bytes[..end]).unwrap();
-        host.wait_for("a look at the half-written file", |status| {
+        host.wait_for("a scan of the half-written file", |status| {
             (status.host.rescans > looks).then_some(())
         });
     }

@@ -1,5 +1,5 @@
-//! Directories, pid files and other hosts: what a host does when the place is not as it
-//! should be, and that nobody signals a stranger.
+//! Directories, pid files and other hosts: what a host does when they are not as
+//! they should be, and that no foreign process is signalled.
 
 use std::{
     fs,
@@ -61,7 +61,7 @@ fn no_host_starts_without_its_plugin_directory() {
 #[test]
 fn a_vanished_plugin_directory_unloads_nothing() {
     let lab = lab_with_actor();
-    // Whatever times a start would also make the host look again.
+    // A timer for the start would also make the host scan again.
     let host = lab.start_with("start_ms = 600000");
     let callers = Callers::start(&host, 1, ["actor"], "mark");
     let before = host.plugin("actor").address;
@@ -85,7 +85,7 @@ fn a_vanished_plugin_directory_unloads_nothing() {
     assert_eq!(host.text("actor", "mark"), "2");
     assert!(host.status().host.watch.starts_with("inotify"));
     lab.package("one").put(&[&actor("mark=3")]);
-    host.wait_for("a change that nobody told of", |status| {
+    host.wait_for("a change without a hint", |status| {
         (status.plugins[0].generation == 3).then_some(())
     });
     callers.unharmed();
@@ -152,7 +152,7 @@ fn a_mount_over_the_plugin_directory_is_noticed() {
     let lab = lab_with_actor();
     let over = lab.path("over");
     Package::at(over.join("one")).put(&[&actor("mark=2")]);
-    // Whatever times a start would also make the host look again.
+    // A timer for the start would also make the host scan again.
     let serve = lab.serve("start_ms = 600000");
     let mut command = own_mounts();
     command.arg(serve.get_program()).args(serve.get_args());
@@ -418,7 +418,7 @@ fn a_second_host_names_the_first_and_exits() {
 #[test]
 fn a_cleared_runtime_directory_is_created_again() {
     let lab = lab_with_actor();
-    // No look at the plugins comes to its help, and nobody sends a signal.
+    // No scan of the plugins comes to its help, and nobody sends a signal.
     let host = lab.start_with("watch = false\nrescan_s = 0");
     let mut before = host.client();
     let dir = lab.runtime_dir();

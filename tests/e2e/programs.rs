@@ -1,4 +1,4 @@
-//! What programs rely on: fields, bytes, exit codes. Adding is fine, changing is not.
+//! The stable interface: fields, bytes, exit codes. Adding is fine, changing is not.
 
 use std::{
     fs,
@@ -130,14 +130,14 @@ fn status_is_one_object_with_the_documented_fields() {
 fn status_says_how_the_directory_is_watched() {
     for (config, says) in [
         ("watch = true", ", watched by inotify"),
-        ("watch = \"inotify\"", ", watched by inotify; looked "),
+        ("watch = \"inotify\"", ", watched by inotify; scanned "),
         (
             "watch = \"poll\"\npoll_ms = 60000",
-            ", watched by polling every 60000 ms (by configuration); looked ",
+            ", watched by polling every 60000 ms (by configuration); scanned ",
         ),
         (
             "watch = false",
-            ", not watched (off by configuration); looked ",
+            ", not watched (off by configuration); scanned ",
         ),
     ] {
         let lab = Lab::new();
@@ -298,7 +298,7 @@ fn a_failed_call_gives_the_reason_on_stderr() {
         ran.said(&["hotmerge: ", words]);
         assert!(
             sentence.matches(" ms").count() <= 1,
-            "told twice: {sentence}"
+            "reported twice: {sentence}"
         );
         let told = lab.hotmerge(call.into_iter().chain(["--json"]));
         let error = told.ended_with(code).json()["error"].clone();
@@ -499,7 +499,7 @@ fn completions_and_manual_pages_are_written() {
 }
 
 #[test]
-fn times_at_their_ends_are_no_panic() {
+fn extreme_times_do_not_panic() {
     for isolation in ["host", "process"] {
         let lab = Lab::new();
         lab.package("one").put(&[&actor("mark=1")]);

@@ -1,4 +1,4 @@
-//! Where the output of `hotmerge` goes: to readers that go away, and to disks that are full.
+//! Lost output of `hotmerge`: readers that go away, and full disks.
 
 use std::{
     collections::BTreeSet,
@@ -77,10 +77,10 @@ fn commands() -> (Lab, TestHost, Vec<Vec<String>>) {
     (lab, host, commands.into_iter().map(words).collect())
 }
 
-/// What writes nothing when all is well.
+/// Commands without output on success.
 const SILENT: [&str; 2] = ["man", "stop"];
 
-/// What writes to terminals only (`observe_top`).
+/// Commands that write only to terminals (`observe_top`).
 const DRAWN: [&str; 1] = ["top"];
 
 const FULL: &str =
@@ -110,7 +110,7 @@ fn end(command: &mut Command, what: &str, stdout: Stdio, code: i32, stderr: &str
 }
 
 #[test]
-fn no_command_is_missing_here() {
+fn every_command_is_listed() {
     let (lab, host, commands) = commands();
     let main = lab.hotmerge(["--help"]).ok().text();
     let tried = commands.iter().map(|words| &*words[0]);
@@ -134,9 +134,9 @@ fn commands_without_output_need_no_reader() {
     }
 }
 
-/// An order is carried out, and only then is it told that nobody could be told.
+/// A command does its work first, and reports lost output afterwards.
 #[test]
-fn what_is_ordered_is_done_despite_lost_output() {
+fn orders_are_carried_out_despite_lost_output() {
     let (lab, host, _) = commands();
     let old = actor("mark=1").meta.hash.short();
     let order = |line: String, stdout, code, sentence| {
@@ -183,7 +183,7 @@ fn completions_survive_a_lost_output() {
     host.stop();
 }
 
-/// Nobody can be told that nobody can be told: only the exit code is left.
+/// A full standard error cannot report itself: only the exit code is left.
 #[test]
 fn a_full_disk_behind_stderr_fails_a_success() {
     let logs = |lab: &Lab| {
@@ -302,10 +302,10 @@ fn a_full_disk_fails_manual_pages_with_sentence() {
         .said(&["failed to write manual pages", "No space left on device"]);
 }
 
-/// What terminals take for orders, and what turns the text behind it around.
+/// Escape sequences, and a character that reverses the text after it.
 const ORDERS: &str = "\x1b[2J\x1b]0;title\x07\r\nERROR forged line\u{202e}";
 
-/// Puts orders behind every text.
+/// Appends escape sequences to every text.
 fn forge(value: &mut Value) {
     match value {
         Value::String(text) => text.push_str(ORDERS),
@@ -330,7 +330,7 @@ fn forger(lab: &Lab, result: Value) -> thread::JoinHandle<()> {
     })
 }
 
-/// Nobody believes a host's own words more than those of its plugins.
+/// A host's own texts are trusted no more than those of its plugins.
 #[test]
 fn a_hosts_own_words_order_no_terminal() {
     let lab = Lab::new();
@@ -341,7 +341,7 @@ fn a_hosts_own_words_order_no_terminal() {
     forge(&mut status["host"]);
     let forger = forger(&lab, status);
     let mut command = lab.command();
-    // As on a terminal: otherwise the program takes all orders out.
+    // As on a terminal: otherwise the program removes all escape sequences.
     command.arg("status").env("CLICOLOR_FORCE", "1");
     let shown = run(&mut command, SOON).ok().text();
     forger.join().unwrap();

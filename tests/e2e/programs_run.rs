@@ -53,7 +53,7 @@ fn run_calls_a_plugin_without_a_host() {
 }
 
 #[test]
-fn a_failed_run_tells_why_by_its_code() {
+fn a_failed_run_has_its_exit_code() {
     let lab = Lab::new();
     let place = |name: &str| lab.package(name).dir().display().to_string();
     lab.put(&actor("mark=1"));

@@ -1,4 +1,4 @@
-//! What `hotmerge serve` takes over from whoever starts it, and which signals it takes.
+//! What `hotmerge serve` inherits from its parent, and which signals it handles.
 
 use std::{
     fs,
@@ -165,7 +165,7 @@ fn a_host_raises_its_soft_limit_of_files() {
 }
 
 #[test]
-fn an_abstract_notify_socket_is_told() {
+fn an_abstract_notify_socket_is_notified() {
     let lab = lab();
     let name = format!("hotmerge-test-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).unwrap();

@@ -1,4 +1,4 @@
-//! The main job: what changed is reloaded, everything else goes on untouched.
+//! The main job: what changed is reloaded, everything else continues undisturbed.
 
 use std::{collections::BTreeMap, ffi::OsStr, fs, process::Command, thread};
 
@@ -24,9 +24,9 @@ fn instances(host: &TestHost) -> BTreeMap<String, (u64, String)> {
         .collect()
 }
 
-/// Waits until the host has looked once more than it had.
+/// Waits until the host has scanned once more.
 fn looked(host: &TestHost, before: u64) {
-    host.wait_for("another look", |status| {
+    host.wait_for("another scan", |status| {
         (status.host.rescans > before).then_some(())
     });
 }
@@ -336,7 +336,7 @@ fn a_candidate_without_a_place_says_so() {
 
 /// What a stranger reads of one reload in a worker, in this order.
 const STEPS: &[&str] = &[
-    "looked at the plugin directory",
+    "scanned the plugin directory",
     "verifying",
     "verified: ",
     "starting",

@@ -1,4 +1,4 @@
-//! Who asks for plugins by name is told of these alone, and waits for nobody else's. A package
+//! A request that names plugins reports only these, and waits for no others. A package
 //! manager asks so after each merge.
 
 use std::fs;
@@ -81,7 +81,7 @@ fn a_named_reload_does_not_wait_for_others() {
 }
 
 #[test]
-fn what_was_tried_since_is_not_tried_again() {
+fn versions_tried_since_are_not_retried() {
     let lab = Lab::new();
     lab.package("one").put(&[&actor("mark=1")]);
     let host = lab.start();

@@ -1,5 +1,5 @@
-//! Where the kernel does not give the whole sandbox, the host says so, and what is left still
-//! holds; or it refuses, if the operator wants it so.
+//! Where the kernel cannot provide the full sandbox, the host reports it, and the rest still
+//! holds; or it refuses plugins, if so configured.
 
 use std::{
     fs,

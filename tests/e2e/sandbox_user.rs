@@ -1,4 +1,4 @@
-//! Whosever the host is, its plugins have no privilege; and an ordinary user's host has none to
+//! Whichever user runs the host, its plugins have no privilege; and an ordinary user's host has none to
 //! give.
 
 use std::{fs, os::unix::fs::MetadataExt as _};

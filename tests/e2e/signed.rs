@@ -1,5 +1,5 @@
-//! What no key that counts has signed is refused where the operator requires it, each with its own
-//! sentence; and what is signed says by whom.
+//! Where signatures are required, plugins without a signature by an accepted key are refused, each with its
+//! own sentence; `status` shows who signed the others.
 
 use std::{
     fs,
@@ -189,7 +189,7 @@ fn a_half_published_package_is_not_refused_early() {
     for step in steps {
         assert_eq!(host.text("actor", "mark"), "1");
         step();
-        // Whoever looks in between refuses nothing.
+        // A scan in between refuses nothing.
         host.signal(rustix::process::Signal::HUP);
         let status = host.status();
         assert!(status.problems.is_empty(), "{:?}", status.problems);
@@ -321,7 +321,7 @@ fn each_plugin_may_require_or_not() {
 }
 
 #[test]
-fn what_runs_is_kept_with_its_last_signature() {
+fn a_running_version_keeps_its_last_signature() {
     let place = Place::new();
     let another = KeyPair::generate_unencrypted_keypair().unwrap();
     place.add_key("another", &another);
@@ -399,7 +399,7 @@ fn the_driver_signs_what_hosts_take() {
     let before = fs::read(package.dir().join(SIGNATURE_FILE)).unwrap();
     let signed = sign(&["--key", &key, "--password-file", &password, &plugins]).ok();
     assert!(
-        signed.text().contains(" is signed by "),
+        signed.text().contains(" is already signed by "),
         "{}",
         signed.text()
     );

@@ -1,5 +1,5 @@
-//! What somebody else could have written is refused with its path, its owner, its mode and the
-//! command that mends it: by root's hosts, and by those of ordinary users that are told to.
+//! Files that another user could have written are refused with their path, owner, mode and the
+//! command that repairs it: by root's hosts, and by those of ordinary users that are configured to.
 
 use std::{
     fs,
@@ -29,7 +29,7 @@ struct Place {
 }
 
 impl Place {
-    /// One for each kind of user that whoever runs the tests can be.
+    /// One for each kind of user who can run the tests.
     fn each() -> Vec<Self> {
         let whose = match geteuid().is_root() {
             true => &[Whose::Root, Whose::Ordinary][..],
@@ -96,7 +96,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Insists that something names a path, what is wrong with it, and what mends it.
+/// Asserts that a message names a path, what is wrong with it, and what repairs it.
 #[track_caller]
 fn names(said: &str, path: &Path, words: &[&str]) {
     let path = path.canonicalize().unwrap_or(path.to_owned());
@@ -117,7 +117,7 @@ fn names(said: &str, path: &Path, words: &[&str]) {
 
 /// Does what a refusal advises.
 #[track_caller]
-fn mend(said: &str) {
+fn repair(said: &str) {
     let (_, command) = said.rsplit_once("; run `").expect("it advises");
     let (command, _) = command.split_once('`').expect("it ends");
     let ran = run(Command::new("sh").args(["-c", command]), SOON);
@@ -125,7 +125,7 @@ fn mend(said: &str) {
 }
 
 /// Spoils a place once its command is made, and insists that the command refuses it, once for
-/// others that may write and once for another owner, until it is mended.
+/// others that may write and once for another owner, until it is repaired.
 #[track_caller]
 fn refused_until_mended(place: &Place, more: &str, spoilt: &Path) {
     let check = || run(place.serve(more).arg("--check"), SOON);
@@ -142,7 +142,7 @@ fn refused_until_mended(place: &Place, more: &str, spoilt: &Path) {
         spoil();
         let ran: Ran = run(serve.arg("--check"), SOON).ended_with(3);
         names(&ran.stderr, spoilt, &[words]);
-        mend(&ran.stderr);
+        repair(&ran.stderr);
         run(&mut serve, SOON).ok();
     }
 }
@@ -280,7 +280,7 @@ fn the_plugins_own_user_may_own_its_grants() {
 }
 
 #[test]
-fn packages_others_may_write_are_refused_until_mended() {
+fn packages_others_may_write_are_refused_until_repaired() {
     for place in Place::each() {
         let host = place.start();
         assert_eq!(host.text("actor", "mark"), "1");
@@ -313,7 +313,7 @@ fn packages_others_may_write_are_refused_until_mended() {
             assert_eq!(host.text("actor", "mark"), (round + 1).to_string());
             let verified = run(&mut place.verify(), SOON).ended_with(5);
             names(&verified.text(), &spoilt, &[]);
-            mend(&said);
+            repair(&said);
             host.reload();
             host.wait_for("it is taken", |_| {
                 (host.text("actor", "mark") == (round + 2).to_string()).then_some(())

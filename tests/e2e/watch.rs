@@ -1,5 +1,5 @@
-//! Nothing that settles is missed, whatever changes packages and however fast, by each kind of
-//! watcher; and nothing happens unbidden.
+//! No settled change is missed, whatever changes packages and however fast, by each kind of
+//! watcher; and nothing happens without a hint.
 //!
 //! `HOTMERGE_STORM` says how many writes there are for each kind; a million take some minutes.
 
@@ -119,7 +119,7 @@ fn a_storm_ends_with_its_reader() {
 }
 
 #[test]
-fn nothing_is_looked_at_unbidden() {
+fn nothing_is_scanned_without_a_hint() {
     let lab = Lab::new();
     lab.package("one").put(&[&actor("mark=1")]);
     let host = lab.start_with("rescan_s = 0");
@@ -128,13 +128,13 @@ fn nothing_is_looked_at_unbidden() {
         let host = host.status().host;
         (host.rescans, host.full_looks)
     };
-    // What was written before the start may still be told of.
+    // Writes from before the start may still be reported.
     host.wait_for("rest", |_| {
         let before = looks();
         host.idles();
         (looks() == before).then_some(())
     });
-    // A look reads the directory, and nobody is woken by that.
+    // A scan reads the directory, and nobody is woken by that.
     let before = looks();
     host.reload();
     host.idles();
@@ -143,7 +143,7 @@ fn nothing_is_looked_at_unbidden() {
 }
 
 #[test]
-fn only_the_changed_package_is_looked_at() {
+fn only_the_changed_package_is_scanned() {
     let lab = Lab::new();
     lab.package("one").put(&[&actor("mark=1")]);
     let host = lab.start_with("rescan_s = 0");
@@ -170,7 +170,7 @@ fn an_ordinary_user_has_inotify_alone() {
     let host = TestHost::start(lab.as_ordinary_user(lab.serve("")), lab.runtime_dir());
     assert_eq!(host.status().host.watch, "inotify");
     host.stop();
-    // Whoever asks for fanotify has it for single directories.
+    // With `watch = "fanotify"` it watches single directories.
     let serve = lab.serve("watch = \"fanotify\"\nrescan_s = 0");
     let host = TestHost::start(lab.as_ordinary_user(serve), lab.runtime_dir());
     let [watcher] = &host.status().host.watchers[..] else {

@@ -1,5 +1,5 @@
-//! Every file system that there is here, by every kind of watcher, and limits of the system. What
-//! does not work is said.
+//! Every available file system, with every kind of watcher, and limits of the system. What
+//! does not work is reported.
 //!
 //! Each host has its own mounts, which nobody else sees.
 
@@ -287,7 +287,7 @@ fn may_limit() -> bool {
 }
 
 #[test]
-fn a_reached_limit_is_said_and_polled() {
+fn a_reached_limit_is_reported_and_polled() {
     if !may_limit() {
         return skipped("this user may not have a namespace with limits of its own");
     }
@@ -397,7 +397,7 @@ fn an_idle_host_hardly_wakes() {
         let before = sleeps(&apart.host);
         // Time is what is measured here: nothing is waited for.
         thread::park_timeout(WINDOW);
-        // A thread that has ended takes its number with it: that is no rest either.
+        // A thread that has ended takes its number with it: that is not idleness either.
         let woken = sleeps(&apart.host).checked_sub(before).unwrap_or(u64::MAX);
         eprintln!("{woken} wake-ups of a host and {workers} workers in {WINDOW:?}");
         if woken < WINDOW.as_secs() {

@@ -1,4 +1,4 @@
-//! Plugins in workers: what a crash means for calls, and when replacing ends.
+//! Plugins in workers: how a crash affects calls, and when replacement ends.
 
 use std::fs;
 

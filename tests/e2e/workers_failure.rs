@@ -1,6 +1,6 @@
-//! What goes wrong with a plugin is told in full, another instance takes its place with the last
-//! saved state, and what crashes too often is given up until a new version comes or somebody asks:
-//! in a process of its own as in the host's.
+//! Failures of a plugin are reported in full, another instance replaces it with the last saved
+//! state, and a plugin that crashes too often is given up until a new version arrives or an operator
+//! asks: in its own process as in the host's.
 
 use std::fs;
 
@@ -54,7 +54,7 @@ fn restarted(host: &TestHost, restarts: u64) -> PluginStatus {
 
 #[track_caller]
 fn failure(plugin: &PluginStatus) -> FailureStatus {
-    plugin.last_failure.clone().expect("it is told")
+    plugin.last_failure.clone().expect("it is reported")
 }
 
 fn history(host: &TestHost) -> Vec<Transition> {
@@ -164,7 +164,7 @@ fn a_panicked_instance_is_replaced_during_calls() {
 }
 
 #[test]
-fn a_recovery_is_told_in_log_and_history() {
+fn a_recovery_is_in_log_and_history() {
     for way in WAYS {
         let (_lab, host) = start_actor(way, &actor("mark=1"), "");
         call(&mut host.client(), "panic").unwrap_err();
@@ -224,12 +224,12 @@ fn a_given_up_plugin_fails_calls_immediately() {
         let last = told
             .iter()
             .rfind(|it| it.to == "error")
-            .expect("it is told");
+            .expect("it is reported");
         assert!(
             last.reason.contains("crashed more than 5 times"),
             "{last:?}"
         );
-        // A look at the directory changes nothing.
+        // A scan of the directory changes nothing.
         host.reload();
         assert_eq!(host.plugin("actor").state, PluginState::Error, "{way}");
         let shown = lab.hotmerge(["status"]).ok().text();
@@ -368,7 +368,7 @@ fn a_workers_panic_raises_sigusr1_in_the_host() {
     let (_lab, host) = start_actor("process", &actor("mark=1"), "");
     assert!(takes_sigusr1(&host));
     let before = host.status().host.crash_signals;
-    assert_eq!(before, 0, "trying out the sandbox is no crash");
+    assert_eq!(before, 0, "trying out the sandbox is not a crash");
     call(&mut host.client(), "panic").unwrap_err();
     host.wait_for("the signal comes", |status| {
         (status.host.crash_signals > before).then_some(())

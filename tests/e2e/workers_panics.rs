@@ -1,4 +1,4 @@
-//! A worker whose panic was caught goes on answering until another has taken its place: whatever
+//! A worker whose panic was caught continues to answer until another has replaced it: whatever
 //! happens to it meanwhile, each of its calls is answered.
 
 use std::thread;

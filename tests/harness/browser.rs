@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{Lab, Process, SOON};
 
-/// What the browser leaves alone: networks other than the loopback, and the machine's graphics.
+/// What the browser must not use: networks other than loopback, and the machine's graphics.
 const ARGUMENTS: [&str; 10] = [
     "--headless",
     "--no-sandbox",
@@ -98,14 +98,14 @@ impl Browser {
         self.post("url", &json!({ "url": url }));
     }
 
-    /// What an expression in the page is.
+    /// The value of an expression in the page.
     #[track_caller]
     pub fn read(&self, expression: &str) -> Value {
         let script = format!("return {expression}");
         self.post("execute/sync", &json!({ "script": script, "args": [] }))
     }
 
-    /// Waits until an expression is true, looked at whenever the page changes.
+    /// Waits until an expression is true; it is evaluated whenever the page changes.
     #[track_caller]
     pub fn wait_for(&self, expression: &str) {
         let script = format!(
@@ -129,7 +129,7 @@ impl Browser {
         text.as_str().expect("it is a text").to_owned()
     }
 
-    /// Lets the page prefer a colour scheme.
+    /// Sets the colour scheme that the browser prefers.
     #[track_caller]
     pub fn prefer(&self, scheme: &str) {
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
@@ -138,7 +138,7 @@ impl Browser {
         self.post("goog/cdp/execute", &command);
     }
 
-    /// What the browser's console says, since the last time.
+    /// The messages in the browser's console since the last call.
     #[track_caller]
     pub fn console(&self) -> Vec<Value> {
         let said = self.post("se/log", &json!({ "type": "browser" }));

@@ -14,7 +14,7 @@ use hotmerge_meta::control::Client;
 
 use crate::{SOON, TestHost, host};
 
-/// What the callers of one plugin got.
+/// The results of the callers of one plugin.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// How many replies.
@@ -23,7 +23,7 @@ pub struct Tally {
     pub failures: Vec<String>,
     /// Which generations answered.
     pub generations: BTreeSet<u64>,
-    /// What they answered.
+    /// The answers.
     pub answers: BTreeSet<Vec<u8>>,
 }
 
@@ -97,12 +97,12 @@ impl Callers {
         }
     }
 
-    /// What there is so far.
+    /// The results so far.
     pub fn tallies(&self) -> BTreeMap<String, Tally> {
         self.shared.lock().clone()
     }
 
-    /// Stops and hands out what the callers got.
+    /// Stops the callers and returns their results.
     ///
     /// # Panics
     /// If a call failed.

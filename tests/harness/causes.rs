@@ -1,6 +1,6 @@
-//! What a host says of failures, for comparison word by word.
+//! A host's messages about failures, for comparison word by word.
 
-/// Leaves out what differs each time: traces, long addresses, lines of code and sizes.
+/// Leaves out the parts that vary: traces, long addresses, lines of code and sizes.
 pub fn cause(text: &str) -> String {
     let text = match text.split_once(" (trace ") {
         Some((text, rest)) => text.to_owned() + rest.split_once(')').map_or("", |(_, rest)| rest),
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_differs_each_time_is_left_out() {
+    fn varying_parts_are_left_out() {
         let trace = "ab".repeat(16);
         for (text, expected) in [
             (

@@ -23,7 +23,7 @@ impl TestGroup {
     /// A new one, or why there can be none.
     ///
     /// # Errors
-    /// What a test that is skipped says.
+    /// The reason of a skipped test.
     pub fn new() -> Result<Self, String> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         if !geteuid().is_root() {
@@ -67,7 +67,7 @@ impl TestGroup {
         let mut found = Vec::new();
         let mut to_do = vec![self.0.clone()];
         while let Some(dir) = to_do.pop() {
-            // Groups go away while this looks.
+            // Groups go away while this scans.
             let Ok(entries) = fs::read_dir(&dir) else {
                 continue;
             };

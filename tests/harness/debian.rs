@@ -1,4 +1,4 @@
-//! Programs of others, as Debian ships them.
+//! Third-party programs, as Debian ships them.
 //!
 //! They are unpacked, not installed: a package may start a service.
 

@@ -1,4 +1,4 @@
-//! Where a plugin stops until its test lets it go on.
+//! A point where a plugin stops until its test lets it continue.
 
 use std::{
     fmt,
@@ -70,7 +70,7 @@ fn granted(plugin: &str, config: &str) -> String {
     format!("[plugin.{plugin}]\nallow = [\"net\"]\n{config}")
 }
 
-/// A plugin that waits. Goes on when this is dropped, whatever happens to the test.
+/// A plugin that waits. It continues when this is dropped, whatever happens to the test.
 pub struct Visitor {
     /// The scene and the mark of the plugin, such as `call 7`.
     pub scene: String,
@@ -78,7 +78,7 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    /// Lets the plugin go on.
+    /// Lets the plugin continue.
     pub fn let_go(self) {}
 }
 

@@ -37,12 +37,12 @@ impl GatedHost {
         Self { lab, gate, host }
     }
 
-    /// Puts another version in place, and does not tell the host.
+    /// Puts another version in place, and does not notify the host.
     pub fn stage(&self, actor: &Variant) {
         self.lab.package("one").put(&[actor]);
     }
 
-    /// Puts another version in place; what the host did with it.
+    /// Puts another version in place, and returns what the host did with it.
     #[track_caller]
     pub fn put(&self, script: &str) -> PluginReport {
         let report = self.host.reload_after(|| self.stage(&actor(script)));

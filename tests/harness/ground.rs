@@ -52,7 +52,7 @@ impl Ground {
     /// A path in the tree, or the tree itself.
     ///
     /// # Panics
-    /// If it is no text.
+    /// If it is not text.
     pub fn tree(&self, path: &str) -> String {
         self.tree
             .join(path)
@@ -61,7 +61,7 @@ impl Ground {
             .to_owned()
     }
 
-    /// A host that grants these; `None`, and told, where there is no whole sandbox.
+    /// A host that grants these; `None`, and a recorded skip, where there is no complete sandbox.
     #[track_caller]
     pub fn start(&self, grants: &[String], more: &str) -> Option<TestHost> {
         let own = format!("[plugin.reader]\nallow = {grants:?}\n{more}");

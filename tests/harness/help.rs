@@ -1,4 +1,4 @@
-//! What the help of a program lists, for tests that try every command.
+//! The commands that a program's help lists, for tests that try every one.
 
 /// The commands that a program's `--help` lists, in its order.
 ///
@@ -9,7 +9,7 @@ pub fn commands_of(help: &str) -> Vec<&str> {
     let (_, rest) = help.split_once("Commands:\n").expect("it lists commands");
     let (commands, _) = rest.split_once("\n\n").expect("options follow");
     let lines = commands.lines().filter_map(|line| line.strip_prefix("  "));
-    // A description that goes on is indented further.
+    // The continuation of a description is indented further.
     let names = lines.filter(|line| !line.starts_with(' '));
     names.filter_map(|line| line.split(' ').next()).collect()
 }

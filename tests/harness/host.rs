@@ -70,14 +70,14 @@ impl TestHost {
         Client::connect(&self.dir).expect("the host answers")
     }
 
-    /// What it runs.
+    /// Its status.
     #[track_caller]
     pub fn status(&self) -> Status {
         let status = self.client().request(method::STATUS, &(), SOON);
         status.expect("the host says what it runs")
     }
 
-    /// What it says of one plugin.
+    /// Its status of one plugin.
     #[track_caller]
     pub fn plugin(&self, name: &str) -> PluginStatus {
         let status = self.status();
@@ -86,7 +86,7 @@ impl TestHost {
         found.clone()
     }
 
-    /// What it says of one package, or of the plugin directory (an empty name).
+    /// The problem of one package, or of the plugin directory (an empty name).
     #[track_caller]
     pub fn problem(&self, package: &str) -> Problem {
         let problems = self.status().problems;
@@ -130,7 +130,7 @@ impl TestHost {
         }
     }
 
-    /// Lets it look, and waits for everything that follows. What the host's own clock saw before
+    /// Makes it scan, and waits for everything that follows. What the host's own clock saw before
     /// this is not in the report: see [`TestHost::reload_after`].
     #[track_caller]
     pub fn reload(&self) -> ReloadReport {
@@ -144,8 +144,8 @@ impl TestHost {
         report.expect("the host says what it did")
     }
 
-    /// Lets it look at what `change` changes, and waits for everything that follows. The report
-    /// tells of everything since before the change, also if the host's own clock was faster than
+    /// Makes it scan what `change` changes, and waits for everything that follows. The report
+    /// reports everything since before the change, also if the host's own clock was faster than
     /// the request.
     #[track_caller]
     pub fn reload_after(&self, change: impl FnOnce()) -> ReloadReport {
@@ -167,7 +167,7 @@ impl TestHost {
         call(&mut self.client(), plugin, name, input)
     }
 
-    /// How often the fixture `actor` was asked for this, as it remembers.
+    /// How often the fixture `actor` was asked for this, by its own count.
     #[track_caller]
     pub fn count(&self, plugin: &str) -> u64 {
         let reply = self.call(plugin, "count", b"").expect("it counts");
@@ -235,7 +235,7 @@ pub(crate) fn position(client: &mut Client) -> u64 {
     position.expect("the host answers")
 }
 
-/// Lets the host look, and waits until it has told of everything since then.
+/// Makes the host scan, and waits until it has reported everything since then.
 #[track_caller]
 pub(crate) fn reload_since(client: &mut Client, position: u64) -> ReloadReport {
     let params = ReloadParams {

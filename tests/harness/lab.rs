@@ -42,7 +42,7 @@ impl Default for Lab {
 }
 
 impl Lab {
-    /// An empty plugin directory, and nobody who serves it.
+    /// An empty plugin directory, and no host.
     ///
     /// # Panics
     /// If there is no place for temporary files.
@@ -67,7 +67,7 @@ impl Lab {
         self.path("plugins")
     }
 
-    /// Where the host of this test keeps what outlives it.
+    /// The state directory of this test's host.
     pub fn state_dir(&self) -> PathBuf {
         self.path("state")
     }
@@ -92,10 +92,10 @@ impl Lab {
         run(self.command().args(arguments), SOON)
     }
 
-    /// What `hotmerge verify` has against a plugin, judged with the configuration of the last host.
+    /// The objection of `hotmerge verify` to a plugin, with the configuration of the last host.
     ///
     /// # Panics
-    /// If it does not tell of the plugin.
+    /// If it does not mention the plugin.
     #[track_caller]
     pub fn verify_objects(&self, plugin: &str) -> Option<String> {
         let config = self.path("hotmerge.toml").display().to_string();

@@ -1,8 +1,8 @@
-//! The bench that the end-to-end tests stand on: real processes in temporary directories.
+//! The harness of the end-to-end tests: real processes in temporary directories.
 //!
 //! * [`Lab`] is one test's world: a plugin directory, a runtime directory, nothing shared.
 //! * [`TestHost`] is a running `hotmerge serve`; [`Callers`] call its plugins all the while.
-//! * [`GatedHost`] is one whose plugin stops at a [`Gate`] until its test lets it go on.
+//! * [`GatedHost`] is one whose plugin stops at a [`Gate`] until its test lets it continue.
 //! * [`Http`] is a client of its HTTP front.
 //! * [`Variant`] and [`Package`] make plugins, good and bad, out of one built fixture.
 //! * [`Neighbour`] is a plugin that nobody attacks, and what must hold after attacks.
@@ -85,16 +85,16 @@ pub use variant::{
 pub use vitals::{Vitals, children, cpu};
 pub use workspace::{Driver, Workspace, actions};
 
-/// How long a test waits for what should happen at once. Generous: a machine may be busy.
+/// How long a test waits for something that should happen at once. Generous: a machine may be busy.
 pub const SOON: Duration = Duration::from_secs(60);
 
 /// How long a test waits for cargo.
 pub const BUILT: Duration = Duration::from_secs(600);
 
-/// How often a test does what it repeats: the environment's word, or else CI's.
+/// How often a test repeats its work: as the environment says, otherwise as CI does.
 ///
 /// # Panics
-/// If the word is no number: a long run that is a short one would show less than it seems to.
+/// If the word is not a number: a long run that is a short one would show less than it seems to.
 #[track_caller]
 pub fn how_often(variable: &str, in_ci: u64) -> u64 {
     std::env::var(variable).map_or(in_ci, |text| {
@@ -105,17 +105,17 @@ pub fn how_often(variable: &str, in_ci: u64) -> u64 {
 
 /// Says why a test shows nothing on this machine. The caller returns then.
 ///
-/// Test programs hide what tests that end well print; whoever counts gives a file by
+/// Test programs hide what passing tests print; the program that counts names a file by
 /// `HOTMERGE_TEST_SKIPPED`.
 ///
 /// # Panics
-/// If the file cannot be written: a skip that nobody is told of would count as passed.
+/// If the file cannot be written: a skip without a record would count as passed.
 pub fn skipped(why: &str) {
     eprintln!("skipped: {why}");
     if let Some(path) = std::env::var_os("HOTMERGE_TEST_SKIPPED") {
         let file = std::fs::OpenOptions::new().append(true).open(path);
         let mut file = file.expect("the list of skipped tests can be opened");
         let line = format!("{why}\n");
-        std::io::Write::write_all(&mut file, line.as_bytes()).expect("a skip can be told");
+        std::io::Write::write_all(&mut file, line.as_bytes()).expect("a skip can be recorded");
     }
 }

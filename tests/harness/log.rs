@@ -39,7 +39,7 @@ impl Log {
         thread::spawn(move || {
             for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line);
-                // What is not a record comes from outside the log, such as a last message.
+                // Lines that are not records come from outside the log, such as a final message.
                 let record = serde_json::from_str(&line)
                     .unwrap_or_else(|_| serde_json::json!({ "message": line }));
                 writer.lock().records.push(record);

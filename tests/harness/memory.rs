@@ -1,4 +1,4 @@
-//! What a process holds of the machine's memory, and whether reloads leave any of it behind.
+//! The memory of a process, and whether reloads leak any of it.
 
 use std::{fs, process::Command, time::Instant};
 
@@ -11,7 +11,7 @@ const FEW: usize = 16;
 /// The same for descriptors; a version that stays has one.
 const FEW_DESCRIPTORS: usize = 8;
 
-/// What the allocator may or may not have given back: the room in which the last file was read.
+/// Memory that the allocator may or may not have freed: the buffer of the last file.
 const LAST_FILE_KIB: u64 = 1 << 10;
 
 /// A process's memory at one moment.
@@ -56,7 +56,7 @@ impl Footprint {
 }
 
 impl Lab {
-    /// Starts a host that nobody hints at but by request, for a look at its memory.
+    /// Starts a host that gets hints by request only, to measure its memory.
     #[track_caller]
     pub fn start_with_one_heap(&self) -> TestHost {
         // The log in memory would fill up to its bound.
@@ -73,7 +73,7 @@ pub fn keep_one_heap(host: &mut Command) {
 }
 
 impl TestHost {
-    /// What it holds once nothing of an old version is on its way out.
+    /// Its memory once no old version is ending.
     #[track_caller]
     pub fn at_rest(&self) -> Footprint {
         self.wait_for("the end of all old versions", |status| {

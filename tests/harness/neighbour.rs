@@ -1,5 +1,5 @@
 //! A plugin that nobody attacks, and what must hold of its host once an attack is over: it answers as
-//! before, the host holds and does no more than before, and it ends when it is told to.
+//! before, the host holds and does no more than before, and it ends on request.
 //!
 //! Invariant: latency is compared within one run, call by call in turn, with that of a host beside it
 //! that nobody attacks: what else the machine does slows both.
@@ -14,7 +14,7 @@ const CALLS: usize = 200;
 /// So many times as long as elsewhere may the slowest hundredth of the calls take.
 const TIMES: u32 = 2;
 
-/// What is no difference, however fast the machine is.
+/// A difference below this does not count, however fast the machine is.
 const NOISE: Duration = Duration::from_micros(200);
 
 /// How long a host may take to end whose plugins do not hinder it.
@@ -50,7 +50,7 @@ impl Neighbour {
         }
     }
 
-    /// Remembers what the host holds now instead: what is made once is no leak.
+    /// Records what the host holds now instead: one-time allocations are not leaks.
     pub fn remember(&mut self, host: &TestHost) {
         self.before = Vitals::of(host);
     }
@@ -75,7 +75,7 @@ impl Neighbour {
     }
 
     /// Ends the host, once no call has failed and all is as it was: what it holds, how fast it answers,
-    /// and that it does nothing when nobody asks.
+    /// and that it is idle without requests.
     ///
     /// # Panics
     /// If anything is not so.

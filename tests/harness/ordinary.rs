@@ -19,8 +19,8 @@ use crate::{Lab, copy_environment, copy_program, hotmerge, programs::example_of,
 /// Root reads whatever it likes; this user does not.
 pub const NOBODY: u32 = 65_534;
 
-/// Whether hosts are those of an ordinary user, unless a test says so itself. What holds for
-/// plugins must hold for everybody's: `HOTMERGE_TEST_USER=ordinary` lets root see that too.
+/// Whether hosts run as an ordinary user, unless a test chooses one itself. What holds for
+/// plugins must hold for every user's host: `HOTMERGE_TEST_USER=ordinary` lets root test that too.
 ///
 /// # Panics
 /// If the variable says anything else than `ordinary` or `tester`.
@@ -35,7 +35,7 @@ pub fn hosts_are_ordinary() -> bool {
 
 impl Lab {
     /// The same command of `hotmerge`, run by a user without privileges, to whom everything in
-    /// this test's directory belongs from then on. Whoever runs the tests without privileges
+    /// this test's directory belongs from then on. A tester without privileges
     /// is that user already.
     ///
     /// # Panics
@@ -56,7 +56,7 @@ impl Lab {
         ordinary
     }
 
-    /// The worker program for the hosts of this test, whosever they are.
+    /// The worker program for the hosts of this test, whichever user runs them.
     ///
     /// # Panics
     /// If it cannot be copied.

@@ -73,7 +73,7 @@ impl Drop for Process {
     }
 }
 
-/// Gives a command what another one's environment is to be.
+/// Copies the environment settings of one command to another.
 pub fn copy_environment(from: &Command, to: &mut Command) {
     for (name, value) in from.get_envs() {
         match value {
@@ -107,7 +107,7 @@ pub fn copy_program(from: &Path, to: &Path) {
     run(Command::new("cp").arg("--").arg(from).arg(to), SOON).ok();
 }
 
-/// What a command said and how it ended.
+/// The output of a command and how it ended.
 #[derive(Debug)]
 pub struct Ran {
     what: String,
@@ -172,7 +172,7 @@ impl Ran {
         self
     }
 
-    /// Insists that it said one sentence with all these words on standard error.
+    /// Asserts that it wrote one sentence with all these words to standard error.
     #[track_caller]
     pub fn said(self, words: &[&str]) -> Self {
         let said = self.stderr.trim_end();
@@ -183,7 +183,7 @@ impl Ran {
         self
     }
 
-    /// What it wrote to standard output, as text.
+    /// Its standard output, as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }

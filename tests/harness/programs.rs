@@ -1,6 +1,6 @@
 //! Where the programs under test are, and where the tests may build.
 //!
-//! Cargo builds them, once per test binary. Whoever has built them says so by
+//! Cargo builds them, once per test binary. If they are built already, the tester says so by
 //! `HOTMERGE_TEST_HOST` and `HOTMERGE_TEST_DRIVER`.
 
 use std::{
@@ -100,7 +100,7 @@ pub fn repository() -> &'static Path {
     root.expect("the tests are a folder of the repository")
 }
 
-/// Where what is built for tests is kept from run to run, inside cargo's target directory.
+/// The directory of files that are built for tests and kept between runs, inside cargo's target directory.
 pub fn scratch() -> &'static Path {
     &SCRATCH
 }

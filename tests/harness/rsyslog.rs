@@ -80,7 +80,7 @@ impl Rsyslog {
         &self.socket
     }
 
-    /// What it has received so far.
+    /// The records that it has received so far.
     ///
     /// # Panics
     /// If it wrote something else than JSON.

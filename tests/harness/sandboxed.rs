@@ -23,7 +23,7 @@ impl Lab {
         )
     }
 
-    /// Starts a host that keeps plugins in workers; `None`, and told, where this system does not
+    /// Starts a host that keeps plugins in workers; `None`, and a recorded skip, where this system does not
     /// give the whole sandbox.
     #[track_caller]
     pub fn start_sandboxed(&self, more: &str) -> Option<TestHost> {
@@ -43,7 +43,7 @@ impl Lab {
 }
 
 impl TestHost {
-    /// What it says of the worker of a plugin.
+    /// The status of a plugin's worker.
     ///
     /// # Panics
     /// If the plugin has none.

@@ -22,7 +22,7 @@ use crate::{Kept, Unanswered};
 /// Between two calls of a client.
 const BEAT: Duration = Duration::from_millis(4);
 
-/// How many more answers each client waits for: enough to meet what is going on.
+/// How many more answers each client waits for: enough to overlap with what is happening.
 const MORE: u64 = 20;
 
 /// A call that is made again and again.
@@ -37,7 +37,7 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// What tells versions of the plugin `actor` apart.
+    /// What distinguishes versions of the plugin `actor`.
     pub const MARK: Self = Self {
         path: "/plugins/actor/mark",
         accept: "*/*",
@@ -45,7 +45,7 @@ impl Ask {
     };
 }
 
-/// Clients that call until they are told to stop.
+/// Clients that call until they are stopped.
 #[derive(Debug)]
 pub struct Steady {
     clients: Vec<Running>,

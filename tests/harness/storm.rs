@@ -92,7 +92,7 @@ impl Storm {
         }
     }
 
-    /// A process that writes until it is ended, and the only reader of what it says at its end.
+    /// A process that writes until it is stopped, and the only reader of its final output.
     ///
     /// # Panics
     /// If it cannot be run.

@@ -99,7 +99,7 @@ impl Screen {
             .expect("the terminal is there");
     }
 
-    /// Waits until what is shown is as wanted, and returns it.
+    /// Waits until the screen is as expected, and returns it.
     ///
     /// # Panics
     /// If that does not happen.

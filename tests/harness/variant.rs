@@ -15,12 +15,12 @@ use crate::{BUILT, Driver, process::run, programs, repository, scratch};
 const SCRIPT: &[u8] = b"hotmerge-test-script: ";
 const SCRIPT_BYTES: usize = 128;
 
-/// A plugin file and what a `plugin.meta` says of it.
+/// A plugin file and its entry in a `plugin.meta`.
 #[derive(Clone, Debug)]
 pub struct Variant {
     /// The file.
     pub bytes: Vec<u8>,
-    /// The truth about it, unless a test wants a lie.
+    /// The correct entry, unless a test needs a wrong one.
     pub meta: PluginMeta,
 }
 
@@ -70,7 +70,7 @@ pub fn reader() -> Variant {
     Variant::new("reader", READER.to_vec())
 }
 
-/// A shared object that is no plugin.
+/// A shared object that is not a plugin.
 pub fn plain() -> Variant {
     static PLAIN: LazyLock<Arc<[u8]>> = LazyLock::new(|| built("plain"));
     Variant::new("plain", PLAIN.to_vec())
@@ -148,7 +148,7 @@ impl Variant {
     /// The same code as another version.
     ///
     /// # Panics
-    /// If it is no version.
+    /// If it is not a version.
     pub fn version(mut self, version: &str) -> Self {
         self.meta.version = version.parse().expect("it is a version");
         self
@@ -157,7 +157,7 @@ impl Variant {
     /// The same, and it requires another plugin.
     ///
     /// # Panics
-    /// If that is no name, or no requirement of a version.
+    /// If that is not a name, or not a version requirement.
     pub fn requiring(self, name: &str, version: &str, on_replace: OnReplace) -> Self {
         self.with_meta(|meta| {
             meta.requires.push(Requires {
@@ -168,14 +168,14 @@ impl Variant {
         })
     }
 
-    /// Changes the file, and lets the meta follow.
+    /// Changes the file, and updates the meta.
     pub fn with_bytes(mut self, change: impl FnOnce(&mut Vec<u8>)) -> Self {
         change(&mut self.bytes);
         self.tell_the_truth();
         self
     }
 
-    /// Changes the meta, and lets the file be.
+    /// Changes the meta, but not the file.
     pub fn with_meta(mut self, change: impl FnOnce(&mut PluginMeta)) -> Self {
         change(&mut self.meta);
         self
@@ -194,7 +194,7 @@ impl Variant {
     }
 
     fn tell_the_truth(&mut self) {
-        // What is no image keeps what it said before.
+        // A file that is not an image keeps its previous record.
         if let Ok(image) = Image::normalise(self.bytes.clone()) {
             self.meta.hash = image.digest();
             self.meta.size = image.len() as u64;
@@ -235,7 +235,7 @@ fn built(name: &str) -> Arc<[u8]> {
     build(name, &build_dir, &[])
 }
 
-/// As [`built`], otherwise than all the others: in a directory of its own.
+/// As [`built`], but in a separate directory.
 fn built_apart(name: &str, dir: &str, variable: (&str, &str)) -> Arc<[u8]> {
     let build_dir = scratch().join("build");
     let _lock = lock(&build_dir);

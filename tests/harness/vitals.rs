@@ -1,4 +1,4 @@
-//! What attacks on a host could leave behind in it.
+//! Resources that attacks on a host could leak.
 
 use std::{
     fs, thread,
@@ -10,7 +10,7 @@ use crate::{SOON, TestHost};
 /// More private memory than this, in KiB, is a leak and not a matter of where things lie.
 const SLACK_KIB: u64 = 4 << 10;
 
-/// What a host holds at one moment.
+/// The resources that a host holds at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vitals {
     /// Descriptors.
@@ -76,7 +76,7 @@ impl Vitals {
                 Instant::now() < deadline,
                 "left behind after {after}: {now:?}, and before it {self:?}"
             );
-            // A round trip, so that this is no busy wait on a machine with one processor.
+            // A round trip, so that this is not a busy wait on a machine with one processor.
             host.status();
         }
     }
@@ -86,16 +86,16 @@ impl Vitals {
 const WATCH: Duration = Duration::from_millis(500);
 
 impl TestHost {
-    /// Watches it while nobody asks anything of it.
+    /// Watches it while it gets no requests.
     ///
     /// # Panics
-    /// If it works all the same, each time that somebody looks.
+    /// If it is busy anyway, every time it is checked.
     #[track_caller]
     pub fn idles(&self) {
         let deadline = Instant::now() + SOON;
         loop {
             let before = cpu(self.pid());
-            // Time is what is measured here: nothing is waited for.
+            // This measures time; it does not wait for an event.
             thread::park_timeout(WATCH);
             let used = cpu(self.pid()) - before;
             if used <= WATCH / 10 {

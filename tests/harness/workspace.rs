@@ -14,8 +14,8 @@ use crate::{BUILT, Lab, Ran, driver, process::run, repository, scratch, variant:
 
 const SOURCE: &str = include_str!("../fixtures/small/src/lib.rs");
 
-/// A workspace of small plugins. Its place is the same in each run, so that cargo builds
-/// again only what is not as it was.
+/// A workspace of small plugins. Its place is the same in each run, so that cargo rebuilds
+/// only what has changed.
 #[derive(Debug)]
 pub struct Workspace {
     root: PathBuf,
@@ -224,7 +224,7 @@ impl Driver {
     }
 }
 
-/// What the driver says was done with each plugin.
+/// The driver's action for each plugin.
 ///
 /// # Panics
 /// If these are not the driver's lines.

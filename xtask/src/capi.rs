@@ -23,10 +23,10 @@ use crate::{
 /// The package of the library.
 const PACKAGE: &str = "hotmerge-capi";
 
-/// The version of its binary interface. It grows when a program must be built again.
+/// The version of its binary interface. It changes when programs must be rebuilt.
 const ABI: u32 = 0;
 
-/// What the standard library needs of the system.
+/// The system libraries that the standard library needs.
 const SYSTEM: [&str; 5] = ["-lgcc_s", "-lpthread", "-lm", "-ldl", "-lc"];
 
 /// Build the C library: libhotmerge.so, hotmerge.h and hotmerge.pc
@@ -103,7 +103,7 @@ fn build(cargo: &Cargo, args: &Args) -> Result<PathBuf> {
         .output()
         .context("failed to run cargo")?;
     if !output.status.success() {
-        bail!("the C library does not build");
+        bail!("the C library failed to build");
     }
     for message in Message::parse_stream(&output.stdout[..]) {
         if let Message::CompilerArtifact(artifact) = message? {
@@ -164,7 +164,7 @@ fn joined(option: &str, value: &OsStr) -> OsString {
     joined
 }
 
-/// Makes `name` lead to the library.
+/// Makes `name` a link to the library.
 fn name(out: &Path, name: &str, library: &Path) -> Result<()> {
     let link = out.join(name);
     let target = library.file_name().context("a library has a name")?;

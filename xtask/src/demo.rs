@@ -18,8 +18,8 @@ use crate::{cargo::Cargo, exit, output};
 
 /// Show the whole loop: build, run, call, edit, and watch one plugin reload
 ///
-/// Needs no other programs and no privileges; leaves only compiled crates in cargo's target
-/// directory.
+/// Needs no other programs and no privileges; leaves nothing behind but compiled crates in cargo's
+/// target directory.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Args {}
 

@@ -1,4 +1,4 @@
-//! Manual pages and shell completions of `cargo hotmerge`, for whoever packages it.
+//! Manual pages and shell completions of `cargo hotmerge`, for packagers.
 //!
 //! Invariant: both are made from the command line itself, under the name of the installed program.
 //! Absent on purpose: text of their own.
@@ -17,14 +17,14 @@ const PROGRAM: &str = "cargo-hotmerge";
 /// Write the manual pages into a directory.
 #[derive(Args, Debug)]
 pub(crate) struct Man {
-    /// An existing directory
+    /// Existing directory
     dir: PathBuf,
 }
 
 /// Print completions for a shell.
 #[derive(Args, Debug)]
 pub(crate) struct Completions {
-    /// Which shell
+    /// Shell
     shell: Shell,
 }
 

@@ -1,7 +1,7 @@
 //! What the driver prints.
 //!
 //! Invariant: neither a closed pipe nor a full disk keeps the driver from finishing its work. A
-//! closed pipe is no error; any other failed write is remembered, and the run ends with
+//! closed pipe is not an error; any other failed write is remembered, and the run ends with
 //! [`exit::FAILURE`](crate::exit::FAILURE).
 
 use std::{

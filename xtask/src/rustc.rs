@@ -191,7 +191,7 @@ fn below_here(directory: &Path) -> Option<PathBuf> {
 
 /// Replaces cargo's metadata for the crate with the crate's identity.
 fn rename(arguments: &mut [OsString], place: &str) {
-    // Other configuration comes from flags and build scripts: it is no part of a name.
+    // Other configuration comes from flags and build scripts: it is not part of a name.
     let features = values(arguments, "--cfg").filter(|value| value.starts_with("feature="));
     let name: Vec<_> = values(arguments, "--crate-name")
         .chain(values(arguments, "--crate-type"))

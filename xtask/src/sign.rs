@@ -1,9 +1,9 @@
-//! `sign`: signs packages for hosts that require it, and makes the keys to do so.
+//! `sign`: signs packages for hosts that require it, and creates keys.
 //!
-//! What is signed are the bytes of `plugin.meta`, which hold the hash of each plugin. Invariant: a
-//! signature is verified before it is written, as a host verifies it; one that is valid already stays.
+//! A signature covers the bytes of `plugin.meta`, which hold the hash of each plugin. Invariant: a
+//! signature is verified before it is written, as a host verifies it; one that is already valid stays.
 //!
-//! Absent on purpose: which keys count, which the host's operator says.
+//! Absent on purpose: which keys are accepted, which the host's operator decides.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -26,10 +26,10 @@ use crate::{
     output::{line, note},
 };
 
-/// Sign packages, so that a host that requires signatures takes them
+/// Sign packages for hosts that require signatures
 ///
-/// The signature is written as plugin.meta.minisig beside plugin.meta, whose bytes it is of; minisign
-/// verifies it too. Put the public key into the host's keys directory (/etc/hotmerge/keys.d) as
+/// Writes the signature of each plugin.meta as plugin.meta.minisig beside it; minisign can verify it,
+/// too. Put the public key into the host's keys directory (/etc/hotmerge/keys.d) as
 /// NAME.pub.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = exit::HELP)]
@@ -37,7 +37,7 @@ pub struct Args {
     /// Packages, or staging directories with packages in them
     #[arg(value_name = "DIR", required_unless_present = "new_key")]
     dirs: Vec<PathBuf>,
-    /// File of the secret key, as made by --new-key or `minisign -G`
+    /// File of the secret key, created by --new-key or `minisign -G`
     #[arg(
         long,
         value_name = "FILE",
@@ -48,10 +48,10 @@ pub struct Args {
     /// File whose first line is the password of the secret key [default: ask on the terminal]
     #[arg(long, value_name = "FILE", env = "HOTMERGE_SIGN_PASSWORD_FILE")]
     password_file: Option<PathBuf>,
-    /// Make a new key instead: FILE, and FILE.pub for the hosts
+    /// Create a new key instead: FILE, and FILE.pub for the hosts
     #[arg(long, value_name = "FILE", conflicts_with_all = ["dirs", "key"])]
     new_key: Option<PathBuf>,
-    /// Protect the new key by no password
+    /// Do not protect the new key with a password
     #[arg(long, requires = "new_key", conflicts_with = "password_file")]
     no_password: bool,
 }
@@ -59,7 +59,7 @@ pub struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// If the key cannot be used, or a package not be signed.
+/// If the key cannot be used, or a package cannot be signed.
 pub fn run(args: &Args) -> Result<u8> {
     if let Some(path) = &args.new_key {
         return new_key(path, args);
@@ -73,7 +73,11 @@ pub fn run(args: &Args) -> Result<u8> {
     for package in packages {
         let signed = signer.sign(&package);
         let is_new = signed.with_context(|| format!("failed to sign `{}`", package.display()))?;
-        let what = if is_new { "signed" } else { "is signed" };
+        let what = if is_new {
+            "signed"
+        } else {
+            "is already signed"
+        };
         line(format_args!(
             "`{}` {what} by {}",
             package.display(),
@@ -165,7 +169,7 @@ impl Signer {
 
 fn secret(text: &str, args: &Args) -> Result<SecretKey> {
     let boxed = || SecretKeyBox::from_string(text);
-    // One without a password has none to be asked for.
+    // A key without a password needs none.
     if let Ok(secret) = boxed()?.into_unencrypted_secret_key() {
         return Ok(secret);
     }
@@ -173,7 +177,7 @@ fn secret(text: &str, args: &Args) -> Result<SecretKey> {
     let is_asked = password.is_none();
     let secret = boxed()?.into_secret_key(password);
     match is_asked {
-        true => secret.context("it is encrypted: enter its password, or pass `--password-file`"),
+        true => secret.context("it is not a minisign secret key, or it is encrypted: enter its password, or pass `--password-file`"),
         false => secret.context("it is not a minisign secret key, or the password is wrong"),
     }
 }
@@ -195,7 +199,7 @@ fn password(args: &Args) -> Result<Option<String>> {
 
 fn new_key(path: &Path, args: &Args) -> Result<u8> {
     let public = path.with_added_extension("pub");
-    // Neither is ever replaced: what it has signed could not be verified any more.
+    // Neither file is ever replaced: earlier signatures could no longer be verified.
     let mut files = [
         (path, create(path, 0o600)?),
         (&*public, create(&public, 0o644)?),

@@ -48,17 +48,17 @@ enum Family {
     Main,
     /// The life cycle of versions: drain, state, requirements, rollback, soak, kills
     Life,
-    /// Hostile, crashing and unusual plugins, and that honest ones are not affected
+    /// Hostile, crashing and unusual plugins, which must not affect honest ones
     Sandbox,
-    /// Changes that are noticed: by every kind of watcher, at any rate, on every file system
+    /// Noticing changes: with every kind of watcher, at any rate, on every file system
     Watch,
-    /// Plugins over HTTP: calls, access, limits, restarts, and the description of it all
+    /// Plugins over HTTP: calls, access, limits, restarts, and the OpenAPI description
     Http,
-    /// Main processes in other languages
+    /// Hosts inside programs in other languages
     Foreign,
-    /// What a host counts and measures, as Prometheus reads it
+    /// Metrics, log records and `hotmerge top`
     Observe,
-    /// Builds and reloads under real Portage
+    /// Builds and reloads under a real Portage
     Emerge,
 }
 
@@ -90,7 +90,7 @@ impl Family {
                 value: "process",
                 differs: |_| true,
             },
-            // The sandbox holds whosever the host is; who is no root has seen that already.
+            // The sandbox holds whichever user runs the host; without root the first run has shown that.
             Self::Sandbox if geteuid().is_root() => Again {
                 variable: USER,
                 value: "ordinary",

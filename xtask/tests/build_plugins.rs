@@ -73,7 +73,7 @@ fn a_failed_build_leaves_staging_unchanged() {
     );
     assert_eq!(files.map(|file| inode(&scratch.staged(file))), before);
 
-    // Something that builds but is no plugin stops all as well.
+    // Something that builds but is not a plugin stops all as well.
     scratch.write("plugins/crates/two/src/lib.rs", "");
     let (code, said) = failure(&mut dev(&scratch));
     assert_eq!(code, 1, "{said}");
@@ -100,7 +100,7 @@ fn only_removed_plugins_leave_the_staging_directory() {
     assert_eq!(field(&all, "one", "action"), "unchanged");
     assert!(!scratch.staged("two").exists());
     assert!(foreign.exists());
-    assert_eq!(lines(&mut dev(&scratch)).len(), 1, "it is told once");
+    assert_eq!(lines(&mut dev(&scratch)).len(), 1, "it is reported once");
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn a_piped_table_has_no_colours() {
 #[test]
 fn signals_of_the_starter_do_not_matter() {
     let scratch = one_plugin();
-    // Stands in the way of cargo, and tells which signals it and the driver have blocked and ignored.
+    // Runs in place of cargo, and prints which signals it and the driver have blocked and ignored.
     let told = scratch.path("signals");
     let looks = format!(
         "#!/bin/sh\nfor pid in $PPID $$; do grep -E '^Sig(Blk|Ign)' /proc/$pid/status; done > '{}'\n\
@@ -293,7 +293,7 @@ fn signals_of_the_starter_do_not_matter() {
         let bits = signals.iter().map(|signal| 1_u64 << (signal.as_raw() - 1));
         bits.fold(0, |all, one| all | one)
     };
-    // Whoever ignores these wants that no terminal ends the build.
+    // Ignoring these means that no terminal may end the build.
     let kept = set(&[Signal::INT, Signal::HUP]);
     // The C library's own, which `posix_spawn` ignores.
     let others = 0b11 << 31;

@@ -130,7 +130,7 @@ fn closed_standard_streams_do_not_matter() {
         let (code, said) = failure(&mut after(closed, &dev(&scratch)));
         assert_eq!(code, 0, "{closed}: {said}");
         staged_hash(&scratch);
-        // What is wrong is still told by the exit code.
+        // The exit code still reports what is wrong.
         let mut wrong = dev(&scratch);
         wrong.args(["--plugin", "nobody"]);
         let (code, said) = failure(&mut after(closed, &wrong));

@@ -39,7 +39,7 @@ fn code(driver: &mut Command, stdout: Stdio) -> Option<i32> {
 }
 
 #[test]
-fn no_command_is_missing_here() {
+fn every_command_is_listed() {
     let scratch = Scratch::new();
     let help = scratch.driver().arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();

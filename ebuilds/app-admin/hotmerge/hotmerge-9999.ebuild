@@ -7,7 +7,7 @@ RUST_MIN_VER="1.95.0"
 
 inherit cargo hotmerge-service linux-info shell-completion systemd tmpfiles toolchain-funcs
 
-DESCRIPTION="Host for plugins that are replaced while it goes on serving"
+DESCRIPTION="Host that reloads plugins without interrupting service"
 HOMEPAGE="https://github.com/hotmerge/hotmerge"
 
 if [[ ${PV} == 9999 ]]; then
@@ -166,7 +166,7 @@ pkg_postinst() {
 	_warn_of_lost_plugins
 }
 
-# Whoever restarts the host should know before what it will not run any more.
+# Before restarting the host, an operator should know which plugins it will no longer run.
 _warn_of_lost_plugins() {
 	local line refused
 	refused=$(

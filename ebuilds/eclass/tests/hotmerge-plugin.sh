@@ -259,7 +259,7 @@ fake_host() {
 	chmod +x "${EPREFIX}/usr/bin/hotmerge"
 }
 
-# Who was told, one a line, after pkg_postinst has succeeded.
+# Who was notified, one per line, after pkg_postinst has succeeded.
 told() {
 	: > "${T}/told"
 	hotmerge-plugin_pkg_postinst > "${T}/said" 2>&1 || { echo "pkg_postinst failed"; return 1; }
@@ -268,7 +268,7 @@ told() {
 
 # Says why in one line, and tells nobody.
 expect_silence() {
-	[[ -z $(told) && $(< "${T}/said") == "elog: No hotmerge host was told of greeter: $1" ]] && return
+	[[ -z $(told) && $(< "${T}/said") == "elog: No hotmerge host was notified of greeter: $1" ]] && return
 	cat "${T}/said" "${T}/told"
 	return 1
 }
@@ -383,7 +383,7 @@ it "tells nobody if no host runs in the prefix" prefix_without_host
 prefix_without_program() { MANAGER=prefix EPREFIX=${SCRATCH}/none; expect_silence "none runs in ${EPREFIX}."; }
 it "tells nobody if the prefix has no host at all" prefix_without_program
 
-# --- What came of it
+# --- The result
 
 shows_success() {
 	fake_host 0 0 "one 2.0: reloaded"
@@ -413,7 +413,7 @@ manager_fails() {
 	fake_host 0 4
 	RELOADS=5
 	told > /dev/null
-	grep -q "eend: What the host did is not known" "${T}/said"
+	grep -q "eend: The result is unknown" "${T}/said"
 }
 it "takes no exit code of a service manager's for a refusal" manager_fails
 

@@ -45,7 +45,7 @@ int main(int argc, char **argv) try {
 	check(hm_plugin(host.get(), argv[2], &plugin));
 	for (std::string line; std::getline(std::cin, line);) {
 		size_t length;
-		// Only the look matters here, not its report.
+		// Only the scan matters here, not its report.
 		if (int code = hm_reload(host.get(), nullptr, nullptr, 0, &length); code != HM_TOO_SMALL) check(code);
 		hm_answer answer{};
 		answer.size = sizeof answer;

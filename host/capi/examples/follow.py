@@ -54,7 +54,7 @@ def main():
     check(hotmerge.hm_start(configuration.encode(), ctypes.byref(host)))
     check(hotmerge.hm_plugin(host, name.encode(), ctypes.byref(plugin)))
     for line in sys.stdin:
-        # Only the look matters here, not its report.
+        # Only the scan matters here, not its report.
         code = hotmerge.hm_reload(host, None, None, ctypes.c_size_t(0), ctypes.byref(length))
         if code != TOO_SMALL:
             check(code)

@@ -167,7 +167,7 @@ typedef struct hm_host hm_host;
 typedef struct hm_plugin_handle hm_plugin_handle;
 
 /*
- What a caller may say of a call. All zero but `size` means: nothing.
+ Options of a call. All zero except `size` means: no options.
  */
 typedef struct hm_options {
   /*
@@ -262,7 +262,7 @@ typedef struct hm_event {
 } hm_event;
 
 /*
- A function that is told of events, with the user pointer of its registration.
+ A function that receives events, with the user pointer of its registration.
  */
 typedef void (*hm_event_callback)(const struct hm_event *event, void *user);
 
@@ -368,7 +368,7 @@ int hm_cancel_calls(const struct hm_cancel *cancel);
 void hm_cancel_free(struct hm_cancel *cancel);
 
 /*
- Registers a function that is told what happens to plugins from now on, on a thread of the library.
+ Registers a function that receives what happens to plugins from now on, on a thread of the library.
 
  It may use every function of the library; while it runs, further events wait. Registered again with the
  same `user` it is refused (`HM_DUPLICATE`).
@@ -409,7 +409,7 @@ const char *hm_version(void);
  Starts a host and waits until it has tried all plugins once.
 
  `configuration` is the text of a configuration in TOML, as in `hotmerge.toml(5)`; it needs at least
- `plugin_dir` and `isolation`. Plugins that cannot be started are no error; `hm_status` has the reasons.
+ `plugin_dir` and `isolation`. Plugins that cannot be started are not an error; `hm_status` has the reasons.
  `*host` is set only if the host runs. A process may run several hosts.
 
  # Safety
@@ -422,7 +422,7 @@ int hm_start(const char *configuration,
  Stops a host: calls under way are answered, plugins are torn down, callbacks of events end. A second
  time is refused (`HM_STOPPED`), from however many threads.
 
- `HM_FAILED` if plugins have not ended in time; the host is stopped all the same.
+ `HM_FAILED` if plugins have not ended in time; the host is stopped anyway.
 
  # Safety
  `host` is null or comes from `hm_start`.
@@ -440,10 +440,10 @@ int hm_stop(const struct hm_host *host);
 int hm_plugin(const struct hm_host *host, const char *name, const struct hm_plugin_handle **plugin);
 
 /*
- Looks at the plugin directory, waits until every change has an outcome, and writes a report in JSON: what
+ Scans the plugin directory, waits until every change has an outcome, and writes a report in JSON: what
  `hotmerge reload --json` prints. `plugin` limits the report to one plugin; null means all.
 
- `HM_TOO_SMALL` leaves the buffer untouched; the look has been made. `buffer` may be null with a capacity
+ `HM_TOO_SMALL` leaves the buffer untouched; the scan is done. `buffer` may be null with a capacity
  of 0 for those who want no report.
 
  # Safety

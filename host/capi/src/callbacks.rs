@@ -11,7 +11,7 @@ use std::{
     thread::{self, ThreadId},
 };
 
-/// What identifies a registration: the addresses of the function and of the user's data.
+/// The identity of a registration: the addresses of the function and of the user's data.
 type Key = (usize, usize);
 
 /// The registered functions of one kind.
@@ -40,7 +40,7 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct User(pub(crate) *mut c_void);
 
-// SAFETY: it is never followed here, and whoever registers it promises that its functions may use it
+// SAFETY: it is never followed here, and the caller that registers it promises that its functions may use it
 // from a thread of the library.
 unsafe impl Send for User {}
 // SAFETY: as above.

@@ -22,7 +22,7 @@ const KEPT: usize = 64 * 1024;
 /// The room for a media type, with its NUL.
 const MEDIA_TYPE_ROOM: usize = 256;
 
-/// What a caller may say of a call. All zero but `size` means: nothing.
+/// Options of a call. All zero except `size` means: no options.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Options {
@@ -108,7 +108,7 @@ impl Kept {
         filled
     }
 
-    /// Keeps it for the next call of this thread, or for whoever comes with a larger buffer.
+    /// Keeps it for the next call of this thread, or for a call with a larger buffer.
     fn keep(self) {
         let is_small = self.reply.bytes().len() <= KEPT;
         if self.is_wanted || is_small && self.reply.limit() == Reply::DEFAULT_LIMIT {

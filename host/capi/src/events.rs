@@ -1,4 +1,4 @@
-//! What happens to plugins, told to functions of the main process.
+//! Events of plugins, for callbacks of the main process.
 //!
 //! One thread per host calls them, one after the other. It exists once there is one to call.
 
@@ -70,7 +70,7 @@ pub struct Event {
     pub lost: u64,
 }
 
-/// A function that is told of events, with the user pointer of its registration.
+/// A function that receives events, with the user pointer of its registration.
 pub type EventCallback = Option<unsafe extern "C" fn(event: *const Event, user: *mut c_void)>;
 
 pub(crate) type EventFunction = unsafe extern "C" fn(event: *const Event, user: *mut c_void);
@@ -100,7 +100,7 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Waits until all events of a host that was stopped have been told, unless a callback is what stops it.
+    /// Waits until all events of a stopped host have been delivered, unless a callback is what stops it.
     pub(crate) fn close(&self) {
         let thread = self
             .thread
@@ -119,7 +119,7 @@ fn tell_all(events: &Subscription, callbacks: &Callbacks<EventFunction>) {
         let told = Told::new(&happened);
         let event = told.event(events.lost());
         callbacks.each(|callback, user| {
-            // SAFETY: whoever registered it promised that it is such a function, for this pointer.
+            // SAFETY: the caller that registered it promised that it is such a function, for this pointer.
             unsafe { callback(&raw const event, user.0) };
         });
     }
@@ -194,7 +194,7 @@ pub(crate) fn unknown(_: Unknown) -> Failure {
     Failure::new(HM_NOT_FOUND, text)
 }
 
-/// Registers a function that is told what happens to plugins from now on, on a thread of the library.
+/// Registers a function that receives what happens to plugins from now on, on a thread of the library.
 ///
 /// It may use every function of the library; while it runs, further events wait. Registered again with the
 /// same `user` it is refused (`HM_DUPLICATE`).

@@ -94,7 +94,7 @@ fn refusal(host: &Running, name: &PluginName) -> String {
 
 pub(crate) fn name(text: &str) -> Result<PluginName, Failure> {
     text.parse()
-        .map_err(|error| Failure::invalid(format!("`{text}` is no name of a plugin: {error}")))
+        .map_err(|error| Failure::invalid(format!("`{text}` is not a plugin name: {error}")))
 }
 
 fn give(value: &impl Serialize, buffer: &mut Buffer<'_>) -> Result<(), Failure> {
@@ -112,7 +112,7 @@ pub extern "C" fn hm_version() -> *const c_char {
 /// Starts a host and waits until it has tried all plugins once.
 ///
 /// `configuration` is the text of a configuration in TOML, as in `hotmerge.toml(5)`; it needs at least
-/// `plugin_dir` and `isolation`. Plugins that cannot be started are no error; `hm_status` has the reasons.
+/// `plugin_dir` and `isolation`. Plugins that cannot be started are not an error; `hm_status` has the reasons.
 /// `*host` is set only if the host runs. A process may run several hosts.
 ///
 /// # Safety
@@ -153,7 +153,7 @@ pub unsafe extern "C" fn hm_start(configuration: *const c_char, host: *mut *cons
 /// Stops a host: calls under way are answered, plugins are torn down, callbacks of events end. A second
 /// time is refused (`HM_STOPPED`), from however many threads.
 ///
-/// `HM_FAILED` if plugins have not ended in time; the host is stopped all the same.
+/// `HM_FAILED` if plugins have not ended in time; the host is stopped anyway.
 ///
 /// # Safety
 /// `host` is null or comes from `hm_start`.
@@ -206,10 +206,10 @@ pub unsafe extern "C" fn hm_plugin(
     })
 }
 
-/// Looks at the plugin directory, waits until every change has an outcome, and writes a report in JSON: what
+/// Scans the plugin directory, waits until every change has an outcome, and writes a report in JSON: what
 /// `hotmerge reload --json` prints. `plugin` limits the report to one plugin; null means all.
 ///
-/// `HM_TOO_SMALL` leaves the buffer untouched; the look has been made. `buffer` may be null with a capacity
+/// `HM_TOO_SMALL` leaves the buffer untouched; the scan is done. `buffer` may be null with a capacity
 /// of 0 for those who want no report.
 ///
 /// # Safety

@@ -1,4 +1,4 @@
-//! Log records of all hosts of this process and their plugins, told to functions of the main process.
+//! Log records of all hosts of this process and their plugins, for callbacks of the main process.
 //!
 //! Nobody waits for them: a record goes into a bounded queue, from which one thread calls the functions.
 
@@ -98,7 +98,7 @@ enum NoLog {
     /// The system has no thread for it.
     #[error("failed to start the thread for log records: {0}")]
     Thread(io::Error),
-    /// Somebody else in this process takes the records.
+    /// Another logger in this process takes the records.
     #[error("failed to start logging: {0}")]
     Taken(TryInitError),
 }
@@ -250,7 +250,7 @@ fn tell_all(log: &Log, records: &Receiver<Record>) {
         };
         log.callbacks.each(|listener, user| {
             if record.level <= listener.level {
-                // SAFETY: whoever registered it promised that it is such a function, for this pointer.
+                // SAFETY: the caller that registered it promised that it is such a function, for this pointer.
                 unsafe { (listener.callback)(&raw const told, user.0) };
             }
         });

@@ -60,7 +60,7 @@ fn answer(host: &'static Host, request: &[u8]) -> Result<Vec<u8>, Failure> {
             (request.id.into_owned(), call(host, &request.method, params))
         }
         Err(failed) => {
-            let text = format!("this is no JSON-RPC 2.0 request: {failed}");
+            let text = format!("this is not a JSON-RPC 2.0 request: {failed}");
             (Id::Null, Err(error(code::INVALID_REQUEST, text)))
         }
     };
@@ -108,7 +108,7 @@ fn call(
 fn result(reply: &Reply) -> Result<Box<RawValue>, ErrorObjectOwned> {
     let text = str::from_utf8(reply.bytes()).map_err(|_| {
         let media_type = reply.content_type();
-        let text = format!("the reply, `{media_type}`, is no text; use `hm_call`");
+        let text = format!("the reply, `{media_type}`, is not text; use `hm_call`");
         error(code::INTERNAL, text)
     })?;
     let json = serde_json::from_str::<&RawValue>(text).ok();

@@ -11,11 +11,11 @@
 //! they run in this process, unsandboxed: for plugins that are trusted like this program.
 //!
 //! Calls the plugin once, then once for each line on standard input, with the line as the
-//! request and after another look at the plugin directory; prints which version answered.
+//! request and after another scan of the plugin directory; prints which version answered.
 //! Build the plugins again between two lines and the next answer is a new version's.
 //! Ends with standard input.
 //!
-//! The look before each call only makes the moment of a reload certain: the host watches the
+//! The scan before each call only makes the moment of a reload certain: the host watches the
 //! directory by itself.
 
 #![forbid(unsafe_code)]

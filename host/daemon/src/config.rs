@@ -73,9 +73,9 @@ pub struct Config {
     /// Interval of rescans without a hint, in seconds; 0 for never.
     pub rescan_s: u64,
     /// How changes in the plugin directory are noticed. If it is off, only signals, requests and
-    /// the clock trigger looks.
+    /// the clock trigger scans.
     pub watch: Watch,
-    /// Interval of looks at the whole directory where it must be polled, in milliseconds.
+    /// Interval of scans of the whole directory where it must be polled, in milliseconds.
     pub poll_ms: u64,
     /// The worker program. By default the first `hotmerge-worker` in these directories: that of the
     /// program that runs the host, the one above if cargo has put that program into `examples` or
@@ -467,7 +467,7 @@ impl Config {
         }
     }
 
-    /// The interval of looks where the directory must be polled.
+    /// The interval of scans where the directory must be polled.
     pub(crate) fn poll(&self) -> Duration {
         Duration::from_millis(self.poll_ms)
     }

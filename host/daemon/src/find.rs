@@ -1,4 +1,4 @@
-//! Discovery: a look at the plugin directory finds what changed, and watchers hint at when to look and
+//! Discovery: a scan of the plugin directory finds what changed, and watchers hint at when to scan and
 //! at which packages.
 
 pub(crate) mod choice;

@@ -35,6 +35,7 @@ use crate::{
     },
     plugin::Plugin,
     record::{
+        events::{Happened, HostEvent},
         status::Snapshot,
         store::{Store, StoreError},
         subscribers::Subscription,
@@ -47,9 +48,9 @@ use crate::{
     },
 };
 
-/// A task that runs at every look.
+/// A task that runs at every scan.
 type Upkeep = Box<dyn Fn() + Send + Sync>;
-/// What the sinks of the log do.
+/// The state of the log's sinks.
 type LogSinks = Box<dyn Fn() -> Vec<LogSinkStatus> + Send + Sync>;
 /// A task that runs with every new configuration.
 type AtConfiguration = Box<dyn Fn(&Config) + Send + Sync>;
@@ -59,11 +60,11 @@ pub struct Host {
     supervisor: Arc<Supervisor>,
     clock: Mutex<Option<JoinHandle<()>>>,
     started: jiff::Timestamp,
-    /// A task of the embedding program that runs at every look.
+    /// A task of the embedding program that runs at every scan.
     upkeep: Arc<OnceLock<Upkeep>>,
     /// The source of the configuration, if it can be read again.
     source: OnceLock<Source>,
-    /// What the sinks of the log do, if the embedding program has any.
+    /// The state of the log's sinks, if the embedding program has any.
     log_sinks: OnceLock<LogSinks>,
     /// A task of the embedding program that runs with every new configuration.
     at_configuration: OnceLock<AtConfiguration>,
@@ -132,27 +133,35 @@ impl Host {
     /// Starts a host and loads the settled packages of the plugin directory.
     ///
     /// # Errors
-    /// See [`StartError`]. Bad plugins are no error: the host refuses them, and [`Host::status`]
+    /// See [`StartError`]. Bad plugins are not an error: the host refuses them, and [`Host::status`]
     /// has the reasons.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let plugin_dir = Self::check(&config)?;
-        for problem in Self::check_keys(&config) {
-            tracing::warn!(target: "hotmerge::host", "signatures are required, but {problem}");
-        }
-        // Who reads of it may be in another directory.
+        let keys = Self::check_keys(&config);
+        // A reader of it may be in another directory.
         let state_dir = config.state_dir.as_deref().map(absolute);
         let store = state_dir
             .map(|dir| Store::open(&dir, config.keep_versions))
             .transpose()?;
         let supervisor = Arc::new_cyclic(|host: &Weak<Supervisor>| {
-            let host = Weak::clone(host);
+            let (hinted, told) = (Weak::clone(host), Weak::clone(host));
             let hint = move || {
-                if let Some(host) = host.upgrade() {
+                if let Some(host) = hinted.upgrade() {
                     host.clock.hint();
                 }
             };
-            Supervisor::new(config, plugin_dir, store, Arc::new(hint))
+            let tell = move |event| {
+                if let Some(host) = told.upgrade() {
+                    let event = HostEvent::Watch(event);
+                    host.state().record(Happened::Host(event));
+                }
+            };
+            Supervisor::new(config, plugin_dir, store, Arc::new(hint), Arc::new(tell))
         });
+        for reason in keys {
+            let event = HostEvent::KeysUnusable { reason };
+            supervisor.state().record(Happened::Host(event));
+        }
         let upkeep = Arc::new(OnceLock::<Upkeep>::new());
         let clock = {
             let host = Arc::clone(&supervisor);
@@ -268,7 +277,7 @@ impl Host {
         self.supervisor.plugin(name)
     }
 
-    /// Looks at these packages only, as if a watcher had reported them; does not wait for the reloads.
+    /// Scans these packages only, as if a watcher had reported them; does not wait for the reloads.
     /// For embedders that know what they have changed: the cost depends on these packages, not on the
     /// whole directory.
     pub fn look_at(&self, packages: impl IntoIterator<Item = PackageName>) {
@@ -462,7 +471,7 @@ impl Host {
         self.supervisor.forget_gone();
     }
 
-    /// Runs a task of the embedding program at every look, whatever triggers it. It must be quick. Only
+    /// Runs a task of the embedding program at every scan, whatever triggers it. It must be quick. Only
     /// the first call has an effect.
     pub fn at_every_look(&self, upkeep: impl Fn() + Send + Sync + 'static) {
         // A second one would be of the same program.
@@ -546,7 +555,8 @@ impl Host {
         self.supervisor.clock.stop();
         let left = self.supervisor.stop();
         if clock.join().is_err() {
-            tracing::error!(target: "hotmerge::host", "the clock's thread panicked");
+            let event = HostEvent::ClockPanicked;
+            self.supervisor.state().record(Happened::Host(event));
         }
         self.supervisor.workers.close();
         self.supervisor.state().subscribers.close();

@@ -8,14 +8,14 @@
 //! The program that embeds a host says where plugins run ([`Config::isolation`]); there is no
 //! default, because one of the answers is its own process. In processes of their own they need the
 //! program `hotmerge-worker`, from the package of that name (`cargo install hotmerge-worker`, or a
-//! build of it in the same target directory). [`Config::worker`] names it; otherwise it is looked for
+//! build of it in the same target directory). [`Config::worker`] names it; otherwise it is searched for
 //! beside the program that runs the host, in `../libexec/hotmerge` from there, and in
 //! `/usr/libexec/hotmerge`. Without it, plugins that are to run in a process are refused, and their
-//! status says where it was looked for; [`Host::worker_program`] tells that before a start.
+//! status says where it was searched for; [`Host::worker_program`] says that before a start.
 //!
 //! # How a change travels
 //!
-//! A hint (signal, request, watcher, clock) leads to a look at the directory
+//! A hint (signal, request, watcher, clock) leads to a scan of the directory
 //! ([`scan`]); each change becomes an attempt, which is verified, started and switched to as the
 //! pure state machine decides ([`lifecycle`]); the replaced version is drained and retired.
 //! Hints carry no information: losing one costs time, never correctness.

@@ -126,7 +126,7 @@ impl Plugin {
         self.call_as(call, reply, |version| (Answered::by(version), version.hash))
     }
 
-    /// Asks the live version what it says of itself. That is no call of a client: no canary takes it,
+    /// Asks the live version for its description. This is not a client's call: no canary takes it,
     /// and a plugin that says nothing has not failed.
     ///
     /// # Errors

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_told_as_it_is() {
+    fn a_reply_that_fits_stays_unchanged() {
         let answer = json!({"plugins": [{"reason": "x".repeat(50_000)}]});
         assert_eq!(fitted(&answer), answer);
     }

@@ -1,4 +1,4 @@
-//! What a plugin says of itself, asked of the version that is live.
+//! A plugin's description, requested from the live version.
 //!
 //! Absent on purpose: who may ask, and what becomes of it.
 

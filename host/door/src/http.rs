@@ -7,7 +7,7 @@
 //! refusal (RFC 9457), `visitor` and `tokens` identify clients, `guard` rejects requests by web pages of
 //! other sites, `framing` requests with two meanings; `descriptions` asks plugins to describe
 //! themselves, and `operations` and `schema` turn that into parts of `openapi`; `page` is for people, and `live`
-//! tells it of changes.
+//! notifies it of changes.
 //!
 //! Invariant: `roles` decides who may do what, as for the control socket; a client without an entry in
 //! `[[door.allow]]` reaches only the two health checks.

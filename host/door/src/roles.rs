@@ -22,7 +22,7 @@ pub(crate) struct Identity {
     principals: Vec<Principal>,
 }
 
-/// Whom an identity stands for. A user's name is looked up only to be shown, because that may take long.
+/// The users that an identity stands for. A user's name is looked up only to be shown, because that may take long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Client {
     User(u32),
@@ -73,7 +73,7 @@ pub(crate) struct Stranger {
 fn grantor() -> &'static str {
     static GRANTOR: OnceLock<String> = OnceLock::new();
     GRANTOR.get_or_init(|| match rustix::process::geteuid().as_raw() {
-        0 => "whoever configures the host".to_owned(),
+        0 => "the host's administrator".to_owned(),
         uid => user(uid),
     })
 }
@@ -169,7 +169,7 @@ impl Client {
             },
             #[cfg(feature = "http")]
             Self::Token(name) => format!("token = {name:?}"),
-            // Nobody may make an administrator of everybody.
+            // Nobody may make everybody an administrator.
             #[cfg(feature = "http")]
             Self::Address(_) if role == Role::Admin => "token = \"NAME\"".to_owned(),
             #[cfg(feature = "http")]
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(roles(&Identity::of_user(0, []), &[]), [true; 3]);
         let own = rustix::process::geteuid().as_raw();
         assert_eq!(roles(&Identity::of_user(own, []), &[]), [true; 3]);
-        // Membership in the group root makes nobody root.
+        // Members of the group root are not root.
         let somebody = Identity::of_user(SOMEBODY, [0]);
         assert_eq!(roles(&somebody, &[]), [false; 3]);
         assert!(!somebody.may_enter(&[]));

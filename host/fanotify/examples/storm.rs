@@ -1,10 +1,9 @@
-//! Changes files of many packages in every way there is, as fast as it can: for tests of whoever
-//! watches them.
+//! Changes files of many packages in every possible way, as fast as it can: for tests of watchers.
 //!
 //! `storm DIR PACKAGES FIRST STEP WRITES START TEMPLATE` writes to the packages `p{FIRST}`,
 //! `p{FIRST + STEP}`, … below PACKAGES in DIR, so that several processes can share a directory. The n-th
 //! write puts `START + n` in the place of every `1000000000` of the template, and the package's name in
-//! the place of `subject`. At its end it says which number each package has. If it says so to a pipe, it
+//! the place of `subject`. At its end it says which number each package has. If its output is a pipe, it
 //! ends as soon as nobody reads that.
 
 use std::{
@@ -129,7 +128,7 @@ const WAYS: [Way; 8] = [
     Package::replace,
 ];
 
-/// Whoever started it may have been killed, and nobody would stop it then.
+/// Its parent may have been killed, and nobody would stop it then.
 fn end_with_reader() {
     let output = io::stdout();
     let mut closed = [PollFd::new(&output, PollFlags::empty())];

@@ -53,9 +53,9 @@ impl Group {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Marks the whole file system that a directory is on. Only for whoever administers the system.
-    /// It tells of a file that was written when that is closed: somebody always writes to some log
-    /// file, which would wake whoever reads each time. See [`Group::mark_writes`].
+    /// Marks the whole file system that a directory is on. Needs CAP_SYS_ADMIN.
+    /// It reports a written file when that is closed: somebody always writes to some log
+    /// file, which would wake the reader each time. See [`Group::mark_writes`].
     ///
     /// # Errors
     /// `EPERM`; `EXDEV`, `EOPNOTSUPP` or `ENODEV` if the file system cannot be marked so.

@@ -1,4 +1,4 @@
-//! fanotify: what happens in directories, told by the kernel with the directory's handle and the
+//! fanotify: what happens in directories, as the kernel reports it with the directory's handle and the
 //! entry's name.
 //!
 //! `group` makes the system calls, which no safe library offers with names; `records` decodes what

@@ -2,7 +2,7 @@
 //!
 //! Records are walked by the length that each one says, and so are the information records in them.
 //! Kinds that a later kernel adds are passed over. Bytes that make no sense end the walk with an
-//! error: whoever reads must then assume that anything has happened.
+//! error: the reader must then assume that anything may have happened.
 //!
 //! Absent on purpose: unsafe code, and descriptors; a group of this crate has none in its records.
 

@@ -17,7 +17,7 @@ pub struct Call<'a> {
     pub method: &'a str,
     /// The request, as the plugin gets it.
     pub request: &'a [u8],
-    /// What the caller says of request and reply.
+    /// The media types of request and reply, as the caller states them.
     pub media: Media<'a>,
     /// Ends the call from another thread.
     pub cancel: Option<&'a Cancel>,
@@ -39,7 +39,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// A question for what the plugin says of itself; the reply is the document that the contract
+    /// A request for the plugin's description; the reply is the document that the contract
     /// defines.
     pub fn describe(context: &'a CallContext) -> Self {
         Self {
@@ -68,7 +68,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// The context of a call that comes from nowhere: a new trace, and a deadline if the caller
+/// The context of a call without a caller's context: a new trace, and a deadline if the caller
 /// has one.
 pub fn context(deadline: Option<Duration>) -> CallContext {
     let mut context = CallContext {

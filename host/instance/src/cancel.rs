@@ -1,8 +1,8 @@
 //! Ends calls from another thread.
 //!
 //! A call in a worker waits in two places: for a worker that takes calls, then for its answer, and
-//! after a retry for both again. Whoever is about to wait leaves a way to be woken first and looks
-//! at the mark then; whoever cancels sets the mark first. So neither can miss the other.
+//! after a retry for both again. A thread that is about to wait first registers how to wake it, and then checks
+//! the mark; a thread that cancels sets the mark first. So neither can miss the other.
 
 use std::{
     fmt,
@@ -14,9 +14,9 @@ use hotmerge_wire as wire;
 /// Ends calls from another thread: give it to `Plugin::call_with`, and
 /// [`Cancel::cancel`] ends every call that has it, those under way and those to come.
 ///
-/// What is ended is the waiting. A plugin in a worker is told nothing and may go on until the
+/// Only the waiting ends. A plugin in a worker does not notice and may continue until the
 /// deadline of the call (without one, the host's `call_ms`); its worker is ended only if it goes on
-/// after that. A call that waits while state changes hands ends after that.
+/// after that. A call that waits during a hand-over of state ends after it.
 ///
 /// Nothing can interrupt code in the host's own process (`isolation = "host"`): a call that has
 /// begun there returns when the plugin does, with its reply. One that was cancelled before is not
@@ -31,7 +31,7 @@ pub struct Cancel {
 
 /// Where a call waits.
 pub(crate) trait Wake: fmt::Debug + Send + Sync {
-    /// Lets those who wait there look at the mark, which is set.
+    /// Makes waiting threads check the mark, which is set.
     fn wake(&self, mark: &wire::Cancel);
 }
 

@@ -110,7 +110,7 @@ impl Checkpoint {
         }
     }
 
-    /// What an operator wants to see.
+    /// For operators.
     pub fn status(&self) -> Option<SavedStatus> {
         self.lock().as_ref().map(|saved| SavedStatus {
             time: format!("{:.3}", saved.time),
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_state_is_not_asked_again() {
+    fn a_stateless_plugin_is_not_asked_again() {
         let state = Checkpoint::default();
         state.note_call();
         let unsupported = || Err(Box::new(CallError::Unsupported));

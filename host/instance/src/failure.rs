@@ -1,4 +1,4 @@
-//! What went wrong with a plugin that ran, and where in its code.
+//! A failure of a running plugin, and where in its code it happened.
 //!
 //! A plugin reports only addresses (see `STATUS_PANIC` of the contract); their names are in its file,
 //! unless it was stripped. Everything here comes from the plugin and is bounded.
@@ -18,7 +18,7 @@ const SHOWN: usize = 16;
 /// Longest name of a function that is shown, in characters.
 const NAME: usize = 120;
 
-/// What went wrong with a plugin that ran.
+/// A failure of a running plugin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failure {
     /// What happened, as a predicate for "it": `was killed by SIGSEGV at 0x8`.
@@ -50,7 +50,7 @@ impl Failure {
         }
     }
 
-    /// What happened, and meanwhile.
+    /// What happened, and what the plugin was doing.
     pub fn told(&self) -> String {
         match &self.during {
             Some(during) => format!("{}, while {during}", self.what),
@@ -118,7 +118,7 @@ pub fn split(text: &str) -> (&str, Vec<u64>) {
     parsed.unwrap_or((text, Vec::new()))
 }
 
-/// What a panic says, without its frames.
+/// The message of a panic, without its frames.
 pub fn message(text: String) -> String {
     match split(&text) {
         (_, frames) if frames.is_empty() => text,
@@ -126,7 +126,7 @@ pub fn message(text: String) -> String {
     }
 }
 
-/// What lies at the frames of a stack: the names of functions that `file` knows, offsets
+/// The code at the frames of a stack: the names of functions that `file` knows, offsets
 /// otherwise. The panic's own machinery is left out as far as it is known.
 pub fn names(frames: &[u64], file: Option<&[u8]>) -> Vec<String> {
     let file = file.and_then(|bytes| object::File::parse(bytes).ok());

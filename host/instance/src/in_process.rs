@@ -1,7 +1,7 @@
 //! A plugin in the host's own process.
 //!
-//! A panic is caught in the plugin itself. What it left half done is unknown: the instance goes
-//! on only until another one takes its place, and is not asked for its state any more.
+//! A panic is caught in the plugin itself. What it left half done is unknown: the instance runs
+//! only until another one replaces it, and is never asked for its state again.
 
 use std::{
     fs::File,
@@ -43,7 +43,7 @@ impl InProcess {
     /// Loads and starts verified bytes, and asks the instance to check itself.
     ///
     /// # Errors
-    /// What the loader or the plugin refused.
+    /// If the loader or the plugin refuses.
     pub fn start(
         upward: Arc<dyn Upward>,
         meta: &PluginMeta,
@@ -88,7 +88,7 @@ impl InProcess {
 
     #[cold]
     fn note_call(&self) -> Result<(), Box<CallError>> {
-        // In this order: it may be given up at this moment.
+        // In this order, because it may be given up concurrently.
         let is_first = self.checkpoint.note_call();
         if let Some(reason) = self.given_up() {
             self.checkpoint.forget_calls();

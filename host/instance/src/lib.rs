@@ -56,7 +56,7 @@ pub enum Instance {
     Worker(WorkerOwner),
 }
 
-/// What is left of an instance after its end, still to be given back to the system.
+/// The rest of an instance after its end, whose memory is still to be freed.
 #[expect(
     clippy::large_enum_variant,
     reason = "there is one per end, and it is moved once"
@@ -72,7 +72,7 @@ impl Instance {
     /// Loads and starts verified bytes, and asks the instance to check itself.
     ///
     /// # Errors
-    /// Why it cannot be kept as the operator wants it, or did not start.
+    /// Why it cannot be isolated as configured, or did not start.
     pub fn start(
         workers: &Arc<Workers>,
         upward: Arc<dyn Upward>,
@@ -166,7 +166,7 @@ impl Instance {
         }
     }
 
-    /// Whether it crashed and only goes on until another takes its place.
+    /// Whether it crashed and runs only until another replaces it.
     pub fn is_failing(&self) -> bool {
         match self {
             Self::Host(instance) => instance.has_panicked(),
@@ -227,7 +227,7 @@ impl Instance {
 }
 
 impl Ended {
-    /// Gives the memory back, after the threads that ran the plugin's last code have ended.
+    /// Frees the memory, after the threads that ran the plugin's last code have ended.
     pub fn release(self) -> Unloaded {
         match self {
             Self::Host(remains) => remains.unload(),

@@ -1,8 +1,10 @@
-//! The log records of plugins, as they go into the host's log.
+//! What plugins say, as it goes into the host's log.
+//!
+//! Absent on purpose: what happens to plugins, which their host records.
 
 use hotmerge_abi::level;
 use hotmerge_loader::LogRecord;
-use hotmerge_meta::PluginMeta;
+use hotmerge_meta::{PluginMeta, PluginName};
 
 use crate::failure::hex;
 
@@ -35,4 +37,9 @@ pub fn record(meta: &PluginMeta, generation: u64, record: LogRecord<'_>) {
         level::DEBUG => emit!(tracing::Level::DEBUG),
         _ => emit!(tracing::Level::TRACE),
     }
+}
+
+/// Writes a line that a plugin printed to its standard output or error.
+pub(crate) fn printed(plugin: &PluginName, stream: &str, line: &str) {
+    tracing::info!(target: "plugin", %plugin, stream, "{line}");
 }

@@ -17,7 +17,7 @@ pub enum Isolation {
     Process,
     /// In the host's own process: for code that is trusted like the host's.
     Host,
-    /// In a process of its own where the system can give one, and in the host's otherwise, which
+    /// In its own process where the system can provide one, otherwise in the host's, which
     /// is logged as a warning.
     Auto,
 }
@@ -33,7 +33,7 @@ pub enum OnDegraded {
     Refuse,
 }
 
-/// What to do with files that somebody else could have written.
+/// What to do with files that another user could have written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UntrustedFiles {
@@ -120,7 +120,7 @@ impl From<LimitsConfig> for Limits {
     }
 }
 
-/// What holds for all instances of a host.
+/// Settings for all instances of a host.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Whose files are believed.
@@ -137,15 +137,15 @@ pub struct Settings {
     pub policies: PolicyFiles,
     /// How often a worker that crashes is replaced.
     pub restart: RestartConfig,
-    /// How long a call without a deadline may take in a worker; `None` for ever.
+    /// How long a call without a deadline may take in a worker; `None` for no limit.
     pub call_limit: Option<Duration>,
     /// How long an instance may take to start.
     pub start_limit: Duration,
     /// A delegated cgroup.
     pub cgroup: Option<PathBuf>,
-    /// What holds for plugins that are not named below.
+    /// Settings for plugins that are not named below.
     pub by_default: PluginSettings,
-    /// What holds for single plugins.
+    /// Settings for single plugins.
     pub plugins: BTreeMap<PluginName, PluginSettings>,
 }
 
@@ -160,7 +160,7 @@ pub struct PolicyFiles {
     pub trust: Trust,
 }
 
-/// What holds for the instances of one plugin.
+/// Settings for the instances of one plugin.
 #[derive(Clone, Debug, Default)]
 pub struct PluginSettings {
     /// How it is kept apart from the host.
@@ -179,12 +179,12 @@ pub struct PluginSettings {
     pub teardown: Duration,
 }
 
-/// What one instance is started with, for as long as it lives.
+/// The settings of one instance, for as long as it lives.
 #[derive(Clone, Copy, Debug)]
 pub struct StartWith<'a> {
-    /// What holds for instances.
+    /// Settings for instances.
     pub settings: &'a Settings,
-    /// What the plugin is told, as a JSON object.
+    /// The plugin's own configuration, as a JSON object.
     pub config: &'a str,
     /// Ends the worker while the start is under way.
     pub break_off: &'a Cancel,
@@ -196,7 +196,7 @@ impl Settings {
         self.of(plugin).isolation.or(self.isolation)
     }
 
-    /// What holds for a plugin.
+    /// Settings for a plugin.
     pub fn of(&self, plugin: &str) -> &PluginSettings {
         self.plugins.get(plugin).unwrap_or(&self.by_default)
     }

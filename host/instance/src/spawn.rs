@@ -1,4 +1,4 @@
-//! Threads that get what they work on, and give it back if there is no thread.
+//! Hands work to new threads, and returns it if no thread can be created.
 
 use std::{
     io,
@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
-/// How soon the system is asked again for what it did not give.
+/// How soon to ask the system again for a resource that was lacking.
 pub const RETRY: Duration = Duration::from_millis(500);
 
-/// Gives something to a thread of its own.
+/// Hands something to its own thread.
 ///
 /// # Errors
-/// If the system has no thread to give: why, and what was to be given.
+/// If no thread can be created: why, and what was to be handed over.
 pub fn give<T: Send + 'static>(
     name: &str,
     what: T,

@@ -1,4 +1,4 @@
-//! What an instance reports to its host, and requests of it: the only arrow upwards.
+//! What an instance reports to its host, and requests from it: the only arrow upwards.
 
 use std::{fmt, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{cancel::Cancel, failure::Failure};
 /// What happened to an instance.
 #[derive(Clone, Debug)]
 pub enum Report {
-    /// Its worker crashed, or was ended for what it did; the instance replaces it itself.
+    /// Its worker crashed, or was killed for its behaviour; the instance replaces it itself.
     Crashed {
         /// What happened.
         failure: Failure,
@@ -43,11 +43,30 @@ pub enum Report {
         /// What happened.
         failure: Failure,
     },
-    /// It requests what the configuration does not grant.
+    /// It requests rights that the configuration does not grant.
     NotGranted {
-        /// What it asks for.
+        /// The rights.
         what: String,
     },
+    /// Its worker's memory is checked only when the worker writes something.
+    MemoryUnwatched {
+        /// What the system does not provide.
+        reason: String,
+    },
+    /// It made no room for a reply, which was dropped. Reported for the 1st, 2nd, 4th, 8th, …
+    ReplyDropped {
+        /// How many replies to all plugins were dropped so far.
+        times: u64,
+        /// Most memory of waiting replies, in bytes.
+        most_bytes: usize,
+    },
+    /// A worker that was replaced ends before its last call, because the system has no free thread.
+    EndedEarly {
+        /// What the system says.
+        reason: String,
+    },
+    /// The thread that watches its worker panicked.
+    WatcherPanicked,
     /// Crashed too often: no other worker is started.
     GivenUp {
         /// Why, for people.

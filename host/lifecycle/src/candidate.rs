@@ -18,7 +18,7 @@ use crate::{
 const MOST_OVERTAKEN: u32 = if cfg!(test) { 2 } else { 8 };
 
 impl Attempt {
-    /// What was asked for stays asked for, although the directory has changed since.
+    /// A request stays a request, even if the directory has changed since.
     fn inherit(&mut self, before: &Self) {
         if self.why == Why::Changed && before.why.is_asked() {
             self.why = before.why;
@@ -27,8 +27,8 @@ impl Attempt {
 }
 
 impl Slot {
-    /// Whether an attempt must leave the candidate in peace. What an operator wants never waits
-    /// for what the directory had.
+    /// Whether an attempt must not disturb the candidate. An operator's request never waits
+    /// for the directory's version.
     fn must_not_overtake(&self, why: Why) -> bool {
         match self.stage() {
             Some(Stage::HandingOver) => true,
@@ -54,7 +54,7 @@ impl Slot {
             self.overtaken += 1;
         }
         attempt.target.takes_state &= !attempt.why.discards_state();
-        // What the directory or an operator wants now is newer than what was deferred.
+        // The current request of directory or operator is newer than the deferred one.
         if attempt.why.is_wanted() {
             self.deferred = None;
         }
@@ -201,7 +201,7 @@ impl Slot {
             why: Why::WithoutState,
             ..attempt.clone()
         };
-        // A restart of what runs is no version that anybody wants without its state.
+        // Nobody wants a restarted version without its state.
         let is_restart = matches!(attempt.why, Why::Replaced | Why::Crashed);
         (attempt.target.takes_state && !is_restart).then_some(again)
     }
@@ -285,7 +285,7 @@ impl Slot {
         self.restart = stale;
         let refused = self.refused.as_ref().map(|refused| refused.meta.hash);
         let is_other = refused != Some(attempt.target.meta.hash);
-        // What takes the place of a crashed instance has that one's settings.
+        // The replacement of a crashed instance has the settings of that instance.
         let is_outdated = self.outdated && attempt.why == Why::Crashed;
         if is_outdated && is_other {
             self.restart.get_or_insert(Why::Reconfigured);

@@ -122,7 +122,7 @@ impl Machine {
         push(&mut steps, name, Later::Persist.into());
         if let Some(slot) = self.slots.get_mut(name) {
             slot.deferred = None;
-            // If it is let on, it must not bring back what applied before.
+            // If it may continue, it must not restore the earlier choice.
             if let Some(candidate) = &mut slot.candidate {
                 candidate.attempt.choice = Some(choice);
             }

@@ -70,7 +70,7 @@ impl fmt::Display for Ending {
 /// A version to run, and the location of its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// What its meta says.
+    /// The contents of its meta.
     pub meta: Arc<PluginMeta>,
     /// Where its bytes are.
     pub origin: Origin,
@@ -230,7 +230,7 @@ impl Why {
     }
 }
 
-/// What other settings mean for one plugin.
+/// How new settings affect one plugin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reconfigured {
     /// The live version runs with others.
@@ -329,7 +329,7 @@ pub enum Event {
     Crashed {
         /// The attempt that had brought it up.
         ticket: Ticket,
-        /// What happened, for people.
+        /// A description of what happened, for people.
         what: String,
     },
     /// A crashed version needs a new instance. (A version in workers handles this itself.)
@@ -437,7 +437,7 @@ pub enum Later {
     /// Break off the start of a version that nobody wants any more, or its hand-over, as far as that is
     /// possible and not over. Whatever is broken off still answers.
     BreakOff(Ticket),
-    /// Persist what runs and what was chosen, if anything. No answer is expected.
+    /// Persist the running version and the operator's choice, if any. No answer is expected.
     Persist,
 }
 

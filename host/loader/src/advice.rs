@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn exhaustion_is_told_with_its_limit() {
+    fn exhaustion_is_reported_with_its_limit() {
         let error = io::Error::from(Errno::MFILE);
         assert!(advice(&error).contains("LimitNOFILE="));
         assert_eq!(advice(&io::Error::other("no")), "");

@@ -33,7 +33,7 @@ const WORD_BYTES: u64 = 8;
 /// The constructors of an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Constructors {
-    /// Where in the image the tags lie that tell of them.
+    /// Where in the image the tags lie that describe them.
     tags: Vec<u64>,
     /// Address of the first one, before the image is moved.
     first: Option<u64>,
@@ -43,7 +43,7 @@ pub struct Constructors {
     pub(crate) writable_bytes: u64,
 }
 
-/// Why constructors cannot be told from the rest.
+/// Why constructors cannot be identified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("failed to determine what would run while it is loaded: {0}")]
 pub struct ConstructorsError(&'static str);
@@ -90,13 +90,13 @@ impl Constructors {
         self.tags.iter().map(|at| (*at, NO_TAG))
     }
 
-    /// As numbers, to be handed to a worker: 0 is no address of either.
+    /// As numbers, to be handed to a worker: 0 is not an address of either.
     pub fn to_words(&self) -> [u64; 3] {
         let (list, bytes) = self.list.unwrap_or_default();
         [self.first.unwrap_or(0), list, bytes]
     }
 
-    /// What [`Constructors::to_words`] made, for whoever has the image that was disarmed.
+    /// The words from [`Constructors::to_words`], for the process that has the disarmed image.
     pub fn from_words([first, list, bytes]: [u64; 3]) -> Self {
         Self {
             tags: Vec::new(),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_disarmed_has_no_constructors() {
+    fn a_disarmed_image_has_no_constructors() {
         let mut image = object();
         let found = Constructors::of(&image).unwrap();
         assert!(!found.tags.is_empty(), "{found:?}");

@@ -45,7 +45,7 @@ impl Loaded {
     /// Runs the constructors.
     ///
     /// # Errors
-    /// If the loader does not tell where the plugin lies.
+    /// If the loader does not report the plugin's address.
     pub fn construct(mut self) -> Result<Constructed, LoadError> {
         self.0.construct()?;
         Ok(Constructed(self.0))
@@ -320,7 +320,7 @@ impl Remains {
     }
 }
 
-/// Why a plugin did not start. A panic can come from any step, and is told with the step.
+/// Why a plugin did not start. A panic can come from any step, so the step is named.
 fn not_started(error: &CallError) -> String {
     let told = error.to_string();
     if !matches!(error, CallError::Panicked(_)) {

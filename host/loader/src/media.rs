@@ -67,7 +67,7 @@ impl<'a> Media<'a> {
         format!("{method}\0{}\0{}", self.content_type, self.accept)
     }
 
-    /// What [`Media::join`] made. What is no text counts as not said.
+    /// What [`Media::join`] made. Anything that is not text counts as absent.
     pub fn split(head: &'a [u8]) -> (&'a [u8], Self) {
         let mut parts = head.splitn(3, |byte| *byte == 0);
         let method = parts.next().unwrap_or_default();
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_joined_is_split_again() {
+    fn joined_text_is_split_again() {
         let media = Media::new("text/plain", "application/json, */*;q=0.1").unwrap();
         let head = media.join("go");
         assert_eq!(Media::split(head.as_bytes()), (&b"go"[..], media));

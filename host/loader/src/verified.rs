@@ -24,7 +24,7 @@ pub enum LoadError {
     /// meta.
     #[error(transparent)]
     Promise(#[from] PromiseError),
-    /// The bytes are no plugin.
+    /// The bytes are not a plugin.
     #[error(transparent)]
     Image(#[from] ImageError),
     /// The plugin was built for another contract.
@@ -59,7 +59,7 @@ pub enum LoadError {
     #[error("{0}")]
     NoProcess(String),
     /// The plugin itself refused to start, or the host refused it: by a policy, or because there
-    /// is no sandbox.
+    /// is not a sandbox.
     #[error("{0}")]
     Refused(String),
 }

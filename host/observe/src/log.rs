@@ -1,4 +1,4 @@
-//! The program's log: to its sinks, of which standard error is one, and never waited for; and its last
+//! The program's log: it goes to sinks, one of which is standard error, and nothing waits for them; its last
 //! records into memory.
 
 use std::{
@@ -27,7 +27,7 @@ use crate::{
 /// The first part of the targets of the host's records, and the target of its plugins' own.
 const OWN: &[&str] = &["hotmerge", "plugin"];
 
-/// How log records look.
+/// The format of log records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// One line per record, for people.
@@ -42,7 +42,7 @@ pub enum LogError {
     /// The filter cannot be parsed.
     #[error("`{filter}` is not a log filter: {source}")]
     Filter {
-        /// What was given.
+        /// The given filter.
         filter: String,
         /// What is wrong with it.
         source: ParseError,
@@ -56,7 +56,7 @@ pub enum LogError {
 /// `format` says.
 ///
 /// # Errors
-/// If `filter` is no filter (`info`, `plugin=debug,warn`, …), or logging is on already.
+/// If `filter` is not a filter (`info`, `plugin=debug,warn`, …), or logging is on already.
 pub fn start(
     format: Format,
     filter: &str,
@@ -87,7 +87,7 @@ pub fn start(
         .map_err(|error| LogError::Start(error.into()))
 }
 
-/// Takes lines to the sink for standard error.
+/// Writes lines to the sink for standard error.
 struct ToRouter(Arc<Router>);
 
 /// Takes one line there.
@@ -129,8 +129,8 @@ impl io::Write for LineToRouter<'_> {
     }
 }
 
-/// Reads a filter. A level alone is for the host and its plugins: what libraries log appears only
-/// if it is asked for by name.
+/// Reads a filter. A level alone applies to the host and its plugins: what libraries log appears only
+/// if they are named.
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     let (levels, named): (Vec<_>, Vec<_>) = filter
         .split(',')
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_that_is_none_is_named() {
+    fn an_invalid_filter_is_named() {
         let error = parse("info,plugin=loud").unwrap_err().to_string();
         assert!(
             error.contains("`info,plugin=loud` is not a log filter"),

@@ -36,12 +36,12 @@ impl Encoding {
     }
 }
 
-/// What is known of a host at one moment.
+/// A host's state at one moment.
 #[derive(Debug)]
 pub struct Scrape {
     /// Its status.
     pub status: Status,
-    /// What it has counted and measured beside that.
+    /// What it has counted and measured besides.
     pub figures: Figures,
 }
 

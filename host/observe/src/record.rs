@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// What a record takes beside its texts, about.
+/// The approximate size of a record without its texts.
 const OVERHEAD: usize = size_of::<Record>() + 64;
 
 /// The target of what plugins log themselves.
@@ -119,7 +119,7 @@ impl Record {
         format!("{time:.6}")
     }
 
-    /// As the control socket tells it.
+    /// As the control socket sends it.
     pub(crate) fn entry(&self, position: u64) -> LogEntry {
         LogEntry {
             position,

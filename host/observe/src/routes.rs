@@ -26,7 +26,7 @@ pub struct Route {
 }
 
 impl Route {
-    /// Whether a record goes this way.
+    /// Whether a record matches this route.
     pub fn matches(&self, record: &Record) -> bool {
         let Self {
             level,
@@ -46,7 +46,7 @@ impl Route {
     }
 }
 
-/// Whether a target is this one, or a part of it.
+/// Whether a target is this one, or one below it.
 fn is_below(target: &str, source: &str) -> bool {
     let rest = target.strip_prefix(source);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
@@ -65,7 +65,7 @@ fn has(record: &Record, name: &str, value: &str) -> bool {
 }
 
 /// The names of the sinks that a record goes to, in the order of the routes, and the numbers of the routes
-/// that it goes.
+/// that match.
 pub fn ways<'a>(routes: &'a [Route], record: &Record) -> (Vec<&'a str>, Vec<usize>) {
     let (mut sinks, mut taken) = (Vec::new(), Vec::new());
     for (number, route) in routes.iter().enumerate() {

@@ -1,11 +1,11 @@
 //! The sinks of the log, and the way of each record to them.
 //!
-//! Invariants: a record costs whoever logs it a look at the routes and a place in a queue per sink, and never
-//! waits; each sink has a queue and a thread of its own, so that none holds up another. Other settings take
-//! effect at once for all sinks and routes together; a sink whose settings stay the same goes on, and one with
+//! Invariants: a record costs the thread that logs it one check of the routes and a place in a queue per sink, and never
+//! waits; each sink has a queue and a thread of its own, so that none delays another. Other settings take
+//! effect at once for all sinks and routes together; a sink whose settings stay the same continues, and one with
 //! the same name keeps its counts.
 //!
-//! Absent on purpose: reading the settings, and saying on the terminal what was left at the end.
+//! Absent on purpose: reading the settings, and reporting on standard error what was left at the end.
 
 mod delivery;
 #[cfg(feature = "log-file")]
@@ -39,7 +39,7 @@ use crate::{
 };
 pub use settings::{FileSettings, Kind, Plan, SinkSettings, SyslogAddress};
 
-/// How long a sink that is replaced or removed may take for what waits for it.
+/// How long a replaced or removed sink may take to deliver its waiting records.
 const LINGER: Duration = Duration::from_secs(10);
 
 /// One sink that runs.
@@ -78,7 +78,7 @@ pub struct Left {
 }
 
 impl Sink {
-    /// Starts a sink; one in the place of another goes on after it, so that they do not write at once.
+    /// Starts a sink; one that replaces another begins after it has ended, so that they do not write concurrently.
     fn start(settings: SinkSettings, before: Option<&Arc<Self>>) -> Self {
         let tally = before.map(|it| Arc::clone(&it.tally)).unwrap_or_default();
         let before = before.map(|it| Arc::clone(&it.queue));
@@ -96,7 +96,7 @@ impl Sink {
         };
         let thread = thread::Builder::new().name(format!("log {}", settings.name));
         if let Err(error) = thread.spawn(run) {
-            // What comes is counted as dropped.
+            // New records count as dropped.
             queue.close(Instant::now());
             queue.end();
             tally.fails();
@@ -133,7 +133,7 @@ impl Sink {
     }
 }
 
-/// What a program without this kind of sink has in its place.
+/// Replaces a kind of sink that this program was built without.
 struct NotBuilt(&'static str);
 
 impl Deliver for NotBuilt {
@@ -172,8 +172,8 @@ impl Router {
         Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Puts other routes and sinks in force. A sink with the same settings goes on and is opened again; the
-    /// others get some seconds for what waits for them.
+    /// Puts other routes and sinks in force. A sink with the same settings continues and is reopened; the
+    /// others get some seconds to deliver their waiting records.
     pub fn apply(&self, plan: Plan) {
         let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
         gone.retain(|it| !it.queue.has_ended());
@@ -208,7 +208,7 @@ impl Router {
         }
     }
 
-    /// Has every sink open anew what it writes to.
+    /// Makes every sink reopen its destination.
     pub fn reopen(&self) {
         for sink in &self.table().sinks {
             sink.queue.reopen();
@@ -237,7 +237,7 @@ impl Router {
         table.stderr.is_some_and(|place| taken[place])
     }
 
-    /// Takes a line to standard error.
+    /// Sends a line to standard error.
     pub(crate) fn line(&self, level: LogLevel, source: Source, line: &[u8]) {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(sink) = table.stderr.and_then(|place| table.sinks.get(place)) {
@@ -249,12 +249,12 @@ impl Router {
         }
     }
 
-    /// What each sink does.
+    /// The state of each sink.
     pub fn status(&self) -> Vec<LogSinkStatus> {
         self.table().sinks.iter().map(|it| it.status()).collect()
     }
 
-    /// Takes no more records, and gives the sinks this time for what waits; returns those that did not
+    /// Accepts no more records, and gives the sinks this time to deliver waiting ones; returns those that did not
     /// deliver it. One that hangs ends with the process.
     pub fn close(&self, time: Duration) -> Vec<Left> {
         let until = Instant::now() + time;
@@ -262,7 +262,7 @@ impl Router {
         let table = self.table();
         let is_new =
             |tally: &Arc<Tally>| !table.sinks.iter().any(|it| Arc::ptr_eq(&it.tally, tally));
-        // Those that go on count what their predecessors left.
+        // Replacements count what their predecessors left.
         let gone = gone.iter().filter(|it| is_new(&it.tally));
         let sinks: Vec<_> = table.sinks.iter().chain(gone).collect();
         for sink in &sinks {
@@ -281,7 +281,7 @@ impl Router {
     }
 }
 
-/// The sink that goes on with these settings, or a new one.
+/// The sink that continues with these settings, or a new one.
 fn continued(before: &Table, settings: SinkSettings) -> Arc<Sink> {
     let same = before
         .sinks

@@ -1,4 +1,4 @@
-//! Looks a name up in the file's own hash tables, by the way that the dynamic loader goes: what it finds
+//! Looks a name up in the file's own hash tables, as the dynamic loader does: what it finds
 //! there it takes, however many symbols the file is said to have.
 //!
 //! Invariant: whatever this reads lies where no relocation writes, so that the loader reads the same.
@@ -13,7 +13,7 @@ use object::{
 
 use crate::{FileError, reader::Reader};
 
-/// How many entries of chains are looked at for one file; real ones have a few per name.
+/// How many entries of chains are examined for one file; real ones have a few per name.
 const MOST_STEPS: u32 = 1 << 20;
 
 const NOT_FIXED: FileError =

@@ -16,7 +16,7 @@ const MARK: &[u8] = b"GLIBC_ABI_DT_RELR";
 /// How the C library's name begins.
 const C_LIBRARY: &[u8] = b"libc.so.";
 
-/// Most versions that are looked at: far more than real plugins require.
+/// The most versions that are examined: far more than real plugins require.
 const MOST: usize = 1 << 16;
 
 impl Reader<'_> {

@@ -49,8 +49,8 @@ Exit codes:
   12  the deadline of a call passed, or the host did not answer in time
   13  call: the request or the reply does not fit into a frame of 16 MiB
 
-Output that cannot be written (a full disk) makes a success a failure (1), once all
-else is done. A closed pipe is not a failure.";
+If output cannot be written (a full disk), a command still does all its other work; if
+nothing else failed, it exits with 1. A closed pipe is not a failure.";
 
 /// A failure and its exit code.
 #[derive(Debug)]

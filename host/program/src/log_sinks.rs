@@ -26,7 +26,7 @@ impl Log {
     /// Starts logging as planned and, with `records`, into memory.
     ///
     /// # Errors
-    /// If `filter` is no filter.
+    /// If `filter` is not a filter.
     pub(crate) fn start(
         format: Format,
         filter: &str,

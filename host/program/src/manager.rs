@@ -27,7 +27,7 @@ pub(crate) fn tell(state: &[NotifyState<'_>]) {
         return;
     };
     if let Err(error) = send(&socket, state) {
-        tracing::warn!(target: "hotmerge::host", "failed to tell the service manager: {error}");
+        tracing::warn!(target: "hotmerge::host", "failed to notify the service manager: {error}");
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: no output that is lost keeps a command from finishing its work. A reader that goes
 //! away is not a failure. Any other failed write, such as on a full disk, is remembered: it fails a
-//! command that succeeded otherwise, and one sentence tells it wherever that can still be written.
+//! command that succeeded otherwise, and one sentence reports it wherever that can still be written.
 //!
 //! Absent on purpose: `println!` and its kind, which panic. Clippy denies them in this crate.
 

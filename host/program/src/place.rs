@@ -1,8 +1,8 @@
 //! Where others find this host: a pid file and a control socket, created again if somebody
 //! removes them.
 //!
-//! Invariant: only whoever has the lock of the runtime directory makes anything in it. A clearing is
-//! noticed at once where the kernel tells of it, and at the host's next look everywhere.
+//! Invariant: only the host that holds the lock of the runtime directory creates anything in it. Removed files are
+//! noticed at once where the kernel reports it, and otherwise at the host's next scan.
 //!
 //! Absent on purpose: how a place is locked, and how clients are answered.
 
@@ -29,7 +29,7 @@ const QUIET: Timespec = Timespec {
     tv_nsec: 50_000_000,
 };
 
-/// Whoever goes on removing is not waited for longer than this many times [`QUIET`].
+/// Waits for ongoing removals at most this many times [`QUIET`].
 const MOST_PAUSES: u32 = 20;
 
 /// The place of a host that runs.
@@ -63,7 +63,7 @@ impl Place {
     /// Creates again what somebody has removed.
     pub(crate) fn keep(&self) {
         let pid_file = self.pid_file.keep().context("the pid file is gone");
-        // Only whoever has the lock may make a socket there.
+        // Only the host that holds the lock may create a socket there.
         let kept = pid_file.and_then(|pid_file| {
             let socket = self.server.keep().context("the control socket is gone")?;
             Ok(pid_file || socket)

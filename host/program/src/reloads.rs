@@ -1,6 +1,6 @@
 //! What SIGHUP orders, on threads of its own: the main thread takes further signals meanwhile.
 //!
-//! Invariants: a look begins after the last order for one, however many came, and none waits for
+//! Invariants: a scan begins after the last order for one, however many came, and none waits for
 //! what an earlier one started; the service manager learns of the beginning and of the end of all
 //! that was ordered, so that its `reload` waits for the result.
 //!
@@ -34,7 +34,7 @@ struct ServiceManager(Mutex<Progress>);
 
 #[derive(Debug, Default)]
 struct Progress {
-    /// How many looks have begun.
+    /// How many scans have begun.
     begun: u64,
     /// How many of them have ended; the reloads that they started may go on.
     ended: u64,
@@ -66,7 +66,7 @@ impl ServiceManager {
         progress.ended = progress.begun;
     }
 
-    /// All reloads that the first `looks` looks started have ended.
+    /// All reloads that the first `looks` scans started have ended.
     fn reloads_end(&self, looks: u64) {
         let progress = self.progress();
         if !progress.is_stopping && progress.begun == looks {
@@ -91,7 +91,7 @@ impl Reloads {
             let (manager, log) = (Arc::clone(&manager), Arc::clone(log));
             move |host| {
                 manager.look_begins();
-                // Whoever has renamed a file expects that, whatever the configuration is worth.
+                // A program that has renamed a file expects this, even if the configuration is not valid.
                 log.reopen();
                 let _ = host.reread_config();
                 host.rescan();

@@ -26,7 +26,7 @@ use signal_hook::{
 /// What a signal orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// Read the configuration again and look at the plugin directory again.
+    /// Read the configuration again and rescan the plugin directory.
     Reload,
     /// Log what runs.
     Report,
@@ -89,7 +89,7 @@ impl Orders {
                     other => {
                         let times = self.ignored.entry(other).or_default();
                         *times += 1;
-                        // Whoever sends many must not fill the log.
+                        // Many signals must not fill the log.
                         if times.is_power_of_two() {
                             let signal = name(other);
                             tracing::warn!(target: "hotmerge::host", signal, times, "ignored a signal that has no meaning for a host");

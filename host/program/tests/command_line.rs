@@ -58,7 +58,7 @@ fn each_failure_is_one_sentence() {
         "[plugin.a.limits]\nmemory_mib = 9000000000000000\n",
     )
     .unwrap();
-    let mut told = String::new();
+    let mut shown = String::new();
     for line in [
         "",
         "dance",
@@ -100,11 +100,11 @@ fn each_failure_is_one_sentence() {
         let arguments: Vec<_> = line.split_whitespace().collect();
         let ended = hotmerge(dir.path(), &arguments);
         let code = ended.status.code().expect("no signal ended it");
-        writeln!(told, "$ hotmerge {line}").unwrap();
-        told += &String::from_utf8_lossy(&ended.stdout);
-        told += &String::from_utf8_lossy(&ended.stderr);
-        writeln!(told, "[exit code {code}]\n").unwrap();
+        writeln!(shown, "$ hotmerge {line}").unwrap();
+        shown += &String::from_utf8_lossy(&ended.stdout);
+        shown += &String::from_utf8_lossy(&ended.stderr);
+        writeln!(shown, "[exit code {code}]\n").unwrap();
     }
-    let told = told.replace(&dir.path().display().to_string(), "[DIR]");
-    insta::assert_snapshot!("failures", told);
+    let shown = shown.replace(&dir.path().display().to_string(), "[DIR]");
+    insta::assert_snapshot!("failures", shown);
 }

@@ -44,7 +44,7 @@ const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
 const PERIOD_US: u64 = 100_000;
 /// What a worker needs beyond its plugin's memory and the shared one: program, kernel memory.
 const SLACK_BYTES: u64 = 32 << 20;
-/// Cgroups of dead hosts that are looked at, and attempts to get one.
+/// Cgroups of dead hosts that are examined, and attempts to get one.
 const MOST: usize = 1024;
 
 /// The part of the tree that is this host's. Removed when dropped.
@@ -80,7 +80,7 @@ impl Cgroups {
     /// Makes this host's part of the tree below `path`, and removes what dead hosts left there.
     ///
     /// # Errors
-    /// If `path` is no group, or not this host's to change.
+    /// If `path` is not a group, or not this host's to change.
     pub fn open(path: &Path) -> io::Result<Arc<Self>> {
         if statfs(path)?.f_type as u64 != MAGIC {
             return Err(io::Error::other("it is not a version 2 cgroup"));

@@ -256,7 +256,7 @@ pub fn probe(tell: impl Fn(&str)) {
     tell("tried");
     let shell = path("/bin/sh");
     // SAFETY: the arguments are valid; without a filter this would become another program, whose
-    // exit the host tells from a kill.
+    // exit the host distinguishes from a kill.
     unsafe {
         libc::syscall(
             libc::SYS_execve,

@@ -3,7 +3,7 @@
 //! given a name and be asked who holds the other end.
 //!
 //! A message begins with its length in two bytes, and is one write: a pipe takes all of it or
-//! nothing. (Pipes can tell writes apart by themselves, but give each a page, and have room for 16.)
+//! nothing. (Pipes can separate writes by themselves, but give each a page, and have room for 16.)
 //!
 //! Invariants: nothing in a message is a promise. A plugin holds the same descriptors and may write
 //! what it likes; a length that lies costs the messages of its own worker.
@@ -33,13 +33,13 @@ pub struct Inbox {
     taken: usize,
 }
 
-/// What a look at a pipe brought.
+/// What reading a pipe returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken<'a> {
     /// A whole message.
     Message(&'a [u8]),
     /// Bytes, and no whole message though the pipe holds no more. Each message is one write, and one read
-    /// takes the longest: the plugin wrote this, and whoever writes single bytes wakes the reader for each.
+    /// takes the longest: the plugin wrote this, and if it writes single bytes, each wakes the reader.
     Torn,
     /// Nothing.
     Nothing,
@@ -59,7 +59,7 @@ impl Inbox {
         }
     }
 
-    /// Whether there is one that the pipe does not tell of any more.
+    /// Whether there is one that the pipe no longer signals.
     pub fn has_one(&self) -> bool {
         self.first().is_some()
     }
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_whole_message_is_told() {
+    fn an_incomplete_message_is_reported() {
         let (out, into) = pipe();
         let mut inbox = Inbox::default();
         for byte in [2, 0, 7] {

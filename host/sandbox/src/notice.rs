@@ -29,7 +29,7 @@ pub fn signal_on_message(pipe: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Makes the kernel send no more signals for `pipe`: what is closed on purpose is no news.
+/// Makes the kernel send no more signals for `pipe`: closing it on purpose is not news.
 ///
 /// # Errors
 /// What the system says.

@@ -1,4 +1,4 @@
-//! What the kernel tells of a socket's other end.
+//! What the kernel knows about a socket's other end.
 //!
 //! Absent on purpose: what follows from it.
 
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_socket_is_an_error() {
+    fn a_non_socket_is_an_error() {
         let file = std::fs::File::open("/dev/null").unwrap();
         assert!(peer_groups(&file).is_err());
     }

@@ -24,7 +24,7 @@ pub enum Grant {
     Network,
 }
 
-/// A text that is no grant.
+/// A text that is not a grant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a grant; write `net`, `fs:/absolute/path:ro` or `fs:/absolute/path:rw`")]
 pub struct GrantError(String);

@@ -111,7 +111,7 @@ impl Policy {
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         let data: Data = toml::from_str(text).map_err(|error| PolicyError(error.to_string()))?;
         let policy = Self { data };
-        // With all that can be granted, so that no group is first looked at when a plugin needs it.
+        // With all that can be granted, so that no group is first examined when a plugin needs it.
         let files = Grant::Files {
             path: "/".into(),
             write: true,

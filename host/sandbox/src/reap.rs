@@ -24,7 +24,7 @@ pub struct Ended {
 /// runs.
 ///
 /// # Errors
-/// What the system says, if the process is no child or was reaped before.
+/// What the system says, if the process is not a child or was reaped before.
 pub fn reap(pidfd: BorrowedFd<'_>, wait: bool) -> io::Result<Option<Ended>> {
     let mut options = libc::WEXITED;
     if !wait {

@@ -2,7 +2,7 @@
 //!
 //! A new program inherits the signal mask and every ignored signal. A supervisor that blocks
 //! SIGTERM while it starts a host would otherwise have made one that never stops, and one that
-//! ignores SIGCHLD a host that is not told how its children ended.
+//! ignores SIGCHLD a host that never learns how its children ended.
 //!
 //! Absent on purpose: handlers, which no program inherits.
 

@@ -50,7 +50,7 @@ pub enum Ids {
     Other(u32),
 }
 
-/// A started worker. Whoever holds it must wait for its end.
+/// A started worker. Its owner must wait for its end.
 #[derive(Debug)]
 pub struct Spawned {
     /// Refers to this very process, whatever becomes of its number.
@@ -103,7 +103,7 @@ struct Child {
     fds: [RawFd; descriptor::COUNT],
     ready: RawFd,
     go: RawFd,
-    /// The host itself: others hold the other end of `go` as well, so that only this tells of
+    /// The host itself: others hold the other end of `go` as well, so that only this reports
     /// its death.
     host: RawFd,
     waits: bool,
@@ -145,7 +145,7 @@ pub fn spawn(
             match retry_on_intr(|| rustix::io::read(&ready_out, &mut [0])) {
                 Ok(1) => {
                     let placed = place(pidfd.load(Ordering::SeqCst), namespaces, ids, group);
-                    // The child holds an end of its own, so that silence would tell it nothing.
+                    // The child holds an end of its own, so that it would never see a hang-up.
                     rustix::io::write(&go_in, &[u8::from(placed.is_ok())]).map_err(prepare)?;
                     placed
                 }
@@ -156,7 +156,7 @@ pub fn spawn(
             .spawn_scoped(scope, map)
             .map_err(SpawnError::Prepare)?;
         let result = clone(&mut child, namespaces, pidfd);
-        // Without a child nobody else would tell the mapper.
+        // Without a child nobody else would notify the mapper.
         drop(ready_in);
         Ok((result, mapper.join()))
     })?;
@@ -176,7 +176,7 @@ pub fn spawn(
     match failed {
         None => Ok(spawned),
         Some(error) => {
-            // It ends by itself: it was told no, or has told so.
+            // It ends by itself: it was refused, or has reported so.
             let _ = retry_on_intr(|| {
                 waitid(WaitId::PidFd(spawned.pidfd.as_fd()), WaitIdOptions::EXITED)
             });

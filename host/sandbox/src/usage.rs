@@ -1,4 +1,4 @@
-//! What a worker uses of the memory, and when to look: the kernel's limits count what is mapped, and code
+//! How much memory a worker uses, and when to check: the kernel's limits count what is mapped, and code
 //! that means to can have more of it than they say.
 //!
 //! Invariant: a worker that does nothing wakes nothing. The clock is the worker's own processor time.

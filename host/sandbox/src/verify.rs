@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn kernels_that_do_not_count_are_believed() {
+    fn kernels_that_do_not_count_are_trusted() {
         assert_eq!(check("Seccomp:\t2\n", "Seccomp:\t2\n", 2), Ok(()));
     }
 

@@ -1,7 +1,7 @@
 //! The two halves of an uneven memory barrier: next to nothing for the many calls,
 //! a system call for the rare switch.
 //!
-//! Invariant: both halves belong to one [`Kind`], which is chosen once a process,
+//! Invariant: both halves belong to one [`Kind`], which is chosen once per process,
 //! before the first of either runs.
 
 use crate::sync::{Ordering, fence};

@@ -1,6 +1,6 @@
 //! Hazard pointers: which versions running calls use, and who waits until one is unused.
 //!
-//! A thread tells the others by a [`Record`] which versions its running calls use; the
+//! A thread shows the others by a [`Record`] which versions its running calls use; the
 //! [`Registry`] has all records of the process.
 //!
 //! Invariants: slots below `depth` belong to running calls of the thread that the record is lent

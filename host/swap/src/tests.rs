@@ -180,7 +180,7 @@ fn call_twice(cell: &VersionCell<Canary>, latest: usize) -> usize {
 }
 
 #[test]
-fn without_membarrier_the_same_holds() {
+fn it_holds_without_membarrier() {
     let this = std::env::current_exe().expect("a test is a program");
     let test = "twenty_thousand_switches_fail_no_call";
     let output = Command::new(this)

@@ -116,7 +116,7 @@ mod tests {
         }
     }
 
-    /// Whoever has been quiet may not make up for it.
+    /// Quiet time does not add to the allowance.
     #[test]
     fn quiet_periods_add_nothing() {
         let alarms = alarms(true);

@@ -2,7 +2,7 @@
 //!
 //! A worker serves its host through it, and a host serves workers whose plugins call others. For the
 //! latter it trusts nothing: it keeps in private memory which slots and areas are in use, copies
-//! lengths once before it checks them, and tells a peer that broke the protocol from one that has
+//! lengths once before it checks them, and distinguishes a peer that broke the protocol from one that has
 //! ended.
 
 mod taken;
@@ -187,7 +187,7 @@ impl Server {
         }
     }
 
-    /// Whether the other side may cause one more wake-up. Every wake-up counts, whoever caused it.
+    /// Whether the other side may cause one more wake-up. Every wake-up counts, no matter who caused it.
     fn may_sleep(&self) -> bool {
         self.alarms.as_ref().is_none_or(Alarms::allow)
     }

@@ -189,7 +189,7 @@ fn limits_hold_both_ways() {
 }
 
 #[test]
-fn a_waiter_may_give_a_number_back() {
+fn a_waiter_may_return_a_number() {
     let pool = Pool::new(1);
     assert_eq!(pool.take(|| true), Some(0));
     let asked = pool.take(|| {

@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         probe(|text| {
             let head = length(1 + text.len());
             let message = [&head[..], &[report::TEXT], text.as_bytes()].concat();
-            // What is not told is a part that the host misses.
+            // A part that is not reported is one that the host counts as missing.
             let _ = rustix::io::write(&crash, &message);
         });
         return Ok(());

@@ -190,7 +190,7 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut li
     }
 }
 
-/// `None` on machines that nobody has looked at: a null pointer is no overflow there.
+/// `None` on machines that nobody has looked at: a null pointer is not an overflow there.
 ///
 /// # Safety
 /// `context` is what the kernel passed to a handler.

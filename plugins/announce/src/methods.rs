@@ -1,4 +1,4 @@
-//! What the plugin says of its methods.
+//! The plugin's description of its methods.
 
 use hotmerge_sdk::Method;
 

@@ -135,7 +135,7 @@ fn listed_templates_are_used() {
         "{}",
         made(&input)
     );
-    // All that is broken is told at once, with file and line.
+    // Every violation is reported at once, with file and line.
     write("release.de.md", "# {{ name }}\n{% if %}\n");
     write("markdown.md", "# {{ title }}\n\n#### {{ body }}\n");
     let refused = start(&config).unwrap_err();

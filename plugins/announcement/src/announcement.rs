@@ -54,7 +54,7 @@ pub struct Announcement {
 /// What only a news item of Gentoo has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct News {
-    /// What stands behind the date in its name; empty for what is made of the title.
+    /// The part of its name after the date; if empty, it is derived from the title.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Empty for the announcement's.

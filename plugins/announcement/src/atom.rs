@@ -12,7 +12,7 @@ const NAMESPACE: &str = "http://www.w3.org/2005/Atom";
 /// The entry as a document.
 ///
 /// # Errors
-/// An announcement without an address, of which no reader could tell whether it is new.
+/// An announcement without an address: no feed reader could tell whether it is new.
 pub(crate) fn entry(announcement: &Announcement) -> Result<String, Error> {
     let id = [&announcement.id, &announcement.url]
         .into_iter()

@@ -1,4 +1,4 @@
-//! Manual pages and shell completions of `hotmerge-announce`, for whoever packages it.
+//! Manual pages and shell completions of `hotmerge-announce`, for packagers.
 //!
 //! Invariant: both are made from the command line itself.
 //!

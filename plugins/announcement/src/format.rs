@@ -115,7 +115,7 @@ impl Choice {
     /// media type, the highest `q` wins, and of equals the first of this crate.
     ///
     /// # Errors
-    /// What is no `Accept`, or that nothing is accepted: with all that could be.
+    /// The header is not an `Accept`, or nothing is accepted: with all that could be.
     pub fn accepted(accept: &str) -> Result<Self, Error> {
         let all: Vec<_> = Format::all().collect();
         Self::accepted_of(accept, &all)
@@ -211,7 +211,7 @@ fn usual_types(formats: &[Format]) -> String {
     format!("`{}`", types.join("`, `"))
 }
 
-/// How specific a range is that a media type is in; `None` if it is not.
+/// How specific the range that contains a media type is; `None` if none does.
 fn fits(range: &MediaType<'_>, known: &MediaType<'_>) -> Option<usize> {
     let any = |name: Name<'_>| name.as_str() == "*";
     if any(range.ty) && any(range.subty) {

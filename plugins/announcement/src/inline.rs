@@ -71,7 +71,7 @@ pub(crate) fn refuse_control(text: &str, allowed: &[char]) -> Result<(), String>
     }
 }
 
-/// The mark of byte order, and what Unicode sets apart for ever and XML forbids.
+/// The byte order mark, and the noncharacters that Unicode reserves and XML forbids.
 const MARKS: &[char] = &['\u{feff}', '\u{fffe}', '\u{ffff}'];
 
 fn escape(mut line: String) -> Option<String> {

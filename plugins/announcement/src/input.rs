@@ -1,4 +1,4 @@
-//! What `generate` is asked with, in any of its encodings.
+//! The request of `generate`, in any of its encodings.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::{
     markdown, proto,
 };
 
-/// What an input may be, for messages.
+/// The accepted inputs, for messages.
 const KNOWN: &str = "`application/json`, `application/toml`, `application/protobuf` or, of a changelog, \
                      `text/markdown; section=\"1.2.3\"; name=\"tool\"`";
 

@@ -46,10 +46,10 @@ pub enum Error {
     /// The input cannot be used: a line for each reason.
     #[error("{0}")]
     BadRequest(String),
-    /// No format is accepted; with those that there are.
+    /// None of the formats is acceptable; lists the existing ones.
     #[error("{0}")]
     NotAcceptable(String),
-    /// The input is in no known encoding; with those that are.
+    /// The input is in an unknown encoding; lists the known ones.
     #[error("{0}")]
     UnsupportedMedia(String),
     /// A template failed.

@@ -68,7 +68,7 @@ struct Source {
     /// Media type of the input [default: by the file's name, otherwise JSON]
     #[arg(long, value_name = "TYPE")]
     content_type: Option<String>,
-    /// Directory with templates of your own
+    /// Directory with your own templates
     #[arg(long, value_name = "DIR")]
     templates: Option<PathBuf>,
 }

@@ -70,7 +70,7 @@ pub(crate) fn bare(line: &str) -> String {
     text
 }
 
-/// The title of a document and what stands below it. The check has found the title.
+/// The title of a document and the text below it. The check has found the title.
 pub(crate) fn split_title(document: &str) -> Option<(String, String)> {
     let mut inside = None;
     for (event, range) in Parser::new_ext(document, markdown_options()).into_offset_iter() {

@@ -1,6 +1,6 @@
 //! An announcement as a news item of Gentoo (GLEP 42, format 2.0).
 //!
-//! Invariant: no line of the body is taken for a header, whatever the text says. Portage would make
+//! Invariant: no line of the body can be mistaken for a header, whatever the text says. Portage would make
 //! `Display-If-Installed: …` in a body a restriction.
 
 use crate::{
@@ -21,7 +21,7 @@ const NAME_LIMIT: usize = 20;
 /// The item.
 ///
 /// # Errors
-/// What the announcement lacks for it, and the rules that it would break.
+/// The missing fields, and the rules that it would break.
 pub(crate) fn item(announcement: &Announcement) -> Result<String, Error> {
     let news = &announcement.news;
     let title = match news.title.as_str() {
@@ -70,7 +70,7 @@ pub(crate) fn item(announcement: &Announcement) -> Result<String, Error> {
 /// The name of the item: its directory below `metadata/news`.
 ///
 /// # Errors
-/// A title of which no name can be made.
+/// A title from which no name can be derived.
 pub fn id(announcement: &Announcement) -> Result<String, Error> {
     let name = match announcement.news.name.as_str() {
         "" => short_name(&markdown::bare(&announcement.title)),

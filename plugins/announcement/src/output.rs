@@ -1,7 +1,7 @@
 //! What `hotmerge-announce` prints.
 //!
 //! Invariant: no output that is lost keeps a command from finishing its work. A reader that goes away
-//! is no failure; any other failed write is remembered, and fails a command that succeeded otherwise.
+//! is not a failure; any other failed write is remembered, and fails a command that succeeded otherwise.
 
 use std::{
     io::{self, ErrorKind, Write},

@@ -43,7 +43,7 @@ pub(crate) fn body(text: &str, columns: usize) -> String {
     writer.out
 }
 
-/// What stands before the lines of a block.
+/// The prefix of a block's lines.
 struct Indent {
     /// Before the first line only, until it was used.
     mark: Option<String>,
@@ -165,7 +165,7 @@ impl Writer {
         }
     }
 
-    /// Text without what terminals and readers of lines would take for a break.
+    /// Text without characters that terminals or line readers treat as a line break.
     fn push(&mut self, text: &str) {
         let is_break = |sign: char| sign.is_whitespace() && sign != '\u{a0}';
         let blanks = text

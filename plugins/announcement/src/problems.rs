@@ -1,4 +1,4 @@
-//! What is wrong with an input: all of it, a line per field.
+//! Everything that is wrong with an input, one line per field.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::Error;
 
-/// What is wrong, a sentence each that begins with the field.
+/// One sentence per problem, which begins with the field.
 #[derive(Debug, Default)]
 pub(crate) struct Problems(Vec<String>);
 

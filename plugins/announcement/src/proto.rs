@@ -43,10 +43,10 @@ pub(crate) fn encode(announcement: &Announcement) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// The fields of a message, to be judged. In Protobuf what is empty is missing.
+/// The fields of a message, to be checked. In Protobuf an empty field is missing.
 ///
 /// # Errors
-/// Bytes that are no message.
+/// Bytes that are not a message.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Value, Error> {
     let it = message::Announcement::decode(bytes)
         .map_err(|error| Error::bad_request(format!("the message cannot be read: {error}")))?;
@@ -90,7 +90,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Value, Error> {
     Ok(Value::Object(fields))
 }
 
-/// What is no moment is shown as it is, and judged with the other fields.
+/// A value that is not a time is shown unchanged, and checked with the other fields.
 fn moment(time: &prost_types::Timestamp) -> String {
     match Timestamp::new(time.seconds, 0)
         .ok()

@@ -1,4 +1,4 @@
-//! What `render` is asked with: a release as JSON, judged field by field.
+//! The request of `render`: a release as JSON, checked field by field.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -63,7 +63,7 @@ impl Release {
         Self::judge(&request)
     }
 
-    /// Reads what is inside of another request.
+    /// Reads a release inside another request.
     pub(crate) fn from_value(value: Value) -> Result<Self, Error> {
         let request: Request = serde_json::from_value(value)
             .map_err(|error| Error::bad_request(format!("`release` is refused: {error}")))?;
@@ -73,7 +73,7 @@ impl Release {
     fn judge(request: &Request) -> Result<Self, Error> {
         let mut problems = Problems::default();
         let it = &mut problems;
-        // An empty list of issues says "none known", which nobody may say by leaving it out.
+        // An empty list of issues means "none known"; leaving it out must not say that.
         let release = Self {
             name: it.required("name", &request.name, name),
             version: it.required("version", &request.version, strict),

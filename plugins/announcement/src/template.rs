@@ -9,7 +9,7 @@ use crate::{Announcement, Error, Release, check::Report};
 
 const NAME: &str = "template";
 
-/// What a template is filled with.
+/// The values for a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A release.
@@ -19,7 +19,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// What it is tried out with: everything that there can be, and as little as there can be.
+    /// The samples that it is tried with: one with every field, one with as few as possible.
     fn samples(self) -> [Value; 2] {
         match self {
             Self::Release => [full().to_value(), bare().to_value()],
@@ -102,7 +102,7 @@ impl Template {
         Ok(template)
     }
 
-    /// What it makes of `values`, as Markdown that passes the check.
+    /// Renders `values` as Markdown that passes the check.
     ///
     /// # Errors
     /// What the template cannot do with them, or the violations by line.
@@ -133,7 +133,7 @@ impl Template {
 
 /// `:LINE: reason` for a template error.
 ///
-/// The engine tells the line in its long form only, and counts characters there where it
+/// The engine gives the line in its long form only, and counts characters there where it
 /// means bytes. So the template is tried again with every byte that is not ASCII replaced.
 fn located(error: &upon::Error, text: &str, kind: Kind) -> String {
     let ascii: String = text
@@ -173,7 +173,7 @@ fn full() -> Release {
     }
 }
 
-/// A release with nothing but what every release has.
+/// A release with only the required fields.
 fn bare() -> Release {
     Release {
         name: "name".to_owned(),

@@ -54,7 +54,7 @@ impl Templates {
         Ok(())
     }
 
-    /// Takes files `NAME.md` and `NAME.LANGUAGE.md`. A list and not a directory: whoever may not read
+    /// Takes files `NAME.md` and `NAME.LANGUAGE.md`. A list and not a directory: a plugin that may not read
     /// directories has no use for the code that does, and a sandbox would refuse it.
     ///
     /// # Errors
@@ -94,7 +94,7 @@ impl Templates {
     /// A release as Markdown.
     ///
     /// # Errors
-    /// No such template, with those that there are; or what the template cannot do.
+    /// No such template, with the existing ones; or the template fails.
     pub fn render(&self, name: &str, language: &str, release: &Release) -> Result<String, Error> {
         if kind(name) != Kind::Release {
             return Err(Error::BadRequest(format!(
@@ -109,7 +109,7 @@ impl Templates {
     /// An announcement as Markdown.
     ///
     /// # Errors
-    /// What the template cannot do.
+    /// If the template fails.
     pub(crate) fn markdown(&self, announcement: &Announcement) -> Result<String, Error> {
         self.with(MARKDOWN, &announcement.language, |template| {
             template

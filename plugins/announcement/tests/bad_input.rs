@@ -255,7 +255,7 @@ fn a_news_items_violations_have_lines_and_rules() {
 }
 
 #[test]
-fn a_broken_feed_entry_is_told() {
+fn a_broken_feed_entry_is_reported() {
     let entry = "application/atom+xml";
     for (document, part) in [
         (

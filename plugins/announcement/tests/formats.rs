@@ -150,7 +150,7 @@ fn nothing_in_a_page_runs() {
 }
 
 #[test]
-fn what_a_format_lacks_is_named() {
+fn fields_that_a_format_lacks_are_named() {
     let input = json!({ "title": "版本发布", "body": "x", "published": "2026-11-27" });
     let request = read(input.to_string().as_bytes(), "application/json").unwrap();
     let lacks = |format| {

@@ -47,7 +47,7 @@ pub mod method {
     pub const POSITION: &str = "position";
     /// Call a plugin. [`CallParams`](super::CallParams) to [`CallReply`](super::CallReply).
     pub const CALL: &str = "call";
-    /// What a plugin says of itself. [`PluginParams`](super::PluginParams) to
+    /// A plugin's description of itself. [`PluginParams`](super::PluginParams) to
     /// [`Description`](super::Description); [`NOT_POSSIBLE`](super::code::NOT_POSSIBLE) of a plugin
     /// that does not describe itself.
     pub const DESCRIBE: &str = "describe";
@@ -66,7 +66,7 @@ pub mod method {
     /// The last records of the host's log. [`LogsParams`](super::LogsParams) to
     /// [`LogsReply`](super::LogsReply). A request that finds none may wait for the next one.
     pub const LOGS: &str = "logs";
-    /// What the host knows of one plugin, for whoever looks for a fault.
+    /// Everything that the host knows about one plugin, for debugging.
     /// [`PluginParams`](super::PluginParams) to [`DebugReport`](super::DebugReport);
     /// [`NOT_POSSIBLE`](super::code::NOT_POSSIBLE) of a plugin of which nothing is known.
     pub const DEBUG: &str = "debug";

@@ -44,7 +44,7 @@ pub struct PluginFigures {
 pub struct ChangeFigure {
     /// How they ended.
     pub outcome: &'static str,
-    /// What had led to them.
+    /// Their cause.
     pub cause: &'static str,
     /// How many.
     pub count: u64,

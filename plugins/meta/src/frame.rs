@@ -6,7 +6,7 @@
 /// almost 12 MiB as base64.
 pub const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
 
-/// A buffer that grew larger than this for one frame is given back after it.
+/// A buffer that grew larger than this for one frame is freed after it.
 const KEEP_BYTES: usize = 256 * 1024;
 
 /// A line that is longer than [`MAX_FRAME_BYTES`]. The connection is unusable: the

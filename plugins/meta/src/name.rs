@@ -125,7 +125,7 @@ name! {
 
 name! {
     /// The name of a package directory: `[A-Za-z0-9+_.-]{1,128}`, not starting with `.`, `-`
-    /// or `#`, so that what package managers leave behind (`._cfg…`, `#new`) is none.
+    /// or `#`, so that files which package managers leave behind (`._cfg…`, `#new`) do not match.
     PackageName, "package name", check_package
 }
 
@@ -135,7 +135,7 @@ fn check_plugin(name: &str) -> Result<(), &'static str> {
         return Err("it must be 1 to 64 characters long");
     }
     if !name.as_bytes().iter().all(rest) {
-        return Err("only a-z, 0-9, `_` and `-` may be in it");
+        return Err("it may only contain a-z, 0-9, `_` and `-`");
     }
     if name.starts_with(['_', '-']) {
         return Err("it must start with a letter or a digit");
@@ -171,7 +171,7 @@ fn check_package(name: &str) -> Result<(), &'static str> {
         return Err("it must not start with `.`, `-` or `#`");
     }
     if !name.as_bytes().iter().all(allowed) {
-        return Err("only A-Z, a-z, 0-9, `+`, `_`, `.` and `-` may be in it");
+        return Err("it may only contain A-Z, a-z, 0-9, `+`, `_`, `.` and `-`");
     }
     Ok(())
 }
@@ -257,7 +257,7 @@ mod tests {
     fn a_refusal_quotes_the_name() {
         assert_eq!(
             PluginName::new("a\nb").unwrap_err().to_string(),
-            "\"a\\nb\" is not a plugin name: only a-z, 0-9, `_` and `-` may be in it",
+            "\"a\\nb\" is not a plugin name: it may only contain a-z, 0-9, `_` and `-`",
         );
     }
 }

@@ -1,7 +1,7 @@
-//! Texts of others, made fit for people and terminals.
+//! Makes text from plugins and packages safe to show on terminals.
 //!
-//! Plugins, packages and hosts say what they like: neither orders to terminals nor lines that look
-//! like somebody else's; and a text may be too long to keep.
+//! Such text can contain anything. What is shown has no escape sequences and no line breaks that could
+//! forge other lines, and is bounded in length.
 
 /// The text on one line, for use inside a sentence: blanks instead of control characters.
 pub fn on_one_line(text: &str) -> String {
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_of_a_kind_is_no_plural() {
+    fn one_of_a_kind_is_singular() {
         let counted = [0, 1, 2].map(|number| count(number, "objection"));
         assert_eq!(counted, ["0 objections", "1 objection", "2 objections"]);
     }

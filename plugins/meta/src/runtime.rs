@@ -196,7 +196,7 @@ fn error(step: &'static str, path: &Path, error: Errno) -> RuntimeError {
     }
 }
 
-/// Whoever asks if a host runs holds a shared lock for some microseconds, so that a busy lock
+/// A process that checks whether a host runs holds a shared lock for some microseconds, so that a busy lock
 /// is believed only when it stays busy.
 const ATTEMPTS: u32 = 40;
 

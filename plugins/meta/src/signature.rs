@@ -35,7 +35,7 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// Why bytes are no key, no signature, or not the one that they should be.
+/// Why bytes are not a key or a signature, or not the right one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignatureError {

@@ -43,7 +43,7 @@ pub struct Trust {
 /// What is wrong with a file or a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// Whoever owns it may also write to it.
+    /// Its owner may also write to it.
     Owner,
     /// Its mode permits it to its group or to everybody.
     Mode,
@@ -76,7 +76,7 @@ pub enum Untrusted {
         owner: u32,
         /// Its permissions.
         mode: u32,
-        /// What mends it, for a shell.
+        /// The command that repairs it, for a shell.
         command: String,
     },
     /// The path leads elsewhere than a moment ago.
@@ -105,7 +105,7 @@ impl Trust {
         }
     }
 
-    /// What a process believes that was told nothing else: root only what is root's.
+    /// What a process trusts by default: root only what is root's.
     pub fn by_default() -> Self {
         match geteuid().is_root() {
             true => Self::own(),
@@ -277,7 +277,7 @@ fn writable(path: PathBuf, flaw: Flaw, stat: &Stat) -> Untrusted {
         (Flaw::Owner, true) => format!("chown -h {user} {shown}"),
         (Flaw::Owner, false) => format!("chown {user} {shown}"),
     };
-    // Both at once, or the next look would only find the next flaw.
+    // Both at once, or the next check would only find the next flaw.
     if flaw == Flaw::Owner && !is_link && stat.st_mode & OTHERS_WRITE != 0 {
         command += &format!(" && chmod go-w {shown}");
     }

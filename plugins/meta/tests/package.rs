@@ -108,7 +108,7 @@ fn an_invalid_meta_is_refused_with_a_reason() {
         "`plugin.meta` has format 0, which this hotmerge does not understand (1); \
          build the plugin again"
     );
-    // A newer format may have any fields: the format is what is told.
+    // A newer format may have any fields: the format is what is reported.
     assert!(refusal("format = 7\nsomething = { new = true }\n").contains("has format 7"));
     assert!(with("format = 1", "format = '1'").starts_with("`plugin.meta` line 2: invalid type"));
     assert!(with("size = 318816", "size = 1\nmode = 7").contains("line 10: unknown field `mode`"));
@@ -306,7 +306,7 @@ fn any_plugin() -> impl Strategy<Value = PluginMeta> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_back(plugins in proptest::collection::vec(any_plugin(), 1..5)) {
+    fn written_data_is_read_back(plugins in proptest::collection::vec(any_plugin(), 1..5)) {
         match Meta::new(plugins) {
             Ok(meta) => {
                 let text = meta.to_toml();

@@ -411,7 +411,7 @@ fn again(program: &str, arguments: &[&str], test: &str, dir: &Path) -> std::proc
         .unwrap_or_else(|error| panic!("`{program}` is needed: {error}"))
 }
 
-/// Tells whoever counts the tests that cannot run on this machine.
+/// Reports a test that cannot run on this machine.
 fn skipped(why: &str) {
     eprintln!("skipped: {why}");
     if let Some(path) = std::env::var_os("HOTMERGE_TEST_SKIPPED") {

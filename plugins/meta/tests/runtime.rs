@@ -134,7 +134,7 @@ fn one_runtime_directory_has_one_host() {
 }
 
 #[test]
-fn what_is_cleared_away_is_still_held() {
+fn a_cleared_lock_is_still_held() {
     let (_dir, runtime) = runtime();
     let lock = PidFile::acquire(&runtime).unwrap();
     lock.write_pid().unwrap();

@@ -1,4 +1,4 @@
-//! What somebody else could have written is told from what nobody else could.
+//! Files that another user could have written are distinguished from those that none could.
 
 use std::{
     fs::{self, File, Permissions},
@@ -10,7 +10,7 @@ use hotmerge_meta::{ReadError, Trust, Untrusted, read_trusted, trust::shell_quot
 use rustix::process::geteuid;
 use tempfile::TempDir;
 
-/// Somebody who is neither root nor whoever runs the tests.
+/// A user who is neither root nor the one who runs the tests.
 const STRANGER: u32 = 64_321;
 
 /// A file with two directories above it.
@@ -57,7 +57,7 @@ fn refused(result: Result<(), Untrusted>) -> String {
 }
 
 #[test]
-fn what_nobody_else_may_write_is_believed() {
+fn files_nobody_else_may_write_are_trusted() {
     let tree = Tree::new();
     tree.check("one/two/file").unwrap();
     tree.check("one/two").unwrap();
@@ -123,7 +123,7 @@ fn each_link_of_a_path_is_judged() {
     symlink(tree.path("open/link"), tree.path("far")).unwrap();
     tree.check("open/link/file").unwrap();
     tree.check("far/file").unwrap();
-    // Whoever may replace the link decides where it leads.
+    // A user who may replace the link decides where it leads.
     tree.set_mode("open", 0o777);
     for name in ["open/link/file", "far/file"] {
         let said = refused(tree.check(name));
@@ -158,7 +158,7 @@ fn descriptors_of_the_kernel_are_judged_themselves() {
 }
 
 #[test]
-fn what_belongs_to_strangers_is_refused() {
+fn files_of_other_users_are_refused() {
     if !geteuid().is_root() {
         // Only root can give a file away; everything that root owns is believed.
         return check(Path::new("/etc")).unwrap();
@@ -195,7 +195,7 @@ fn what_belongs_to_strangers_is_refused() {
 }
 
 #[test]
-fn everybody_is_believed_where_nobody_insists() {
+fn without_requirements_everybody_is_trusted() {
     let tree = Tree::new();
     tree.set_mode("one", 0o777);
     let path = tree.path("one/two/file");

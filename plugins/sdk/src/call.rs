@@ -199,7 +199,7 @@ mod tests {
         abi::STATUS_OK
     }
 
-    /// What a host with room for 64 KiB is told instead of what was written before.
+    /// The reason for a host with room for 64 KiB, instead of what was written before.
     fn said(reason: &str) -> String {
         let mut room = Room {
             bytes: b"a reply".to_vec(),

@@ -1,4 +1,4 @@
-//! What a plugin says of itself: its methods, as the JSON document that the contract defines.
+//! A plugin's description of itself: its methods, as the JSON document that the contract defines.
 //!
 //! Absent on purpose: a JSON library, because every plugin would carry it. Schemas are text, which
 //! the host reads.

@@ -25,6 +25,16 @@ pub enum Level {
 }
 
 impl Level {
+    pub(crate) fn from_code(code: u32) -> Self {
+        match code {
+            abi::level::ERROR => Self::Error,
+            abi::level::WARN => Self::Warn,
+            abi::level::INFO => Self::Info,
+            abi::level::DEBUG => Self::Debug,
+            _ => Self::Trace,
+        }
+    }
+
     fn code(self) -> u32 {
         match self {
             Self::Error => abi::level::ERROR,
@@ -89,7 +99,7 @@ impl Host {
     }
 
     /// Like [`Host::call_in`], with the request's media type and those that are accepted for the
-    /// reply; either may be empty. A plugin that was built with an older SDK is not told of them.
+    /// reply; either may be empty. A plugin that was built with an older SDK does not see them.
     ///
     /// # Errors
     /// As [`Host::call`].

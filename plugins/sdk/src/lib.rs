@@ -68,7 +68,7 @@ pub trait Plugin: Sized + Send + Sync + 'static {
     /// The caller gets the error with its reason; everything written to `reply` is discarded.
     fn call(&self, call: &Call<'_>, reply: &mut Reply<'_>) -> Result<(), Error>;
 
-    /// What this plugin's methods are, for whoever calls it: `hotmerge describe` shows them.
+    /// This plugin's methods, for its callers: `hotmerge describe` shows them.
     ///
     /// The default describes nothing.
     fn describe(&self) -> &[Method] {

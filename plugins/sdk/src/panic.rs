@@ -5,10 +5,14 @@
 //! keep the library mapped after `dlclose`.
 
 use std::{
+    any::Any,
     cell::Cell,
     panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind},
     ptr,
-    sync::Mutex,
+    sync::{
+        Mutex, Once,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use hotmerge_abi::{self as abi, Status};
@@ -21,6 +25,9 @@ thread_local! {
 
 /// The host of the instance, for panics on threads that the plugin started.
 static HOST: Mutex<Option<Host>> = Mutex::new(None);
+
+/// Whether the plugin shares its process's hook with a test, and so leaves it alone.
+static SHARED: AtomicBool = AtomicBool::new(false);
 
 /// Runs `body`; a panic becomes [`abi::STATUS_PANIC`] and is described by `tell`.
 pub(crate) fn guard(body: impl FnOnce() -> Status, tell: impl FnOnce(&str)) -> Status {
@@ -46,14 +53,46 @@ pub(crate) fn guard(body: impl FnOnce() -> Status, tell: impl FnOnce(&str)) -> S
 
 /// Puts the hook in place. Undone by [`uninstall`].
 pub(crate) fn install(host: Host) {
+    if SHARED.load(Ordering::Relaxed) {
+        return;
+    }
     *HOST.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(host);
     std::panic::set_hook(Box::new(hook));
 }
 
 /// Removes the hook, so that nothing of the plugin remains.
 pub(crate) fn uninstall() {
+    if SHARED.load(Ordering::Relaxed) {
+        return;
+    }
     drop(std::panic::take_hook());
     *HOST.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
+}
+
+/// Lets plugins and the tests that drive them share a process: panics in a plugin's functions are reported
+/// by their guard, all others by the hook that was there before. Done once and never undone: a test's
+/// plugin may end while the test unwinds, when nobody may touch the hook.
+pub(crate) fn share_hook() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if MESSAGE.get().is_null() {
+                before(info);
+            } else {
+                hook(info);
+            }
+        }));
+        SHARED.store(true, Ordering::Relaxed);
+    });
+}
+
+/// Runs code of a test that a plugin has called: its panic is the test's, not the plugin's.
+pub(crate) fn as_the_tests_own<T>(body: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
+    let outer = MESSAGE.replace(ptr::null_mut());
+    let result = catch_unwind(AssertUnwindSafe(body));
+    MESSAGE.set(outer);
+    result
 }
 
 fn hook(info: &PanicHookInfo<'_>) {

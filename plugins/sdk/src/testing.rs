@@ -12,15 +12,32 @@
 //! let plugin = Instance::<Echo>::start("{}").unwrap();
 //! assert_eq!(plugin.call("any", b"hi").unwrap().bytes, b"hi");
 //! ```
+//!
+//! A panic of the plugin is an outcome like any other ([`Refused`]). A panic of the test, or of a fake
+//! that it gave the plugin, fails the test with its message: the first instance of a test program
+//! makes both share the panic hook, and nothing changes the hook after that.
+//!
+//! Absent on purpose: the sandbox, and the requirements of a `plugin.meta`.
 
-use std::{ffi::c_void, marker::PhantomData, ptr};
+mod described;
+mod host;
+mod request;
+mod running;
 
-use hotmerge_abi::{
-    self as abi, Bytes, CallContext, HostTable, MediaTypes, PluginTable, Sink, Status,
+use std::{fmt, ptr, sync::Arc, time::Duration};
+
+use hotmerge_abi::{self as abi, Bytes, Sink, Status};
+
+pub use self::{
+    host::Record,
+    request::{Pending, Request},
 };
-
+use self::{host::TestHost, running::Running};
 pub use crate::answer::Answer;
-use crate::{Method, Plugin, table};
+use crate::{Call, Error, Plugin, Reply, panic, table};
+
+/// The time that an instance gets for its end when it is dropped: what a host gives by default.
+const END_LIMIT: Duration = Duration::from_secs(3);
 
 /// A refusal: the status and its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,12 +48,78 @@ pub struct Refused {
     pub reason: String,
 }
 
-/// A started plugin; ended when dropped.
-#[derive(Debug)]
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "status {}: {}", self.status, self.reason)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// A started plugin, to be used from any number of threads. Ended when dropped, after the calls that
+/// still run.
 pub struct Instance<P: Plugin> {
-    table: PluginTable,
-    instance: *mut c_void,
-    plugin: PhantomData<P>,
+    running: Arc<Running<P>>,
+}
+
+impl<P: Plugin> fmt::Debug for Instance<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance").finish_non_exhaustive()
+    }
+}
+
+/// A plugin that is about to start, with what it finds in its host.
+pub struct Prepared<P: Plugin> {
+    config: String,
+    host: TestHost,
+    plugin: std::marker::PhantomData<P>,
+}
+
+impl<P: Plugin> fmt::Debug for Prepared<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared").finish_non_exhaustive()
+    }
+}
+
+impl<P: Plugin> Prepared<P> {
+    /// Lets `fake` answer the calls of this plugin to the plugin `name`, which it requires. It has the
+    /// arguments of [`Plugin::call`]; a panic in it fails the test.
+    #[must_use]
+    pub fn fake(
+        mut self,
+        name: &str,
+        fake: impl Fn(&Call<'_>, &mut Reply<'_>) -> Result<(), Error> + Send + Sync + 'static,
+    ) -> Self {
+        self.host.fakes.insert(name.to_owned(), Box::new(fake));
+        self
+    }
+
+    /// Starts the plugin.
+    ///
+    /// # Errors
+    /// The refusal of `start`.
+    pub fn start(self) -> Result<Instance<P>, Refused> {
+        panic::share_hook();
+        let (table, host, config) = (table::<P>(), self.host.install(), self.config);
+        let mut instance = ptr::null_mut();
+        let outcome = gather(|sink| {
+            // SAFETY: the host table is never freed, the rest lives for the call.
+            unsafe {
+                (table.create)(
+                    &raw const host.table,
+                    Bytes::new(config.as_bytes()),
+                    &raw mut instance,
+                    sink,
+                )
+            }
+        });
+        let started = outcome.map(|_| Instance {
+            // SAFETY: `create` has just made the instance, and nobody else has it.
+            running: Arc::new(unsafe { Running::new(table, instance, host) }),
+        });
+        host.raise();
+        started
+    }
 }
 
 impl<P: Plugin> Instance<P> {
@@ -45,24 +128,17 @@ impl<P: Plugin> Instance<P> {
     /// # Errors
     /// The refusal of `start`.
     pub fn start(config: &str) -> Result<Self, Refused> {
-        let table = table::<P>();
-        let mut instance = ptr::null_mut();
-        gather(|sink| {
-            // SAFETY: the host table is a static, the rest lives for the call.
-            unsafe {
-                (table.create)(
-                    &HOST,
-                    Bytes::new(config.as_bytes()),
-                    &raw mut instance,
-                    sink,
-                )
-            }
-        })?;
-        Ok(Self {
-            table,
-            instance,
-            plugin: PhantomData,
-        })
+        Self::prepare(config).start()
+    }
+
+    /// A plugin that needs fakes of others ([`Prepared::fake`]) before it starts with a JSON object as
+    /// its configuration.
+    pub fn prepare(config: &str) -> Prepared<P> {
+        Prepared {
+            config: config.to_owned(),
+            host: TestHost::default(),
+            plugin: std::marker::PhantomData,
+        }
     }
 
     /// Calls a method.
@@ -70,19 +146,7 @@ impl<P: Plugin> Instance<P> {
     /// # Errors
     /// The plugin's error.
     pub fn call(&self, method: &str, request: &[u8]) -> Result<Answer, Refused> {
-        let context = context();
-        gather(|sink| {
-            // SAFETY: the instance is alive, the rest lives for the call.
-            unsafe {
-                (self.table.call)(
-                    self.instance,
-                    &raw const context,
-                    Bytes::new(method.as_bytes()),
-                    Bytes::new(request),
-                    sink,
-                )
-            }
-        })
+        self.request(method).body(request).call()
     }
 
     /// As [`Instance::call`], with the request's media type and those that the caller accepts; either
@@ -97,26 +161,23 @@ impl<P: Plugin> Instance<P> {
         content_type: &str,
         accept: &str,
     ) -> Result<Answer, Refused> {
-        let (context, call) = (context(), self.table.call_media);
-        let media_types = MediaTypes {
-            size: size_of::<MediaTypes>(),
-            content_type: Bytes::new(content_type.as_bytes()),
-            accept: Bytes::new(accept.as_bytes()),
-        };
-        gather(|sink| match call {
-            // SAFETY: the instance is alive, the rest lives for the call.
-            Some(call) => unsafe {
-                call(
-                    self.instance,
-                    &raw const context,
-                    Bytes::new(method.as_bytes()),
-                    Bytes::new(request),
-                    &raw const media_types,
-                    sink,
-                )
-            },
-            None => abi::STATUS_UNSUPPORTED,
-        })
+        self.request(method)
+            .body(request)
+            .media(content_type, accept)
+            .call()
+    }
+
+    /// A call with a deadline, a trace or media types, or one that runs beside the test.
+    pub fn request(&self, method: &str) -> Request<'_, P> {
+        Request::new(&self.running, method)
+    }
+
+    /// Lets the plugin check itself, as a host does before it gives it calls.
+    ///
+    /// # Errors
+    /// The plugin's reason not to take over.
+    pub fn self_check(&self) -> Result<(), Refused> {
+        self.running.self_check()
     }
 
     /// The JSON document in which the plugin describes itself.
@@ -124,72 +185,17 @@ impl<P: Plugin> Instance<P> {
     /// # Errors
     /// The plugin's error, `STATUS_UNSUPPORTED` if it describes nothing.
     pub fn describe(&self) -> Result<String, Refused> {
-        let answer = gather(|sink| match self.table.describe {
-            // SAFETY: the instance is alive.
-            Some(describe) => unsafe { describe(self.instance, sink) },
-            None => abi::STATUS_UNSUPPORTED,
-        })?;
-        Ok(String::from_utf8_lossy(&answer.bytes).into_owned())
+        self.running.describe()
     }
 
-    /// Checks what the plugin says of itself against what it answers: it has every method that it
+    /// Checks the plugin's description against its answers: it has every method that it
     /// describes and none called `no-such-method`, each example succeeds, and the reply has one of the
     /// described media types, also where a caller accepts only that one.
     ///
     /// # Panics
     /// If something is not as described, and says all that is not.
     pub fn check_description(&self) {
-        // SAFETY: `create` made the instance, which is alive.
-        let plugin = unsafe { &*self.instance.cast::<P>() };
-        let mut problems = Vec::new();
-        if self
-            .call("no-such-method", b"")
-            .map_or_else(|refused| refused.status, |_| abi::STATUS_OK)
-            != abi::STATUS_NO_METHOD
-        {
-            problems.push("it does not refuse a method that it does not have".to_owned());
-        }
-        for method in plugin.describe() {
-            self.check_method(method, &mut problems);
-        }
-        assert!(
-            problems.is_empty(),
-            "the plugin is not as it describes itself:\n{}",
-            problems.join("\n")
-        );
-    }
-
-    fn check_method(&self, method: &Method, problems: &mut Vec<String>) {
-        let name = method.name;
-        let request = method.example.unwrap_or_default().as_bytes();
-        let described = method.reply.content_types;
-        let any = ("*/*", described);
-        let each = described
-            .iter()
-            .map(|one| (*one, std::slice::from_ref(one)));
-        for (accept, expected) in std::iter::once(any).chain(each) {
-            match self.call_media(name, request, "", accept) {
-                Err(refused) if refused.status == abi::STATUS_NO_METHOD => {
-                    problems.push(format!("`{name}`: there is no such method"));
-                    return;
-                }
-                Err(refused) if method.example.is_some() => problems.push(format!(
-                    "`{name}`: the example fails with `Accept: {accept}`: {}",
-                    refused.reason
-                )),
-                Ok(answer)
-                    if !expected.is_empty()
-                        && !expected.contains(&answer.content_type.as_str()) =>
-                {
-                    problems.push(format!(
-                        "`{name}`: the reply is `{}`, described with `Accept: {accept}` is `{}`",
-                        answer.content_type,
-                        expected.join("`, `")
-                    ));
-                }
-                _ => {}
-            }
-        }
+        described::check(self);
     }
 
     /// Saves the state.
@@ -197,8 +203,7 @@ impl<P: Plugin> Instance<P> {
     /// # Errors
     /// The plugin's error.
     pub fn save(&self) -> Result<Vec<u8>, Refused> {
-        // SAFETY: the instance is alive.
-        gather(|sink| unsafe { (self.table.save)(self.instance, sink) }).map(|answer| answer.bytes)
+        self.running.save()
     }
 
     /// Hands over the state that version `from` saved.
@@ -206,89 +211,57 @@ impl<P: Plugin> Instance<P> {
     /// # Errors
     /// The plugin's refusal.
     pub fn restore(&self, from: &str, state: &[u8]) -> Result<(), Refused> {
-        gather(|sink| {
-            // SAFETY: the instance is alive, the rest lives for the call.
-            unsafe {
-                (self.table.restore)(
-                    self.instance,
-                    Bytes::new(from.as_bytes()),
-                    Bytes::new(state),
-                    sink,
-                )
-            }
-        })
-        .map(drop)
+        self.running.restore(from, state)
+    }
+
+    /// Takes the state over from another version of the plugin, which may be another type, as a host
+    /// lets versions take over: nothing moves if the old one has no state.
+    ///
+    /// # Errors
+    /// The refusal of either; a host keeps the old version then.
+    pub fn take_over<Old: Plugin>(&self, from: &str, old: &Instance<Old>) -> Result<(), Refused> {
+        match old.save() {
+            Ok(state) => self.restore(from, &state),
+            Err(refused) if refused.status == abi::STATUS_UNSUPPORTED => Ok(()),
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// What the plugin has logged so far, oldest first.
+    pub fn records(&self) -> Vec<Record> {
+        self.running.host.records()
+    }
+
+    /// Waits for a record whose message contains `text`, which a thread of the plugin may log.
+    ///
+    /// # Panics
+    /// If none comes for ten seconds, and says what came instead.
+    pub fn wait_for_record(&self, text: &str) -> Record {
+        self.running.host.wait_for_record(text)
+    }
+
+    /// Ends the plugin with so much time, as a host does: `teardown`, once no call runs, then drops
+    /// the plugin.
+    ///
+    /// # Errors
+    /// The plugin's error.
+    pub fn teardown(self, limit: Duration) -> Result<(), Refused> {
+        let outcome = self.running.end(limit);
+        self.running.host.raise();
+        outcome
     }
 }
 
 impl<P: Plugin> Drop for Instance<P> {
     fn drop(&mut self) {
-        // SAFETY: the instance is alive, has no call under way, and is not used again.
-        unsafe {
-            let _ = gather(|sink| (self.table.teardown)(self.instance, 3_000_000_000, sink));
-            (self.table.destroy)(self.instance);
+        // A host logs what a teardown refuses, and goes on.
+        if let Err(refused) = self.running.end(END_LIMIT) {
+            eprintln!("the plugin did not end well: {refused}");
         }
-    }
-}
-
-static HOST: HostTable = HostTable {
-    abi_major: abi::ABI_MAJOR,
-    abi_minor: abi::ABI_MINOR,
-    size: size_of::<HostTable>() as u32,
-    context: ptr::null_mut(),
-    log,
-    call,
-    call_media,
-};
-
-unsafe extern "C" fn log(
-    _: *mut c_void,
-    level: u32,
-    _: Bytes,
-    message: Bytes,
-    _: *const CallContext,
-) {
-    // SAFETY: the plugin's message is valid for this call.
-    let message = String::from_utf8_lossy(unsafe { message.as_slice() });
-    eprintln!("log level {level}: {message}");
-}
-
-unsafe extern "C" fn call(
-    _: *mut c_void,
-    plugin: Bytes,
-    _: Bytes,
-    _: Bytes,
-    _: *const CallContext,
-    reply: *const Sink,
-) -> Status {
-    // SAFETY: name and sink are valid for this call.
-    unsafe {
-        let reason = format!(
-            "no other plugin runs in a test: `{}`",
-            String::from_utf8_lossy(plugin.as_slice())
-        );
-        ((*reply).write)((*reply).context, Bytes::new(reason.as_bytes()));
-    }
-    abi::STATUS_NO_PLUGIN
-}
-
-unsafe extern "C" fn call_media(
-    context: *mut c_void,
-    plugin: Bytes,
-    method: Bytes,
-    request: Bytes,
-    own: *const CallContext,
-    _: *const MediaTypes,
-    reply: *const Sink,
-) -> Status {
-    // SAFETY: the same arguments, for as long.
-    unsafe { call(context, plugin, method, request, own, reply) }
-}
-
-fn context() -> CallContext {
-    CallContext {
-        size: size_of::<CallContext>() as u32,
-        ..CallContext::default()
+        // A test that fails already fails with its own message.
+        if !std::thread::panicking() {
+            self.running.host.raise();
+        }
     }
 }
 

@@ -117,7 +117,7 @@ fn is_whole(answer: &[u8]) -> anyhow::Result<bool> {
     };
     anyhow::ensure!(
         answer.starts_with(b"HTTP/1.1 200"),
-        "the answer is no success"
+        "the answer is not a success"
     );
     Ok(answer.len() > end + 4)
 }

@@ -28,7 +28,7 @@ struct Arguments {
     /// Print one JSON object a figure
     #[arg(long)]
     json: bool,
-    /// Rounds of each; medians are told
+    /// Rounds of each; reports medians
     #[arg(long, default_value_t = 41)]
     rounds: usize,
 }

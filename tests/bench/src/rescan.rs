@@ -1,5 +1,5 @@
 //! What a rescan costs with 10, 100 and 1,000 plugins of which one changed. Only the `stat`
-//! pass, which is measured beside it, may grow; and a look at one package that a watcher has told of
+//! pass, which is measured beside it, may grow; and a scan of one package that a watcher has reported
 //! must not grow at all.
 
 use std::{
@@ -82,7 +82,7 @@ impl Looked {
         for index in 0..plugins {
             let package = dir.path().join(format!("subject{index}"));
             fs::create_dir(&package)?;
-            // A look does not read it.
+            // A scan does not read it.
             fs::write(package.join("libsubject.so"), "")?;
             fs::write(
                 package.join("plugin.meta"),
@@ -96,7 +96,7 @@ impl Looked {
         Ok(Self { dir, scanner })
     }
 
-    /// One package changes, and is looked at alone.
+    /// One package changes, and is scanned alone.
     fn hint(&mut self, round: u64) -> anyhow::Result<Duration> {
         let package = self.dir.path().join("subject0");
         fs::write(package.join(".new"), text("subject0", round + 1)?)?;
@@ -128,7 +128,7 @@ fn text(name: &str, patch: u64) -> anyhow::Result<String> {
     Ok(Meta::new(vec![meta])?.to_toml())
 }
 
-/// The look that a watcher's hint leads to, without the reload that follows.
+/// The scan that a watcher's hint leads to, without the reload that follows.
 fn hints(rounds: usize, figures: &mut Figures) -> anyhow::Result<()> {
     let (mut few, mut many) = (Looked::new(10)?, Looked::new(5_000)?);
     let (mut hints, mut passes) = (Pairs::default(), Pairs::default());
@@ -139,14 +139,14 @@ fn hints(rounds: usize, figures: &mut Figures) -> anyhow::Result<()> {
     }
     let (value, floor, ratio) = hints.medians();
     for (bench, value, floor, ratio) in [
-        ("look after a hint for 1 of 10", floor, None, None),
+        ("scan after a hint for 1 of 10", floor, None, None),
         (
-            "look after a hint for 1 of 5000, against 1 of 10",
+            "scan after a hint for 1 of 5000, against 1 of 10",
             value,
             Some(floor),
             Some(ratio),
         ),
-        ("look at all of 5000", passes.medians().1, None, None),
+        ("scan all of 5000", passes.medians().1, None, None),
     ] {
         figures.tell(&Figure {
             bench: bench.to_owned(),

@@ -86,7 +86,7 @@ pub(crate) fn write_crate(dir: &Path, variant: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A host on a plugin directory, with everything loaded, that only looks when it is told.
+/// A host on a plugin directory, with everything loaded, that only scans on request.
 /// Plugins live in its own process.
 pub(crate) fn host(plugin_dir: &Path) -> anyhow::Result<Host> {
     host_with(plugin_dir, |_| ())

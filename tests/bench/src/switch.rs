@@ -114,7 +114,7 @@ struct Longest {
     stop: AtomicBool,
     calls: AtomicU64,
     nanos: AtomicU64,
-    /// Whoever measures, woken when so many calls have been made.
+    /// The measuring thread, woken when so many calls have been made.
     measures: Thread,
     until: AtomicU64,
 }

@@ -105,7 +105,7 @@ struct Followed {
     growth_kib: f64,
 }
 
-/// Whoever follows what happens in a directory.
+/// A program that follows what happens in a directory.
 trait Follower {
     /// Whether it knows the last number of each package.
     fn knows(&self, numbers: &BTreeMap<String, u64>) -> bool;
@@ -161,14 +161,14 @@ fn latency(
         fs::write(&new, text)?;
         fs::rename(new, file)?;
         let began = Instant::now();
-        // What is still told of the round before is not this one's.
+        // Late events of the previous round do not belong to this one.
         while !following.knows(&wanted) {
             thread::yield_now();
         }
         let known = began.elapsed();
         anyhow::ensure!(
             watch == Watch::Poll || known >= SILENCE,
-            "{name}: known after {known:?}, before the host looks"
+            "{name}: known after {known:?}, before the host scans"
         );
         took.push(micros(known));
         following.0.settle();
@@ -207,7 +207,7 @@ impl Follower for Following {
     }
 }
 
-/// The library without a host: it is told of every event and counts it.
+/// The library without a host: it receives every event and counts it.
 struct NotifyAlone {
     _watcher: RecommendedWatcher,
 }

@@ -228,10 +228,10 @@ fn crashes(
         let began = Instant::now();
         pidfd_send_signal(&process, Signal::KILL)?;
         let mut ends = [PollFd::new(&process, PollFlags::IN)];
-        // Its end may be told by a signal as well.
+        // A signal may report its end as well.
         retry_on_intr(|| poll(&mut ends, None))?;
         let dead = began.elapsed();
-        // Whoever answers from here on is another.
+        // From here on another worker answers.
         while plugin
             .call(&Call::new(&context, "nothing", &[]), &mut reply)
             .is_err()

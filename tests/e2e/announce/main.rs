@@ -1,10 +1,11 @@
-//! What `announce` generates, judged by parsers of other makes: `json` and `tomllib` of Python, Protobuf
-//! of Google, a CommonMark parser, `html.parser`, a feed parser, and the reader of news that Portage has.
+//! The output of `announce`, checked by third-party parsers: Python's `json` and `tomllib`, Google's
+//! Protobuf, a CommonMark parser, `html.parser`, a feed parser, and Portage's own news reader.
 //!
 //! Deterministic: the same announcements every time, and the same versions of the parsers.
 
 mod output;
 mod plugin;
+mod texts;
 
 use std::{
     fs,

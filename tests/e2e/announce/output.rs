@@ -1,4 +1,4 @@
-//! Where the output of `hotmerge-announce` goes: to readers that go away, and to disks that are full.
+//! Lost output of `hotmerge-announce`: readers that go away, and full disks.
 
 use std::{
     collections::BTreeSet,

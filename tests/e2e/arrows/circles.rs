@@ -1,7 +1,7 @@
-//! Which files of a crate know which, read from their `use` items and paths.
+//! Which files of a crate refer to which, according to their `use` items and paths.
 //!
 //! An arrow goes from the file that names something to the file that defines it, through any
-//! number of re-exports. A re-export itself is no arrow, nor is `mod child;`: a folder's first file
+//! number of re-exports. A re-export itself is not an arrow, nor is `mod child;`: a folder's first file
 //! may show what is in the folder. Tests are left out.
 //!
 //! Absent on purpose: what takes the compiler's types to see, such as a method that another file

@@ -1,4 +1,4 @@
-//! Who may know whom, and who may do what: the arrows of ARCHITECTURE.md, as data.
+//! Which crate may depend on which, and which may do what: the arrows of ARCHITECTURE.md, as data.
 
 mod circles;
 mod names;
@@ -392,7 +392,7 @@ fn a_circle_is_found_however_it_is_written() {
 }
 
 #[test]
-fn what_only_looks_like_a_circle_is_none() {
+fn an_apparent_circle_is_not_one() {
     let child = "use super::X; pub struct Y; pub fn g() {}";
     for parent in [
         "mod b; pub struct X; pub use b::Y;",

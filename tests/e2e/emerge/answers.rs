@@ -1,4 +1,4 @@
-//! What `emerge` says of what the host did: of the merged plugins, what is true, soon.
+//! What `emerge` reports about the host: correct, soon, and about the merged plugins only.
 
 use anyhow::{Result, ensure};
 

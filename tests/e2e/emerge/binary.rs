@@ -20,13 +20,13 @@ fn a_binary_package_keeps_its_hash_and_notifies() -> Result<()> {
     let builder = Lab::with_host()?;
     for version in [ALPHA_1, ALPHA_2] {
         version.add_to(&builder)?;
-        // That the build machine's user wants no host told says nothing of other users.
+        // A user who wants no host notified on the build machine decides nothing for other users.
         builder.shell("touch /etc/hotmerge/no-notify")?;
         let package = format!("=app-misc/alpha-{}", version.version);
         let log = builder.emerge(&["--buildpkg", &package])?;
         ensure!(
             !log.contains("Asking the hotmerge host"),
-            "it was told:\n{log}"
+            "it was notified:\n{log}"
         );
     }
     builder.host("reload alpha")?;
@@ -40,11 +40,11 @@ fn a_binary_package_keeps_its_hash_and_notifies() -> Result<()> {
     let log = target.emerge(&["--usepkgonly", "=app-misc/alpha-2.0.0"])?;
     ensure!(
         log.contains("Asking the hotmerge host"),
-        "the host was not told:\n{log}"
+        "the host was not notified:\n{log}"
     );
     ensure!(
         !log.contains("Compiling"),
-        "this was no binary package:\n{log}"
+        "this was not a binary package:\n{log}"
     );
 
     let merged = target.plugin("alpha")?;

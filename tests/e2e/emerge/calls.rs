@@ -1,4 +1,4 @@
-//! Calls that go on while packages come and go.
+//! Calls that continue while packages come and go.
 
 use std::{
     path::Path,

@@ -53,7 +53,7 @@ fn the_documented_ten_line_ebuild_works() -> Result<()> {
     let scan = [
         "pkgcheck", "--config", config, "scan", "--repo", "made", "--exit", "error",
     ];
-    // What every package needs and is no business of plugins.
+    // What every package needs, and has nothing to do with plugins.
     let without = ["--keywords=-PkgMissingMetadataXml,-CatMissingMetadataXml"];
     said(&mut lab.command(&[&scan[..], &without].concat()))?;
     Ok(())

@@ -339,7 +339,7 @@ impl Lab {
         self.status_in(&self.runtime_dir())
     }
 
-    /// Counts from now on how often a host is asked to look at its plugins.
+    /// Counts from now on how often a host is asked to rescan its plugins.
     pub(crate) fn count_requests(&self) -> Result<()> {
         self.shell(
             "cd /usr/bin && mv hotmerge hotmerge.real

@@ -170,7 +170,7 @@ fn a_cross_build_uses_the_build_machines_driver() -> Result<()> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     ensure!(
         log.contains(&format!("--target {target}")),
-        "cargo was not told of a target:\n{log}"
+        "cargo got no target:\n{log}"
     );
     ensure!(
         log.contains("/usr/bin/cargo-hotmerge hotmerge build-plugins"),

@@ -19,7 +19,7 @@ fn the_host_of_a_prefix_follows_emerge_there() -> Result<()> {
 
     let log = lab.emerge(&["=app-misc/alpha-1.0.0"])?;
     ensure!(
-        log.contains("No hotmerge host was told of alpha: none runs in"),
+        log.contains("No hotmerge host was notified of alpha: none runs in"),
         "{log}"
     );
 

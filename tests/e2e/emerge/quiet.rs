@@ -1,4 +1,4 @@
-//! When nobody is to be told, nobody is, and `emerge` says why in one line.
+//! When no host is to be notified, none is, and `emerge` says why in one line.
 
 use std::process::{Child, Stdio};
 
@@ -15,11 +15,11 @@ const ALPHA_2: Greeter = Greeter::new("alpha", "2.0.0", "Good day");
 
 /// The line, and nothing of a host.
 fn is_quiet(log: &str, why: &str) -> Result<()> {
-    let line = format!("No hotmerge host was told of alpha: {why}.");
+    let line = format!("No hotmerge host was notified of alpha: {why}.");
     ensure!(log.contains(&line), "emerge does not say `{line}`:\n{log}");
     ensure!(
         !log.contains("Asking the hotmerge host"),
-        "a host was told:\n{log}"
+        "a host was notified:\n{log}"
     );
     Ok(())
 }
@@ -44,7 +44,7 @@ fn emerge_notifies_only_the_target_systems_host() -> Result<()> {
     for_another_root(&lab)?;
     in_a_chroot(&lab)?;
     if_the_user_says_so(&lab)?;
-    ensure!(lab.requests()? == 0, "the host was asked to look");
+    ensure!(lab.requests()? == 0, "the host was asked to rescan");
 
     // And to be sure that it would have been:
     lab.emerge(&["=app-misc/alpha-2.0.0"])?;
@@ -66,7 +66,10 @@ fn another_host_hears_nothing(lab: &Lab) -> Result<()> {
     let log = lab.emerge(&["=app-misc/alpha-1.0.0"])?;
     is_quiet(&log, "the hotmerge service is not started")?;
     let status = lab.status_in(OTHER)?;
-    ensure!(status["host"]["rescans"] == 1, "it was told: {status:#}");
+    ensure!(
+        status["host"]["rescans"] == 1,
+        "it was notified: {status:#}"
+    );
     other.stop(lab)
 }
 

@@ -232,7 +232,7 @@ fn a_changed_configuration_waits_for_a_restart(lab: &Lab) -> Result<()> {
     ensure!(!lab.shell(reload)?.contains(word), "nothing was changed");
     lab.shell("sed -i '1i keep_versions = 2' /etc/hotmerge/hotmerge.toml")?;
     let said = lab.shell(reload)?;
-    ensure!(said.contains(word), "the change is not told of: {said}");
+    ensure!(said.contains(word), "the change is not reported: {said}");
     Ok(())
 }
 
@@ -250,7 +250,7 @@ fn a_restart_checks_once(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// What stands in the directory is no plugin any more; what runs was loaded before.
+/// What stands in the directory is not a plugin any more; what runs was loaded before.
 fn a_restart_that_would_fail_ends_no_host(lab: &Lab) -> Result<()> {
     let before = pid(lab)?;
     let file = "/usr/lib64/hotmerge/plugins/alpha/libalpha.so";

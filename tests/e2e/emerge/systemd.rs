@@ -1,4 +1,4 @@
-//! A host under a real systemd, in the lab: hardened as the unit says, told by emerge.
+//! A host under a real systemd, in the lab: hardened as the unit says, notified by emerge.
 
 use std::process::{Child, Stdio};
 
@@ -34,7 +34,7 @@ fn a_systemd_host_follows_emerge_and_sandboxes_plugins() -> Result<()> {
 
     let log = machine.shell("emerge --oneshot =app-misc/alpha-1.0.0 2>&1")?;
     ensure!(
-        log.contains("No hotmerge host was told of alpha: hotmerge.service is not active."),
+        log.contains("No hotmerge host was notified of alpha: hotmerge.service is not active."),
         "{log}"
     );
     machine.shell("systemctl start hotmerge")?;

@@ -1,4 +1,4 @@
-//! What Portage does on the way, so that a test can say that it happened.
+//! Traces of what Portage does, so that a test can verify that it happened.
 
 use std::{fs, mem::MaybeUninit, os::fd::OwnedFd};
 

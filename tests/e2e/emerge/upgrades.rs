@@ -123,7 +123,7 @@ fn an_upgrade_reloads_one_plugin(lab: &Lab) -> Result<()> {
 fn a_revision_with_the_same_code_reloads_nothing(lab: &Lab) -> Result<()> {
     let before = lab.plugin("alpha")?;
     let log = lab.emerge(&["=app-misc/alpha-2.0.0-r1"])?;
-    ensure!(log.contains("[ ok ]"), "the host was not told:\n{log}");
+    ensure!(log.contains("[ ok ]"), "the host was not notified:\n{log}");
     ensure!(lab.plugin("alpha")? == before, "a revision bump reloaded");
 
     // With debug information split off, build-ids are salted with the version: other bytes.

@@ -20,7 +20,7 @@ fn a_refused_version_is_retried_on_request() {
     let log = bench.host.log();
     log.wait("refused: ");
     let tried_once = log.len();
-    // Who asks for all is told of it again, and it is not tried again.
+    // A request for all plugins reports it again, and does not try it again.
     let told = bench.lab.hotmerge(["reload", "--json"]).ended_with(5);
     assert_eq!(told.json()["plugins"][0]["action"], "refused");
     assert_eq!(told.json()["plugins"][0]["took_ms"], 0.0);

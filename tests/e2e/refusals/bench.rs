@@ -1,4 +1,4 @@
-//! A host with a good plugin, beside which bad ones are put.
+//! A host with a good plugin, to which bad ones are added.
 
 use hotmerge_daemon::{lifecycle::PluginState, status::PluginStatus};
 use hotmerge_tests::{Callers, Lab, Package, Ran, TestHost, Variant, actor};
@@ -28,7 +28,7 @@ impl Bench {
         self.lab.package("victim")
     }
 
-    /// Lets the host look, and insists that it says why what it found is refused, and that
+    /// Makes the host scan, and asserts that it says why it refuses what it found, and that
     /// `hotmerge verify` refuses it for the same reason.
     #[track_caller]
     pub(crate) fn is_refused(&self, words: &[&str]) {
@@ -36,7 +36,7 @@ impl Bench {
         self.verify_refuses("victim", &reason);
     }
 
-    /// Lets the host look, and insists that it says why what it found does not start. Files alone
+    /// Makes the host scan, and asserts that it says why what it found does not start. Files alone
     /// do not tell.
     #[track_caller]
     pub(crate) fn fails_to_start(&self, words: &[&str]) {
@@ -79,7 +79,7 @@ impl Bench {
         reason
     }
 
-    /// Lets the host look, and insists that it says why a package cannot be used, and that
+    /// Makes the host scan, and asserts that it says why a package cannot be used, and that
     /// `hotmerge verify` says the same.
     #[track_caller]
     pub(crate) fn has_a_problem(&self, package: &str, words: &[&str]) {

@@ -1,5 +1,5 @@
-//! Bad plugins: each is refused with one sentence, everybody can see why, and what runs goes
-//! on as if nothing had been.
+//! Bad plugins: each is refused with one sentence, `status` shows the reason, and running plugins
+//! continue undisturbed.
 
 mod after;
 mod bench;

@@ -1,4 +1,4 @@
-//! Packages that are none, or in each other's way.
+//! Packages that are invalid, or conflict with each other.
 
 use hotmerge_meta::OnReplace::Rebind;
 use hotmerge_tests::actor;
@@ -99,7 +99,7 @@ fn a_plugin_that_requires_itself() {
 }
 
 #[test]
-fn what_a_package_alone_requires_is_not_judged() {
+fn requirements_of_a_single_package_are_not_judged() {
     let bench = Bench::new("");
     bench
         .package()

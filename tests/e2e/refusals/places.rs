@@ -43,7 +43,7 @@ fn a_socket_instead_of_the_file() {
 #[test]
 fn a_device_instead_of_file_and_meta() {
     let bench = Bench::new("");
-    // Endless zeros for whoever would read them.
+    // Endless zeros for a program that reads them.
     let zero = |path: &Path| {
         mknodat(
             CWD,

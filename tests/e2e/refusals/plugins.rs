@@ -114,12 +114,12 @@ fn a_slow_start_does_not_count_as_settling() {
     });
     package.put_meta(&[&slow]);
     let visitor = gate.visitor();
-    // Now the settling time passes, and the host looks again several times.
+    // Now the settling time passes, and the host scans again several times.
     let began = std::time::Instant::now();
     let mut looks = host.status().host.rescans;
     while began.elapsed().as_millis() < 2 * settle_ms {
         fs::write(package.dir().join(".hint"), b"").unwrap();
-        looks = host.wait_for("another look", |status| {
+        looks = host.wait_for("another scan", |status| {
             (status.host.rescans > looks).then_some(status.host.rescans)
         });
     }

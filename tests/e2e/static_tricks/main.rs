@@ -1,4 +1,4 @@
-//! Files that ask of the dynamic loader what no plugin may: refused by the name of the rule, by
+//! Files that request from the dynamic loader what no plugin may: refused with the name of the rule, by
 //! `hotmerge inspect` and by hosts, wherever the plugin is to live.
 
 mod elf;
@@ -296,7 +296,7 @@ fn a_host_refuses_each_trick(isolation: &str) {
         package.remove();
         host.reload();
     };
-    // Once more, since what is made once is no leak.
+    // Once more, since what is made once is not a leak.
     put();
     remove();
     neighbour.remember(&host);

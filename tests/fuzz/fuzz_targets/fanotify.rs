@@ -28,5 +28,5 @@ fuzz_target!(|bytes: &[u8]| {
             );
         }
     }
-    assert!(length <= bytes.len(), "a record was told of twice");
+    assert!(length <= bytes.len(), "a record was reported twice");
 });

@@ -304,7 +304,7 @@ pub(super) fn template(directory: &Path, root: &Path) -> Result<String> {
     match path.to_str() {
         Some(path) if !path.contains(['{', '}']) => Ok(path.to_owned()),
         _ => bail!(
-            "cargo's setting `build.build-dir` can name no directory with braces, such as `{}`; \
+            "cargo's setting `build.build-dir` cannot name a directory with braces, such as `{}`; \
              choose another target directory, or remove the setting",
             directory.display()
         ),

@@ -112,7 +112,7 @@ impl Grouping {
     }
 
     /// The grouping kept at `path`, if it still holds for `packages`. An unusable
-    /// file is no error; the build is only slower.
+    /// file is not an error; the build is only slower.
     pub(super) fn load(path: &Path, inputs: &Inputs<'_>, packages: &[String]) -> Option<Self> {
         let grouping: Self = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
         let grouped: BTreeSet<_> = grouping

@@ -299,7 +299,7 @@ fn conclude(
                 note(format_args!("{why}"));
             }
             note(format_args!(
-                "the host needed {}",
+                "the host took {}",
                 report::human_ms(report.took_ms)
             ));
         }

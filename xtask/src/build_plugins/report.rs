@@ -49,8 +49,8 @@ impl Done {
 
     fn cell(self, reason: Option<&str>) -> Cell {
         let word = self.word();
-        let told = |reason: &str| format!("{word}: {}", plain(reason));
-        let cell = Cell::new(reason.map_or_else(|| word.to_owned(), told));
+        let with_reason = |reason: &str| format!("{word}: {}", plain(reason));
+        let cell = Cell::new(reason.map_or_else(|| word.to_owned(), with_reason));
         match word {
             "unchanged" => cell.add_attribute(Attribute::Dim),
             "refused" => cell.fg(Color::Red).add_attribute(Attribute::Bold),
@@ -157,8 +157,7 @@ pub(crate) fn table(lines: &[Line]) {
     if lines.is_empty() {
         return;
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
+    let mut table = filled(lines);
     match anstream::AutoStream::choice(&io::stdout()) {
         anstream::ColorChoice::Never => table.force_no_tty(),
         _ => table.enforce_styling(),
@@ -167,6 +166,13 @@ pub(crate) fn table(lines: &[Line]) {
     if io::stdout().is_terminal() && table.width().is_some_and(|columns| columns >= MIN_COLUMNS) {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
+    output::bytes(format!("{}\n", table.trim_fmt()).as_bytes());
+}
+
+/// A row per plugin.
+fn filled(lines: &[Line]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
     table.set_header(["plugin", "version", "hash", "result", "took"]);
     for line in lines {
         table.add_row([
@@ -177,7 +183,7 @@ pub(crate) fn table(lines: &[Line]) {
             Cell::new(human_ms(line.build_ms + line.host_ms.unwrap_or(0.0))),
         ]);
     }
-    output::bytes(format!("{}\n", table.trim_fmt()).as_bytes());
+    table
 }
 
 /// Milliseconds with a readable number of digits.
@@ -187,5 +193,39 @@ pub(crate) fn human_ms(ms: f64) -> String {
         ..10.0 => format!("{ms:.1} ms"),
         ..1000.0 => format!("{ms:.0} ms"),
         _ => format!("{:.1} s", ms / 1e3),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_row_per_plugin() {
+        let digest = |text: &str| Some(Digest::of(text.as_bytes()));
+        let line = |name: &str, action, old_hash, hash, reason: Option<&str>| Line {
+            plugin: PluginName::new(name).unwrap(),
+            version: Version::new(1, 0, 0),
+            old_hash,
+            hash,
+            action,
+            reason: reason.map(ToOwned::to_owned),
+            generation: None,
+            build_ms: 1234.0,
+            host_ms: Some(1.25),
+        };
+        let (old, new) = (digest("old"), digest("new"));
+        let refused = Some("it is for another machine");
+        let mut table = filled(&[
+            line("alpha", Done::Host(Action::Loaded), None, new, None),
+            line("beta", Done::Host(Action::Reloaded), old, new, None),
+            line("gamma", Done::Host(Action::Refused), old, new, refused),
+            line("delta", Done::Host(Action::Trying), old, new, None),
+            line("epsilon", Done::Staging(Change::Unchanged), new, new, None),
+            line("zeta", Done::Staging(Change::Written), old, new, None),
+            line("eta", Done::Staging(Change::Removed), old, None, None),
+        ]);
+        table.force_no_tty();
+        insta::assert_snapshot!(format!("{}\n", table.trim_fmt()));
     }
 }

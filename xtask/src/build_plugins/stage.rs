@@ -257,7 +257,7 @@ impl Package {
     }
 }
 
-/// Removes what was published, `plugin.meta` first: without it the directory is no package.
+/// Removes what was published, `plugin.meta` first: without it the directory is not a package.
 /// Foreign files stay.
 fn remove(directory: &Path, meta: &Meta) -> Result<()> {
     let delete = |path: PathBuf| match fs::remove_file(&path) {

@@ -67,7 +67,7 @@ pub fn run(args: &Args, program: &str) -> Result<u8> {
         .transpose()?
         .flatten();
     write_crate(&directory, &manifest).inspect_err(|_| {
-        // The first error is the one to tell.
+        // Report the first error.
         let _ = fs::remove_dir_all(&directory);
     })?;
     if let Some((path, text)) = joined {

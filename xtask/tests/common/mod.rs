@@ -120,7 +120,7 @@ impl Scratch {
         driver
     }
 
-    /// `build-plugins`, offline and without telling anybody.
+    /// `build-plugins`, offline and without notifying a host.
     pub fn build_plugins(&self) -> Command {
         let mut driver = self.driver();
         driver.args(["build-plugins", "--offline", "--notify", "never", "--json"]);

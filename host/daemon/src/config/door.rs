@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_permits_nothing_clear_is_refused() {
+    fn an_entry_with_unclear_permission_is_refused() {
         for (entry, reason) in [
             ("role = \"read\"", "names one `user`, one `group`"),
             (

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_place_to_listen_is_refused() {
+    fn an_invalid_listen_address_is_refused() {
         for text in [
             "",
             "8080",

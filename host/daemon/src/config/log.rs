@@ -110,10 +110,10 @@ pub enum SyslogAddress {
     Tcp(String),
 }
 
-/// The text is no address of a syslog server.
+/// The text is not an address of a syslog server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no address of a syslog server; write `unix:/dev/log`, `udp:HOST:PORT` or `tcp:HOST:PORT`"
+    "`{0}` is not an address of a syslog server; write `unix:/dev/log`, `udp:HOST:PORT` or `tcp:HOST:PORT`"
 )]
 pub struct SyslogAddressError(String);
 
@@ -454,7 +454,7 @@ mod tests {
         ] {
             let refused = text.parse::<SyslogAddress>().unwrap_err().to_string();
             assert!(
-                refused.contains("is no address of a syslog server"),
+                refused.contains("is not an address of a syslog server"),
                 "{text}"
             );
         }

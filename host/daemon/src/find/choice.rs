@@ -20,9 +20,9 @@ pub enum Watch {
     Fanotify,
     /// Both side by side.
     Both,
-    /// The whole directory is looked at every `poll_ms`.
+    /// The whole directory is scanned every `poll_ms`.
     Poll,
-    /// Only signals, requests and the clock lead to a look.
+    /// Only signals, requests and the clock lead to a scan.
     Off,
 }
 

@@ -1,9 +1,9 @@
-//! Which packages may have changed since the last look.
+//! Which packages may have changed since the last scan.
 //!
-//! This is a set, not a queue: a package that changes a thousand times is in it once, and the next look
+//! This is a set, not a queue: a package that changes a thousand times is in it once, and the next scan
 //! finds its current state. It is bounded: too many names turn it into "all packages".
 //!
-//! Absent on purpose: what happened to a package. The next look finds that out.
+//! Absent on purpose: what happened to a package. The next scan finds that out.
 
 use std::{
     collections::BTreeMap,
@@ -81,7 +81,7 @@ impl Dirty {
             Ok(package) if names.len() < MOST_NAMES => {
                 names.insert(package, change);
             }
-            // Only a pass over the whole directory reports entries that are no packages.
+            // Only a pass over the whole directory reports entries that are not packages.
             _ => {
                 *self = self.widen();
                 self.mark(name, change);
@@ -96,12 +96,12 @@ impl Default for Dirty {
     }
 }
 
-/// The set that watchers fill and each look takes.
+/// The set that watchers fill and each scan takes.
 #[derive(Debug, Default)]
 pub(crate) struct DirtySet(Mutex<Dirty>);
 
 impl DirtySet {
-    /// Notes a change of the entry `name`, or in its directory. Returns whether that is worth a look.
+    /// Notes a change of the entry `name`, or in its directory. Returns whether that is worth a scan.
     pub(crate) fn mark(&self, name: &str, change: Change) -> bool {
         if is_ignored(name) {
             return false;
@@ -117,7 +117,7 @@ impl DirtySet {
         *dirty = Dirty::All { is_stale };
     }
 
-    /// Takes what is dirty and leaves the set empty. The caller must look at it.
+    /// Takes what is dirty and leaves the set empty. The caller must scan it.
     pub(crate) fn take(&self) -> Dirty {
         std::mem::take(&mut *self.lock())
     }
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_being_written_makes_nothing_dirty() {
+    fn writing_makes_nothing_dirty() {
         let set = DirtySet::default();
         assert!(!set.mark(".staging-1", Change::Directory));
         assert!(!set.mark("#new", Change::Contents));

@@ -4,7 +4,7 @@
 //! `notify` would be added after it has reported a new directory, and so miss changes in between, and
 //! would hide that the limit is reached.
 //!
-//! Absent on purpose: who looks, and when.
+//! Absent on purpose: who scans, and when.
 
 use std::{
     collections::{BTreeSet, HashMap},

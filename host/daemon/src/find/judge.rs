@@ -119,7 +119,7 @@ pub fn judge(dir: &Path, config: Option<&Config>) -> Result<Vec<Judgement>, Judg
     })
 }
 
-/// Adds what the plugins of a directory require of each other in vain.
+/// Adds the unmet requirements between the plugins of a directory.
 fn judge_requirements(all: &mut [Judgement]) {
     let candidate = |it: &Judgement| {
         Some(Candidate {
@@ -154,7 +154,7 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// Judges what a first look at a plugin directory finds, without time to settle.
+    /// Judges what a first scan of a plugin directory finds, without time to settle.
     fn all(&self, dir: &Path) -> Vec<Judgement> {
         let findings = Scanner::new(dir.to_owned(), Duration::ZERO)
             .trusting(self.trust.clone())

@@ -3,7 +3,7 @@
 //! `NAME.pub` is a key in minisign's format. `NAME.toml` beside it may say until when the key is accepted
 //! (`expires`), or that it no longer is, and why (`revoked`).
 //!
-//! Invariant: a file that cannot be read is no key. A key whose terms cannot be read is not accepted, and
+//! Invariant: a file that cannot be read is not a key. A key whose terms cannot be read is not accepted, and
 //! a key that is there twice is accepted only by both terms.
 //!
 //! Absent on purpose: which plugins require a signature.

@@ -10,8 +10,9 @@ use hotmerge_meta::{PackageName, control::WatcherStatus};
 use super::{
     dirty::DirtySet,
     errors::WatchError,
-    tell::{Counts, Hint, Teller, Watcher},
+    tell::{Counts, Hint, Tell, Teller, Watcher},
 };
+use crate::record::events::WatchEvent;
 
 /// Starts watching the plugin directory.
 pub(super) type Start =
@@ -20,6 +21,7 @@ pub(super) type Start =
 pub(super) struct Kind {
     pub(super) name: &'static str,
     start: Start,
+    tell: Tell,
     counts: Arc<Counts>,
     state: KindState,
     /// Whether it was reported that packages are not watched.
@@ -39,10 +41,11 @@ enum KindState {
 }
 
 impl Kind {
-    pub(super) fn new(name: &'static str, is_wanted: bool, start: Start) -> Self {
+    pub(super) fn new(name: &'static str, is_wanted: bool, start: Start, tell: &Tell) -> Self {
         Self {
             name,
             start,
+            tell: Arc::clone(tell),
             counts: Arc::default(),
             state: match is_wanted {
                 true => KindState::Ended,
@@ -62,16 +65,22 @@ impl Kind {
             KindState::Failed(reason) => Some(reason),
             KindState::Unwanted | KindState::Ended | KindState::On { .. } => None,
         };
-        let counts = Arc::clone(&self.counts);
-        let teller = Teller::new(Arc::clone(dirty), Arc::clone(hint), counts);
+        let teller = Teller::new(
+            Arc::clone(dirty),
+            Arc::clone(hint),
+            Arc::clone(&self.tell),
+            Arc::clone(&self.counts),
+        );
         self.state = match (self.start)(dir, &teller) {
             Ok(watcher) => KindState::On { watcher, teller },
             Err(WatchError::NotPermitted) => KindState::Unwanted,
             Err(error) => {
                 let reason = error.to_string();
                 if told.as_ref() != Some(&reason) {
-                    let name = self.name;
-                    tracing::warn!(target: "hotmerge::watch", "{name} does not watch the plugin directory: {reason}");
+                    (self.tell)(WatchEvent::NotStarted {
+                        kind: self.name,
+                        reason: reason.clone(),
+                    });
                 }
                 KindState::Failed(reason)
             }
@@ -135,7 +144,10 @@ impl Kind {
             && let Some(failure) = watcher.failure()
         {
             self.is_failure_told = true;
-            tracing::warn!(target: "hotmerge::watch", "{}: {failure}", self.name);
+            (self.tell)(WatchEvent::Incomplete {
+                kind: self.name,
+                reason: failure,
+            });
         }
     }
 

@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn links_in_a_circle_are_no_way() {
+    fn circular_links_lead_nowhere() {
         let dir = tempfile::tempdir().unwrap();
         symlink("a", dir.path().join("a")).unwrap();
         objects(&dir.path().join("a")).unwrap_err();

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_no_directory() {
+    fn a_file_is_not_a_directory() {
         let file = tempfile::NamedTempFile::new().unwrap();
         Identity::of(file.path()).unwrap_err();
     }

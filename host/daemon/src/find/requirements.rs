@@ -1,6 +1,6 @@
 //! Whether plugins whose files are good would start beside each other.
 //!
-//! The life cycle's own machine tells, as it would tell a host that starts on the same directory and whose
+//! The life cycle's own machine decides, as it would for a host that starts on the same directory and whose
 //! plugins all start.
 //!
 //! Absent on purpose: versions that run already, and an operator's choices.

@@ -1,9 +1,9 @@
-//! Looks at the plugin directory for changes: at all of it, in one pass of `stat`, or only at packages
+//! Scans the plugin directory for changes: all of it, in one pass of `stat`, or only packages
 //! that may have changed.
 //!
 //! The directory is the truth. A package whose files have the same stamps as before costs one `stat`
 //! per file; only changed files are opened. A package that is not valid yet is *unsettled*: it becomes a
-//! problem when the settling time is over, and never affects what runs. Every look includes packages
+//! problem when the settling time is over, and never affects what runs. Every scan includes packages
 //! that are not at rest.
 //!
 //! Absent on purpose: reading plugin files, and deciding what runs. Time is an argument.
@@ -33,7 +33,7 @@ mod package;
 mod problems;
 mod remembered;
 
-/// How soon an unsettled package is looked at again without a hint.
+/// How soon an unsettled package is scanned again without a hint.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// A plugin that is new in the directory, or whose meta or file changed.
@@ -45,21 +45,21 @@ pub struct Found {
     pub meta: PluginMeta,
 }
 
-/// The findings of one look.
+/// The findings of one scan.
 #[derive(Debug, Default)]
 pub struct Findings {
     /// New and changed plugins.
     pub changed: Vec<Found>,
     /// Plugins that are no longer in the directory.
     pub gone: Vec<PluginName>,
-    /// What cannot be used, and why. Each look returns the complete list.
+    /// What cannot be used, and why. Each scan returns the complete list.
     pub problems: Vec<Problem>,
-    /// When to look again without a hint, because something has not settled.
+    /// When to scan again without a hint, because something has not settled.
     pub next_look: Option<Instant>,
 }
 
-/// Watches packages. A look covers each package before it looks at it, so that no change falls between
-/// the look and the watch.
+/// Watches packages. A scan covers each package before it examines it, so that no change falls between
+/// the scan and the watch.
 pub trait Cover {
     /// Watches a package's directory from now on; again if the directory may have been replaced.
     fn cover(&mut self, package: &PackageName, is_replaced: bool);
@@ -78,7 +78,7 @@ impl Cover for Unwatched {
     fn uncover(&mut self, _package: &PackageName) {}
 }
 
-/// The scanner's knowledge of the directory between two looks.
+/// The scanner's knowledge of the directory between two scans.
 #[derive(Debug)]
 pub struct Scanner {
     dir: PathBuf,
@@ -88,15 +88,15 @@ pub struct Scanner {
     settle: Duration,
     packages: HashMap<PackageName, Package>,
     owners: HashMap<PluginName, PackageName>,
-    /// Packages that are part of every look.
+    /// Packages that are part of every scan.
     restless: BTreeSet<PackageName>,
-    /// Entries that are no packages, and why.
+    /// Entries that are not packages, and why.
     strays: BTreeMap<String, String>,
     root_unsettled: Option<Instant>,
     passes: u64,
 }
 
-/// One look in progress.
+/// One scan in progress.
 struct Pass<'a> {
     root: OwnedFd,
     now: Instant,
@@ -105,7 +105,7 @@ struct Pass<'a> {
 }
 
 impl Scanner {
-    /// A scanner without knowledge, whose first look is at everything.
+    /// A scanner without knowledge, whose first scan covers everything.
     pub fn new(dir: PathBuf, settle: Duration) -> Self {
         Self {
             dir,
@@ -127,7 +127,7 @@ impl Scanner {
         Self { trust, ..self }
     }
 
-    /// Whether to look at signatures too.
+    /// Whether to examine signatures too.
     pub(crate) fn look_at_signatures(&mut self, signatures: bool) {
         self.signatures = signatures;
     }
@@ -142,7 +142,7 @@ impl Scanner {
         })
     }
 
-    /// Notes that a plugin's file, which the last look saw, was missing when it was to be read: if it
+    /// Notes that a plugin's file, which the last scan saw, was missing when it was to be read: if it
     /// returns with the same stamp, it counts as new.
     pub fn lost(&mut self, package: &PackageName, plugin: &PluginName) {
         if let Some(package) = self.packages.get_mut(package)
@@ -154,17 +154,17 @@ impl Scanner {
         }
     }
 
-    /// Whether a look without a hint would have nothing to look at.
+    /// Whether a scan without a hint would have nothing to examine.
     pub fn is_at_rest(&self) -> bool {
         self.restless.is_empty() && self.root_unsettled.is_none()
     }
 
-    /// Looks at the whole directory once.
+    /// Scans the whole directory once.
     pub fn scan(&mut self, now: Instant) -> Findings {
         self.look(now, &Dirty::ALL, &mut Unwatched)
     }
 
-    /// Looks at what may have changed, and at what is not at rest.
+    /// Scans what may have changed, and what has not settled.
     pub fn look(&mut self, now: Instant, dirty: &Dirty, cover: &mut dyn Cover) -> Findings {
         let mut findings = Findings::default();
         let looked = open_dir(&self.dir, &self.trust).and_then(|root| {
@@ -283,7 +283,7 @@ impl Scanner {
         }
     }
 
-    /// Notes whether a package is part of every look from now on.
+    /// Notes whether a package is part of every scan from now on.
     fn note(&mut self, name: &PackageName) {
         let is_in_every_pass = |package: &Package| package.is_in_every_pass();
         if self.packages.get(name).is_some_and(is_in_every_pass) {

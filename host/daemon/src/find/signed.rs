@@ -179,7 +179,7 @@ fn read(package: impl AsFd, config: &Config) -> Result<Option<SignedText>, Unver
         .map_err(|error| Unverified::Differs(error.to_string()))
 }
 
-/// Why a file is no usable text.
+/// Why a file is not usable text.
 #[derive(Debug, thiserror::Error)]
 enum ReadOrText {
     #[error(transparent)]

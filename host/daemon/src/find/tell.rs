@@ -8,9 +8,13 @@ use std::sync::{
 use hotmerge_meta::PackageName;
 
 use super::dirty::{Change, DirtySet};
+use crate::record::events::WatchEvent;
 
-/// Triggers a look. Called from the watchers' threads; it must not block.
+/// Triggers a scan. Called from the watchers' threads; it must not block.
 pub(crate) type Hint = Arc<dyn Fn() + Send + Sync>;
+
+/// Takes what happened to the watchers. Called from their threads as well; it must not block for long.
+pub(crate) type Tell = Arc<dyn Fn(WatchEvent) + Send + Sync>;
 
 /// Watches the plugin directory and the directories of packages in it, until it is dropped.
 pub(super) trait Watcher: Send {
@@ -49,15 +53,22 @@ pub(super) struct Counts {
 pub(super) struct Teller {
     dirty: Arc<DirtySet>,
     hint: Hint,
+    tell: Tell,
     counts: Arc<Counts>,
     is_behind: AtomicBool,
 }
 
 impl Teller {
-    pub(super) fn new(dirty: Arc<DirtySet>, hint: Hint, counts: Arc<Counts>) -> Arc<Self> {
+    pub(super) fn new(
+        dirty: Arc<DirtySet>,
+        hint: Hint,
+        tell: Tell,
+        counts: Arc<Counts>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             dirty,
             hint,
+            tell,
             counts,
             is_behind: AtomicBool::new(false),
         })
@@ -82,11 +93,12 @@ impl Teller {
     /// Reports lost events: everything is dirty, and the watcher is restarted, because it may have missed
     /// that directories were replaced.
     pub(super) fn lost_events(&self, why: &dyn std::fmt::Display) {
-        tracing::warn!(target: "hotmerge::watch", "events were lost, so everything is looked at: {why}");
         self.counts.overflows.fetch_add(1, Ordering::Relaxed);
         self.is_behind.store(true, Ordering::Release);
         self.dirty.mark_all(false);
         (self.hint)();
+        let reason = why.to_string();
+        (self.tell)(WatchEvent::EventsLost { reason });
     }
 
     pub(super) fn is_behind(&self) -> bool {

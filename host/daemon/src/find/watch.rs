@@ -1,8 +1,8 @@
 //! Watches the plugin directory, the packages in it, and the path to it. A watcher only hints: whatever
-//! it reports or misses, the next look finds the truth.
+//! it reports or misses, the next scan finds the truth.
 //!
 //! Two kinds run side by side where they may, and both write into one set of dirty packages. A kind that
-//! has lost events is restarted before a look at everything, because it may have missed that a directory
+//! has lost events is restarted before a scan of everything, because it may have missed that a directory
 //! was replaced. Where no kind notices all changes, the directory is polled.
 //!
 //! Neither name nor inode number identifies a directory: both are reused.
@@ -28,8 +28,9 @@ use super::{
     path_watch::{PathChange, PathWatch},
     place::{self, Identity},
     scan::Cover,
-    tell::Hint,
+    tell::{Hint, Tell},
 };
+use crate::record::events::WatchEvent;
 
 /// How often watching is restarted immediately if the directory changes meanwhile.
 const ATTEMPTS: usize = 3;
@@ -40,6 +41,7 @@ pub(crate) struct Watchers {
     choice: Watch,
     dirty: Arc<DirtySet>,
     hint: Hint,
+    tell: Tell,
     /// Names the file system of a directory if others can change it without this kernel's knowledge.
     remote: fn(&Path) -> Option<&'static str>,
     watching: Mutex<Watching>,
@@ -71,19 +73,21 @@ struct Signs {
 
 impl Watchers {
     /// `hint` is called whenever something may have changed. It must not block.
-    pub(crate) fn new(dir: PathBuf, choice: Watch, hint: Hint) -> Self {
+    pub(crate) fn new(dir: PathBuf, choice: Watch, hint: Hint, tell: Tell) -> Self {
         let of_directories = choice != Watch::Auto;
         let fanotify: Start =
             Box::new(move |dir, teller| Fanotify::start(dir, of_directories, teller));
+        let inotify: Start = Box::new(Inotify::start);
         let kinds = [
-            Kind::new("inotify", choice.has_inotify(), Box::new(Inotify::start)),
-            Kind::new("fanotify", choice.has_fanotify(), fanotify),
+            Kind::new("inotify", choice.has_inotify(), inotify, &tell),
+            Kind::new("fanotify", choice.has_fanotify(), fanotify, &tell),
         ];
         Self {
             dir,
             choice,
             dirty: Arc::default(),
             hint,
+            tell,
             remote: place::remote,
             watching: Mutex::new(Watching {
                 at: None,
@@ -98,7 +102,7 @@ impl Watchers {
         }
     }
 
-    /// Takes what may have changed. The caller must look at it, at everything if `is_full`. Afterwards
+    /// Takes what may have changed. The caller must scan it, or everything if `is_full`. Afterwards
     /// the directory that the path names is watched; if it was not before, everything is dirty.
     pub(crate) fn take(&self, is_full: bool) -> Dirty {
         let mut dirty = self.dirty.take();
@@ -120,7 +124,10 @@ impl Watchers {
             let now = match Identity::of(&self.dir) {
                 Ok(now) => now,
                 Err(error) => {
-                    watching.lose(&error.to_string());
+                    let reason = error.to_string();
+                    if watching.lose(&reason) {
+                        (self.tell)(WatchEvent::DirectoryUnwatched { reason });
+                    }
                     return is_anew;
                 }
             };
@@ -140,8 +147,9 @@ impl Watchers {
         watching.remote_packages.clear();
         watching.signs = Arc::default();
         let path = self.watch_path(&watching.signs);
-        if let Err(reason) = &path {
-            tracing::warn!(target: "hotmerge::watch", "the path to the plugin directory is not watched: {reason}");
+        if let Err(error) = &path {
+            let reason = error.to_string();
+            (self.tell)(WatchEvent::PathUnwatched { reason });
         }
         watching.path = Some(path);
         for kind in &mut watching.kinds {
@@ -235,7 +243,7 @@ impl Watchers {
             return format!("off: {reason}");
         }
         if watching.signs.gone.load(Ordering::Acquire) {
-            return "off: the plugin directory is gone, and the host looks for another".to_owned();
+            return "off: the plugin directory is gone, and the host waits for another".to_owned();
         }
         let kinds = watching.kinds.iter().filter(|kind| kind.is_on());
         let kinds = kinds.map(|kind| kind.name.to_owned());
@@ -280,12 +288,11 @@ impl Watching {
         self.remote.or_else(|| packages.flatten().next())
     }
 
-    /// Says once that nothing is watched any more though the host goes on.
-    fn lose(&mut self, reason: &str) {
-        if self.absent.as_deref() != Some(reason) && !self.is_stopped {
-            tracing::warn!(target: "hotmerge::watch", "the plugin directory is not watched: {reason}");
-        }
+    /// Watches nothing any more. Returns whether that is news while the host goes on.
+    fn lose(&mut self, reason: &str) -> bool {
+        let is_news = self.absent.as_deref() != Some(reason) && !self.is_stopped;
         self.end(reason);
+        is_news
     }
 
     fn end(&mut self, reason: &str) {

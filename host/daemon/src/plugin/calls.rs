@@ -26,7 +26,7 @@ use hotmerge_meta::figures::Distribution;
 use super::lane::{self, LANES, SHARED};
 use crate::record::spread::{self, COUNTS};
 
-/// Up to here a measurement may cost more than a twentieth of a call: two looks at the clock of a busy
+/// Up to here a measurement may cost more than a twentieth of a call: reading the clock twice on a busy
 /// virtual machine were measured to take 0.2 µs.
 const FAST: Duration = Duration::from_micros(5);
 /// The most calls in a row that are not measured.
@@ -118,7 +118,7 @@ struct Lane {
 pub(super) struct UnderWay<'a> {
     lane: &'a Lane,
     is_shared: bool,
-    /// None if it is not measured.
+    /// `None` if it is not measured.
     sample: Option<Sample>,
 }
 
@@ -183,7 +183,7 @@ impl Calls {
         self.failed[how as usize].load(Ordering::Relaxed)
     }
 
-    /// How many calls failed; a caller's change of mind is no failure.
+    /// How many calls failed; a caller's change of mind is not a failure.
     pub(crate) fn failed(&self) -> u64 {
         let all = Failed::ALL.iter();
         let counted = all.filter(|(how, _)| *how != Failed::Cancelled);
@@ -207,7 +207,7 @@ impl Calls {
             .iter()
             .map(|(how, name)| (*name, self.failed_as(*how)));
         let answered = ("answered", self.sum(|lane| &lane.answered));
-        // Ways in which none has failed would fill pages.
+        // Outcomes that never happened would fill pages.
         let failed = failed.filter(|(_, count)| *count > 0);
         std::iter::once(answered).chain(failed).collect()
     }

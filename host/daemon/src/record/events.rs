@@ -1,7 +1,7 @@
-//! Everything that happens to plugins and their directory, as one type.
+//! Everything that happens to plugins, to their workers, and to the host itself, as one type.
 //!
 //! Invariant: one function (`HostState::record`) feeds all consumers of events (counters, health, history,
-//! log), each through a match that names every event, so that none can forget one.
+//! subscribers, log), each through a match that names every event, so that none can forget one.
 //!
 //! Absent on purpose: the reaction to an event.
 
@@ -11,7 +11,7 @@ use hotmerge_instance::Failure;
 use hotmerge_lifecycle::Note;
 use hotmerge_meta::{
     Digest, PluginName,
-    control::{PluginReport, Problem},
+    control::{KeyChange, PluginReport, Problem},
 };
 
 /// An event.
@@ -19,8 +19,55 @@ use hotmerge_meta::{
 pub(crate) enum Happened {
     /// An event of one plugin.
     Plugin(PluginName, PluginEvent),
+    /// An event of the host itself.
+    Host(HostEvent),
+}
+
+/// An event of the host itself.
+#[derive(Debug)]
+pub(crate) enum HostEvent {
     /// Something in the plugin directory cannot be used.
     Problem(Problem),
+    /// Signatures are required, and keys are missing or cannot be used.
+    KeysUnusable { reason: String },
+    /// Another configuration is in force, as far as a running host can take it.
+    Configured {
+        /// Keys that wait for a restart of the host.
+        needs_restart: Vec<KeyChange>,
+        /// How many did so before.
+        waited_before: usize,
+        /// Plugins that start again.
+        restarted: Vec<PluginName>,
+    },
+    /// A configuration was refused; the previous one stays in force.
+    ConfigurationRefused { reason: String },
+    /// A part of the sandbox is not in place.
+    SandboxDegraded { part: String },
+    /// A cgroup that was delegated to the host cannot be used.
+    NoCgroups { reason: String },
+    /// The store's record of signed versions that have run cannot be read.
+    NewestUnreadable { reason: String },
+    /// An image in the store was damaged, and is written again.
+    ImageDamaged { name: String },
+    /// The clock's thread panicked.
+    ClockPanicked,
+    /// Something about how changes are noticed.
+    Watch(WatchEvent),
+}
+
+/// Something about how changes of the plugin directory are noticed.
+#[derive(Debug)]
+pub(crate) enum WatchEvent {
+    /// A kind of watcher did not start.
+    NotStarted { kind: &'static str, reason: String },
+    /// A kind of watcher does not watch everything.
+    Incomplete { kind: &'static str, reason: String },
+    /// The path to the plugin directory is not watched.
+    PathUnwatched { reason: String },
+    /// The plugin directory is not watched.
+    DirectoryUnwatched { reason: String },
+    /// Events were lost, so the host scans everything.
+    EventsLost { reason: String },
 }
 
 /// An event of one plugin.
@@ -70,8 +117,27 @@ pub(crate) enum PluginEvent {
     NotPersisted { reason: String },
     /// Its record is written into the store after a failure.
     PersistedAgain,
+    /// Its record in the store is not used.
+    RecordUnused { reason: String },
+    /// Its record in the store cannot be read.
+    RecordUnreadable { reason: String },
     /// Work waits because the system has no free thread.
     Postponed { reason: String },
+    /// Its limit `cpus` is not enforced.
+    CpusNotEnforced,
+    /// Its worker's memory is checked only when the worker writes something.
+    MemoryUnwatched { reason: String },
+    /// It made no room for a reply, which was dropped.
+    ReplyDropped {
+        /// How many replies the host has dropped so far.
+        times: u64,
+        /// Most memory of waiting replies, in bytes.
+        most_bytes: usize,
+    },
+    /// A worker that was replaced ends before its last call, because the system has no free thread.
+    EndedEarly { reason: String },
+    /// The thread that watches its worker panicked.
+    WatcherPanicked,
 }
 
 /// Why an attempt began, in one word for programs.

@@ -74,7 +74,7 @@ impl History {
             | PluginEvent::GivenUp { .. }
             | PluginEvent::Revived
             | PluginEvent::RollbackAsked { .. }
-            // Transitions tell what happens to draining versions.
+            // Transitions report what happens to draining versions.
             | PluginEvent::Recovered { is_live: false, .. }
             | PluginEvent::Ending(
                 Ending::DrainOverdue { .. }
@@ -93,7 +93,14 @@ impl History {
             | PluginEvent::StateNotSaved { .. }
             | PluginEvent::NotPersisted { .. }
             | PluginEvent::PersistedAgain
-            | PluginEvent::Postponed { .. } => {}
+            | PluginEvent::RecordUnused { .. }
+            | PluginEvent::RecordUnreadable { .. }
+            | PluginEvent::Postponed { .. }
+            | PluginEvent::CpusNotEnforced
+            | PluginEvent::MemoryUnwatched { .. }
+            | PluginEvent::ReplyDropped { .. }
+            | PluginEvent::EndedEarly { .. }
+            | PluginEvent::WatcherPanicked => {}
         }
     }
 
@@ -118,7 +125,7 @@ impl History {
             .map(|it| &it.report)
     }
 
-    /// The last changes, at most so many, oldest first. That nothing changed is no change.
+    /// The last changes, at most so many, oldest first. That nothing changed is not a change.
     pub(crate) fn changes(&self, most: usize) -> Vec<Change> {
         let newest = self.outcomes.iter().rev();
         let changes = newest.filter(|it| it.report.action != Action::Unchanged);

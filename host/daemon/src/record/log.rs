@@ -1,12 +1,18 @@
 //! Writes events as log records, with fields and messages that are easy to search for.
+//!
+//! Invariant: nothing else of the host's library writes records that an operator gets unasked. Steps on the
+//! way (debug and trace) are written where they are taken.
 
 use hotmerge_instance::{Failure, spawn::RETRY};
 use hotmerge_lifecycle::Note;
-use hotmerge_meta::{Digest, PluginName, control::PluginReport};
+use hotmerge_meta::{
+    Digest, PluginName,
+    control::{KeyChange, PluginReport},
+};
 use tracing::{debug, error, info, trace, warn};
 
 use crate::record::{
-    events::{Ending, Happened, Outcome, PluginEvent},
+    events::{Ending, Happened, HostEvent, Outcome, PluginEvent, WatchEvent},
     words::{TransitionText, continues},
 };
 
@@ -14,8 +20,85 @@ use crate::record::{
 pub(crate) fn write(happened: &Happened) {
     match happened {
         Happened::Plugin(plugin, event) => of_plugin(plugin, event),
-        Happened::Problem(problem) => {
+        Happened::Host(event) => of_host(event),
+    }
+}
+
+fn of_host(event: &HostEvent) {
+    match event {
+        HostEvent::Problem(problem) => {
             warn!(target: "hotmerge::host", package = %problem.package, "{}", problem.reason);
+        }
+        HostEvent::KeysUnusable { reason } => {
+            warn!(target: "hotmerge::host", "signatures are required, but {reason}");
+        }
+        HostEvent::Configured {
+            needs_restart,
+            waited_before,
+            restarted,
+        } => configured(needs_restart, *waited_before, restarted),
+        HostEvent::ConfigurationRefused { reason } => error!(
+            target: "hotmerge::host",
+            "the configuration was refused; the previous one stays in force: {reason}"
+        ),
+        HostEvent::SandboxDegraded { part } => {
+            warn!(target: "hotmerge::worker", "the sandbox is degraded: {part}");
+        }
+        HostEvent::NoCgroups { reason } => {
+            warn!(target: "hotmerge::worker", "workers have no cgroups of their own: {reason}");
+        }
+        HostEvent::NewestUnreadable { reason } => error!(
+            target: "hotmerge::host",
+            "the record of signed versions that have run cannot be read: {reason}; older ones are \
+             accepted"
+        ),
+        HostEvent::ImageDamaged { name } => {
+            warn!(target: "hotmerge::host", "the stored image `{name}` was damaged; rewriting it");
+        }
+        HostEvent::ClockPanicked => {
+            error!(target: "hotmerge::host", "the clock's thread panicked");
+        }
+        HostEvent::Watch(event) => of_watch(event),
+    }
+}
+
+fn configured(needs_restart: &[KeyChange], waited_before: usize, restarted: &[PluginName]) {
+    let restarted = restarted.iter().map(PluginName::as_str).collect::<Vec<_>>();
+    if needs_restart.is_empty() && waited_before == 0 && restarted.is_empty() {
+        info!(target: "hotmerge::host", "the configuration was read");
+        return;
+    }
+    let keys: Vec<_> = needs_restart.iter().map(|change| &*change.key).collect();
+    let plugins = restarted.join(", ");
+    match keys.as_slice() {
+        [] => {
+            info!(target: "hotmerge::host", plugins, "the configuration was read and is in force");
+        }
+        keys => warn!(
+            target: "hotmerge::host",
+            plugins,
+            "the configuration was read; these keys wait for a restart of the host: {}",
+            keys.join(", ")
+        ),
+    }
+}
+
+fn of_watch(event: &WatchEvent) {
+    match event {
+        WatchEvent::NotStarted { kind, reason } => {
+            warn!(target: "hotmerge::watch", "{kind} does not watch the plugin directory: {reason}");
+        }
+        WatchEvent::Incomplete { kind, reason } => {
+            warn!(target: "hotmerge::watch", "{kind}: {reason}");
+        }
+        WatchEvent::PathUnwatched { reason } => {
+            warn!(target: "hotmerge::watch", "the path to the plugin directory is not watched: {reason}");
+        }
+        WatchEvent::DirectoryUnwatched { reason } => {
+            warn!(target: "hotmerge::watch", "the plugin directory is not watched: {reason}");
+        }
+        WatchEvent::EventsLost { reason } => {
+            warn!(target: "hotmerge::watch", "events were lost, so the host scans everything: {reason}");
         }
     }
 }
@@ -73,9 +156,42 @@ fn of_plugin(plugin: &PluginName, event: &PluginEvent) {
         PluginEvent::PersistedAgain => {
             info!(target: "hotmerge::plugin", %plugin, "the running version and the operator's choice are persisted again");
         }
+        PluginEvent::RecordUnused { reason } => {
+            error!(target: "hotmerge::plugin", %plugin, "its record in the store is not used: {reason}");
+        }
+        PluginEvent::RecordUnreadable { reason } => {
+            error!(target: "hotmerge::plugin", %plugin, "its record in the store cannot be read: {reason}");
+        }
         PluginEvent::Postponed { reason } => {
             let ms = RETRY.as_millis();
             error!(target: "hotmerge::plugin", %plugin, "{reason}; retrying every {ms} ms");
+        }
+        PluginEvent::CpusNotEnforced => warn!(
+            target: "hotmerge::worker",
+            %plugin,
+            "its limit `cpus` is not enforced: no cgroup with the controller `cpu` is delegated to \
+             this host"
+        ),
+        PluginEvent::MemoryUnwatched { reason } => warn!(
+            target: "hotmerge::worker",
+            %plugin,
+            "a worker's memory is checked only when it writes something: {reason}"
+        ),
+        PluginEvent::ReplyDropped { times, most_bytes } => warn!(
+            target: "hotmerge::worker",
+            %plugin,
+            times,
+            "dropped a reply to this plugin: the plugin does not make room for it, and waiting \
+             replies may take at most {} MiB",
+            most_bytes >> 20
+        ),
+        PluginEvent::EndedEarly { reason } => error!(
+            target: "hotmerge::worker",
+            %plugin,
+            "failed to start a thread, so a worker is ended at once: {reason}"
+        ),
+        PluginEvent::WatcherPanicked => {
+            error!(target: "hotmerge::worker", %plugin, "the thread of a worker panicked");
         }
     }
 }

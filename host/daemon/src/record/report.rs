@@ -1,8 +1,9 @@
-//! Feeds every event to counters, health, history and log.
+//! Feeds every event to counters, health, history, subscribers and log.
 //!
 //! Invariant: this runs under the host's lock, together with the change of state, so that a status is one
 //! consistent picture.
 
+use hotmerge_instance::Workers;
 use hotmerge_lifecycle::{Outcome, PluginState, Slot, Ticket, Why};
 use hotmerge_meta::{
     PluginName,
@@ -11,8 +12,9 @@ use hotmerge_meta::{
 
 use crate::{
     record::{
-        events::{self, Ending, Happened, PluginEvent},
+        events::{self, Ending, Happened, HostEvent, PluginEvent, WatchEvent},
         log,
+        store::Store,
     },
     supervise::state::HostState,
 };
@@ -34,20 +36,60 @@ impl HostState {
                 let at = slot.map_or((PluginState::Idle, None), |it| (it.state(), it.stage()));
                 self.history.record(&plugin, at, event);
             }
-            // The status shows problems that last.
-            Happened::Problem(_) => {}
+            // The status shows those that last, and history is of plugins.
+            Happened::Host(
+                HostEvent::Problem(_)
+                | HostEvent::KeysUnusable { .. }
+                | HostEvent::Configured { .. }
+                | HostEvent::ConfigurationRefused { .. }
+                | HostEvent::SandboxDegraded { .. }
+                | HostEvent::NoCgroups { .. }
+                | HostEvent::NewestUnreadable { .. }
+                | HostEvent::ImageDamaged { .. }
+                | HostEvent::ClockPanicked
+                | HostEvent::Watch(
+                    WatchEvent::NotStarted { .. }
+                    | WatchEvent::Incomplete { .. }
+                    | WatchEvent::PathUnwatched { .. }
+                    | WatchEvent::DirectoryUnwatched { .. }
+                    | WatchEvent::EventsLost { .. },
+                ),
+            ) => {}
         }
         self.changed();
     }
 
-    /// Tells those who want to know that a status would differ from the one before.
+    /// Records what the host noticed before there was anybody to tell.
+    pub(crate) fn found_at_start(&mut self, store: Option<&Store>, workers: &Workers) {
+        for found in store.into_iter().flat_map(Store::take_news) {
+            self.record(found);
+        }
+        if let Some(reason) = workers.no_cgroups() {
+            let reason = reason.to_owned();
+            self.record(Happened::Host(HostEvent::NoCgroups { reason }));
+        }
+        self.limits_not_enforced(workers);
+        for part in workers.missing() {
+            let part = part.clone();
+            self.record(Happened::Host(HostEvent::SandboxDegraded { part }));
+        }
+    }
+
+    /// Records which limits of the configuration in force are not enforced.
+    pub(crate) fn limits_not_enforced(&mut self, workers: &Workers) {
+        for plugin in workers.without_cpu_limit() {
+            self.happened(&plugin, PluginEvent::CpusNotEnforced);
+        }
+    }
+
+    /// Notifies followers that the status has changed.
     pub(crate) fn changed(&self) {
         for tell in &self.on_change {
             (tell.0)();
         }
     }
 
-    /// What of an event the status and the figures show as numbers.
+    /// The parts of an event that status and figures show as numbers.
     fn count(&mut self, plugin: &PluginName, event: &PluginEvent) {
         match event {
             PluginEvent::Outcome(outcome, cause, report) => {
@@ -73,7 +115,14 @@ impl HostState {
             | PluginEvent::StateNotSaved { .. }
             | PluginEvent::NotPersisted { .. }
             | PluginEvent::PersistedAgain
-            | PluginEvent::Postponed { .. } => {}
+            | PluginEvent::RecordUnused { .. }
+            | PluginEvent::RecordUnreadable { .. }
+            | PluginEvent::Postponed { .. }
+            | PluginEvent::CpusNotEnforced
+            | PluginEvent::MemoryUnwatched { .. }
+            | PluginEvent::ReplyDropped { .. }
+            | PluginEvent::EndedEarly { .. }
+            | PluginEvent::WatcherPanicked => {}
         }
     }
 

@@ -37,7 +37,7 @@ pub(crate) const BOUNDS: [u64; 27] = [
     60_000_000_000,
 ];
 
-/// One more than there are bounds: what is above all of them.
+/// One more than there are bounds, for values above all of them.
 pub(crate) const COUNTS: usize = BOUNDS.len() + 1;
 
 /// The index of the count to which a duration belongs.

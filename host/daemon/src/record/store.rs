@@ -28,7 +28,10 @@ use serde::{Deserialize, Serialize};
 
 use hotmerge_lifecycle::Choice;
 
-use crate::find::signed::{Newest, SignedText};
+use crate::{
+    find::signed::{Newest, SignedText},
+    record::events::{Happened, HostEvent, PluginEvent},
+};
 
 mod folder;
 mod foreign;
@@ -118,6 +121,8 @@ pub(crate) struct Store {
     /// Records that only a newer host can read.
     foreign: Foreign,
     unwritten: Unwritten,
+    /// What was noticed and nobody has taken yet.
+    news: Mutex<Vec<Happened>>,
     limit: usize,
     _lock: File,
 }
@@ -190,6 +195,7 @@ impl Store {
             newest: Mutex::default(),
             foreign: Foreign::default(),
             unwritten: Unwritten::default(),
+            news: Mutex::default(),
             limit,
             _lock: lock,
         };
@@ -221,10 +227,14 @@ impl Store {
                 Err(RecordError::Newer(format)) => {
                     self.foreign.note(plugin.clone(), &bytes, format);
                     let error = self.newer(&plugin, format);
-                    tracing::error!(target: "hotmerge::plugin", %plugin, "its record in the store is not used: {error}");
+                    let reason = error.to_string();
+                    let event = PluginEvent::RecordUnused { reason };
+                    self.notice(Happened::Plugin(plugin, event));
                 }
                 Err(error @ (RecordError::Json(_) | RecordError::Older(_))) => {
-                    tracing::error!(target: "hotmerge::plugin", %plugin, "its record in the store cannot be read: {error}");
+                    let reason = error.to_string();
+                    let event = PluginEvent::RecordUnreadable { reason };
+                    self.notice(Happened::Plugin(plugin, event));
                 }
             }
         }
@@ -240,10 +250,22 @@ impl Store {
         match serde_json::from_slice(&self.dir.read(NEWEST)?) {
             Ok(newest) => *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = newest,
             Err(error) => {
-                tracing::error!(target: "hotmerge::host", "the record of signed versions that have run cannot be read: {error}; older ones are accepted");
+                let reason = error.to_string();
+                self.notice(Happened::Host(HostEvent::NewestUnreadable { reason }));
             }
         }
         Ok(())
+    }
+
+    fn notice(&self, happened: Happened) {
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        news.push(happened);
+    }
+
+    /// What was noticed since the last time this was called.
+    pub(crate) fn take_news(&self) -> Vec<Happened> {
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut news)
     }
 
     /// The newest signed versions that have run.
@@ -473,7 +495,8 @@ impl Store {
             match self.images.read(&name) {
                 Ok(bytes) if Digest::of(&bytes) == *hash => return Ok(()),
                 _ => {
-                    tracing::warn!(target: "hotmerge::host", "the stored image `{name}` was damaged; rewriting it");
+                    let name = name.clone();
+                    self.notice(Happened::Host(HostEvent::ImageDamaged { name }));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Events for whoever embeds the host.
+//! Events for programs that embed the host.
 //!
 //! Invariant: the host never waits for a subscriber; what finds no room is counted and lost.
 
@@ -99,7 +99,7 @@ impl Subscribers {
         self.all.clear();
     }
 
-    /// Tells everybody what happened, if it concerns them.
+    /// Notifies every subscriber whom the event concerns.
     pub(crate) fn tell(&mut self, plugin: &PluginName, event: &PluginEvent) {
         if self.all.is_empty() {
             return;
@@ -147,7 +147,14 @@ fn public(plugin: &PluginName, event: &PluginEvent) -> Option<Event> {
         | PluginEvent::StateNotSaved { .. }
         | PluginEvent::NotPersisted { .. }
         | PluginEvent::PersistedAgain
-        | PluginEvent::Postponed { .. } => return None,
+        | PluginEvent::RecordUnused { .. }
+        | PluginEvent::RecordUnreadable { .. }
+        | PluginEvent::Postponed { .. }
+        | PluginEvent::CpusNotEnforced
+        | PluginEvent::MemoryUnwatched { .. }
+        | PluginEvent::ReplyDropped { .. }
+        | PluginEvent::EndedEarly { .. }
+        | PluginEvent::WatcherPanicked => return None,
     };
     Some(Event {
         plugin: plugin.clone(),

@@ -1,14 +1,14 @@
 //! What is due when: the clock's decisions as a pure function of the time.
 //!
-//! Invariants: a hint leads to a look within [`PATIENCE`], however many follow it, and within [`QUIET`] of the
-//! last one of its burst. A requested time and a look at everything are never put off by hints: each kind of
+//! Invariants: a hint leads to a scan within [`PATIENCE`], however many follow it, and within [`QUIET`] of the
+//! last one of its burst. A requested time and a scan of everything are never put off by hints: each kind of
 //! tick does what the ones below it do.
 //!
 //! Absent on purpose: waiting, locks.
 
 use std::time::{Duration, Instant};
 
-/// A look waits until no hint has come for this long …
+/// A scan waits until no hint has come for this long …
 const QUIET: Duration = Duration::from_millis(20);
 /// … but at most this long in total.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -18,12 +18,12 @@ const PATIENCE: Duration = Duration::from_millis(200);
 pub(super) struct Alarms {
     burst: Option<Burst>,
     due: Option<Instant>,
-    /// When to look at everything, whatever happened.
+    /// When to scan everything, whatever happened.
     full: Option<Instant>,
     is_stopped: bool,
 }
 
-/// Hints that lead to one look.
+/// Hints that lead to one scan.
 #[derive(Clone, Copy, Debug)]
 struct Burst {
     first: Instant,
@@ -39,9 +39,9 @@ impl Burst {
 /// Why the clock wakes. Each kind includes those after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tick {
-    /// Time to look at everything, with or without a hint.
+    /// Time to scan everything, with or without a hint.
     Full,
-    /// A burst of hints has ended: look at what is dirty.
+    /// A burst of hints has ended: scan what is dirty.
     Hinted,
     /// A requested time has come.
     Due,
@@ -59,7 +59,7 @@ pub(super) enum Next {
 }
 
 impl Alarms {
-    /// Takes a hint. Returns whether it begins a burst, so that whoever waits must wait for less.
+    /// Takes a hint. Returns whether it begins a burst, so that the waiting thread must wake earlier.
     pub(super) fn hint(&mut self, now: Instant) -> bool {
         let first = self.burst.map_or(now, |burst| burst.first);
         self.burst.replace(Burst { first, last: now }).is_none()
@@ -70,7 +70,7 @@ impl Alarms {
         bring_forward(&mut self.due, due)
     }
 
-    /// Requests a look at everything at `due` or earlier. Returns whether that is earlier than before.
+    /// Requests a scan of everything at `due` or earlier. Returns whether that is earlier than before.
     pub(super) fn full_at(&mut self, due: Instant) -> bool {
         bring_forward(&mut self.full, due)
     }

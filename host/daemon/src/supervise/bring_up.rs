@@ -23,7 +23,10 @@ use crate::{
         signed::{self, Signed},
         unverified::Unverified,
     },
-    record::store::Store,
+    record::{
+        events::{Ending, PluginEvent},
+        store::Store,
+    },
     supervise::{
         jobs::{Job, KEEPS_PLACE, Waits},
         services::Services,
@@ -302,6 +305,10 @@ impl Supervisor {
                 },
             );
         let mut state = self.state();
+        if result.is_err() && break_off.is_cancelled() {
+            let ended = PluginEvent::Ending(Ending::CandidateEnded);
+            state.happened(&meta.name, ended);
+        }
         let Some(attempt) = state.attempts.get_mut(&ticket) else {
             drop(state);
             if let Ok((instance, _)) = result {
@@ -364,7 +371,7 @@ impl Supervisor {
         break_off: &Cancel,
     ) -> Result<Next, StateError> {
         let name = &target.meta.name;
-        // An operator's order is no trial.
+        // An operator's order is not a trial.
         let canary = config.canary(name).filter(|_| !target.is_ordered);
         let (Some(live), Some(plugin)) = (
             self.state().live_meta(name.as_str()).cloned(),
@@ -383,7 +390,7 @@ impl Supervisor {
             (live.instance.is_failing(), live.instance.save(&mut state))
         });
         let (is_failing, saved) = saved?;
-        // A crashed version is no baseline for a canary.
+        // A crashed version is not a baseline for a canary.
         let canary = canary.filter(|_| !is_failing);
         match saved {
             Err(error) if *error == CallError::Unsupported => Ok(match canary {

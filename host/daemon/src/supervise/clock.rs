@@ -37,7 +37,7 @@ impl Clock {
         }
     }
 
-    /// Makes sure that everything is looked at within `period` from now.
+    /// Makes sure that everything is scanned within `period` from now.
     pub(crate) fn full_within(&self, period: Duration) {
         let is_earlier = self.lock().full_at(Instant::now() + period);
         if is_earlier {

@@ -19,6 +19,9 @@ use crate::{
     supervise::{spans, state::Progress, supervisor::Supervisor, threads::Task},
 };
 
+/// How long the process of a worker may take to exit after its teardown, or to be killed.
+const KILL: Duration = Duration::from_secs(2);
+
 impl Supervisor {
     pub(crate) fn end_in_background(self: &Arc<Self>, name: &PluginName, ticket: Ticket) {
         let its = name.clone();
@@ -81,6 +84,11 @@ impl Supervisor {
     /// library is unmapped. An old version has a ticket, and its end is reported.
     fn tear_down(self: &Arc<Self>, name: &PluginName, instance: Instance, ticket: Option<Ticket>) {
         let limit = self.config().teardown(name);
+        // A worker is killed when its limit has passed; it is stuck only if that does not end it.
+        let patience = match &instance {
+            Instance::Host(_) => limit,
+            Instance::Worker(_) => limit + KILL,
+        };
         let (done, ended) = mpsc::sync_channel(1);
         let last = spawn::give("teardown", (instance, done), move |(instance, done)| {
             let _ = done.send(instance.end(limit));
@@ -96,7 +104,7 @@ impl Supervisor {
             }
         };
         let mut happened = Vec::new();
-        let received = match ended.recv_timeout(limit) {
+        let received = match ended.recv_timeout(patience) {
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 let stuck = PluginEvent::Ending(Ending::TeardownStuck { limit });
                 let late = ticket.map(|ticket| Event::Late { ticket });

@@ -29,8 +29,15 @@ impl Supervisor {
             (Some(_), Ok(())) => Some(PluginEvent::PersistedAgain),
             (None, Ok(())) => None,
         };
-        if let Some(event) = event {
-            self.state().happened(name, event);
+        let news = store.take_news();
+        if event.is_some() || !news.is_empty() {
+            let mut state = self.state();
+            for noticed in news {
+                state.record(noticed);
+            }
+            if let Some(event) = event {
+                state.happened(name, event);
+            }
         }
         if let Some(retry) = store.retry_at() {
             self.clock.wake_at(retry);
@@ -109,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_others_have_read_to_makes_no_difference() {
+    fn readers_positions_are_independent() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"an image").unwrap();
         assert_eq!(read_all(&file).unwrap(), b"an image");

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 use crate::{
     Config, ConfigError,
+    record::events::{Happened, HostEvent},
     supervise::{
         state::{Configured, HostState},
         supervisor::Supervisor,
@@ -41,22 +42,26 @@ impl Supervisor {
         let new = Arc::new(new.within(&running));
         self.set_config(Arc::clone(&new));
         self.workers.set_settings(new.settings());
-        let mut restarted = Vec::new();
+        let mut restarted: Vec<PluginName> = Vec::new();
         self.drive(|state| {
             state.configured = Configured {
                 since: Timestamp::now(),
                 needs_restart: needs_restart.clone(),
                 refused: None,
             };
-            state.changed();
             let concerned = concerned(state, &running, &new);
             let starts_anew = concerned
                 .iter()
                 .filter(|(_, what)| what.changed && what.live);
             restarted.extend(starts_anew.map(|(name, _)| name.clone()));
+            state.record(Happened::Host(HostEvent::Configured {
+                needs_restart: needs_restart.clone(),
+                waited_before: *pending,
+                restarted: restarted.clone(),
+            }));
+            state.limits_not_enforced(&self.workers);
             state.machine.reconfigured(&concerned)
         });
-        tell(*pending, &needs_restart, &restarted);
         *pending = needs_restart.len();
         Ok(Change {
             needs_restart,
@@ -68,11 +73,8 @@ impl Supervisor {
     pub(crate) fn refuse_config(&self, reason: &str) {
         let mut state = self.state();
         state.configured.refused = Some((Timestamp::now(), reason.to_owned()));
-        state.changed();
-        tracing::error!(
-            target: "hotmerge::host",
-            "the configuration was refused; the previous one stays in force: {reason}"
-        );
+        let reason = reason.to_owned();
+        state.record(Happened::Host(HostEvent::ConfigurationRefused { reason }));
     }
 }
 
@@ -94,25 +96,4 @@ fn concerned(state: &HostState, running: &Config, new: &Config) -> Vec<(PluginNa
         .into_iter()
         .map(|name| (name.clone(), what(name)))
         .collect()
-}
-
-fn tell(pending_before: usize, needs_restart: &[KeyChange], restarted: &[PluginName]) {
-    let restarted = restarted.iter().map(PluginName::as_str).collect::<Vec<_>>();
-    if needs_restart.is_empty() && pending_before == 0 && restarted.is_empty() {
-        tracing::info!(target: "hotmerge::host", "the configuration was read");
-        return;
-    }
-    let keys: Vec<_> = needs_restart.iter().map(|change| &*change.key).collect();
-    let plugins = restarted.join(", ");
-    match keys.as_slice() {
-        [] => {
-            tracing::info!(target: "hotmerge::host", plugins, "the configuration was read and is in force");
-        }
-        keys => tracing::warn!(
-            target: "hotmerge::host",
-            plugins,
-            "the configuration was read; these keys wait for a restart of the host: {}",
-            keys.join(", ")
-        ),
-    }
 }

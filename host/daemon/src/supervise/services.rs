@@ -143,6 +143,12 @@ impl Upward for Services {
                 tell(PluginEvent::DiedWhileReplaced(failure));
             }
             Report::NotGranted { what } => tell(PluginEvent::NotGranted { what }),
+            Report::MemoryUnwatched { reason } => tell(PluginEvent::MemoryUnwatched { reason }),
+            Report::ReplyDropped { times, most_bytes } => {
+                tell(PluginEvent::ReplyDropped { times, most_bytes });
+            }
+            Report::EndedEarly { reason } => tell(PluginEvent::EndedEarly { reason }),
+            Report::WatcherPanicked => tell(PluginEvent::WatcherPanicked),
             Report::Restarted { state_age } => host.recovered(plugin, ticket, state_age),
             Report::GivenUp { reason } => host.given_up(plugin, ticket, reason),
             Report::Revived => host.apply(plugin, Event::Revived { ticket }),

@@ -33,9 +33,9 @@ use crate::{
 /// Counters for operators.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counters {
-    /// Looks at the whole directory.
+    /// Scans of the whole directory.
     pub(crate) full_looks: u64,
-    /// Looks at packages that watchers reported or that were not at rest.
+    /// Scans of packages that watchers reported or that had not settled.
     pub(crate) hinted_looks: u64,
     pub(crate) last_look: Option<Timestamp>,
     pub(crate) retained: u64,
@@ -82,7 +82,7 @@ pub(crate) struct HostState {
     /// Whether stopping waits for nothing.
     pub(crate) hurried: bool,
     pub(crate) configured: Configured,
-    /// Who is told of every change.
+    /// Called after every change.
     pub(crate) on_change: Vec<OnChange>,
 }
 

@@ -22,12 +22,12 @@ use crate::{
     Config,
     find::{
         scan::{Dirty, Findings, Found, Scanner},
-        tell::Hint,
+        tell::{Hint, Tell},
         watch::Watchers,
     },
     plugin::Plugin,
     record::{
-        events::{Happened, PluginEvent},
+        events::{Happened, HostEvent, PluginEvent},
         store::Store,
     },
     supervise::{
@@ -38,7 +38,7 @@ use crate::{
     },
 };
 
-/// How often the clock looks for a missing plugin directory.
+/// How often the clock checks for a missing plugin directory.
 const LOOK_FOR_DIR: Duration = Duration::from_secs(1);
 
 pub(crate) struct Supervisor {
@@ -65,6 +65,7 @@ impl Supervisor {
         plugin_dir: PathBuf,
         store: Option<Store>,
         hint: Hint,
+        tell: Tell,
     ) -> Self {
         let mut scanner =
             Scanner::new(plugin_dir.clone(), config.settle()).trusting(config.trust());
@@ -76,11 +77,13 @@ impl Supervisor {
             }
             state.machine.remember(last.plugin, last.live, last.choice);
         }
-        let watchers = Watchers::new(plugin_dir.clone(), config.watch, hint);
+        let watchers = Watchers::new(plugin_dir.clone(), config.watch, hint, tell);
+        let workers = Workers::new(config.settings());
+        state.found_at_start(store.as_ref(), &workers);
         Self {
             plugin_dir,
             watchers,
-            workers: Workers::new(config.settings()),
+            workers,
             config: RwLock::new(Arc::new(config)),
             pending_config: Mutex::default(),
             clock: Clock::default(),
@@ -134,7 +137,7 @@ impl Supervisor {
         Arc::clone(plugins.entry(name.clone()).or_insert_with(new))
     }
 
-    /// Looks at the whole directory and starts the resulting attempts. `retry` names plugins whose refused
+    /// Scans the whole directory and starts the resulting attempts. `retry` names plugins whose refused
     /// versions are to be tried again, and `why` the kind of retry. It starts those of them again that were
     /// given up, and returns them.
     pub(crate) fn rescan(self: &Arc<Self>, retry: &[PluginName], why: Why) -> Vec<PluginName> {
@@ -142,7 +145,7 @@ impl Supervisor {
         self.look(&dirty, retry, why)
     }
 
-    /// Looks at what may have changed.
+    /// Scans what may have changed.
     pub(crate) fn look_at_dirty(self: &Arc<Self>) {
         let dirty = self.watchers.take(false);
         if !dirty.is_empty() || !self.scanner().is_at_rest() {
@@ -150,7 +153,7 @@ impl Supervisor {
         }
     }
 
-    /// Looks at these packages as if a watcher had reported them.
+    /// Scans these packages as if a watcher had reported them.
     pub(crate) fn look(
         self: &Arc<Self>,
         dirty: &Dirty,
@@ -175,7 +178,7 @@ impl Supervisor {
             .filter_map(|name| scanner.find(name.as_str()))
             .map(|found| (target(found), why))
             .collect();
-        // The scanner stays locked until the findings are applied, so that those of concurrent looks are
+        // The scanner stays locked until the findings are applied, so that those of concurrent scans are
         // applied in order.
         self.take(findings, again);
         drop(scanner);
@@ -220,7 +223,7 @@ impl Supervisor {
         let is_new = |it: &&Problem| !state.problems.contains(it);
         let new: Vec<_> = problems.iter().filter(is_new).cloned().collect();
         for problem in new {
-            state.record(Happened::Problem(problem));
+            state.record(Happened::Host(HostEvent::Problem(problem)));
         }
         if state.problems != problems {
             state.problems = problems;
@@ -325,7 +328,7 @@ impl Supervisor {
             }
             Now::Resume => {
                 self.handle(name).resume();
-                trace!(target: "hotmerge::plugin", plugin = %name, "calls go on as before");
+                trace!(target: "hotmerge::plugin", plugin = %name, "calls continue as before");
             }
             Now::BeginTrial(ticket) => self.begin_trial(state, name, ticket),
             Now::EndTrial(_) => {
@@ -507,7 +510,7 @@ fn tell_of_pass(findings: &Findings) {
         gone = findings.gone.len(),
         problems = findings.problems.len(),
         unsettled = findings.next_look.is_some(),
-        "looked at the plugin directory"
+        "scanned the plugin directory"
     );
     for Found { package, meta, .. } in &findings.changed {
         let (plugin, hash) = (&meta.name, meta.hash.short());

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_just_asked_is_not_the_idlest() {
+    fn a_recent_request_makes_a_connection_busy() {
         let connections = Arc::new(Connections::new(2));
         let regular = connections.enter();
         let silent = connections.enter();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_sends_a_body_keeps_no_place() {
+    fn sending_a_body_takes_no_place() {
         let connections = Arc::new(Connections::new(2));
         let sender = connections.enter();
         let request = UnderWay::begin(&sender.connection);

@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_two_meanings_is_refused() {
+    fn ambiguous_input_is_refused() {
         let length = || (header::CONTENT_LENGTH, "5");
         let chunked = || (header::TRANSFER_ENCODING, "chunked");
         let twice = || (header::TRANSFER_ENCODING, "chunked, chunked");

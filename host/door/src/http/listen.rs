@@ -29,7 +29,7 @@ impl Inherited {
     /// sockets that were passed to another process.
     ///
     /// # Errors
-    /// If a descriptor is no listening socket.
+    /// If a descriptor is not a listening socket.
     pub fn take() -> Result<Self, ListenError> {
         if !is_for(std::process::id(), env::var_os("LISTEN_PID").as_deref()) {
             return Ok(Self::default());
@@ -119,7 +119,7 @@ pub enum ListenError {
     /// Another program listens there.
     #[error("another program listens on `unix:{}`", .0.display())]
     Taken(PathBuf),
-    /// A passed descriptor that is no socket.
+    /// A passed descriptor that is not a socket.
     #[error("failed to use a socket of the service manager: {0}")]
     Inherited(io::Error),
     /// `listen` names the service manager, which passed no socket.
@@ -158,7 +158,7 @@ fn tcp(address: SocketAddr) -> Result<Listener, ListenError> {
         .map_err(|source| ListenError::Tcp { address, source })
 }
 
-/// Replaces a socket that an earlier host left, but nothing that is no socket.
+/// Replaces a socket that an earlier host left, but nothing that is not a socket.
 fn unix(path: &Path) -> Result<(UnixListener, SocketFile), ListenError> {
     let failed = |source| ListenError::Unix {
         path: path.to_owned(),

@@ -1,7 +1,7 @@
-//! Who is told that the status has changed, and how many at once.
+//! Notifies followers that the status has changed, and limits their number.
 //!
-//! Invariant: whoever waits wakes only for a change or for the host's end, and never more are told than
-//! there are places.
+//! Invariant: a follower wakes only for a change or for the host's end, and there are never more followers
+//! than places.
 //!
 //! Absent on purpose: what has changed, and HTTP.
 
@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 /// How many may wait for changes at once.
 const PLACES: usize = 16;
 
-/// Tells of changes.
+/// Notifies followers of changes.
 #[derive(Debug)]
 pub(super) struct Live {
     now: watch::Sender<Moment>,
@@ -42,7 +42,7 @@ pub(super) struct Follower {
 }
 
 impl Live {
-    /// Tells of the changes of this host.
+    /// Notifies followers of this host's changes.
     pub(super) fn of(host: &Host) -> Arc<Self> {
         let live = Arc::new(Self::new());
         let told = Arc::downgrade(&live);
@@ -58,7 +58,7 @@ impl Live {
         Self {
             now: watch::Sender::default(),
             places: Arc::new(Semaphore::new(PLACES)),
-            // Before 1970 two hosts are told apart by their changes alone.
+            // Before 1970 only their changes distinguish two hosts.
             since: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| since.as_millis()),

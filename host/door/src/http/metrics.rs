@@ -21,7 +21,7 @@ use super::{
 };
 use crate::roles::Access;
 
-/// The name under which the metrics are asked for.
+/// The name of such requests in refusals and the audit log.
 const METRICS: &str = "metrics";
 
 /// Answers a scrape.

@@ -1,6 +1,6 @@
 //! The methods of one plugin, as an OpenAPI document can hold them.
 //!
-//! Invariant: whatever a plugin says of itself, what becomes part of the document is valid and at most
+//! Invariant: whatever a plugin's description contains, what becomes part of the document is valid and at most
 //! [`LIMIT`] bytes long. What the document cannot hold is left out, and [`Operations::left_out`] says why.
 //!
 //! Absent on purpose: what is the same for all methods, which `openapi` adds.
@@ -51,7 +51,7 @@ pub(super) struct Operation {
     pub(super) bytes: usize,
 }
 
-/// Makes them from what a plugin says of itself.
+/// Builds them from a plugin's description.
 pub(super) fn of(plugin: &str, description: &Description) -> Operations {
     let mut made = Operations::default();
     let mut left = LIMIT;
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_named() {
+    fn omitted_parts_are_named() {
         let made = read(json!([
             { "name": "a/b" },
             { "name": "history" },

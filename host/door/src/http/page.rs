@@ -1,4 +1,4 @@
-//! `GET /`: the status page, and `GET /events`, which tells it when to show something newer.
+//! `GET /`: the status page, and `GET /events`, which notifies it of changes.
 //!
 //! Invariant: the page runs no script and applies no style but its own, whatever plugins say: its policy names
 //! both by their hashes.
@@ -42,7 +42,7 @@ use super::{
 };
 use crate::roles::Access;
 
-/// The names under which page and events are asked for.
+/// The names of requests for page and events, in refusals and the audit log.
 const PAGE: &str = "page";
 const EVENTS: &str = "events";
 

@@ -114,7 +114,7 @@ const KINDS: [Entry; 28] = [
         "unauthenticated",
         401,
         "A token is needed",
-        "Send `Authorization: Bearer SECRET`, or ask whoever configures the host for an entry in `[[door.allow]]`.",
+        "Send `Authorization: Bearer SECRET`, or ask the host's administrator for an entry in `[[door.allow]]`.",
     ),
     (
         Kind::Forbidden,
@@ -205,7 +205,7 @@ const KINDS: [Entry; 28] = [
         "plugin-panicked",
         500,
         "The plugin panicked",
-        "Its other calls go on. `hotmerge history NAME` has the reason.",
+        "Its other calls continue. `hotmerge history NAME` has the reason.",
     ),
     (
         Kind::PluginCrashed,

@@ -1,7 +1,7 @@
 //! Bodies of requests, within the limits of size and time.
 //!
 //! Invariant: a client that sends its body takes nothing but room for the bytes that it has sent. It takes
-//! no call's place, and its connection is as good as idle: it makes room for others before those that
+//! no call's place, and its connection counts as idle: it makes room for others before those that
 //! wait for an answer do.
 //!
 //! Absent on purpose: what is in a body.
@@ -76,7 +76,7 @@ async fn read(shared: &Shared, head: &Parts, mut body: Limited<Body>) -> Result<
         .map_err(Failed::Problem)?;
     let mut pieces: Vec<Bytes> = Vec::new();
     while let Some(frame) = body.frame().await {
-        // What comes after a body in chunks is no part of it.
+        // What comes after a body in chunks is not part of it.
         if let Ok(piece) = frame.map_err(Failed::Body)?.into_data() {
             place.grow(piece.len()).map_err(Failed::Problem)?;
             pieces.push(piece);

@@ -239,7 +239,7 @@ fn tag(status: &PluginStatus, outcome: &Outcome) -> String {
     format!("W/\"{generation}-{hash}-{state}{described}\"")
 }
 
-/// A status, and what the plugin says of itself.
+/// A status, and the plugin's description.
 #[derive(Serialize)]
 struct WithMethods {
     #[serde(flatten)]

@@ -181,7 +181,7 @@ impl Walk<'_> {
     fn circle(&self) -> Option<&str> {
         let mut done = BTreeSet::new();
         for from in self.in_place.keys() {
-            // The way to here, and what is left to look at behind each step.
+            // The path to here, and what is still to be checked after each step.
             let mut way = vec![(from.as_str(), self.behind(from))];
             let mut on_way = BTreeSet::from([from.as_str()]);
             while let Some((at, behind)) = way.last_mut() {
@@ -306,7 +306,7 @@ mod tests {
         let large = json!({ "title": "x".repeat(LIMIT) });
         let refused = embed(&large, "#/x").unwrap_err().to_string();
         assert_eq!(refused, "it has 65548 bytes, the limit is 65536");
-        // Long chains are no circles, and take no time to tell.
+        // Long chains are not circles, and are checked quickly.
         let link = |number| {
             let target = format!("#/$defs/{}", number + 1);
             (format!("{number}"), json!({ "$ref": target }))

@@ -200,7 +200,7 @@ impl Entrance {
                 accepted = self.accept(&listener) => accepted,
             };
             if let Err(error) = accepted {
-                // A client that disconnected before it was accepted is no error.
+                // A client that disconnected before it was accepted is not an error.
                 if error.kind() != io::ErrorKind::ConnectionAborted {
                     tracing::warn!(target: "hotmerge::door", "failed to accept an HTTP connection: {error}");
                     tokio::time::sleep(SHORTAGE).await;

@@ -1,8 +1,8 @@
 //! How many calls are under way and how many bytes of bodies are held, in all and per client.
 //!
-//! Invariant: what a request takes is free again when it ends, however it ends.
+//! Invariant: whatever a request takes is freed when it ends, however it ends.
 //!
-//! Absent on purpose: waiting. A client that finds no room is told when to try again.
+//! Absent on purpose: waiting. The refusal of a client without room says when to try again.
 
 use std::{
     collections::HashMap,
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_takes_no_room() {
+    fn a_refused_record_takes_no_room() {
         let room = Arc::new(Room::new("bytes", 10, 8));
         let mut place = room.take(&Client::User(1), 0).unwrap();
         place.grow(8).unwrap();

@@ -38,7 +38,7 @@ pub(super) struct Shared {
     ready: watch::Sender<bool>,
 }
 
-/// Does what takes long, or may wait, on a thread that serves no connections.
+/// Runs slow or blocking work on a thread that serves no connections.
 pub(super) async fn on_a_thread<T, F>(run: F) -> Result<T, Problem>
 where
     T: Send + 'static,
@@ -74,7 +74,7 @@ impl Shared {
         }
     }
 
-    /// Ends what would go on as long as the host runs.
+    /// Ends work that would otherwise continue as long as the host runs.
     pub(super) fn end(&self) {
         #[cfg(feature = "page")]
         self.live.end();

@@ -65,7 +65,7 @@ impl Visitor {
         self.authorize(shared, access, method::CALL)
     }
 
-    /// Whether it may; nobody is told of it.
+    /// Whether it may; neither log nor counters record this.
     pub(super) fn may(&self, shared: &Shared, access: Access<'_>) -> bool {
         self.who.may(&shared.door.host.config().door.allow, access)
     }

@@ -5,7 +5,7 @@
 //! connections, and the last places are for administrators. When there is no room, a connection that keeps the host waiting
 //! (for its next request, or to read its reply) is closed: of the user with most connections, the one
 //! that has waited longest. The memory of incomplete requests and unread replies is bounded: beyond
-//! that the user who holds most gives way.
+//! that the user who holds most makes room.
 //!
 //! Absent on purpose: threads, frames.
 
@@ -149,7 +149,7 @@ impl Connections {
         table.bound_held(tally);
     }
 
-    /// Notes the size of an incomplete request. Sending more of it makes it no younger.
+    /// Notes the size of an incomplete request. Sending more of it does not reset its age.
     pub(super) fn hold(&self, id: u64, held: usize, tally: &Tally) {
         let mut table = self.lock();
         let turn = table.open.get(&id).map(|it| it.turn);

@@ -140,7 +140,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Lets the users connect whom the configuration names.
+    /// Lets the users connect that the configuration names.
     fn adjust_reach(&self) -> Result<(), OpenError> {
         let config = self.shared.door.host.config();
         let mut reach = self.reach.lock().unwrap_or_else(PoisonError::into_inner);

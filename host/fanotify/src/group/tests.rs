@@ -1,4 +1,4 @@
-//! Against the kernel of this machine, as whoever runs the tests.
+//! Against this machine's kernel, as the user who runs the tests.
 
 use std::{
     fs::{self, File},
@@ -8,7 +8,7 @@ use std::{
 use super::*;
 use crate::records::records;
 
-/// The places in a directory that a group tells of.
+/// The places in a directory that a group reports.
 fn names(group: &Group, dir: &Handle) -> Vec<String> {
     let mut buffer = [0; 4096];
     let mut names = Vec::new();
@@ -38,7 +38,7 @@ fn a_marked_directory_tells_of_its_entries() {
     fs::rename(dir.path().join("one"), dir.path().join("two")).unwrap();
     let told = names(&group, &handle);
     assert_eq!(told, ["one", "two"]);
-    // Reading is no change.
+    // Reading is not a change.
     fs::read(dir.path().join("two")).unwrap();
     fs::read_dir(dir.path()).unwrap().for_each(drop);
     assert_eq!(names(&group, &handle), Vec::<String>::new());
@@ -59,7 +59,7 @@ fn a_marked_file_system_reports_all_its_directories() {
     let handle = Handle::of(&open).unwrap();
     let mut one = File::create(sub.join("one")).unwrap();
     assert_eq!(names(&group, &handle), ["one"]);
-    // Writing is told of where it is wanted.
+    // Writes are reported where they were requested.
     one.write_all(b"1").unwrap();
     assert_eq!(names(&group, &handle), Vec::<String>::new());
     group.mark_writes(&open).unwrap();

@@ -1,9 +1,9 @@
-//! Whether a plugin may be loaded at all, as its file and the configuration tell.
+//! Whether a plugin may be loaded at all, judging by its file and the configuration.
 //!
-//! Invariant: a host asks here before it starts anything, and whoever judges files without a host asks
+//! Invariant: a host asks here before it starts anything, and code that judges files without a host asks
 //! here too, so that both give the same answer in the same words.
 //!
-//! Absent on purpose: what only the running system tells, such as whether it provides a sandbox.
+//! Absent on purpose: what only the running system shows, such as whether it provides a sandbox.
 
 use hotmerge_loader::{Constructors, Verified};
 use hotmerge_meta::PluginMeta;
@@ -21,12 +21,12 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Inadmissible {
-    /// Its file is against the rules, perhaps because it has not got what it asks for.
+    /// Its file breaks the rules, perhaps because its requests are not granted.
     #[error("{error}{}", in_vain.as_ref().map(|what| format!("; {what}")).unwrap_or_default())]
     Symbols {
-        /// What the rules have against it.
+        /// The rules that it breaks.
         error: SymbolsError,
-        /// What it asks for in vain.
+        /// What it requests but is not granted.
         in_vain: Option<String>,
     },
     /// No worker could load it.
@@ -43,7 +43,7 @@ impl From<SymbolsError> for Inadmissible {
     }
 }
 
-/// What a plugin asks for and is not granted, in a sentence.
+/// A plugin's requests that are not granted, in a sentence.
 pub fn ungranted(meta: &PluginMeta, own: &PluginSettings, isolation: Isolation) -> Option<String> {
     let asked = not_granted(&meta.wants, &own.allow, isolation);
     let asked = (!asked.is_empty()).then(|| asked.join("`, `"))?;

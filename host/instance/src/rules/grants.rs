@@ -1,7 +1,7 @@
 //! Whether a granted path leads where the operator meant it to.
 //!
-//! Invariant: whoever could turn a granted path elsewhere, or write what it leads to, is root, the
-//! host's user, or the user that the plugin's worker runs as, who may no more there than before.
+//! Invariant: any user who could redirect a granted path, or write to its target, is root, the
+//! host's user, or the user that the plugin's worker runs as, who gains no access by it.
 //!
 //! Absent on purpose: opening the path for the worker, which does that itself and takes only what was judged
 //! here.
@@ -10,7 +10,7 @@ use hotmerge_meta::{Trust, Untrusted};
 use hotmerge_sandbox::{Grant, Judged};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 
-/// Somebody else could turn a granted path elsewhere.
+/// Another user could redirect a granted path.
 #[derive(Debug, thiserror::Error)]
 #[error("`{grant}` is granted to it, but {source}")]
 pub struct UntrustedGrant {
@@ -23,7 +23,7 @@ pub struct UntrustedGrant {
 /// Checks every granted path of a plugin whose worker runs as this user. Returns what the paths lead to.
 ///
 /// # Errors
-/// The first path that somebody else could turn elsewhere.
+/// The first path that another user could redirect.
 pub fn check(
     grants: &[Grant],
     user: Option<u32>,

@@ -1,4 +1,4 @@
-//! What a plugin's file may ask for, by whose rules, and what it asks for in vain.
+//! What a plugin's file may request, under which rules, and which requests are not granted.
 
 pub mod admission;
 pub mod grants;

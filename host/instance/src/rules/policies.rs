@@ -16,15 +16,15 @@ use crate::{
     settings::PolicyFiles,
 };
 
-/// What it is to people.
+/// Its name in messages.
 const WHAT: &str = "policy";
 
 /// Which policy is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// What plugins in workers may ask of the kernel.
+    /// The system calls that plugins in workers may make.
     Syscalls,
-    /// What plugins may import.
+    /// The symbols that plugins may import.
     Symbols,
 }
 
@@ -49,7 +49,7 @@ pub fn text(files: &PolicyFiles, kind: Kind) -> Result<Cow<'static, str>, TextFi
     text_file::read(WHAT, path, &files.trust).map(Cow::Owned)
 }
 
-/// What plugins in workers may ask of the kernel.
+/// The system calls that plugins in workers may make.
 ///
 /// # Errors
 /// If the operator's file cannot be used.
@@ -58,7 +58,7 @@ pub fn syscalls(files: &PolicyFiles) -> Result<Policy, TextFileError> {
     policy.map_err(|error| wrong(files, Kind::Syscalls, &error))
 }
 
-/// What plugins may import.
+/// The symbols that plugins may import.
 ///
 /// # Errors
 /// If the operator's file cannot be used.
@@ -68,7 +68,7 @@ pub fn symbols(files: &PolicyFiles) -> Result<Groups, TextFileError> {
 }
 
 /// By which rules the symbols of a plugin are judged. In the host's own process (`is_host`) it
-/// has what the host has, and must not bring anything unknown.
+/// has all rights of the host, and must not import anything unknown.
 pub fn rules(is_host: bool, grants: &[Grant]) -> Rules {
     let is_files = |grant: &Grant| matches!(grant, Grant::Files { .. });
     Rules {

@@ -12,20 +12,20 @@ use crate::{rules::policies, settings::Isolation};
 /// Most objections that are listed in one sentence.
 const MOST_LISTED: usize = 5;
 
-/// What the symbol policy has against a file.
+/// The symbol policy's objections to a file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SymbolsError {
     /// The image cannot be read.
     #[error("failed to read its image: {0}")]
     Image(io::Error),
-    /// The dynamic loader could not make sense of it.
+    /// The dynamic loader could not parse it.
     #[error(transparent)]
     File(#[from] FileError),
     /// The dynamic loader would run something of it.
     #[error("{0}")]
     Runs(Objection),
-    /// It asks for what plugins must not have.
+    /// It imports forbidden symbols.
     #[error("the symbol policy refuses it: {}; see `hotmerge inspect`", list(.0))]
     Refused(Vec<Objection>),
 }

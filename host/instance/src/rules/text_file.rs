@@ -21,10 +21,10 @@ pub enum TextFileError {
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Somebody else could have written it.
+    /// Another user could have written it.
     #[error("{what} `{}`: {source}", .path.display())]
     Untrusted {
         /// What it is.
@@ -54,7 +54,7 @@ pub enum TextFileError {
     },
 }
 
-/// Reads such a file, and no more of it than one may have: what has no end has no length either.
+/// Reads such a file, but no more than the limit: an endless file has no length.
 ///
 /// # Errors
 /// If it cannot be read, is too large, or could have been written by somebody else.
@@ -104,7 +104,7 @@ mod tests {
         std::fs::write(&path, &most).unwrap();
         assert_eq!(read("it", &path, &anybody).unwrap().len(), most.len());
         std::fs::write(&path, most + "x").unwrap();
-        // Says of itself that it is empty.
+        // It claims to be empty.
         for path in [&*path, Path::new("/dev/zero")] {
             let refused = read("it", path, &anybody).unwrap_err().to_string();
             let expected = format!("it `{}` is larger than 1 MiB", path.display());

@@ -1,4 +1,4 @@
-//! What a plugin asks for in its `plugin.meta`, held against what the operator grants.
+//! What a plugin requests in its `plugin.meta`, compared with what the operator grants.
 //!
 //! Invariant: asking changes nothing. Only the configuration grants.
 
@@ -9,8 +9,8 @@ use hotmerge_sandbox::Grant;
 
 use crate::settings::Isolation;
 
-/// What it asks for and does not have: `fs:/path` or `net`. In the host's own process it has
-/// what the host has.
+/// Its requests that are not granted: `fs:/path` or `net`. In the host's own process it has
+/// all rights of the host.
 pub fn not_granted(wants: &Wants, grants: &[Grant], isolation: Isolation) -> Vec<String> {
     if isolation == Isolation::Host {
         return Vec::new();
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_lies_in_a_granted_tree_is_granted() {
+    fn files_in_a_granted_tree_are_granted() {
         let wants = Wants {
             fs: ["/srv", "/srv/a", "/srv/ab"].map(str::to_owned).into(),
             net: true,

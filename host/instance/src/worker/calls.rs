@@ -219,7 +219,7 @@ impl Worker {
         }
     }
 
-    /// Only if somebody wants to see it: even a disabled span costs some nanoseconds.
+    /// Only if it is logged: even a disabled span costs some nanoseconds.
     #[inline]
     fn call_span(&self, method: &str, context: &CallContext) -> Option<EnteredSpan> {
         let is_traced = LevelFilter::current() >= LevelFilter::TRACE;
@@ -246,7 +246,7 @@ impl Worker {
         self.wake_up();
     }
 
-    /// Where somebody waits who has the worker ended if the waiting is broken off.
+    /// A waiting caller; the worker is killed if the wait is cancelled.
     pub(super) fn broken_off(self: &Arc<Self>) -> Arc<dyn Wake> {
         Arc::new(BrokenOff(Arc::clone(self)))
     }
@@ -464,7 +464,7 @@ impl Worker {
         }
     }
 
-    /// What an operator wants to see.
+    /// For operators.
     pub fn status(&self) -> WorkerStatus {
         let link = self
             .live
@@ -489,7 +489,7 @@ impl Worker {
 /// Callers wait here for the next process.
 impl Wake for Worker {
     fn wake(&self, _: &hotmerge_wire::Cancel) {
-        // Whoever holds it may be between its look at the mark and its sleep.
+        // The thread that holds it may be between checking the mark and going to sleep.
         drop(self.state());
         self.changed.notify_all();
     }

@@ -27,7 +27,7 @@ pub enum LaunchError {
          the host as root, or remove `user`"
     )]
     OtherUser,
-    /// Somebody else could turn a granted path elsewhere.
+    /// Another user could redirect a granted path.
     #[error(transparent)]
     Grant(#[from] UntrustedGrant),
     /// The file would run something while it is loaded that nothing can keep it from: the plugin's
@@ -64,7 +64,7 @@ pub enum LaunchError {
     Step {
         /// What was to be done.
         step: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -143,7 +143,7 @@ pub(super) enum End {
 /// Why workers cannot be had at all.
 #[derive(Debug, thiserror::Error)]
 pub enum NoWorkers {
-    /// Crash reports come with a signal that kills whoever does not expect it.
+    /// Crash reports come with a signal that kills a process without a handler for it.
     #[error("failed to install the handlers for workers' signals: {0}")]
     Signal(io::Error),
     /// The worker program is not where the configuration says.
@@ -151,10 +151,10 @@ pub enum NoWorkers {
     Open {
         /// Where it should be.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Somebody else could have written the worker program.
+    /// Another user could have written the worker program.
     #[error("the worker program `{}`: {source}", .path.display())]
     Untrusted {
         /// Where it is.
@@ -183,7 +183,7 @@ fn list(places: &[PathBuf]) -> String {
     places.collect::<Vec<_>>().join(", ")
 }
 
-/// Why a plugin cannot be kept as the operator wants it.
+/// Why a plugin cannot be isolated as configured.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IsolationError {
     /// The sandbox lacks parts.
@@ -200,7 +200,7 @@ pub enum IsolationError {
     DegradedRefused(String),
 }
 
-/// What kept a probe of the sandbox from its end.
+/// What interrupted a probe of the sandbox.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProbeError {
     /// There was no process for it.

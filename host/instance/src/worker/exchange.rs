@@ -38,7 +38,7 @@ pub(super) fn exchange(
     }
 }
 
-/// What a plugin does while its worker carries out an operation that is no call of a method, as a
+/// What a plugin does while its worker carries out an operation other than a call of a method, as a
 /// clause that follows "while".
 pub(super) fn doing(op: u32) -> Option<&'static str> {
     Some(match op {

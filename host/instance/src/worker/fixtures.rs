@@ -1,4 +1,4 @@
-//! A worker as the tests of its parts need one: a thread of the test answers in the place of a
+//! A worker for unit tests of its parts: a thread of the test answers in place of a
 //! process, over a real wire.
 
 use std::{
@@ -42,7 +42,7 @@ pub(super) const LONG: Duration = Duration::from_secs(30);
 
 type Answer = dyn Fn(OutgoingCall<'_>, &mut Reply) -> Result<(), CallError> + Send + Sync;
 
-/// The host above a worker: keeps what it is told, and answers the plugin's calls.
+/// The host above a worker: records what it receives, and answers the plugin's calls.
 pub(super) struct Host {
     reports: Mutex<Sender<Report>>,
     pub(super) records: Mutex<Vec<String>>,

@@ -17,8 +17,9 @@ use std::{
 use hotmerge_meta::PluginName;
 
 use super::process::{LARGEST_OUTGOING, MOST_OUTGOING};
+use crate::upward::{Report, Upward};
 
-/// Most memory of waiting replies, in bytes: what one worker can call for at once.
+/// The most memory of waiting replies, in bytes: what one worker can request at once.
 const MOST_BYTES: usize = MOST_OUTGOING as usize * LARGEST_OUTGOING as usize;
 
 /// Replies up to this size, in bytes, lie in the slot of their call.
@@ -42,6 +43,8 @@ struct Table {
 #[derive(Debug)]
 struct Waiting {
     plugin: PluginName,
+    /// Who is told if it is given up.
+    upward: Arc<dyn Upward>,
     bytes: usize,
     is_given_up: Arc<AtomicBool>,
 }
@@ -66,23 +69,40 @@ impl HeldReplies {
 
     /// Notes a reply to a plugin, which may cost that plugin or another one its oldest reply. A small
     /// reply never waits, and is not noted.
-    pub(super) fn hold(&self, plugin: &PluginName, bytes: usize) -> Option<Held<'_>> {
-        (bytes > SMALL_BYTES).then(|| self.note(plugin, bytes))
+    pub(super) fn hold(
+        &self,
+        plugin: &PluginName,
+        upward: &Arc<dyn Upward>,
+        bytes: usize,
+    ) -> Option<Held<'_>> {
+        (bytes > SMALL_BYTES).then(|| self.note(plugin, upward, bytes))
     }
 
-    fn note(&self, plugin: &PluginName, bytes: usize) -> Held<'_> {
+    fn note(&self, plugin: &PluginName, upward: &Arc<dyn Upward>, bytes: usize) -> Held<'_> {
         let is_given_up = Arc::new(AtomicBool::new(false));
         let mut table = self.lock();
         table.numbers += 1;
         let number = table.numbers;
         let waiting = Waiting {
             plugin: plugin.clone(),
+            upward: Arc::clone(upward),
             bytes,
             is_given_up: Arc::clone(&is_given_up),
         };
         table.waiting.insert(number, waiting);
+        let mut dropped = Vec::new();
         while table.bytes() > MOST_BYTES {
-            table.give_one_up();
+            dropped.extend(table.give_one_up());
+        }
+        // The callback may take longer than others can wait for the table.
+        drop(table);
+        for (reply, times) in dropped {
+            if times.is_power_of_two() {
+                let most_bytes = MOST_BYTES;
+                reply
+                    .upward
+                    .report(Report::ReplyDropped { times, most_bytes });
+            }
         }
         Held {
             replies: self,
@@ -97,8 +117,8 @@ impl Table {
         self.waiting.values().map(|it| it.bytes).sum()
     }
 
-    /// Gives up the oldest reply of the plugin that holds most.
-    fn give_one_up(&mut self) {
+    /// Gives up the oldest reply of the plugin that holds most. Returns it, and how many were given up.
+    fn give_one_up(&mut self) -> Option<(Waiting, u64)> {
         let mut sums: HashMap<&PluginName, usize> = HashMap::new();
         for reply in self.waiting.values() {
             *sums.entry(&reply.plugin).or_default() += reply.bytes;
@@ -108,21 +128,11 @@ impl Table {
             let mut replies = self.waiting.iter();
             replies.find(|(_, reply)| reply.plugin == *plugin)
         });
-        let Some(number) = oldest.map(|(number, _)| *number) else {
-            return;
-        };
-        if let Some(reply) = self.waiting.remove(&number) {
-            reply.is_given_up.store(true, Ordering::Relaxed);
-            self.given_up += 1;
-            if self.given_up.is_power_of_two() {
-                tracing::warn!(
-                    target: "hotmerge::worker", plugin = %reply.plugin, times = self.given_up,
-                    "dropped a reply to this plugin: the plugin does not \
-                     make room for it, and waiting replies may take at most {} MiB",
-                    MOST_BYTES >> 20
-                );
-            }
-        }
+        let number = oldest.map(|(number, _)| *number)?;
+        let reply = self.waiting.remove(&number)?;
+        reply.is_given_up.store(true, Ordering::Relaxed);
+        self.given_up += 1;
+        Some((reply, self.given_up))
     }
 }
 

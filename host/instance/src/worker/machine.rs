@@ -3,9 +3,9 @@
 //!
 //! There are at most two processes: the *current* one, which takes the calls, and the *next* one,
 //! which is being started. After a crash there is no current one; after a panic the current one
-//! goes on answering until the next one takes its place.
+//! continues to answer until the next one replaces it.
 //!
-//! Processes, threads and clocks stay outside: whoever carries out the steps reports what came of
+//! Processes, threads and clocks stay outside: the code that carries out the steps reports the result of
 //! them by further events, and asks [`Machine::due`] when to come back without one.
 
 use std::time::{Duration, Instant};
@@ -22,10 +22,10 @@ use crate::{
     },
 };
 
-/// How long a process may take to end once it was told to.
+/// How long a process may take to end after the request to exit.
 pub(super) const EXIT: Duration = Duration::from_secs(1);
 
-/// What was seen, asked for, or came of a step.
+/// An observation, a request, or the result of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// There is no next process, which is no fault of the plugin's.
@@ -34,7 +34,7 @@ pub(super) enum Event {
     NotStarted(String),
     /// The plugin has started in the next process.
     Started,
-    /// The current process died, or had to be ended for what it did.
+    /// The current process died, or was killed for its behaviour.
     Died(Failure),
     /// A panic was caught in the current process, which still answers.
     Panicked(Failure),
@@ -44,11 +44,11 @@ pub(super) enum Event {
     TearDown,
     /// Everything is to end.
     Stop,
-    /// Somebody asks to try again although it was given up.
+    /// A request to try again although it was given up.
     Retry,
 }
 
-/// What is to be done. The order counts.
+/// A step to carry out. Their order matters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Step {
@@ -68,7 +68,7 @@ pub(super) enum Step {
     Tell(News),
 }
 
-/// What is reported to the host.
+/// A report to the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum News {
     /// The current process crashed, or a panic was caught in it, or it was not replaced.
@@ -77,9 +77,9 @@ pub(super) enum News {
     Restarted,
     /// Crashed too often.
     GivenUp(String),
-    /// Tried again because somebody asked.
+    /// Tried again on request.
     Revived,
-    /// The system has no process to give; reported once until it has.
+    /// The system cannot provide a process; reported once until it can.
     NoProcess(String),
     /// The current process died before the next one could take its place.
     DiedBeforeReplaced(Failure),
@@ -115,7 +115,7 @@ enum Phase {
     },
     /// The next process is being started.
     Replacing(Replacing),
-    /// The system gives no process; it is asked again then.
+    /// The system provides no process; it is asked again at this time.
     Waiting {
         replacing: Replacing,
         until: Instant,
@@ -123,7 +123,7 @@ enum Phase {
     },
     /// Crashed too often.
     GivenUp(String),
-    /// The current process was told to exit, and is ended then if it has not.
+    /// The current process was asked to exit, and is killed then if it has not.
     Exiting(Instant),
     /// All is over.
     Ended(End),
@@ -135,7 +135,7 @@ struct Replacing {
     cause: Failure,
     /// Whether the current process still answers.
     has_current: bool,
-    /// Whether the host was told that the system gives no process.
+    /// Whether it was reported to the host that the system provides no process.
     has_waited: bool,
 }
 
@@ -208,7 +208,7 @@ impl Machine {
     pub(super) fn due(&self) -> Option<Instant> {
         match self.phase {
             Phase::Exiting(until) => Some(until),
-            // What still answers may be in the midst of its teardown.
+            // A process that still answers may be in the middle of its teardown.
             Phase::Pausing { until, .. } | Phase::Waiting { until, .. } => {
                 (!self.is_torn_down).then_some(until)
             }
@@ -316,7 +316,7 @@ impl Machine {
         match &self.phase {
             Phase::First => {}
             Phase::Replacing(replacing) => {
-                // Whoever sees it counted is answered by the next one.
+                // A caller that sees the count gets its answer from the next one.
                 steps.extend([Step::TakeOut, Step::Tell(News::Restarted)]);
                 if replacing.has_current {
                     steps.push(Step::Retire);
@@ -355,7 +355,7 @@ impl Machine {
             | Phase::Waiting { replacing, .. } => {
                 replacing.has_current = false;
                 steps.extend([Step::TakeOut, Step::End]);
-                // In its teardown it was told to end.
+                // In its teardown it was asked to end.
                 if !self.is_torn_down {
                     steps.push(Step::Tell(News::DiedBeforeReplaced(failure)));
                 }
@@ -452,7 +452,7 @@ impl Machine {
                 };
             }
             Verdict::Enough => {
-                // What still answers after panics is not trusted any longer either.
+                // A process that still answers after panics is no longer trusted either.
                 if has_current {
                     steps.extend([Step::TakeOut, Step::Retire]);
                 }

@@ -86,7 +86,7 @@ impl Worker {
             });
         let limit = self.workers.call_limit().unwrap_or(TAKES_REPLY);
         let replies = &self.workers.replies;
-        let held = replies.hold(&self.meta.name, reply.bytes().len());
+        let held = replies.hold(&self.meta.name, &self.upward, reply.bytes().len());
         let mut writer = taken.writer().giving_up_at(after_ns(limit));
         if let Some(held) = &held {
             writer = writer.giving_up_if(held.is_given_up());

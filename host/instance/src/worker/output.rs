@@ -1,4 +1,4 @@
-//! What a worker prints and logs, taken with a limit: a flood must cost the plugin, not the host.
+//! What a worker prints and logs, read with a limit: a flood must cost the plugin, not the host.
 
 use std::{
     os::fd::OwnedFd,
@@ -12,13 +12,13 @@ use hotmerge_meta::PluginName;
 use hotmerge_sandbox::message::{Inbox, Taken, record};
 use rustix::io::Errno;
 
-use crate::upward::Upward;
+use crate::{log, upward::Upward};
 
 /// How much one source may say …
 const BUDGET: usize = 256 << 10;
-/// … in this time. What is more waits; a source that can not wait loses it and counts it.
+/// … in this time. The rest waits; a source that cannot wait drops it and counts it.
 pub(super) const PERIOD: Duration = Duration::from_millis(500);
-/// Longest line; the rest of it becomes another.
+/// The longest line; the rest becomes another line.
 const LINE: usize = 4 << 10;
 /// Messages that are taken at a time from a worker that lives.
 pub(super) const AT_ONCE: usize = 64;
@@ -54,7 +54,7 @@ impl Budget {
     }
 }
 
-/// Carries what a plugin in a worker says into the host's log.
+/// Forwards the output of a plugin in a worker to the host's log.
 #[derive(Debug)]
 pub(super) struct PluginLog {
     plugin: PluginName,
@@ -95,7 +95,7 @@ impl Printed {
         }
     }
 
-    /// Takes what is there.
+    /// Reads what is available.
     pub(super) fn take(&mut self, plugin: &PluginName) {
         let Some(pipe) = &self.pipe else { return };
         let mut bytes = [0; 4096];
@@ -117,11 +117,11 @@ impl Printed {
         }
     }
 
-    /// Logs what has not ended in a line feed.
+    /// Logs an incomplete last line.
     pub(super) fn flush(&mut self, plugin: &PluginName) {
         if !self.line.is_empty() {
             let text = String::from_utf8_lossy(&self.line);
-            tracing::info!(target: "plugin", %plugin, stream = self.name, "{text}");
+            log::printed(plugin, self.name, &text);
             self.line.clear();
         }
     }

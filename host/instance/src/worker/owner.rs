@@ -1,4 +1,4 @@
-//! Who owns a worker: waits for its first process, and ends it.
+//! The owner of a worker: waits for its first process, and ends it.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -13,7 +13,7 @@ use hotmerge_wire::op;
 use crate::{
     cancel::Cancelled,
     settings::StartWith,
-    upward::Upward,
+    upward::{Report, Upward},
     worker::{
         calls::Worker,
         error::End,
@@ -43,7 +43,7 @@ impl WorkerOwner {
     /// waits until it takes calls.
     ///
     /// # Errors
-    /// What the sandbox, the loader or the plugin refused.
+    /// If the sandbox, the loader or the plugin refuses.
     pub fn start(
         workers: &Arc<Workers>,
         upward: Arc<dyn Upward>,
@@ -114,7 +114,7 @@ impl WorkerOwner {
         };
         match (&farewell, &live) {
             (Ok(()), _) => _ = self.ask(op::EXIT, "", &[], EXIT, &mut reply),
-            // Nobody has told it to exit, so there is nothing to wait for.
+            // Nobody has asked it to exit, so there is nothing to wait for.
             (Err(_), Some(link)) => self.order_kill(link, "was ended".to_owned()),
             (Err(_), None) => {}
         }
@@ -127,7 +127,7 @@ impl WorkerOwner {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!(target: "hotmerge::worker", "the thread of a worker panicked");
+            self.upward.report(Report::WatcherPanicked);
         }
     }
 }

@@ -39,7 +39,7 @@ impl Workers {
                 }
             }
         }
-        // The best way comes first; what kept the others from working may be something else.
+        // The strongest comes first; the weaker ones may have failed for other reasons.
         let mut known = BTreeSet::new();
         reasons.retain(|reason| known.insert(reason.clone()));
         self.missing
@@ -65,7 +65,7 @@ impl Workers {
 }
 
 /// Whether in namespaces and whether with users of their own, from the strongest sandbox to the
-/// weakest. Only a host that is root can give users.
+/// weakest. Only a root host can set other users.
 fn ways(can_have_users: bool) -> impl Iterator<Item = (bool, bool)> {
     let users = if can_have_users {
         &[true, false][..]
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_stub_could_do_is_missing() {
+    fn every_successful_attempt_is_a_missing_part() {
         let reported = [
             "missing Landlock: no",
             "socket",

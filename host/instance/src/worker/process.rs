@@ -46,7 +46,7 @@ pub(super) struct Process {
     log_budget: Budget,
     crash_closed: bool,
     report_budget: Budget,
-    /// By when it has to end by itself, since it has said its last word.
+    /// The deadline for its own end, after its final report.
     pub(super) end_by: Option<Instant>,
     /// The signal that it has reported and that is to end it.
     pub(super) hit: Option<Hit>,
@@ -57,17 +57,17 @@ pub(super) struct Process {
     /// How much memory it uses.
     pub(super) watched: Watched,
     reaped: bool,
-    /// Goes after it, so that it is empty then.
+    /// Dropped after it, so that it is empty then.
     group: Option<Box<Cgroup>>,
 }
 
-/// A descriptor that wakes whoever waits for it once it was written to.
+/// A descriptor that wakes the waiting thread when it is written to.
 pub(super) fn event() -> std::io::Result<OwnedFd> {
     let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
     Ok(rustix::event::eventfd(0, flags)?)
 }
 
-/// The host's ends of what a worker says.
+/// The host's ends of the pipes that a worker writes to.
 #[derive(Debug)]
 struct Pipes {
     log: OwnedFd,

@@ -1,4 +1,4 @@
-//! How a worker ended, in words for operators.
+//! How a worker ended, as text for operators.
 
 use std::{fmt, os::unix::process::ExitStatusExt as _, time::Duration};
 
@@ -174,7 +174,7 @@ fn panic(call: Failure, text: &[u8]) -> Failure {
     }
 }
 
-/// What the kernel says of an end.
+/// The kernel's account of an end.
 pub(super) fn ended(ended: &Ended, limits: &Limits) -> String {
     if let Some(code) = ended.status.code() {
         return format!("exited with status {code} without being asked to");
@@ -193,7 +193,7 @@ pub(super) fn ended(ended: &Ended, limits: &Limits) -> String {
 }
 
 /// Whether it was for the limit on processor time that the kernel killed a worker. The kernel
-/// judges by sampled ticks, some hundred a second, and tells what was measured: on a busy machine
+/// judges by sampled ticks, some hundred a second, and reports what was measured: on a busy machine
 /// a limit of one second is off by a fifth and more.
 fn has_used_up(cpu: Duration, limits: &Limits) -> bool {
     limits.cpu_s > 0 && cpu >= Duration::from_secs(limits.cpu_s).mul_f64(0.6)
@@ -333,7 +333,7 @@ mod tests {
         assert_eq!(described(SIGKILL, 1_400, 2), used_up);
         assert_eq!(described(SIGKILL, 1_000, 2), "was killed by SIGKILL");
         assert_eq!(described(SIGKILL, 9_000, 0), "was killed by SIGKILL");
-        // What a plugin can send to itself says nothing of the limit.
+        // A signal that a plugin can send to itself proves nothing about the limit.
         assert_eq!(described(SIGXCPU, 2_000, 2), "was killed by SIGXCPU");
         let exited = described(7 << 8, 2_000, 2);
         assert_eq!(exited, "exited with status 7 without being asked to");

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use hotmerge_meta::Trust;
+use hotmerge_meta::{PluginName, Trust};
 use hotmerge_policy::Groups;
 use hotmerge_sandbox::{Cgroups, Grant, Ids, Namespaces, Policy, SpawnError, check_filters};
 use rustix::fs::{StatVfsMountFlags, fstat, fstatvfs};
@@ -40,14 +40,14 @@ const PROGRAM: &str = "hotmerge-worker";
 /// Where the system has it.
 const LIBEXEC: &str = "/usr/libexec/hotmerge";
 
-/// What all workers of a host share.
+/// The state that all workers of a host share.
 #[derive(Debug)]
 pub struct Workers {
     /// As they are now; what a worker was started with is its own.
     settings: RwLock<Arc<Settings>>,
-    /// Of the settings, in milliseconds; 0 for none. Each call looks at it.
+    /// A copy of the setting, in milliseconds; 0 for none. Each call reads it.
     call_limit_ms: AtomicU64,
-    /// What plugins may import.
+    /// The symbols that plugins may import.
     pub(crate) symbols: Result<Groups, TextFileError>,
     pub(super) program: Option<OwnedFd>,
     /// Replies that wait for their workers.
@@ -64,9 +64,11 @@ pub struct Workers {
     pub(super) own_users: bool,
     users: AtomicU32,
     groups: Option<Arc<Cgroups>>,
-    /// What of the sandbox is not in place, for people.
+    /// Why there are none, although one was delegated.
+    no_cgroups: Option<String>,
+    /// The missing parts of the sandbox, for people.
     pub(super) missing: Vec<String>,
-    /// Whether SIGUSR1 has come since this was asked last.
+    /// Whether SIGUSR1 has arrived since this was last checked.
     signalled: Arc<AtomicBool>,
     crash_signals: AtomicU64,
 }
@@ -83,7 +85,6 @@ impl Workers {
     pub fn new(settings: Settings) -> Arc<Self> {
         let mut workers = Self::unprepared(settings);
         workers.open_groups();
-        workers.warn_of_limits();
         match workers.prepare() {
             Ok(()) => {
                 workers.probe();
@@ -91,19 +92,16 @@ impl Workers {
             }
             Err(error) => workers.missing.push(error.to_string()),
         }
-        for part in &workers.missing {
-            tracing::warn!(target: "hotmerge::worker", "the sandbox is degraded: {part}");
-        }
         Arc::new(workers)
     }
 
-    /// What holds now.
+    /// The settings in force.
     pub fn settings(&self) -> Arc<Settings> {
         let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&settings)
     }
 
-    /// What is to hold from now on. What workers are made with stays: program, policies, cgroup.
+    /// The settings from now on. Program, policies and cgroup of workers stay the same.
     pub fn set_settings(&self, settings: Settings) {
         self.call_limit_ms
             .store(limit_ms(&settings), Ordering::Relaxed);
@@ -111,7 +109,6 @@ impl Workers {
             .settings
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
-        self.warn_of_limits();
     }
 
     /// How long a call without a deadline may take.
@@ -135,6 +132,7 @@ impl Workers {
             own_users: rustix::process::geteuid().is_root(),
             users: AtomicU32::new(0),
             groups: None,
+            no_cgroups: None,
             missing: Vec::new(),
             signalled: Arc::default(),
             crash_signals: AtomicU64::new(0),
@@ -171,7 +169,7 @@ impl Workers {
         Ok(())
     }
 
-    /// Workers send signals that kill whoever does not expect them: one announces a crash report,
+    /// Workers send signals that kill a process without a handler for them: one announces a crash report,
     /// the other only ends a sleep.
     fn expect_signals(&self) -> io::Result<()> {
         signal_hook::flag::register(SIGUSR1, Arc::clone(&self.signalled))?;
@@ -193,36 +191,37 @@ impl Workers {
                 if named.is_some() {
                     self.missing.push(what);
                 } else {
-                    tracing::warn!(target: "hotmerge::worker", "workers have no cgroups of their own: {what}");
+                    self.no_cgroups = Some(what);
                 }
             }
         }
     }
 
-    /// Gives back what was taken, after the last worker.
+    /// Restores the cgroup after the last worker.
     pub fn close(&self) {
         if let Some(groups) = &self.groups {
             groups.close();
         }
     }
 
-    /// Says which limits are asked for and not kept.
-    fn warn_of_limits(&self) {
-        let has_cpu = |groups: &Arc<Cgroups>| groups.has().contains(&"cpu");
-        if self.groups.as_ref().is_some_and(has_cpu) {
-            return;
-        }
-        let settings = self.settings();
-        let own = settings.plugins.iter();
-        for (plugin, _) in own.filter(|(_, own)| own.limits.cpus.is_some()) {
-            tracing::warn!(
-                target: "hotmerge::worker", %plugin,
-                "its limit `cpus` is not enforced: no cgroup with the controller `cpu` is delegated to this host"
-            );
-        }
+    /// Why workers have no cgroups of their own, although one was delegated.
+    pub fn no_cgroups(&self) -> Option<&str> {
+        self.no_cgroups.as_deref()
     }
 
-    /// What keeps workers to their limits, for people.
+    /// The plugins whose limit `cpus` is not enforced: no cgroup with that controller is delegated.
+    pub fn without_cpu_limit(&self) -> Vec<PluginName> {
+        let has_cpu = |groups: &Arc<Cgroups>| groups.has().contains(&"cpu");
+        if self.groups.as_ref().is_some_and(has_cpu) {
+            return Vec::new();
+        }
+        let settings = self.settings();
+        let limited = settings.plugins.iter();
+        let limited = limited.filter(|(_, own)| own.limits.cpus.is_some());
+        limited.map(|(plugin, _)| plugin.clone()).collect()
+    }
+
+    /// What enforces the workers' limits, for people.
     pub fn limits(&self) -> String {
         let Some(groups) = &self.groups else {
             return "rlimits; no cgroup is delegated to this host".to_owned();
@@ -267,7 +266,7 @@ impl Workers {
             })
     }
 
-    /// How often SIGUSR1 was seen to have come. Asked whenever a worker has told of a crash, so
+    /// How often SIGUSR1 has arrived. Read whenever a worker has reported a crash, so
     /// that several are one only if they came at once: the signal is a hint, and what it hints at
     /// is read from descriptors.
     pub fn crash_signals(&self) -> u64 {
@@ -288,7 +287,7 @@ impl Workers {
         self.program.is_some()
     }
 
-    /// What of the sandbox is not in place.
+    /// The missing parts of the sandbox.
     pub fn missing(&self) -> &[String] {
         &self.missing
     }
@@ -302,7 +301,7 @@ impl Workers {
     /// host's.
     ///
     /// # Errors
-    /// If it cannot be kept as the operator wants it.
+    /// If it cannot be isolated as configured.
     pub fn isolation(&self, plugin: &str) -> Result<Isolation, IsolationError> {
         self.isolation_by(&self.settings(), plugin)
     }
@@ -374,7 +373,7 @@ impl Workers {
             .map_err(|error| self.explain(error))
     }
 
-    /// What the system says of a program that it does not run tells nothing of why.
+    /// The system's error for a program that it does not run does not explain the reason.
     fn explain(&self, error: LaunchError) -> LaunchError {
         let LaunchError::Spawn(SpawnError::Run(source)) = &error else {
             return error;
@@ -418,7 +417,7 @@ impl Workers {
     }
 }
 
-/// Where the worker program of a program in `dir` is looked for: beside it, where its own prefix has
+/// Where the worker program of a program in `dir` is searched for: beside it, where its own prefix has
 /// it, and where the system has it. Cargo puts examples and tests one directory below its programs.
 fn places(dir: &Path) -> Vec<PathBuf> {
     let name = dir.file_name().unwrap_or_default();

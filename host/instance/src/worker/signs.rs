@@ -26,7 +26,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// that its true status is known.
 const LAST: Duration = Duration::from_millis(200);
 /// How long a worker has to end of a signal that is to kill it. Only on a busy machine does it take long,
-/// and whatever goes on after it is ended then.
+/// and a worker that still runs after it is killed.
 const DYING: Duration = Duration::from_secs(2);
 
 /// Ends that the kernel does not know.
@@ -38,7 +38,7 @@ const HUNG: &str = "hung: a call continued after its deadline";
 
 impl Worker {
     /// Sleeps until one of the processes says something, or the thread is woken. Ends those that
-    /// must be ended. Says for each what was seen, and whether it is over.
+    /// must be killed. Reports for each what was observed, and whether it is over.
     pub(super) fn observe(
         &self,
         workers: &mut [&mut Process],
@@ -54,7 +54,7 @@ impl Worker {
         workers.iter_mut().zip(seen).map(judge).collect()
     }
 
-    /// Whether a worker is dead after a look, or was ended for what it did.
+    /// Whether a worker turns out to be dead, or was killed for its behaviour.
     pub(super) fn is_over(&self, process: &mut Process, seen: &Observed) -> bool {
         if let Some(ended) = &seen.ended {
             process.link.record_end(cause(process, ended));
@@ -114,7 +114,7 @@ fn hangs(link: &Link) -> bool {
     link.caller.abandoned_due().is_some_and(for_too_long)
 }
 
-/// What a worker has ended of. The kernel names the fact. What the worker reported before names the
+/// The cause of a worker's end. The kernel names the fact. What the worker reported before names the
 /// place, but only if this is the end that it was about.
 fn cause(process: &Process, ended: &Ended) -> Failure {
     let end = meanwhile(&report::ended(ended, &process.limits), &process.link);

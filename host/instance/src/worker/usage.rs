@@ -1,4 +1,4 @@
-//! What a process uses of the machine, as `/proc` shows it.
+//! The resources that a process uses, as `/proc` shows them.
 
 use std::fs;
 

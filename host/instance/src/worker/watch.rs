@@ -37,7 +37,7 @@ struct Life {
     next: Option<Process>,
     /// The start of the plugin in the next process.
     starting: Option<Starting>,
-    /// What came of steps, and is to be decided about before anything else.
+    /// Results of steps, to be handled before anything else.
     events: VecDeque<Event>,
 }
 
@@ -81,7 +81,7 @@ impl Life {
             "an event of its worker"
         );
         let steps = self.machine.on(event, Instant::now());
-        // Before the steps: whoever learns of them finds things as they are.
+        // Before the steps: a thread that learns of them then sees the current state.
         self.worker
             .publish(self.machine.availability(), self.machine.waits_for_system());
         self.carry_out(steps);
@@ -135,7 +135,7 @@ impl Life {
         }
     }
 
-    /// Starts the next process and the plugin in it, while the current one goes on.
+    /// Starts the next process and the plugin in it, while the current one continues.
     fn launch(&mut self) {
         match start(&self.worker) {
             Ok((process, starting)) => {
@@ -156,7 +156,7 @@ impl Life {
         }
         let starting = self.starting.as_ref();
         let has_answered = starting.is_some_and(|it| it.has_answered.load(Ordering::SeqCst));
-        // What the plugin did to its process before it answered can be seen by then.
+        // By then the effects of the plugin on its process before its answer are visible.
         let wait = match has_answered && !self.next_is_ending() {
             true => Some(Duration::ZERO),
             false => self
@@ -185,7 +185,7 @@ impl Life {
         next.is_some_and(|next| next.end_by.is_some())
     }
 
-    /// Queues what somebody asked for; says whether that was anything.
+    /// Queues pending requests; returns whether there were any.
     fn take_requests(&mut self) -> bool {
         let mut state = self.worker.state();
         if state.ending && !self.machine.is_torn_down() {
@@ -228,7 +228,7 @@ impl Life {
         };
         let link = Arc::clone(&process.link);
         if link.end().is_some() {
-            // So that whoever waits for it learns that it is over.
+            // So that waiting threads learn that it is over.
             link.hang_up();
         }
         let outcome = starting.thread.join().unwrap_or(Err(NotStarted::Panicked));
@@ -258,12 +258,16 @@ impl Life {
 /// Starts a process, and has the plugin started in it.
 ///
 /// # Errors
-/// What the system does not give.
+/// The resource that the system lacks.
 fn start(worker: &Arc<Worker>) -> Result<(Process, Starting), LaunchError> {
     let began = Instant::now();
     let process = worker.launch()?;
     let pid = process.link.pid;
     tracing::trace!(target: "hotmerge::worker", pid, "the process runs and enters its sandbox");
+    if let Some(error) = process.watched.failure() {
+        let reason = error.to_string();
+        worker.upward.report(Report::MemoryUnwatched { reason });
+    }
     worker.forward_calls(&process.link)?;
     let has_answered = Arc::new(AtomicBool::new(false));
     let ask = {
@@ -310,7 +314,8 @@ fn retire(worker: &Arc<Worker>, process: Process) {
         drop(process);
     };
     if let Err((error, process)) = spawn::give("retire", process, retire) {
-        tracing::error!(target: "hotmerge::worker", "failed to start a thread, so a worker is ended at once: {error}");
+        let reason = error.to_string();
+        worker.upward.report(Report::EndedEarly { reason });
         drop(process);
     }
 }

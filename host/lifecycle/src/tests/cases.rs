@@ -1,4 +1,4 @@
-//! Single orders of events, told as sentences.
+//! Single sequences of events, written as sentences.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! A host that is only a model: what it is told to do, it does when the test says so, well or
+//! A host that is only a model: it carries out each action when the test says so, well or
 //! badly. After every step it checks what the life cycle promises.
 
 use std::{
@@ -10,7 +10,7 @@ use hotmerge_meta::{Digest, PluginMeta, PluginName};
 
 use super::*;
 
-/// What the model was told to do and has not done yet.
+/// The actions that the model has not carried out yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Job {
     Verify,
@@ -128,7 +128,7 @@ impl Model {
             Now::Report(ticket, Outcome::Refused(refused)) => {
                 assert!(
                     self.targets.contains_key(&ticket),
-                    "told of what is forgotten"
+                    "an event about a forgotten plugin"
                 );
                 if matches!(self.targets[&ticket].origin, Origin::Running(_))
                     && let Some(live) = self.live(&plugin)
@@ -137,7 +137,7 @@ impl Model {
                 }
                 // What a choice stands against was not tried.
                 let tried = self.machine.slot(plugin.as_str()).and_then(Slot::refused);
-                // Whoever has gone meanwhile and comes back may be tried again.
+                // A plugin that has gone meanwhile and comes back may be tried again.
                 let is_there = self.directory.contains_key(&plugin);
                 if refused.lasting && tried == Some(&refused) && is_there {
                     self.refused.insert(plugin, refused.meta.hash);
@@ -175,7 +175,7 @@ impl Model {
             assert_ne!(
                 self.refused.get(plugin),
                 Some(&meta.hash),
-                "tried again unasked"
+                "tried again without a request"
             );
         }
     }

@@ -77,7 +77,7 @@ pub(super) fn host(rows: &mut Rows<'_>, status: &Status, figures: &Figures) -> f
     rows.counters(
         (
             "replies_given_up",
-            "Replies to calls between plugins that were dropped because too many waited",
+            "Replies to calls between plugins that were dropped because too many were waiting",
             None,
         ),
         one(host.replies_given_up),
@@ -313,7 +313,7 @@ pub(super) fn watchers(rows: &mut Rows<'_>, status: &Status) -> fmt::Result {
     rows.counters(
         (
             "watcher_overflows",
-            "How often a watcher lost events, after which everything is looked at",
+            "How often a watcher lost events, after which the host scans everything",
             None,
         ),
         watchers
@@ -331,12 +331,12 @@ pub(super) fn sinks(rows: &mut Rows<'_>, status: &Status) -> fmt::Result {
     for (name, help, count) in [
         (
             "log_records_delivered",
-            "Log records that a sink took",
+            "Log records that a sink delivered",
             (|it| it.delivered) as fn(&LogSinkStatus) -> u64,
         ),
         (
             "log_records_failed",
-            "Log records that were given up, because a sink refused them or failed for too long",
+            "Log records that were dropped because a sink refused them or failed for too long",
             |it| it.failed,
         ),
     ] {
@@ -346,7 +346,7 @@ pub(super) fn sinks(rows: &mut Rows<'_>, status: &Status) -> fmt::Result {
     rows.counters(
         (
             "log_records_dropped",
-            "Log records for which there was no room before a sink, by who had logged them",
+            "Log records that were dropped for lack of room in a sink's queue, by source",
             None,
         ),
         sinks.iter().flat_map(|it| {

@@ -103,7 +103,7 @@ fn records_are_bounded_in_number_and_bytes() {
 }
 
 #[test]
-fn only_what_is_wanted_is_told() {
+fn only_requested_records_are_returned() {
     let records = kept(ROOM, || {
         info!(target: "hotmerge::host", plugin = "a", trace_id = "t", "one");
         error!(target: "hotmerge::host", plugin = "b", "two");
@@ -128,7 +128,7 @@ fn only_what_is_wanted_is_told() {
 }
 
 #[test]
-fn a_long_log_is_told_in_portions() {
+fn a_long_log_is_returned_in_portions() {
     let limits = Limits {
         records: 5000,
         bytes: 64 << 20,
@@ -171,7 +171,7 @@ fn a_reader_waits_for_the_next_record() {
 }
 
 #[test]
-fn a_reader_that_keeps_still_holds_up_nobody() {
+fn a_reader_that_stalls_blocks_nobody() {
     let records = kept(ROOM, || info!(target: "hotmerge::host", "first"));
     let position = records.read(&all()).next;
     let subscriber = tracing_subscriber::registry().with(capture(&records));

@@ -1,7 +1,7 @@
 //! The thread that delivers the records of one sink.
 //!
 //! Invariants: a record is delivered in the order in which it was logged, or counted as failed; a sink that
-//! fails is tried again after pauses that grow, with jitter, and a record that is tried in vain for some time
+//! fails is tried again after pauses that grow, with jitter, and a record that fails for some time
 //! makes room for the next ones. Only the first failure and the recovery are logged, so that a sink that gets
 //! its own failures does not feed itself.
 //!
@@ -18,12 +18,12 @@ use super::{
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause, without jitter.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// How often a record is tried in vain before it is given up.
+/// How often a record may fail before it is given up.
 const ATTEMPTS: u32 = 8;
 /// The longest batch, so that the counts of a sink keep moving.
 const BATCH: usize = 512;
 
-/// What came of an attempt to deliver records.
+/// The result of an attempt to deliver records.
 #[derive(Debug)]
 pub(super) struct Attempt {
     /// How many were delivered, from the first one on.
@@ -83,10 +83,10 @@ impl Attempt {
 
 /// Delivers records.
 pub(super) trait Deliver: Send {
-    /// Tries to deliver these, in their order. May take its time: nobody waits for it.
+    /// Tries to deliver these, in order. It may take long, because nobody waits for it.
     fn deliver(&mut self, items: &[Item]) -> Attempt;
 
-    /// Opens anew what it writes to.
+    /// Reopens its destination.
     fn reopen(&mut self) {}
 }
 
@@ -125,7 +125,7 @@ struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
-    /// Returns whether there is time to go on. `failures` counts those in a row.
+    /// Returns whether there is time to continue. `failures` counts those in a row.
     fn carry_out(&mut self, sink: &mut dyn Deliver, failures: &mut u32) -> bool {
         while !self.items.is_empty() {
             let batch = self.items.make_contiguous();
@@ -162,7 +162,7 @@ impl Delivery<'_> {
         *failures = 0;
     }
 
-    /// Returns whether there is time to go on.
+    /// Returns whether there is time to continue.
     fn fails(&mut self, error: &SinkError, sink: &mut dyn Deliver, failures: &mut u32) -> bool {
         *failures += 1;
         let reason = error.to_string();
@@ -210,7 +210,7 @@ mod tests {
     use super::*;
     use crate::{record::Source, sinks::queue::Body};
 
-    /// A sink that answers as it is told, and remembers what it took.
+    /// A sink with prepared answers that records what it received.
     #[derive(Default)]
     struct Told {
         answers: VecDeque<Answer>,

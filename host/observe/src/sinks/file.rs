@@ -1,4 +1,4 @@
-//! A file of JSON lines, rotated by its size or by whoever renames it.
+//! A file of JSON lines, rotated by its size or by another program that renames it.
 //!
 //! Invariants: the file holds whole lines only. What a full disk or the death of a host has left of a line is
 //! cut off before the next one is written. Rotation renames, so that no line is lost by it, and only ever the
@@ -38,7 +38,7 @@ const MODE: Mode = Mode::from_raw_mode(0o640);
 const CHUNK: usize = 64 << 10;
 /// How an own line begins, by which the remains of one are known.
 const BEGIN: &[u8] = b"{\"time\":\"";
-/// The longest line that is looked for at the end of a file.
+/// The longest line that is searched for at the end of a file.
 const LONGEST_LINE: u64 = 1 << 20;
 /// How long after a rotation that failed the next one is tried.
 const ROTATION_PAUSE: Duration = Duration::from_secs(60);
@@ -120,7 +120,7 @@ impl File {
                 },
             )?;
             open.bytes = Some(u64::try_from(stat.st_size).unwrap_or_default());
-            let cut = open.mend(self.name()?)?;
+            let cut = open.repair(self.name()?)?;
             if cut > 0 {
                 let path = path.display().to_string();
                 let cut = count(cut, "byte");
@@ -142,7 +142,7 @@ impl File {
                 let whole = lines.ends.partition_point(|end| *end <= written);
                 let end = whole.checked_sub(1).map_or(0, |last| lines.ends[last]);
                 if open.cut((written - end) as u64).is_err() {
-                    // What cannot be cut off now is when it is opened again.
+                    // If it cannot be cut off now, the next opening does so.
                     self.open = None;
                 }
                 if matches!(source.kind(), io::ErrorKind::BrokenPipe) {
@@ -167,7 +167,7 @@ impl File {
         let Some(open) = self.open.take() else { return };
         if let Err(source) = self.rename(&open) {
             let error = self.error("rotate", source);
-            tracing::warn!(target: "hotmerge::host", "{error}; the file goes on growing");
+            tracing::warn!(target: "hotmerge::host", "{error}; the file keeps growing");
             self.no_rotation_before = Some(Instant::now() + ROTATION_PAUSE);
             self.open = Some(open);
         }
@@ -178,7 +178,7 @@ impl File {
         let own = fstat(&open.file)?;
         match statat(&open.dir, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(there) if (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino) => {}
-            // Somebody else has rotated it.
+            // Another program has rotated it.
             Ok(_) | Err(Errno::NOENT) => return Ok(()),
             Err(error) => return Err(error),
         }
@@ -193,7 +193,7 @@ impl File {
     }
 }
 
-/// Says of an error what it means here.
+/// Explains what an error means here.
 fn explained(error: Errno) -> io::Error {
     match error {
         Errno::LOOP => io::Error::other("it is a symbolic link; name the file itself"),
@@ -232,7 +232,7 @@ impl Open {
         if self.bytes.is_none() || bytes == 0 {
             return Ok(());
         }
-        // Somebody else may have cut it as well.
+        // Another program may have truncated it as well.
         let size = self.file.metadata()?.len().saturating_sub(bytes);
         self.file.set_len(size)?;
         self.bytes = Some(size);
@@ -240,7 +240,7 @@ impl Open {
     }
 
     /// Makes the file end with a line's end; returns how many bytes of an own line were cut off.
-    fn mend(&mut self, name: &OsStr) -> io::Result<u64> {
+    fn repair(&mut self, name: &OsStr) -> io::Result<u64> {
         let size = self.bytes.unwrap_or_default();
         if size == 0 {
             return Ok(0);
@@ -266,7 +266,7 @@ impl Open {
             self.cut(torn)?;
             return Ok(torn);
         }
-        // It is somebody else's: it stays, and the next line begins on a new one.
+        // Another program wrote it: it stays, and the next record begins on a new line.
         self.write(b"\n").map_err(|(_, error)| error)?;
         Ok(0)
     }
@@ -332,7 +332,7 @@ impl Deliver for File {
     fn reopen(&mut self) {
         self.open = None;
         self.no_rotation_before = None;
-        // Whoever rotates expects the new file; why there is none is said with the next record.
+        // A program that rotates expects the new file; the next record reports why there is none.
         let _ = self.opened();
     }
 }

@@ -72,7 +72,7 @@ fn is_too_long(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::MSGSIZE | Errno::NOBUFS))
 }
 
-/// Sends what is too long for a datagram as a sealed file in memory.
+/// Sends a record that is too long for a datagram as a sealed memory file.
 fn send_file(socket: &UnixDatagram, mut fields: &[u8]) -> io::Result<()> {
     let file = memfd_create(
         "hotmerge-log",

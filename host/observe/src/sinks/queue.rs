@@ -1,6 +1,6 @@
-//! What waits for one sink.
+//! The records that wait for one sink.
 //!
-//! Invariants: whoever logs never waits for the sink; what waits is bounded in bytes, and a quarter of the
+//! Invariants: a thread that logs never waits for the sink; waiting records are bounded in bytes, and a quarter of the
 //! room is kept for records of the level `warn` and above, so that a flood of lesser ones displaces none of
 //! them. Once the queue is closed, nothing is added.
 //!
@@ -16,7 +16,7 @@ use hotmerge_meta::control::LogLevel;
 
 use crate::record::{Record, Source};
 
-/// What a line takes beside its text, about.
+/// The approximate size of a line without its text.
 const OVERHEAD: usize = size_of::<Item>() + 32;
 
 /// A record on its way to a sink.
@@ -56,13 +56,13 @@ struct State {
     items: VecDeque<Item>,
     bytes: usize,
     reopen: bool,
-    /// Until when what is left may be delivered, once the queue is closed.
+    /// The deadline for delivering the rest, once the queue is closed.
     closed: Option<Instant>,
-    /// Whether nobody delivers any more.
+    /// Whether delivery has ended.
     has_ended: bool,
 }
 
-/// What whoever delivers is to do next.
+/// What the delivering thread does next.
 #[derive(Debug)]
 pub(super) enum Next {
     Deliver(VecDeque<Item>),
@@ -75,7 +75,7 @@ pub(super) enum Next {
 pub(super) enum Woken {
     TimeIsOver,
     Reopen,
-    /// The queue is closed, and the time of what is left is over.
+    /// The queue is closed, and the time for the rest is over.
     End,
 }
 
@@ -157,7 +157,7 @@ impl Queue {
         }
     }
 
-    /// Has the sink opened again, after what is being delivered.
+    /// Makes the sink reopen, after the current delivery.
     pub(super) fn reopen(&self) {
         self.lock().reopen = true;
         self.changed.notify_all();

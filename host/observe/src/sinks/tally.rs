@@ -1,4 +1,4 @@
-//! What became of the records of one sink.
+//! Counts the fate of one sink's records.
 //!
 //! Invariant: each record that was meant for the sink is dropped, delivered, failed or waiting. The counts
 //! outlast changes of the sink's settings.

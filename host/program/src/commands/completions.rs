@@ -8,7 +8,7 @@ use crate::{exit::CommandError, output};
 
 /// Print shell completions.
 ///
-/// The script asks this program, which knows the running plugins and their methods.
+/// The script calls this program, which completes the names of running plugins and their methods.
 #[derive(Args, Debug)]
 pub(super) struct Completions {
     /// Shell

@@ -1,4 +1,4 @@
-//! `hotmerge debug`: everything that the host knows of one plugin.
+//! `hotmerge debug`: everything that the host knows about one plugin.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::host::HostArguments;
 use crate::{exit::CommandError, output};
 
-/// Show everything that the host knows of one plugin, for debugging.
+/// Show everything that the host knows about one plugin, for debugging.
 ///
 /// The output follows the host's internals and changes with them; programs should read `status` and
 /// `history`.
@@ -40,12 +40,16 @@ impl Debug {
         if self.json {
             output::print_json(&report)?;
         } else {
-            let mut lines = String::new();
-            list("", &serde_json::to_value(&report)?, &mut lines);
-            output::print(lines);
+            output::print(text(&report)?);
         }
         Ok(())
     }
+}
+
+fn text(report: &DebugReport) -> anyhow::Result<String> {
+    let mut lines = String::new();
+    list("", &serde_json::to_value(report)?, &mut lines);
+    Ok(lines)
 }
 
 /// One line per field, those of an inner object behind its name: `live.version: 1.0.0`.
@@ -74,4 +78,52 @@ fn list(name: &str, value: &Value, lines: &mut String) {
 
 fn line(name: &str, value: &str, lines: &mut String) {
     *lines += &format!("{name}: {value}\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn one_line_per_field() {
+        let hash = "sha256:5f0c3f1b7d4e8a9260b1c2d3e4f5061728394a5b6c7d8e9fa0b1c2d3e4f50617";
+        let attempt = |ticket: u64, progress: &str, ending: Option<&str>| {
+            json!({
+                "ticket": ticket, "version": "1.0.0", "hash": hash, "progress": progress,
+                "ending": ending, "age_ms": 1500, "paused_ms": null, "package": "alpha",
+            })
+        };
+        let report: DebugReport = serde_json::from_value(json!({
+            "plugin": "alpha", "state": "active", "stage": null, "reason": "the package changed",
+            "since": "2026-11-27T12:00:00Z", "busy": true,
+            "directory": {
+                "version": "1.0.1", "hash": hash, "origin": "package alpha", "takes_state": true,
+            },
+            "choice": {"version": "1.0.0", "hash": hash, "pinned": true, "instead_of": null},
+            "live": attempt(4, "live", None), "generation": 2, "given_up": false,
+            "candidate": null, "why": null, "deferred": null, "differs": null,
+            "olds": [attempt(3, "started", Some("draining"))],
+            "refused": {
+                "version": "1.0.1", "hash": hash, "reason": "it is for\nanother machine",
+                "lasting": true,
+            },
+            "health": {
+                "restarts": 1, "retained": 0,
+                "last_failure": {
+                    "time": "2026-11-27T11:59:00Z", "what": "was killed by SIGSEGV at 0x8",
+                    "method": "render", "stack": ["alpha::render", "alpha::call"],
+                },
+                "replace_in_ms": null, "save_in_ms": 8000,
+            },
+            "waiting": ["a checkpoint"],
+            "worker": {
+                "phase": "live",
+                "status": {"pid": 4711, "memory_bytes": 1_048_576, "degraded": [], "log_dropped": 0},
+            },
+        }))
+        .expect("it is a report");
+        insta::assert_snapshot!(text(&report).expect("it is JSON"));
+    }
 }

@@ -1,4 +1,4 @@
-//! `hotmerge describe`: what a plugin says of itself.
+//! `hotmerge describe`: a plugin's description of its methods.
 
 use std::{fmt, time::Duration};
 

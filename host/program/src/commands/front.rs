@@ -34,7 +34,7 @@ pub(super) fn inherited() -> Result<Inherited, CommandError> {
     Ok(Inherited)
 }
 
-/// Tells the front that every plugin was looked at once.
+/// Tells the front that every plugin was scanned once.
 #[cfg(feature = "http")]
 pub(super) fn ready(front: Option<&Front>) {
     if let Some(front) = front {

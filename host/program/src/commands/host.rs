@@ -91,7 +91,7 @@ fn refusal(code: i32) -> u8 {
     }
 }
 
-/// A host that is to change what it runs, and how to tell what came of it.
+/// A host that is to change what it runs, and how to report the result.
 #[derive(Args, Debug)]
 pub(super) struct Change {
     #[command(flatten)]

@@ -104,7 +104,7 @@ fn refusal(objections: usize) -> String {
     format!("the symbol policy refuses it: {objections}")
 }
 
-/// What the plugin asks for: nothing if there is no `plugin.meta` that tells of the file.
+/// What the plugin requests: nothing if no `plugin.meta` describes the file.
 fn wants(file: &Path) -> Vec<String> {
     let dir = match file.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn one_objection_is_no_plural() {
+    fn one_objection_is_singular() {
         let inspect = Inspect {
             file: "libx.so".into(),
             allow: Vec::new(),

@@ -29,7 +29,7 @@ pub(super) struct Logs {
     /// Show only records about these plugins, or by them
     #[arg(value_name = "PLUGIN", add = complete::plugins())]
     plugins: Vec<PluginName>,
-    /// Continue with new records as they come
+    /// Continue with new records as they arrive
     #[arg(short, long)]
     follow: bool,
     /// Show only records of this level and above: error, warn, info, debug or trace

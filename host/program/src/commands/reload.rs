@@ -19,34 +19,34 @@ const HEADING: &[&str] = &["PLUGIN", "VERSION", "OLD", "NEW", "RESULT", "TOOK"];
 
 /// Rescan the plugin directory, wait for the reloads that follow, and show the result.
 ///
-/// Plugins given by name are tried again even if their current version was refused; the command
-/// then waits for, shows and judges only these. With `canary` a version first takes a share of the
-/// calls, also if it is tried again; only `hotmerge rollback` switches at once.
+/// Named plugins are tried again even if their current version was refused, and the command waits
+/// for and reports only these. With `canary` a version first takes a share of the calls, even when
+/// it is tried again; only `hotmerge rollback` switches at once.
 #[derive(Args, Debug)]
 pub(super) struct Reload {
     /// Plugins to try again
     #[arg(value_name = "PLUGIN")]
     plugins: Vec<PluginName>,
-    /// Package of the named plugins: show and judge its problems too (repeatable)
+    /// Report the problems of this package of the named plugins, too (repeatable)
     #[arg(long = "package", value_name = "PACKAGE", requires = "plugins")]
     packages: Vec<String>,
-    /// Include everything since this position, from `hotmerge status --json`; what was tried since
-    /// then is not tried again
+    /// Report everything since this position, from `hotmerge status --json`, and do not try again
+    /// what was tried since then
     #[arg(long, value_name = "POSITION")]
     since: Option<u64>,
-    /// Discard the running versions' state if the named plugins are replaced: for one that does not
-    /// save its state, or a version that cannot take it over
+    /// Discard the state of the named plugins when they are replaced: for a plugin that cannot save
+    /// its state, or a new version that cannot take it over
     #[arg(long, requires = "plugins")]
     without_state: bool,
-    /// The named plugins were removed: expect not to find them
+    /// Do not fail if the named plugins are gone, because they were removed
     #[arg(long, requires = "plugins")]
     removed: bool,
-    /// Read the configuration again first: only plugins whose settings have changed start again,
-    /// and keys that wait for a restart of the host are named
+    /// Read the configuration again first: restart only plugins whose settings have changed, and
+    /// name the keys that wait for a restart of the host
     #[arg(long)]
     config: bool,
-    /// Print short lines for a log: one per plugin and problem, and only named plugins if
-    /// unchanged
+    /// Print short lines for a log: one per plugin and per problem; unchanged plugins only if
+    /// named
     #[arg(long, conflicts_with = "json")]
     brief: bool,
     #[command(flatten)]
@@ -95,19 +95,19 @@ fn verdict(report: &ReloadReport, expected: &[PluginName]) -> Result<(), Command
         .plugins
         .iter()
         .filter(|plugin| plugin.action == Action::Refused);
-    let told = [
+    let failures = [
         (refused.count() as u64, "plugin", "refused"),
         (report.problems.len() as u64, "package", "cannot be used"),
     ];
-    let told: Vec<_> = told
+    let failures: Vec<_> = failures
         .into_iter()
         .filter(|(number, _, _)| *number > 0)
         .map(|(number, what, how)| format!("{} {how}", count(number, what)))
         .collect();
-    if !told.is_empty() {
+    if !failures.is_empty() {
         return Err(CommandError::text(
             exit::REFUSED,
-            format!("{}; what ran before still runs", told.join(", ")),
+            format!("{}; what ran before still runs", failures.join(", ")),
         ));
     }
     let unknown = expected
@@ -123,16 +123,16 @@ fn verdict(report: &ReloadReport, expected: &[PluginName]) -> Result<(), Command
 }
 
 fn text(report: &ReloadReport) -> String {
-    let told = report.plugins.len() as u64;
-    let others = report.installed.saturating_sub(told);
-    let mut text = match told {
+    let listed = report.plugins.len() as u64;
+    let others = report.installed.saturating_sub(listed);
+    let mut text = match listed {
         0 => String::new(),
         _ => plugins_text(&report.plugins),
     };
     if others > 0 {
         let others = count(others, "plugin");
         text += &format!("{others} unchanged, in {:.1} ms\n", report.took_ms);
-    } else if told == 0 {
+    } else if listed == 0 {
         let dir = report.plugin_dir.display().to_string();
         text += &format!("no plugins in {}\n", plain(&dir));
     }
@@ -149,7 +149,7 @@ fn waiting(report: &ReloadReport) -> String {
         .collect()
 }
 
-/// That a key waits for a restart of the host.
+/// Says that a key waits for a restart of the host.
 pub(super) fn waits_for_restart(change: &KeyChange) -> String {
     format!(
         "`{}` waits for a restart of the host: {} is in force, {} is configured",
@@ -259,10 +259,18 @@ pub(super) fn conclude(
     if json {
         output::print_json(&report)?;
     } else {
-        let mut table = table::new(HEADING);
-        table.add_row(row(&report, &change.outcome(report.action)));
-        output::print(table::text(&table));
+        output::print(outcome_text(&report, change));
     }
+    outcome_verdict(&report)
+}
+
+fn outcome_text(report: &PluginReport, change: Override) -> String {
+    let mut table = table::new(HEADING);
+    table.add_row(row(report, &change.outcome(report.action)));
+    table::text(&table)
+}
+
+fn outcome_verdict(report: &PluginReport) -> Result<(), CommandError> {
     if report.action == Action::Refused {
         return Err(CommandError::text(
             exit::REFUSED,
@@ -272,12 +280,12 @@ pub(super) fn conclude(
             ),
         ));
     }
-    match report.not_durable {
+    match &report.not_durable {
         Some(reason) => Err(CommandError::text(
             exit::FAILURE,
             format!(
-                "it is done, but plugin `{}` would forget it at the host's next start: {reason}; \
-                 the host goes on trying, see `hotmerge status`",
+                "the change is in force, but the host failed to save it for plugin `{}` and would lose \
+                 it at its next start: {reason}; the host keeps trying, see `hotmerge status`",
                 report.plugin
             ),
         )),
@@ -350,6 +358,62 @@ mod tests {
         .expect("it is a report");
         let text = anstream::adapter::strip_str(&text(&report)).to_string();
         insta::assert_snapshot!(text + &brief(&report));
+    }
+
+    #[test]
+    fn brief_lines_name_plugins_packages_and_reasons() {
+        let plugin = |name: &str, action: &str, reason: Option<String>| {
+            json!({
+                "plugin": name, "version": (action != "removed").then_some("1.0.0"),
+                "old_hash": null, "hash": HASH, "action": action, "took_ms": 1.25,
+                "reason": reason,
+            })
+        };
+        let report: ReloadReport = from_value(json!({
+            "plugins": [
+                plugin("alpha", "loaded", None),
+                plugin("beta", "unchanged", None),
+                plugin("gamma", "removed", None),
+                plugin("delta", "refused", Some("it is for another machine".into())),
+                plugin("epsilon", "refused", Some("too long ".repeat(30))),
+            ],
+            "problems": [{ "package": "stray", "reason": "it is not a directory" }],
+            "installed": 7, "plugin_dir": "/plugins", "took_ms": 12.34,
+        }))
+        .expect("it is a report");
+        insta::assert_snapshot!(brief(&report));
+    }
+
+    /// What `pin`, `unpin` and `rollback` print, and their exit codes.
+    #[test]
+    fn overrides_print_their_outcome() {
+        let mut shown = String::new();
+        for change in [Override::Pin, Override::Unpin, Override::RollBack] {
+            for (action, reason, not_durable) in [
+                ("unchanged", None, None),
+                ("reloaded", None, None),
+                ("trying", None, None),
+                ("refused", Some("it is for another machine"), None),
+                ("unchanged", None, Some("no space left on device")),
+            ] {
+                let report: PluginReport = from_value(json!({
+                    "plugin": "alpha", "version": "1.0.0", "old_hash": OTHER, "hash": HASH,
+                    "action": action, "generation": 2, "took_ms": 1.25, "reason": reason,
+                    "not_durable": not_durable,
+                }))
+                .expect("it is a report");
+                let text = outcome_text(&report, change);
+                shown += &format!(
+                    "{change:?}, {action}\n{}",
+                    anstream::adapter::strip_str(&text)
+                );
+                if let Err(failure) = outcome_verdict(&report) {
+                    shown += &format!("{}[exit code {}]\n", failure.report(), failure.code());
+                }
+                shown += "\n";
+            }
+        }
+        insta::assert_snapshot!(shown);
     }
 
     #[test]

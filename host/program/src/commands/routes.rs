@@ -40,10 +40,10 @@ enum Command {
 
 /// Show to which sinks a record would go, without logging it.
 ///
-/// A record is described by words `NAME=VALUE`: `level` (info by default), `source` (a target; by default
+/// Words `NAME=VALUE` describe the record: `level` (info by default), `source` (a target; by default
 /// `plugin` if a plugin is named, otherwise `hotmerge::host`), `plugin`, `version`, `generation`, `trace_id`, `span_id`,
-/// `message`, and fields of any other name. `hotmerge serve --log` decides before any route what is logged
-/// at all.
+/// `message`, and fields of any other name. What `hotmerge serve --log` filters out reaches no
+/// route.
 #[derive(Args, Debug)]
 struct Test {
     /// The record: words, or one text with words in it, as in `level=ERROR plugin=x 'message=a b'`
@@ -78,13 +78,13 @@ struct Reached {
 /// Why a text describes no record.
 #[derive(Debug, thiserror::Error)]
 enum DescriptionError {
-    #[error("`{0}` is no `NAME=VALUE`; a value with blanks is quoted: 'message=\"a b\"'")]
+    #[error("`{0}` is not `NAME=VALUE`; quote a value with blanks: 'message=\"a b\"'")]
     Word(String),
     #[error("a quotation mark is not closed")]
     Quote,
     #[error(transparent)]
     Level(#[from] LogLevelError),
-    #[error("`generation` is a number, not `{0}`")]
+    #[error("`generation` must be a number, not `{0}`")]
     Generation(String),
 }
 
@@ -242,12 +242,12 @@ mod tests {
     }
 
     #[test]
-    fn what_describes_no_record_is_refused() {
+    fn an_invalid_description_is_refused() {
         for (text, reason) in [
-            ("level", "`level` is no `NAME=VALUE`"),
-            ("=x", "`=x` is no `NAME=VALUE`"),
+            ("level", "`level` is not `NAME=VALUE`"),
+            ("=x", "`=x` is not `NAME=VALUE`"),
             ("level=loud", "`loud` is not a log level"),
-            ("generation=x", "`generation` is a number, not `x`"),
+            ("generation=x", "`generation` must be a number, not `x`"),
             ("message=\"a", "a quotation mark is not closed"),
         ] {
             let refused = described_as(&[text]).unwrap_err().to_string();

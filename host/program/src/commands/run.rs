@@ -30,7 +30,7 @@ use crate::{
 
 /// Call a plugin without a running host and write the reply to standard output.
 ///
-/// The plugin runs in its sandbox if this system has one, starts, answers and ends.
+/// The plugin starts in its sandbox if this system provides one, answers the call, and ends.
 #[derive(Args, Debug)]
 pub(super) struct Run {
     /// Plugin file, package, or plugin or staging directory
@@ -54,7 +54,7 @@ pub(super) struct Run {
     log: String,
 }
 
-/// A directory that a host can look at, and the plugin in it that is meant.
+/// A directory that a host can scan, and the plugin in it that is meant.
 struct Place {
     dir: PathBuf,
     plugin: PluginName,

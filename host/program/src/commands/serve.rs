@@ -60,11 +60,11 @@ pub(super) struct Serve {
     /// Check the configuration, the plugin directory and the system, then exit
     #[arg(long)]
     check: bool,
-    /// What to log: a level, or levels by target (`info`, `warn,plugin=debug`).
+    /// What to log: a level, or levels per target (`info`, `warn,plugin=debug`).
     ///
     /// Targets: `hotmerge::host`, `hotmerge::plugin` (what happens to plugins), `hotmerge::worker`,
     /// `hotmerge::door`, `hotmerge::audit`, `hotmerge::watch`, and `plugin` (what plugins log themselves). A level
-    /// alone is for these; libraries are logged only if named (`info,notify=debug`).
+    /// alone applies to these; libraries are logged only if named (`info,notify=debug`).
     #[arg(
         long,
         value_name = "FILTER",
@@ -77,7 +77,7 @@ pub(super) struct Serve {
     log_format: LogFormat,
 }
 
-/// How log records look.
+/// The format of log records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
     /// One line per record, for people.
@@ -144,7 +144,7 @@ impl Serve {
         let front = Arc::new(front::open(&config.http, inherited, door)?);
         self.reread_config_on_request(&host, names_state_dir);
         let reloads = Reloads::start(&host, &log.router).context("failed to start a thread")?;
-        // The signals of whoever learns the pid are taken already.
+        // Signals are handled before anyone can learn the pid.
         pid_file.write_pid()?;
         let place = Place::new(dir, pid_file, server);
         let kept = Arc::downgrade(&place);
@@ -180,8 +180,8 @@ impl Serve {
         Ok(())
     }
 
-    /// Has the file read again when a request or a signal asks for it. What the command line says
-    /// still takes precedence, and the state directory of a host that chose one itself stays.
+    /// Reads the file again when a request or a signal asks for it. The command line still takes
+    /// precedence, and a state directory that the host chose by itself stays.
     fn reread_config_on_request(mut self, host: &Arc<Host>, names_state_dir: bool) {
         // Reports name it to clients, whose working directory is another.
         if let Some(file) = &mut self.config {
@@ -224,7 +224,7 @@ impl Serve {
     }
 }
 
-/// Lets the host show what the log's sinks do, and the log follow the host's configuration.
+/// Connects host and log: the host shows the state of the log's sinks, and the log follows the host's configuration.
 fn connect(host: &Host, router: &Arc<Router>) {
     let shown = Arc::clone(router);
     host.show_log_sinks(move || shown.status());
@@ -232,11 +232,19 @@ fn connect(host: &Host, router: &Arc<Router>) {
     host.at_every_configuration(move |config| router.apply(plan(config)));
 }
 
-/// Tries what a host with this configuration needs, and says what came of it, part by part.
+/// Tries what a host with this configuration needs, and reports the result for each part.
 fn check(config: &Config) -> Result<(), CommandError> {
-    let (bad, usable): (Vec<_>, Vec<_>) = examine(config)
+    let (usable, verdict) = conclude(examine(config));
+    output::print(usable);
+    verdict
+}
+
+/// A line for each part that a host can use, and the failure if there is one that it cannot.
+fn conclude(findings: Vec<Finding>) -> (String, Result<(), CommandError>) {
+    let (bad, usable): (Vec<_>, Vec<_>) = findings
         .into_iter()
         .partition(|it| it.verdict == Verdict::Bad);
+    let mut lines = String::new();
     for Finding {
         part,
         verdict,
@@ -247,17 +255,17 @@ fn check(config: &Config) -> Result<(), CommandError> {
             Verdict::Less => "warning: ",
             Verdict::Good | Verdict::Bad => "",
         };
-        output::print(format_args!("{warning}{part}: {text}\n"));
+        lines += &format!("{warning}{part}: {text}\n");
     }
     if bad.is_empty() {
-        return Ok(());
+        return (lines, Ok(()));
     }
-    let told = bad.iter().map(|it| format!("{}: {}", it.part, it.text));
-    let told = told.collect::<Vec<_>>().join("\n");
-    Err(CommandError::text(exit::CONFIG, told))
+    let reasons = bad.iter().map(|it| format!("{}: {}", it.part, it.text));
+    let reasons = reasons.collect::<Vec<_>>().join("\n");
+    (lines, Err(CommandError::text(exit::CONFIG, reasons)))
 }
 
-/// Whether granted paths lead where they should, and required signatures can be verified.
+/// Checks that granted paths can be trusted, and that required signatures can be verified.
 fn check_trust(config: &Config) -> Result<(), CommandError> {
     let refused = Host::check_grants(config);
     let keys = Host::check_keys(config);
@@ -289,7 +297,7 @@ fn allow_more_files() {
     }
 }
 
-/// A state directory that nobody asked for is used if it can be.
+/// Uses the default state directory if that is possible; only a configured one must work.
 fn start(config: Config) -> Result<Host, StartError> {
     let Some(default) = Config::default_state_dir().filter(|_| config.state_dir.is_none()) else {
         return Host::start(config);
@@ -317,8 +325,8 @@ fn lock(dir: &RuntimeDir) -> Result<PidFile, CommandError> {
     })
 }
 
-/// Says that the host is ready once the first pass over the plugins is done; meanwhile
-/// signals are taken already.
+/// Reports that the host is ready once the first pass over the plugins is done. Signals are
+/// handled before that.
 fn announce_ready(host: &Arc<Host>, front: &Arc<Option<Front>>) -> Result<(), CommandError> {
     let (host, front) = (Arc::clone(host), Arc::clone(front));
     thread::Builder::new()
@@ -336,13 +344,13 @@ fn announce_ready(host: &Arc<Host>, front: &Arc<Option<Front>>) -> Result<(), Co
     Ok(())
 }
 
-/// While the host ends, whoever orders it once more does not want to wait.
+/// A second order to stop means: do not wait for running calls.
 fn hurry_on_request(mut orders: Orders, host: &Arc<Host>) {
     let host = Arc::downgrade(host);
     let watch = move || {
         while !matches!(orders.next(), Order::Stop | Order::ReportAndStop) {}
         if let Some(host) = host.upgrade() {
-            tracing::warn!(target: "hotmerge::host", "told to stop a second time: no longer waiting for running calls");
+            tracing::warn!(target: "hotmerge::host", "received a second order to stop: no longer waiting for running calls");
             host.hurry();
         }
     };
@@ -383,7 +391,7 @@ fn report(host: &Host) {
     }
 }
 
-/// A request to stop goes the way of every other one.
+/// A request to stop is handled like a signal to stop.
 #[derive(Debug)]
 struct StopBySignal;
 
@@ -392,5 +400,37 @@ impl AskToStop for StopBySignal {
         if let Err(error) = kill_process(getpid(), Signal::TERM) {
             tracing::error!(target: "hotmerge::host", "failed to stop on request: {error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_has_one_line_per_part() {
+        let finding = |part, verdict, text: &str| Finding {
+            part,
+            verdict,
+            text: text.into(),
+        };
+        let findings = vec![
+            finding("memory for plugins", Verdict::Good, "can be sealed and run"),
+            finding(
+                "sandbox",
+                Verdict::Bad,
+                "plugins must run in worker processes",
+            ),
+            finding(
+                "state directory",
+                Verdict::Bad,
+                "`/state` belongs to others",
+            ),
+            finding("open files", Verdict::Less, "the limit is 256: raise it"),
+        ];
+        let (lines, verdict) = conclude(findings);
+        let failure = verdict.expect_err("two parts cannot be used");
+        let end = format!("{}[exit code {}]\n", failure.report(), failure.code());
+        insta::assert_snapshot!(lines + &end);
     }
 }

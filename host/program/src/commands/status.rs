@@ -61,11 +61,11 @@ fn host_text(host: &HostStatus) -> String {
             plain(&host.started)
         ),
         format!(
-            "plugins of {}, {}; looked {}{}",
+            "plugins of {}, {}; scanned {}{}",
             plain(&host.plugin_dir.display().to_string()),
             plain(&watched(&host.watch)),
             count(host.rescans, "time"),
-            looks_text(host)
+            scans_text(host)
         ),
     ];
     lines.extend(host.watchers.iter().map(watcher_text));
@@ -77,7 +77,7 @@ fn host_text(host: &HostStatus) -> String {
         (
             host.replies_given_up,
             "call",
-            "between plugins lost the reply, because too many replies waited",
+            "between plugins lost the reply because too many replies were waiting",
         ),
     ] {
         if number > 0 {
@@ -106,7 +106,7 @@ fn host_text(host: &HostStatus) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// Which configuration is in force, and what of the file is not.
+/// Which configuration is in force, and which of its keys are not yet.
 fn config_text(config: &ConfigStatus) -> Vec<String> {
     let Some(file) = &config.file else {
         return Vec::new();
@@ -126,9 +126,9 @@ fn refused_text(refused: &ConfigRefused) -> String {
     )
 }
 
-/// What of the door is worth a line: refusals.
+/// A line for the control socket if it refused or closed anything.
 fn door_text(door: &DoorStatus) -> Option<String> {
-    let told: Vec<_> = [
+    let refusals: Vec<_> = [
         (door.denied, "refused for lack of a role"),
         (door.busy, "refused for lack of room"),
         (door.closed, "closed to make room"),
@@ -137,9 +137,9 @@ fn door_text(door: &DoorStatus) -> Option<String> {
     .filter(|(number, _)| *number > 0)
     .map(|(number, how)| format!("{number} {how}"))
     .collect();
-    (!told.is_empty()).then(|| {
+    (!refusals.is_empty()).then(|| {
         let requests = count(door.requests, "request");
-        format!("control socket: {requests}; {}", told.join(", "))
+        format!("control socket: {requests}; {}", refusals.join(", "))
     })
 }
 
@@ -178,7 +178,7 @@ fn sink_text(sink: &LogSinkStatus) -> String {
 fn failing_text(sink: &LogSinkStatus) -> Option<String> {
     let last = sink.last_error.as_ref().filter(|_| sink.failing)?;
     Some(format!(
-        "the log sink {} fails, last at {}: {}",
+        "the log sink {} is failing, last at {}: {}",
         plain(&sink.name),
         plain(&last.time),
         plain(&last.reason)
@@ -203,13 +203,13 @@ fn watched(watch: &str) -> String {
     }
 }
 
-fn looks_text(host: &HostStatus) -> String {
-    // An older host does not say.
+fn scans_text(host: &HostStatus) -> String {
+    // An older host does not report it.
     let Some(last) = &host.last_look else {
         return String::new();
     };
     let full = host.full_looks;
-    format!(" ({full} at all packages), last at {}", plain(last))
+    format!(" ({full} of all packages), last at {}", plain(last))
 }
 
 fn watcher_text(watcher: &WatcherStatus) -> String {
@@ -317,7 +317,7 @@ fn isolation(plugin: &PluginStatus) -> Cell {
     }
 }
 
-/// What went wrong last, and what the plugin went on from.
+/// The last failure, and the state from which the plugin continued.
 fn failure(failure: &FailureStatus) -> Vec<String> {
     let state = match failure.state_age_ms {
         Some(ms) => format!("; restarted from state saved {} earlier", seconds(ms)),

@@ -8,7 +8,7 @@ use hotmerge_meta::control::method;
 use super::host::HostArguments;
 use crate::exit::CommandError;
 
-/// Ask the host to stop once running calls have finished; does not wait for it.
+/// Ask the host to stop once running calls have finished; do not wait for that.
 #[derive(Args, Debug)]
 pub(super) struct Stop {
     #[command(flatten)]

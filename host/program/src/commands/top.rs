@@ -1,10 +1,9 @@
-//! `hotmerge top`: what runs, on a whole terminal, as it changes.
+//! `hotmerge top`: what runs, full-screen, as it changes.
 //!
-//! One thread shows; three wait: for keys, for signals and for the host. Everything that happens reaches the
-//! first as one kind of event.
+//! One thread draws; three wait: for keys, for signals and for the host. All of them send the first thread events of one type.
 //!
 //! Invariant: the host is asked once a second at most, and not again before it has answered; the terminal is
-//! given back however this ends.
+//! restored however this ends.
 //!
 //! Absent on purpose: `output`, because a terminal is drawn on and not written to.
 
@@ -48,10 +47,10 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How long the host may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Show the plugins on the whole terminal as they change.
+/// Show the plugins full-screen, as they change.
 ///
 /// Arrow keys select a plugin and the column to sort by, `r` reverses the order, Enter shows one plugin with its
-/// history, `q` ends. The host is asked once a second.
+/// history, `q` ends. The display is refreshed once a second.
 #[derive(Args, Debug)]
 pub(super) struct Top {
     #[command(flatten)]
@@ -76,17 +75,17 @@ impl Top {
                 "`hotmerge top` needs a terminal; `hotmerge status` writes to files and pipes";
             return Err(CommandError::text(exit::FAILURE, reason));
         }
-        // A host that does not run is told of without drawing anything.
+        // If no host runs, say so without drawing anything.
         let client = self.host.connect()?;
         let (happens, events) = mpsc::channel();
-        listen_to_signals(happens.clone()).context("failed to take signals")?;
+        listen_to_signals(happens.clone()).context("failed to handle signals")?;
         let ask = self.listen_to_host(client, happens.clone());
         let mut terminal = ratatui::try_init().context("failed to prepare the terminal")?;
         listen_to_keys(happens);
         let ended = show(&mut terminal, &events, &ask);
         // It shows the cursor again.
         drop(terminal);
-        let restored = ratatui::try_restore().context("failed to give the terminal back");
+        let restored = ratatui::try_restore().context("failed to restore the terminal");
         if let Some(signal) = ended? {
             // It ends this process as it would have without a handler.
             emulate_default_handler(signal)?;
@@ -102,7 +101,7 @@ impl Top {
             for question in questions {
                 let answer = self.answer(&mut client, question).map(Box::new);
                 if answer.is_err() {
-                    // The next question goes to whoever runs then.
+                    // The next question goes to the host that runs then.
                     client = None;
                 }
                 if happens.send(Event::Answered(answer)).is_err() {

@@ -17,10 +17,10 @@ use crate::{
 /// Check every package below a directory: does each file match its plugin.meta, who signed it,
 /// and would a host load it?
 ///
-/// The answer is that of a host that starts on the directory with this configuration, in a system
-/// that provides the sandbox. Not known here is what only a host learns: whether a plugin starts,
-/// which versions have run before (`signed_order`), and what an operator pinned or rolled back.
-/// Of a single package it is not known what the plugins that it requires are.
+/// The answer is that of a host that starts on the directory with this configuration, on a system
+/// that provides the sandbox. Only a running host can tell whether a plugin starts, which versions
+/// have run before (`signed_order`), and what an operator pinned or rolled back. For a single
+/// package, the plugins that it requires are not checked.
 #[derive(Args, Debug)]
 pub(super) struct Verify {
     /// Package, plugin directory or staging directory [default: the configuration's plugin

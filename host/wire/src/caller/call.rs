@@ -244,7 +244,7 @@ impl Call<'_> {
             }
             if let Some(failure) = self.caller.ended(request) {
                 return match failure {
-                    // The state tells that as well.
+                    // The state shows that as well.
                     NoAnswer::Gone { .. } => Ok(now),
                     other => Err(other),
                 };
@@ -263,7 +263,7 @@ impl Call<'_> {
         }
     }
 
-    /// Gives the call an area for its reply, or tells the worker that none is free.
+    /// Gives the call an area for its reply, or notifies the worker that none is free.
     fn grant(&mut self, request: &Request<'_>) -> Result<(), NoAnswer> {
         let has_heard = self.before == state::of(self.number, state::HEARD);
         if has_heard || self.private.area.load(Ordering::Relaxed) != NO_AREA {

@@ -168,7 +168,7 @@ fn a_cancelled_call_returns() {
 }
 
 #[test]
-fn when_the_worker_is_gone_every_call_ends() {
+fn every_call_ends_when_its_worker_is_gone() {
     let (caller, server) = pair();
     let context = CallContext::default();
     thread::scope(|scope| {

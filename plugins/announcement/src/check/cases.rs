@@ -5,7 +5,7 @@ use super::{Report, Rule, Rule::*};
 /// What the case is about, the document, and its violations.
 type Case = (&'static str, &'static [u8], &'static [(usize, Rule)]);
 
-/// Where a fault needs a title to stand alone, the document has one.
+/// The document has a title wherever its absence would be a second violation.
 const CASES: &[Case] = &[
     ("a title is enough", b"# hotmerge 1.2.3\n", &[]),
     ("no line feed at the end", b"# hotmerge 1.2.3", &[]),
@@ -102,7 +102,7 @@ const CASES: &[Case] = &[
     ("a fence that its item closes", b"# 1\n\n- ```\n  code\n  ```\n- next\n", &[]),
     ("a fence closed outside of its item", b"# 1\n\n- ```\n  code\n```\n", &[(3, UnclosedFence), (5, UnclosedFence)]),
     ("an open fence hides what follows", b"# 1\n\n```\n\n#### 4\n", &[(3, UnclosedFence)]),
-    ("code in a line is no fence", b"# 1\n\n``` code ```\n", &[]),
+    ("code in a line is not a fence", b"# 1\n\n``` code ```\n", &[]),
     // Versions.
     ("a leading v", b"# hotmerge v1.2.3\n", &[(1, Version)]),
     ("a leading zero", b"# hotmerge 01.2.3\n", &[(1, Version)]),

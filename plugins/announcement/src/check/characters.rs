@@ -31,7 +31,7 @@ pub fn text<'a>(document: &'a [u8], violations: &mut Vec<Violation>) -> Option<C
     Some(String::from_utf8_lossy(body))
 }
 
-/// At most one violation of each kind a line: the first tells where to look.
+/// At most one violation of each kind per line: the first shows where to look.
 fn judge(number: usize, line: &[u8], violations: &mut Vec<Violation>) {
     let mut add = |rule, message| {
         violations.push(Violation {

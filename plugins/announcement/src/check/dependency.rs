@@ -1,4 +1,4 @@
-//! What the headers of a news item may hold, and other short texts with a grammar of their own.
+//! The values of a news item's headers, and other short texts with their own grammar.
 //!
 //! A package dependency specification is judged as PMS (EAPI 5) writes it, without USE
 //! dependencies and blockers, which mean nothing to a reader of news.
@@ -112,7 +112,7 @@ pub(crate) fn judge_profile(text: &str) -> Result<(), String> {
     }
 }
 
-/// Judges what stands behind the date in the name of a news item.
+/// Checks the part of a news item's name after the date.
 pub(crate) fn judge_short_name(text: &str) -> Result<(), String> {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-._".contains(c);
     if !(1..=20).contains(&text.len()) || !text.chars().all(fits) {

@@ -1,13 +1,13 @@
 //! Headings and preformatted code that hide in raw HTML.
 //!
-//! The Markdown parser hands raw HTML over as it stands. Only the names of opening tags
-//! matter here, so this looks for those and skips comments; it is no HTML parser.
+//! The Markdown parser passes raw HTML through. Only the names of opening tags
+//! matter here, so this looks for those and skips comments; it is not an HTML parser.
 
 /// How far the text of a heading is looked for, in bytes, so that a document of nothing but
 /// tags is still read in one pass.
 const LONGEST_HEADING: usize = 1024;
 
-/// What a tag opens.
+/// The element that a tag opens.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Opened<'a> {
     /// `<h1>` to `<h6>`, with the text up to the next closing tag.

@@ -1,7 +1,7 @@
 //! Checks an announcement's bytes against the rules of its format. Every violation is found, not
 //! only the first, and each has a line.
 //!
-//! Absent on purpose: any Markdown parsing of our own. `pulldown-cmark` says what is a
+//! Absent on purpose: Markdown parsing. `pulldown-cmark` decides what is a
 //! heading, a fence or code, and where.
 
 mod characters;
@@ -19,14 +19,14 @@ use serde::{Serialize, Serializer};
 
 use crate::{Choice, Error, Format, Request, Templates};
 
-/// What a violation breaks. The names are stable: programs select by them.
+/// The rule that a violation breaks. The names are stable: programs select by them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
     /// The bytes are not UTF-8.
     Utf8,
     /// A byte order mark comes first.
     Bom,
-    /// A control character that has no place in text.
+    /// A control character that does not belong in text.
     Control,
     /// No title: the first heading must be of level 1 and say something.
     Title,
@@ -42,7 +42,7 @@ pub enum Rule {
     NewsHeader,
     /// The title of a news item is empty or too long.
     NewsTitle,
-    /// A restriction of a news item that matches nobody, or is none.
+    /// A restriction of a news item that matches nobody, or is not one.
     NewsDisplay,
     /// The body of a news item is empty, or has lines that readers misread.
     NewsBody,
@@ -97,7 +97,7 @@ impl Serialize for Rule {
 pub struct Violation {
     /// Counted from 1.
     pub line: usize,
-    /// What is broken.
+    /// The rule that is broken.
     pub rule: Rule,
     /// What was found and what was expected.
     pub message: String,
@@ -138,7 +138,7 @@ impl Report {
     /// parameter `name` is the name of the file.
     ///
     /// # Errors
-    /// A media type of which no rules are known.
+    /// A media type without known rules.
     pub fn of_type(document: &[u8], content_type: Option<&str>) -> Result<Self, Error> {
         let choice = match content_type {
             None => Choice::of(Format::Markdown),

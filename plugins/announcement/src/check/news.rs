@@ -1,4 +1,4 @@
-//! GLEP 42 to the letter, format 2.0, and rules of our own for what readers of news do wrong.
+//! GLEP 42 to the letter, format 2.0, and further rules for what news readers get wrong.
 //!
 //! Portage looks for restrictions at the beginning of every line, also of the body, and judges
 //! hardly anything; so what it accepts says nothing.

@@ -200,7 +200,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The parser closes an open fence where its container ends, and does not tell. What
+    /// The parser closes an open fence where its container ends, and does not report it. What
     /// comes after the block's text does: a fence again, or nothing.
     fn judge_fence(&mut self, fence: &Fence<'_>, end: usize) {
         if !self.text[fence.text_end..end].contains(fence.mark) {

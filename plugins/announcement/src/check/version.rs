@@ -1,6 +1,6 @@
 //! Strict versions, and where an announcement names one.
 //!
-//! A number with dots is mostly no version of the product (`HTTP/1.1`, `Rust 1.95`), so only
+//! A number with dots is usually not a version of the product (`HTTP/1.1`, `Rust 1.95`), so only
 //! these places are looked at: all words of a level-1 heading; in deeper headings the first
 //! word and the one after "version"; and the value of a line that is labelled `Version:` or
 //! `Minimum version:`, of Go too and in Chinese, or stands under a heading of that name.
@@ -80,7 +80,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
         .filter(|word| !word.is_empty())
 }
 
-/// The part of a word that is like a version: all of it, or what comes after the name in
+/// The part of a word that looks like a version: all of it, or what comes after the name in
 /// `hotmerge-1.2` and `hotmerge@1.2`.
 fn after_name(word: &str) -> Option<&str> {
     if is_version_like(word) {

@@ -40,7 +40,7 @@ pub enum ConnectError {
         /// The user that the host runs as, as far as can be seen.
         owner: Option<u32>,
     },
-    /// Whoever answers is not the host that was asked for.
+    /// The process that answers is not the host that was meant.
     #[error(
         "the socket in `{}` belongs to user {found}, and only {} may answer there; nothing was \
          sent; check the runtime directory, or run as user {found} to talk to a host of that user",
@@ -249,7 +249,7 @@ impl Client {
     }
 }
 
-/// Whoever could make the socket is not believed for that: a directory may be anybody's.
+/// That a user could create the socket proves nothing: the directory may belong to anybody.
 fn check_peer(dir: &RuntimeDir, stream: &UnixStream) -> Result<(), ConnectError> {
     let failed = |source: io::Error| ConnectError::Io {
         socket: dir.control_socket(),
@@ -270,8 +270,8 @@ fn check_peer(dir: &RuntimeDir, stream: &UnixStream) -> Result<(), ConnectError>
     })
 }
 
-/// Whose host may answer in a directory besides root's and this user's own: its owner's, if nobody
-/// but root has made it that user's.
+/// The user whose host may answer in a directory, besides root and this user: its owner, if only root
+/// can have created it for that user.
 fn trusted_owner(dir: &Path, am_root: bool) -> io::Result<Option<u32>> {
     let found = fs::symlink_metadata(dir)?;
     if am_root {
@@ -284,8 +284,8 @@ fn trusted_owner(dir: &Path, am_root: bool) -> io::Result<Option<u32>> {
     let mut child = found.uid();
     for (depth, above) in dir.canonicalize()?.ancestors().skip(1).enumerate() {
         let above = fs::symlink_metadata(above)?;
-        // Where everybody may write, a sticky directory keeps to each what is his; only of root's
-        // own it is certain that no other has put it there.
+        // In a sticky directory that everybody may write to, users cannot replace each other's files; but only
+        // a file of root's is certain to have been put there by no other user.
         let is_kept = above.mode() & 0o1000 != 0 && depth > 0 && child == 0;
         if above.uid() != 0 || (is_shared(above.mode()) && !is_kept) {
             return Ok(None);
@@ -312,7 +312,7 @@ fn lines(text: &str) -> String {
     lines.join("\n")
 }
 
-/// Who may talk to a host, to those whom modes keep away.
+/// The remedy for a user whom the modes of files keep out.
 fn whom(owner: Option<u32>) -> String {
     let uid = rustix::process::geteuid().as_raw();
     let grant = format!(

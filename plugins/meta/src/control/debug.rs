@@ -1,6 +1,6 @@
-//! What a host knows of one plugin, for whoever looks for a fault in host or plugin.
+//! Everything that a host knows about one plugin, for debugging the host or the plugin.
 //!
-//! Unlike the status, this follows the host's inner workings: fields come and go with them.
+//! Unlike the status, this follows the host's internals: fields come and go with them.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,11 +20,11 @@ pub struct DebugReport {
     pub reason: String,
     /// Since when it is in this state, RFC 3339.
     pub since: Option<String>,
-    /// Whether the host waits for an outcome of it.
+    /// Whether the host waits for an outcome.
     pub busy: bool,
-    /// What the plugin directory has of it.
+    /// Its version in the plugin directory.
     pub directory: Option<DebugVersion>,
-    /// What an operator chose instead.
+    /// The version that an operator chose instead.
     pub choice: Option<DebugChoice>,
     /// The version that takes calls.
     pub live: Option<DebugAttempt>,
@@ -36,7 +36,7 @@ pub struct DebugReport {
     pub candidate: Option<DebugAttempt>,
     /// Why the candidate is brought up.
     pub why: Option<String>,
-    /// What comes next, once the state has changed hands.
+    /// The version that follows once the hand-over of state is over.
     pub deferred: Option<DebugVersion>,
     /// How file and meta of the candidate differ.
     pub differs: Option<String>,
@@ -47,7 +47,7 @@ pub struct DebugReport {
     pub refused: Option<DebugRefused>,
     /// Its crashes.
     pub health: DebugHealth,
-    /// What waits because the system does not give what it takes.
+    /// Work that waits for resources of the system.
     pub waiting: Vec<String>,
     /// The worker of the live version.
     pub worker: Option<DebugWorker>,
@@ -83,11 +83,11 @@ pub struct DebugAttempt {
     pub age_ms: Option<u64>,
     /// How long calls have waited for it, in milliseconds.
     pub paused_ms: Option<u64>,
-    /// What the host reads, if it is not a version in the store or one that runs.
+    /// Its package, unless it comes from the store or from a running instance.
     pub package: Option<String>,
 }
 
-/// What an operator chose.
+/// An operator's choice.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DebugChoice {
     /// The version's number.
@@ -100,7 +100,7 @@ pub struct DebugChoice {
     pub instead_of: Option<Digest>,
 }
 
-/// What was refused.
+/// A refused version.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DebugRefused {
     /// The version's number.
@@ -109,18 +109,18 @@ pub struct DebugRefused {
     pub hash: Digest,
     /// Why.
     pub reason: String,
-    /// Whether it is not tried again unasked.
+    /// Whether it is not tried again without a request.
     pub lasting: bool,
 }
 
-/// What is known of a plugin's crashes.
+/// A plugin's crashes.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct DebugHealth {
     /// How often it was started again.
     pub restarts: u64,
     /// How many of its versions could not be unmapped.
     pub retained: u64,
-    /// What went wrong last.
+    /// Its last failure.
     pub last_failure: Option<FailureStatus>,
     /// In how many milliseconds it is to be replaced.
     pub replace_in_ms: Option<u64>,
@@ -131,7 +131,7 @@ pub struct DebugHealth {
 /// A worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DebugWorker {
-    /// Where it is: `starting`, `live`, `pausing`, `given up` or `ended`, and why.
+    /// Its phase: `starting`, `live`, `pausing`, `given up` or `ended`, and why.
     pub phase: String,
     /// Its process.
     pub status: WorkerStatus,

@@ -1,4 +1,4 @@
-//! What a plugin says of itself: its methods, their payloads, and a sentence each.
+//! A plugin's description of itself: its methods, their payloads, and a sentence each.
 //!
 //! It is a plugin's word: read with limits, and what a newer contract adds is skipped.
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 /// The longest document that is read, in bytes.
 const LIMIT: usize = 1 << 20;
 
-/// What a plugin says of itself.
+/// A plugin's description of itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Description {
     /// Its methods, in its order.
@@ -45,7 +45,7 @@ pub struct Payload {
     pub schema: Option<Value>,
 }
 
-/// A document that is no description.
+/// A document that is not a description.
 #[derive(Debug, thiserror::Error)]
 pub enum DescriptionError {
     /// It is longer than anybody reads.

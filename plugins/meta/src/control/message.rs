@@ -54,27 +54,27 @@ pub struct ReloadParams {
     pub since: Option<u64>,
     /// Retry the named plugins even if they were refused before [`since`](Self::since).
     pub retry: bool,
-    /// Wait for and tell of the named plugins alone: what becomes of others is none of the
-    /// asker's business.
+    /// Wait for and report only the named plugins: the others do not concern the
+    /// caller.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub only: bool,
     /// Read the configuration again first.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub config: bool,
-    /// Discard the running versions' state where named plugins are retried: a version that does not
-    /// save it keeps nobody from replacing it.
+    /// Discard the running versions' state where named plugins are retried, so that a version that does not
+    /// save it cannot block its replacement.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub without_state: bool,
 }
 
-/// What came of reading the configuration again.
+/// The result of reading the configuration again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ConfigReport {
     /// The file, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
-    /// Why it cannot be used; then nothing of it is in force, and what was before still is.
+    /// Why it cannot be used; then the previous one stays in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
     /// Keys whose new values wait for a restart of the host.
@@ -96,7 +96,7 @@ pub struct ReloadReport {
     pub installed: u64,
     /// The host's plugin directory.
     pub plugin_dir: PathBuf,
-    /// What came of reading the configuration again, if that was asked for.
+    /// The result of reading the configuration again, if that was requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<ConfigReport>,
     /// From the request to the last switch, in milliseconds.
@@ -129,7 +129,7 @@ pub struct PluginReport {
     /// How long calls waited during the hand-over of its state, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause_ms: Option<f64>,
-    /// Why what was chosen is done and will be forgotten when the host ends.
+    /// Why the change is in force, but will be lost when the host ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_durable: Option<String>,
     /// Time spent on this plugin in milliseconds.
@@ -141,7 +141,7 @@ pub struct PluginReport {
 pub struct Change {
     /// When it ended, RFC 3339.
     pub time: String,
-    /// What had led to it, in one word for programs.
+    /// Its cause, in one word for programs.
     pub cause: String,
     /// How it ended.
     pub report: PluginReport,

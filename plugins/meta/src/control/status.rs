@@ -109,17 +109,17 @@ pub struct HostStatus {
     /// Each kind of watcher that is wanted.
     #[serde(default)]
     pub watchers: Vec<WatcherStatus>,
-    /// Number of looks at the plugin directory, or at packages in it.
+    /// Number of scans of the plugin directory, or of packages in it.
     pub rescans: u64,
-    /// Those of them that were looks at all packages.
+    /// How many of them were scans of all packages.
     #[serde(default)]
     pub full_looks: u64,
-    /// The time of the last look, RFC 3339.
+    /// The time of the last scan, RFC 3339.
     #[serde(default)]
     pub last_look: Option<String>,
     /// Position in the history; it grows with every transition.
     pub position: u64,
-    /// Old versions whose memory could not be given back.
+    /// Old versions whose memory could not be freed.
     pub retained: u64,
     /// Old versions whose teardown is overdue and still running.
     pub stuck: u64,
@@ -143,7 +143,7 @@ pub struct HostStatus {
     /// What enforces the workers' limits: rlimits, and the controllers of a cgroup.
     #[serde(default)]
     pub limits: String,
-    /// What came in at the control socket.
+    /// Requests at the control socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub door: Option<DoorStatus>,
     /// The configuration.
@@ -158,7 +158,7 @@ pub struct ConfigStatus {
     /// The file, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
-    /// When what is in force was read, RFC 3339.
+    /// When the configuration in force was read, RFC 3339.
     pub since: String,
     /// Keys whose new values wait for a restart of the host.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -188,7 +188,7 @@ pub struct ConfigRefused {
     pub reason: String,
 }
 
-/// What came in at the control socket since the host's start.
+/// Requests at the control socket since the host's start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DoorStatus {
@@ -211,13 +211,13 @@ pub struct DoorStatus {
 pub struct WatcherStatus {
     /// `inotify` or `fanotify`.
     pub name: String,
-    /// What it watches by one watch or mark.
+    /// What one watch or mark covers.
     pub scope: String,
     /// Number of directories in which it notices changes.
     pub directories: u64,
     /// Number of its events in these directories since the host's start.
     pub events: u64,
-    /// How often it lost events, so that the host looked at everything.
+    /// How often it lost events, so that the host scanned everything.
     pub overflows: u64,
     /// Why it does not watch, or not all packages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -242,7 +242,7 @@ pub struct SignedStatus {
     pub by: String,
     /// The key's number.
     pub key: String,
-    /// What the signer says of it, which is signed too.
+    /// The signer's comment, which is signed too.
     pub comment: String,
 }
 
@@ -306,7 +306,7 @@ pub struct PluginStatus {
     pub calls_cancelled: u64,
     /// Calls that panicked.
     pub calls_panicked: u64,
-    /// Old versions of it whose memory could not be given back.
+    /// Old versions of it whose memory could not be freed.
     pub retained: u64,
     /// Old versions that have not ended yet.
     pub ending: Vec<EndingStatus>,

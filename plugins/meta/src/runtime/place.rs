@@ -2,7 +2,7 @@
 //!
 //! A lock on a file is gone with the file's name. A host therefore also locks the directory itself,
 //! and listens on an abstract socket that is named after the place, which nobody can remove. Others
-//! can take that name first; they are told from a host by whose process listens, and then the two
+//! can take that name first; they are distinguished from a host by the process that listens, and then the two
 //! locks have to do.
 
 use std::{
@@ -62,7 +62,7 @@ impl PlaceName {
     }
 }
 
-/// The directory that the place is in tells it from places of other mounts, and stays when the
+/// The directory that the place is in distinguishes it from places of other mounts, and stays when the
 /// place is cleared away.
 fn address(dir: &Path) -> io::Result<SocketAddrUnix> {
     let dir = dir.canonicalize()?;

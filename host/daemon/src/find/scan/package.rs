@@ -1,4 +1,4 @@
-//! The scanner's knowledge of one package between two looks.
+//! The scanner's knowledge of one package between two scans.
 //!
 //! Absent on purpose: the directory, and the effects of a change.
 
@@ -62,7 +62,7 @@ impl Package {
             && self.meta_stamp.is_some()
     }
 
-    /// Whether every look includes it.
+    /// Whether every scan includes it.
     pub(super) fn is_in_every_pass(&self) -> bool {
         !self.is_settled() || self.is_remembered || self.is_lost
     }

@@ -1,4 +1,4 @@
-//! Reports after every look what cannot be used.
+//! Reports after every scan what cannot be used.
 
 use std::time::Instant;
 
@@ -42,7 +42,7 @@ impl Scanner {
                              one of the two"
                         ),
                     )),
-                    // The other package contained it until this look.
+                    // The other package contained it until this scan.
                     None => look_again(now, now, findings),
                 }
             }

@@ -8,7 +8,7 @@ use super::*;
 
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// A plugin directory and a scanner that looks at it.
+/// A plugin directory and its scanner.
 struct Bench {
     dir: tempfile::TempDir,
     scanner: Scanner,
@@ -70,7 +70,7 @@ impl Bench {
     fn scan_settled(&mut self) -> Findings {
         let first = self.scan();
         assert!(first.problems.is_empty(), "{:?}", first.problems);
-        assert!(first.next_look.is_some(), "nobody would look again");
+        assert!(first.next_look.is_some(), "nobody would scan again");
         self.now += SETTLE;
         self.scan()
     }
@@ -256,10 +256,7 @@ fn the_first_of_two_packages_provides_the_plugin() {
     bench.now += SETTLE;
     let left = bench.scan();
     assert_eq!(gone(&left), ["a"]);
-    assert!(
-        left.next_look.is_some(),
-        "nobody would look at the other one"
-    );
+    assert!(left.next_look.is_some(), "nobody would scan the other one");
     let findings = bench.scan();
     assert_eq!(changed(&findings), ["a"]);
     assert!(findings.problems.is_empty());
@@ -278,7 +275,7 @@ fn a_plugin_may_move_to_another_package() {
         bench.write_meta(from, &["a"]);
         let mut findings = bench.scan();
         if !changed(&findings).contains(&"b") {
-            assert!(findings.next_look.is_some(), "nobody would look again");
+            assert!(findings.next_look.is_some(), "nobody would scan again");
             findings = bench.scan();
         }
         assert!(changed(&findings).contains(&"b"));
@@ -288,7 +285,7 @@ fn a_plugin_may_move_to_another_package() {
 }
 
 #[test]
-fn what_is_not_a_package_is_named() {
+fn a_non_package_is_named() {
     let mut bench = Bench::new();
     bench.package("one", &["a"]);
     bench.scan();
@@ -305,8 +302,8 @@ fn what_is_not_a_package_is_named() {
     assert_eq!(reasons.len(), 4, "{reasons:?}");
     for (package, word) in [
         ("file", "not a directory"),
-        ("a b", "only A-Z"),
-        ("a\nb", "only A-Z"),
+        ("a b", "only contain A-Z"),
+        ("a\nb", "only contain A-Z"),
         ("link", "symbolic link"),
     ] {
         let found = reasons
@@ -423,7 +420,7 @@ fn rested() -> Bench {
 }
 
 #[test]
-fn only_dirty_packages_are_looked_at() {
+fn only_dirty_packages_are_scanned() {
     let mut bench = rested();
     bench.write("one/liba.so", "new");
     bench.write("two/libb.so", "new");
@@ -458,7 +455,7 @@ fn dirty_packages_come_and_go() {
 }
 
 #[test]
-fn problems_are_complete_at_every_look() {
+fn problems_are_complete_at_every_scan() {
     let mut bench = rested();
     bench.write("stray", "");
     bench.write(&format!("two/{META_FILE}"), "broken");
@@ -504,7 +501,7 @@ fn a_plugin_moves_between_dirty_packages() {
     let (findings, _) = bench.look(&[("one", Change::Directory)]);
     assert!(findings.gone.is_empty());
     bench.now += SETTLE;
-    // One of these two looks finds that it is gone, the other that it is back.
+    // One of these two scans finds that it is gone, the other that it is back.
     let first = bench.look(&[]).0;
     let second = bench.look(&[]).0;
     assert_eq!(gone(&first), ["a"]);
@@ -513,7 +510,7 @@ fn a_plugin_moves_between_dirty_packages() {
 }
 
 #[test]
-fn a_told_package_is_read_whatever_its_stamp() {
+fn a_hinted_package_is_read_whatever_its_stamp() {
     let mut bench = rested();
     let path = bench.path(&format!("one/{META_FILE}"));
     let text = fs::read_to_string(&path).unwrap();

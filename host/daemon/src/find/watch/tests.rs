@@ -31,6 +31,7 @@ struct Bench {
     name: &'static str,
     watchers: Watchers,
     hinted: Receiver<()>,
+    told: Receiver<WatchEvent>,
     marks: Cell<u32>,
 }
 
@@ -44,13 +45,16 @@ impl Bench {
         symlink("one", base.path().join("link")).unwrap();
         let (hint, hinted) = channel();
         let hint = Arc::new(move || hint.send(()).unwrap_or_default());
-        let watchers = Watchers::new(base.path().join(dir), choice, hint);
+        let (tell, told) = channel();
+        let tell = Arc::new(move |event| tell.send(event).unwrap_or_default());
+        let watchers = Watchers::new(base.path().join(dir), choice, hint, tell);
         assert_eq!(watchers.take(true), Dirty::ALL);
         Self {
             base,
             name,
             watchers,
             hinted,
+            told,
             marks: Cell::new(0),
         }
     }
@@ -109,7 +113,7 @@ impl Bench {
         }
     }
 
-    /// Covers a package, as a look does first.
+    /// Covers a package, as a scan does first.
     fn cover(&self, package: &str, change: Change) {
         let name = package.parse().unwrap();
         (&self.watchers).cover(&name, change == Change::Directory);
@@ -212,7 +216,7 @@ fn a_missing_directory_is_reported_as_missing() {
 }
 
 #[test]
-fn what_happens_beside_the_way_wakes_nobody() {
+fn changes_beside_the_path_wake_nobody() {
     for kind in KINDS {
         let bench = Bench::new("link/plugins", kind);
         fs::write(bench.path("beside"), "").unwrap();
@@ -226,7 +230,7 @@ fn what_happens_beside_the_way_wakes_nobody() {
 }
 
 #[test]
-fn what_is_being_staged_wakes_nobody() {
+fn staging_wakes_nobody() {
     for kind in SINGLE {
         let bench = Bench::new("one/plugins", kind);
         fs::write(bench.package(".new-1"), "").unwrap();
@@ -296,7 +300,7 @@ fn reading_makes_nothing_dirty() {
     }
 }
 
-/// Others change what is on a remote file system, which no watcher here is told of.
+/// Other machines change a remote file system, and no watcher on this one notices.
 #[test]
 fn remote_file_systems_are_polled_by_any_choice() {
     for kind in KINDS {
@@ -336,9 +340,11 @@ fn fanotify_stops_in_the_midst_of_a_stream() {
         let _ = fs::write(&again, "");
         let _ = fed.send(());
     });
-    let watchers = Arc::new(Watchers::new(dir.path().to_owned(), Watch::Fanotify, hint));
+    let dir = dir.path().to_owned();
+    let watchers = Watchers::new(dir.clone(), Watch::Fanotify, hint, Arc::new(drop));
+    let watchers = Arc::new(watchers);
     watchers.take(true);
-    fs::write(dir.path().join("first"), "").unwrap();
+    fs::write(dir.join("first"), "").unwrap();
     for _ in 0..100 {
         feeding.recv_timeout(SOON).expect("a report");
     }
@@ -360,7 +366,7 @@ fn queue(kind: &str) -> usize {
     text.trim().parse().unwrap()
 }
 
-/// A reader that stalls until both queues are full must look at everything and be restarted: among the
+/// A reader that stalls until both queues are full must scan everything and be restarted: among the
 /// events that it missed is the replacement of a package.
 #[test]
 fn a_full_queue_makes_everything_dirty() {
@@ -390,6 +396,11 @@ fn a_full_queue_makes_everything_dirty() {
         while !lost(&bench) {
             bench.is_told();
         }
+        let told = bench.told.recv_timeout(SOON);
+        assert!(
+            matches!(told, Ok(WatchEvent::EventsLost { .. })),
+            "{told:?}"
+        );
         assert!(matches!(bench.watchers.take(false), Dirty::All { .. }));
         bench.cover("p", Change::Contents);
         bench.is_covered("p");

@@ -83,7 +83,7 @@ fn records_are_written_in_the_order_of_events() {
             });
             // Without the lock the other thread may read and write before this one.
             let order = store.records.try_lock().map(drop);
-            order.expect_err("nobody else writes between a look and what it leads to");
+            order.expect_err("nobody else writes between a scan and what it leads to");
             assert!(has_looked.try_recv().is_err());
             seen
         };
@@ -147,6 +147,11 @@ fn a_damaged_image_is_rewritten_when_live_again() {
         fs::write(&path, damaged).unwrap();
         keep(&store, &meta, None);
         assert_eq!(store.image(&meta.hash).unwrap(), b"1.0.0");
+        let news = store.take_news();
+        assert!(
+            matches!(&*news, [Happened::Host(HostEvent::ImageDamaged { name })] if path.ends_with(name)),
+            "{news:?}"
+        );
     }
     fs::remove_file(&path).unwrap();
     keep(&store, &meta, None);
@@ -164,6 +169,11 @@ fn a_damaged_record_affects_no_other_plugin() {
     let store = Store::open(dir.path(), 3).unwrap();
     assert_eq!(kept(&store, "a"), [""; 0]);
     assert_eq!(kept(&store, "b"), ["2.0.0"]);
+    let news = store.take_news();
+    assert!(
+        matches!(&*news, [Happened::Plugin(name, PluginEvent::RecordUnreadable { .. })] if *name == *"a"),
+        "{news:?}"
+    );
     keep(&store, &version("a", "3.0.0"), None);
     assert_eq!(kept(&store, "a"), ["3.0.0"]);
 }
@@ -190,6 +200,14 @@ fn a_newer_hosts_record_outlasts_an_older_host() {
 
     let store = Store::open(dir.path(), 3).unwrap();
     assert_eq!(kept(&store, "a"), [""; 0]);
+    let news = store.take_news();
+    assert!(
+        matches!(
+            &*news,
+            [Happened::Plugin(_, PluginEvent::RecordUnused { .. })]
+        ),
+        "{news:?}"
+    );
     let error = store.persist(&new.name, || runs(&new, None), image);
     let error = error.unwrap_err().to_string();
     let says = ["a.json", "newer hotmerge", "format 3", "knows 2", "remove"];
@@ -257,7 +275,7 @@ fn entry(dir: &Path, name: &str) -> PathBuf {
 }
 
 #[test]
-fn what_others_may_write_is_refused() {
+fn files_others_may_write_are_refused() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let base = tempfile::tempdir().unwrap();

@@ -11,7 +11,7 @@ const MS: Duration = Duration::from_millis(1);
 struct Day {
     alarms: Alarms,
     now: Instant,
-    /// How long whoever is woken looks.
+    /// How long a scan takes.
     look: Duration,
     ticks: Vec<(Instant, Tick)>,
 }
@@ -26,7 +26,7 @@ impl Day {
         }
     }
 
-    /// Carries out what is due until this time; a look may end after it.
+    /// Carries out what is due until this time; a scan may end after it.
     fn until(&mut self, end: Instant) {
         while self.now <= end {
             match self.alarms.next(self.now) {
@@ -46,7 +46,7 @@ impl Day {
         let mut given = Vec::new();
         for pause in pauses {
             at += *pause;
-            // Hints come while somebody looks, too.
+            // Hints come during scans, too.
             self.until(at);
             self.alarms.hint(at);
             given.push(at);
@@ -87,9 +87,9 @@ fn a_constant_stream_does_not_starve() {
     assert!(last >= given[9_999] && last - given[9_999] <= QUIET);
 }
 
-/// Each look takes so long that the next burst is over when it ends.
+/// Each scan takes so long that the next burst is over when it ends.
 #[test]
-fn hints_put_off_no_look_at_everything() {
+fn hints_delay_no_full_scan() {
     let mut day = Day::new(2 * PATIENCE);
     let full = day.now + 1_000 * MS;
     day.alarms.full_at(full);
@@ -119,10 +119,10 @@ fn nothing_requested_wakes_nobody() {
 }
 
 proptest! {
-    /// However hints are spread, and however long a look takes: each one is followed by a look that began
-    /// after it, soon enough, and the last look begins right after the last burst.
+    /// However hints are spread, and however long a scan takes: each one is followed by a scan that began
+    /// after it, soon enough, and the last scan begins right after the last burst.
     #[test]
-    fn every_hint_leads_to_a_look_in_time(
+    fn every_hint_leads_to_a_scan_in_time(
         pauses in prop::collection::vec(0..60_u32, 1..400),
         look in 0..100_u32,
     ) {
@@ -131,13 +131,13 @@ proptest! {
         let given = day.hints(&pauses);
         for hint in &given {
             let next = day.ticks.iter().find(|(at, _)| at >= hint);
-            let late = next.expect("a look").0 - *hint;
+            let late = next.expect("a scan").0 - *hint;
             prop_assert!(late <= PATIENCE + day.look, "{late:?}");
         }
-        let (last, _) = day.ticks.last().expect("a look");
+        let (last, _) = day.ticks.last().expect("a scan");
         let late = *last - *given.last().expect("there are hints");
         prop_assert!(late <= QUIET + day.look, "{late:?}");
-        // No look without a hint: bursts are counted, not hints.
+        // No scan without a hint: bursts are counted, not hints.
         prop_assert!(day.ticks.len() <= given.len());
     }
 }

@@ -17,6 +17,7 @@ fn host(dir: &tempfile::TempDir) -> (Arc<Supervisor>, Services) {
         dir.path().to_owned(),
         None,
         Arc::new(|| {}),
+        Arc::new(drop),
     );
     let meta = Arc::new(testing::plugin("a", "1.0.0", Vec::new()));
     let name = meta.name.clone();

@@ -1,6 +1,6 @@
 //! The page as HTML, which every browser shows without scripts.
 //!
-//! Invariant: whatever others say is on one line, bounded and escaped.
+//! Invariant: text from plugins, packages and clients is on one line, bounded and escaped.
 //!
 //! Absent on purpose: asking the host.
 
@@ -29,7 +29,7 @@ pub(super) const SCRIPT: &str = include_str!("page.js");
 /// The most plugins and problems that the page shows.
 const ROWS: usize = 1000;
 
-/// An icon, so that browsers ask for none.
+/// An icon, so that browsers request none.
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E\
                     %3Ccircle cx='8' cy='8' r='6' fill='%230b6b5d'/%3E%3C/svg%3E";
 
@@ -201,7 +201,7 @@ impl View {
                     (fact("Sandbox", sandbox(host)))
                     (fact("Limits of workers", html! { (text(&host.limits)) }))
                     (fact("Changes are noticed by", html! { (text(&host.watch)) }))
-                    (fact("Looks at the directory", looks(host)))
+                    (fact("Scans of the directory", scans(host)))
                     @if let Some(door) = &host.door { (fact("Requests", requests(door))) }
                     (fact("Configuration", configuration(&host.config)))
                     @for (number, what) in [
@@ -266,7 +266,7 @@ fn problems(problems: &[Problem]) -> Markup {
     }
 }
 
-/// Its class tells its colour; the word tells all.
+/// Its class sets the colour; the word alone suffices.
 fn state(plugin: &PluginStatus) -> Markup {
     let class = match plugin.state {
         PluginState::Active => "good",
@@ -295,7 +295,7 @@ fn in_flight(figures: &PluginFigures) -> String {
     figures.in_flight.to_string()
 }
 
-/// What is worth a sentence, except for what has a column.
+/// Notes on a plugin, except for what has a column.
 fn notes(plugin: &PluginStatus) -> Vec<String> {
     let mut notes = Vec::new();
     if plugin.state == PluginState::Error && plugin.refused.is_none() {
@@ -374,9 +374,9 @@ fn sandbox(host: &HostStatus) -> Markup {
     }
 }
 
-fn looks(host: &HostStatus) -> Markup {
+fn scans(host: &HostStatus) -> Markup {
     html! {
-        (host.rescans) ", of them " (host.full_looks) " at all packages"
+        (host.rescans) ", of them " (host.full_looks) " of all packages"
         @if let Some(last) = &host.last_look { ", last at " (time(last)) }
     }
 }
@@ -449,7 +449,7 @@ fn optional(said: Option<&str>) -> String {
     figure::or_dash(said.map(text))
 }
 
-/// Its beginning, and all of it for who points at it.
+/// Its beginning, and all of it in a tooltip.
 fn hash(hash: Option<&Digest>) -> Markup {
     html! {
         @match hash {

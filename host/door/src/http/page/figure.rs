@@ -40,7 +40,7 @@ pub(super) fn tenths(length: f64) -> String {
     format!("{length:.1}")
 }
 
-/// What is not known is a dash.
+/// An unknown value is a dash.
 pub(super) fn or_dash(known: Option<impl fmt::Display>) -> String {
     known.map_or_else(|| "–".to_owned(), |known| known.to_string())
 }

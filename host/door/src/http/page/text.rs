@@ -1,11 +1,11 @@
-//! Text of others, as the page shows it.
+//! Text from plugins, packages and clients, as the page shows it.
 
 use crate::bounded::plain_within;
 
-/// The longest text of others, in bytes.
+/// The longest such text, in bytes.
 const LONGEST: usize = 512;
 
-/// A text of others: on one line, and bounded.
+/// Such a text: on one line, and bounded.
 pub(super) fn text(of: &str) -> String {
     plain_within(of, LONGEST)
 }

@@ -180,7 +180,7 @@ fn mark(x: f64, y: f64, change: &Change) -> Markup {
     }
 }
 
-/// What a mark stands for, for who points at it.
+/// The meaning of a mark, for its tooltip.
 fn sentence(change: &Change) -> String {
     let report = &change.report;
     let mut sentence = format!("{} {}: {}", change.time, report.plugin, report.action);

@@ -139,7 +139,7 @@ impl Model {
 
 proptest! {
     #[test]
-    fn every_life_ends_when_it_is_told_to(orders in vec(0_u8..12, 0..60)) {
+    fn every_life_ends_on_request(orders in vec(0_u8..12, 0..60)) {
         let mut model = Model::new();
         for order in orders {
             model.act(order);
@@ -186,7 +186,7 @@ fn failure() -> Failure {
 }
 
 #[test]
-fn a_crash_is_told_and_replaced_at_once() {
+fn a_crash_is_reported_and_replaced_at_once() {
     let mut model = serving();
     let expected = [
         Step::TakeOut,
@@ -229,7 +229,7 @@ fn a_replacement_that_fails_counts_as_a_crash() {
 }
 
 #[test]
-fn a_missing_process_is_told_once_and_retried() {
+fn a_missing_process_is_reported_once_and_retried() {
     let mut model = serving();
     model.on(Event::Died(failure()));
     for attempt in 0..3 {

@@ -40,7 +40,7 @@ fn outgoing_geometry() -> Geometry {
     }
 }
 
-/// What a worker is made of.
+/// The parts of a worker.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::worker) struct Parts<'a> {
     /// The sealed image; none for a probe.
@@ -50,15 +50,15 @@ pub(in crate::worker) struct Parts<'a> {
     /// Of the C runtime, that the plugin needs.
     pub(in crate::worker) libraries: &'a [String],
     pub(in crate::worker) header: [u8; 16],
-    /// What of the image would run while it is loaded.
+    /// The code of the image that would run while it is loaded.
     pub(in crate::worker) constructors: &'a Constructors,
     pub(in crate::worker) grants: &'a [Grant],
-    /// What they lead to, as far as it was judged.
+    /// The files that they lead to, as judged.
     pub(in crate::worker) judged: &'a [Judged],
     pub(in crate::worker) limits: Limits,
     /// Whether the plugin requires others, which it may call.
     pub(in crate::worker) calls_others: bool,
-    /// As whom it is to run, if the operator says so.
+    /// The user that it runs as, if configured.
     pub(in crate::worker) user: Option<u32>,
 }
 
@@ -93,7 +93,7 @@ pub(in crate::worker) fn launch(
     let (out, out_in) = output()?;
     let (err, err_in) = output()?;
     let unused = event().map_err(LaunchError::at("create an event descriptor"))?;
-    // What a probe reports is asked of it after its end, and is no crash.
+    // A probe's reports are read after its end, and are not crashes.
     if parts.image.is_some() {
         signal_on_message(crash.as_fd()).map_err(LaunchError::at("request a signal"))?;
     }

@@ -86,13 +86,13 @@ impl Link {
         }
     }
 
-    /// The worker is to end: that is no crash, and signals none.
+    /// The worker is to end: that is not a crash, and signals none.
     pub(in crate::worker) fn expect_end(&self) {
         // Fails for no descriptor that is open; it would cost a number in the status.
         let _ = no_signal_on_message(self.crash.as_fd());
     }
 
-    /// Has the worker killed by whoever watches it; the first reason counts.
+    /// Makes the watching thread kill the worker; the first reason counts.
     pub(in crate::worker) fn order_kill(&self, why: String) {
         let order = self.kill_order.lock();
         let mut order = order.unwrap_or_else(PoisonError::into_inner);

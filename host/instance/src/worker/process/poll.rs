@@ -1,4 +1,4 @@
-//! Takes what workers write, and notices that they have ended.
+//! Reads what workers write, and notices that they have ended.
 
 use std::{os::fd::OwnedFd, thread, time::Duration};
 
@@ -60,7 +60,7 @@ pub(in crate::worker) fn poll_all(
     (seen, woken)
 }
 
-/// What became of a worker while somebody slept.
+/// What happened to a worker while its thread slept.
 struct Ready {
     ended: bool,
     hung_up: bool,
@@ -77,7 +77,7 @@ fn wait(
     if open.iter().any(|open| !open.all()) {
         limit = Some(limit.map_or(PERIOD, |limit| limit.min(PERIOD)));
     }
-    // The pipes do not tell of what was read from them already.
+    // The pipes do not signal data that was read from them already.
     let mut both = workers.iter().zip(&open);
     if both.any(|(worker, open)| worker.has_more(open)) {
         limit = Some(Duration::ZERO);
@@ -150,7 +150,7 @@ impl Process {
         }
     }
 
-    /// Takes what the worker says; its last words if it has ended.
+    /// Reads the worker's reports, including the final ones if it has ended.
     pub(super) fn take(&mut self, log: &PluginLog, last: bool) -> Observed {
         let seen = self.take_reports(last);
         take_records(
@@ -175,8 +175,8 @@ impl Process {
     }
 
     /// Takes reports. Every call that panics brings one, so that no number of them is wrong; but
-    /// a plugin may write as well, without end or what nobody reads. What is more than the
-    /// budget waits in the pipe, and what finds no room there is lost to the plugin.
+    /// a plugin may write as well, endlessly or garbage. Anything beyond the
+    /// budget waits in the pipe, and what does not fit there is lost.
     fn take_reports(&mut self, last: bool) -> Observed {
         let mut seen = Observed::default();
         for _ in 0..if last { LEFT } else { AT_ONCE } {

@@ -118,7 +118,7 @@ fn head(kind: u8, second: u8) -> Vec<u8> {
 }
 
 #[test]
-fn a_closed_pipe_is_no_end() {
+fn a_closed_pipe_does_not_end_it() {
     let mut stand = Stand::new();
     stand.crash = None;
     let seen = stand.poll_until(|seen| seen.hung_up);

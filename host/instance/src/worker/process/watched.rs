@@ -1,6 +1,9 @@
 //! Checks a worker's memory while the worker runs.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use hotmerge_sandbox::{CpuTimer, private_bytes};
 use signal_hook::consts::SIGVTALRM;
@@ -21,22 +24,23 @@ pub(in crate::worker) struct Watched {
     pid: i32,
     limit_bytes: u64,
     looked: Instant,
-    _timer: Option<CpuTimer>,
+    timer: io::Result<CpuTimer>,
 }
 
 impl Watched {
     /// Wakes the calling thread while this process works.
     pub(super) fn of(pid: i32, limit_bytes: u64) -> Self {
-        let timer = CpuTimer::new(pid, EVERY, TICK);
-        if let Err(error) = &timer {
-            tracing::warn!(target: "hotmerge::worker", "a worker's memory is checked only when it writes something: {error}");
-        }
         Self {
             pid,
             limit_bytes,
             looked: Instant::now(),
-            _timer: timer.ok(),
+            timer: CpuTimer::new(pid, EVERY, TICK),
         }
+    }
+
+    /// Why nothing wakes the thread while the process works.
+    pub(in crate::worker) fn failure(&self) -> Option<&io::Error> {
+        self.timer.as_ref().err()
     }
 
     /// The failure, if it uses more than its limit.
@@ -63,7 +67,7 @@ mod tests {
             pid: i32::try_from(std::process::id()).unwrap(),
             limit_bytes,
             looked: Instant::now().checked_sub(EVERY).unwrap(),
-            _timer: None,
+            timer: Err(io::Error::other("no timer")),
         }
     }
 

@@ -88,7 +88,7 @@ fn a_bad_version_at_start_falls_back() {
     drop(bench.verified(&one));
     drop(bench.started(&one, Next::Switch));
     assert_eq!(bench.slot(&one).live().unwrap().meta, one);
-    assert_eq!(bench.refusal(&two), "no good", "it is still told");
+    assert_eq!(bench.refusal(&two), "no good", "it is still reported");
 }
 
 #[test]

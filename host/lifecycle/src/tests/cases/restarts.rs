@@ -98,7 +98,7 @@ fn refused_settings_leave_the_version_running() {
     drop(bench.failed(&one, true));
     let slot = bench.slot(&one);
     assert!(slot.is_outdated() && slot.refused().is_some() && slot.live().is_some());
-    // The same settings again are no news.
+    // The same settings again change nothing.
     let again = Reconfigured {
         changed: false,
         ..NEW_SETTINGS

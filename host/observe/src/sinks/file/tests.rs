@@ -193,7 +193,7 @@ fn a_torn_line_is_cut_off() {
 }
 
 #[test]
-fn what_others_wrote_is_not_cut_off() {
+fn text_of_others_is_not_cut_off() {
     let place = Place::new();
     let path = place.dir.path().join("log");
     for theirs in ["precious", "one\nprecious", "{\"precious\":1}"] {
@@ -220,7 +220,7 @@ fn two_processes_write_no_file_at_once() {
 }
 
 #[test]
-fn what_cannot_be_written_says_why() {
+fn an_unwritable_file_names_the_reason() {
     let place = Place::new();
     let sink = |path: &Path, trust| {
         File::new(FileSettings {

@@ -131,7 +131,7 @@ fn a_field_forges_no_other() {
 }
 
 #[test]
-fn what_is_too_long_for_a_datagram_arrives() {
+fn a_record_longer_than_a_datagram_arrives() {
     let journal = Journal::new();
     let long = "x".repeat(4 << 20);
     let attempt = journal.sink().deliver(&[item(record(&long))]);

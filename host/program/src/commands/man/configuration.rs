@@ -1,4 +1,4 @@
-//! The manual page of the configuration, made from the commented file that services start with.
+//! The manual page of the configuration, generated from the commented file that services start with.
 //!
 //! Invariant: the page has every line of that file, and so every key of the configuration
 //! (`documented_keys_match_configuration_keys` compares the file with those).
@@ -10,7 +10,7 @@ use clap_mangen::roff::{Roff, bold, roman};
 /// The file, with names in place of directories.
 const FILE: &str = include_str!("../../../../../scripts/services/hotmerge.toml.in");
 
-/// What the names stand for where a system has not chosen otherwise.
+/// The default directories for the names.
 const DIRECTORIES: [(&str, &str); 4] = [
     ("@libdir@", "/usr/lib64"),
     ("@sysconfdir@", "/etc"),
@@ -38,8 +38,8 @@ pub(super) fn page() -> String {
         roman("), and again at "),
         bold("hotmerge reload --config"),
         roman(
-            " or SIGHUP: all of it is applied or nothing, and what waits for a restart is named. \
-             A root host accepts only a file that root alone may write. What follows is the file that services \
+            " or SIGHUP: it applies all of the file or nothing, and names the keys that wait for a restart. \
+             A root host accepts only a file that root alone may write. The following is the file that services \
              start with.",
         ),
     ]);
@@ -55,7 +55,7 @@ pub(super) fn page() -> String {
         ),
         (
             "/etc/hotmerge/keys.d",
-            "public keys of those who sign plugins",
+            "public keys whose signatures the host accepts",
         ),
     ] {
         page.control("TP", []);

@@ -49,7 +49,7 @@ impl Column {
         found.unwrap_or_default()
     }
 
-    /// Whether the largest values are what one looks for.
+    /// Whether the largest values come first.
     fn is_amount(self) -> bool {
         self.place() >= Self::Memory.place()
     }

@@ -41,7 +41,7 @@ fn while_it_runs<R>(disturb: impl Fn() + Sync, body: impl FnOnce() -> R) -> R {
 }
 
 #[test]
-fn hanging_up_wakes_whoever_was_moved_elsewhere() {
+fn hanging_up_wakes_moved_sleepers() {
     let (server, file) = Server::create(SMALL).unwrap();
     let hostile = Memory::open(&file, SMALL).unwrap();
     thread::scope(|scope| {
@@ -86,7 +86,7 @@ fn a_waiting_reply_can_be_given_up() {
             while slot.state.load(Ordering::SeqCst) & 7 != state::WANTS_AREA {
                 thread::yield_now();
             }
-            // No wake-up tells of it, which would not reach a thread that was moved.
+            // There is no wake-up for it: none would reach a thread that was moved.
             move_away(&slot.state);
             gives_up.store(true, Ordering::SeqCst);
         });
@@ -97,7 +97,7 @@ fn a_waiting_reply_can_be_given_up() {
 }
 
 #[test]
-fn an_answer_reaches_whoever_was_moved_elsewhere() {
+fn an_answer_reaches_moved_sleepers() {
     let (caller, file) = Caller::create(SMALL).unwrap();
     let server = Server::open(&file, SMALL).unwrap();
     let context = CallContext::default();

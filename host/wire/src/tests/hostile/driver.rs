@@ -103,7 +103,7 @@ fn disturb(memory: &Memory, dice: &mut Dice) {
     }
 }
 
-/// The work of one thread of the host's side, until it is told to stop.
+/// The work of one thread of the host's side, until it is asked to stop.
 type Work = Box<dyn FnOnce() + Send>;
 
 /// Makes calls of all sizes; each must end in time.

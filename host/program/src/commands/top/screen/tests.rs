@@ -171,7 +171,7 @@ fn without_colours_nothing_is_coloured() {
 }
 
 #[test]
-fn a_host_that_is_gone_is_told_of() {
+fn a_host_that_is_gone_is_reported() {
     let mut state = state();
     state.fail(&crate::exit::CommandError::text(4, "no host runs"));
     let shown = terminal(&mut state, 100).backend().to_string();
