@@ -160,6 +160,12 @@ mod tests {
             readable(second).readable().await.unwrap();
             told.send(()).unwrap();
         });
+        // Both threads have nothing to do, and one of them waits for the sockets.
+        let metrics = runtime.metrics();
+        let is_parked = |thread| metrics.worker_park_unpark_count(thread) % 2 == 1;
+        while metrics.num_alive_tasks() < 2 || !(is_parked(0) && is_parked(1)) {
+            thread::yield_now();
+        }
         drop(first_peer);
         has_hung.recv_timeout(SOON).unwrap();
         assert!(watchdog.turn().is_none(), "one thread runs no call");
