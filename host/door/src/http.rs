@@ -1,10 +1,10 @@
 //! The HTTP front: plugins, status and administration for browsers, load balancers and programs
 //! in any language.
 //!
-//! hyper reads and writes HTTP/1.1. A few threads serve all connections; calls run on a separate
-//! bounded pool, so that a slow plugin delays nobody else. `listen` opens sockets, `serve` accepts
-//! connections, `routes` maps addresses to handlers, `calls` calls plugins, `problem` defines every
-//! refusal (RFC 9457), `visitor` and `tokens` identify clients, `guard` rejects requests by web pages of
+//! hyper reads and writes HTTP/1.1. A few threads serve all connections and run quick calls; others run on a
+//! separate bounded pool, so that a slow plugin delays nobody else. `listen` opens sockets, `serve` accepts
+//! connections, `routes` maps addresses to handlers, `calls` calls plugins, `quick` decides where a call
+//! runs, `watchdog` notices quick calls that hang, `problem` defines every refusal (RFC 9457), `visitor` and `tokens` identify clients, `guard` rejects requests by web pages of
 //! other sites, `framing` requests with two meanings; `descriptions` asks plugins to describe
 //! themselves, and `operations` and `schema` turn that into parts of `openapi`; `page` is for people, and `live`
 //! notifies it of changes.
@@ -30,6 +30,7 @@ mod operations;
 #[cfg(feature = "page")]
 mod page;
 mod problem;
+mod quick;
 mod receive;
 mod routes;
 mod schema;
@@ -38,6 +39,7 @@ mod share;
 mod shared;
 mod tokens;
 mod visitor;
+mod watchdog;
 
 pub use listen::{Inherited, ListenError};
 pub use serve::{Front, FrontError};

@@ -9,7 +9,10 @@
 //!
 //! Absent on purpose: code that runs while symbols are resolved (IFUNC). Such files are refused before.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::{
+    ffi::{c_char, c_int, c_void},
+    sync::OnceLock,
+};
 
 use object::{
     Endianness,
@@ -110,13 +113,13 @@ impl Constructors {
     pub(crate) unsafe fn run(&self, base: usize) {
         type Constructor = unsafe extern "C" fn(c_int, *const *const c_char, *const *const c_char);
         let at = |address: u64| base.wrapping_add(address as usize);
-        let none = [std::ptr::null::<c_char>()];
+        let none = nothing();
         let run = |address: usize| {
             // SAFETY: the image says that it is a constructor, and the loader would believe it too;
-            // what it does is the plugin's. The lists are empty and end as lists of arguments do.
+            // what it does is the plugin's. The lists are empty and lie as those of a process do.
             unsafe {
                 let run: Constructor = std::mem::transmute(address as *const c_void);
-                run(0, none.as_ptr(), none.as_ptr());
+                run(0, none.as_ptr().cast(), none[1..].as_ptr().cast());
             }
         };
         if let Some(first) = self.first {
@@ -129,6 +132,31 @@ impl Constructors {
             }
         }
     }
+}
+
+/// Arguments and environment of a process that has none of either, and what the kernel tells each process,
+/// behind both. Go's runtime reads on from one to the next, also later and on threads of its own.
+fn nothing() -> &'static [usize] {
+    const TOLD: [libc::c_ulong; 5] = [
+        libc::AT_PAGESZ,
+        libc::AT_RANDOM,
+        libc::AT_HWCAP,
+        libc::AT_HWCAP2,
+        libc::AT_SYSINFO_EHDR,
+    ];
+    static WORDS: OnceLock<Vec<usize>> = OnceLock::new();
+    WORDS.get_or_init(|| {
+        let mut words = vec![0, 0];
+        for kind in TOLD {
+            // SAFETY: it reads what the kernel told this process; 0 if it told nothing.
+            let value = unsafe { libc::getauxval(kind) };
+            if value != 0 {
+                words.extend([kind as usize, value as usize]);
+            }
+        }
+        words.extend([libc::AT_NULL as usize, 0]);
+        words
+    })
 }
 
 fn writable_bytes(endian: Endianness, segments: &[ProgramHeader64<Endianness>]) -> u64 {
@@ -212,6 +240,19 @@ mod tests {
         assert!(found.writable_bytes > 0);
         let handed = Constructors::from_words(found.to_words());
         assert_eq!((handed.first, handed.list), (found.first, found.list));
+    }
+
+    #[test]
+    fn constructors_find_the_page_size() {
+        // As Go's runtime looks for it: behind the arguments and the environment.
+        let words = nothing();
+        assert_eq!(words[..2], [0, 0]);
+        let pairs: Vec<_> = words[2..].chunks(2).collect();
+        // SAFETY: it only reads a setting.
+        let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        let page = [libc::AT_PAGESZ as usize, page_bytes as usize];
+        assert!(pairs.contains(&&page[..]), "{words:?}");
+        assert_eq!(pairs.last(), Some(&&[0, 0][..]));
     }
 
     #[test]

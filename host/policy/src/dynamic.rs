@@ -125,6 +125,9 @@ impl Reader<'_> {
     fn forbidden(&mut self, dynamic: &Dynamic) {
         const FILES: &str = "it would let the loader look for other files";
         const CODE: &str = "the loader would write to code";
+        // `DF_1_ORIGIN` has no effect: no path may contain `$ORIGIN`. `DF_1_NODELETE` is judged by where the
+        // plugin is to run.
+        const HARMLESS: u64 = elf::DF_1_NOW.0 | elf::DF_1_ORIGIN.0 | elf::DF_1_NODELETE.0;
         const ENTRIES: &str = "the loader knows entries of one kind and size only";
         for (tag, value) in &dynamic.entries {
             let (name, rule) = match *tag {
@@ -149,11 +152,14 @@ impl Reader<'_> {
                 DT_ANDROID_REL | DT_ANDROID_RELA | DT_ANDROID_RELR => {
                     ("packed relocations", "the loader would not apply them")
                 }
-                // `DF_1_ORIGIN` has no effect: no path may contain `$ORIGIN`.
-                elf::DT_FLAGS_1 if value & !(elf::DF_1_NOW.0 | elf::DF_1_ORIGIN.0) != 0 => (
+                elf::DT_FLAGS_1 if value & !HARMLESS != 0 => (
                     "DT_FLAGS_1",
-                    "it would never be unloaded, or take precedence over others",
+                    "it would take precedence over others, or be searched for elsewhere",
                 ),
+                elf::DT_FLAGS_1 if value & elf::DF_1_NODELETE.0 != 0 => {
+                    self.file.stays_loaded = true;
+                    continue;
+                }
                 _ => continue,
             };
             self.odd(name, rule);

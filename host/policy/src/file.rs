@@ -31,6 +31,8 @@ pub struct File {
     pub needed: Vec<String>,
     /// Symbols that it imports.
     pub imports: BTreeSet<String>,
+    /// Whether the loader would keep it until the process ends, which only a worker may do.
+    pub stays_loaded: bool,
     /// Properties that no plugin may have, regardless of its imports.
     pub oddities: Vec<Objection>,
 }

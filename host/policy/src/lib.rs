@@ -65,6 +65,14 @@ pub struct Rules {
 /// All reasons against a plugin: first those that no grant changes.
 pub fn judge(file: &File, groups: &Groups, rules: Rules) -> Vec<Objection> {
     let mut objections = file.oddities.clone();
+    // First: whoever reads the first few of them reads why.
+    if rules.strict && file.stays_loaded {
+        objections.push(Objection::fatal(
+            "DT_FLAGS_1",
+            "it can never be unloaded (NODELETE, as everything in Go), so that each version would stay in \
+             the host's process; run it in a worker, with `isolation = \"process\"`",
+        ));
+    }
     for library in &file.needed {
         if !LIBRARIES.contains(&library.as_str()) {
             objections.push(Objection::fatal(
@@ -73,8 +81,10 @@ pub fn judge(file: &File, groups: &Groups, rules: Rules) -> Vec<Objection> {
             ));
         }
     }
-    // The host's own process ends where a plugin cannot unwind.
-    if rules.strict && !file.imports.contains(UNWIND) {
+    // The host's own process ends where a plugin cannot unwind. Rust's standard library needs the unwinder in any
+    // case, for backtraces; what imports nothing of it has no panics, such as a plugin in C.
+    let can_panic = file.imports.iter().any(|it| it.starts_with("_Unwind_"));
+    if rules.strict && can_panic && !file.imports.contains(UNWIND) {
         objections.push(Objection::fatal(
             UNWIND,
             "a plugin that does not import it ends the host's process when it panics; build \
@@ -98,6 +108,7 @@ fn against(symbol: &str, groups: &Groups, rules: Rules) -> Option<Objection> {
         When::Fs if rules.fs => return None,
         When::Net if rules.net => return None,
         When::Host if rules.strict => return None,
+        When::Worker if !rules.strict => return None,
         When::Fs => (
             format!("files are not granted to it ({})", group.reason),
             Some("fs:PATH:ro"),
@@ -111,6 +122,10 @@ fn against(symbol: &str, groups: &Groups, rules: Rules) -> Option<Objection> {
                 "imports of the group \"{}\" are for the host's own process only: {}",
                 group.name, group.reason
             ),
+            None,
+        ),
+        When::Worker => (
+            format!("only a worker may import it ({})", group.reason),
             None,
         ),
         When::Never => (

@@ -14,6 +14,8 @@ pub enum When {
     Net,
     /// In the host's own process only: no worker's system call filter permits what is behind them.
     Host,
+    /// In a worker, where the filters decide.
+    Worker,
     /// By no plugin.
     Never,
 }
@@ -109,6 +111,7 @@ mod tests {
         assert_eq!(when("opendir"), Some(When::Fs));
         assert_eq!(when("getaddrinfo"), Some(When::Net));
         assert_eq!(when("symlinkat"), Some(When::Host));
+        assert_eq!(when("setuid"), Some(When::Worker));
         assert_eq!(when("frobnicate"), None);
     }
 }

@@ -37,6 +37,9 @@ pub const ABI_MINOR: u16 = 2;
 /// The name of the exported [`PluginTable`].
 pub const ENTRY_SYMBOL: &str = "hotmerge_plugin";
 
+/// The contract for plugins in C, to be included as `hotmerge/plugin.h`; made of this file.
+pub const C_HEADER: &str = include_str!("../include/hotmerge/plugin.h");
+
 /// The result of a plugin function. A plain integer, because a C enum would make any
 /// other value undefined behaviour.
 pub type Status = i32;
@@ -249,6 +252,8 @@ pub struct TableHeader {
 
 impl TableHeader {
     /// The header of a table built with this version of the contract.
+    ///
+    /// cbindgen:ignore
     pub const CURRENT: Self = Self {
         magic: MAGIC,
         abi_major: ABI_MAJOR,

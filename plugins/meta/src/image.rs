@@ -19,7 +19,7 @@ mod machine;
 pub use error::{AbiError, ImageError, ReadImageError};
 pub use machine::Machine;
 
-pub use hotmerge_abi::ENTRY_SYMBOL;
+pub use hotmerge_abi::{C_HEADER, ENTRY_SYMBOL};
 use std::{os::fd::AsFd, path::Path};
 
 use hotmerge_abi::{self as abi, TableHeader};

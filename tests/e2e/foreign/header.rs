@@ -1,4 +1,4 @@
-//! The header, the list of symbols and the library say the same.
+//! The headers, the sources, the list of symbols and the library say the same.
 
 use std::{collections::BTreeSet, fs, process::Command};
 
@@ -10,9 +10,17 @@ use crate::library::library;
 const UPDATE: &str = "HOTMERGE_UPDATE_HEADER";
 
 #[test]
-fn the_header_is_that_of_the_sources() {
-    let sources = repository().join("host/capi");
-    let header = sources.join("include/hotmerge.h");
+fn the_headers_are_those_of_the_sources() {
+    is_made_of("host/capi", "host/capi/include/hotmerge.h");
+    is_made_of("plugins/abi", "plugins/abi/include/hotmerge/plugin.h");
+    // A module of Go's has all that it needs within itself.
+    is_made_of("plugins/abi", "plugins/go/include/hotmerge/plugin.h");
+}
+
+/// Compares a header that is checked in with what the sources declare.
+fn is_made_of(sources: &str, header: &str) {
+    let sources = repository().join(sources);
+    let header = repository().join(header);
     let config = cbindgen::Config::from_file(sources.join("cbindgen.toml")).unwrap();
     let bindings = cbindgen::Builder::new()
         .with_crate(&sources)

@@ -79,8 +79,8 @@ const TRICKS: &[Trick] = &[
         &["DT_SONAME"],
     ),
     (
-        "nodelete",
-        |elf| elf.set_dynamic(constants::DT_FLAGS_1, 9),
+        "interpose",
+        |elf| elf.set_dynamic(constants::DT_FLAGS_1, 0x401),
         &["DT_FLAGS_1"],
     ),
     (
@@ -380,7 +380,7 @@ fn tricks_built_by_real_linkers_are_refused() {
         ("runpath", PLAIN, "-Wl,-rpath,/tmp", "PATH"),
         ("auxiliary", PLAIN, "-Wl,-f,libother.so", "DT_AUXILIARY"),
         ("filter", PLAIN, "-Wl,-F,libother.so", "DT_FILTER"),
-        ("nodelete", PLAIN, "-Wl,-z,nodelete", "DT_FLAGS_1"),
+        ("interpose", PLAIN, "-Wl,-z,interpose", "DT_FLAGS_1"),
         ("initfirst", PLAIN, "-Wl,-z,initfirst", "DT_FLAGS_1"),
         ("ifunc", RESOLVED, "-O0", "IFUNC"),
         ("textrel", ABSOLUTE, "-Wl,-z,notext", "relocation"),
@@ -402,6 +402,30 @@ fn tricks_built_by_real_linkers_are_refused() {
             "no `{word}` about {name}: {}",
             ran.text()
         );
+    }
+}
+
+/// As everything in Go is. The end of a worker unloads it all the same.
+#[test]
+fn only_workers_load_what_is_never_unloaded() {
+    let lab = Lab::new();
+    let (source, path) = (lab.path("kept.c"), lab.path("kept.so"));
+    fs::write(
+        &source,
+        "int setuid(int); int answer(void) { return setuid(1); }",
+    )
+    .expect("the test's own directory");
+    let mut linker = Command::new("cc");
+    linker
+        .args(["-shared", "-fPIC", "-Wl,-z,nodelete", "-o"])
+        .args([&path, &source]);
+    run(&mut linker, SOON).ok();
+    let path = path.to_str().expect("it is text");
+    let of_worker = lab.hotmerge(["inspect", path]).text();
+    let of_host = lab.hotmerge(["inspect", "--host", path]).text();
+    for objection in ["can never be unloaded", "only a worker may import it"] {
+        assert!(!of_worker.contains(objection), "{of_worker}");
+        assert!(of_host.contains(objection), "{of_host}");
     }
 }
 

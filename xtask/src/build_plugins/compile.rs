@@ -19,7 +19,7 @@ use cargo_metadata::{Artifact, Message, TargetKind};
 use hotmerge_meta::image::ENTRY_SYMBOL;
 
 use super::{
-    discover::Plugin,
+    discover::Crate,
     exports::exports_a_plugin,
     groups::{Grouping, Units},
     inputs::Inputs,
@@ -69,7 +69,7 @@ pub(crate) struct Builder<'a> {
 
 impl Builder<'_> {
     /// Builds all plugins of a workspace.
-    pub(crate) fn all(&self, plugins: &[Plugin]) -> Result<Vec<Built>> {
+    pub(crate) fn all(&self, plugins: &[Crate]) -> Result<Vec<Built>> {
         fs::create_dir_all(self.directory)
             .with_context(|| format!("failed to create `{}`", self.directory.display()))?;
         let kept = self.directory.join("hotmerge-groups.json");
@@ -91,11 +91,11 @@ impl Builder<'_> {
     }
 
     /// Builds some plugins of a workspace.
-    pub(crate) fn some(&self, plugins: &[Plugin]) -> Result<Vec<Built>> {
+    pub(crate) fn some(&self, plugins: &[Crate]) -> Result<Vec<Built>> {
         Ok(self.one_by_one(plugins)?.0)
     }
 
-    fn one_by_one(&self, plugins: &[Plugin]) -> Result<(Vec<Built>, Vec<Units>)> {
+    fn one_by_one(&self, plugins: &[Crate]) -> Result<(Vec<Built>, Vec<Units>)> {
         let mut all = (Vec::new(), Vec::new());
         for (index, plugin) in plugins.iter().enumerate() {
             self.progress.say(format!(
@@ -112,10 +112,10 @@ impl Builder<'_> {
     }
 
     /// `None` if the grouping is outdated.
-    fn grouped(&self, plugins: &[Plugin], grouping: &Grouping) -> Result<Option<Vec<Built>>> {
+    fn grouped(&self, plugins: &[Crate], grouping: &Grouping) -> Result<Option<Vec<Built>>> {
         let mut runs = Vec::new();
         for group in &grouping.groups {
-            let is_member = |plugin: &&Plugin| group.packages.contains(&plugin.id.repr);
+            let is_member = |plugin: &&Crate| group.packages.contains(&plugin.id.repr);
             let members: Vec<_> = plugins.iter().filter(is_member).collect();
             self.progress.say(format!("building {}", names(&members)));
             let run = self.run(&members)?;
@@ -124,7 +124,7 @@ impl Builder<'_> {
             }
             runs.push((members, run));
         }
-        let of = |plugin: &Plugin| {
+        let of = |plugin: &Crate| {
             let run = runs
                 .iter()
                 .find(|(members, _)| members.iter().any(|member| member.id == plugin.id));
@@ -134,7 +134,7 @@ impl Builder<'_> {
     }
 
     /// Builds one plugin, and refuses it if it links another plugin.
-    fn alone(&self, plugin: &Plugin) -> Result<Run> {
+    fn alone(&self, plugin: &Crate) -> Result<Run> {
         let (run, is_good) = self.try_run(&[plugin])?;
         let is_linked =
             |artifact: &&Artifact| artifact.package_id != plugin.id && exports_a_plugin(artifact);
@@ -156,7 +156,7 @@ impl Builder<'_> {
 
     /// The plugin's own library. If cargo took the library of another package with the same
     /// target name for it, it is built again.
-    fn built(&self, run: &Run, plugin: &Plugin) -> Result<Built> {
+    fn built(&self, run: &Run, plugin: &Crate) -> Result<Built> {
         let built = run.built(plugin, self.directory)?;
         let Some(foreign) = owner::made_by_another(&built.file, &plugin.manifest) else {
             return Ok(built);
@@ -174,11 +174,11 @@ impl Builder<'_> {
         Ok(built)
     }
 
-    fn run(&self, plugins: &[&Plugin]) -> Result<Run> {
+    fn run(&self, plugins: &[&Crate]) -> Result<Run> {
         match self.try_run(plugins)? {
             (run, true) => Ok(run),
             (run, false) => {
-                let is_built = |plugin: &&Plugin| run.library(plugin).is_some();
+                let is_built = |plugin: &&Crate| run.library(plugin).is_some();
                 let mut broken = plugins.to_vec();
                 broken.retain(|plugin| !is_built(plugin));
                 Err(failed(&broken))
@@ -187,7 +187,7 @@ impl Builder<'_> {
     }
 
     /// What cargo built, and whether it built everything requested.
-    fn try_run(&self, plugins: &[&Plugin]) -> Result<(Run, bool)> {
+    fn try_run(&self, plugins: &[&Crate]) -> Result<(Run, bool)> {
         let started = Instant::now();
         let mut cargo = self.start(plugins)?;
         let messages = cargo.stderr.take();
@@ -199,7 +199,7 @@ impl Builder<'_> {
         Ok((run, cargo.wait()?.success()))
     }
 
-    fn start(&self, plugins: &[&Plugin]) -> Result<Child> {
+    fn start(&self, plugins: &[&Crate]) -> Result<Child> {
         let mut cargo = self.cargo.command();
         cargo
             .args(["build", "--lib", "--message-format=json-render-diagnostics"])
@@ -264,14 +264,14 @@ impl Run {
         Ok(run)
     }
 
-    fn library(&self, plugin: &Plugin) -> Option<&(Artifact, Duration)> {
+    fn library(&self, plugin: &Crate) -> Option<&(Artifact, Duration)> {
         self.libraries.iter().find(|(artifact, _)| {
             artifact.package_id == plugin.id
                 && artifact.target.name.replace('-', "_") == plugin.target
         })
     }
 
-    fn built(&self, plugin: &Plugin, directory: &Path) -> Result<Built> {
+    fn built(&self, plugin: &Crate, directory: &Path) -> Result<Built> {
         let (artifact, took) = self
             .library(plugin)
             .with_context(|| format!("cargo built `{}` but reported no file", plugin.name))?;
@@ -321,7 +321,7 @@ fn asked_for(file: &Path, directory: &Path) -> Option<String> {
     Some(target.as_os_str().to_str()?.to_owned())
 }
 
-fn failed(plugins: &[&Plugin]) -> anyhow::Error {
+fn failed(plugins: &[&Crate]) -> anyhow::Error {
     let message = match plugins {
         [] => "cargo failed; nothing was staged".to_owned(),
         _ => format!(
@@ -332,7 +332,7 @@ fn failed(plugins: &[&Plugin]) -> anyhow::Error {
     CommandError::new(exit::BUILD, message).into()
 }
 
-fn names(plugins: &[&Plugin]) -> String {
+fn names(plugins: &[&Crate]) -> String {
     let names: Vec<_> = plugins
         .iter()
         .map(|plugin| format!("`{}`", plugin.name))

@@ -1,6 +1,7 @@
-//! Finds the plugins among the workspace's members, and reads their metadata.
+//! Finds the plugins of a workspace, and reads their metadata.
 //!
-//! A plugin is a package with a table `[package.metadata.hotmerge]`, which may be empty.
+//! A plugin is a package with a table `[package.metadata.hotmerge]`, which may be empty, or one in another
+//! language, see [`foreign`](super::foreign).
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -13,9 +14,11 @@ use hotmerge_meta::{
 use semver::Version;
 use serde::Deserialize;
 
+use super::foreign::{self, Foreign};
+
 pub(super) const MARK: &str = "[package.metadata.hotmerge]";
 
-/// A plugin crate of the workspace.
+/// A plugin of the workspace, in whatever language.
 #[derive(Clone, Debug)]
 pub(crate) struct Plugin {
     /// The name that calls use.
@@ -26,11 +29,27 @@ pub(crate) struct Plugin {
     pub handover: Handover,
     pub requires: Vec<Requires>,
     pub wants: Wants,
+    /// The file that declares it.
+    pub manifest: PathBuf,
+}
+
+/// A plugin that cargo builds.
+#[derive(Clone, Debug)]
+pub(crate) struct Crate {
+    /// The plugin's name.
+    pub name: PluginName,
     /// How cargo names the package.
     pub id: PackageId,
     /// How cargo names the package's cdylib target, and the compiler its crate.
     pub target: String,
     pub manifest: PathBuf,
+}
+
+/// How a plugin is built.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    Crate(Crate),
+    Foreign(Foreign),
 }
 
 /// The table as an author writes it.
@@ -68,13 +87,10 @@ pub(crate) fn unmarked(workspace: &Metadata) -> Vec<Unmarked> {
 }
 
 /// All plugins of the workspace, by name.
-pub(crate) fn plugins(workspace: &Metadata) -> Result<Vec<Plugin>> {
-    let mut found = BTreeMap::<PluginName, Plugin>::new();
-    for package in workspace.workspace_packages() {
-        let Some(plugin) = plugin(package)? else {
-            continue;
-        };
-        if let Some(other) = found.get(&plugin.name) {
+pub(crate) fn plugins(workspace: &Metadata) -> Result<Vec<(Plugin, Source)>> {
+    let mut found = BTreeMap::<PluginName, (Plugin, Source)>::new();
+    let mut add = |plugin: Plugin, source: Source| {
+        if let Some((other, _)) = found.get(&plugin.name) {
             bail!(
                 "`{}` and `{}` both declare the plugin `{}`; rename one in its {MARK}",
                 other.manifest.display(),
@@ -82,27 +98,60 @@ pub(crate) fn plugins(workspace: &Metadata) -> Result<Vec<Plugin>> {
                 plugin.name,
             );
         }
-        if let Some(other) = found.values().find(|other| other.target == plugin.target) {
+        let file = source.file();
+        if let Some((other, _)) = found.values().find(|(_, other)| other.file() == file) {
             bail!(
-                "`{}` and `{}` both build `lib{}.so`, and cargo keeps one file of that name; \
+                "`{}` and `{}` both build `{file}`, and there is one file of that name; \
                  give one of them another `name` in its [lib]",
                 other.manifest.display(),
                 plugin.manifest.display(),
-                plugin.target,
             );
         }
-        found.insert(plugin.name.clone(), plugin);
+        found.insert(plugin.name.clone(), (plugin, source));
+        Ok(())
+    };
+    for package in workspace.workspace_packages() {
+        if let Some((plugin, of_cargo)) = plugin(package)? {
+            add(plugin, Source::Crate(of_cargo))?;
+        }
+    }
+    for (plugin, foreign) in foreign::plugins(workspace)? {
+        add(plugin, Source::Foreign(foreign))?;
     }
     Ok(found.into_values().collect())
 }
 
+impl Source {
+    /// What cargo builds.
+    pub(crate) fn of_cargo(&self) -> Option<&Crate> {
+        match self {
+            Self::Crate(of_cargo) => Some(of_cargo),
+            Self::Foreign(_) => None,
+        }
+    }
+
+    /// The name of the file that is built.
+    fn file(&self) -> String {
+        match self {
+            Self::Crate(of_cargo) => format!("lib{}.so", of_cargo.target),
+            Self::Foreign(foreign) => foreign.file(),
+        }
+    }
+}
+
 /// The requested ones of `plugins`; all if none was requested.
-pub(crate) fn select(plugins: &[Plugin], names: &[String]) -> Result<Vec<Plugin>> {
+pub(crate) fn select(
+    plugins: &[(Plugin, Source)],
+    names: &[String],
+) -> Result<Vec<(Plugin, Source)>> {
     for name in names {
-        if !plugins.iter().any(|plugin| plugin.name == *name.as_str()) {
+        if !plugins
+            .iter()
+            .any(|(plugin, _)| plugin.name == *name.as_str())
+        {
             let known: Vec<_> = plugins
                 .iter()
-                .map(|plugin| format!("`{}`", plugin.name))
+                .map(|(plugin, _)| format!("`{}`", plugin.name))
                 .collect();
             bail!(
                 "no plugin `{name}` in this workspace; its plugins are: {}",
@@ -110,13 +159,13 @@ pub(crate) fn select(plugins: &[Plugin], names: &[String]) -> Result<Vec<Plugin>
             );
         }
     }
-    let is_wanted = |plugin: &&Plugin| {
+    let is_wanted = |(plugin, _): &&(Plugin, Source)| {
         names.is_empty() || names.iter().any(|name| plugin.name == *name.as_str())
     };
     Ok(plugins.iter().filter(is_wanted).cloned().collect())
 }
 
-fn plugin(package: &Package) -> Result<Option<Plugin>> {
+fn plugin(package: &Package) -> Result<Option<(Plugin, Crate)>> {
     let Some(table) = package.metadata.get("hotmerge") else {
         return Ok(None);
     };
@@ -140,19 +189,31 @@ fn plugin(package: &Package) -> Result<Option<Plugin>> {
             )
         })?,
     };
-    let package_name = match declared.package {
-        Some(package) => package,
-        None => PackageName::new(name.as_str())?,
+    let of_cargo = Crate {
+        name: name.clone(),
+        id: package.id.clone(),
+        target: target.name.replace('-', "_"),
+        manifest: manifest.clone(),
     };
-    Ok(Some(Plugin {
+    let plugin = Plugin {
+        package: package_of(declared.package, &name)?,
         name,
-        package: package_name,
         version: package.version.clone(),
         handover: declared.handover,
         requires: declared.requires,
         wants: declared.wants,
-        id: package.id.clone(),
-        target: target.name.replace('-', "_"),
         manifest,
-    }))
+    };
+    Ok(Some((plugin, of_cargo)))
+}
+
+/// The directory that a plugin is staged in.
+pub(super) fn package_of(
+    declared: Option<PackageName>,
+    plugin: &PluginName,
+) -> Result<PackageName> {
+    match declared {
+        Some(package) => Ok(package),
+        None => Ok(PackageName::new(plugin.as_str())?),
+    }
 }

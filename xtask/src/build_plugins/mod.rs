@@ -6,6 +6,7 @@
 mod compile;
 mod discover;
 mod exports;
+mod foreign;
 mod groups;
 mod inputs;
 mod notify;
@@ -21,13 +22,14 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use hotmerge_meta::{Digest, RuntimeDir, count, plain};
 
 pub use self::notify::Notify;
 use self::{
     compile::{Builder, Built, Options},
-    discover::{Plugin, Unmarked},
+    discover::{Plugin, Source, Unmarked},
+    foreign::Workshop,
     notify::{Host, Notified},
     progress::Progress,
     report::Line,
@@ -42,7 +44,8 @@ use crate::{
 
 /// Build the plugins of a workspace, stage them and notify the running host
 ///
-/// A plugin is a workspace member whose Cargo.toml has a [package.metadata.hotmerge] table.
+/// A plugin is a workspace member whose Cargo.toml has a [package.metadata.hotmerge] table, or, in another
+/// language, a directory with a hotmerge.toml that [workspace.metadata.hotmerge] lists under `foreign`.
 /// The driver stages each as STAGING/PACKAGE/{libNAME.so, plugin.meta} and writes only files
 /// that differ. The same sources produce the same hash on any machine.
 ///
@@ -117,7 +120,7 @@ struct Plan {
     /// All plugins of the workspace.
     plugins: Vec<Plugin>,
     /// Those to build.
-    selected: Vec<Plugin>,
+    selected: Vec<(Plugin, Source)>,
     staging: PathBuf,
     /// The workspace's canonical path.
     root: PathBuf,
@@ -143,7 +146,8 @@ impl Plan {
         let plugins = discover::plugins(&workspace)?;
         if plugins.is_empty() {
             bail!(
-                "no plugins in `{}`; mark their crates with [package.metadata.hotmerge]",
+                "no plugins in `{}`; mark their crates with [package.metadata.hotmerge], or list those \
+                 in other languages in [workspace.metadata.hotmerge]",
                 cargo.root().display(),
             );
         }
@@ -160,7 +164,7 @@ impl Plan {
             .transpose()?;
         Ok(Self {
             selected: discover::select(&plugins, &args.plugins)?,
-            plugins,
+            plugins: plugins.into_iter().map(|(plugin, _)| plugin).collect(),
             staging: match &args.staging {
                 Some(staging) => std::path::absolute(staging)?,
                 None => target_directory.join("staging"),
@@ -195,12 +199,26 @@ impl Plan {
             build_dir: self.build_dir.as_deref(),
             progress: Progress::new(),
         };
-        let built = if self.is_full() {
-            builder.all(&self.selected)?
-        } else {
-            builder.some(&self.selected)?
+        let crates: Vec<_> = self
+            .selected
+            .iter()
+            .filter_map(|(_, source)| source.of_cargo().cloned())
+            .collect();
+        let mut by_cargo = match crates.as_slice() {
+            [] => Vec::new(),
+            _ if self.is_full() => builder.all(&crates)?,
+            _ => builder.some(&crates)?,
+        }
+        .into_iter();
+        let workshop = Workshop::new(&builder);
+        let built = |(plugin, source): &(Plugin, Source)| -> Result<(Plugin, Built)> {
+            let built = match source {
+                Source::Crate(_) => by_cargo.next().context("cargo built one for each")?,
+                Source::Foreign(foreign) => workshop.build(plugin, foreign)?,
+            };
+            Ok((plugin.clone(), built))
         };
-        Ok(self.selected.iter().cloned().zip(built).collect())
+        self.selected.iter().map(built).collect()
     }
 
     fn stage(&self, built: &[(Plugin, Built)]) -> Result<(Vec<Staged>, Vec<Taken>)> {

@@ -1,9 +1,9 @@
-//! Shows progress on a terminal; elsewhere cargo's own output suffices.
+//! Shows progress on a terminal; elsewhere the output of what builds suffices.
 
 use std::{
     env,
-    io::{self, BufRead as _, BufReader, IsTerminal as _, Write as _},
-    process::{ChildStderr, Command, Stdio},
+    io::{self, BufRead as _, BufReader, IsTerminal as _, Read, Write as _},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -47,8 +47,8 @@ impl Progress {
         }
     }
 
-    /// Copies cargo's output unchanged until it ends.
-    pub(super) fn forward(&self, messages: ChildStderr) -> io::Result<()> {
+    /// Copies a program's output unchanged until it ends.
+    pub(super) fn forward(&self, messages: impl Read) -> io::Result<()> {
         let mut messages = BufReader::new(messages);
         let mut line = Vec::new();
         while messages.read_until(b'\n', &mut line)? > 0 {

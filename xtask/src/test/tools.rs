@@ -4,12 +4,15 @@ use anyhow::{Result, bail};
 use xshell::{Shell, cmd};
 
 /// A program and its Debian package.
-const TOOLS: [(&str, &str); 16] = [
+const TOOLS: [(&str, &str); 18] = [
     ("cc", "gcc libc6-dev"),
     // Main programs in other languages.
     ("c++", "g++"),
     ("python3", "python3"),
     ("valgrind", "valgrind"),
+    // Plugins in other languages.
+    ("make", "make"),
+    ("go", "golang-go"),
     ("strip", "binutils"),
     ("objcopy", "binutils"),
     ("unshare", "util-linux"),

@@ -1,7 +1,7 @@
 //! `POST /plugins/NAME/METHOD`: calls of plugins.
 //!
-//! The body is passed to the plugin unchanged, and so is the plugin's reply to the client. A call runs on
-//! a thread of the pool; if the client disconnects, hyper drops the request's future, which cancels the
+//! The body is passed to the plugin unchanged, and so is the plugin's reply to the client. `quick` decides
+//! where a call runs; if the client disconnects, hyper drops the request's future, which cancels the
 //! call.
 //!
 //! Absent on purpose: the meaning of a body.
@@ -22,7 +22,7 @@ use super::{
     extract::Address,
     problem::{Kind, Problem},
     receive::receive,
-    shared::{Shared, on_a_thread},
+    shared::Shared,
     visitor::Visitor,
 };
 
@@ -53,7 +53,7 @@ pub(super) async fn call(
 ) -> Result<Response, Problem> {
     visitor.may_call(&shared, &name, &method)?;
     // If there is no room now, the client need not send the body.
-    drop(shared.calls.take(&visitor.client, 1)?);
+    shared.calls.check(&visitor.client, 1)?;
     let (head, body) = request.into_parts();
     let mut context = traced(&head.headers);
     let deadline = deadline(&head.headers, shared.config.deadline())?;
@@ -68,6 +68,7 @@ pub(super) async fn call(
     let limit = shared.config.max_reply_bytes;
     let cancel = Arc::new(Cancel::default());
     let connected = WhileConnected(Arc::clone(&cancel));
+    let called = method.clone();
     let run = move || {
         let media = (sent.as_str(), wanted.as_str());
         let outcome = run(
@@ -81,7 +82,7 @@ pub(super) async fn call(
         drop((place, body));
         outcome
     };
-    let outcome = on_a_thread(run).await;
+    let outcome = shared.quick.run(&name, &called, run).await;
     drop(connected);
     let ((answered, hash), reply) = outcome??;
     Ok(respond(answered, hash, reply, &context, &head.headers))
@@ -178,21 +179,21 @@ fn respond(
     headers.insert(header::CONTENT_TYPE, media_type);
     headers.insert(header::VARY, HeaderValue::from_static("accept"));
     headers.insert(GENERATION, answered.generation.into());
-    insert(headers, HASH, &hash.to_string());
+    insert(headers, HASH, hash.to_string());
     let own = TraceParent {
         trace_id: context.trace_id,
         span_id: context.span_id,
         flags: context.trace_flags as u8,
     };
-    insert(headers, TRACEPARENT, &own.to_string());
+    insert(headers, TRACEPARENT, own.to_string());
     if let Some(state) = asked.get(TRACESTATE) {
         headers.insert(TRACESTATE, state.clone());
     }
     response
 }
 
-fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
-    if let Ok(value) = HeaderValue::from_str(text) {
+fn insert(headers: &mut HeaderMap, name: HeaderName, text: String) {
+    if let Ok(value) = HeaderValue::try_from(text) {
         headers.insert(name, value);
     }
 }

@@ -25,14 +25,15 @@ use tokio::{
 use super::{
     connections::{Connections, Guest, UnderWay},
     listen::{self, Inherited, ListenError, Listener, SocketFile},
+    quick::Quick,
     routes,
     shared::{Peer, Shared, WAITING},
     tokens::{Tokens, TokensError},
 };
 use crate::answer::Door;
 
-/// Threads that read and write HTTP; calls have threads of their own.
-const THREADS: usize = 2;
+/// Threads that read and write HTTP, and run quick calls, all but one of them at a time.
+const THREADS: usize = 3;
 
 /// Threads for status, history, metrics and documents, which no call and no administrative request takes.
 const QUICK: usize = 4;
@@ -89,7 +90,8 @@ impl Front {
             .enable_all()
             .build()
             .map_err(FrontError::Runtime)?;
-        let shared = Shared::new(door, config.clone(), tokens.unwrap_or_default());
+        let quick = Quick::new(THREADS, runtime.handle().clone()).map_err(FrontError::Runtime)?;
+        let shared = Shared::new(door, config.clone(), tokens.unwrap_or_default(), quick);
         let shared = Arc::new(shared.map_err(FrontError::Runtime)?);
         let connections = Arc::new(Connections::new(config.max_connections));
         let (stopping, _) = watch::channel(false);

@@ -64,6 +64,26 @@ impl Room {
         Ok(place)
     }
 
+    /// Whether there would be room for so many now, without taking it.
+    pub(super) fn check(&self, client: &Client, amount: usize) -> Result<(), Problem> {
+        self.held_beside(&self.taken(), client, amount).map(drop)
+    }
+
+    /// How much the client holds, if there is room for so many more.
+    fn held_beside(&self, taken: &Taken, client: &Client, amount: usize) -> Result<usize, Problem> {
+        let what = self.what;
+        let own = taken.by_client.get(client).copied().unwrap_or(0);
+        if own.saturating_add(amount) > self.most_per_client {
+            let detail = format!("{own} {what} of this client are in progress");
+            return Err(Problem::new(Kind::TooManyCalls, detail));
+        }
+        if taken.all.saturating_add(amount) > self.most {
+            let detail = format!("{} {what} are in progress", taken.all);
+            return Err(Problem::new(Kind::Busy, detail));
+        }
+        Ok(own)
+    }
+
     fn taken(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -72,22 +92,8 @@ impl Room {
 impl Place {
     /// Takes room for so many more.
     pub(super) fn grow(&mut self, amount: usize) -> Result<(), Problem> {
-        let Room {
-            what,
-            most,
-            most_per_client,
-            ..
-        } = *self.room;
         let mut taken = self.room.taken();
-        let own = taken.by_client.get(&self.client).copied().unwrap_or(0);
-        if own.saturating_add(amount) > most_per_client {
-            let detail = format!("{own} {what} of this client are in progress");
-            return Err(Problem::new(Kind::TooManyCalls, detail));
-        }
-        if taken.all.saturating_add(amount) > most {
-            let detail = format!("{} {what} are in progress", taken.all);
-            return Err(Problem::new(Kind::Busy, detail));
-        }
+        let own = self.room.held_beside(&taken, &self.client, amount)?;
         if amount > 0 {
             taken.all += amount;
             taken.by_client.insert(self.client.clone(), own + amount);
@@ -123,6 +129,10 @@ mod tests {
         let (one, two) = (Client::User(1), Client::Token("ci".into()));
         let kept = [room.take(&one, 1).unwrap(), room.take(&one, 1).unwrap()];
         assert_eq!(room.take(&one, 1).unwrap_err().kind, Kind::TooManyCalls);
+        assert_eq!(room.check(&one, 1).unwrap_err().kind, Kind::TooManyCalls);
+        for _ in 0..3 {
+            room.check(&two, 1).expect("checking takes no room");
+        }
         let other = room.take(&two, 1).unwrap();
         assert_eq!(room.take(&two, 1).unwrap_err().kind, Kind::Busy);
         drop(other);

@@ -10,7 +10,8 @@ use tokio::sync::watch;
 #[cfg(feature = "page")]
 use super::live::Live;
 use super::{
-    descriptions::Descriptions, openapi::Written, problem::Problem, share::Room, tokens::Tokens,
+    descriptions::Descriptions, openapi::Written, problem::Problem, quick::Quick, share::Room,
+    tokens::Tokens,
 };
 use crate::answer::Door;
 
@@ -25,6 +26,8 @@ pub(super) struct Shared {
     pub(super) tokens: Tokens,
     /// Room for calls under way.
     pub(super) calls: Arc<Room>,
+    /// Where calls run.
+    pub(super) quick: Arc<Quick>,
     /// Room for requests that wait until everything has settled.
     pub(super) waiting: Arc<Room>,
     /// Room for the bytes of bodies, while they arrive and during calls.
@@ -58,7 +61,12 @@ pub(super) enum Peer {
 impl Shared {
     /// # Errors
     /// If the system has no thread for it.
-    pub(super) fn new(door: Arc<Door>, config: HttpConfig, tokens: Tokens) -> io::Result<Self> {
+    pub(super) fn new(
+        door: Arc<Door>,
+        config: HttpConfig,
+        tokens: Tokens,
+        quick: Quick,
+    ) -> io::Result<Self> {
         let (most, own) = (config.max_calls, config.max_calls_per_client);
         let bytes = |calls: usize| calls.saturating_mul(config.max_body_bytes);
         Ok(Self {
@@ -66,6 +74,7 @@ impl Shared {
             live: Live::of(&door.host)?,
             door,
             calls: Arc::new(Room::new("calls", most, own)),
+            quick: Arc::new(quick),
             waiting: Arc::new(Room::new("administrative requests", WAITING, WAITING)),
             bodies: Arc::new(Room::new("bytes of bodies", bytes(most), bytes(own))),
             config,

@@ -1,0 +1,3 @@
+module github.com/hotmerge/hotmerge/plugins/go
+
+go 1.19
