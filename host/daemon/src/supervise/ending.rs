@@ -5,7 +5,7 @@
 
 use std::{
     sync::{Arc, mpsc},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use hotmerge_instance::{Instance, spawn};

@@ -148,6 +148,16 @@ const BEHIND: &[(&str, &[&str])] = &[
     ("chown", &["chown", "fchownat"]),
     ("fchown*", &["fchown", "fchownat"]),
     ("lchown", &["lchown", "fchownat"]),
+    // users and groups
+    ("setuid", &["setuid"]),
+    ("setgid", &["setgid"]),
+    ("seteuid", &["setresuid"]),
+    ("setegid", &["setresgid"]),
+    ("setreuid", &["setreuid"]),
+    ("setregid", &["setregid"]),
+    ("setresuid", &["setresuid"]),
+    ("setresgid", &["setresgid"]),
+    ("setgroups", &["setgroups"]),
     ("truncate*", &["truncate"]),
     ("ftruncate*", &["ftruncate"]),
     ("fsync", &["fsync"]),
@@ -333,12 +343,12 @@ fn symbols_and_system_calls_agree() {
             When::Always => &[],
             When::Fs => &everything[..1],
             When::Net => &everything[1..],
-            When::Host | When::Never => {
+            When::Host | When::Worker | When::Never => {
                 let permitted = calls
                     .iter()
                     .filter(|call| permits(&policy, &everything, call));
                 problems.extend(permitted.map(|call| {
-                    format!("`{pattern}` of \"{name}\" is refused, and `{call}` is permitted")
+                    format!("`{pattern}` of \"{name}\" must not work, and `{call}` is permitted")
                 }));
                 continue;
             }
