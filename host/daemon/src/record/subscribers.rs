@@ -141,7 +141,7 @@ impl Subscribers {
                 if matches!(sent, Err(TrySendError::Full(_))) {
                     shared.lost.fetch_add(1, Ordering::Relaxed);
                 }
-                sent
+                is_there(&sent)
             }),
             None => self.tell_of_status(),
         }
@@ -151,25 +151,24 @@ impl Subscribers {
     pub(crate) fn tell_of_status(&mut self) {
         self.send(|sender, shared| {
             if shared.is_status_told.swap(true, Ordering::AcqRel) {
-                return Ok(());
+                return true;
             }
             let sent = sender.try_send(News::Status);
             if sent.is_err() {
                 shared.is_status_told.store(false, Ordering::Release);
             }
-            sent
+            is_there(&sent)
         });
     }
 
-    /// Forgets those that are gone.
-    fn send(
-        &mut self,
-        send: impl Fn(&SyncSender<News>, &Shared) -> Result<(), TrySendError<News>>,
-    ) {
-        self.all.retain(|(sender, shared)| {
-            !matches!(send(sender, shared), Err(TrySendError::Disconnected(_)))
-        });
+    /// Sends by a function that returns whether the subscriber is still there, and forgets those that are not.
+    fn send(&mut self, send: impl Fn(&SyncSender<News>, &Shared) -> bool) {
+        self.all.retain(|(sender, shared)| send(sender, shared));
     }
+}
+
+fn is_there(sent: &Result<(), TrySendError<News>>) -> bool {
+    !matches!(sent, Err(TrySendError::Disconnected(_)))
 }
 
 fn public(plugin: &PluginName, event: &PluginEvent) -> Option<Event> {
