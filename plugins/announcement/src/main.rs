@@ -97,6 +97,8 @@ struct Release {
 }
 
 fn main() -> ExitCode {
+    // Without it, only the exit status of a killed process would say what was wrong.
+    let _ = output::outlive_size_limit();
     let code = match Arguments::try_parse() {
         Ok(arguments) => arguments.run(),
         Err(asked_or_wrong) => {

@@ -5,8 +5,16 @@
 
 use std::{
     io::{self, ErrorKind, Write},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
+
+use signal_hook::{consts::SIGXFSZ, flag};
+
+/// Makes a file that grew to its limit (`ulimit -f`) an error of the write that failed; by
+/// default it kills.
+pub(crate) fn outlive_size_limit() -> io::Result<()> {
+    flag::register(SIGXFSZ, Arc::default()).map(drop)
+}
 
 /// The first write that failed.
 static LOST: OnceLock<io::Error> = OnceLock::new();

@@ -71,3 +71,21 @@ fn every_command_survives_a_lost_output() {
         assert_eq!(ended.code(), Some(code));
     }
 }
+
+#[test]
+fn a_reached_file_size_limit_is_one_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    let sample = repository().join("plugins/announcement/samples/announcement.json");
+    let script = "ulimit -f 0; exec \"$0\" release \"$1\" --out made 2>&1 | cat";
+    let output = Command::new("bash")
+        .args(["-o", "pipefail", "-c", script])
+        .args([announcer().as_os_str(), sample.as_os_str()])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("ANNOUNCEMENT.md"), "{said}");
+    assert!(said.contains("File too large"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
