@@ -78,6 +78,7 @@ fn emerge_upgrades_a_running_host_without_failed_calls() -> Result<()> {
         "{greetings:?}"
     );
 
+    splitting_debug_information_reloads_nothing(&lab)?;
     a_removal_ends_the_plugin_and_no_other(&lab)
 }
 
@@ -125,15 +126,17 @@ fn a_revision_with_the_same_code_reloads_nothing(lab: &Lab) -> Result<()> {
     let log = lab.emerge(&["=app-misc/alpha-2.0.0-r1"])?;
     ensure!(log.contains("[ ok ]"), "the host was not notified:\n{log}");
     ensure!(lab.plugin("alpha")? == before, "a revision bump reloaded");
+    Ok(())
+}
 
-    // With debug information split off, build-ids are salted with the version: other bytes.
-    let split = [
-        "FEATURES=splitdebug",
-        "RUSTFLAGS=-g",
-        "CARGO_PROFILE_RELEASE_STRIP=none",
-    ];
+fn splitting_debug_information_reloads_nothing(lab: &Lab) -> Result<()> {
+    // The compiler may make other instructions where it makes debug information, too.
+    let flags = ["RUSTFLAGS=-g", "CARGO_PROFILE_RELEASE_STRIP=none"];
+    lab.emerge_with(&flags, &["=app-misc/alpha-2.0.0"])?;
+    let before = lab.plugin("alpha")?;
+    // With it split off, build-ids are salted with the version: other bytes.
+    let split = [&flags[..], &["FEATURES=splitdebug"]].concat();
     let mut build_ids = Vec::new();
-    let mut hashes = Vec::new();
     for version in ["2.0.0", "2.0.0-r1"] {
         let log = lab.emerge_with(&split, &[&format!("=app-misc/alpha-{version}")])?;
         portage_stripped(&log, "alpha")?;
@@ -144,16 +147,14 @@ fn a_revision_with_the_same_code_reloads_nothing(lab: &Lab) -> Result<()> {
                 "readelf -n /usr/lib64/hotmerge/plugins/alpha/libalpha.so | grep 'Build ID'",
             )?,
         );
-        hashes.push(lab.plugin("alpha")?.hash);
+        ensure!(
+            lab.plugin("alpha")? == before,
+            "splitting debug information reloaded"
+        );
     }
     ensure!(
         build_ids[0] != build_ids[1],
         "the build-id was not salted: {build_ids:?}"
-    );
-    ensure!(hashes[0] == hashes[1], "the hash covers the build-id");
-    ensure!(
-        lab.plugin("alpha")? == before,
-        "splitting debug information reloaded"
     );
     Ok(())
 }
