@@ -42,7 +42,7 @@ fn hanging_calls_delay_no_client(isolation: &str) {
 }
 
 #[test]
-fn quick_calls_that_hang_in_the_host_delay_nobody() {
+fn quick_calls_that_hang_in_hosts_delay_nobody() {
     hanging_calls_delay_no_client("host");
 }
 

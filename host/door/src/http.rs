@@ -29,6 +29,7 @@ mod openapi;
 mod operations;
 #[cfg(feature = "page")]
 mod page;
+mod pool;
 mod problem;
 mod quick;
 mod receive;

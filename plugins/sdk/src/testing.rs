@@ -21,40 +21,25 @@
 
 mod described;
 mod host;
+mod refused;
 mod request;
 mod running;
 
 use std::{fmt, ptr, sync::Arc, time::Duration};
 
-use hotmerge_abi::{self as abi, Bytes, Sink, Status};
+use hotmerge_abi::{self as abi, Bytes};
 
 pub use self::{
     host::Record,
+    refused::Refused,
     request::{Pending, Request},
 };
-use self::{host::TestHost, running::Running};
+use self::{host::TestHost, refused::gather, running::Running};
 pub use crate::answer::Answer;
 use crate::{Call, Error, Plugin, Reply, panic, table};
 
 /// The time that an instance gets for its end when it is dropped: what a host gives by default.
 const END_LIMIT: Duration = Duration::from_secs(3);
-
-/// A refusal: the status and its reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// One of the contract's `STATUS_…`.
-    pub status: Status,
-    /// The plugin's reason.
-    pub reason: String,
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "status {}: {}", self.status, self.reason)
-    }
-}
-
-impl std::error::Error for Refused {}
 
 /// A started plugin, to be used from any number of threads. Ended when dropped, after the calls that
 /// still run.
@@ -195,7 +180,7 @@ impl<P: Plugin> Instance<P> {
     /// # Panics
     /// If something is not as described, and says all that is not.
     pub fn check_description(&self) {
-        described::check(self);
+        described::check(&self.running);
     }
 
     /// Saves the state.
@@ -262,15 +247,5 @@ impl<P: Plugin> Drop for Instance<P> {
         if !std::thread::panicking() {
             self.running.host.raise();
         }
-    }
-}
-
-fn gather(body: impl FnOnce(&Sink) -> Status) -> Result<Answer, Refused> {
-    match crate::answer::gather(body) {
-        (abi::STATUS_OK, answer) => Ok(answer),
-        (status, answer) => Err(Refused {
-            status,
-            reason: String::from_utf8_lossy(&answer.bytes).into_owned(),
-        }),
     }
 }

@@ -39,7 +39,8 @@ fn a_crash_in_c_is_named_and_survived() {
         SOURCE,
         "    } else if (!is(method, \"get\")) {",
         "    } else if (is(method, \"crash\")) {\n\
-         \x20       *(volatile int *)8 = 0;\n\
+         \x20       volatile uintptr_t nowhere = 8;\n\
+         \x20       *(volatile int *)nowhere = 0;\n\
          \x20   } else if (is(method, \"abort\")) {\n\
          \x20       abort();\n\
          \x20   } else if (!is(method, \"get\")) {",

@@ -58,7 +58,7 @@ fn the_hosts_process_refuses_go() {
     }
     let lab = Lab::new();
     ticker().driver(&lab).run().ok();
-    let host = lab.start_with("isolation = \"host\"\n");
+    let host = lab.start_with("symbols = \"enforce\"\nisolation = \"host\"\n");
     let refused = host.plugin("ticker").refused.expect("it is refused");
     let reason = refused.reason;
     assert!(reason.contains("can never be unloaded"), "{reason}");

@@ -14,11 +14,7 @@ use hotmerge_daemon::config::Role;
 use hotmerge_observe::metrics::{Encoding, Scrape};
 use mediatype::{MediaType, MediaTypeList, Name, ReadParams as _};
 
-use super::{
-    problem::Problem,
-    shared::{Shared, on_a_thread},
-    visitor::Visitor,
-};
+use super::{pool::on_a_thread, problem::Problem, shared::Shared, visitor::Visitor};
 use crate::roles::Access;
 
 /// The name of such requests in refusals and the audit log.

@@ -36,8 +36,9 @@ use tokio::{
 use self::document::View;
 use super::{
     live::Follower,
+    pool::on_a_thread,
     problem::{Kind, Problem},
-    shared::{Shared, on_a_thread},
+    shared::Shared,
     visitor::Visitor,
 };
 use crate::roles::Access;

@@ -23,8 +23,8 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::{
+    pool::on_a_thread,
     problem::Problem,
-    shared::on_a_thread,
     watchdog::{Turn, Watchdog},
 };
 

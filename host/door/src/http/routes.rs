@@ -35,8 +35,9 @@ use super::{
     descriptions::{self, Outcome},
     extract::{Address, Parameters},
     framing, guard, openapi,
+    pool::on_a_thread,
     problem::{Kind, Problem},
-    shared::{Peer, Shared, on_a_thread},
+    shared::{Peer, Shared},
     visitor::Visitor,
 };
 use crate::{

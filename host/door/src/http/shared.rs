@@ -1,4 +1,4 @@
-//! What all requests share: the state, the threads for slow work; and the peer of a connection.
+//! What all requests share, and the peer of a connection.
 //!
 //! Absent on purpose: connections, which `connections` counts.
 
@@ -10,8 +10,7 @@ use tokio::sync::watch;
 #[cfg(feature = "page")]
 use super::live::Live;
 use super::{
-    descriptions::Descriptions, openapi::Written, problem::Problem, quick::Quick, share::Room,
-    tokens::Tokens,
+    descriptions::Descriptions, openapi::Written, quick::Quick, share::Room, tokens::Tokens,
 };
 use crate::answer::Door;
 
@@ -39,16 +38,6 @@ pub(super) struct Shared {
     pub(super) live: Arc<Live>,
     /// Whether the host has tried all plugins once.
     ready: watch::Sender<bool>,
-}
-
-/// Runs slow or blocking work on a thread that serves no connections.
-pub(super) async fn on_a_thread<T, F>(run: F) -> Result<T, Problem>
-where
-    T: Send + 'static,
-    F: FnOnce() -> T + Send + 'static,
-{
-    let done = tokio::task::spawn_blocking(run).await;
-    done.map_err(Problem::internal)
 }
 
 /// The peer of a connection.

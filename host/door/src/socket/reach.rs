@@ -62,6 +62,8 @@ impl Audience {
 pub(super) struct Reach {
     /// Mode and group of the directory before they were changed.
     before: Option<(u32, u32)>,
+    /// The audience that was wanted when others were let in last, and the one that it became.
+    applied: Option<(Audience, Audience)>,
     /// Why others cannot connect, as it was logged.
     trouble: Option<String>,
 }
@@ -73,6 +75,10 @@ impl Reach {
     /// Only if the socket cannot be protected from others. If others cannot connect, that is logged.
     pub(super) fn apply(&mut self, socket: &Path, allow: &[Allow]) -> io::Result<()> {
         let wanted = Audience::of(allow);
+        // Whoever may connect is not turned away where nothing changes.
+        if self.is_applied(socket, wanted) {
+            return Ok(());
+        }
         // Nobody can connect during the change.
         set_mode(socket, Audience::Owner.socket_mode())?;
         let Some(dir) = socket.parent() else {
@@ -90,7 +96,10 @@ impl Reach {
             Audience::Everybody => self.open(dir, socket, wanted, None),
         };
         let trouble = match opened {
-            Ok(audience) => blocked_above(dir, audience),
+            Ok(audience) => {
+                self.applied = Some((wanted, audience));
+                blocked_above(dir, audience)
+            }
             Err(error) => Some(format!(
                 "failed to open `{}` to them: {error}",
                 dir.display()
@@ -103,6 +112,25 @@ impl Reach {
         }
         self.trouble = trouble;
         Ok(())
+    }
+
+    /// Whether modes and groups are as an earlier call for this audience left them.
+    fn is_applied(&self, socket: &Path, wanted: Audience) -> bool {
+        let Some((_, opened)) = self.applied.filter(|(of, _)| *of == wanted) else {
+            return false;
+        };
+        let is_open = |path: &Path, exact: u32, least: u32| {
+            fs::symlink_metadata(path).is_ok_and(|found| {
+                let group = match opened {
+                    Audience::Group(group) => found.gid() == group,
+                    Audience::Owner | Audience::Everybody => true,
+                };
+                let mode = found.mode() & 0o7777;
+                group && mode & least == least && (exact == 0 || mode == exact)
+            })
+        };
+        let dir = socket.parent().unwrap_or(Path::new("."));
+        is_open(socket, opened.socket_mode(), 0) && is_open(dir, 0, opened.passage())
     }
 
     fn open(
@@ -131,6 +159,7 @@ impl Reach {
     /// Restores the directory's mode if this host has changed it.
     fn narrow(&mut self, dir: &Path) {
         self.trouble = None;
+        self.applied = None;
         let Some((mode, group)) = self.before.take() else {
             return;
         };
@@ -205,5 +234,22 @@ mod tests {
             reach.apply(&socket, &allow(who)).unwrap();
             assert_eq!(modes(), expected, "{who:?}");
         }
+    }
+
+    #[test]
+    fn nobody_is_turned_away_where_nothing_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("control.sock");
+        fs::write(&socket, "").unwrap();
+        let mut reach = Reach::default();
+        let everybody = allow(&["user = 7"]);
+        reach.apply(&socket, &everybody).unwrap();
+        let changed = || fs::metadata(&socket).map(|it| (it.ctime(), it.ctime_nsec()));
+        let before = changed().unwrap();
+        reach.apply(&socket, &everybody).unwrap();
+        assert_eq!(changed().unwrap(), before);
+        set_mode(&socket, 0o600).unwrap();
+        reach.apply(&socket, &everybody).unwrap();
+        assert_eq!(fs::metadata(&socket).unwrap().mode() & 0o777, 0o666);
     }
 }

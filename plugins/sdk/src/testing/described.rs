@@ -1,21 +1,22 @@
 //! Holds what a plugin says of its methods against what they answer.
 
+use std::sync::Arc;
+
 use hotmerge_abi as abi;
 
-use super::Instance;
-use crate::{Method, Plugin};
+use super::{refused::Refused, request::Request, running::Running};
+use crate::{Method, Plugin, answer::Answer};
 
 /// Panics with all that is not as described.
-pub(super) fn check<P: Plugin>(plugin: &Instance<P>) {
+pub(super) fn check<P: Plugin>(plugin: &Arc<Running<P>>) {
     let mut problems = Vec::new();
-    if plugin
-        .call("no-such-method", b"")
+    if call(plugin, "no-such-method", b"", "")
         .map_or_else(|refused| refused.status, |_| abi::STATUS_OK)
         != abi::STATUS_NO_METHOD
     {
         problems.push("it does not refuse a method that it does not have".to_owned());
     }
-    for method in plugin.running.plugin().describe() {
+    for method in plugin.plugin().describe() {
         check_method(plugin, method, &mut problems);
     }
     assert!(
@@ -25,7 +26,7 @@ pub(super) fn check<P: Plugin>(plugin: &Instance<P>) {
     );
 }
 
-fn check_method<P: Plugin>(plugin: &Instance<P>, method: &Method, problems: &mut Vec<String>) {
+fn check_method<P: Plugin>(plugin: &Arc<Running<P>>, method: &Method, problems: &mut Vec<String>) {
     let name = method.name;
     let request = method.example.unwrap_or_default().as_bytes();
     let described = method.reply.content_types;
@@ -34,7 +35,7 @@ fn check_method<P: Plugin>(plugin: &Instance<P>, method: &Method, problems: &mut
         .iter()
         .map(|one| (*one, std::slice::from_ref(one)));
     for (accept, expected) in std::iter::once(any).chain(each) {
-        match plugin.call_media(name, request, "", accept) {
+        match call(plugin, name, request, accept) {
             Err(refused) if refused.status == abi::STATUS_NO_METHOD => {
                 problems.push(format!("`{name}`: there is no such method"));
                 return;
@@ -55,4 +56,16 @@ fn check_method<P: Plugin>(plugin: &Instance<P>, method: &Method, problems: &mut
             _ => {}
         }
     }
+}
+
+fn call<P: Plugin>(
+    plugin: &Arc<Running<P>>,
+    method: &str,
+    request: &[u8],
+    accept: &str,
+) -> Result<Answer, Refused> {
+    Request::new(plugin, method)
+        .body(request)
+        .media("", accept)
+        .call()
 }

@@ -4,8 +4,8 @@ use std::{fmt, sync::Arc, thread, time::Duration};
 
 use hotmerge_abi::CallContext;
 
-use super::{Answer, Refused, running::Running};
-use crate::{Plugin, clock::monotonic_ns};
+use super::{refused::Refused, running::Running};
+use crate::{Plugin, answer::Answer, clock::monotonic_ns};
 
 /// A call that is about to be made.
 pub struct Request<'a, P: Plugin> {

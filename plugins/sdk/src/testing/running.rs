@@ -12,8 +12,11 @@ use std::{
 
 use hotmerge_abi::{self as abi, Bytes, CallContext, MediaTypes, PluginTable};
 
-use super::{Answer, Refused, gather, host::TestHost};
-use crate::Plugin;
+use super::{
+    host::TestHost,
+    refused::{Refused, gather},
+};
+use crate::{Plugin, answer::Answer};
 
 pub(super) struct Running<P: Plugin> {
     table: PluginTable,
