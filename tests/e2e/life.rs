@@ -4,7 +4,7 @@ use std::{fs, thread};
 
 use hotmerge_daemon::{lifecycle::PluginState, status::Status};
 use hotmerge_meta::control::{CallReply, Client, ClientError};
-use hotmerge_tests::{Callers, GatedHost, Lab, TestHost, Visitor, actor, call};
+use hotmerge_tests::{Callers, Gate, GatedHost, Lab, TestHost, Visitor, actor, call};
 use rustix::process::Signal;
 
 /// A call that does not come back before its visitor is let go.
@@ -137,18 +137,23 @@ fn an_overdue_teardown_is_reported_until_it_returns() {
 
 #[test]
 fn a_worker_that_overruns_its_teardown_is_killed() {
-    let bench = GatedHost::new(
-        "mark=1 teardown=wait",
-        "isolation = \"process\"\nteardown_ms = 50",
-    );
-    bench.put("mark=2");
-    let _teardown = bench.gate.visitor();
-    let record = bench.host.log().wait("teardown failed");
+    let lab = Lab::new();
+    let gate = Gate::new(&lab);
+    lab.put(&actor("mark=1 teardown=wait"));
+    let config = format!("teardown_ms = 50\n{}", gate.config_in_worker("actor"));
+    let Some(host) = lab.start_sandboxed(&config) else {
+        return;
+    };
+    host.reload_after(|| lab.put(&actor("mark=2")));
+    let _teardown = gate.visitor();
+    let record = host.log().wait("teardown failed");
     assert_eq!(record["level"], "WARN");
-    wait_for(&bench, "the end of the old version", nothing_ends);
-    assert_eq!(bench.host.log().count("has not returned"), 0);
-    assert_eq!(bench.host.status().host.stuck, 0);
-    bench.host.stop();
+    host.wait_for("the end of the old version", |status| {
+        nothing_ends(status).then_some(())
+    });
+    assert_eq!(host.log().count("has not returned"), 0);
+    assert_eq!(host.status().host.stuck, 0);
+    host.stop();
 }
 
 #[test]
