@@ -296,7 +296,11 @@ fn a_pin_that_cannot_be_written_fails() {
     let filler = fill(disk.path());
     let forgotten = |command: &str| {
         let ran = lab.hotmerge([command, "actor"]).ended_with(1);
-        ran.said(&["it is done", "forget it", "No space left on device"]);
+        ran.said(&[
+            "the change is in force",
+            "would lose it",
+            "No space left on device",
+        ]);
     };
     forgotten("pin");
     // What was written down before stands again.
