@@ -151,10 +151,16 @@ fn an_attack_in_restore_affects_only_itself() {
             format!("it did not take over the state of the running version: {why}{ADVICE}")
         });
         let reason = match name {
-            "hang" | "exit-thread" => Some(format!("{TOO_LATE}{ADVICE}")),
+            "hang" | "exit-thread" | "print-flood" => Some(format!("{TOO_LATE}{ADVICE}")),
             _ => failure,
         };
-        assert_eq!(refused(host), reason, "{name}");
+        // Whether the host takes a flood in time depends on what else the machine does.
+        let is_in_time = name == "print-flood" && refused(host).is_none();
+        assert!(
+            is_in_time || refused(host) == reason,
+            "{name}: {:?}",
+            refused(host)
+        );
         put("");
         assert_eq!(refused(host), None, "{name}");
         assert_eq!(host.plugin("attacks").restarts, 0, "{name}");
