@@ -56,7 +56,7 @@ enum Family {
     Http,
     /// What plugin authors meet: the test kit, refusals, and what the sandbox says
     Author,
-    /// Hosts inside programs in other languages
+    /// Hosts inside programs in other languages, and plugins written in them
     Foreign,
     /// Metrics, log records and `hotmerge top`
     Observe,

@@ -75,25 +75,26 @@ impl Reach {
     /// Only if the socket cannot be protected from others. If others cannot connect, that is logged.
     pub(super) fn apply(&mut self, socket: &Path, allow: &[Allow]) -> io::Result<()> {
         let wanted = Audience::of(allow);
-        // Whoever may connect is not turned away where nothing changes.
-        if self.is_applied(socket, wanted) {
-            return Ok(());
+        let standing = self.standing(socket, wanted);
+        if standing.is_none() {
+            // Nobody can connect during the change.
+            set_mode(socket, Audience::Owner.socket_mode())?;
         }
-        // Nobody can connect during the change.
-        set_mode(socket, Audience::Owner.socket_mode())?;
         let Some(dir) = socket.parent() else {
             return Ok(());
         };
-        let opened = match wanted {
-            Audience::Owner => {
+        let opened = match (standing, wanted) {
+            // Whoever may connect is not turned away where nothing changes.
+            (Some(audience), _) => Ok(audience),
+            (None, Audience::Owner) => {
                 self.narrow(dir);
                 return Ok(());
             }
-            Audience::Group(group) => self
+            (None, Audience::Group(group)) => self
                 .open(dir, socket, wanted, Some(group))
                 // Only members of a group can hand files to it.
                 .or_else(|_| self.open(dir, socket, Audience::Everybody, None)),
-            Audience::Everybody => self.open(dir, socket, wanted, None),
+            (None, Audience::Everybody) => self.open(dir, socket, wanted, None),
         };
         let trouble = match opened {
             Ok(audience) => {
@@ -114,23 +115,21 @@ impl Reach {
         Ok(())
     }
 
-    /// Whether modes and groups are as an earlier call for this audience left them.
-    fn is_applied(&self, socket: &Path, wanted: Audience) -> bool {
-        let Some((_, opened)) = self.applied.filter(|(of, _)| *of == wanted) else {
-            return false;
+    /// Who can connect, if modes and groups are still as an earlier call for this audience left them.
+    fn standing(&self, socket: &Path, wanted: Audience) -> Option<Audience> {
+        let (_, audience) = self.applied.filter(|(of, _)| *of == wanted)?;
+        let mode = |path: &Path| {
+            let found = fs::symlink_metadata(path).ok()?;
+            let is_theirs = match audience {
+                Audience::Group(group) => found.gid() == group,
+                Audience::Owner | Audience::Everybody => true,
+            };
+            is_theirs.then_some(found.mode() & 0o7777)
         };
-        let is_open = |path: &Path, exact: u32, least: u32| {
-            fs::symlink_metadata(path).is_ok_and(|found| {
-                let group = match opened {
-                    Audience::Group(group) => found.gid() == group,
-                    Audience::Owner | Audience::Everybody => true,
-                };
-                let mode = found.mode() & 0o7777;
-                group && mode & least == least && (exact == 0 || mode == exact)
-            })
-        };
-        let dir = socket.parent().unwrap_or(Path::new("."));
-        is_open(socket, opened.socket_mode(), 0) && is_open(dir, 0, opened.passage())
+        let passage = audience.passage();
+        let is_open =
+            mode(socket)? == audience.socket_mode() && mode(socket.parent()?)? & passage == passage;
+        is_open.then_some(audience)
     }
 
     fn open(
