@@ -19,7 +19,7 @@ const ATTACKS: [&str; 8] = [
 ];
 
 /// Nothing is saved but when a version is replaced.
-const LIMITS: &str = "teardown_ms = 3000\nhandover_ms = 5000\nsave_s = 0\n";
+const LIMITS: &str = "teardown_ms = 3000\nhandover_ms = 15000\nsave_s = 0\n";
 
 fn start(lab: &Lab) -> Option<TestHost> {
     lab.package("hostile").put(&[&attacks_at("")]);
@@ -28,7 +28,7 @@ fn start(lab: &Lab) -> Option<TestHost> {
 }
 
 const DEADLINE: &str = "the deadline of the call has passed";
-const TOO_LATE: &str = "its state was not handed over within 5000 ms; its worker is ended";
+const TOO_LATE: &str = "its state was not handed over within 15000 ms; its worker is ended";
 const ADVICE: &str = "; `hotmerge reload attacks --without-state` replaces it without its state";
 
 /// How an attack ends its worker, if it does.
@@ -151,16 +151,10 @@ fn an_attack_in_restore_affects_only_itself() {
             format!("it did not take over the state of the running version: {why}{ADVICE}")
         });
         let reason = match name {
-            "hang" | "exit-thread" | "print-flood" => Some(format!("{TOO_LATE}{ADVICE}")),
+            "hang" | "exit-thread" => Some(format!("{TOO_LATE}{ADVICE}")),
             _ => failure,
         };
-        // Whether the host takes a flood in time depends on what else the machine does.
-        let is_in_time = name == "print-flood" && refused(host).is_none();
-        assert!(
-            is_in_time || refused(host) == reason,
-            "{name}: {:?}",
-            refused(host)
-        );
+        assert_eq!(refused(host), reason, "{name}");
         put("");
         assert_eq!(refused(host), None, "{name}");
         assert_eq!(host.plugin("attacks").restarts, 0, "{name}");
